@@ -1,0 +1,50 @@
+"""Solvers on the generated formulas: problem records, drift, integration in time, errors, the oracle.
+
+Names are imported on first use, so that `import quenched.numerics` stays fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quenched.numerics.dynamics import drift
+    from quenched.numerics.errors import errors
+    from quenched.numerics.flow import integrate, random_state
+    from quenched.numerics.oracle import oracle_error
+    from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+
+__all__ = [
+    "Mixture",
+    "OnlineSGD",
+    "OrderParameters",
+    "TwoLayer",
+    "drift",
+    "errors",
+    "integrate",
+    "oracle_error",
+    "random_state",
+]
+
+_HOME = {
+    "Mixture": "records",
+    "OnlineSGD": "records",
+    "OrderParameters": "records",
+    "TwoLayer": "records",
+    "drift": "dynamics",
+    "errors": "errors",
+    "integrate": "flow",
+    "oracle_error": "oracle",
+    "random_state": "flow",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

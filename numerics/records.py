@@ -1,0 +1,419 @@
+"""The records a problem is stated in: `Mixture`, `TwoLayer`, `OnlineSGD`, and the state `OrderParameters`.
+
+Conventions (theory.md, sections 1 and 2; D is the input dimension, C the number of clusters, K of neurons):
+
+    x | a ~ N(mu_a/sqrt(D), sigma_a^2 I),  label y_a = ±1,  probability P_a
+    phi(x) = s sum_k v_k g(lambda_k),      lambda_k = w_k·x/sqrt(D)
+    M_ak = w_k·mu_a/D,  Q_kl = w_k·w_l/D,  so that lambda given a ~ N(M_a, sigma_a^2 Q)
+
+Records are immutable, validate themselves on construction (`ValueError` names the argument and the offending value)
+and turn into JSON-able dictionaries with `to_dict`, from which `Record(**dictionary)` rebuilds them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Mixture", "OnlineSGD", "OrderParameters", "TwoLayer"]
+
+Array = npt.NDArray[np.float64]
+
+# Order parameters are products of floating-point sums, or solutions of an ODE with a relative error near 1e-8:
+# semidefiniteness and consistency are asked for up to this fraction of the largest entry.
+_ROUNDING = math.sqrt(np.finfo(np.float64).eps)
+
+
+def _array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> Array:
+    """A read-only float64 copy of `value`, checked to be finite and of `shape` (None: any length >= 1)."""
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of real numbers, got {value!r}") from error
+    wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+    if array.ndim != len(shape) or any(
+        have != want if want is not None else have < 1 for have, want in zip(array.shape, shape, strict=True)
+    ):
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name} must be finite, got {array[where]} at index {where}")
+    array.flags.writeable = False
+    return array
+
+
+def _number(name: str, value: Any, *, positive: bool = False) -> float:
+    """`value` as a finite float, >= 0 (> 0 if `positive`)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a real number, got {value!r}") from error
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        raise ValueError(f"{name} must be finite and {'> 0' if positive else '>= 0'}, got {value!r}")
+    return number
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+class _Record:
+    """What all records share: fields are set once, in validated form, and can be listed."""
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, arrays as nested lists: JSON-able, and enough to rebuild the record."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(_Record):
+    """A mixture of C isotropic Gaussians with binary labels: x | a ~ N(mu_a/sqrt(D), sigma_a^2 I_D), label y_a.
+
+    `means` (C, p): coordinates of mu_a/sqrt(D) in an orthonormal basis of a p-dimensional space that holds all means,
+    in the units of a component of x; `labels` (C,): y_a = ±1; `weights` (C,): P_a > 0, equal if None; `sigma`: noise
+    per component of x, one number or one per cluster; `scaling`: the mean vector at dimension D is the coordinates
+    times D^scaling, one exponent or one per coordinate (0 low, 1/4 crossover, 1/2 high signal-to-noise ratio).
+
+    >>> Mixture.xor(0.5).T                    # T_ab = mu_a·mu_b/D
+    array([[ 1., -1.,  0.,  0.],
+           [-1.,  1.,  0.,  0.],
+           [ 0.,  0.,  1., -1.],
+           [ 0.,  0., -1.,  1.]])
+    >>> Mixture([[1.0], [-1.0]], labels=[1, 0])
+    Traceback (most recent call last):
+    ...
+    ValueError: labels must be +1 or -1, got 0.0
+    """
+
+    means: Array
+    labels: Array
+    weights: Array = None  # type: ignore[assignment]  # an array once constructed
+    sigma: float | Array = 1.0
+    scaling: float | Array = 0.0
+
+    def __post_init__(self) -> None:
+        means = _array("means", self.means, (None, None))
+        clusters, dimensions = means.shape
+        labels = _array("labels", self.labels, (clusters,))
+        if (wrong := labels[np.abs(labels) != 1]).size:
+            raise ValueError(f"labels must be +1 or -1, got {wrong[0]}")
+        given = np.full(clusters, 1 / clusters) if self.weights is None else self.weights
+        weights = _array("weights", given, (clusters,))
+        if (wrong := weights[weights <= 0]).size:
+            raise ValueError(f"weights must be > 0, got {wrong[0]}")
+        if abs(weights.sum() - 1) > 1e-12 * clusters:
+            raise ValueError(f"weights must sum to 1, got a sum of {weights.sum()!s}")
+        sigma: float | Array
+        if np.ndim(self.sigma) == 0:
+            sigma = _number("sigma", self.sigma, positive=True)
+        else:
+            sigma = _array("sigma", self.sigma, (clusters,))
+            if (wrong := sigma[sigma <= 0]).size:
+                raise ValueError(f"sigma must be > 0, got {wrong[0]}")
+        exponents = _array("scaling", self.scaling, () if np.ndim(self.scaling) == 0 else (dimensions,))
+        scaling = float(exponents) if exponents.ndim == 0 else exponents
+        self._set(means=means, labels=labels, weights=weights, sigma=sigma, scaling=scaling)
+
+    @property
+    def clusters(self) -> int:
+        """C, the number of clusters."""
+        return self.means.shape[0]
+
+    @property
+    def dimensions(self) -> int:
+        """p, the number of coordinates of the means."""
+        return self.means.shape[1]
+
+    @property
+    def sigmas(self) -> Array:
+        """sigma_a, shape (C,)."""
+        return np.broadcast_to(np.asarray(self.sigma, dtype=np.float64), (self.clusters,))
+
+    @property
+    def isotropic_sigma(self) -> float:
+        """The noise level that all clusters share; ValueError if they do not."""
+        first = float(self.sigmas[0])
+        if (self.sigmas != first).any():
+            raise ValueError(f"sigma must be the same for all clusters here, got {self.sigmas.tolist()}")
+        return first
+
+    @property
+    def exponents(self) -> Array:
+        """The exponent of D of each coordinate, shape (p,)."""
+        return np.broadcast_to(np.asarray(self.scaling, dtype=np.float64), (self.dimensions,))
+
+    @property
+    def T(self) -> Array:
+        """T_ab = mu_a·mu_b/D without the factors D^scaling, shape (C, C)."""
+        return self.means @ self.means.T
+
+    def at(self, D: float) -> Array:
+        """Mean vectors at dimension D, in the basis of `means`: means · D^scaling, shape (C, p).
+
+        >>> Mixture.two_clusters(1.0, scaling=0.5).at(100).ravel()
+        array([ 10., -10.])
+        """
+        return self.means * _number("D", D, positive=True) ** self.exponents
+
+    @classmethod
+    def xor(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """y = -1 at ±e1, y = +1 at ±e2, times `separation`; equal weights."""
+        means = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        return cls._named(means, [-1, -1, 1, 1], sigma, separation, scaling)
+
+    @classmethod
+    def two_clusters(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """y = ±1 at ±e1, times `separation`: linearly separable but for the noise."""
+        return cls._named(np.array([[1.0], [-1.0]]), [1, -1], sigma, separation, scaling)
+
+    @classmethod
+    def three_clusters(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """y = -1 at ±e1 (weight 1/4 each), times `separation`, and y = +1 at the origin (weight 1/2)."""
+        means = np.array([[1.0], [-1.0], [0.0]])
+        return cls._named(means, [-1, -1, 1], sigma, separation, scaling, weights=[0.25, 0.25, 0.5])
+
+    @classmethod
+    def ring(cls, m: int, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """2m clusters at the angles pi j/m, j = 0..2m-1, with labels -(-1)^j, times `separation`: XOR is m = 2.
+
+        >>> Mixture.ring(2, 0.5).means[:2]
+        array([[1., 0.],
+               [0., 1.]])
+        """
+        if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or m < 1:
+            raise ValueError(f"m must be an integer >= 1, got {m!r}")
+        from scipy.special import cosdg, sindg  # in degrees: exact zeros at the quarter turns
+
+        j = np.arange(2 * m)
+        means = np.stack([cosdg(180 * j / m), sindg(180 * j / m)], axis=1) + 0.0  # -0 -> 0
+        return cls._named(means, -((-1.0) ** j), sigma, separation, scaling)
+
+    @classmethod
+    def parity(
+        cls, sigma: float, lengths: tuple[float, float] = (1.0, 1.0), scaling: float | npt.ArrayLike = 0.0
+    ) -> Mixture:
+        """Means ±m1 e1 ± m2 e2 with (m1, m2) = `lengths`; the label is the product of the two signs.
+
+        Equal lengths give XOR turned by 45 degrees; scaling = (1/2, 0) gives the mixed signal-to-noise regime.
+        """
+        m1, m2 = (_number("lengths", m, positive=True) for m in _array("lengths", lengths, (2,)))
+        signs = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+        return cls(signs * [m1, m2], signs.prod(axis=1), sigma=sigma, scaling=scaling)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_data(
+        cls, X: npt.ArrayLike, cluster: npt.ArrayLike, label: npt.ArrayLike, *, centre: bool = True
+    ) -> Mixture:
+        """The isotropic mixture closest to labelled data: n samples X (n, D), `cluster` (n,) and `label` (n,) ±1.
+
+            P_a = n_a/n,   mean_a = average of cluster a,   sigma^2 = sum_i |x_i - mean_a(i)|^2 / ((n - C) D)
+
+        A row of X is the x of theory.md: means and sigma come out in the units of a component of X, the mean vectors
+        mu_a/sqrt(D) with their length in D dimensions, on the orthonormal basis (right singular vectors, p = rank)
+        of their span.  `centre` subtracts the average of all of X first, as is usual before training.  Clusters are
+        in sorted order; all samples of a cluster must have one label.  Real covariances are far from isotropic: the
+        record describes what a learner sees that has only means and an overall noise level.
+
+        >>> Mixture.from_data([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]], [0, 0, 1, 1], [1, 1, -1, -1])
+        Mixture(means=array([[ 2.],
+               [-2.]]), labels=array([ 1., -1.]), weights=array([0.5, 0.5]), sigma=1.0, scaling=0.0)
+        """
+        data = _array("X", X, (None, None))
+        n, D = data.shape
+        y = _array("label", label, (n,))
+        names, member = np.unique(np.asarray(cluster), return_inverse=True)
+        if member.shape != (n,):
+            raise ValueError(f"cluster must have shape ({n},), got {np.shape(cluster)}")
+        clusters = len(names)
+        if n <= clusters:
+            raise ValueError(f"X must hold more samples than the {clusters} clusters, got {n}")
+        labels = np.array([y[member == a][0] for a in range(clusters)])
+        if (wrong := np.flatnonzero(y != labels[member])).size:
+            raise ValueError(f"label must be one value per cluster, got both in cluster {names[member[wrong[0]]]}")
+        counts = np.bincount(member)
+        means = np.stack([data[member == a].mean(axis=0) for a in range(clusters)])
+        variance = float(((data - means[member]) ** 2).sum() / ((n - clusters) * D))
+        if variance == 0:
+            raise ValueError("X must vary within clusters, got a pooled variance of 0")
+        if centre:
+            means = means - data.mean(axis=0)
+        U, lengths, basis = np.linalg.svd(means, full_matrices=False)
+        p = max(1, int((lengths > lengths[0] * max(means.shape) * np.finfo(np.float64).eps).sum()))
+        # the sign of a singular vector is arbitrary: make its largest coordinate positive, for reproducible records
+        signs = np.sign(basis[range(p), np.abs(basis[:p]).argmax(axis=1)])
+        return cls(U[:, :p] * (lengths[:p] * signs), labels, counts / n, math.sqrt(variance))
+
+    @classmethod
+    def _named(
+        cls,
+        means: Array,
+        labels: npt.ArrayLike,
+        sigma: float,
+        separation: float,
+        scaling: float | npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+    ) -> Mixture:
+        length = _number("separation", separation, positive=True)
+        return cls(means * length, labels, weights, sigma, scaling)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TwoLayer(_Record):
+    """The network phi(x) = s sum_k v_k g(w_k·x/sqrt(D)) with K neurons, s = `output_scale`.
+
+    `activation` names g: a built-in ("erf" is erf(x/sqrt 2), "relu", "linear", ...) or an expression in x.
+
+    >>> TwoLayer(K=0, activation="relu")
+    Traceback (most recent call last):
+    ...
+    ValueError: K must be an integer >= 1, got 0
+    """
+
+    K: int
+    activation: str
+    output_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.K, bool) or not isinstance(self.K, (int, np.integer)) or self.K < 1:
+            raise ValueError(f"K must be an integer >= 1, got {self.K!r}")
+        if not isinstance(self.activation, str) or not self.activation.strip():
+            raise ValueError(f"activation must be a name or an expression in x, got {self.activation!r}")
+        scale = _number("output_scale", self.output_scale, positive=True)
+        self._set(K=int(self.K), activation=self.activation.strip(), output_scale=scale)
+
+
+@dataclass(frozen=True)
+class OnlineSGD(_Record):
+    """One fresh sample (x, y) per step, half squared loss, Delta = phi(x) - y - `label_noise`·N(0, 1):
+
+        w_k <- w_k - eta/sqrt(D) · s v_k Delta g'(lambda_k) x - (eta kappa/D) w_k
+        v_k <- v_k - eta_v/D · s Delta g(lambda_k)            - (eta_v kappa_v/D) v_k
+
+    eta = `lr`, kappa = `weight_decay`, eta_v = `second_lr` and kappa_v = `second_weight_decay` (None: as in the first
+    layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.
+
+    >>> OnlineSGD(lr=0.1, weight_decay=0.01).eta_v
+    0.1
+    >>> OnlineSGD(lr=-1)
+    Traceback (most recent call last):
+    ...
+    ValueError: lr must be finite and >= 0, got -1
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    second_lr: float | None = None
+    second_weight_decay: float | None = None
+    label_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                self._set(**{field.name: _number(field.name, value)})
+
+    @property
+    def eta(self) -> float:
+        """Learning rate of the first layer."""
+        return self.lr
+
+    @property
+    def kappa(self) -> float:
+        """Weight decay of the first layer."""
+        return self.weight_decay
+
+    @property
+    def eta_v(self) -> float:
+        """Learning rate of the second layer."""
+        return self.lr if self.second_lr is None else self.second_lr
+
+    @property
+    def kappa_v(self) -> float:
+        """Weight decay of the second layer."""
+        return self.weight_decay if self.second_weight_decay is None else self.second_weight_decay
+
+
+@dataclass(frozen=True, eq=False)
+class OrderParameters(_Record):
+    """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
+
+    `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,).
+    Weights with these overlaps exist only if Q is large enough for M: `check(mixture)`.
+
+    >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.25]], v=[1.0])     # a weight along the mean: w/sqrt(D) = e1/2
+    >>> state.check(Mixture.two_clusters(1.0))
+    >>> OrderParameters(M=[[0.5], [-0.5]], Q=[[0.2]], v=[1.0]).check(Mixture.two_clusters(1.0))
+    Traceback (most recent call last):
+    ...
+    ValueError: Q is too small for M: Q - A^T A has the eigenvalue -0.05, A the projections on the span of the means
+    """
+
+    M: Array
+    Q: Array
+    v: Array
+
+    def __post_init__(self) -> None:
+        self._store(self.M, self.Q, self.v)
+        scale = np.abs(self.Q).max()
+        if (asymmetry := np.abs(self.Q - self.Q.T).max()) > _ROUNDING * scale:
+            raise ValueError(f"Q must be symmetric, got |Q - Q^T| up to {asymmetry:.6g}")
+        Q = (self.Q + self.Q.T) / 2
+        if (smallest := np.linalg.eigvalsh(Q)[0]) < -_ROUNDING * scale:
+            raise ValueError(f"Q must be positive semi-definite, got the eigenvalue {smallest:.6g}")
+        Q.flags.writeable = False
+        self._set(Q=Q)
+
+    def _store(self, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
+        M = _array("M", M, (None, None))
+        K = M.shape[1]
+        self._set(M=M, Q=_array("Q", Q, (K, K)), v=_array("v", v, (K,)))
+
+    @classmethod
+    def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> OrderParameters:
+        """The same record for time derivatives dM/dt, dQ/dt, dv/dt, which need not be positive semi-definite.
+
+        >>> OrderParameters.derivative(M=[[1.0]], Q=[[-2.0]], v=[0.0]).Q
+        array([[-2.]])
+        """
+        record: OrderParameters = object.__new__(cls)
+        record._store(M, Q, v)
+        return record
+
+    @property
+    def K(self) -> int:
+        """Number of neurons."""
+        return self.v.shape[0]
+
+    def projections(self, mixture: Mixture, D: float | None = None) -> Array:
+        """A (p, K), A_bk = w_k·e_b/sqrt(D): the weights on the basis of the means, M = means A; of least norm.
+
+        D is needed only where the length of the means depends on it (scaling other than 0).  ValueError if no A gives
+        this M, or if the joint Gram matrix of weights and means is not positive semi-definite: Q - A^T A >= 0.
+        """
+        means = mixture.means if D is None else mixture.at(D)
+        if D is None and (mixture.exponents != 0).any():
+            raise ValueError(f"D must be given where the means depend on it, scaling={mixture.scaling!r}")
+        if self.M.shape[0] != mixture.clusters:
+            raise ValueError(f"M must have one row per cluster, {mixture.clusters}, got shape {self.M.shape}")
+        A = np.linalg.lstsq(means, self.M, rcond=None)[0]
+        if (gap := np.abs(means @ A - self.M).max()) > _ROUNDING * np.abs(self.M).max():
+            raise ValueError(f"M is not consistent with the linear relations between the means: off by {gap:.6g}")
+        smallest = np.linalg.eigvalsh(self.Q - A.T @ A)[0]
+        if smallest < -_ROUNDING * max(np.abs(self.Q).max(), np.abs(A).max() ** 2):
+            raise ValueError(
+                f"Q is too small for M: Q - A^T A has the eigenvalue {smallest:.6g}, "
+                "A the projections on the span of the means"
+            )
+        return np.asarray(A, dtype=np.float64)
+
+    def check(self, mixture: Mixture, D: float | None = None) -> None:
+        """ValueError unless real weight vectors with these overlaps exist for this mixture (see `projections`)."""
+        self.projections(mixture, D)
