@@ -1,0 +1,38 @@
+# make test        everything the repository claims, checked
+# make reproduce   the figures and their data, into results/
+# make derive      rewrite theory/ from symbolic/
+# make lint        ruff and mypy alone;  make format: lay the code out
+#
+# Each sets itself up: a virtual environment in .venv and, per set of extras, one stamp that an edit of pyproject.toml renews.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST_ARGS ?= -n 2
+
+.PHONY: test reproduce derive lint format
+.DELETE_ON_ERROR:
+
+test: .venv/test.stamp
+	@$(BIN)/python -m pytest --quiet $(PYTEST_ARGS)
+
+reproduce: .venv/base.stamp
+	@$(BIN)/quenched reproduce
+
+derive: .venv/derive.stamp
+	@$(BIN)/quenched derive
+
+lint: .venv/test.stamp
+	@$(BIN)/python -m pytest --quiet tests/test_lint.py tests/test_types.py tests/test_architecture.py
+
+format: .venv/test.stamp
+	@$(BIN)/ruff check --quiet --fix . && $(BIN)/ruff format --quiet .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "quenched needs Python 3.11 or newer: make PYTHON=...")'
+	@$(PYTHON) -m venv .venv
+
+.venv/base.stamp: pyproject.toml | $(BIN)/python
+	@$(INSTALL) --editable . && touch $@
+
+.venv/%.stamp: pyproject.toml | $(BIN)/python
+	@$(INSTALL) --editable '.[$*]' && touch $@
