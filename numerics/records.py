@@ -34,7 +34,7 @@ def _array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> Ar
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of real numbers, got {value!r}") from error
-    wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+    wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
     if array.ndim != len(shape) or any(
         have != want if want is not None else have < 1 for have, want in zip(array.shape, shape, strict=True)
     ):
@@ -165,18 +165,18 @@ class Mixture(_Record):
 
     @classmethod
     def xor(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
-        """y = -1 at ±e1, y = +1 at ±e2, times `separation`; equal weights."""
+        """Labels -1 at ±e1 and +1 at ±e2, times `separation`; equal weights."""
         means = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
         return cls._named(means, [-1, -1, 1, 1], sigma, separation, scaling)
 
     @classmethod
     def two_clusters(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
-        """y = ±1 at ±e1, times `separation`: linearly separable but for the noise."""
+        """Labels ±1 at ±e1, times `separation`: linearly separable but for the noise."""
         return cls._named(np.array([[1.0], [-1.0]]), [1, -1], sigma, separation, scaling)
 
     @classmethod
     def three_clusters(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
-        """y = -1 at ±e1 (weight 1/4 each), times `separation`, and y = +1 at the origin (weight 1/2)."""
+        """Label -1 at ±e1 (weight 1/4 each), times `separation`, and +1 at the origin (weight 1/2)."""
         means = np.array([[1.0], [-1.0], [0.0]])
         return cls._named(means, [-1, -1, 1], sigma, separation, scaling, weights=[0.25, 0.25, 0.5])
 
@@ -204,7 +204,7 @@ class Mixture(_Record):
 
         Equal lengths give XOR turned by 45 degrees; scaling = (1/2, 0) gives the mixed signal-to-noise regime.
         """
-        m1, m2 = (_number("lengths", m, positive=True) for m in _array("lengths", lengths, (2,)))
+        m1, m2 = (_number("lengths", m, positive=True) for m in _array("lengths", lengths, (2,)).tolist())
         signs = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
         return cls(signs * [m1, m2], signs.prod(axis=1), sigma=sigma, scaling=scaling)  # type: ignore[arg-type]
 
@@ -243,10 +243,12 @@ class Mixture(_Record):
         variance = float(((data - means[member]) ** 2).sum() / ((n - clusters) * D))
         if variance == 0:
             raise ValueError("X must vary within clusters, got a pooled variance of 0")
+        # rounding in the means is relative to their length before the centre is taken away
+        rounding = max(means.shape) * np.finfo(np.float64).eps * float(np.linalg.norm(means))
         if centre:
             means = means - data.mean(axis=0)
         U, lengths, basis = np.linalg.svd(means, full_matrices=False)
-        p = max(1, int((lengths > lengths[0] * max(means.shape) * np.finfo(np.float64).eps).sum()))
+        p = max(1, int((lengths > rounding).sum()))
         # the sign of a singular vector is arbitrary: make its largest coordinate positive, for reproducible records
         signs = np.sign(basis[range(p), np.abs(basis[:p]).argmax(axis=1)])
         return cls(U[:, :p] * (lengths[:p] * signs), labels, counts / n, math.sqrt(variance))
