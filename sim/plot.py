@@ -1,0 +1,185 @@
+"""Figures: functions of xarray datasets that return a matplotlib `Figure`.  Theory is lines, simulation is points.
+
+Object-oriented matplotlib only: no pyplot, no display, no settings left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+__all__ = ["comparison", "curve", "dynamics", "save"]
+
+# Okabe and Ito's colours: distinct under the common forms of colour blindness.
+COLOURS = BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+STYLE: Any = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "errorbar.capsize": 2,
+    "font.size": 9,
+    "grid.color": "0.93",
+    "legend.fontsize": "small",
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+}
+POINT: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.4, "mfc": "white", "mew": 0.9, "elinewidth": 0.9, "zorder": 3}
+LEVEL: dict[str, Any] = {"color": "0.25", "ls": (0, (4, 3)), "lw": 1.2}  # how a bound is drawn
+TIME = "time  t = n/D"
+ERROR = "classification error"
+PMSE = r"pmse  $\frac{1}{2}\langle\Delta^2\rangle$"
+
+Observable = Callable[[xr.Dataset], xr.DataArray]
+
+
+@mpl.rc_context(STYLE)
+def dynamics(
+    theory: Mapping[str, xr.Dataset],
+    simulation: Mapping[str, xr.Dataset] | None = None,
+    oracle: float | None = None,
+    clusters: Sequence[int] | None = None,
+) -> Figure:
+    """Learning against time, one column a title: pmse, classification error, overlaps M_ak, squared norms Q_kk.
+
+    `theory`: solutions of the ODE by title (dims time, cluster, neuron, neuron_); `simulation`: runs at the same
+    parameters by the same title (one more dim, seed); `oracle`: an error level to draw; `clusters`: whose overlaps to
+    show, all if None (in a symmetric mixture half of them mirror the others).
+    """
+    figure = Figure(figsize=(3.4 * len(theory) + 0.4, 7.6), layout="constrained")
+    grid = figure.subplots(4, len(theory), squeeze=False, sharex="col", sharey="row")
+    shown = range(next(iter(theory.values())).sizes["cluster"]) if clusters is None else clusters
+    for column, (title, run) in zip(grid.T, theory.items(), strict=True):
+        pair = run, (simulation or {}).get(title)
+        column[0].set_title(title)
+        _line(column[0], *pair, lambda data: data.pmse, "0.0")
+        _line(column[1], *pair, lambda data: data.classification_error, "0.0")
+        for k in range(run.sizes["neuron"]):
+            for colour, a in zip(_cycle(len(shown)), shown, strict=True):
+                _line(column[2], *pair, lambda data, a=a, k=k: data.M.isel(cluster=a, neuron=k), colour)
+            _line(column[3], *pair, lambda data, k=k: data.Q.isel(neuron=k, neuron_=k), "0.0")
+        if oracle is not None:
+            column[1].axhline(oracle, **LEVEL)
+        for axes in column[[0, 1, 3]]:
+            axes.set_ylim(bottom=0)
+        column[3].set_xlabel(TIME)
+    for axes, label in zip(grid[:, 0], [PMSE, ERROR, "overlaps  $M_{ak}$", "squared norms  $Q_{kk}$"], strict=True):
+        axes.set_ylabel(label)
+    legend = [Line2D([], [], color="0.0", label="theory")]
+    if simulation:
+        legend.append(Line2D([], [], color="0.0", label=_caption(next(iter(simulation.values()))), **_marker()))
+    if oracle is not None:
+        legend.append(Line2D([], [], label="oracle", **LEVEL))
+    legend += [
+        Line2D([], [], color=colour, label=f"$M_{{ak}}$, cluster {a + 1}")
+        for colour, a in zip(_cycle(len(shown)), shown, strict=True)
+    ]
+    figure.legend(handles=legend, loc="outside lower center", ncols=3)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
+    """Classification error against the noise sigma, one line a learner; the oracle dashed.
+
+    `theory`: `classification_error` (learner, sigma), and `final_error` (sigma, initial) where a learner was started
+    from several states, of which the best is the line and the others small ticks; `simulation`: `classification_error`
+    (sigma, seed) of the two-layer network at the end of its runs.
+    """
+    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0.5, color="0.75", lw=0.9)
+    axes.annotate("chance", (1, 0.5), (-2, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha="right", va="top", color="0.5", size="small")  # fmt: skip
+    colours = iter(COLOURS)
+    for learner in theory.learner.values:
+        style = LEVEL if learner == "oracle" else {"color": next(colours), "zorder": 2.5}
+        axes.plot(theory.sigma, theory.classification_error.sel(learner=learner), label=_name(learner, theory), **style)
+    if "final_error" in theory:
+        for j in range(theory.sizes["initial"]):
+            axes.plot(theory.sigma, theory.final_error[:, j], color="0.6", ls="", marker="_", ms=5, mew=0.8,
+                      label=None if j else "the same, each initial state")  # fmt: skip
+    if simulation is not None:
+        mean, error = _mean(simulation.classification_error)
+        axes.errorbar(simulation.sigma, mean, error, color=BLUE, label=_caption(simulation), **POINT)
+    axes.set(xlabel=r"noise $\sigma$", ylabel=ERROR, ylim=(0, None))
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, float] | None = None) -> Figure:
+    """pmse and classification error against time, side by side, for several runs by name.
+
+    A run without the dimension seed is a line, one with it points; `levels`: errors to draw as horizontal lines.
+    The error is on a logarithmic axis.
+    """
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for colour, marker, (name, run) in zip(_cycle(len(runs)), cycle("os^D"), runs.items(), strict=False):
+        for axes, observable, label in (left, run.pmse, name), (right, run.classification_error, None):
+            if "seed" in run.dims:
+                mean, error = _mean(observable)
+                axes.errorbar(run.time, mean, error, color=colour, label=label, **{**POINT, "marker": marker})
+            else:
+                axes.plot(run.time, observable, color=colour, label=label)
+    for name, level in (levels or {}).items():
+        right.axhline(level, **LEVEL)
+        right.annotate(name, (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                       ha="right", va="bottom", color="0.25", size="small")  # fmt: skip
+    left.set(xlabel=TIME, ylabel=PMSE, ylim=(0, None))
+    right.set(xlabel=TIME, ylabel=ERROR, yscale="log")
+    figure.legend(loc="outside lower center", ncols=1)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write the figure; the suffix says the format (png at 200 dots per inch).  ValueError if there is none such."""
+    formats = figure.canvas.get_supported_filetypes()
+    if Path(path).suffix.lstrip(".") not in formats:
+        raise ValueError(f"plot must end in one of {', '.join(sorted(formats))}, got {str(path)!r}")
+    figure.savefig(path, dpi=200)
+
+
+def _line(axes: Axes, run: xr.Dataset, sample: xr.Dataset | None, observable: Observable, colour: str) -> None:
+    """One observable against time: a line for the theory, points for the runs."""
+    axes.plot(run.time, observable(run), color=colour)
+    if sample is not None:
+        mean, error = _mean(observable(sample))
+        axes.errorbar(sample.time, mean, error, color=colour, **POINT)
+
+
+def _mean(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Mean over the seeds and its standard error (one seed has none)."""
+    n = values.sizes["seed"]
+    return values.mean("seed"), values.std("seed", ddof=1) / np.sqrt(n) if n > 1 else None
+
+
+def _caption(simulation: xr.Dataset) -> str:
+    n = simulation.sizes["seed"]
+    runs = f"simulation, D = {simulation.attrs['D']}"
+    return runs + (f", mean ± s.e. of {n} runs" if n > 1 else ", one run")
+
+
+def _name(learner: str, theory: xr.Dataset) -> str:
+    if learner == "two-layer" and "final_error" in theory:
+        return f"two-layer, best of {theory.sizes['initial']} initial states"
+    return learner
+
+
+def _cycle(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def _marker() -> dict[str, Any]:
+    return {key: value for key, value in POINT.items() if key != "elinewidth"}
