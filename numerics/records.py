@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from quenched.numerics.checks import finite_array, integer, number
 
 __all__ = ["Mixture", "OnlineSGD", "OrderParameters", "TwoLayer"]
 
@@ -26,35 +27,6 @@ Array = npt.NDArray[np.float64]
 # Order parameters are products of floating-point sums, or solutions of an ODE with a relative error near 1e-8:
 # semidefiniteness and consistency are asked for up to this fraction of the largest entry.
 _ROUNDING = math.sqrt(np.finfo(np.float64).eps)
-
-
-def _array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> Array:
-    """A read-only float64 copy of `value`, checked to be finite and of `shape` (None: any length >= 1)."""
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be an array of real numbers, got {value!r}") from error
-    wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
-    if array.ndim != len(shape) or any(
-        have != want if want is not None else have < 1 for have, want in zip(array.shape, shape, strict=True)
-    ):
-        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"{name} must be finite, got {array[where]} at index {where}")
-    array.flags.writeable = False
-    return array
-
-
-def _number(name: str, value: Any, *, positive: bool = False) -> float:
-    """`value` as a finite float, >= 0 (> 0 if `positive`)."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a real number, got {value!r}") from error
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ValueError(f"{name} must be finite and {'> 0' if positive else '>= 0'}, got {value!r}")
-    return number
 
 
 def _plain(value: Any) -> Any:
@@ -100,25 +72,25 @@ class Mixture(_Record):
     scaling: float | Array = 0.0
 
     def __post_init__(self) -> None:
-        means = _array("means", self.means, (None, None))
+        means = finite_array("means", self.means, (None, None))
         clusters, dimensions = means.shape
-        labels = _array("labels", self.labels, (clusters,))
+        labels = finite_array("labels", self.labels, (clusters,))
         if (wrong := labels[np.abs(labels) != 1]).size:
             raise ValueError(f"labels must be +1 or -1, got {wrong[0]}")
         given = np.full(clusters, 1 / clusters) if self.weights is None else self.weights
-        weights = _array("weights", given, (clusters,))
+        weights = finite_array("weights", given, (clusters,))
         if (wrong := weights[weights <= 0]).size:
             raise ValueError(f"weights must be > 0, got {wrong[0]}")
         if abs(weights.sum() - 1) > 1e-12 * clusters:
             raise ValueError(f"weights must sum to 1, got a sum of {weights.sum()!s}")
         sigma: float | Array
         if np.ndim(self.sigma) == 0:
-            sigma = _number("sigma", self.sigma, positive=True)
+            sigma = number("sigma", self.sigma, positive=True)
         else:
-            sigma = _array("sigma", self.sigma, (clusters,))
+            sigma = finite_array("sigma", self.sigma, (clusters,))
             if (wrong := sigma[sigma <= 0]).size:
                 raise ValueError(f"sigma must be > 0, got {wrong[0]}")
-        exponents = _array("scaling", self.scaling, () if np.ndim(self.scaling) == 0 else (dimensions,))
+        exponents = finite_array("scaling", self.scaling, () if np.ndim(self.scaling) == 0 else (dimensions,))
         scaling = float(exponents) if exponents.ndim == 0 else exponents
         self._set(means=means, labels=labels, weights=weights, sigma=sigma, scaling=scaling)
 
@@ -161,7 +133,7 @@ class Mixture(_Record):
         >>> Mixture.two_clusters(1.0, scaling=0.5).at(100).ravel()
         array([ 10., -10.])
         """
-        return self.means * _number("D", D, positive=True) ** self.exponents
+        return self.means * number("D", D, positive=True) ** self.exponents
 
     @classmethod
     def xor(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
@@ -188,11 +160,9 @@ class Mixture(_Record):
         array([[1., 0.],
                [0., 1.]])
         """
-        if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or m < 1:
-            raise ValueError(f"m must be an integer >= 1, got {m!r}")
         from scipy.special import cosdg, sindg  # in degrees: exact zeros at the quarter turns
 
-        j = np.arange(2 * m)
+        j = np.arange(2 * integer("m", m, at_least=1))
         means = np.stack([cosdg(180 * j / m), sindg(180 * j / m)], axis=1) + 0.0  # -0 -> 0
         return cls._named(means, -((-1.0) ** j), sigma, separation, scaling)
 
@@ -204,7 +174,7 @@ class Mixture(_Record):
 
         Equal lengths give XOR turned by 45 degrees; scaling = (1/2, 0) gives the mixed signal-to-noise regime.
         """
-        m1, m2 = (_number("lengths", m, positive=True) for m in _array("lengths", lengths, (2,)).tolist())
+        m1, m2 = (number("lengths", m, positive=True) for m in finite_array("lengths", lengths, (2,)).tolist())
         signs = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
         return cls(signs * [m1, m2], signs.prod(axis=1), sigma=sigma, scaling=scaling)  # type: ignore[arg-type]
 
@@ -226,9 +196,9 @@ class Mixture(_Record):
         Mixture(means=array([[ 2.],
                [-2.]]), labels=array([ 1., -1.]), weights=array([0.5, 0.5]), sigma=1.0, scaling=0.0)
         """
-        data = _array("X", X, (None, None))
+        data = finite_array("X", X, (None, None))
         n, D = data.shape
-        y = _array("label", label, (n,))
+        y = finite_array("label", label, (n,))
         names, member = np.unique(np.asarray(cluster), return_inverse=True)
         if member.shape != (n,):
             raise ValueError(f"cluster must have shape ({n},), got {np.shape(cluster)}")
@@ -263,7 +233,7 @@ class Mixture(_Record):
         scaling: float | npt.ArrayLike,
         weights: npt.ArrayLike | None = None,
     ) -> Mixture:
-        length = _number("separation", separation, positive=True)
+        length = number("separation", separation, positive=True)
         return cls(means * length, labels, weights, sigma, scaling)  # type: ignore[arg-type]
 
 
@@ -284,12 +254,11 @@ class TwoLayer(_Record):
     output_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.K, bool) or not isinstance(self.K, (int, np.integer)) or self.K < 1:
-            raise ValueError(f"K must be an integer >= 1, got {self.K!r}")
+        K = integer("K", self.K, at_least=1)
         if not isinstance(self.activation, str) or not self.activation.strip():
             raise ValueError(f"activation must be a name or an expression in x, got {self.activation!r}")
-        scale = _number("output_scale", self.output_scale, positive=True)
-        self._set(K=int(self.K), activation=self.activation.strip(), output_scale=scale)
+        scale = number("output_scale", self.output_scale, positive=True)
+        self._set(K=K, activation=self.activation.strip(), output_scale=scale)
 
 
 @dataclass(frozen=True)
@@ -320,7 +289,7 @@ class OnlineSGD(_Record):
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None or field.default is not None:
-                self._set(**{field.name: _number(field.name, value)})
+                self._set(**{field.name: number(field.name, value)})
 
     @property
     def eta(self) -> float:
@@ -374,9 +343,9 @@ class OrderParameters(_Record):
         self._set(Q=Q)
 
     def _store(self, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
-        M = _array("M", M, (None, None))
+        M = finite_array("M", M, (None, None))
         K = M.shape[1]
-        self._set(M=M, Q=_array("Q", Q, (K, K)), v=_array("v", v, (K,)))
+        self._set(M=M, Q=finite_array("Q", Q, (K, K)), v=finite_array("v", v, (K,)))
 
     @classmethod
     def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> OrderParameters:
