@@ -1,0 +1,181 @@
+"""The activations, and every average of them that the learning equations ask for.
+
+An activation is one entry of `BUILTIN`: a name and an expression in x.  `symbolic.two_layer` says which averages its
+equations contain (E[g' g], E[g' g' g g], ...); here each is taken over n = 1 .. 4 distinct fields, with the coincidences of
+indices that occur: where two factors sit on the same neuron, they multiply within one field.  All averages over the same n
+fields form one generated function, so that they share their orthant probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations, product
+
+import sympy
+
+from quenched.symbolic.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.notation import Derived, Step
+from quenched.symbolic.parse import VARIABLE, parse
+from quenched.symbolic.two_layer import AVERAGES, slots
+
+__all__ = ["BUILTIN", "Activation", "Group", "group_symbols", "layouts"]
+
+BUILTIN: dict[str, str] = {
+    "abs": "Abs(x)",
+    "erf": "erf(x/sqrt(2))",
+    "he2": "x**2 - 1",
+    "he3": "x**3 - 3*x",
+    "he4": "x**4 - 6*x**2 + 3",
+    "leaky_relu": "Max(x, 0) - Max(-x, 0)/100",
+    "linear": "x",
+    "quadratic": "x**2",
+    "relu": "Max(x, 0)",
+    "sin": "sin(x)",
+}
+"""The activations whose averages are checked in under `theory/`."""
+
+FIELD_LIMIT = 4  # an average over more distinct fields needs orthant probabilities of more than four
+
+
+def layouts(n: int) -> Iterator[str]:
+    """How the factors of the needed averages distribute over n distinct fields, each layout once.
+
+    >>> list(layouts(1))[:6], list(layouts(4))[0]
+    (['ddg', 'dg', 'g', 'ddg*g', 'dg*dg', 'dg*g'], 'dg,dg,g,g')
+    """
+    seen = set()
+    for pattern in AVERAGES:
+        factors = slots(pattern)
+        for places in product(range(n), repeat=len(factors)):
+            if set(places) != set(range(n)):
+                continue
+            layout = ",".join(
+                "*".join(sorted(f for f, place in zip(factors, places, strict=True) if place == i)) for i in range(n)
+            )
+            if layout not in seen:
+                seen.add(layout)
+                yield layout
+
+
+def group_symbols(n: int) -> tuple[tuple[sympy.Symbol, ...], list[list[sympy.Symbol]]]:
+    """Means m0 .. and covariances c00, c01, .. of n fields."""
+    means = tuple(sympy.Symbol(f"m{i}", real=True) for i in range(n))
+    covariance = [[sympy.Symbol(f"c{min(i, j)}{max(i, j)}", real=True) for j in range(n)] for i in range(n)]
+    return means, covariance
+
+
+@dataclass(frozen=True)
+class Group:
+    """The averages over n fields: `derived.values[index[layout]]` is that of a layout such as "dg*g,g"."""
+
+    n: int
+    arguments: tuple[sympy.Symbol, ...]
+    index: dict[str, int]
+    derived: Derived
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation g, its derivatives as distributions, and the averages of their products.
+
+    >>> Activation("relu", "Max(x, 0)").derivatives["dg"]
+    Heaviside(x)
+    """
+
+    name: str
+    text: str
+
+    @cached_property
+    def expression(self) -> sympy.Expr:
+        """g(x)."""
+        return parse(self.text)
+
+    @cached_property
+    def derivatives(self) -> dict[str, sympy.Expr]:
+        """g, g' and g'', with H(0) = 1/2 where a delta meets a step."""
+        first = derivative(self.expression, VARIABLE)
+        return {"g": self.expression, "dg": first, "ddg": derivative(first, VARIABLE)}
+
+    def integrand(self, layout: str) -> sympy.Expr:
+        """The product of factors that a layout stands for, in the fields x0, x1, ..."""
+        parts = layout.split(",")
+        result = sympy.Integer(1)
+        for x, part in zip(fields(len(parts)), parts, strict=True):
+            factors = part.split("*")
+            together = sympy.Mul(*(self.derivatives[f] for f in factors))
+            if "ddg" in factors and len(factors) > 1 and together.has(sympy.DiracDelta):
+                together = _at_support(together)
+            result *= together.subs(VARIABLE, x)
+        return result
+
+    def group(self, n: int) -> Group:
+        """All averages over n fields; raises `NoClosedForm` if one of them has none."""
+        means, covariance = group_symbols(n)
+        variables = fields(n)
+        algebra = GaussianAlgebra(variables, means, covariance)
+        index: dict[str, int] = {}
+        values: list[sympy.Expr] = []
+        titles: list[Step] = []
+        for layout in layouts(n):
+            value = algebra.reduce(self.integrand(layout))
+            if value not in values:
+                values.append(value)
+            index[layout] = values.index(value)
+            titles.append(Step("Result", rf"E\left[{sympy.latex(self.integrand(layout))}\right] = {sympy.latex(value)}"))
+        triangle = tuple(covariance[i][j] for i in range(n) for j in range(i, n))
+        derived = Derived(tuple(values), tuple(algebra.definitions), (*algebra.steps, *titles))
+        return Group(n, (*means, *triangle), index, derived)
+
+    def kinks(self) -> tuple[tuple[sympy.Expr, ...], tuple[tuple[sympy.Expr, sympy.Expr], ...]] | None:
+        """If g is piecewise linear: where it bends, and (slope, intercept) of each piece from left to right."""
+        bends: set[sympy.Expr] = set()
+        for atom in self.expression.atoms(sympy.Max, sympy.Min, sympy.Abs, sympy.Heaviside, sympy.sign):
+            differences = [atom.args[0]] if len(atom.args) == 1 else [
+                p - q for p, q in permutations(atom.args, 2) if sympy.default_sort_key(p) < sympy.default_sort_key(q)
+            ]
+            for difference in differences:
+                if difference.has(sympy.Max, sympy.Min, sympy.Abs) or not sympy.Poly(difference, VARIABLE).is_linear:
+                    return None
+                bends.update(sympy.solve(difference, VARIABLE))
+        points = sorted(bends)
+        inside = (
+            [points[0] - 1, *((p + q) / 2 for p, q in zip(points, points[1:], strict=False)), points[-1] + 1] if points else [0]
+        )
+        pieces = []
+        for point in inside:
+            local = self._near(point)
+            if local is None:
+                return None
+            pieces.append(local)
+        return tuple(points), tuple(pieces)
+
+    def _near(self, point: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr] | None:
+        """(slope, intercept) of g around a point, if it is linear there."""
+        smooth = self.expression.replace(
+            lambda e: isinstance(e, (sympy.Max, sympy.Min)),
+            lambda e: (max if isinstance(e, sympy.Max) else min)(e.args, key=lambda p: p.subs(VARIABLE, point)),
+        )
+        smooth = smooth.replace(sympy.Abs, lambda p: p * sympy.sign(p.subs(VARIABLE, point)))
+        smooth = smooth.replace(sympy.sign, lambda p: sympy.sign(p.subs(VARIABLE, point)))
+        smooth = smooth.replace(
+            lambda e: isinstance(e, sympy.Heaviside), lambda e: sympy.Heaviside(e.args[0].subs(VARIABLE, point))
+        )
+        if not smooth.is_polynomial(VARIABLE) or sympy.degree(smooth, VARIABLE) > 1:
+            return None
+        return sympy.expand(smooth).coeff(VARIABLE, 1), smooth.subs(VARIABLE, 0)
+
+
+def _at_support(expression: sympy.Expr) -> sympy.Expr:
+    """f(x) delta(x - a) = f(a) delta(x - a) with H(0) = 1/2, for each term of a product with g''."""
+    result = sympy.Integer(0)
+    for part in sympy.Add.make_args(sympy.expand(expression)):
+        support = [f for f in sympy.Mul.make_args(part) if isinstance(f, sympy.DiracDelta)]
+        if len(support) > 1:
+            raise NoClosedForm(f"{part}: the product of two deltas")
+        if support:
+            (root,) = sympy.solve(support[0].args[0], VARIABLE)
+            part = (part / support[0]).subs(VARIABLE, root) * support[0]
+        result += part
+    return result
