@@ -1,11 +1,11 @@
 """One text, any precision: run a function with its elementary functions replaced.
 
-A generated function is plain arithmetic on names such as `exp` and `Phi`.  `bind` gives those names other meanings; with
-`mp_namespace(ctx)` they are mpmath's, applied element by element to object arrays, so that also array code written with
-`exp`, `log`, .. runs at any precision.  Precision lives in a context object of its own, never in global state:
+A generated function is plain arithmetic on names such as `exp` and `Phi`.  `bind` gives those names other meanings;
+with `mp_namespace(ctx)` they are mpmath's, applied element by element to object arrays, so that array code runs at any
+precision too.  Precision lives in a context object of its own, never in global state:
 
 >>> from quenched.theory.bayes import xor
->>> xor(1.0, 0.5)
+>>> print(xor(1.0, 0.5))
 0.1449276867809608
 >>> ctx = context(30)
 >>> print(bind(xor, mp_namespace(ctx))(ctx.mpf(1), ctx.mpf(0.5)))
@@ -53,8 +53,8 @@ def mp_array(ctx: Any, values: Any) -> Any:
 
 
 def mp_namespace(ctx: Any) -> dict[str, Any]:
-    """NumPy's and scipy.special's names for the functions of an mpmath context, as ufuncs on scalars and object arrays."""
-    same = "exp expm1 log log1p sqrt sin cos tan sinh cosh tanh erf erfc sign".split()
+    """The functions of an mpmath context under their names in numpy and scipy.special, on scalars and object arrays."""
+    same = ["cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p", "sign", "sin", "sinh", "sqrt", "tan", "tanh"]
     unary = {name: getattr(ctx, name) for name in same} | {
         "absolute": abs,
         "arccos": ctx.acos,
