@@ -62,7 +62,11 @@ def layouts(n: int) -> Iterator[str]:
 def group_symbols(n: int) -> tuple[tuple[sympy.Symbol, ...], list[list[sympy.Symbol]]]:
     """Means m0 .. and covariances c00, c01, .. of n fields."""
     means = tuple(sympy.Symbol(f"m{i}", real=True) for i in range(n))
-    covariance = [[sympy.Symbol(f"c{min(i, j)}{max(i, j)}", real=True) for j in range(n)] for i in range(n)]
+    names = [[f"c{min(i, j)}{max(i, j)}" for j in range(n)] for i in range(n)]
+    covariance = [
+        [sympy.Symbol(name, **({"positive": True} if i == j else {"real": True})) for j, name in enumerate(row)]
+        for i, row in enumerate(names)
+    ]
     return means, covariance
 
 

@@ -34,7 +34,7 @@ from typing import Any
 
 import sympy
 
-from quenched.symbolic.normal import Phi, Residual, density, normal_probability
+from quenched.symbolic.normal import Phi, Remainder, Residual, density, normal_probability
 from quenched.symbolic.notation import Derived, Step
 
 __all__ = ["Form", "GaussianAlgebra", "NoClosedForm", "Term", "derivative", "expand", "fields"]
@@ -116,13 +116,11 @@ def _sorted(forms: Iterable[Form]) -> tuple[Form, ...]:
 
 
 def _multiply(left: Term, right: Term) -> list[Term]:
-    """Product of two terms; repeated steps are idempotent, opposite ones leave nothing."""
+    """Product of two terms; a repeated step is idempotent."""
     powers: dict[sympy.Symbol, int] = dict(left.powers)
     for x, n in right.powers:
         powers[x] = powers.get(x, 0) + n
     steps = _sorted(set(left.steps) | set(right.steps))
-    if any(f.scaled(-ONE) in steps for f in steps):
-        return []
     deltas = _sorted(left.deltas + right.deltas)
     if len(set(deltas)) < len(deltas):
         raise NoClosedForm(f"delta({deltas[0].expression()})^2: the derivative of a discontinuity is not square-integrable")
@@ -178,10 +176,12 @@ def _scaled(terms: list[Term], factor: sympy.Expr) -> list[Term]:
 
 
 def _step(argument: Form) -> list[Term]:
-    """Heaviside of a form, scaled to a leading coefficient of +-1; of a constant, with H(0) = 1/2."""
+    """Heaviside of a form, scaled to a leading coefficient of 1 by H(-l) = 1 - H(l); of a constant, with H(0) = 1/2."""
     if not argument.linear:
         return [Term(sympy.Heaviside(argument.constant, HALF))] if argument.constant >= 0 else []
-    return [Term(steps=(argument.scaled(1 / sympy.Abs(argument.linear[0][1])),))]
+    slope = argument.linear[0][1]
+    step = Term(steps=(argument.scaled(1 / slope),))
+    return [step] if slope > 0 else [Term(), replace(step, coefficient=-ONE)]
 
 
 def _gaussian_factor(exponent: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Term]:
@@ -328,7 +328,9 @@ class GaussianAlgebra:
             return expression
         count = self._names.get(name, 0)
         self._names[name] = count + 1
-        symbol = sympy.Symbol(name + ("abcdefghijklmnopqrstuvwxyz"[count - 1] if count else ""), real=True)
+        positive = isinstance(expression, Remainder)  # a variance
+        assumptions = {"positive": True} if positive else {"real": True}
+        symbol = sympy.Symbol(name + ("abcdefghijklmnopqrstuvwxyz"[count - 1] if count else ""), **assumptions)
         self.definitions.append((symbol, expression))
         left = sympy.latex(symbol) + (f" = {meaning}" if meaning else "")
         self.steps.append(Step(rule, f"{left} = {sympy.latex(expression)}"))
@@ -373,7 +375,8 @@ class GaussianAlgebra:
             old = self._covariance(x, y, parent)
             if a == 0 or b == 0:
                 return old
-            value = Residual(old, a, b, self._variance(last.form, parent) + last.noise)
+            variance = self._variance(last.form, parent) + last.noise
+            value = Remainder(old, a, variance) if i == j else Residual(old, a, b, variance)
             self._let(key, f"c{i}{j}{self._label(law)}", value, "Tilting" if last.noise else "Conditioning")
         return self._known[key]
 

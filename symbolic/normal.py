@@ -20,7 +20,7 @@ import sympy
 
 from quenched.symbolic.notation import Derived, Real, Step
 
-__all__ = ["FORMULAS", "Phi", "Phi2", "Phi3", "Phi4", "Residual", "density", "normal_probability"]
+__all__ = ["FORMULAS", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
 
 
 def density(x: sympy.Expr, variance: sympy.Expr = sympy.Integer(1)) -> sympy.Expr:
@@ -57,6 +57,30 @@ class Residual(sympy.Function):
     def _latex(self, printer: Any, exp: Any = None) -> str:
         a, b, c, d = (printer._print(argument) for argument in self.args)
         body = rf"{a} - \frac{{{b} \, {c}}}{{{d}}}"
+        return body if exp is None else rf"\left({body}\right)^{{{exp}}}"
+
+
+class Remainder(sympy.Function):
+    """a - b^2/d: the variance that is left after regression; never negative, which generated code guards against rounding."""
+
+    nargs = 3
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """Derivative with respect to one argument."""
+        _, b, d = self.args
+        return (sympy.Integer(1), -2 * b / d, b**2 / d**2)[argindex - 1]
+
+    def doit(self, **hints: Any) -> sympy.Expr:
+        """The explicit quotient."""
+        a, b, d = (argument.doit(**hints) for argument in self.args)
+        return a - b**2 / d
+
+    def _eval_evalf(self, prec: int) -> sympy.Expr:
+        return self.doit()._eval_evalf(prec)
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        a, b, d = (printer._print(argument) for argument in self.args)
+        body = rf"{a} - \frac{{{b}^2}}{{{d}}}"
         return body if exp is None else rf"\left({body}\right)^{{{exp}}}"
 
 
@@ -204,44 +228,82 @@ def normal_probability(limits: list[sympy.Expr], correlations: list[sympy.Expr])
     return (Phi, Phi2, Phi3, Phi4)[len(limits) - 1](*limits, *correlations)
 
 
-def _plackett(probability: type[_NormalProbability], symbols: tuple[sympy.Symbol, ...], crossed: list[int]) -> Derived:
-    """Phi_n as the integral of Plackett's identity along a path that switches the `crossed` correlations on."""
+def residual(a: Real, b: Real, c: Real, d: Real) -> Derived:
+    """a - b c/d: a mean or covariance after regression on a field of variance d."""
+    return Derived(Residual(a, b, c, d).doit())
+
+
+def remainder(a: Real, b: Real, d: Real) -> Derived:
+    """a - b^2/d: a variance after regression on a field of variance d, floored at four rounding units of a.
+
+    Where the two fields are proportional, cancellation would leave noise of either sign.
+    """
+    return Derived(sympy.Max(Remainder(a, b, d).doit(), a * sympy.Integer(2) ** -50))
+
+
+def _switched_on(probability: type[_NormalProbability], symbols: tuple[sympy.Symbol, ...], blocks: list[list[int]]) -> Derived:
+    """Phi_n by Plackett's identity: start from independent blocks and switch the correlations between them on, r sin(theta)."""
     n = probability.dimension
-    start = probability(*symbols)
     theta = sympy.Symbol("theta", real=True)
     pairs = list(combinations(range(n), 2))
-    path = list(symbols)
-    rates = []
-    for index in crossed:
-        path[n + index] = sympy.sin(theta) * symbols[n + index]
+    crossing = [n + index for index, (i, j) in enumerate(pairs) if not any({i, j} <= set(b) for b in blocks)]
+    path = [sympy.sin(theta) * argument if index in crossing else argument for index, argument in enumerate(symbols)]
     along = probability(*path)
-    for index in crossed:
-        rate = along.fdiff(n + index + 1) * symbols[n + index] * sympy.cos(theta)
-        rates.append(rate)
-    block_a = [i for i in range(n) if all(pairs[c] != (0, i) for c in crossed)]
-    block_b = [i for i in range(n) if i not in block_a]
-
-    def block(members: list[int]) -> sympy.Expr:
-        h = [symbols[i] for i in members]
-        r = [symbols[n + pairs.index(pair)] for pair in combinations(members, 2)]
-        return normal_probability(h, r)
-
-    value = block(block_a) * block(block_b) + sympy.Integral(sum(rates), (theta, 0, sympy.pi / 2))
+    rates = [along.fdiff(index + 1) * symbols[index] * sympy.cos(theta) for index in crossing]
+    start = sympy.Mul(
+        *(
+            normal_probability([symbols[i] for i in b], [symbols[n + pairs.index(p)] for p in combinations(b, 2)])
+            for b in blocks
+        )
+    )
+    value = start + sympy.Integral(sympy.Add(*rates), (theta, 0, sympy.pi / 2))
+    slope = sympy.Eq(sympy.Derivative(probability(*symbols), symbols[crossing[0]]), probability(*symbols).fdiff(crossing[0] + 1))
     steps = (
-        Step("Plackett", sympy.latex(sympy.Eq(sympy.Derivative(start, symbols[n + crossed[0]]),
-                                              start.fdiff(n + crossed[0] + 1), evaluate=False))),
-        Step("path from the block-diagonal correlation, r -> r sin(theta)", sympy.latex(value)),
+        Step("Plackett", sympy.latex(slope)),
+        Step("Integrate from independent blocks", sympy.latex(start) + r" + \int_0^{\pi/2} \cdots \, d\theta"),
     )
     return Derived(value, steps=steps)
 
 
-def _Phi2(h: Real, k: Real, r: Real) -> Derived:
-    """P(z_1 < h, z_2 < k) for unit normals of correlation r, |r| < 1."""
+def phi_2(h: Real, k: Real, r: Real) -> Derived:
+    """P(z_1 < h, z_2 < k) for unit normals of correlation r.
+
+    Plackett's identity integrated by 64 Gauss-Legendre nodes in arcsin(r): meant for |r| <= 0.95, where it is exact to
+    rounding; `quenched.numerics.normal` covers all r.
+    """
     theta = sympy.Symbol("theta", real=True)
-    rate = Phi2(h, k, sympy.sin(theta)).fdiff(3) * sympy.cos(theta)
-    rate = sympy.exp(sympy.simplify(-(h**2) / 2 - (k - h * sympy.sin(theta)) ** 2 / (2 * sympy.cos(theta) ** 2)))
-    value = Phi(h) * Phi(k) + sympy.Integral(rate / (2 * sympy.pi), (theta, 0, sympy.asin(r)))
-    return Derived(value)
+    slope = Phi2(h, k, sympy.sin(theta)).fdiff(3) * sympy.cos(theta)
+    cosine = sympy.cos(theta)
+    exponent = -(h**2 + k**2 - 2 * h * k * sympy.sin(theta)) / (2 * cosine**2)
+    rate = sympy.exp(exponent) / (2 * sympy.pi)
+    assert sympy.simplify(sympy.powsimp(slope.subs(theta, sympy.asin(r)) / rate.subs(theta, sympy.asin(r)))) == 1
+    value = Phi(h) * Phi(k) + sympy.Integral(rate, (theta, 0, sympy.asin(r)))
+    step = Step("Plackett", sympy.latex(sympy.Eq(sympy.Derivative(Phi2(h, k, r), r), Phi2(h, k, r).fdiff(3))))
+    return Derived(value, steps=(step,))
 
 
-FORMULAS: tuple[Any, ...] = ()
+def phi_3(h1: Real, h2: Real, h3: Real, r12: Real, r13: Real, r23: Real) -> Derived:
+    """P(z_i < h_i) for three unit normals of correlations r_ij.
+
+    From z_1 independent of (z_2, z_3), by 64 Gauss-Legendre nodes: meant for well-conditioned correlations;
+    `quenched.numerics.normal` covers all.
+    """
+    return _switched_on(Phi3, (h1, h2, h3, r12, r13, r23), [[0], [1, 2]])
+
+
+def phi_4(
+    h1: Real, h2: Real, h3: Real, h4: Real, r12: Real, r13: Real, r14: Real, r23: Real, r24: Real, r34: Real
+) -> Derived:
+    """P(z_i < h_i) for four unit normals of correlations r_ij.
+
+    From (z_1, z_2) independent of (z_3, z_4), by 64 Gauss-Legendre nodes: meant for well-conditioned correlations;
+    `quenched.numerics.normal` covers all.
+    """
+    return _switched_on(Phi4, (h1, h2, h3, h4, r12, r13, r14, r23, r24, r34), [[0, 1], [2, 3]])
+
+
+# the generated functions bear the names of the sympy functions that they evaluate
+for _specification, _name in ((phi_2, "Phi2"), (phi_3, "Phi3"), (phi_4, "Phi4")):
+    _specification.__name__ = _name
+
+FORMULAS = (residual, remainder, phi_2, phi_3, phi_4)

@@ -1,0 +1,269 @@
+"""Averages of an activation over the local fields, as tables over clusters and neurons.
+
+The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
+first use).  This module compiles them: the text of the generated functions, with Phi_n taken from
+`quenched.numerics.kernels` and the regressions done in doubled precision, is written to the user's cache and compiled there
+once.  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)], is the average over the one field that is left.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import combinations, product
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quenched.theory import activations as theory
+
+__all__ = ["activation_functions", "averages", "cache_folder", "piecewise_linear", "tables"]
+
+Array = NDArray[np.float64]
+
+TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
+JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
+FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
+
+
+def cache_folder() -> Path:
+    """Where compiled and derived code is kept: $QUENCHED_CACHE, or the user's cache directory."""
+    from platformdirs import user_cache_dir
+
+    return Path(os.environ.get("QUENCHED_CACHE") or user_cache_dir("quenched"))
+
+
+def averages(activation: str) -> theory.Averages:
+    """The generated functions of an activation, derived on first use if it is not a built-in.
+
+    >>> averages("relu").text
+    'Max(x, 0)'
+    """
+    if activation in theory.ACTIVATIONS:
+        return theory.ACTIVATIONS[activation]
+    known = ", ".join(sorted(theory.ACTIVATIONS))
+    raise ValueError(f"activation: {activation!r} is not known; choose one of {known}")
+
+
+def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """g and g' as ufunc expressions: they take and return NumPy or CuPy arrays; g' at a kink is the mean of its sides.
+
+    >>> g, dg = activation_functions("relu")
+    >>> float(g(2.0)), float(dg(0.0))
+    (2.0, 0.5)
+    """
+    found = averages(activation)
+    return found.g, found.dg
+
+
+def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
+    """Kinks (n,), slopes (n + 1,) and intercepts (n + 1,) of a piecewise linear activation, else None.
+
+    >>> piecewise_linear("abs")
+    (array([0.]), array([-1.,  1.]), array([0., 0.]))
+    """
+    pieces = averages(activation).pieces
+    if pieces is None:
+        return None
+    kinks, lines = pieces
+    return np.array(kinks), np.array([m for m, _ in lines]), np.array([c for _, c in lines])
+
+
+# --- compilation --------------------------------------------------------------------------------------------------------------
+
+_PRELUDE = '''"""Compiled form of the averages of {name}; written by quenched.numerics.averages, safe to delete."""
+
+from math import erf, erfc
+from numpy import cos, exp, pi, sin, sqrt
+from numba import njit
+from quenched.numerics.doubled import remainder, residual
+from quenched.numerics.kernels import Phi, Phi2, Phi3, Phi4
+
+
+'''
+_FILL = '''
+@njit(cache=True, error_model="numpy", nogil=True)
+def fill_{n}(mean, covariance, subsets, out):
+    for a in range(mean.shape[0]):
+        for s in range(subsets.shape[0]):
+            {indices} = subsets[s]
+            values = {function}(
+                {means},
+                {covariances},
+            )
+            for o, value in enumerate(values):
+                out[a, s, o] = value
+'''
+
+
+class _DoubledRegression(ast.NodeTransformer):
+    """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the value.
+
+    A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
+    what the next regression divides by must still be right to several digits.
+    """
+
+    def __init__(self) -> None:
+        self.pairs: set[str] = set()
+
+    def _pair(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Name) and node.id in self.pairs:
+            return ast.Name(node.id + "_", ast.Load())
+        return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        call = node.value
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")):
+            return node
+        (target,) = node.targets
+        assert isinstance(target, ast.Name)
+        call.args = [self._pair(argument) for argument in call.args]
+        self.pairs.add(target.id)
+        pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
+        value = ast.Assign(
+            [target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load())
+        )
+        return [pair, value]
+
+    def visit_Return(self, node: ast.Return) -> ast.Return:
+        """All elements as floats: the compiler wants tuples of one type."""
+        assert isinstance(node.value, ast.Tuple)
+        node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
+        return node
+
+
+def _compiled_text(name: str, found: theory.Averages) -> str:
+    parts = [_PRELUDE.format(name=name)]
+    for n, function in enumerate(found.groups, start=1):
+        tree = ast.parse(inspect.getsource(function))
+        definition = tree.body[0]
+        assert isinstance(definition, ast.FunctionDef)
+        definition.returns = None
+        for argument in definition.args.args:
+            argument.annotation = None
+        definition.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
+        definition.body = definition.body[1:]  # the docstring
+        _DoubledRegression().visit(tree)
+        parts.append(ast.unparse(ast.fix_missing_locations(tree)) + "\n\n")
+        index = "ijkl"[:n]
+        parts.append(
+            _FILL.format(
+                n=n,
+                indices=", ".join(index) + ("," if n == 1 else ""),
+                function=function.__name__,
+                means=", ".join(f"mean[a, {i}]" for i in index),
+                covariances=", ".join(f"covariance[a, {p}, {q}]" for x, p in enumerate(index) for q in index[x:]),
+            )
+        )
+    return "\n".join(parts)
+
+
+@lru_cache(maxsize=64)
+def _compiled(activation: str) -> ModuleType:
+    """The compiled module of an activation: fill_1 .. fill_4."""
+    import numba
+
+    from quenched.numerics import doubled, kernels
+
+    found = averages(activation)
+    text = _compiled_text(activation, found)
+    origin = text + inspect.getsource(kernels) + inspect.getsource(doubled) + numba.__version__ + sys.version
+    digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
+    return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
+
+
+def load_text(text: str, path: Path) -> ModuleType:
+    """Import generated text from a file of the cache, written first if it is not there (atomically: others may race)."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as draft:
+            draft.write(text)
+        os.replace(draft.name, path)
+    name = f"quenched_cache_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # numba finds the functions of a cached file through sys.modules
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _gather(activation: str, K: int) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
+    """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
+    found = averages(activation)
+    subsets = tuple(
+        np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, FIELD_LIMIT + 1)
+    )
+    widths = tuple(max(index.values()) + 1 for index in found.index)
+    offsets = np.cumsum([0, *(len(s) * w for s, w in zip(subsets, widths, strict=True))])
+    position = [{tuple(row): i for i, row in enumerate(s.tolist())} for s in subsets]
+    # a pattern is one of the layouts in which each factor has a field of its own
+    patterns = sorted({"g"} | {layout for index in found.index for layout in index if "*" not in layout and _canonical(layout)})
+    gather = {}
+    for pattern in patterns:
+        factors = pattern.split(",")
+        targets = []
+        for neurons in product(range(K), repeat=len(factors)):
+            chosen = sorted(set(neurons))
+            n = len(chosen)
+            layout = ",".join("*".join(sorted(f for f, k in zip(factors, neurons, strict=True) if k == c)) for c in chosen)
+            row = position[n - 1][tuple(chosen)]
+            targets.append(offsets[n - 1] + row * widths[n - 1] + found.index[n - 1][layout])
+        gather[pattern] = np.array(targets, dtype=np.int64)
+    return subsets, widths, gather
+
+
+def _canonical(layout: str) -> bool:
+    """Highest derivatives first: each table once."""
+    orders = ["g", "dg", "ddg"]
+    degrees = [orders.index(factor) for factor in layout.split(",")]
+    return degrees == sorted(degrees, reverse=True)
+
+
+def _regularised(covariance: Array) -> Array:
+    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite."""
+    regular = np.array(covariance, dtype=np.float64)
+    diagonal = np.einsum("akk->ak", regular)
+    scale = np.sqrt(np.maximum(diagonal, TINY))
+    correlation = regular / (scale[:, :, None] * scale[:, None, :])
+    lowest = np.linalg.eigvalsh(correlation)[:, :1]
+    diagonal[...] = np.maximum(diagonal * (1 + np.maximum(JITTER, -2 * lowest)), TINY)
+    return regular
+
+
+def tables(activation: str, mean: Array, covariance: Array) -> dict[str, Array]:
+    """Averages of products of g, g', g'' for every choice of neurons.
+
+    For fields lambda | a ~ N(mean[a], covariance[a]), mean (C, K) and covariance (C, K, K), the table "dg,g" has entries
+    [a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on for the averages that the learning equations contain.  Singular
+    covariances are allowed.  Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
+    """
+    clusters, K = mean.shape
+    module = _compiled(activation)
+    subsets, widths, gather = _gather(activation, K)
+    regular = _regularised(covariance)
+    flat = []
+    for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
+        out = np.empty((clusters, len(members), width))
+        if len(members):
+            getattr(module, f"fill_{n}")(np.ascontiguousarray(mean, dtype=np.float64), regular, members, out)
+        flat.append(out.reshape(clusters, -1))
+    values = np.concatenate(flat, axis=1)
+    return {
+        pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1)) for pattern, index in gather.items()
+    }

@@ -1,0 +1,215 @@
+"""`quenched derive`: write `theory/`, compare it with what is there, or tell the whole derivation as a document."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import sympy
+
+from quenched.symbolic import activations, bayes, emit, normal, two_layer
+from quenched.symbolic.notation import Derived, derived, specification_symbols
+
+__all__ = ["activation_module", "check", "latex", "modules", "write"]
+
+_FIELDS = ("one field", "two fields", "three fields", "four fields")
+
+
+def _docstring(module: object) -> str:
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
+# --- the generated modules, one for each symbolic module that declares formulas ---------------------------------------------
+
+
+def _normal() -> str:
+    body = "\n\n\n".join(emit.function(specification) for specification in normal.FORMULAS)
+    extra = "GAUSS = tuple(zip(*leggauss(64), strict=True))"
+    return emit.header("symbolic/normal.py", _docstring(normal), body, extra)
+
+
+def _bayes() -> str:
+    body = "\n\n\n".join(emit.function(specification) for specification in bayes.FORMULAS)
+    return emit.header("symbolic/bayes.py", _docstring(bayes), body)
+
+
+def _two_layer() -> str:
+    equations = two_layer.equations()
+    arrays = "P, y, sigma2, T, M, R, Q, v"
+    signature = ",\n    ".join(
+        [*(f"{name}: NDArray[float64]" for name in arrays.split(", ")), "averages: Mapping[str, NDArray[float64]]"]
+    )
+    scalars = "eta: float,\n    kappa: float,\n    eta_v: float,\n    kappa_v: float,\n    s: float,\n    Delta: float,"
+
+    def load(*expressions: sympy.Expr) -> str:
+        bases = {str(f.base) for e in expressions for f in e.atoms(sympy.Indexed)}
+        needed = [p for p in equations.patterns if p.replace(",", "_") in bases]
+        return "\n".join(f'    {p.replace(",", "_")} = averages["{p}"]' for p in needed)
+
+    def assign(name: str, expression: sympy.Expr, output: str) -> str:
+        return f"    {name} = (\n        {emit.einsum(expression, output, '        ')}\n    )"
+
+    drift = f'''def drift(
+    {signature},
+    {scalars}
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """Time derivatives of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k under online SGD.
+
+    P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): their means' overlaps with the weights;
+    R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (r_b the means themselves:
+    R = M, and dR is dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale;
+    Delta: standard deviation of the label noise.
+    """
+{load(equations.dR, equations.dQ, equations.dv)}
+{assign("dR", equations.dR, "bk")}
+{assign("dQ", equations.dQ, "kl")}
+{assign("dv", equations.dv, "k")}
+    return dR, dQ, dv'''
+    risk = f'''def risk(
+    P: NDArray[float64], y: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s: float
+) -> float:
+    """Half mean squared error E[(phi - y)^2]/2 of the network's output."""
+{load(equations.risk)}
+{assign("value", equations.risk, "")}
+    return float(value)'''
+    return emit.header("symbolic/two_layer.py", _docstring(two_layer), f"{drift}\n\n\n{risk}")
+
+
+@cache
+def _groups(name: str, text: str) -> tuple[activations.Group, ...]:
+    activation = activations.Activation(name, text)
+    return tuple(activation.group(n) for n in range(1, activations.FIELD_LIMIT + 1))
+
+
+def _activation(name: str, text: str) -> tuple[str, str]:
+    """The functions of one activation, and its entry in the table `ACTIVATIONS`."""
+    activation = activations.Activation(name, text)
+    x = sympy.Symbol("x", real=True)
+    parts = []
+    for label, title in (("g", "g(x)"), ("dg", "g'(x)")):
+        # adding 0 x keeps the shape of the argument where the derivative is a constant
+        expression = activation.derivatives[label]
+        source = emit.code(expression) if expression.has(x) else f"{emit.code(expression)} + 0*x"
+        parts.append(f'def {name}_{label}(x: float) -> float:\n    """{title} for g = {text}."""\n    return {source}')
+    entries = []
+    for group in _groups(name, text):
+        layouts = ["; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values))]
+        docstring = f"Averages of g = {text} over {_FIELDS[group.n - 1]}: {{g, g', g''}} products in the order\n\n" + "\n".join(
+            f"    {layout}" for layout in layouts
+        )
+        outcome = Derived(group.derived.values, group.derived.definitions)
+        parts.append(emit.function(name=f"{name}_{group.n}", arguments=group.arguments, docstring=docstring, outcome=outcome))
+        pairs = ", ".join(f'"{k}": {v}' for k, v in group.index.items())
+        entries.append(textwrap.fill(f"{{{pairs}}}", emit.WIDTH - 1, initial_indent=" " * 12, subsequent_indent=" " * 13))
+    kinks = activation.kinks()
+    pieces = "None"
+    if kinks is not None:
+        points, lines = kinks
+        pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in lines)))
+    groups = ", ".join(f"{name}_{n}" for n in range(1, activations.FIELD_LIMIT + 1))
+    index = ",\n".join(entries)
+    entry = (
+        f'    "{name}": Averages(\n        "{text}",\n        {name}_g,\n        {name}_dg,\n        {pieces},\n'
+        f"        ({groups}),\n        (\n{index},\n        ),\n    ),"
+    )
+    return "\n\n\n".join(parts), entry
+
+
+_TABLE = '''class Averages(NamedTuple):
+    """An activation and its averages: groups[n - 1] returns those over n fields, index[n - 1] says which is where."""
+
+    text: str
+    g: Callable[..., float]
+    dg: Callable[..., float]
+    pieces: tuple[tuple[float, ...], tuple[tuple[float, float], ...]] | None
+    groups: tuple[Callable[..., tuple[float, ...]], ...]
+    index: tuple[dict[str, int], ...]'''
+
+
+def activation_module(table: dict[str, str], docstring: str, source: str) -> str:
+    """A module with the averages of the given activations (name -> text) and the table `ACTIVATIONS` of them."""
+    functions, entries = zip(*(_activation(name, text) for name, text in table.items()), strict=True)
+    listing = "\n".join(entries)
+    body = "\n\n\n".join([_TABLE, *functions, f"ACTIVATIONS: dict[str, Averages] = {{\n{listing}\n}}"])
+    return emit.header(source, docstring, body)
+
+
+def _activations() -> str:
+    return activation_module(activations.BUILTIN, _docstring(activations), "symbolic/activations.py")
+
+
+_MODULES: dict[str, Callable[[], str]] = {
+    "activations.py": _activations,
+    "bayes.py": _bayes,
+    "normal.py": _normal,
+    "two_layer.py": _two_layer,
+}
+
+
+def modules() -> dict[str, str]:
+    """The text of every file of `theory/`, by name."""
+    init = '"""The formulas, as derived in quenched.symbolic.\n\nGenerated by `quenched derive`; do not edit.\n"""\n'
+    return {"__init__.py": init, **{name: build() for name, build in _MODULES.items()}}
+
+
+def write(folder: Path) -> list[str]:
+    """Write the generated files into `folder`, remove others there; the names of those that changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = modules()
+    changed = []
+    for path in sorted(folder.glob("*.py")):
+        if path.name not in texts:
+            path.unlink()
+            changed.append(path.name)
+    for name, text in texts.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            changed.append(name)
+    return changed
+
+
+def check(folder: Path) -> list[str]:
+    """What differs between `folder` and a fresh derivation: one message with a unified diff for each file."""
+    texts = modules()
+    messages = []
+    present = {path.name for path in folder.glob("*.py")}
+    for name in sorted(present | set(texts)):
+        old = (folder / name).read_text(encoding="utf-8") if name in present else ""
+        new = texts.get(name, "")
+        if old == new:
+            continue
+        state = "missing" if name not in present else "extra" if name not in texts else "stale"
+        diff = "".join(
+            difflib.unified_diff(old.splitlines(True), new.splitlines(True), f"theory/{name}", f"derived/{name}")
+        )
+        messages.append(f"{state}: theory/{name}\n{diff}")
+    return messages
+
+
+# --- the document ---------------------------------------------------------------------------------------------------------
+
+
+def latex() -> str:
+    """The derivation as a LaTeX document: definitions, each rule applied, each result, in order."""
+    from quenched.symbolic.latex import document
+
+    chapters = []
+    for title, module in (("Normal probabilities", normal), ("Oracle error", bayes)):
+        formulas = [
+            (f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in module.FORMULAS
+        ]
+        chapters.append((title, module.__doc__ or "", formulas))
+    equations = two_layer.equations()
+    learning = Derived((equations.dR, equations.dQ, equations.dv, equations.risk), steps=equations.steps)
+    chapters.append(("Two-layer network", two_layer.__doc__ or "", [("drift", "", (), learning)]))
+    groups = []
+    for name, text in activations.BUILTIN.items():
+        for group in _groups(name, text):
+            title = f"g = {text}, {_FIELDS[group.n - 1]}"
+            groups.append((f"{name}_{group.n}", title, group.arguments, group.derived))
+    chapters.append(("Averages of the activations", activations.__doc__ or "", groups))
+    return document(chapters)
