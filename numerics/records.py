@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from quenched.numerics.checks import finite_array, integer, number
 
 __all__ = ["Mixture", "OnlineSGD", "OrderParameters", "TwoLayer"]

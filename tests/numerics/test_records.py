@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
 
