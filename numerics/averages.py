@@ -2,8 +2,9 @@
 
 The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
 first use).  This module compiles them: the text of the generated functions, with Phi_n taken from
-`quenched.numerics.kernels` and the regressions done in doubled precision, is written to the user's cache and compiled there
-once.  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)], is the average over the one field that is left.
+`quenched.numerics.kernels` and the regressions done in doubled precision, is written to the user's cache and compiled
+there once.  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)], is the average over the one field that
+is left.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     return np.array(kinks), np.array([m for m, _ in lines]), np.array([c for _, c in lines])
 
 
-# --- compilation --------------------------------------------------------------------------------------------------------------
+# --- compilation
+# --------------------------------------------------------------------------------------------------------------
 
 _PRELUDE = '''"""Compiled form of the averages of {name}; written by quenched.numerics.averages, safe to delete."""
 
@@ -91,7 +93,7 @@ from quenched.numerics.kernels import Phi, Phi2, Phi3, Phi4
 
 
 '''
-_FILL = '''
+_FILL = """
 @njit(cache=True, error_model="numpy", nogil=True)
 def fill_{n}(mean, covariance, subsets, out):
     for a in range(mean.shape[0]):
@@ -103,11 +105,12 @@ def fill_{n}(mean, covariance, subsets, out):
             )
             for o, value in enumerate(values):
                 out[a, s, o] = value
-'''
+"""
 
 
 class _DoubledRegression(ast.NodeTransformer):
-    """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the value.
+    """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the
+    value.
 
     A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
     what the next regression divides by must still be right to several digits.
@@ -123,16 +126,16 @@ class _DoubledRegression(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         call = node.value
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")):
+        if not (
+            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
+        ):
             return node
         (target,) = node.targets
         assert isinstance(target, ast.Name)
         call.args = [self._pair(argument) for argument in call.args]
         self.pairs.add(target.id)
         pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
-        value = ast.Assign(
-            [target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load())
-        )
+        value = ast.Assign([target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load()))
         return [pair, value]
 
     def visit_Return(self, node: ast.Return) -> ast.Return:
@@ -183,37 +186,43 @@ def _compiled(activation: str) -> ModuleType:
 
 
 def load_text(text: str, path: Path) -> ModuleType:
-    """Import generated text from a file of the cache, written first if it is not there (atomically: others may race)."""
+    """Import generated text from a file of the cache, which is written (atomically: others may race) if not there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as draft:
             draft.write(text)
-        os.replace(draft.name, path)
+        Path(draft.name).replace(path)
     name = f"quenched_cache_{path.stem}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # numba finds the functions of a cached file through sys.modules
         spec.loader.exec_module(module)
     return sys.modules[name]
 
 
-# --- tables -------------------------------------------------------------------------------------------------------------------
+# --- tables
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)
-def _gather(activation: str, K: int) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
+def _gather(
+    activation: str, K: int
+) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
     found = averages(activation)
     subsets = tuple(
         np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, FIELD_LIMIT + 1)
     )
-    widths = tuple(max(index.values()) + 1 for index in found.index)
+    widths = tuple(max(index.values()) + 1 for index in found.places)
     offsets = np.cumsum([0, *(len(s) * w for s, w in zip(subsets, widths, strict=True))])
     position = [{tuple(row): i for i, row in enumerate(s.tolist())} for s in subsets]
     # a pattern is one of the layouts in which each factor has a field of its own
-    patterns = sorted({"g"} | {layout for index in found.index for layout in index if "*" not in layout and _canonical(layout)})
+    patterns = sorted(
+        {"g"} | {layout for index in found.places for layout in index if "*" not in layout and _canonical(layout)}
+    )
     gather = {}
     for pattern in patterns:
         factors = pattern.split(",")
@@ -221,9 +230,11 @@ def _gather(activation: str, K: int) -> tuple[tuple[NDArray[np.int64], ...], tup
         for neurons in product(range(K), repeat=len(factors)):
             chosen = sorted(set(neurons))
             n = len(chosen)
-            layout = ",".join("*".join(sorted(f for f, k in zip(factors, neurons, strict=True) if k == c)) for c in chosen)
+            layout = ",".join(
+                "*".join(sorted(f for f, k in zip(factors, neurons, strict=True) if k == c)) for c in chosen
+            )
             row = position[n - 1][tuple(chosen)]
-            targets.append(offsets[n - 1] + row * widths[n - 1] + found.index[n - 1][layout])
+            targets.append(offsets[n - 1] + row * widths[n - 1] + found.places[n - 1][layout])
         gather[pattern] = np.array(targets, dtype=np.int64)
     return subsets, widths, gather
 
@@ -249,9 +260,9 @@ def _regularised(covariance: Array) -> Array:
 def tables(activation: str, mean: Array, covariance: Array) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
-    For fields lambda | a ~ N(mean[a], covariance[a]), mean (C, K) and covariance (C, K, K), the table "dg,g" has entries
-    [a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on for the averages that the learning equations contain.  Singular
-    covariances are allowed.  Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
+    For fields lambda | a ~ N(mean[a], covariance[a]), mean (C, K) and covariance (C, K, K), the table "dg,g" has
+    entries [a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on for the averages that the learning equations contain.
+    Singular covariances are allowed.  Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
     clusters, K = mean.shape
     module = _compiled(activation)
@@ -265,5 +276,6 @@ def tables(activation: str, mean: Array, covariance: Array) -> dict[str, Array]:
         flat.append(out.reshape(clusters, -1))
     values = np.concatenate(flat, axis=1)
     return {
-        pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1)) for pattern, index in gather.items()
+        pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
+        for pattern, index in gather.items()
     }

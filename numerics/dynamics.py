@@ -1,7 +1,7 @@
 """The order-parameter equations of online SGD: time derivatives of M, Q and v.
 
-The right-hand sides are `quenched.theory.two_layer.drift`, derived in symbolic/two_layer.py; this module feeds them with the
-averages of the activation and checks what the user passes.
+The right-hand sides are `quenched.theory.two_layer.drift`, derived in symbolic/two_layer.py; this module feeds them
+with the averages of the activation and checks what the user passes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def drift_arrays(
 ) -> Callable[[Array, Array, Array], tuple[Array, Array, Array]]:
     """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
 
-    A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so that
-    M = means A; Q (K, K); v (K,).  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
+    A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
+    that M = means A; Q (K, K); v (K,).  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
     if np.any(mixture.exponents != 0):
         raise ValueError(
-            f"scaling: the equations hold for means of order 1, and got means growing as D^{mixture.exponents.tolist()}; "
+            f"scaling: the equations hold for means of order 1, got means growing as D^{mixture.exponents.tolist()}; "
             "use a mixture with scaling=0, or simulate at finite D"
         )
     means, weights, labels = mixture.means, mixture.weights, mixture.labels.astype(np.float64)
@@ -63,6 +63,6 @@ def drift(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParam
     if state.v.shape != (network.K,):
         raise ValueError(f"state: has {state.v.shape[0]} neurons, the network K={network.K}")
     equations = drift_arrays(mixture, network, sgd)
-    A, *_ = np.linalg.lstsq(mixture.means, state.M, rcond=None)
+    A = np.linalg.lstsq(mixture.means, state.M, rcond=None)[0].astype(np.float64)
     dA, dQ, dv = equations(A, state.Q, state.v)
-    return OrderParameters.derivative(mixture.means @ dA, dQ, dv)
+    return OrderParameters.derivative(np.asarray(mixture.means @ dA), dQ, dv)

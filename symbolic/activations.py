@@ -1,9 +1,9 @@
 """The activations, and every average of them that the learning equations ask for.
 
 An activation is one entry of `BUILTIN`: a name and an expression in x.  `symbolic.two_layer` says which averages its
-equations contain (E[g' g], E[g' g' g g], ...); here each is taken over n = 1 .. 4 distinct fields, with the coincidences of
-indices that occur: where two factors sit on the same neuron, they multiply within one field.  All averages over the same n
-fields form one generated function, so that they share their orthant probabilities.
+equations contain (E[g' g], E[g' g' g g], ...); here each is taken over n = 1 .. 4 distinct fields, with the
+coincidences of indices that occur: where two factors sit on the same neuron, they multiply within one field.  All
+averages over the same n fields form one generated function, so that they share their orthant probabilities.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import sympy
 
@@ -127,7 +127,9 @@ class Activation:
             if value not in values:
                 values.append(value)
             index[layout] = values.index(value)
-            titles.append(Step("Result", rf"E\left[{sympy.latex(self.integrand(layout))}\right] = {sympy.latex(value)}"))
+            titles.append(
+                Step("Result", rf"E\left[{sympy.latex(self.integrand(layout))}\right] = {sympy.latex(value)}")
+            )
         triangle = tuple(covariance[i][j] for i in range(n) for j in range(i, n))
         derived = Derived(tuple(values), tuple(algebra.definitions), (*algebra.steps, *titles))
         return Group(n, (*means, *triangle), index, derived)
@@ -136,17 +138,21 @@ class Activation:
         """If g is piecewise linear: where it bends, and (slope, intercept) of each piece from left to right."""
         bends: set[sympy.Expr] = set()
         for atom in self.expression.atoms(sympy.Max, sympy.Min, sympy.Abs, sympy.Heaviside, sympy.sign):
-            differences = [atom.args[0]] if len(atom.args) == 1 else [
-                p - q for p, q in permutations(atom.args, 2) if sympy.default_sort_key(p) < sympy.default_sort_key(q)
-            ]
+            differences = (
+                [atom.args[0]]
+                if len(atom.args) == 1
+                else [
+                    p - q
+                    for p, q in permutations(atom.args, 2)
+                    if sympy.default_sort_key(p) < sympy.default_sort_key(q)
+                ]
+            )
             for difference in differences:
                 if difference.has(sympy.Max, sympy.Min, sympy.Abs) or not sympy.Poly(difference, VARIABLE).is_linear:
                     return None
                 bends.update(sympy.solve(difference, VARIABLE))
         points = sorted(bends)
-        inside = (
-            [points[0] - 1, *((p + q) / 2 for p, q in zip(points, points[1:], strict=False)), points[-1] + 1] if points else [0]
-        )
+        inside = [points[0] - 1, *((p + q) / 2 for p, q in pairwise(points)), points[-1] + 1] if points else [0]
         pieces = []
         for point in inside:
             local = self._near(point)

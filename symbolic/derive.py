@@ -22,7 +22,8 @@ def _docstring(module: object) -> str:
     return (module.__doc__ or "").strip().splitlines()[0]
 
 
-# --- the generated modules, one for each symbolic module that declares formulas ---------------------------------------------
+# --- the generated modules, one for each symbolic module that declares formulas
+# ---------------------------------------------
 
 
 def _normal() -> str:
@@ -97,13 +98,18 @@ def _activation(name: str, text: str) -> tuple[str, str]:
     entries = []
     for group in _groups(name, text):
         layouts = ["; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values))]
-        docstring = f"Averages of g = {text} over {_FIELDS[group.n - 1]}: {{g, g', g''}} products in the order\n\n" + "\n".join(
-            f"    {layout}" for layout in layouts
+        docstring = (
+            f"Averages of g = {text} over {_FIELDS[group.n - 1]}: {{g, g', g''}} products in the order\n\n"
+            + "\n".join(f"    {layout}" for layout in layouts)
         )
         outcome = Derived(group.derived.values, group.derived.definitions)
-        parts.append(emit.function(name=f"{name}_{group.n}", arguments=group.arguments, docstring=docstring, outcome=outcome))
+        parts.append(
+            emit.function(name=f"{name}_{group.n}", arguments=group.arguments, docstring=docstring, outcome=outcome)
+        )
         pairs = ", ".join(f'"{k}": {v}' for k, v in group.index.items())
-        entries.append(textwrap.fill(f"{{{pairs}}}", emit.WIDTH - 1, initial_indent=" " * 12, subsequent_indent=" " * 13))
+        entries.append(
+            textwrap.fill(f"{{{pairs}}}", emit.WIDTH - 1, initial_indent=" " * 12, subsequent_indent=" " * 13)
+        )
     kinks = activation.kinks()
     pieces = "None"
     if kinks is not None:
@@ -119,14 +125,14 @@ def _activation(name: str, text: str) -> tuple[str, str]:
 
 
 _TABLE = '''class Averages(NamedTuple):
-    """An activation and its averages: groups[n - 1] returns those over n fields, index[n - 1] says which is where."""
+    """An activation and its averages: groups[n - 1] returns those over n fields, places[n - 1] says which is where."""
 
     text: str
     g: Callable[..., float]
     dg: Callable[..., float]
     pieces: tuple[tuple[float, ...], tuple[tuple[float, float], ...]] | None
     groups: tuple[Callable[..., tuple[float, ...]], ...]
-    index: tuple[dict[str, int], ...]'''
+    places: tuple[dict[str, int], ...]'''
 
 
 def activation_module(table: dict[str, str], docstring: str, source: str) -> str:
@@ -190,7 +196,8 @@ def check(folder: Path) -> list[str]:
     return messages
 
 
-# --- the document ---------------------------------------------------------------------------------------------------------
+# --- the document
+# ---------------------------------------------------------------------------------------------------------
 
 
 def latex() -> str:
@@ -199,9 +206,7 @@ def latex() -> str:
 
     chapters = []
     for title, module in (("Normal probabilities", normal), ("Oracle error", bayes)):
-        formulas = [
-            (f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in module.FORMULAS
-        ]
+        formulas = [(f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in module.FORMULAS]
         chapters.append((title, module.__doc__ or "", formulas))
     equations = two_layer.equations()
     learning = Derived((equations.dR, equations.dQ, equations.dv, equations.risk), steps=equations.steps)

@@ -9,7 +9,8 @@ of affine forms in the fields x_0, x_1, ..., which have means m_i and covariance
 
 * *Stein*:        E[(x_i - m_i) F] = sum_j c_ij E[d_j F] removes polynomial factors, one degree at a time;
 * *Conditioning*: E[delta(l) F] = p_l(0) E[F | l = 0], with the regression of the other fields on l;
-* *Tilting*:      exp(-a l^2/2) is sqrt(2 pi/a) times the density of a noisy observation l + xi/sqrt(a) = 0, so it conditions
+* *Tilting*:      exp(-a l^2/2) is sqrt(2 pi/a) times the density of a noisy observation l + xi/sqrt(a) = 0, so it
+conditions
                   on that; exp(l) shifts the means by their covariance with l;
 * *Smoothing*:    erf(l/sqrt 2) = 2 Phi(l) - 1 and Phi(l) = E_xi[Heaviside(l + xi)]: a step smoothed by a unit normal;
 * *Orthant*:      what is left is a normal orthant probability Phi_n, n <= 4 (or E[cos l] = cos(E l) exp(-Var l / 2)).
@@ -51,7 +52,8 @@ def fields(n: int) -> tuple[sympy.Symbol, ...]:
     return tuple(sympy.Symbol(f"x{i}", real=True) for i in range(n))
 
 
-# --- the integrand: sums of products of elementary factors of affine forms ---------------------------------------------
+# --- the integrand: sums of products of elementary factors of affine forms
+# ---------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ def form(expression: sympy.Expr, variables: Sequence[sympy.Symbol], where: str) 
     expression = sympy.expand(expression)
     linear = tuple((x, expression.coeff(x, 1)) for x in variables if expression.has(x))
     constant = expression.subs(dict.fromkeys(variables, 0))
-    if any(c.has(*variables) for _, c in linear) or sympy.expand(
-        expression - constant - sympy.Add(*(c * x for x, c in linear))
-    ) != 0:
+    if (
+        any(c.has(*variables) for _, c in linear)
+        or sympy.expand(expression - constant - sympy.Add(*(c * x for x, c in linear))) != 0
+    ):
         raise NoClosedForm(f"{where}({expression}): the argument is not linear in the fields")
     return Form(tuple((x, c) for x, c in linear if c != 0), constant)
 
@@ -99,7 +102,8 @@ def form(expression: sympy.Expr, variables: Sequence[sympy.Symbol], where: str) 
 @dataclass(frozen=True)
 class Term:
     """coefficient * prod x^powers * prod Heaviside(steps) * prod Phi(softs) * prod delta(deltas)
-    * prod exp(-tilt^2/2) * exp(shift) * wave, where wave is cos or sin of a form."""
+    * prod exp(-tilt^2/2) * exp(shift) * wave, where wave is cos or sin of a form.
+    """
 
     coefficient: sympy.Expr = ONE
     powers: tuple[tuple[sympy.Symbol, int], ...] = ()
@@ -123,7 +127,9 @@ def _multiply(left: Term, right: Term) -> list[Term]:
     steps = _sorted(set(left.steps) | set(right.steps))
     deltas = _sorted(left.deltas + right.deltas)
     if len(set(deltas)) < len(deltas):
-        raise NoClosedForm(f"delta({deltas[0].expression()})^2: the derivative of a discontinuity is not square-integrable")
+        raise NoClosedForm(
+            f"delta({deltas[0].expression()})^2: the derivative of a discontinuity is not square-integrable"
+        )
     shift = left.shift or right.shift
     if left.shift and right.shift:
         shift = _add(left.shift, right.shift)
@@ -146,7 +152,8 @@ def _multiply(left: Term, right: Term) -> list[Term]:
     else:
         waves = [("sin", plus, HALF), ("sin", minus, HALF if a == "sin" else -HALF)]
     return [
-        replace(product, coefficient=product.coefficient * weight, wave=(kind, argument)) for kind, argument, weight in waves
+        replace(product, coefficient=product.coefficient * weight, wave=(kind, argument))
+        for kind, argument, weight in waves
     ]
 
 
@@ -260,7 +267,9 @@ def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     """
     steps = expression.replace(sympy.sign, lambda a: 2 * sympy.Heaviside(a) - 1)
     steps = steps.replace(sympy.Abs, lambda a: 2 * a * sympy.Heaviside(a) - a)
-    while (extremum := next(iter(sorted(steps.atoms(sympy.Max, sympy.Min), key=sympy.default_sort_key)), None)) is not None:
+    while (
+        extremum := next(iter(sorted(steps.atoms(sympy.Max, sympy.Min), key=sympy.default_sort_key)), None)
+    ) is not None:
         first, *others = extremum.args
         rest = extremum.func(*others)
         sign = ONE if isinstance(extremum, sympy.Max) else -ONE
@@ -278,7 +287,8 @@ def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     return sympy.expand(result)
 
 
-# --- laws: the fields given some observations ---------------------------------------------------------------------------
+# --- laws: the fields given some observations
+# ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -309,6 +319,7 @@ class GaussianAlgebra:
     steps: list[Step] = field(default_factory=list)
     _known: dict[Any, sympy.Expr] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
+    _shifts: dict[Form, GaussianAlgebra] = field(default_factory=dict)  # the same fields under shifted means
 
     def derived(self, *integrands: sympy.Expr) -> Derived:
         """The averages of several integrands as one `Derived` with shared definitions."""
@@ -319,7 +330,8 @@ class GaussianAlgebra:
         """E[integrand] in the means and covariances alone."""
         return self.derived(sympy.sympify(integrand)).explicit()[-1]
 
-    # -- naming ---------------------------------------------------------------------------------------------------------
+    # -- naming
+    # ---------------------------------------------------------------------------------------------------------
 
     def _let(self, key: Any, name: str, expression: sympy.Expr, rule: str, meaning: str = "") -> sympy.Expr:
         """Bind an expression to a fresh symbol, unless it is one already; remember it under `key`."""
@@ -341,7 +353,8 @@ class GaussianAlgebra:
     def _label(law: tuple[Observation, ...]) -> str:
         return "".join(("_" if not o.noise else "_t") + o.form.name for o in law)
 
-    # -- moments of the fields under a law ----------------------------------------------------------------------------------
+    # -- moments of the fields under a law
+    # ----------------------------------------------------------------------------------
 
     def _mean(self, x: sympy.Symbol, law: tuple[Observation, ...]) -> sympy.Expr:
         i = self.variables.index(x)
@@ -400,7 +413,8 @@ class GaussianAlgebra:
             self._let(key, name, density(mean, variance), "Tilting" if observation.noise else "Conditioning")
         return self._known[key]
 
-    # -- the reduction ----------------------------------------------------------------------------------------------------
+    # -- the reduction
+    # ----------------------------------------------------------------------------------------------------
 
     def reduce(self, integrand: sympy.Expr) -> sympy.Expr:
         """E[integrand], in defined symbols."""
@@ -408,7 +422,8 @@ class GaussianAlgebra:
 
     def _term(self, term: Term) -> sympy.Expr:
         """E of one product: observations first, then what remains under the conditioned law."""
-        weight, law = ONE, ()
+        weight: sympy.Expr = ONE
+        law: tuple[Observation, ...] = ()
         if term.shift is not None:
             return self._shifted(term)
         core = (term.powers, term.steps, term.softs, term.wave)
@@ -441,8 +456,10 @@ class GaussianAlgebra:
                 )
                 for i, x in enumerate(self.variables)
             ]
-            self._known["algebra", shift] = _Shifted(self, shift, means)  # type: ignore[assignment]
-        return self._known[key] * self._known["algebra", shift]._term(replace(term, shift=None))  # type: ignore[attr-defined]
+            self._shifts[shift] = GaussianAlgebra(
+                self.variables, means, self.covariance, self.definitions, self.steps, _names=self._names
+            )
+        return self._known[key] * self._shifts[shift]._term(replace(term, shift=None))
 
     def _observe(
         self, observation: Observation, law: tuple[Observation, ...], core: tuple[Any, ...]
@@ -491,7 +508,11 @@ class GaussianAlgebra:
             return self._known[key]
         indices = "".join(x.name.removeprefix("x") * n for x, n in powers)
         marks = "".join(f.name for f in (*steps, *softs)) + (wave[0][0] + wave[1].name if wave else "")
-        name = f"e{indices}{'_p' if indices and marks else ''}{marks}{self._label(law)}" if indices else f"p{marks}{self._label(law)}"
+        name = (
+            f"e{indices}{'_p' if indices and marks else ''}{marks}{self._label(law)}"
+            if indices
+            else f"p{marks}{self._label(law)}"
+        )
         if not powers:
             return self._let(key, name, self._base(steps, softs, wave, law), "Orthant")
         (x, degree), *others = powers
@@ -520,7 +541,11 @@ class GaussianAlgebra:
         return self._let(key, name, sympy.expand(total, deep=False), "Stein")
 
     def _base(
-        self, steps: tuple[Form, ...], softs: tuple[Form, ...], wave: tuple[str, Form] | None, law: tuple[Observation, ...]
+        self,
+        steps: tuple[Form, ...],
+        softs: tuple[Form, ...],
+        wave: tuple[str, Form] | None,
+        law: tuple[Observation, ...],
     ) -> sympy.Expr:
         """An orthant probability, or a Gaussian characteristic function."""
         if wave:
@@ -544,16 +569,9 @@ class GaussianAlgebra:
             variances.append(variance)
         correlations = []
         for (i, f), (j, g) in combinations(enumerate(forms), 2):
-            key = ("correlation", f, g, i >= len(steps), j >= len(steps), law)
-            if key not in self._known:
+            pair = ("correlation", f, g, i >= len(steps), j >= len(steps), law)
+            if pair not in self._known:
                 value = self._variance(f, law, g) / sympy.sqrt(variances[i] * variances[j])
-                self._let(key, f"r{f.name}{g.name}{label}", value, "Orthant")
-            correlations.append(self._known[key])
+                self._let(pair, f"r{f.name}{g.name}{label}", value, "Orthant")
+            correlations.append(self._known[pair])
         return normal_probability(limits, correlations)
-
-
-class _Shifted(GaussianAlgebra):
-    """The same fields with shifted means, writing into its parent's definitions."""
-
-    def __init__(self, parent: GaussianAlgebra, shift: Form, means: Sequence[Any]) -> None:
-        super().__init__(parent.variables, means, parent.covariance, parent.definitions, parent.steps, {}, parent._names)

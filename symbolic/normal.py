@@ -61,7 +61,9 @@ class Residual(sympy.Function):
 
 
 class Remainder(sympy.Function):
-    """a - b^2/d: the variance that is left after regression; never negative, which generated code guards against rounding."""
+    """a - b^2/d: the variance that is left after regression; never negative, which generated code guards against
+    rounding.
+    """
 
     nargs = 3
 
@@ -107,7 +109,9 @@ def _condition(
 
 
 class _NormalProbability(sympy.Function):
-    """Common part of Phi_1 .. Phi_4; `dimension` is n, the arguments are h_1..h_n and then the n(n-1)/2 correlations."""
+    """Common part of Phi_1 .. Phi_4; `dimension` is n, the arguments are h_1..h_n and then the n(n-1)/2
+    correlations.
+    """
 
     dimension: int
 
@@ -124,7 +128,7 @@ class _NormalProbability(sympy.Function):
             weight = density(h[argindex - 1])
         else:
             fixed = tuple(r)[argindex - self.dimension - 1]
-            rho = r[fixed]  # type: ignore[index]
+            rho = r[fixed]
             a, b = h[fixed[0]], h[fixed[1]]
             weight = density(a) * density((b - rho * a), 1 - rho**2)
         return weight * normal_probability(*_condition(h, r, fixed))
@@ -172,7 +176,9 @@ def _probability(ctx: Any, h: list[Any], r: list[Any]) -> Any:
     kinks = [h[j] / s for j, s in enumerate(slopes, start=1) if s and h[j] / s < h[0]]
     reach = ctx.sqrt(2 * ctx.prec * ctx.ln2) + 1
     start = min([-reach, *(k for k in kinks if k > -2 * reach)])
-    points = sorted({start, h[0], *(k for k in kinks if k > start), *(p for p in (-ctx.one, ctx.one) if start < p < h[0])})
+    points = sorted(
+        {start, h[0], *(k for k in kinks if k > start), *(p for p in (-ctx.one, ctx.one) if start < p < h[0])}
+    )
     return ctx.quad(integrand, points) if h[0] > start else ctx.zero
 
 
@@ -241,8 +247,10 @@ def remainder(a: Real, b: Real, d: Real) -> Derived:
     return Derived(sympy.Max(Remainder(a, b, d).doit(), a * sympy.Integer(2) ** -50))
 
 
-def _switched_on(probability: type[_NormalProbability], symbols: tuple[sympy.Symbol, ...], blocks: list[list[int]]) -> Derived:
-    """Phi_n by Plackett's identity: start from independent blocks and switch the correlations between them on, r sin(theta)."""
+def _switched_on(
+    probability: type[_NormalProbability], symbols: tuple[sympy.Symbol, ...], blocks: list[list[int]]
+) -> Derived:
+    """Phi_n by Plackett's identity: independent blocks, the correlations between them switched on as r sin(theta)."""
     n = probability.dimension
     theta = sympy.Symbol("theta", real=True)
     pairs = list(combinations(range(n), 2))
@@ -257,7 +265,9 @@ def _switched_on(probability: type[_NormalProbability], symbols: tuple[sympy.Sym
         )
     )
     value = start + sympy.Integral(sympy.Add(*rates), (theta, 0, sympy.pi / 2))
-    slope = sympy.Eq(sympy.Derivative(probability(*symbols), symbols[crossing[0]]), probability(*symbols).fdiff(crossing[0] + 1))
+    slope = sympy.Eq(
+        sympy.Derivative(probability(*symbols), symbols[crossing[0]]), probability(*symbols).fdiff(crossing[0] + 1)
+    )
     steps = (
         Step("Plackett", sympy.latex(slope)),
         Step("Integrate from independent blocks", sympy.latex(start) + r" + \int_0^{\pi/2} \cdots \, d\theta"),

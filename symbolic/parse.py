@@ -97,7 +97,12 @@ def _convert(node: ast.expr, text: str) -> sympy.Expr:
         if not exponent.is_Rational or abs(exponent) > _MAX_POWER:
             raise ValueError(f"activation {text!r}: the exponent {exponent} is not a number of size <= {_MAX_POWER}")
         return base**exponent
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in FUNCTIONS
+        and not node.keywords
+    ):
         arguments = [_convert(argument, text) for argument in node.args]
         count = len(arguments)
         if count != 1 and (node.func.id.lower() not in ("max", "min") or count == 0):

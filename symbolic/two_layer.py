@@ -6,10 +6,10 @@ The rule (theory of the package, section 2) moves w_k along the sample x and alo
     v_k <- v_k - eta_v/D dl/dv_k - (eta_v kappa_v/D) v_k,        l = loss(phi, y + noise), phi = s sum_i v_i g(lambda_i)
 
 `equations` multiplies it out: the increments of w_k.r_b/D, w_k.w_l/D and v_k to order 1/D follow from a table of inner
-products; powers of phi open into sums over neurons; the label noise is averaged; Stein's lemma replaces a bare field by its
-regression on the preactivations.  What is left are averages of g, g', g'' over up to four neurons, which
-`quenched.symbolic.activations` evaluates.  Another loss, output scale or noise is another argument of `equations`, and no
-formula is rewritten by hand.
+products; powers of phi open into sums over neurons; the label noise is averaged; Stein's lemma replaces a bare field by
+its regression on the preactivations.  What is left are averages of g, g', g'' over up to four neurons, which
+`quenched.symbolic.activations` evaluates.  Another loss, output scale or noise is another argument of `equations`, and
+no formula is rewritten by hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functools import cache
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
-from quenched.symbolic.notation import Derived, Step
+from quenched.symbolic.notation import Step
 
 __all__ = ["AVERAGES", "Equations", "equations", "half_squared_loss", "slots"]
 
@@ -79,8 +79,8 @@ def slots(pattern: str) -> tuple[str, ...]:
 class Equations:
     """Right-hand sides in indexed arrays; repeated indices other than the free ones are summed.
 
-    dR is dR_bk/dt (reference vectors b; the means themselves give dM), dQ is dQ_kl/dt, dv is dv_k/dt.  An average of the
-    activation is an indexed array named after its factors, first index the cluster: `dg_g[a, k, i]`.
+    dR is dR_bk/dt (reference vectors b; the means themselves give dM), dQ is dQ_kl/dt, dv is dv_k/dt.  An average of
+    the activation is an indexed array named after its factors, first index the cluster: `dg_g[a, k, i]`.
     """
 
     dR: sympy.Expr
@@ -180,8 +180,13 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     unit = s * v[k] * g(neuron)  # the only term of phi that depends on lambda_k and v_k
     dphi_dlambda = unit.diff(neuron).subs(sympy.Derivative(g(neuron), neuron), Function("dg")(k))
     dphi_dv = unit.diff(v[k]).subs(g(neuron), g(k))
-    steps.append(Step("Gradient", rf"\partial_\phi \ell = {sympy.latex(force)},\quad \partial\phi/\partial\lambda_k = "
-                                  rf"{_latex(dphi_dlambda)},\quad \partial\phi/\partial v_k = {_latex(dphi_dv)}"))
+    steps.append(
+        Step(
+            "Gradient",
+            rf"\partial_\phi \ell = {sympy.latex(force)},\quad \partial\phi/\partial\lambda_k = "
+            rf"{_latex(dphi_dlambda)},\quad \partial\phi/\partial v_k = {_latex(dphi_dv)}",
+        )
+    )
 
     def move(index: Idx, name: str) -> Vector:
         along_x = -eta / sympy.sqrt(D) * force * dphi_dlambda.subs(k, index)
@@ -198,6 +203,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     for name, value in increments.items():
         subscript = {"R": "bk", "Q": "kl", "v": "k"}[name]
         steps.append(Step("Increment to order 1/D", rf"D\,\delta {name}_{{{subscript}}} = {_latex(value)}"))
+
     # the decay terms carry no average over the sample
     def decay(value: sympy.Expr) -> sympy.Expr:
         return sympy.Add(*(t for t in sympy.Add.make_args(value) if not t.has(phi, label, zeta)))

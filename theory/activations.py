@@ -26,14 +26,14 @@ __all__ = [
 
 
 class Averages(NamedTuple):
-    """An activation and its averages: groups[n - 1] returns those over n fields, index[n - 1] says which is where."""
+    """An activation and its averages: groups[n - 1] returns those over n fields, places[n - 1] says which is where."""
 
     text: str
     g: Callable[..., float]
     dg: Callable[..., float]
     pieces: tuple[tuple[float, ...], tuple[tuple[float, float], ...]] | None
     groups: tuple[Callable[..., tuple[float, ...]], ...]
-    index: tuple[dict[str, int], ...]
+    places: tuple[dict[str, int], ...]
 
 
 def abs_g(x: float) -> float:
