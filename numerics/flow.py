@@ -1,0 +1,197 @@
+"""Learning curves: the order-parameter equations integrated in time, and random states to start from.
+
+The state (M, Q, v) is integrated as A (p, K), the upper triangle of Q, and v, with A_bk = w_k·e_b/sqrt(D) the
+projections of the weights on the coordinates of the means: M = means A keeps the linear relations between the means
+exact (four XOR clusters have two independent ones), and A is what Q - A^T A >= 0 is stated in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import scipy.integrate
+
+from quenched.numerics.checks import increasing_times, integer, number
+from quenched.numerics.dynamics import drift_arrays
+from quenched.numerics.errors import errors
+from quenched.numerics.provenance import provenance
+from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["IntegrationError", "integrate", "random_state"]
+
+Array = npt.NDArray[np.float64]
+
+_METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA")
+
+
+class IntegrationError(RuntimeError):
+    """The integration could not go on; `t` and `state` are the last good time and state."""
+
+    def __init__(self, message: str, t: float, state: OrderParameters) -> None:
+        super().__init__(message)
+        self.t = t
+        self.state = state
+
+
+def integrate(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    state: OrderParameters,
+    t: npt.ArrayLike,
+    *,
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    method: str = "DOP853",
+    progress: Callable[[float], None] | None = None,
+) -> xr.Dataset:
+    """M(t), Q(t), v(t) and the errors of online SGD for D -> infinity, from `state` at t = 0.
+
+    `t`: increasing times >= 0, one unit being D steps.  `rtol`, `atol`: tolerance per step of scipy's `method`, an
+    explicit Runge-Kutta pair of order 8 by default ("Radau" or "BDF" where very different time scales make it slow).
+    `progress` is called with the time reached after each step.
+
+    Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
+    neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
+    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.
+
+    ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
+    overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
+    """
+    import xarray as xr
+
+    times = increasing_times("t", t)
+    if (mixture.exponents != 0).any():
+        raise ValueError(
+            f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
+            "simulate treats it at finite D"
+        )
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    coordinates = _Coordinates(mixture.dimensions, network.K)
+    derivative = drift_arrays(mixture, network, sgd)
+
+    def rate(_: float, y: Array) -> Array:
+        return coordinates.pack(*derivative(*coordinates.unpack(y)))
+
+    def overlaps(y: Array) -> tuple[Array, Array, Array]:
+        A, Q, v = coordinates.unpack(y)
+        return mixture.means @ A, Q, v
+
+    def failure(cause: str, remedy: str) -> IntegrationError:
+        # derivative(): not validated, as rounding near an overflow can break semidefiniteness
+        last = OrderParameters.derivative(*overlaps(solver.y))
+        return IntegrationError(
+            f"the integration stopped at t = {solver.t:.6g} of {times[-1]:.6g}: {cause} (there |Q| <= "
+            f"{np.abs(last.Q).max():.3g}, |v| <= {np.abs(last.v).max():.3g}; full state in .state); {remedy}",
+            float(solver.t),
+            last,
+        )
+
+    start = coordinates.pack(state.projections(mixture), state.Q, state.v)
+    states: list[OrderParameters] = []
+    # A trial step of an unstable run may overflow: it is rejected by its error estimate, and the end is checked below.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        solver = getattr(scipy.integrate, method)(rate, 0.0, start, times[-1], rtol=rtol, atol=atol)
+        while True:
+            reached = int(np.searchsorted(times, solver.t, side="right"))
+            if reached > len(states):
+                inside = times[len(states) : reached]
+                path = solver.dense_output() if (inside < solver.t).any() else None
+                for time in inside:
+                    y = solver.y if time == solver.t or path is None else path(time)
+                    try:
+                        states.append(OrderParameters(*overlaps(y)))
+                        states[-1].check(mixture)
+                    except ValueError as error:
+                        raise failure(f"no weights have the overlaps found ({error})", "lower rtol and atol") from error
+            if solver.status == "finished":
+                break
+            message = solver.step()
+            if solver.status == "failed" or not np.isfinite(solver.y).all():
+                remedy = f"lower lr (now {sgd.lr:g}) or add weight_decay if it is unstable, or end before this time"
+                raise failure(message or "a value overflowed", remedy)
+            if progress is not None:
+                progress(float(solver.t))
+
+    measured = [errors(mixture, network, state) for state in states]
+    along = {
+        "pmse": [e.pmse for e in measured],
+        "classification_error": [e.classification_error for e in measured],
+        "classification_error_estimate": [e.error_estimate for e in measured],
+        "tie_probability": [e.tie_probability for e in measured],
+    }
+    return xr.Dataset(
+        {
+            "M": (("time", "cluster", "neuron"), np.stack([s.M for s in states])),
+            "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in states])),
+            "v": (("time", "neuron"), np.stack([s.v for s in states])),
+        }
+        | {name: ("time", np.array(values, dtype=np.float64)) for name, values in along.items()},
+        coords={"time": times},
+        attrs=provenance(
+            mixture=mixture,
+            network=network,
+            sgd=sgd,
+            initial_state=state,
+            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": solver.nfev},
+        ),
+    )
+
+
+def random_state(
+    mixture: Mixture,
+    network: TwoLayer,
+    D: int,
+    seed: int,
+    *,
+    weight_scale: float = 1.0,
+    readout_scale: float = 1.0,
+) -> OrderParameters:
+    """Order parameters of random weights w_k ~ N(0, weight_scale^2 I_D) and readout v_k ~ N(0, readout_scale^2/K).
+
+    Drawn exactly and without D-vectors: A_bk ~ N(0, weight_scale^2/D) on the p coordinates of the means, and
+    Q = A^T A + (weight_scale^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
+    (L lower triangular, L_jj^2 ~ chi^2_{D-p-j} for j = 0..K-1, normal below the diagonal).
+
+    ValueError: D < p + K, where K weights cannot be independent of each other and of the means.
+
+    >>> state = random_state(Mixture.xor(1.0), TwoLayer(3, "relu"), D=10**6, seed=0)
+    >>> bool(abs(state.Q - np.eye(3)).max() < 5 / 1000)             # Q = 1 + O(1/sqrt(D))
+    True
+    """
+    p, K = mixture.dimensions, network.K
+    D = integer("D", D, at_least=p + K)
+    variance = number("weight_scale", weight_scale) ** 2 / D
+    rng = np.random.default_rng(integer("seed", seed))
+    A = rng.standard_normal((p, K)) * np.sqrt(variance)
+    L = np.tril(rng.standard_normal((K, K)), -1) + np.diag(np.sqrt(rng.chisquare(D - p - np.arange(K))))
+    v = rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K))
+    return OrderParameters(mixture.at(D) @ A, A.T @ A + variance * (L @ L.T), v)
+
+
+class _Coordinates:
+    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,)."""
+
+    def __init__(self, p: int, K: int) -> None:
+        self.shape = (p, K)
+        self.upper = np.triu_indices(K)
+        self.cuts = (p * K, p * K + len(self.upper[0]))
+
+    def pack(self, A: Array, Q: Array, v: Array) -> Array:
+        return np.concatenate([A.ravel(), Q[self.upper], v])
+
+    def unpack(self, y: Array) -> tuple[Array, Array, Array]:
+        A, triangle, v = np.split(y, self.cuts)
+        Q = np.empty((len(v), len(v)))
+        Q[self.upper] = triangle
+        Q.T[self.upper] = triangle
+        return A.reshape(self.shape), Q, v
