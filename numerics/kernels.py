@@ -4,7 +4,14 @@
 
 Limits may be infinite; R may be singular (equal, opposite or linearly dependent fields) and may carry rounding noise:
 |r| slightly above 1 counts as 1.  A NaN argument gives NaN.  Limits beyond 38 in size count as infinite (the
-probability left out is below 1e-314).  All accuracies are absolute.
+probability left out is below 1e-314).
+
+Largest absolute error seen, over thousands of matrices, and time on one core (`benchmarks/normal.py`):
+
+            regular R          singular or nearly: rank 2, rank 3, equal and opposite fields, and within 1e-1..1e-12
+    Phi2    3e-16  50-75 ns    3e-16                                                140 ns
+    Phi3    2e-13  1.7 us      5e-10 (within 1e-8 of rank 2), 1e-11 (rank 2)        3-5 us
+    Phi4    7e-12  8.5 us      1e-9 (four fields equal within 1e-8), 2e-12 (rank 2) 20-30 us
 
 Everything rests on Plackett's identity,
 
