@@ -13,7 +13,9 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import logging
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -52,8 +54,39 @@ def averages(activation: str) -> theory.Averages:
     """
     if activation in theory.ACTIVATIONS:
         return theory.ACTIVATIONS[activation]
-    known = ", ".join(sorted(theory.ACTIVATIONS))
-    raise ValueError(f"activation: {activation!r} is not known; choose one of {known}")
+    return _derived(activation)
+
+
+@lru_cache(maxsize=64)
+def _derived(activation: str) -> theory.Averages:
+    """The averages of an expression that a user wrote: `python -m quenched.symbolic` in a process of its own, cached.
+
+    The cache knows the text of the expression and of the derivation, so that a change of either derives anew.
+    """
+    digest = hashlib.sha256(activation.encode())
+    for folder in importlib.util.find_spec("quenched.symbolic").submodule_search_locations:  # type: ignore[union-attr]
+        for source in sorted(Path(folder).glob("*.py")):
+            digest.update(source.read_bytes())
+    path = cache_folder() / "derived" / f"activation_{digest.hexdigest()[:20]}.py"
+    text = None
+    if not path.exists():
+        command = [sys.executable, "-m", "quenched.symbolic", activation]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode == 2:
+            raise ValueError(process.stderr.strip())
+        if process.returncode:
+            raise RuntimeError(
+                f"the derivation of activation {activation!r} failed; it needs the extra quenched[derive]. "
+                f"It said:\n{process.stderr}"
+            )
+        text = process.stdout
+    found: theory.Averages = load_text(text, path).ACTIVATIONS["custom"]
+    if not found.groups:
+        logging.getLogger(__name__).warning(
+            "activation %s: its averages have no closed form; drift and errors use quasi-Monte Carlo and report its error",
+            activation,
+        )
+    return found
 
 
 def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -185,9 +218,9 @@ def _compiled(activation: str) -> ModuleType:
     return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
 
 
-def load_text(text: str, path: Path) -> ModuleType:
+def load_text(text: str | None, path: Path) -> ModuleType:
     """Import generated text from a file of the cache, which is written (atomically: others may race) if not there."""
-    if not path.exists():
+    if text is not None and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as draft:
             draft.write(text)

@@ -1,0 +1,18 @@
+"""From the learning rule to generated code, once.
+
+    notation     symbols, the record of a derivation, the steps it cites
+    normal       Phi_1 .. Phi_4 as sympy functions: derivatives by Plackett's identity
+    gaussian     averages over Gaussian fields, by rule: the only place where averages are taken
+    parse        text to sympy against a whitelist
+    activations  what g can be, and its averages                      -> theory/activations.py
+    two_layer    the SGD rule -> increments -> order-parameter equations -> theory/two_layer.py
+    bayes        the oracle error of a mixture                          -> theory/bayes.py
+    emit         expressions -> Python text
+    latex        derivations -> a document
+    derive       the driver: write, compare, tell
+
+What goes in is the update rule and one expression per activation; what comes out are the modules of `theory/`, the same
+text in every process.  Nothing but `quenched derive` and the tests imports this package.
+"""
+
+__all__: list[str] = []

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, permutations, product
+from typing import Any
 
+import mpmath
 import sympy
 
 from quenched.symbolic.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
@@ -20,7 +22,7 @@ from quenched.symbolic.notation import Derived, Step
 from quenched.symbolic.parse import VARIABLE, parse
 from quenched.symbolic.two_layer import AVERAGES, slots
 
-__all__ = ["BUILTIN", "Activation", "Group", "group_symbols", "layouts"]
+__all__ = ["BUILTIN", "NAMED", "Activation", "Group", "group_symbols", "layouts", "screen"]
 
 BUILTIN: dict[str, str] = {
     "abs": "Abs(x)",
@@ -35,6 +37,15 @@ BUILTIN: dict[str, str] = {
     "sin": "sin(x)",
 }
 """The activations whose averages are checked in under `theory/`."""
+
+NAMED: dict[str, str] = {
+    "gelu": "x*(1 + erf(x/sqrt(2)))/2",
+    "sigmoid": "1/(1 + exp(-x))",
+    "softplus": "log(1 + exp(x))",
+    "swish": "x/(1 + exp(-x))",
+    "tanh": "tanh(x)",
+}
+"""Further names that users may write; derived on first use, like any expression."""
 
 FIELD_LIMIT = 4  # an average over more distinct fields needs orthant probabilities of more than four
 
@@ -68,6 +79,9 @@ def group_symbols(n: int) -> tuple[tuple[sympy.Symbol, ...], list[list[sympy.Sym
         for i, row in enumerate(names)
     ]
     return means, covariance
+
+
+_PIECEWISE = (sympy.Max, sympy.Min, sympy.Abs, sympy.Heaviside, sympy.sign)
 
 
 @dataclass(frozen=True)
@@ -136,8 +150,10 @@ class Activation:
 
     def kinks(self) -> tuple[tuple[sympy.Expr, ...], tuple[tuple[sympy.Expr, sympy.Expr], ...]] | None:
         """If g is piecewise linear: where it bends, and (slope, intercept) of each piece from left to right."""
+        if self.expression.atoms(sympy.Function) - self.expression.atoms(*_PIECEWISE):
+            return None
         bends: set[sympy.Expr] = set()
-        for atom in self.expression.atoms(sympy.Max, sympy.Min, sympy.Abs, sympy.Heaviside, sympy.sign):
+        for atom in self.expression.atoms(*_PIECEWISE):
             differences = (
                 [atom.args[0]]
                 if len(atom.args) == 1
@@ -175,6 +191,48 @@ class Activation:
         if not smooth.is_polynomial(VARIABLE) or sympy.degree(smooth, VARIABLE) > 1:
             return None
         return sympy.expand(smooth).coeff(VARIABLE, 1), smooth.subs(VARIABLE, 0)
+
+
+def screen(activation: Activation) -> None:
+    """Refuse, with the reason, what has no equations: g and g' must be finite, real and square-integrable.
+
+    Square-integrable under every Gaussian, that is: log|g| must grow more slowly than x^2, g may have no pole, and no
+    jump either (g' would be a delta).
+    """
+    g, dg = activation.expression, activation.derivatives["dg"]
+    if not g.has(VARIABLE):
+        raise ValueError(f"activation {activation.text!r} is a constant: nothing to learn")
+    if dg.has(sympy.DiracDelta):
+        raise ValueError(f"activation {activation.text!r} jumps: its derivative {dg} is not square-integrable")
+    ctx = mpmath.mp.clone()
+    ctx.dps = 20
+    grid = [ctx.mpf(i) / 16 for i in range(-640, 641)]
+    for label, function in (("g", g), ("g'", dg)):
+        compiled = sympy.lambdify(VARIABLE, function, modules=["mpmath", {"Heaviside": _heaviside}])
+        for point in grid:
+            try:
+                value = compiled(point)
+            except (ZeroDivisionError, ValueError, OverflowError):
+                value = ctx.nan
+            if not ctx.isfinite(value) or ctx.im(value) != 0:
+                raise ValueError(f"activation {activation.text!r}: {label} = {function} is not finite and real at x = {point}")
+        for end in (ctx.mpf(10) ** 6, -(ctx.mpf(10) ** 6)):
+            size = abs(compiled(end))
+            if size and ctx.log(size) / end**2 > 1e-4:
+                raise ValueError(
+                    f"activation {activation.text!r}: {label} = {function} grows like exp(c x^2) or faster and is not "
+                    "square-integrable under a Gaussian of large variance"
+                )
+    for power in g.atoms(sympy.Pow):
+        if power.exp.is_negative:
+            base = sympy.lambdify(VARIABLE, power.base, modules=["mpmath", {"Heaviside": _heaviside}])
+            signs = {ctx.sign(base(point)) for point in grid}
+            if len(signs) > 1:
+                raise ValueError(f"activation {activation.text!r}: {power.base} vanishes somewhere and {power} has a pole")
+
+
+def _heaviside(x: Any, half: Any = 0.5) -> Any:
+    return half if x == 0 else int(x > 0)
 
 
 def _at_support(expression: sympy.Expr) -> sympy.Expr:

@@ -11,9 +11,11 @@ from pathlib import Path
 import sympy
 
 from quenched.symbolic import activations, bayes, emit, normal, two_layer
+from quenched.symbolic.gaussian import NoClosedForm
+from quenched.symbolic.parse import parse
 from quenched.symbolic.notation import Derived, derived, specification_symbols
 
-__all__ = ["activation_module", "check", "latex", "modules", "write"]
+__all__ = ["activation_module", "check", "latex", "modules", "user_activation", "write"]
 
 _FIELDS = ("one field", "two fields", "three fields", "four fields")
 
@@ -86,7 +88,7 @@ def _groups(name: str, text: str) -> tuple[activations.Group, ...]:
 
 
 def _activation(name: str, text: str) -> tuple[str, str]:
-    """The functions of one activation, and its entry in the table `ACTIVATIONS`."""
+    """The functions of one activation, and its entry in the table `ACTIVATIONS`; without averages if they do not close."""
     activation = activations.Activation(name, text)
     x = sympy.Symbol("x", real=True)
     parts = []
@@ -96,7 +98,11 @@ def _activation(name: str, text: str) -> tuple[str, str]:
         source = emit.code(expression) if expression.has(x) else f"{emit.code(expression)} + 0*x"
         parts.append(f'def {name}_{label}(x: float) -> float:\n    """{title} for g = {text}."""\n    return {source}')
     entries = []
-    for group in _groups(name, text):
+    try:
+        closed = _groups(name, text)
+    except NoClosedForm:
+        closed = ()
+    for group in closed:
         layouts = ["; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values))]
         docstring = (
             f"Averages of g = {text} over {_FIELDS[group.n - 1]}: {{g, g', g''}} products in the order\n\n"
@@ -115,7 +121,7 @@ def _activation(name: str, text: str) -> tuple[str, str]:
     if kinks is not None:
         points, lines = kinks
         pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in lines)))
-    groups = ", ".join(f"{name}_{n}" for n in range(1, activations.FIELD_LIMIT + 1))
+    groups = ", ".join(f"{name}_{group.n}" for group in closed)
     index = ",\n".join(entries)
     entry = (
         f'    "{name}": Averages(\n        "{text}",\n        {name}_g,\n        {name}_dg,\n        {pieces},\n'
@@ -141,6 +147,15 @@ def activation_module(table: dict[str, str], docstring: str, source: str) -> str
     listing = "\n".join(entries)
     body = "\n\n\n".join([_TABLE, *functions, f"ACTIVATIONS: dict[str, Averages] = {{\n{listing}\n}}"])
     return emit.header(source, docstring, body)
+
+
+def user_activation(text: str) -> str:
+    """The module of one activation that a user wrote, its entry named "custom"; ValueError if it has no equations."""
+    # from here on the expression as sympy writes it: what a user typed (comments, quotes) never reaches generated code
+    text = str(parse(activations.NAMED.get(text, text)))
+    activations.screen(activations.Activation("custom", text))
+    docstring = f"The averages of the activation {text}."
+    return activation_module({"custom": text}, docstring, "an activation given by the user")
 
 
 def _activations() -> str:

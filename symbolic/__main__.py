@@ -1,0 +1,24 @@
+"""Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
+
+`quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
+"""
+
+import sys
+
+from quenched.symbolic.derive import user_activation
+
+__all__: list[str] = []
+
+
+def main() -> int:
+    """Print the module; a refusal goes to standard error with exit status 2."""
+    try:
+        sys.stdout.write(user_activation(sys.argv[1]))
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
