@@ -116,6 +116,19 @@ class Activation:
         first = derivative(self.expression, VARIABLE)
         return {"g": self.expression, "dg": first, "ddg": derivative(first, VARIABLE)}
 
+    def curvature(self) -> tuple[sympy.Expr, tuple[tuple[str, str], ...]]:
+        """g'' away from the kinks of g, and the kinks: (position, jump of g') as exact numbers in text."""
+        regular, jumps = sympy.Integer(0), []
+        for part in sympy.Add.make_args(self.derivatives["ddg"]):
+            deltas = [f for f in sympy.Mul.make_args(part) if isinstance(f, sympy.DiracDelta)]
+            if not deltas:
+                regular += part
+                continue
+            (position,) = sympy.solve(deltas[0].args[0], VARIABLE)
+            size = part / deltas[0] / sympy.Abs(deltas[0].args[0].diff(VARIABLE))
+            jumps.append(tuple(str(n if n.is_Rational else n.evalf(50)) for n in (position, size)))
+        return regular, tuple(jumps)
+
     def integrand(self, layout: str) -> sympy.Expr:
         """The product of factors that a layout stands for, in the fields x0, x1, ..."""
         parts = layout.split(",")
@@ -215,7 +228,9 @@ def screen(activation: Activation) -> None:
             except (ZeroDivisionError, ValueError, OverflowError):
                 value = ctx.nan
             if not ctx.isfinite(value) or ctx.im(value) != 0:
-                raise ValueError(f"activation {activation.text!r}: {label} = {function} is not finite and real at x = {point}")
+                raise ValueError(
+                    f"activation {activation.text!r}: {label} = {function} is not finite and real at x = {point}"
+                )
         for end in (ctx.mpf(10) ** 6, -(ctx.mpf(10) ** 6)):
             size = abs(compiled(end))
             if size and ctx.log(size) / end**2 > 1e-4:
@@ -228,7 +243,9 @@ def screen(activation: Activation) -> None:
             base = sympy.lambdify(VARIABLE, power.base, modules=["mpmath", {"Heaviside": _heaviside}])
             signs = {ctx.sign(base(point)) for point in grid}
             if len(signs) > 1:
-                raise ValueError(f"activation {activation.text!r}: {power.base} vanishes somewhere and {power} has a pole")
+                raise ValueError(
+                    f"activation {activation.text!r}: {power.base} vanishes somewhere and {power} has a pole"
+                )
 
 
 def _heaviside(x: Any, half: Any = 0.5) -> Any:

@@ -12,8 +12,8 @@ import sympy
 
 from quenched.symbolic import activations, bayes, emit, normal, two_layer
 from quenched.symbolic.gaussian import NoClosedForm
-from quenched.symbolic.parse import parse
 from quenched.symbolic.notation import Derived, derived, specification_symbols
+from quenched.symbolic.parse import parse
 
 __all__ = ["activation_module", "check", "latex", "modules", "user_activation", "write"]
 
@@ -71,6 +71,22 @@ def _two_layer() -> str:
 {assign("dQ", equations.dQ, "kl")}
 {assign("dv", equations.dv, "k")}
     return dR, dQ, dv'''
+    fields = "P, y, sigma2, phi, lambda_, nu, g, dg, R, Q, v"
+    samples = ",\n    ".join(f"{name}: NDArray[float64]" for name in fields.split(", "))
+    dR, dQ, dv = equations.sampled
+    sampled = f'''def sampled_drift(
+    {samples},
+    {scalars}
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """The same derivatives as averages over samples n of the local fields, for any activation.
+
+    P (N,): weights of the samples; y, sigma2 (N,): label and variance of their clusters; phi (N,): output; lambda_, g,
+    dg (N, K): lambda_k, g(lambda_k), g'(lambda_k); nu (N, B): r_b.x; the rest as in `drift`.
+    """
+{assign("dR", dR, "bk")}
+{assign("dQ", dQ, "kl")}
+{assign("dv", dv, "k")}
+    return dR, dQ, dv'''
     risk = f'''def risk(
     P: NDArray[float64], y: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s: float
 ) -> float:
@@ -78,7 +94,7 @@ def _two_layer() -> str:
 {load(equations.risk)}
 {assign("value", equations.risk, "")}
     return float(value)'''
-    return emit.header("symbolic/two_layer.py", _docstring(two_layer), f"{drift}\n\n\n{risk}")
+    return emit.header("symbolic/two_layer.py", _docstring(two_layer), f"{drift}\n\n\n{sampled}\n\n\n{risk}")
 
 
 @cache
@@ -88,13 +104,14 @@ def _groups(name: str, text: str) -> tuple[activations.Group, ...]:
 
 
 def _activation(name: str, text: str) -> tuple[str, str]:
-    """The functions of one activation, and its entry in the table `ACTIVATIONS`; without averages if they do not close."""
+    """The functions of one activation and its entry in the table `ACTIVATIONS`, without averages if they do not close."""
     activation = activations.Activation(name, text)
     x = sympy.Symbol("x", real=True)
     parts = []
-    for label, title in (("g", "g(x)"), ("dg", "g'(x)")):
+    curvature, jumps = activation.curvature()
+    shapes = (("g", "g(x)", activation.expression), ("dg", "g'(x)", activation.derivatives["dg"]))
+    for label, title, expression in (*shapes, ("ddg", "g''(x) away from the kinks", curvature)):
         # adding 0 x keeps the shape of the argument where the derivative is a constant
-        expression = activation.derivatives[label]
         source = emit.code(expression) if expression.has(x) else f"{emit.code(expression)} + 0*x"
         parts.append(f'def {name}_{label}(x: float) -> float:\n    """{title} for g = {text}."""\n    return {source}')
     entries = []
@@ -121,21 +138,26 @@ def _activation(name: str, text: str) -> tuple[str, str]:
     if kinks is not None:
         points, lines = kinks
         pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in lines)))
-    groups = ", ".join(f"{name}_{group.n}" for group in closed)
+    groups = "".join(f"{name}_{group.n}, " for group in closed).rstrip()
     index = ",\n".join(entries)
-    entry = (
-        f'    "{name}": Averages(\n        "{text}",\n        {name}_g,\n        {name}_dg,\n        {pieces},\n'
-        f"        ({groups}),\n        (\n{index},\n        ),\n    ),"
-    )
+    members = [f'"{text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(jumps), pieces, f"({groups})"]
+    lines = "".join(f"        {member},\n" for member in members)
+    entry = f'    "{name}": Averages(\n{lines}        (\n{index},\n        ),\n    ),'
     return "\n\n\n".join(parts), entry
 
 
 _TABLE = '''class Averages(NamedTuple):
-    """An activation and its averages: groups[n - 1] returns those over n fields, places[n - 1] says which is where."""
+    """An activation and its averages: groups[n - 1] returns those over n fields, places[n - 1] says which is where.
+
+    jumps lists where g' jumps and by how much, as exact decimals or fractions; pieces, of a piecewise linear g, has its
+    kinks and the (slope, intercept) of each piece.
+    """
 
     text: str
     g: Callable[..., float]
     dg: Callable[..., float]
+    ddg: Callable[..., float]
+    jumps: tuple[tuple[str, str], ...]
     pieces: tuple[tuple[float, ...], tuple[tuple[float, float], ...]] | None
     groups: tuple[Callable[..., tuple[float, ...]], ...]
     places: tuple[dict[str, int], ...]'''

@@ -80,13 +80,15 @@ class Equations:
     """Right-hand sides in indexed arrays; repeated indices other than the free ones are summed.
 
     dR is dR_bk/dt (reference vectors b; the means themselves give dM), dQ is dQ_kl/dt, dv is dv_k/dt.  An average of
-    the activation is an indexed array named after its factors, first index the cluster: `dg_g[a, k, i]`.
+    the activation is an indexed array named after its factors, first index the cluster: `dg_g[a, k, i]`.  `sampled`
+    holds the three as averages over samples n of the fields, for activations whose averages do not close.
     """
 
     dR: sympy.Expr
     dQ: sympy.Expr
     dv: sympy.Expr
     risk: sympy.Expr
+    sampled: tuple[sympy.Expr, sympy.Expr, sympy.Expr]
     steps: tuple[Step, ...]
 
     @property
@@ -143,14 +145,8 @@ def _regress(activations: list[tuple[str, Idx]], bare: sympy.Expr) -> sympy.Expr
 
 def _cluster_average(expression: sympy.Expr) -> sympy.Expr:
     """sum_a P_a E_a[...] of a polynomial in phi, the label noise and the fields."""
-    expression = sympy.expand(expression)
     total = sympy.Integer(0)
-    for term in sympy.Add.make_args(expression):
-        moment = sympy.degree(term, zeta) if term.has(zeta) else 0
-        term = term.subs(zeta, 1)
-        if moment % 2:
-            continue
-        term *= noise**moment * sympy.factorial2(moment - 1) if moment else 1  # E zeta^2n = (2n-1)!! Delta^2n
+    for term in sympy.Add.make_args(sympy.expand(_label_noise(expression))):
         power = sympy.degree(term, phi) if term.has(phi) else 0
         term = term.subs(phi, 1)
         for dummy in DUMMIES[:power]:
@@ -164,6 +160,27 @@ def _cluster_average(expression: sympy.Expr) -> sympy.Expr:
         else:
             total += coefficient * (_average(activations) if activations else 1)
     return sympy.expand(total).subs(label, y[a])
+
+
+def _label_noise(expression: sympy.Expr) -> sympy.Expr:
+    """The average over zeta ~ N(0, Delta^2), of which the expression is a polynomial."""
+    total = sympy.Integer(0)
+    for term in sympy.Add.make_args(sympy.expand(expression)):
+        moment = sympy.degree(term, zeta) if term.has(zeta) else 0
+        if moment % 2 == 0:  # E zeta^2n = (2n-1)!! Delta^2n
+            total += term.subs(zeta, 1) * noise**moment * (sympy.factorial2(moment - 1) if moment else 1)
+    return total
+
+
+def _on_samples(expression: sympy.Expr) -> sympy.Expr:
+    """sum_n P_n (...) with every field an array over the samples n, which know their label and variance."""
+    n = Idx("n")
+    sample = {name: IndexedBase(name) for name in ("phi", "lambda_", "nu", "g", "dg")}
+    expression = _label_noise(expression).subs({phi: sample["phi"][n], label: y[n], sigma2[a]: sigma2[n]})
+    expression = expression.replace(nu, lambda i: sample["nu"][n, i]).replace(lam, lambda i: sample["lambda_"][n, i])
+    for name in ("g", "dg"):
+        expression = expression.replace(Function(name), lambda i, name=name: sample[name][n, i])
+    return sympy.expand(P[n] * expression)
 
 
 @cache
@@ -208,13 +225,14 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     def decay(value: sympy.Expr) -> sympy.Expr:
         return sympy.Add(*(t for t in sympy.Add.make_args(value) if not t.has(phi, label, zeta)))
 
-    results = {}
+    results, sampled = {}, []
     for name, value in increments.items():
         results[name] = _cluster_average(value - decay(value)) + decay(value)
+        sampled.append(_on_samples(value - decay(value)) + decay(value))
     risk = _cluster_average(loss(phi, label))
     for name, value in (*results.items(), ("risk", risk)):
         steps.append(Step("Sum over neurons, average over label noise, Stein", rf"{name}:\quad {_latex(value)}"))
-    return Equations(results["R"], results["Q"], results["v"], risk, tuple(steps))
+    return Equations(results["R"], results["Q"], results["v"], risk, tuple(sampled), tuple(steps))
 
 
 def _latex(expression: sympy.Expr) -> str:

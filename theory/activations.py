@@ -15,22 +15,29 @@ from scipy.special import ndtr as Phi
 from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
 
 __all__ = [
-    "ACTIVATIONS", "Averages", "abs_1", "abs_2", "abs_3", "abs_4", "abs_dg", "abs_g", "erf_1", "erf_2", "erf_3",
-    "erf_4", "erf_dg", "erf_g", "he2_1", "he2_2", "he2_3", "he2_4", "he2_dg", "he2_g", "he3_1", "he3_2", "he3_3",
-    "he3_4", "he3_dg", "he3_g", "he4_1", "he4_2", "he4_3", "he4_4", "he4_dg", "he4_g", "leaky_relu_1",
-    "leaky_relu_2", "leaky_relu_3", "leaky_relu_4", "leaky_relu_dg", "leaky_relu_g", "linear_1", "linear_2",
-    "linear_3", "linear_4", "linear_dg", "linear_g", "quadratic_1", "quadratic_2", "quadratic_3", "quadratic_4",
-    "quadratic_dg", "quadratic_g", "relu_1", "relu_2", "relu_3", "relu_4", "relu_dg", "relu_g", "sin_1", "sin_2",
-    "sin_3", "sin_4", "sin_dg", "sin_g",
+    "ACTIVATIONS", "Averages", "abs_1", "abs_2", "abs_3", "abs_4", "abs_ddg", "abs_dg", "abs_g", "erf_1", "erf_2",
+    "erf_3", "erf_4", "erf_ddg", "erf_dg", "erf_g", "he2_1", "he2_2", "he2_3", "he2_4", "he2_ddg", "he2_dg",
+    "he2_g", "he3_1", "he3_2", "he3_3", "he3_4", "he3_ddg", "he3_dg", "he3_g", "he4_1", "he4_2", "he4_3", "he4_4",
+    "he4_ddg", "he4_dg", "he4_g", "leaky_relu_1", "leaky_relu_2", "leaky_relu_3", "leaky_relu_4", "leaky_relu_ddg",
+    "leaky_relu_dg", "leaky_relu_g", "linear_1", "linear_2", "linear_3", "linear_4", "linear_ddg", "linear_dg",
+    "linear_g", "quadratic_1", "quadratic_2", "quadratic_3", "quadratic_4", "quadratic_ddg", "quadratic_dg",
+    "quadratic_g", "relu_1", "relu_2", "relu_3", "relu_4", "relu_ddg", "relu_dg", "relu_g", "sin_1", "sin_2",
+    "sin_3", "sin_4", "sin_ddg", "sin_dg", "sin_g",
 ]
 
 
 class Averages(NamedTuple):
-    """An activation and its averages: groups[n - 1] returns those over n fields, places[n - 1] says which is where."""
+    """An activation and its averages: groups[n - 1] returns those over n fields, places[n - 1] says which is where.
+
+    jumps lists where g' jumps and by how much, as exact decimals or fractions; pieces, of a piecewise linear g, has its
+    kinks and the (slope, intercept) of each piece.
+    """
 
     text: str
     g: Callable[..., float]
     dg: Callable[..., float]
+    ddg: Callable[..., float]
+    jumps: tuple[tuple[str, str], ...]
     pieces: tuple[tuple[float, ...], tuple[tuple[float, float], ...]] | None
     groups: tuple[Callable[..., tuple[float, ...]], ...]
     places: tuple[dict[str, int], ...]
@@ -44,6 +51,11 @@ def abs_g(x: float) -> float:
 def abs_dg(x: float) -> float:
     """g'(x) for g = Abs(x)."""
     return 2*heaviside(x, 1/2) - 1
+
+
+def abs_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = Abs(x)."""
+    return 0 + 0*x
 
 
 def abs_1(m0: float, c00: float) -> tuple[float, ...]:
@@ -746,6 +758,11 @@ def erf_dg(x: float) -> float:
     return sqrt(2)*exp(-x**2/2)/sqrt(pi)
 
 
+def erf_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = erf(x/sqrt(2))."""
+    return -sqrt(2)*x*exp(-x**2/2)/sqrt(pi)
+
+
 def erf_1(m0: float, c00: float) -> tuple[float, ...]:
     """Averages of g = erf(x/sqrt(2)) over one field: {g, g', g''} products in the order
 
@@ -1194,6 +1211,11 @@ def he2_dg(x: float) -> float:
     return 2*x
 
 
+def he2_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = x**2 - 1."""
+    return 2 + 0*x
+
+
 def he2_1(m0: float, c00: float) -> tuple[float, ...]:
     """Averages of g = x**2 - 1 over one field: {g, g', g''} products in the order
 
@@ -1456,6 +1478,11 @@ def he3_g(x: float) -> float:
 def he3_dg(x: float) -> float:
     """g'(x) for g = x**3 - 3*x."""
     return 3*x**2 - 3
+
+
+def he3_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = x**3 - 3*x."""
+    return 6*x
 
 
 def he3_1(m0: float, c00: float) -> tuple[float, ...]:
@@ -2048,6 +2075,11 @@ def he4_g(x: float) -> float:
 def he4_dg(x: float) -> float:
     """g'(x) for g = x**4 - 6*x**2 + 3."""
     return 4*x**3 - 12*x
+
+
+def he4_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = x**4 - 6*x**2 + 3."""
+    return 12*x**2 - 12
 
 
 def he4_1(m0: float, c00: float) -> tuple[float, ...]:
@@ -3259,6 +3291,11 @@ def leaky_relu_dg(x: float) -> float:
     return (-100*heaviside(-x, 1/2) - heaviside(x, 1/2) + 101)/100
 
 
+def leaky_relu_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = Max(x, 0) - Max(-x, 0)/100."""
+    return 0 + 0*x
+
+
 def leaky_relu_1(m0: float, c00: float) -> tuple[float, ...]:
     """Averages of g = Max(x, 0) - Max(-x, 0)/100 over one field: {g, g', g''} products in the order
 
@@ -4030,6 +4067,11 @@ def linear_dg(x: float) -> float:
     return 1 + 0*x
 
 
+def linear_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = x."""
+    return 0 + 0*x
+
+
 def linear_1(m0: float, c00: float) -> tuple[float, ...]:
     """Averages of g = x over one field: {g, g', g''} products in the order
 
@@ -4143,6 +4185,11 @@ def quadratic_g(x: float) -> float:
 def quadratic_dg(x: float) -> float:
     """g'(x) for g = x**2."""
     return 2*x
+
+
+def quadratic_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = x**2."""
+    return 2 + 0*x
 
 
 def quadratic_1(m0: float, c00: float) -> tuple[float, ...]:
@@ -4388,6 +4435,11 @@ def relu_g(x: float) -> float:
 def relu_dg(x: float) -> float:
     """g'(x) for g = Max(x, 0)."""
     return 1 - heaviside(-x, 1/2)
+
+
+def relu_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = Max(x, 0)."""
+    return 0 + 0*x
 
 
 def relu_1(m0: float, c00: float) -> tuple[float, ...]:
@@ -4754,6 +4806,11 @@ def sin_dg(x: float) -> float:
     return cos(x)
 
 
+def sin_ddg(x: float) -> float:
+    """g''(x) away from the kinks for g = sin(x)."""
+    return -sin(x)
+
+
 def sin_1(m0: float, c00: float) -> tuple[float, ...]:
     """Averages of g = sin(x) over one field: {g, g', g''} products in the order
 
@@ -4972,8 +5029,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "Abs(x)",
         abs_g,
         abs_dg,
+        abs_ddg,
+        (('0', '2'),),
         ((0.0,), ((-1.0, 0.0), (1.0, 0.0))),
-        (abs_1, abs_2, abs_3, abs_4),
+        (abs_1, abs_2, abs_3, abs_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 2, "dg*dg*g*g": 6},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -4989,8 +5048,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "erf(x/sqrt(2))",
         erf_g,
         erf_dg,
+        erf_ddg,
+        (),
         None,
-        (erf_1, erf_2, erf_3, erf_4),
+        (erf_1, erf_2, erf_3, erf_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5006,8 +5067,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "x**2 - 1",
         he2_g,
         he2_dg,
+        he2_ddg,
+        (),
         None,
-        (he2_1, he2_2, he2_3, he2_4),
+        (he2_1, he2_2, he2_3, he2_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5023,8 +5086,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "x**3 - 3*x",
         he3_g,
         he3_dg,
+        he3_ddg,
+        (),
         None,
-        (he3_1, he3_2, he3_3, he3_4),
+        (he3_1, he3_2, he3_3, he3_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5040,8 +5105,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "x**4 - 6*x**2 + 3",
         he4_g,
         he4_dg,
+        he4_ddg,
+        (),
         None,
-        (he4_1, he4_2, he4_3, he4_4),
+        (he4_1, he4_2, he4_3, he4_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5057,8 +5124,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "Max(x, 0) - Max(-x, 0)/100",
         leaky_relu_g,
         leaky_relu_dg,
+        leaky_relu_ddg,
+        (('0', '99/100'),),
         ((0.0,), ((0.01, 0.0), (1.0, 0.0))),
-        (leaky_relu_1, leaky_relu_2, leaky_relu_3, leaky_relu_4),
+        (leaky_relu_1, leaky_relu_2, leaky_relu_3, leaky_relu_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5074,8 +5143,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "x",
         linear_g,
         linear_dg,
+        linear_ddg,
+        (),
         ((), ((1.0, 0.0),)),
-        (linear_1, linear_2, linear_3, linear_4),
+        (linear_1, linear_2, linear_3, linear_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 0, "dg*dg": 1, "dg*g": 2, "g*g": 3, "dg*dg*g": 2, "dg*dg*g*g": 3},
             {"ddg,g": 0, "g,ddg": 0, "dg,dg": 1, "dg,g": 2, "g,dg": 3, "g,g": 4, "dg*dg,g": 2, "dg*g,dg": 3, "dg,dg*g":
@@ -5091,8 +5162,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "x**2",
         quadratic_g,
         quadratic_dg,
+        quadratic_ddg,
+        (),
         None,
-        (quadratic_1, quadratic_2, quadratic_3, quadratic_4),
+        (quadratic_1, quadratic_2, quadratic_3, quadratic_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5108,8 +5181,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "Max(x, 0)",
         relu_g,
         relu_dg,
+        relu_ddg,
+        (('0', '1'),),
         ((0.0,), ((0.0, 0.0), (1.0, 0.0))),
-        (relu_1, relu_2, relu_3, relu_4),
+        (relu_1, relu_2, relu_3, relu_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 1, "dg*g": 2, "g*g": 4, "dg*dg*g": 2, "dg*dg*g*g": 4},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 3, "dg*g,dg": 4, "dg,dg*g":
@@ -5125,8 +5200,10 @@ ACTIVATIONS: dict[str, Averages] = {
         "sin(x)",
         sin_g,
         sin_dg,
+        sin_ddg,
+        (),
         None,
-        (sin_1, sin_2, sin_3, sin_4),
+        (sin_1, sin_2, sin_3, sin_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 0, "dg,dg": 1, "dg,g": 2, "g,dg": 3, "g,g": 4, "dg*dg,g": 5, "dg*g,dg": 6, "dg,dg*g":

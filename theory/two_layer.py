@@ -11,7 +11,7 @@ from numpy import einsum, float64
 from numpy.typing import NDArray
 
 __all__ = [
-    "drift", "risk",
+    "drift", "risk", "sampled_drift",
 ]
 
 
@@ -77,6 +77,54 @@ def drift(
         -eta_v*kappa_v*einsum("k->k", v)
         + eta_v*s*einsum("a,ak,a->k", P, g, y)
         - eta_v*s**2*einsum("a,aki,i->k", P, g_g, v)
+    )
+    return dR, dQ, dv
+
+
+def sampled_drift(
+    P: NDArray[float64],
+    y: NDArray[float64],
+    sigma2: NDArray[float64],
+    phi: NDArray[float64],
+    lambda_: NDArray[float64],
+    nu: NDArray[float64],
+    g: NDArray[float64],
+    dg: NDArray[float64],
+    R: NDArray[float64],
+    Q: NDArray[float64],
+    v: NDArray[float64],
+    eta: float,
+    kappa: float,
+    eta_v: float,
+    kappa_v: float,
+    s: float,
+    Delta: float,
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """The same derivatives as averages over samples n of the local fields, for any activation.
+
+    P (N,): weights of the samples; y, sigma2 (N,): label and variance of their clusters; phi (N,): output; lambda_, g,
+    dg (N, K): lambda_k, g(lambda_k), g'(lambda_k); nu (N, B): r_b.x; the rest as in `drift`.
+    """
+    dR = (
+        -eta*kappa*einsum("bk->bk", R)
+        - eta*s*einsum("n,nk,nb,n,k->bk", P, dg, nu, phi, v)
+        + eta*s*einsum("n,nk,nb,k,n->bk", P, dg, nu, v, y)
+    )
+    dQ = (
+        -2*eta*kappa*einsum("kl->kl", Q)
+        - eta*s*einsum("n,nk,nl,n,k->kl", P, dg, lambda_, phi, v)
+        + eta*s*einsum("n,nk,nl,k,n->kl", P, dg, lambda_, v, y)
+        - eta*s*einsum("n,nl,nk,n,l->kl", P, dg, lambda_, phi, v)
+        + eta*s*einsum("n,nl,nk,l,n->kl", P, dg, lambda_, v, y)
+        + Delta**2*eta**2*s**2*einsum("n,nk,nl,n,k,l->kl", P, dg, dg, sigma2, v, v)
+        + eta**2*s**2*einsum("n,nk,nl,n,n,n,k,l->kl", P, dg, dg, phi, phi, sigma2, v, v)
+        + eta**2*s**2*einsum("n,nk,nl,n,k,l,n,n->kl", P, dg, dg, sigma2, v, v, y, y)
+        - 2*eta**2*s**2*einsum("n,nk,nl,n,n,k,l,n->kl", P, dg, dg, phi, sigma2, v, v, y)
+    )
+    dv = (
+        -eta_v*kappa_v*einsum("k->k", v)
+        - eta_v*s*einsum("n,nk,n->k", P, g, phi)
+        + eta_v*s*einsum("n,nk,n->k", P, g, y)
     )
     return dR, dQ, dv
 
