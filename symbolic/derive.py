@@ -104,7 +104,7 @@ def _groups(name: str, text: str) -> tuple[activations.Group, ...]:
 
 
 def _activation(name: str, text: str) -> tuple[str, str]:
-    """The functions of one activation and its entry in the table `ACTIVATIONS`, without averages if they do not close."""
+    """The functions of one activation and its entry in `ACTIVATIONS`, without averages if they do not close."""
     activation = activations.Activation(name, text)
     x = sympy.Symbol("x", real=True)
     parts = []
@@ -138,7 +138,7 @@ def _activation(name: str, text: str) -> tuple[str, str]:
     if kinks is not None:
         points, lines = kinks
         pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in lines)))
-    groups = "".join(f"{name}_{group.n}, " for group in closed).rstrip()
+    groups = ", ".join(f"{name}_{group.n}" for group in closed)
     index = ",\n".join(entries)
     members = [f'"{text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(jumps), pieces, f"({groups})"]
     lines = "".join(f"        {member},\n" for member in members)

@@ -5032,7 +5032,7 @@ ACTIVATIONS: dict[str, Averages] = {
         abs_ddg,
         (('0', '2'),),
         ((0.0,), ((-1.0, 0.0), (1.0, 0.0))),
-        (abs_1, abs_2, abs_3, abs_4,),
+        (abs_1, abs_2, abs_3, abs_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 2, "dg*dg*g*g": 6},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5051,7 +5051,7 @@ ACTIVATIONS: dict[str, Averages] = {
         erf_ddg,
         (),
         None,
-        (erf_1, erf_2, erf_3, erf_4,),
+        (erf_1, erf_2, erf_3, erf_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5070,7 +5070,7 @@ ACTIVATIONS: dict[str, Averages] = {
         he2_ddg,
         (),
         None,
-        (he2_1, he2_2, he2_3, he2_4,),
+        (he2_1, he2_2, he2_3, he2_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5089,7 +5089,7 @@ ACTIVATIONS: dict[str, Averages] = {
         he3_ddg,
         (),
         None,
-        (he3_1, he3_2, he3_3, he3_4,),
+        (he3_1, he3_2, he3_3, he3_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5108,7 +5108,7 @@ ACTIVATIONS: dict[str, Averages] = {
         he4_ddg,
         (),
         None,
-        (he4_1, he4_2, he4_3, he4_4,),
+        (he4_1, he4_2, he4_3, he4_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5127,7 +5127,7 @@ ACTIVATIONS: dict[str, Averages] = {
         leaky_relu_ddg,
         (('0', '99/100'),),
         ((0.0,), ((0.01, 0.0), (1.0, 0.0))),
-        (leaky_relu_1, leaky_relu_2, leaky_relu_3, leaky_relu_4,),
+        (leaky_relu_1, leaky_relu_2, leaky_relu_3, leaky_relu_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5146,7 +5146,7 @@ ACTIVATIONS: dict[str, Averages] = {
         linear_ddg,
         (),
         ((), ((1.0, 0.0),)),
-        (linear_1, linear_2, linear_3, linear_4,),
+        (linear_1, linear_2, linear_3, linear_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 0, "dg*dg": 1, "dg*g": 2, "g*g": 3, "dg*dg*g": 2, "dg*dg*g*g": 3},
             {"ddg,g": 0, "g,ddg": 0, "dg,dg": 1, "dg,g": 2, "g,dg": 3, "g,g": 4, "dg*dg,g": 2, "dg*g,dg": 3, "dg,dg*g":
@@ -5165,7 +5165,7 @@ ACTIVATIONS: dict[str, Averages] = {
         quadratic_ddg,
         (),
         None,
-        (quadratic_1, quadratic_2, quadratic_3, quadratic_4,),
+        (quadratic_1, quadratic_2, quadratic_3, quadratic_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":
@@ -5184,7 +5184,7 @@ ACTIVATIONS: dict[str, Averages] = {
         relu_ddg,
         (('0', '1'),),
         ((0.0,), ((0.0, 0.0), (1.0, 0.0))),
-        (relu_1, relu_2, relu_3, relu_4,),
+        (relu_1, relu_2, relu_3, relu_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 1, "dg*g": 2, "g*g": 4, "dg*dg*g": 2, "dg*dg*g*g": 4},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 3, "dg*g,dg": 4, "dg,dg*g":
@@ -5203,7 +5203,7 @@ ACTIVATIONS: dict[str, Averages] = {
         sin_ddg,
         (),
         None,
-        (sin_1, sin_2, sin_3, sin_4,),
+        (sin_1, sin_2, sin_3, sin_4),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 0, "dg,dg": 1, "dg,g": 2, "g,dg": 3, "g,g": 4, "dg*dg,g": 5, "dg*g,dg": 6, "dg,dg*g":
