@@ -5,6 +5,7 @@ Object-oriented matplotlib only: no pyplot, no display, no settings left behind.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -16,6 +17,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 __all__ = ["comparison", "curve", "dynamics", "save"]
 
@@ -139,6 +141,9 @@ def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, float] | Non
                        ha="right", va="bottom", color="0.25", size="small")  # fmt: skip
     left.set(xlabel=TIME, ylabel=PMSE, ylim=(0, None))
     right.set(xlabel=TIME, ylabel=ERROR, yscale="log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    right.yaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside lower center", ncols=1)
     return figure
 
@@ -167,7 +172,7 @@ def _mean(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None]:
 
 def _caption(simulation: xr.Dataset) -> str:
     n = simulation.sizes["seed"]
-    runs = f"simulation, D = {simulation.attrs['D']}"
+    runs = f"simulation, D = {json.loads(simulation.attrs['simulation'])['D']}"
     return runs + (f", mean ± s.e. of {n} runs" if n > 1 else ", one run")
 
 

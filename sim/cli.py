@@ -1,0 +1,347 @@
+"""The command `quenched`: thin verbs over the packages.  What a verb needs is imported when it runs.
+
+Results go to standard output and to files, progress to standard error and only on a terminal.  A bad value prints one
+line and exits 2; a result that is not as it should be (stale code, theory against simulation) exits 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Learning curves of neural networks on Gaussian mixtures: derived, solved, simulated, compared.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_MIXTURES: dict[str, Callable[[float, float], Mixture]] = {
+    "xor": Mixture.xor,
+    "two-clusters": Mixture.two_clusters,
+    "three-clusters": Mixture.three_clusters,
+    "parity": lambda sigma, separation: Mixture.parity(sigma, (separation, separation)),
+}
+_NAMES = ", ".join(_MIXTURES)
+# What `validate` looks at: mixture, activation, K.
+_GRID = [
+    ("xor", "relu", 4),
+    ("xor", "erf", 2),
+    ("two-clusters", "erf", 3),
+    ("three-clusters", "relu", 2),
+    ("ring:3", "linear", 2),
+]
+
+MixtureName = Annotated[str, typer.Option("--mixture", help=f"{_NAMES}, or ring:M for 2M clusters.")]
+Data = Annotated[str | None, typer.Option(help="Estimate the mixture from 'digits' or an .npz with X, cluster, label.")]
+Sigma = Annotated[float | None, typer.Option(help="Noise per component [default: 0.4, or as estimated from --data].")]
+Separation = Annotated[float, typer.Option(help="Length of the mean vectors.")]
+Neurons = Annotated[int, typer.Option("--K", help="Number of neurons.")]
+Activation = Annotated[str, typer.Option(help="erf, relu, linear, ..., or an expression in x.")]
+LR = Annotated[float, typer.Option("--lr", help="Learning rate eta.")]
+Decay = Annotated[float, typer.Option(help="Weight decay kappa.")]
+Time = Annotated[float, typer.Option("--time", "-t", help="End, in units of D steps of SGD.")]
+Dimension = Annotated[
+    int, typer.Option("--D", help="Input dimension, of the simulation and of the random initial state.")
+]
+Seeds = Annotated[int, typer.Option(help="Number of simulations.")]
+Processes = Annotated[int, typer.Option(help="Worker processes.")]
+Output = Annotated[list[Path] | None, typer.Option("--output", "-o", help="File to write; the suffix says the format.")]
+
+
+@app.command()
+def derive(
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare theory/ with a fresh derivation; exit 1 if stale.")
+    ] = False,
+    latex: Annotated[Path | None, typer.Option(help="Write the derivation as a LaTeX document instead.")] = None,
+) -> None:
+    """Derive every formula with sympy and write theory/ from them.
+
+    Example:  quenched derive --check
+    """
+    from quenched.symbolic import derive as derivation
+
+    folder = Path(derivation.__file__).parents[1] / "theory"
+    if latex is not None:
+        latex.write_text(derivation.latex(), encoding="utf-8")
+        return
+    if not check:
+        for name in derivation.write(folder):
+            sys.stdout.write(f"wrote theory/{name}\n")
+        return
+    messages = derivation.check(folder)
+    for message in messages:
+        sys.stdout.write(message.rstrip("\n") + "\n")
+    if messages:
+        sys.stdout.write("theory/ is not what symbolic/ derives: run `quenched derive`\n")
+        raise typer.Exit(1)
+
+
+@app.command()
+def dynamics(
+    mixture: MixtureName = "xor",
+    data: Data = None,
+    sigma: Sigma = None,
+    separation: Separation = 1.0,
+    K: Neurons = 4,
+    activation: Activation = "relu",
+    lr: LR = 0.1,
+    weight_decay: Decay = 0.0,
+    t: Time = 50.0,
+    D: Dimension = 1000,
+    initial: Annotated[int, typer.Option(help="Seed of the initial state.")] = 0,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Add simulations from the same initial state.")] = False,
+    seeds: Seeds = 5,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="NetCDF file of the theory to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Figure to write.")] = None,
+) -> None:
+    """Integrate the learning curve of a two-layer network, and simulate it.
+
+    Example:  quenched dynamics --mixture xor --sigma 0.3 --K 4 --lr 0.2 --simulate --plot run.png
+    """
+    from quenched.numerics.flow import integrate, random_state
+
+    problem, network, rule = (
+        _mixture(mixture, data, sigma, separation),
+        TwoLayer(K, activation),
+        OnlineSGD(lr, weight_decay),
+    )
+    state = random_state(problem, network, D, initial)
+    with _progress("integrating") as report:
+        theory = integrate(problem, network, rule, state, np.linspace(0, t, 201), progress=lambda now: report(now / t))
+    runs = _simulate(problem, network, rule, D, np.linspace(0, t, 21), seeds, state) if simulate else None
+    oracle = _oracle(problem)
+
+    table = Table("t", "pmse", "classification error", box=None)
+    for i in (0, 50, 100, 150, 200):
+        at = theory.isel(time=i)
+        table.add_row(f"{float(at.time):g}", f"{float(at.pmse):.6f}", f"{float(at.classification_error):.6f}")
+    if runs is not None:
+        end = runs.isel(time=-1).mean("seed")
+        table.add_row(f"{t:g} simulated", f"{float(end.pmse):.6f}", f"{float(end.classification_error):.6f}")
+    if oracle is not None:
+        table.add_row("oracle", "", f"{oracle:.6f}")
+    Console().print(table)
+    if output is not None:
+        _netcdf(theory, output)
+        if runs is not None:
+            _netcdf(runs, output.with_stem(f"{output.stem}_simulation"))
+    if plot is not None:
+        from quenched.sim import plot as figures
+
+        title = f"K = {K}, {activation}, σ = {problem.sigma:.3g}, η = {lr:g}"
+        figures.save(figures.dynamics({title: theory}, None if runs is None else {title: runs}, oracle), plot)
+
+
+@app.command()
+def curve(
+    mixture: MixtureName = "xor",
+    data: Data = None,
+    sigma: Annotated[str, typer.Option(help="Noise levels: FIRST:LAST:NUMBER, or a comma-separated list.")] = "0.2:1:9",
+    separation: Separation = 1.0,
+    learner: Annotated[
+        list[str] | None, typer.Option(help="oracle, two-layer; repeat for more [default: both].")
+    ] = None,
+    K: Neurons = 4,
+    activation: Activation = "relu",
+    lr: LR = 0.1,
+    weight_decay: Decay = 0.0,
+    t: Time = 100.0,
+    D: Dimension = 1000,
+    initial: Annotated[int, typer.Option(help="Number of initial states, of which the best counts.")] = 8,
+    processes: Processes = 1,
+    output: Output = None,
+) -> None:
+    """Classification error against the noise sigma, for the chosen learners.
+
+    Example:  quenched curve --sigma 0.2:1:9 --learner oracle --learner two-layer -o curve.csv -o curve.png
+    """
+    from quenched.sim.curve import LEARNERS, error_curve
+
+    for path in output or []:
+        if path.suffix not in (".csv", ".nc", ".png", ".pdf", ".svg"):
+            raise ValueError(f"output must end in .csv, .nc, .png, .pdf or .svg, got {str(path)!r}")
+    problem = _mixture(mixture, data, None, separation)
+    with _progress("curve") as report:
+        result = error_curve(
+            problem,
+            _levels(sigma),
+            learner or (LEARNERS if problem.dimensions <= 2 else ["two-layer"]),  # the oracle needs a line or a plane
+            network=TwoLayer(K, activation),
+            sgd=OnlineSGD(lr, weight_decay),
+            t=t,
+            D=D,
+            initial=range(initial),
+            processes=processes,
+            progress=report,
+        )
+    rows = [["sigma", *map(str, result.learner.values)]]
+    rows += [[f"{s:.12g}", *(f"{e:.12g}" for e in errors)]
+             for s, errors in zip(result.sigma.values, result.classification_error.values.T, strict=True)]  # fmt: skip
+    for path in output or []:
+        if path.suffix == ".csv":
+            with path.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(rows)
+        elif path.suffix == ".nc":
+            _netcdf(result, path)
+        else:
+            from quenched.sim import plot
+
+            plot.save(plot.curve(result), path)
+    table = Table(*rows[0], box=None)
+    for row in rows[1:]:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@app.command()
+def validate(
+    D: Dimension = 500,
+    seeds: Seeds = 20,
+    t: Time = 10.0,
+    lr: LR = 0.5,
+    significance: Annotated[float, typer.Option(help="Probability of a false alarm, over the whole grid.")] = 0.01,
+) -> None:
+    """Compare theory and simulation on a small grid; exit 1 where they disagree.
+
+    Every recorded order parameter and error is compared; the table shows the largest |z| of each observable.
+
+    Example:  quenched validate --D 1000 --seeds 40
+    """
+    from quenched.numerics.flow import integrate, random_state
+    from quenched.sim.compare import compare
+
+    table = Table("case", "observable", "t", "theory", "simulation", "s.e.", "z", "", box=None)
+    agree = True
+    for name, activation, K in _GRID:
+        problem, network, rule = _mixture(name, None, None, 1.0), TwoLayer(K, activation), OnlineSGD(lr)
+        state = random_state(problem, network, D, seed=0)
+        runs = _simulate(problem, network, rule, D, np.linspace(0, t, 5)[1:], seeds, state)
+        theory = integrate(problem, network, rule, state, runs.time.values)
+        found = compare(theory, runs, significance=significance / len(_GRID))
+        agree &= found.agrees
+        rows = found.worst()
+        for i in range(rows.sizes["entry"]):
+            row = {key: values.item() for key, values in rows.isel(entry=i).data_vars.items()}
+            table.add_row(
+                f"{name} {activation} K={K}" if i == 0 else "",
+                row["observable"] + (f"[{row['index']}]" if row["index"] else ""),
+                f"{row['time']:g}",
+                *(f"{row[key]:.5f}" for key in ("theory", "simulation", "standard_error")),
+                f"{row['z']:+.2f}",
+                "" if row["agrees"] else "[red]disagrees[/]",
+            )
+        table.add_section()
+    Console().print(table)
+    if not agree:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    figures: Annotated[list[str] | None, typer.Argument(help="Which figures [default: all].")] = None,
+    folder: Annotated[Path, typer.Option(help="Where figures and data go.")] = Path("results"),
+    processes: Processes = 2,
+) -> None:
+    """Compute the figures and their data, each as PNG and NetCDF.
+
+    Example:  quenched reproduce dynamics headline
+    """
+    from quenched.sim.reproduce import FIGURES, make
+
+    for name in figures or FIGURES:
+        with _progress(name) as report:
+            sentence = make(name, folder, processes, report)
+        Console().print(f"[bold]{name}[/]  {sentence}", soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of the command `quenched`."""
+    try:
+        app()
+    except ValueError as error:
+        sys.stderr.write(f"quenched: {error}\n")
+        sys.exit(2)
+    except RuntimeError as error:
+        sys.stderr.write(f"quenched: {error}\n")
+        sys.exit(1)
+
+
+@contextmanager
+def _progress(task: str) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error where that is a terminal; yields the function that takes the fraction done."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        identity = bar.add_task(task, total=1.0)
+        yield lambda fraction: bar.update(identity, completed=fraction)
+
+
+def _mixture(name: str, data: str | None, sigma: float | None, separation: float) -> Mixture:
+    if data is not None:
+        from quenched.sim.data import labelled
+
+        estimate = Mixture.from_data(*labelled(data))
+        return estimate if sigma is None else replace(estimate, sigma=sigma)
+    noise = 0.4 if sigma is None else sigma
+    ring, _, m = name.partition(":")
+    if ring == "ring" and m.isdecimal():
+        return Mixture.ring(int(m), noise, separation)
+    if name not in _MIXTURES:
+        raise ValueError(f"mixture must be one of {_NAMES}, or ring:M, got {name!r}")
+    return _MIXTURES[name](noise, separation)
+
+
+def _levels(text: str) -> list[float]:
+    try:
+        if ":" in text:
+            first, last, number = text.split(":")
+            return np.linspace(float(first), float(last), int(number)).tolist()
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"sigma must be FIRST:LAST:NUMBER or a comma-separated list, got {text!r}") from error
+
+
+def _simulate(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    D: int,
+    t: np.ndarray,
+    seeds: int,
+    state: OrderParameters,
+) -> xr.Dataset:
+    from quenched.sim.train import simulate
+
+    with _progress("simulating") as report:
+        return simulate(mixture, network, sgd, D, t, range(seeds), state=state, progress=report)
+
+
+def _oracle(mixture: Mixture) -> float | None:
+    """Error of the Bayes rule, None where it is not known how to compute it."""
+    from quenched.numerics.oracle import oracle_error
+
+    return float(oracle_error(mixture)) if mixture.dimensions <= 2 else None
+
+
+def _netcdf(dataset: xr.Dataset, path: Path) -> None:
+    dataset.to_netcdf(path, engine="h5netcdf")

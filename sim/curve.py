@@ -1,0 +1,122 @@
+"""Classification error against noise, for several learners on one mixture.
+
+What a two-layer network reaches depends on where it starts: with few neurons, many initial states lead to a poor fixed
+point (theory.md 2.4).  Its curve is therefore the best of several, and the final error of each is kept beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.checks import finite_array, integer
+from quenched.numerics.flow import integrate, random_state
+from quenched.numerics.oracle import oracle_error
+from quenched.numerics.provenance import provenance
+from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["LEARNERS", "error_curve", "in_processes"]
+
+T = TypeVar("T")
+
+LEARNERS = ("oracle", "two-layer")
+
+
+def error_curve(
+    mixture: Mixture,
+    sigmas: npt.ArrayLike,
+    learners: Sequence[str] = LEARNERS,
+    *,
+    network: TwoLayer | None = None,
+    sgd: OnlineSGD | None = None,
+    t: float = 100.0,
+    D: int = 1000,
+    initial: Sequence[int] = tuple(range(8)),
+    rtol: float = 1e-8,
+    processes: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> xr.Dataset:
+    """Error of each learner on `mixture` with its sigma replaced by each of `sigmas` (n,), in their order.
+
+    "oracle": the Bayes rule with known means.  "two-layer": `network` trained by `sgd` up to time `t` (D -> infinity),
+    from the states `random_state(mixture, network, D, seed)`, seed in `initial`, of which the best at time t counts.
+    `processes` shares the work; `progress` is called with the fraction done.
+
+    Returns a dataset: classification_error and its numerical_error (learner, sigma); with "two-layer" also final_error
+    and final_pmse (sigma, initial).
+
+    ValueError: an unknown learner, no sigma or no initial state, a network or a rule left out that is needed.
+    """
+    import xarray as xr
+
+    noise = finite_array("sigmas", sigmas, (None,))
+    if unknown := [learner for learner in learners if learner not in LEARNERS] or not learners:
+        raise ValueError(f"learners must be among {', '.join(LEARNERS)}, got {unknown if learners else learners!r}")
+    seeds = [integer("initial", seed) for seed in initial]
+    mixtures = [replace(mixture, sigma=float(sigma)) for sigma in noise]
+    error = xr.DataArray(
+        np.full((len(learners), len(noise)), np.nan),
+        coords={"learner": list(learners), "sigma": noise},
+        dims=("learner", "sigma"),
+    )
+    result = xr.Dataset({"classification_error": error, "numerical_error": error.copy()})
+    if "oracle" in learners:
+        values = [oracle_error(m) for m in mixtures]
+        result.classification_error.loc["oracle"] = [v.value for v in values]
+        result.numerical_error.loc["oracle"] = [v.error for v in values]
+    if "two-layer" in learners:
+        if network is None or sgd is None or not seeds:
+            missing = "network" if network is None else "sgd" if sgd is None else "initial"
+            raise ValueError(f"{missing} must be given for the learner 'two-layer', got {locals()[missing]!r}")
+        jobs = [(m, network, sgd, t, D, seed, rtol) for m in mixtures for seed in seeds]
+        final = np.array(in_processes(_final, jobs, processes, progress)).reshape(len(noise), len(seeds), 3)
+        best = final[:, :, 0].argmin(axis=1)
+        result = result.assign_coords(initial=seeds)
+        result["final_error"] = ("sigma", "initial"), final[:, :, 0]
+        result["final_pmse"] = ("sigma", "initial"), final[:, :, 2]
+        result.classification_error.loc["two-layer"] = final[range(len(noise)), best, 0]
+        result.numerical_error.loc["two-layer"] = final[range(len(noise)), best, 1]
+    result.attrs = provenance(mixture=mixture, network=network, sgd=sgd, t=t, D=D, initial=seeds, rtol=rtol)
+    return result
+
+
+def _final(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, t: float, D: int, seed: int, rtol: float
+) -> tuple[float, float, float]:
+    """Classification error, its numerical error, and pmse at time t."""
+    start = random_state(mixture, network, D, seed)
+    end = integrate(mixture, network, sgd, start, [t], rtol=rtol).isel(time=-1)
+    return float(end.classification_error), float(end.classification_error_estimate), float(end.pmse)
+
+
+def in_processes(
+    function: Callable[..., T],
+    jobs: Sequence[tuple[Any, ...]],
+    processes: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> list[T]:
+    """[function(*job) for job in jobs], spread over worker processes; `progress` is called with the fraction done."""
+    if processes == 1:
+        results = []
+        for done, job in enumerate(jobs, 1):
+            results.append(function(*job))
+            if progress is not None:
+                progress(done / len(jobs))
+        return results
+    # Workers start afresh: forking a process that has threads (numba, BLAS) can deadlock.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(function, *job) for job in jobs]
+        for done, future in enumerate(as_completed(futures), 1):
+            future.result()  # the first failure ends it
+            if progress is not None:
+                progress(done / len(jobs))
+        return [future.result() for future in futures]

@@ -1,0 +1,202 @@
+"""The figures of `quenched reproduce`: what is computed, at which parameters, from which seeds.
+
+Each figure is one function that writes its data (NetCDF, with all parameters in the attributes) and its picture (PNG)
+into a folder, and returns in a sentence what there is to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quenched.numerics.averages import activation_functions
+from quenched.numerics.flow import integrate, random_state
+from quenched.numerics.oracle import oracle_error
+from quenched.numerics.provenance import provenance
+from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.sim import plot
+from quenched.sim.curve import error_curve, in_processes
+from quenched.sim.data import digits
+from quenched.sim.train import simulate
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["FIGURES", "make"]
+
+Report = Callable[[float], None]
+
+
+def make(figure: str, folder: Path, processes: int = 1, progress: Report | None = None) -> str:
+    """Compute one of `FIGURES` into `folder`; `progress` is called with the fraction done.
+
+    Returns what is to be said about it.  ValueError: no such figure.
+    """
+    if figure not in FIGURES:
+        raise ValueError(f"figure must be one of {', '.join(FIGURES)}, got {figure!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return FIGURES[figure](folder, processes, progress or (lambda fraction: None))
+
+
+def _dynamics(folder: Path, processes: int, progress: Report) -> str:
+    """Theory and simulation against time: relu networks with K = 4 and K = 8 neurons on XOR, one initial state each."""
+    mixture, sgd, D, t = Mixture.xor(0.4), OnlineSGD(lr=0.5), 1000, 120.0
+    cases = {8: 3, 4: 9}  # K: seed of the initial state, one from which the network succeeds; the slower job first
+    jobs = [(mixture, TwoLayer(K, "relu"), sgd, D, t, initial, range(10)) for K, initial in cases.items()]
+    curves = dict(zip(cases, in_processes(_learning_curve, jobs, processes, progress), strict=True))
+    for K, (theory, simulation) in curves.items():
+        _store(theory, folder / f"dynamics_K{K}_theory.nc")
+        _store(simulation, folder / f"dynamics_K{K}_simulation.nc")
+    theory, simulation = ({f"K = {K}": curves[K][i] for K in sorted(curves)} for i in (0, 1))
+    oracle = float(oracle_error(mixture))
+    plot.save(plot.dynamics(theory, simulation, oracle, clusters=[0, 2]), folder / "dynamics.png")
+    reached = ", ".join(
+        f"{theory[K].classification_error[-1]:.4f} ({float(simulation[K].classification_error[:, -1].mean()):.4f} "
+        f"simulated) for {K}"
+        for K in theory
+    )
+    return f"relu on XOR, sigma = {mixture.sigma}, lr = {sgd.lr}: error at t = {t:g} {reached}; oracle {oracle:.4f}."
+
+
+def _learning_curve(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: float, initial: int, seeds: Sequence[int]
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Theory, and simulations that start from the same order parameters."""
+    state = random_state(mixture, network, D, initial)
+    theory = integrate(mixture, network, sgd, state, np.linspace(0, t, 241))
+    return theory, simulate(mixture, network, sgd, D, np.linspace(0, t, 25), seeds, state=state)
+
+
+def _headline(folder: Path, processes: int, progress: Report) -> str:
+    """Final error against noise: a relu network with K = 4 neurons on XOR, beside the oracle."""
+    mixture, network, sgd, D, t = Mixture.xor(1.0), TwoLayer(4, "relu"), OnlineSGD(lr=0.5), 500, 200.0
+    theory = error_curve(
+        mixture,
+        np.linspace(0.2, 1.0, 9),
+        network=network,
+        sgd=sgd,
+        t=t,
+        D=D,
+        initial=range(12),
+        rtol=1e-7,
+        processes=processes,
+        progress=lambda fraction: progress(fraction / 2),
+    )
+    some = theory.isel(sigma=slice(None, None, 2))
+    best = [int(seed) for seed in some.initial[some.final_error.argmin("initial")]]
+    jobs = [
+        (Mixture.xor(float(sigma)), network, sgd, D, t, initial, range(5))
+        for sigma, initial in zip(some.sigma, best, strict=True)
+    ]
+    runs = in_processes(_final_runs, jobs, processes, lambda fraction: progress((1 + fraction) / 2))
+    simulation = _concat(runs, some.sigma)
+    _store(theory, folder / "headline_theory.nc")
+    _store(simulation, folder / "headline_simulation.nc")
+    plot.save(plot.curve(theory, simulation), folder / "headline.png")
+    stuck = float((theory.final_error > theory.classification_error.sel(learner="two-layer") + 0.05).mean())
+    return (
+        f"relu, K = {network.K}, on XOR, lr = {sgd.lr}, t = {t:g}: best of {theory.sizes['initial']} initial states; "
+        f"{stuck:.0%} of all runs of the theory end 0.05 or more above the best, at a poorer fixed point or on the way."
+    )
+
+
+def _final_runs(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: float, initial: int, seeds: Sequence[int]
+) -> xr.Dataset:
+    state = random_state(mixture, network, D, initial)
+    return simulate(mixture, network, sgd, D, [t], seeds, state=state).isel(time=0)
+
+
+def _concat(runs: Sequence[xr.Dataset], sigma: xr.DataArray) -> xr.Dataset:
+    import xarray as xr
+
+    return xr.concat(runs, sigma, combine_attrs="drop_conflicts")
+
+
+def _digits(folder: Path, processes: int, progress: Report) -> str:
+    """Odd against even digits: the equations on the fitted mixture, SGD on that mixture, SGD on the images."""
+    data = digits()
+    mixture, network, sgd, t = Mixture.from_data(*data), TwoLayer(4, "relu"), OnlineSGD(lr=0.1), 100.0
+    D, seeds, times = data.X.shape[1], range(10), np.linspace(0, t, 21)
+    rng = np.random.default_rng(0)
+    W, v = rng.standard_normal((network.K, D)), rng.standard_normal(network.K) / np.sqrt(network.K)
+    means = np.stack([data.X[data.cluster == a].mean(axis=0) for a in np.unique(data.cluster)])  # of centred data
+    state = OrderParameters(means @ W.T / np.sqrt(D), W @ W.T / D, v)
+    runs = {
+        "theory": integrate(mixture, network, sgd, state, np.linspace(0, t, 201)),
+        "mixture": simulate(mixture, network, sgd, D, times, seeds, state=state),
+        "images": _on_images(data.X, data.label, network, sgd, times, W, v, seeds),
+    }
+    progress(1.0)
+    for name, run in runs.items():
+        _store(run, folder / f"digits_{name}.nc")
+    plot.save(
+        plot.comparison(
+            {
+                "theory, isotropic Gaussian mixture fitted to the digits": runs["theory"],
+                f"SGD on samples of that mixture, D = {D}": runs["mixture"],
+                "SGD on the images, error on held-out images": runs["images"],
+            }
+        ),
+        folder / "digits.png",
+    )
+    final = {name: float(run.classification_error.isel(time=-1).mean()) for name, run in runs.items()}
+    return (
+        f"digits, odd against even, relu, K = {network.K}: error at t = {t:g} {final['theory']:.4f} in theory, "
+        f"{final['mixture']:.4f} on the mixture, {final['images']:.4f} on the images."
+    )
+
+
+def _on_images(
+    X: np.ndarray,
+    label: np.ndarray,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    times: np.ndarray,
+    W: np.ndarray,
+    v: np.ndarray,
+    seeds: Sequence[int],
+) -> xr.Dataset:
+    """SGD from weights W (K, D) and v (K,) on images drawn with replacement from four fifths of X (n, D).
+
+    The errors are those on the other fifth, by seed; each seed splits and draws anew.
+    """
+    import xarray as xr
+
+    g, dg = activation_functions(network.activation)
+    n, D = X.shape
+    steps = np.rint(times * D).astype(int)
+    errors = np.empty((2, len(seeds), len(times)))
+    for run, seed in zip(errors.swapaxes(0, 1), seeds, strict=True):
+        rng = np.random.default_rng(seed)
+        test, train = np.split(rng.permutation(n), [n // 5])
+        w, u = W.copy(), v.copy()
+        for j, (start, stop) in enumerate(zip([0, *steps], steps, strict=False)):
+            for i in rng.choice(train, stop - start):
+                field = w @ X[i] / np.sqrt(D)
+                delta = u @ g(field) - label[i]
+                step = sgd.eta / np.sqrt(D) * u * delta * dg(field)
+                u = u - sgd.eta_v / D * delta * g(field)
+                w -= np.outer(step, X[i])
+            output = g(X[test] @ w.T / np.sqrt(D)) @ u
+            run[0, j] = ((output - label[test]) ** 2).mean() / 2
+            run[1, j] = (output * label[test] < 0).mean() + (output == 0).mean() / 2
+    return xr.Dataset(
+        {"pmse": (("seed", "time"), errors[0]), "classification_error": (("seed", "time"), errors[1])},
+        coords={"seed": list(seeds), "time": times},
+        attrs=provenance(network=network, sgd=sgd, seeds=list(seeds), data="scikit-learn digits, odd against even"),
+    )
+
+
+def _store(dataset: xr.Dataset, path: Path) -> None:
+    dataset.to_netcdf(path, engine="h5netcdf")
+
+
+FIGURES: dict[str, Callable[[Path, int, Report], str]] = {
+    "dynamics": _dynamics,
+    "headline": _headline,
+    "digits": _digits,
+}
