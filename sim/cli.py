@@ -57,6 +57,7 @@ Separation = Annotated[float, typer.Option(help="Length of the mean vectors.")]
 Neurons = Annotated[int, typer.Option("--K", help="Number of neurons.")]
 Activation = Annotated[str, typer.Option(help="erf, relu, linear, ..., or an expression in x.")]
 LR = Annotated[float, typer.Option("--lr", help="Learning rate eta.")]
+SecondLR = Annotated[float | None, typer.Option(help="Learning rate of the second layer [default: as of the first].")]
 Decay = Annotated[float, typer.Option(help="Weight decay kappa.")]
 Time = Annotated[float, typer.Option("--time", "-t", help="End, in units of D steps of SGD.")]
 Dimension = Annotated[
@@ -105,6 +106,7 @@ def dynamics(
     K: Neurons = 4,
     activation: Activation = "relu",
     lr: LR = 0.1,
+    second_lr: SecondLR = None,
     weight_decay: Decay = 0.0,
     t: Time = 50.0,
     D: Dimension = 1000,
@@ -120,11 +122,8 @@ def dynamics(
     """
     from quenched.numerics.flow import integrate, random_state
 
-    problem, network, rule = (
-        _mixture(mixture, data, sigma, separation),
-        TwoLayer(K, activation),
-        OnlineSGD(lr, weight_decay),
-    )
+    problem = _mixture(mixture, data, sigma, separation)
+    network, rule = TwoLayer(K, activation), OnlineSGD(lr, weight_decay, second_lr)
     state = random_state(problem, network, D, initial)
     with _progress("integrating") as report:
         theory = integrate(problem, network, rule, state, np.linspace(0, t, 201), progress=lambda now: report(now / t))
@@ -140,7 +139,7 @@ def dynamics(
         table.add_row(f"{t:g} simulated", f"{float(end.pmse):.6f}", f"{float(end.classification_error):.6f}")
     if oracle is not None:
         table.add_row("oracle", "", f"{oracle:.6f}")
-    Console().print(table)
+    _print(table)
     if output is not None:
         _netcdf(theory, output)
         if runs is not None:
@@ -164,6 +163,7 @@ def curve(
     K: Neurons = 4,
     activation: Activation = "relu",
     lr: LR = 0.1,
+    second_lr: SecondLR = None,
     weight_decay: Decay = 0.0,
     t: Time = 100.0,
     D: Dimension = 1000,
@@ -187,7 +187,7 @@ def curve(
             _levels(sigma),
             learner or (LEARNERS if problem.dimensions <= 2 else ["two-layer"]),  # the oracle needs a line or a plane
             network=TwoLayer(K, activation),
-            sgd=OnlineSGD(lr, weight_decay),
+            sgd=OnlineSGD(lr, weight_decay, second_lr),
             t=t,
             D=D,
             initial=range(initial),
@@ -210,7 +210,7 @@ def curve(
     table = Table(*rows[0], box=None)
     for row in rows[1:]:
         table.add_row(*row)
-    Console().print(table)
+    _print(table)
 
 
 @app.command()
@@ -251,7 +251,7 @@ def validate(
                 "" if row["agrees"] else "[red]disagrees[/]",
             )
         table.add_section()
-    Console().print(table)
+    _print(table)
     if not agree:
         raise typer.Exit(1)
 
@@ -284,6 +284,13 @@ def main() -> None:
     except RuntimeError as error:
         sys.stderr.write(f"quenched: {error}\n")
         sys.exit(1)
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width: keep every row on a line
+        console.width = 160
+    console.print(table)
 
 
 @contextmanager

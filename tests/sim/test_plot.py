@@ -1,0 +1,68 @@
+"""Figures: labelled axes, every series drawn, error bars of the right size, nothing global touched."""
+
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+
+from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state
+from quenched.sim import plot, simulate
+from quenched.sim.curve import error_curve
+
+MIXTURE, NETWORK, SGD = Mixture.xor(0.5), TwoLayer(2, "erf"), OnlineSGD(0.3)
+
+
+@pytest.fixture(scope="module")
+def runs() -> tuple[xr.Dataset, xr.Dataset]:
+    state, t = random_state(MIXTURE, NETWORK, 50, 0), np.linspace(0, 1, 6)
+    simulation = simulate(MIXTURE, NETWORK, SGD, 50, t, [0, 1, 2], state=state, test_samples=100, backend="numpy")
+    return integrate(MIXTURE, NETWORK, SGD, state, t), simulation
+
+
+def test_dynamics(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
+    theory, simulation = runs
+    figure = plot.dynamics({"a": theory, "b": theory}, {"b": simulation}, oracle=0.1, clusters=[0, 2])
+    panels = np.array(figure.axes).reshape(4, 2)
+    assert all(axes.get_ylabel() for axes in panels[:, 0])
+    assert all(axes.get_xlabel() for axes in panels[-1])
+    assert [len(axes.containers) for axes in panels[:, 0]] == [0, 0, 0, 0]  # no simulation of "a"
+    assert [len(axes.containers) for axes in panels[:, 1]] == [1, 1, 4, 2]  # pmse, error, two clusters x two neurons, Q
+    _, _, (bars,) = panels[0, 1].containers[0].lines
+    half = [(top[1] - bottom[1]) / 2 for bottom, top in bars.get_segments()]
+    expected = simulation.pmse.values.std(axis=0, ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(half, expected, rtol=1e-9, atol=1e-15)  # differences of numbers of order 1
+    plot.save(figure, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_run_has_no_error_bar(runs: tuple[xr.Dataset, xr.Dataset]) -> None:
+    theory, simulation = runs
+    figure = plot.dynamics({"a": theory}, {"a": simulation.isel(seed=[0])})
+    assert figure.axes[0].containers[0].lines[2] == ()
+    assert "one run" in {text.get_text().split(", ")[-1] for text in figure.legends[0].get_texts()}
+
+
+def test_curve_and_comparison(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
+    theory, simulation = runs
+    result = error_curve(MIXTURE, [0.4, 0.8], network=NETWORK, sgd=SGD, t=0.5, initial=[0, 1])
+    figure = plot.curve(result, xr.concat([simulation.isel(time=-1)] * 2, result.sigma, combine_attrs="override"))
+    names = " ".join(text.get_text() for text in figure.legends[0].get_texts())
+    assert "oracle" in names
+    assert "best of 2 initial states" in names
+    assert "D = 50, mean ± s.e. of 3 runs" in names
+    plot.save(plot.comparison({"theory": theory, "runs": simulation}, {"level": 0.2}), tmp_path / "figure.pdf")
+
+
+def test_nothing_global_is_touched(runs: tuple[xr.Dataset, xr.Dataset]) -> None:
+    before = dict(mpl.rcParams)
+    plot.dynamics({"a": runs[0]})
+    assert dict(mpl.rcParams) == before
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_an_unknown_format_is_named(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"plot must end in one of .*png.*, got .*figure\.xyz"):
+        plot.save(plot.dynamics({"a": runs[0]}), tmp_path / "figure.xyz")
