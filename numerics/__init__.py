@@ -6,9 +6,11 @@ Names are imported on first use, so that `import quenched.numerics` stays fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Not lazy: a module that shares its function's name would take its place when imported first.
+from quenched.numerics.errors import errors
+
 if TYPE_CHECKING:
     from quenched.numerics.dynamics import drift
-    from quenched.numerics.errors import errors
     from quenched.numerics.flow import integrate, random_state
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
@@ -31,7 +33,6 @@ _HOME = {
     "OrderParameters": "records",
     "TwoLayer": "records",
     "drift": "dynamics",
-    "errors": "errors",
     "integrate": "flow",
     "oracle_error": "oracle",
     "random_state": "flow",

@@ -27,7 +27,12 @@ __all__ = ["IntegrationError", "integrate", "random_state"]
 
 Array = npt.NDArray[np.float64]
 
-_METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA")
+_METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
+
+# Tolerances are kept above rounding errors: this many times the largest that a coordinate can be.  Otherwise the step size
+# of a run with growing weights collapses long before it blows up.
+_ROUNDING = 1e-13
+_OVERFLOW = 1e100  # products of a few such numbers are still finite
 
 
 class IntegrationError(RuntimeError):
@@ -115,10 +120,11 @@ def integrate(
                         raise failure(f"no weights have the overlaps found ({error})", "lower rtol and atol") from error
             if solver.status == "finished":
                 break
+            solver.atol = np.maximum(atol, _ROUNDING * coordinates.scales(solver.y))
             message = solver.step()
-            if solver.status == "failed" or not np.isfinite(solver.y).all():
+            if solver.status == "failed" or not np.abs(solver.y).max() < _OVERFLOW:
                 remedy = f"lower lr (now {sgd.lr:g}) or add weight_decay if it is unstable, or end before this time"
-                raise failure(message or "a value overflowed", remedy)
+                raise failure(message or f"the state grew beyond {_OVERFLOW:g}", remedy)
             if progress is not None:
                 progress(float(solver.t))
 
@@ -195,3 +201,10 @@ class _Coordinates:
         Q[self.upper] = triangle
         Q.T[self.upper] = triangle
         return A.reshape(self.shape), Q, v
+
+    def scales(self, y: Array) -> Array:
+        """The largest that each coordinate can be at these lengths of the weights: |w_k|, |w_k||w_l| and max |v|."""
+        _, Q, v = self.unpack(y)
+        lengths = np.sqrt(np.abs(np.diag(Q)))
+        bound = np.broadcast_to(np.abs(v).max(), v.shape)
+        return self.pack(np.broadcast_to(lengths, self.shape), np.outer(lengths, lengths), bound)
