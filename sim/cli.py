@@ -74,14 +74,23 @@ def derive(
         bool, typer.Option("--check", help="Compare theory/ with a fresh derivation; exit 1 if stale.")
     ] = False,
     latex: Annotated[Path | None, typer.Option(help="Write the derivation as a LaTeX document instead.")] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Print what is derived for this expression in x instead.")
+    ] = None,
 ) -> None:
     """Derive every formula with sympy and write theory/ from them.
 
     Example:  quenched derive --check
     """
-    from quenched.symbolic import derive as derivation
+    try:
+        from quenched.symbolic import derive as derivation
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"derive needs the extra quenched[derive]: {error}") from error
 
     folder = Path(derivation.__file__).parents[1] / "theory"
+    if activation is not None:
+        sys.stdout.write(derivation.user_activation(activation))
+        return
     if latex is not None:
         latex.write_text(derivation.latex(), encoding="utf-8")
         return

@@ -30,6 +30,22 @@ def test_help_has_an_example(verb: str) -> None:
     assert f"Example:  quenched {verb}" in help_text
 
 
+def test_derive_check_prints_what_is_stale_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("quenched.symbolic.derive.check", lambda folder: ["stale: theory/normal.py\n-old\n+new\n"])
+    assert run(monkeypatch, "derive", "--check") == 1
+    assert "stale: theory/normal.py\n-old\n+new\n" in capfd.readouterr().out
+    monkeypatch.setattr("quenched.symbolic.derive.check", lambda folder: [])
+    assert run(monkeypatch, "derive", "--check") == 0
+    assert capfd.readouterr().out == ""
+
+
+def test_derive_prints_one_activation(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "derive", "--activation", "x**2-1") == 0
+    assert capfd.readouterr().out.startswith('"""The averages of the activation x**2 - 1.')
+
+
 def test_dynamics_writes_what_it_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data, picture = tmp_path / "run.nc", tmp_path / "run.png"
     small = ["--K", 2, "--activation", "erf", "--D", 50, "-t", 1, "--simulate", "--seeds", 2]
