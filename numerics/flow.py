@@ -29,8 +29,8 @@ Array = npt.NDArray[np.float64]
 
 _METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
 
-# Tolerances are kept above rounding errors: this many times the largest that a coordinate can be.  Otherwise the step size
-# of a run with growing weights collapses long before it blows up.
+# Tolerances are kept above rounding errors: this many times the largest that a coordinate can be.  Otherwise the step
+# size of a run with growing weights collapses long before it blows up.
 _ROUNDING = 1e-13
 _OVERFLOW = 1e100  # products of a few such numbers are still finite
 
