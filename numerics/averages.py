@@ -83,7 +83,7 @@ def _derived(activation: str) -> theory.Averages:
     found: theory.Averages = load_text(text, path).ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
-            "activation %s: its averages have no closed form; drift and errors use quasi-Monte Carlo and report its error",
+            "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
             activation,
         )
     return found
@@ -242,19 +242,20 @@ def load_text(text: str | None, path: Path) -> ModuleType:
 
 @lru_cache(maxsize=256)
 def _gather(
-    activation: str, K: int
+    activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
     found = averages(activation)
     subsets = tuple(
-        np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, FIELD_LIMIT + 1)
+        np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, limit + 1)
     )
-    widths = tuple(max(index.values()) + 1 for index in found.places)
+    places = found.places[:limit]
+    widths = tuple(max(index.values()) + 1 for index in places)
     offsets = np.cumsum([0, *(len(s) * w for s, w in zip(subsets, widths, strict=True))])
     position = [{tuple(row): i for i, row in enumerate(s.tolist())} for s in subsets]
     # a pattern is one of the layouts in which each factor has a field of its own
     patterns = sorted(
-        {"g"} | {layout for index in found.places for layout in index if "*" not in layout and _canonical(layout)}
+        {"g"} | {layout for index in places for layout in index if "*" not in layout and _canonical(layout)}
     )
     gather = {}
     for pattern in patterns:
@@ -267,7 +268,7 @@ def _gather(
                 "*".join(sorted(f for f, k in zip(factors, neurons, strict=True) if k == c)) for c in chosen
             )
             row = position[n - 1][tuple(chosen)]
-            targets.append(offsets[n - 1] + row * widths[n - 1] + found.places[n - 1][layout])
+            targets.append(offsets[n - 1] + row * widths[n - 1] + places[n - 1][layout])
         gather[pattern] = np.array(targets, dtype=np.int64)
     return subsets, widths, gather
 
@@ -290,16 +291,17 @@ def _regularised(covariance: Array) -> Array:
     return regular
 
 
-def tables(activation: str, mean: Array, covariance: Array) -> dict[str, Array]:
+def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
     For fields lambda | a ~ N(mean[a], covariance[a]), mean (C, K) and covariance (C, K, K), the table "dg,g" has
-    entries [a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on for the averages that the learning equations contain.
-    Singular covariances are allowed.  Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
+    entries [a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on for the averages of up to `limit` factors that the
+    learning equations contain.  Singular covariances are allowed.
+     Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
     clusters, K = mean.shape
     module = _compiled(activation)
-    subsets, widths, gather = _gather(activation, K)
+    subsets, widths, gather = _gather(activation, K, limit)
     regular = _regularised(covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):

@@ -1,57 +1,164 @@
 """The order-parameter equations of online SGD: time derivatives of M, Q and v.
 
-The right-hand sides are `quenched.theory.two_layer.drift`, derived in symbolic/two_layer.py; this module feeds them
-with the averages of the activation and checks what the user passes.
+The right-hand sides are those of `quenched.theory.two_layer`, derived in symbolic/two_layer.py: a gradient flow, which
+contains averages over one and two neurons, and the diffusion of Q by the noise of single samples, with averages over up
+to four.  They are fed with the exact averages of the activation.  What does not close, and the diffusion of networks so
+wide that K^4/24 orthant probabilities per cluster are too many, is averaged over samples of the local fields instead,
+by randomised quasi-Monte Carlo, O(N K^2), with its error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages import tables
+from quenched.numerics.averages import FIELD_LIMIT, activation_functions, averages, tables
+from quenched.numerics.checks import integer, number
+from quenched.numerics.precision import bind
+from quenched.numerics.quadrature import randomised
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
 from quenched.theory import two_layer
 
-__all__ = ["drift", "drift_arrays"]
+__all__ = ["CLOSED_FORM_NEURONS", "Drift", "drift", "drift_arrays"]
 
 Array = NDArray[np.float64]
+Derivatives = tuple[Array, Array, Array]
+
+CLOSED_FORM_NEURONS = 12
+"""Up to this width the diffusion is exact; beyond, its averages over four distinct neurons cost more than sampling."""
+
+_PATH_POINTS = 2**12  # of each scrambling, along a trajectory: always the same ones, so that the equations stay smooth
+_NORMAL_ERROR = 1e-10  # of orthant probabilities at regular covariances; 1e-8 at singular ones (numerics.kernels)
+
+_contract = {"einsum": partial(np.einsum, optimize=True)}  # pairwise, by matrix products: pays for large arrays
+_wide_flow = bind(two_layer.flow, _contract)
+_sampled_flow = bind(two_layer.sampled_flow, _contract)
+_sampled_diffusion = bind(two_layer.sampled_diffusion, _contract)
 
 
-def drift_arrays(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD
-) -> Callable[[Array, Array, Array], tuple[Array, Array, Array]]:
-    """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
+@dataclass(frozen=True, eq=False)
+class Drift(OrderParameters):
+    """dM/dt, dQ/dt and dv/dt, and how exact they are: `error` bounds or estimates that of every entry.
 
-    A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
-    that M = means A; Q (K, K); v (K,).  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
+    `method` is "closed form" (error: that of the normal probabilities) or says what was sampled (error: the largest
+    standard error of an entry).
     """
+
+    error: float
+    method: str
+
+    @classmethod
+    def of(cls, rates: Derivatives, error: float, method: str) -> Drift:
+        """The record of derivatives, which need not be positive semi-definite."""
+        record = cls.derivative(*rates)
+        record._set(error=error, method=method)
+        return record
+
+
+def _refuse_growing_means(mixture: Mixture) -> None:
     if np.any(mixture.exponents != 0):
         raise ValueError(
             f"scaling: the equations hold for means of order 1, got means growing as D^{mixture.exponents.tolist()}; "
             "use a mixture with scaling=0, or simulate at finite D"
         )
-    means, weights, labels = mixture.means, mixture.weights, mixture.labels.astype(np.float64)
-    variances = mixture.sigmas**2
-    rates = (sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v, network.output_scale, sgd.label_noise)
 
-    def equations(A: Array, Q: Array, v: Array) -> tuple[Array, Array, Array]:
+
+class _Equations:
+    """(A, Q, v) -> derivatives and their error, for one problem: exact where it can be, sampled where it must."""
+
+    def __init__(
+        self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, tolerance: float, seed: int, largest: int
+    ) -> None:
+        _refuse_growing_means(mixture)
+        self.mixture, self.network, self.sgd = mixture, network, sgd
+        self.clusters = (mixture.weights, mixture.labels.astype(np.float64), mixture.sigmas**2)
+        self.first_order = (sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v, network.output_scale)
+        self.sampling = {"tolerance": tolerance, "seed": seed, "largest": largest}
+        self.closed = bool(averages(network.activation).groups)
+        self.narrow = network.K <= CLOSED_FORM_NEURONS
+
+    def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
+        if not self.closed:
+            return self._sampled(A, Q, v, flow=True)
+        means, variances = self.mixture.means, self.clusters[2]
         M = means @ A
-        averages = tables(network.activation, M, variances[:, None, None] * Q)
-        return two_layer.drift(weights, labels, variances, means, M, A, Q, v, averages, *rates)
+        limit = FIELD_LIMIT if self.narrow else 2
+        found = tables(self.network.activation, M, variances[:, None, None] * Q, limit)
+        flow = two_layer.flow if self.narrow else _wide_flow
+        dA, dQ, dv = flow(*self.clusters, means, M, A, Q, v, found, *self.first_order)
+        if self.narrow:
+            sgd, s = self.sgd, self.network.output_scale
+            dQ = dQ + two_layer.diffusion(*self.clusters, v, found, sgd.eta, s, sgd.label_noise)
+            return (dA, dQ, dv), _NORMAL_ERROR, "closed form"
+        (_, diffusion, _), error, _ = self._sampled(A, Q, v, flow=False)
+        return (dA, dQ + diffusion, dv), error, "closed form, diffusion by quasi-Monte Carlo"
 
-    return equations
+    def _sampled(self, A: Array, Q: Array, v: Array, flow: bool) -> tuple[Derivatives, float, str]:
+        """Averages over the p coordinates of the means and the K residual fields of a sample, in every cluster."""
+        mixture, sgd, s = self.mixture, self.sgd, self.network.output_scale
+        g, dg = activation_functions(self.network.activation)
+        p, K = A.shape
+        values, vectors = np.linalg.eigh(Q - A.T @ A)
+        # the symmetric root keeps neurons that are nearly independent on a coordinate each, which the points cover best
+        root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+        noise = mixture.sigmas[:, None, None]
+
+        def block(z: Array) -> Array:
+            n = len(z)
+            nu = (mixture.means[:, None, :] + noise * z[:, :p]).reshape(-1, p)
+            fields = nu @ A + (noise * (z[:, p:] @ root)).reshape(-1, K)
+            weights, labels, variances = (np.repeat(part, n) for part in self.clusters)
+            activity, slope = g(fields), dg(fields)
+            force, square = two_layer.moments(s * (activity @ v), labels, sgd.label_noise)
+            dQ = _sampled_diffusion(weights / n, variances, square, slope, v, sgd.eta, s)
+            if not flow:
+                return n * dQ.ravel()[None]  # the mean over this block, as its sum
+            dA, dQ_flow, dv = _sampled_flow(weights / n, force, fields, nu, activity, slope, A, Q, v, *self.first_order)
+            return n * np.concatenate([dA.ravel(), (dQ_flow + dQ).ravel(), dv])[None]
+
+        result = randomised(block, p + K, **self.sampling)  # type: ignore[arg-type]
+        if not flow:
+            result_dQ = result.value.reshape(K, K)
+            return (np.zeros_like(A), result_dQ, np.zeros_like(v)), float(result.error.max()), "quasi-Monte Carlo"
+        dA, dQ, dv = np.split(result.value, [p * K, p * K + K * K])
+        return (dA.reshape(p, K), dQ.reshape(K, K), dv), float(result.error.max()), "quasi-Monte Carlo"
 
 
-def drift(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParameters) -> OrderParameters:
+def drift_arrays(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, *, seed: int = 0
+) -> Callable[[Array, Array, Array], Derivatives]:
+    """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
+
+    A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
+    that M = means A; Q (K, K); v (K,).  Where sampling is needed, the same 8 x 4096 quasi-random points (`seed`) serve
+    every state.  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
+    """
+    equations = _Equations(mixture, network, sgd, 0.0, seed, _PATH_POINTS)
+    return lambda A, Q, v: equations(A, Q, v)[0]
+
+
+def drift(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    state: OrderParameters,
+    *,
+    tolerance: float = 1e-5,
+    seed: int = 0,
+) -> Drift:
     """Time derivatives of the order parameters under online SGD, D -> infinity, one unit of time being D steps.
 
         dM_ak/dt = D E[delta w_k].mu_a / D,    dQ_kl/dt = D E[delta (w_k.w_l)] / D,    dv_k/dt = D E[delta v_k]
 
-    to leading order in 1/D.  Source: `quenched.theory.two_layer`, derived in symbolic/two_layer.py from the SGD rule.
-    Raises ValueError if state and problem do not fit together.
+    to leading order in 1/D.  The record also has `error` and `method`: closed forms up to K = 12; the diffusion of
+    wider networks, and all of it for activations without closed forms, by randomised quasi-Monte Carlo (`seed`),
+    refined until the standard error of every entry is below `tolerance` or 2^17 points are spent.  Source:
+    `quenched.theory.two_layer`, derived in symbolic/two_layer.py from the SGD rule.  Raises ValueError if state and
+    problem do not fit together.
 
     >>> mixture, network = Mixture.two_clusters(sigma=1.0), TwoLayer(K=1, activation="linear")
     >>> state = OrderParameters(M=[[0.0], [0.0]], Q=[[1.0]], v=[0.5])
@@ -59,10 +166,9 @@ def drift(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParam
     >>> rate.Q.tolist(), rate.v.tolist()  # -2 v^2 Q + v^2 (3 v^2 Q + 1) and -v Q
     ([[-0.0625]], [-0.5])
     """
-    state.check(mixture)
-    if state.v.shape != (network.K,):
-        raise ValueError(f"state: has {state.v.shape[0]} neurons, the network K={network.K}")
-    equations = drift_arrays(mixture, network, sgd)
-    A = np.linalg.lstsq(mixture.means, state.M, rcond=None)[0].astype(np.float64)
-    dA, dQ, dv = equations(A, state.Q, state.v)
-    return OrderParameters.derivative(np.asarray(mixture.means @ dA), dQ, dv)
+    tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
+    equations = _Equations(mixture, network, sgd, tolerance, seed, 2**14)
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    (dA, dQ, dv), error, method = equations(state.projections(mixture), state.Q, state.v)
+    return Drift.of((mixture.means @ dA, (dQ + dQ.T) / 2, dv), error, method)

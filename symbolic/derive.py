@@ -41,60 +41,69 @@ def _bayes() -> str:
 
 def _two_layer() -> str:
     equations = two_layer.equations()
-    arrays = "P, y, sigma2, T, M, R, Q, v"
-    signature = ",\n    ".join(
-        [*(f"{name}: NDArray[float64]" for name in arrays.split(", ")), "averages: Mapping[str, NDArray[float64]]"]
-    )
-    scalars = "eta: float,\n    kappa: float,\n    eta_v: float,\n    kappa_v: float,\n    s: float,\n    Delta: float,"
+
+    def head(name: str, arrays: str, scalars: str, result: str) -> str:
+        kinds = {"averages": "Mapping[str, NDArray[float64]]"}
+        parameters = [f"{a}: {kinds.get(a, 'NDArray[float64]')}" for a in arrays.split()]
+        parameters += [f"{c}: float" for c in scalars.split()]
+        inside = textwrap.fill(", ".join(parameters), 116, initial_indent="    ", subsequent_indent="    ")
+        return f"def {name}(\n{inside}\n) -> {result}:\n"
 
     def load(*expressions: sympy.Expr) -> str:
         bases = {str(f.base) for e in expressions for f in e.atoms(sympy.Indexed)}
         needed = [p for p in equations.patterns if p.replace(",", "_") in bases]
-        return "\n".join(f'    {p.replace(",", "_")} = averages["{p}"]' for p in needed)
+        return "".join(f'    {p.replace(",", "_")} = averages["{p}"]\n' for p in needed)
 
-    def assign(name: str, expression: sympy.Expr, output: str) -> str:
-        return f"    {name} = (\n        {emit.einsum(expression, output, '        ')}\n    )"
+    def total(expression: sympy.Expr, output: str) -> str:
+        return f"(\n        {emit.einsum(expression, output, '        ')}\n    )\n"
 
-    drift = f'''def drift(
-    {signature},
-    {scalars}
-) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """Time derivatives of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k under online SGD.
+    def three(expressions: tuple[sympy.Expr, sympy.Expr, sympy.Expr]) -> str:
+        dR, dQ, dv = expressions
+        return f"    dR = {total(dR, 'bk')}    dQ = {total(dQ, 'kl')}    dv = {total(dv, 'k')}    return dR, dQ, dv"
+
+    array, triple = "NDArray[float64]", "tuple[NDArray[float64], NDArray[float64], NDArray[float64]]"
+    scalars = "eta kappa eta_v kappa_v s"
+    force, square = (emit.code(moment) for moment in equations.moments)
+    parts = [
+        head("flow", "P y sigma2 T M R Q v averages", scalars, triple)
+        + '''    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k: first order in the learning rates.
 
     P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): their means' overlaps with the weights;
     R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (r_b the means themselves:
-    R = M, and dR is dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale;
-    Delta: standard deviation of the label noise.
+    R = M, and dR is dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale.
     """
-{load(equations.dR, equations.dQ, equations.dv)}
-{assign("dR", equations.dR, "bk")}
-{assign("dQ", equations.dQ, "kl")}
-{assign("dv", equations.dv, "k")}
-    return dR, dQ, dv'''
-    fields = "P, y, sigma2, phi, lambda_, nu, g, dg, R, Q, v"
-    samples = ",\n    ".join(f"{name}: NDArray[float64]" for name in fields.split(", "))
-    dR, dQ, dv = equations.sampled
-    sampled = f'''def sampled_drift(
-    {samples},
-    {scalars}
-) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """The same derivatives as averages over samples n of the local fields, for any activation.
+'''
+        + load(*equations.flow)
+        + three(equations.flow),
+        head("diffusion", "P y sigma2 v averages", "eta s Delta", array)
+        + '''    """What the noise of single samples adds to dQ_kl/dt: second order in eta; Delta: label noise."""
+'''
+        + load(equations.diffusion)
+        + f"    dQ: NDArray[float64] = {total(equations.diffusion, 'kl')}    return dQ",
+        head("sampled_flow", "P force lambda_ nu g dg R Q v", scalars, triple)
+        + '''    """`flow` as an average over samples n of the local fields, for any activation.
 
-    P (N,): weights of the samples; y, sigma2 (N,): label and variance of their clusters; phi (N,): output; lambda_, g,
-    dg (N, K): lambda_k, g(lambda_k), g'(lambda_k); nu (N, B): r_b.x; the rest as in `drift`.
+    P, force (N,): weights of the samples, dl/dphi; lambda_, g, dg (N, K): lambda_k, g(lambda_k), g'(lambda_k);
+    nu (N, B): r_b.x; the rest as in `flow`.
     """
-{assign("dR", dR, "bk")}
-{assign("dQ", dQ, "kl")}
-{assign("dv", dv, "k")}
-    return dR, dQ, dv'''
-    risk = f'''def risk(
-    P: NDArray[float64], y: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s: float
-) -> float:
-    """Half mean squared error E[(phi - y)^2]/2 of the network's output."""
-{load(equations.risk)}
-{assign("value", equations.risk, "")}
-    return float(value)'''
-    return emit.header("symbolic/two_layer.py", _docstring(two_layer), f"{drift}\n\n\n{sampled}\n\n\n{risk}")
+'''
+        + three(equations.sampled_flow),
+        head("sampled_diffusion", "P sigma2 square dg v", "eta s", array)
+        + '''    """`diffusion` as an average over samples; square (N,): (dl/dphi)^2, sigma2 (N,): variance of their cluster."""
+'''
+        + f"    dQ: NDArray[float64] = {total(equations.sampled_diffusion, 'kl')}    return dQ",
+        head("moments", "phi y", "Delta", "tuple[NDArray[float64], NDArray[float64]]")
+        + f'''    """dl/dphi and its square at output phi and label y, averaged over the label noise."""
+    force = {force}
+    square = {square}
+    return force, square''',
+        head("risk", "P y v averages", "s", "float")
+        + '''    """Average loss E[(phi - y)^2]/2 of the network's output."""
+'''
+        + load(equations.risk)
+        + f"    value: float = {total(equations.risk, '')}    return value",
+    ]
+    return emit.header("symbolic/two_layer.py", _docstring(two_layer), "\n\n\n".join(parts))
 
 
 @cache
@@ -139,10 +148,10 @@ def _activation(name: str, text: str) -> tuple[str, str]:
         points, lines = kinks
         pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in lines)))
     groups = ", ".join(f"{name}_{group.n}" for group in closed)
-    index = ",\n".join(entries)
     members = [f'"{text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(jumps), pieces, f"({groups})"]
     lines = "".join(f"        {member},\n" for member in members)
-    entry = f'    "{name}": Averages(\n{lines}        (\n{index},\n        ),\n    ),'
+    places = "".join(f"{index},\n" for index in entries)
+    entry = f'    "{name}": Averages(\n{lines}        (\n{places}        ),\n    ),'
     return "\n\n\n".join(parts), entry
 
 
@@ -246,7 +255,7 @@ def latex() -> str:
         formulas = [(f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in module.FORMULAS]
         chapters.append((title, module.__doc__ or "", formulas))
     equations = two_layer.equations()
-    learning = Derived((equations.dR, equations.dQ, equations.dv, equations.risk), steps=equations.steps)
+    learning = Derived((*equations.flow, equations.diffusion, equations.risk), steps=equations.steps)
     chapters.append(("Two-layer network", two_layer.__doc__ or "", [("drift", "", (), learning)]))
     groups = []
     for name, text in activations.BUILTIN.items():

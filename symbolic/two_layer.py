@@ -29,7 +29,7 @@ __all__ = ["AVERAGES", "Equations", "equations", "half_squared_loss", "slots"]
 a, b, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "k", "l", "i", "j", "m", "n", "p", "q"))
 D, eta, kappa, eta_v, kappa_v, s, noise = sympy.symbols("D eta kappa eta_v kappa_v s Delta", positive=True)
 M, R, T, Q, v, P, y, sigma2 = (IndexedBase(name) for name in ("M", "R", "T", "Q", "v", "P", "y", "sigma2"))
-phi, label, zeta = sympy.symbols("phi y zeta", real=True)
+phi, label, zeta, force = sympy.symbols("phi y zeta F", real=True)
 g = Function("g")
 nu = Function("nu")
 lam = Function("lambda")
@@ -79,23 +79,27 @@ def slots(pattern: str) -> tuple[str, ...]:
 class Equations:
     """Right-hand sides in indexed arrays; repeated indices other than the free ones are summed.
 
-    dR is dR_bk/dt (reference vectors b; the means themselves give dM), dQ is dQ_kl/dt, dv is dv_k/dt.  An average of
-    the activation is an indexed array named after its factors, first index the cluster: `dg_g[a, k, i]`.  `sampled`
-    holds the three as averages over samples n of the fields, for activations whose averages do not close.
+    `flow` holds dR_bk/dt (reference vectors b; the means themselves give dM), dQ_kl/dt and dv_k/dt to first order in the
+    learning rates: the gradient flow, with decay.  `diffusion` is the rest of dQ_kl/dt, of second order: the noise of
+    single samples.  An average of the activation is an indexed array named after its factors, first index the cluster:
+    `dg_g[a, k, i]`.  `sampled_flow` and `sampled_diffusion` are the same as averages over samples n of the fields, for
+    activations whose averages do not close; `moments` are the force dl/dphi and its square there, averaged over the
+    label noise.  `risk` is E[loss].
     """
 
-    dR: sympy.Expr
-    dQ: sympy.Expr
-    dv: sympy.Expr
+    flow: tuple[sympy.Expr, sympy.Expr, sympy.Expr]
+    diffusion: sympy.Expr
+    sampled_flow: tuple[sympy.Expr, sympy.Expr, sympy.Expr]
+    sampled_diffusion: sympy.Expr
+    moments: tuple[sympy.Expr, sympy.Expr]
     risk: sympy.Expr
-    sampled: tuple[sympy.Expr, sympy.Expr, sympy.Expr]
     steps: tuple[Step, ...]
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """The averages that appear, shortest first."""
         found = set()
-        for expression in (self.dR, self.dQ, self.dv, self.risk):
+        for expression in (*self.flow, self.diffusion, self.risk):
             for factor in expression.atoms(sympy.Indexed):
                 name = str(factor.base)
                 if set(name.split("_")) <= set(_DERIVATIVES):
@@ -175,11 +179,12 @@ def _label_noise(expression: sympy.Expr) -> sympy.Expr:
 def _on_samples(expression: sympy.Expr) -> sympy.Expr:
     """sum_n P_n (...) with every field an array over the samples n, which know their label and variance."""
     n = Idx("n")
-    sample = {name: IndexedBase(name) for name in ("phi", "lambda_", "nu", "g", "dg")}
-    expression = _label_noise(expression).subs({phi: sample["phi"][n], label: y[n], sigma2[a]: sigma2[n]})
-    expression = expression.replace(nu, lambda i: sample["nu"][n, i]).replace(lam, lambda i: sample["lambda_"][n, i])
+    arrays = {name: IndexedBase(name) for name in ("force", "square", "lambda_", "nu", "g", "dg")}
+    expression = expression.subs({force**2: arrays["square"][n], sigma2[a]: sigma2[n]})
+    expression = expression.subs(force, arrays["force"][n])
+    expression = expression.replace(nu, lambda i: arrays["nu"][n, i]).replace(lam, lambda i: arrays["lambda_"][n, i])
     for name in ("g", "dg"):
-        expression = expression.replace(Function(name), lambda i, name=name: sample[name][n, i])
+        expression = expression.replace(Function(name), lambda i, name=name: arrays[name][n, i])
     return sympy.expand(P[n] * expression)
 
 
@@ -191,8 +196,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     ('ddg', 'dg', 'g', 'ddg,g', 'dg,dg', 'dg,g', 'g,g', 'dg,dg,g', 'dg,dg,g,g')
     """
     steps = []
-    target = label + zeta
-    force = sympy.diff(loss(phi, target), phi)
+    slope = sympy.diff(loss(phi, label + zeta), phi)
     neuron = Symbol("lambda_k", real=True)
     unit = s * v[k] * g(neuron)  # the only term of phi that depends on lambda_k and v_k
     dphi_dlambda = unit.diff(neuron).subs(sympy.Derivative(g(neuron), neuron), Function("dg")(k))
@@ -200,7 +204,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     steps.append(
         Step(
             "Gradient",
-            rf"\partial_\phi \ell = {sympy.latex(force)},\quad \partial\phi/\partial\lambda_k = "
+            rf"F = \partial_\phi \ell = {sympy.latex(slope)},\quad \partial\phi/\partial\lambda_k = "
             rf"{_latex(dphi_dlambda)},\quad \partial\phi/\partial v_k = {_latex(dphi_dv)}",
         )
     )
@@ -221,18 +225,29 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
         subscript = {"R": "bk", "Q": "kl", "v": "k"}[name]
         steps.append(Step("Increment to order 1/D", rf"D\,\delta {name}_{{{subscript}}} = {_latex(value)}"))
 
-    # the decay terms carry no average over the sample
-    def decay(value: sympy.Expr) -> sympy.Expr:
-        return sympy.Add(*(t for t in sympy.Add.make_args(value) if not t.has(phi, label, zeta)))
-
-    results, sampled = {}, []
+    increments = {name: sympy.expand(value) for name, value in increments.items()}
+    results, sampled = {}, {}
     for name, value in increments.items():
-        results[name] = _cluster_average(value - decay(value)) + decay(value)
-        sampled.append(_on_samples(value - decay(value)) + decay(value))
+        decay = value.subs(force, 0)  # carries no average over the sample
+        results[name] = _cluster_average((value - decay).subs(force, slope)) + decay
+        sampled[name] = _on_samples(sympy.expand(value - decay)) + decay
     risk = _cluster_average(loss(phi, label))
     for name, value in (*results.items(), ("risk", risk)):
         steps.append(Step("Sum over neurons, average over label noise, Stein", rf"{name}:\quad {_latex(value)}"))
-    return Equations(results["R"], results["Q"], results["v"], risk, tuple(sampled), tuple(steps))
+
+    def second_order(value: sympy.Expr) -> sympy.Expr:
+        return sympy.expand(value).coeff(eta, 2) * eta**2
+
+    diffusion, sampled_diffusion = (sympy.expand(second_order(x["Q"])) for x in (results, sampled))
+    return Equations(
+        (results["R"], sympy.expand(results["Q"] - diffusion), results["v"]),
+        diffusion,
+        (sampled["R"], sympy.expand(sampled["Q"] - sampled_diffusion), sampled["v"]),
+        sampled_diffusion,
+        (sympy.factor(_label_noise(slope)), _label_noise(slope**2)),
+        risk,
+        tuple(steps),
+    )
 
 
 def _latex(expression: sympy.Expr) -> str:

@@ -11,33 +11,20 @@ from numpy import einsum, float64
 from numpy.typing import NDArray
 
 __all__ = [
-    "drift", "risk", "sampled_drift",
+    "diffusion", "flow", "moments", "risk", "sampled_diffusion", "sampled_flow",
 ]
 
 
-def drift(
-    P: NDArray[float64],
-    y: NDArray[float64],
-    sigma2: NDArray[float64],
-    T: NDArray[float64],
-    M: NDArray[float64],
-    R: NDArray[float64],
-    Q: NDArray[float64],
-    v: NDArray[float64],
-    averages: Mapping[str, NDArray[float64]],
-    eta: float,
-    kappa: float,
-    eta_v: float,
-    kappa_v: float,
-    s: float,
-    Delta: float,
+def flow(
+    P: NDArray[float64], y: NDArray[float64], sigma2: NDArray[float64], T: NDArray[float64], M: NDArray[float64], R:
+    NDArray[float64], Q: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], eta:
+    float, kappa: float, eta_v: float, kappa_v: float, s: float
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """Time derivatives of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k under online SGD.
+    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k: first order in the learning rates.
 
     P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): their means' overlaps with the weights;
     R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (r_b the means themselves:
-    R = M, and dR is dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale;
-    Delta: standard deviation of the label noise.
+    R = M, and dR is dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale.
     """
     ddg = averages["ddg"]
     dg = averages["dg"]
@@ -46,8 +33,6 @@ def drift(
     dg_dg = averages["dg,dg"]
     dg_g = averages["dg,g"]
     g_g = averages["g,g"]
-    dg_dg_g = averages["dg,dg,g"]
-    dg_dg_g_g = averages["dg,dg,g,g"]
     dR = (
         -eta*kappa*einsum("bk->bk", R)
         + eta*s*einsum("a,ab,ak,k,a->bk", P, T, dg, v, y)
@@ -62,16 +47,12 @@ def drift(
         + eta*s*einsum("al,a,ak,k,a->kl", M, P, dg, v, y)
         - eta*s**2*einsum("ak,a,ali,i,l->kl", M, P, dg_g, v, v)
         - eta*s**2*einsum("al,a,aki,i,k->kl", M, P, dg_g, v, v)
-        + Delta**2*eta**2*s**2*einsum("a,akl,a,k,l->kl", P, dg_dg, sigma2, v, v)
         + eta*s*einsum("a,kl,al,a,l,a->kl", P, Q, ddg, sigma2, v, y)
         + eta*s*einsum("a,lk,ak,a,k,a->kl", P, Q, ddg, sigma2, v, y)
         - eta*s**2*einsum("a,ki,ali,a,i,l->kl", P, Q, dg_dg, sigma2, v, v)
         - eta*s**2*einsum("a,kl,ali,a,i,l->kl", P, Q, ddg_g, sigma2, v, v)
         - eta*s**2*einsum("a,li,aki,a,i,k->kl", P, Q, dg_dg, sigma2, v, v)
         - eta*s**2*einsum("a,lk,aki,a,i,k->kl", P, Q, ddg_g, sigma2, v, v)
-        + eta**2*s**2*einsum("a,akl,a,k,l,a,a->kl", P, dg_dg, sigma2, v, v, y, y)
-        - 2*eta**2*s**3*einsum("a,akli,a,i,k,l,a->kl", P, dg_dg_g, sigma2, v, v, v, y)
-        + eta**2*s**4*einsum("a,aklij,a,i,j,k,l->kl", P, dg_dg_g_g, sigma2, v, v, v, v)
     )
     dv = (
         -eta_v*kappa_v*einsum("k->k", v)
@@ -81,63 +62,79 @@ def drift(
     return dR, dQ, dv
 
 
-def sampled_drift(
-    P: NDArray[float64],
-    y: NDArray[float64],
-    sigma2: NDArray[float64],
-    phi: NDArray[float64],
-    lambda_: NDArray[float64],
-    nu: NDArray[float64],
-    g: NDArray[float64],
-    dg: NDArray[float64],
-    R: NDArray[float64],
-    Q: NDArray[float64],
-    v: NDArray[float64],
-    eta: float,
-    kappa: float,
-    eta_v: float,
-    kappa_v: float,
-    s: float,
-    Delta: float,
-) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """The same derivatives as averages over samples n of the local fields, for any activation.
+def diffusion(
+    P: NDArray[float64], y: NDArray[float64], sigma2: NDArray[float64], v: NDArray[float64], averages: Mapping[str,
+    NDArray[float64]], eta: float, s: float, Delta: float
+) -> NDArray[float64]:
+    """What the noise of single samples adds to dQ_kl/dt: second order in eta; Delta: label noise."""
+    dg_dg = averages["dg,dg"]
+    dg_dg_g = averages["dg,dg,g"]
+    dg_dg_g_g = averages["dg,dg,g,g"]
+    dQ: NDArray[float64] = (
+        Delta**2*eta**2*s**2*einsum("a,akl,a,k,l->kl", P, dg_dg, sigma2, v, v)
+        + eta**2*s**2*einsum("a,akl,a,k,l,a,a->kl", P, dg_dg, sigma2, v, v, y, y)
+        - 2*eta**2*s**3*einsum("a,akli,a,i,k,l,a->kl", P, dg_dg_g, sigma2, v, v, v, y)
+        + eta**2*s**4*einsum("a,aklij,a,i,j,k,l->kl", P, dg_dg_g_g, sigma2, v, v, v, v)
+    )
+    return dQ
 
-    P (N,): weights of the samples; y, sigma2 (N,): label and variance of their clusters; phi (N,): output; lambda_, g,
-    dg (N, K): lambda_k, g(lambda_k), g'(lambda_k); nu (N, B): r_b.x; the rest as in `drift`.
+
+def sampled_flow(
+    P: NDArray[float64], force: NDArray[float64], lambda_: NDArray[float64], nu: NDArray[float64], g:
+    NDArray[float64], dg: NDArray[float64], R: NDArray[float64], Q: NDArray[float64], v: NDArray[float64], eta:
+    float, kappa: float, eta_v: float, kappa_v: float, s: float
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """`flow` as an average over samples n of the local fields, for any activation.
+
+    P, force (N,): weights of the samples, dl/dphi; lambda_, g, dg (N, K): lambda_k, g(lambda_k), g'(lambda_k);
+    nu (N, B): r_b.x; the rest as in `flow`.
     """
     dR = (
         -eta*kappa*einsum("bk->bk", R)
-        - eta*s*einsum("n,nk,nb,n,k->bk", P, dg, nu, phi, v)
-        + eta*s*einsum("n,nk,nb,k,n->bk", P, dg, nu, v, y)
+        - eta*s*einsum("n,nk,n,nb,k->bk", P, dg, force, nu, v)
     )
     dQ = (
         -2*eta*kappa*einsum("kl->kl", Q)
-        - eta*s*einsum("n,nk,nl,n,k->kl", P, dg, lambda_, phi, v)
-        + eta*s*einsum("n,nk,nl,k,n->kl", P, dg, lambda_, v, y)
-        - eta*s*einsum("n,nl,nk,n,l->kl", P, dg, lambda_, phi, v)
-        + eta*s*einsum("n,nl,nk,l,n->kl", P, dg, lambda_, v, y)
-        + Delta**2*eta**2*s**2*einsum("n,nk,nl,n,k,l->kl", P, dg, dg, sigma2, v, v)
-        + eta**2*s**2*einsum("n,nk,nl,n,n,n,k,l->kl", P, dg, dg, phi, phi, sigma2, v, v)
-        + eta**2*s**2*einsum("n,nk,nl,n,k,l,n,n->kl", P, dg, dg, sigma2, v, v, y, y)
-        - 2*eta**2*s**2*einsum("n,nk,nl,n,n,k,l,n->kl", P, dg, dg, phi, sigma2, v, v, y)
+        - eta*s*einsum("n,nk,n,nl,k->kl", P, dg, force, lambda_, v)
+        - eta*s*einsum("n,nl,n,nk,l->kl", P, dg, force, lambda_, v)
     )
     dv = (
         -eta_v*kappa_v*einsum("k->k", v)
-        - eta_v*s*einsum("n,nk,n->k", P, g, phi)
-        + eta_v*s*einsum("n,nk,n->k", P, g, y)
+        - eta_v*s*einsum("n,n,nk->k", P, force, g)
     )
     return dR, dQ, dv
 
 
+def sampled_diffusion(
+    P: NDArray[float64], sigma2: NDArray[float64], square: NDArray[float64], dg: NDArray[float64], v:
+    NDArray[float64], eta: float, s: float
+) -> NDArray[float64]:
+    """`diffusion` as an average over samples; square (N,): (dl/dphi)^2, sigma2 (N,): variance of their cluster."""
+    dQ: NDArray[float64] = (
+        eta**2*s**2*einsum("n,nk,nl,n,n,k,l->kl", P, dg, dg, sigma2, square, v, v)
+    )
+    return dQ
+
+
+def moments(
+    phi: NDArray[float64], y: NDArray[float64], Delta: float
+) -> tuple[NDArray[float64], NDArray[float64]]:
+    """dl/dphi and its square at output phi and label y, averaged over the label noise."""
+    force = phi - y
+    square = Delta**2 + phi**2 - 2*phi*y + y**2
+    return force, square
+
+
 def risk(
-    P: NDArray[float64], y: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s: float
+    P: NDArray[float64], y: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s:
+    float
 ) -> float:
-    """Half mean squared error E[(phi - y)^2]/2 of the network's output."""
+    """Average loss E[(phi - y)^2]/2 of the network's output."""
     g = averages["g"]
     g_g = averages["g,g"]
-    value = (
+    value: float = (
         1/2*einsum("a,a,a->", P, y, y)
         - s*einsum("a,ai,i,a->", P, g, v, y)
         + s**2/2*einsum("a,aij,i,j->", P, g_g, v, v)
     )
-    return float(value)
+    return value
