@@ -28,9 +28,9 @@ from quenched.numerics.checks import number
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["OBSERVABLES", "Comparison", "compare"]
 
-OBSERVABLES = ("M", "Q", "v", "pmse", "classification_error")
+OBSERVABLES = ("M", "Q", "v", "pmse", "classification_error", "tie_probability")
 # What integrate() and simulate() record in the same way, and has to be the same for a comparison to mean anything.
 _PROBLEM = ("mixture", "network", "sgd", "initial_state")
 # Relative error of an integrated order parameter, from rtol = 1e-8 per step.
@@ -98,7 +98,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         exact, runs = exact.reshape(len(times), -1), runs.reshape(seeds, len(times), -1)
         largest = float(np.abs(exact).max())
         numerical = np.full(exact.shape, _NUMERICAL * largest)
-        if name == "classification_error":
+        if name in ("classification_error", "tie_probability"):
             numerical = np.hypot(numerical, theory.classification_error_estimate.values[:, None])
         mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1)
         error = np.hypot(spread / math.sqrt(seeds), numerical)

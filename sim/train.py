@@ -130,7 +130,10 @@ def simulate(
                 now += advanced
                 report(now)
             M, Q, v = run.overlaps()
-            fields = _fields(problem, M, Q, draws, per_cluster) if test == "fields" else run.fields(draws, per_cluster)
+            if test == "fields":
+                fields = _fields(problem, M, Q, draws, per_cluster)
+            else:
+                fields = run.fields(draws, per_cluster, block)
             records.append({"M": M, "Q": Q, "v": v} | _errors(problem, fields, v))
         parts.append({name: np.stack([record[name] for record in records], axis=1) for name in records[0]})
 
@@ -199,8 +202,8 @@ class _Engine(Protocol):
     def overlaps(self) -> tuple[Array, Array, Array]:
         """M (S, C, K), Q (S, K, K) and v (S, K) on the host."""
 
-    def fields(self, normals: Normals, per_cluster: int) -> Any:
-        """Local fields (S, C, per_cluster, K) of fresh inputs."""
+    def fields(self, normals: Normals, per_cluster: int, block: int) -> Any:
+        """Local fields (S, C, per_cluster, K) of fresh inputs, `block` of them at a time."""
 
 
 class _Vectors:
@@ -259,12 +262,12 @@ class _Vectors:
         Q = host(xp.matmul(self.W, self.W.mT)).astype(np.float64) / D
         return self.means @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64)
 
-    def fields(self, normals: Normals, per_cluster: int) -> Any:
+    def fields(self, normals: Normals, per_cluster: int, block: int) -> Any:
         xp = self.problem.backend.xp
         parts = []
         for a in range(self.problem.mixture.clusters):
-            for start in range(0, per_cluster, _BLOCK):
-                n = min(_BLOCK, per_cluster - start)
+            for start in range(0, per_cluster, block):
+                n = min(block, per_cluster - start)
                 X = self.samples(normals, np.full((self.W.shape[0], n), a))
                 parts.append(xp.matmul(X, self.W.mT) / math.sqrt(self.problem.D))
         return xp.reshape(xp.concat(parts, axis=1), (self.W.shape[0], -1, per_cluster, self.W.shape[1]))

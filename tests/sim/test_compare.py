@@ -9,7 +9,7 @@ import xarray as xr
 from quenched.numerics.flow import integrate, random_state
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
-from quenched.sim.compare import compare
+from quenched.sim.compare import OBSERVABLES, compare
 from quenched.sim.train import simulate
 
 XOR = Mixture.xor(0.5)
@@ -30,7 +30,7 @@ def test_simulations_agree_with_the_equations_and_not_with_others(network: TwoLa
     theory = integrate(XOR, network, sgd, state, runs.time.values)
     found = compare(theory, runs)
     assert found.agrees, found.worst().to_dataframe().to_string()
-    assert found.worst().observable.values.tolist() == ["M", "Q", "v", "pmse", "classification_error"]
+    assert found.worst().observable.values.tolist() == list(OBSERVABLES)
 
     other = integrate(XOR, network, OnlineSGD(1.15 * sgd.lr), state, runs.time.values)
     with pytest.raises(ValueError, match="theory and simulation must have the same sgd"):
@@ -47,6 +47,7 @@ def synthetic(rng: np.random.Generator, shift: float = 0.0, seeds: int = 8) -> t
         "v": (("neuron",), (2,)),
         "pmse": ((), ()),
         "classification_error": ((), ()),
+        "tie_probability": ((), ()),
     }
     time = np.arange(3.0)
     exact: dict[str, Any] = {}
@@ -66,7 +67,7 @@ def synthetic(rng: np.random.Generator, shift: float = 0.0, seeds: int = 8) -> t
 
 
 def test_chance_alone_denies_agreement_as_often_as_promised() -> None:
-    """33 independent numbers (Q_12 once), significance 0.2: denied with probability 1 - (1 - 0.2/33)^33 = 0.18.
+    """36 independent numbers (Q_12 once), significance 0.2: denied with probability 1 - (1 - 0.2/36)^36 = 0.18.
 
     300 trials: five standard errors are 5 sqrt(0.18 0.82/300) = 0.11.
     """
@@ -82,7 +83,7 @@ def test_a_shift_beyond_the_threshold_is_found_and_named() -> None:
     assert not found.agrees
     wrong = found.table.isel(entry=np.flatnonzero(~found.table.agrees.values))
     assert set(wrong.observable.values) == {"pmse"}
-    # Student's t with 7 degrees of freedom at 1 - 0.01/(2 33): 6.6 (tables: 5.41 at 0.9995, 7.06 at 0.9999)
+    # Student's t with 7 degrees of freedom at 1 - 0.01/(2 36): 6.7 (tables: 5.41 at 0.9995, 7.06 at 0.9999)
     assert 5.41 < found.threshold < 7.06
     # an O(1/D) correction may explain it: the shift is 40 0.1/sqrt(8) = 1.4, in units of 1/D at values of 1
     assert compare(theory, runs, bias=2e9).agrees
