@@ -55,7 +55,7 @@ def mp_array(ctx: Any, values: Any) -> Any:
 def mp_namespace(ctx: Any) -> dict[str, Any]:
     """The functions of an mpmath context under their names in numpy and scipy.special, on scalars and object arrays."""
     same = ["cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p", "sign", "sin", "sinh", "sqrt", "tan", "tanh"]
-    unary = {name: getattr(ctx, name) for name in same} | {
+    unary: dict[str, Callable[..., Any]] = {name: getattr(ctx, name) for name in same} | {
         "absolute": abs,
         "arccos": ctx.acos,
         "arccosh": ctx.acosh,
@@ -63,7 +63,11 @@ def mp_namespace(ctx: Any) -> dict[str, Any]:
         "arctan": ctx.atan,
         "Phi": ctx.ncdf,
     }
-    binary = {"maximum": max, "minimum": min, "heaviside": lambda x, half: ctx.mpf(half if x == 0 else x > 0)}
-    functions = {name: np.frompyfunc(f, 1, 1) for name, f in unary.items()}
+    binary: dict[str, Callable[..., Any]] = {
+        "maximum": max,
+        "minimum": min,
+        "heaviside": lambda x, half: ctx.mpf(half if x == 0 else x > 0),
+    }
+    functions: dict[str, Any] = {name: np.frompyfunc(f, 1, 1) for name, f in unary.items()}
     functions |= {name: np.frompyfunc(f, 2, 1) for name, f in binary.items()}
     return {**functions, "pi": +ctx.pi}

@@ -40,7 +40,7 @@ def adaptive(f: Callable[[Array], Array], panels: npt.ArrayLike, tolerance: floa
     >>> abs(quadrature.value - 2.5) < quadrature.error < 2.5e-10
     True
     """
-    panels = np.asarray(panels, dtype=np.float64)
+    active: Array = np.asarray(panels, dtype=np.float64)
     evaluations = 0
 
     def gauss(panels: Array) -> Array:
@@ -50,17 +50,17 @@ def adaptive(f: Callable[[Array], Array], panels: npt.ArrayLike, tolerance: floa
         evaluations += points.size
         return np.asarray((f(points.ravel()).reshape(points.shape) * _WEIGHTS).sum(axis=1) * half[:, 0])
 
-    whole = gauss(panels)
+    whole = gauss(active)
     value = error = 0.0
     for _ in range(levels):
-        middle = panels.mean(axis=1)
-        halves = np.stack([panels[:, 0], middle, middle, panels[:, 1]], axis=1).reshape(-1, 2)
+        middle = active.mean(axis=1)
+        halves = np.stack([active[:, 0], middle, middle, active[:, 1]], axis=1).reshape(-1, 2)
         parts = gauss(halves).reshape(-1, 2)
         sums = parts.sum(axis=1)
         gaps = np.abs(whole - sums)
         total = value + sums.sum()
         # a share of the tolerance for every panel of every level; below it, rounding
-        enough = np.maximum(0.05 * tolerance * abs(total) / len(panels), 1e-15 * np.abs(sums))
+        enough = np.maximum(0.05 * tolerance * abs(total) / len(active), 1e-15 * np.abs(sums))
         open_ = gaps > enough
         if error + gaps.sum() <= tolerance * abs(total):
             open_[:] = False
@@ -68,21 +68,21 @@ def adaptive(f: Callable[[Array], Array], panels: npt.ArrayLike, tolerance: floa
         error += gaps[~open_].sum()
         if not open_.any():
             return Quadrature(float(value), float(error), evaluations)
-        panels = halves.reshape(-1, 2, 2)[open_].reshape(-1, 2)
+        active = halves.reshape(-1, 2, 2)[open_].reshape(-1, 2)
         whole = parts[open_].ravel()
     raise RuntimeError(
-        f"quadrature reached {total:.15g} ± {error + gaps.sum():.2g}, not the relative tolerance {tolerance:g}, and does "
-        f"not converge around {panels.mean():.15g} after {levels} bisections: raise the tolerance"
+        f"quadrature reached {total:.15g} ± {error + gaps.sum():.2g}, not the relative tolerance {tolerance:g}: "
+        f"no convergence around {active.mean():.15g} after {levels} bisections; raise the tolerance"
     )
 
 
 def tanh_sinh(f: Callable[[Array], Array], panels: Iterable[tuple[Any, Any]], tolerance: Any, ctx: Any) -> Quadrature:
     """Sum of the integrals of f over `panels` to the absolute `tolerance`, in the numbers of the mpmath context `ctx`.
 
-    x = tanh(pi/2 sinh t) turns a panel into the line, where the trapezoidal rule converges faster than geometrically for
-    integrands analytic inside, whatever they do at the ends.  The step is halved until the differences of successive
-    values, summed as a geometric series, fall below a hundredth of the tolerance; where they do not shrink, the panel is
-    bisected.  RuntimeError after 200 panels.
+    x = tanh(pi/2 sinh t) turns a panel into the line, where the trapezoidal rule converges faster than geometrically
+    for integrands analytic inside, whatever they do at the ends.  The step is halved until the differences of
+    successive values, summed as a geometric series, fall below a hundredth of the tolerance; where they do not shrink,
+    the panel is bisected.  RuntimeError after 200 panels.
 
     >>> from quenched.numerics.precision import context
     >>> ctx = context(40)
@@ -96,8 +96,8 @@ def tanh_sinh(f: Callable[[Array], Array], panels: Iterable[tuple[Any, Any]], to
         lower, upper = pending.pop()
         if len(done) + len(pending) > 200:
             raise RuntimeError(
-                f"quadrature does not reach the tolerance {ctx.nstr(tolerance, 2)} with 200 panels, the last one around "
-                f"{ctx.nstr(lower, 15)}: ask for fewer digits"
+                f"quadrature does not reach the tolerance {ctx.nstr(tolerance, 2)} with 200 panels: no convergence "
+                f"around {ctx.nstr(lower, 15)}; ask for fewer digits"
             )
         result = _trapezoidal(f, lower, upper, tolerance / 100, ctx)
         if result is None:

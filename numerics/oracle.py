@@ -1,0 +1,504 @@
+"""The oracle: error of the Bayes rule on an isotropic mixture whose means, weights and sigma are known.
+
+    error = sum_a P_a P(yhat != y_a | a),   yhat(x) = sign D(x),   D(x) = sum_a y_a P_a N(x; mean_a, sigma^2)
+
+(theory.md 3.1).  It depends on the mixture only through the affine span of the means.  The route:
+
+1. `_reduce`: distinct means as signed weights, in the coordinates of their span and in units of sigma;
+2. `_closed_form`: two or three clusters, XOR and parity, in any position, by the formulas of `quenched.theory.bayes`;
+3. `_on_line`: in one dimension D is a sum of exponentials: all its real zeros, and Phi between them;
+4. `_on_plane`: in two dimensions the same on every line across the plane, and an adaptive integral over the lines.
+
+All of it is array code on the functions of `_Numbers`, which are those of float64 or of an mpmath context.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.checks import integer, number
+from quenched.numerics.precision import bind, context, mp_array, mp_namespace
+from quenched.numerics.quadrature import adaptive, tanh_sinh
+from quenched.numerics.records import Mixture
+from quenched.theory import bayes
+
+__all__ = ["OracleError", "oracle_error"]
+
+Array = npt.NDArray[Any]
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class OracleError:
+    """The error of the Bayes rule, an estimate of its absolute numerical error, and how it was found.
+
+    `value` is a float, or an mpmath number with the digits that were asked for.
+    """
+
+    value: Any
+    error: float
+    method: str
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+class _Numbers:
+    """What numbers are: float64, or those of an mpmath context in object arrays."""
+
+    def __init__(self, ctx: Any = None) -> None:
+        self.ctx = ctx
+        functions = {name: getattr(np, name) for name in ("exp", "log", "sqrt")} if ctx is None else mp_namespace(ctx)
+        self.exp, self.log, self.sqrt = (functions[name] for name in ("exp", "log", "sqrt"))
+        self.pi = math.pi if ctx is None else +ctx.pi
+        self._functions = functions
+
+    def array(self, values: Any) -> Array:
+        """As an array of these numbers, exactly."""
+        return np.asarray(values, dtype=np.float64) if self.ctx is None else mp_array(self.ctx, values)
+
+    def number(self, value: float) -> Any:
+        """As one of these numbers, exactly."""
+        return np.float64(value) if self.ctx is None else self.ctx.mpf(value)
+
+    def formula(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A generated function on these numbers."""
+        return function if self.ctx is None else bind(function, self._functions)
+
+
+@dataclass(frozen=True)
+class _Sites:
+    """Distinct means (n, dimensions) in units of sigma, with signed weights (n,): label times weight."""
+
+    means: Array
+    weights: Array
+
+    @property
+    def labels(self) -> Array:
+        return np.where(self.weights > 0, 1, -1)
+
+    @property
+    def dimensions(self) -> int:
+        return self.means.shape[1]
+
+    def rough(self) -> _Sites:
+        """In float64."""
+        return _Sites(self.means.astype(float), self.weights.astype(float))
+
+    def of(self, label: int) -> tuple[Array, Array]:
+        """Means and positive weights of one label."""
+        chosen = self.labels == label
+        return self.means[chosen], self.weights[chosen] * label
+
+
+def _reduce(mixture: Mixture, sigma: Any, numbers: _Numbers) -> tuple[_Sites, Any]:
+    """The sites of a mixture, and the error that is made whatever the rule: the smaller label's weight at each mean."""
+    scale = np.abs(mixture.means - mixture.means[0]).max()
+    gaps = np.abs(mixture.means[:, None] - mixture.means).max(axis=2)
+    site = (gaps <= 16 * _EPS * scale).argmax(axis=1)  # means that differ by rounding are the first of them
+    weights = numbers.array(mixture.weights)
+    weights = weights / weights.sum()
+    distinct = np.unique(site)
+    plus, minus = (
+        np.array([weights[(site == i) & (mixture.labels == label)].sum() for i in distinct], dtype=weights.dtype)
+        for label in (1, -1)
+    )
+    signed = plus - minus
+    means = numbers.array(mixture.means[distinct[signed != 0]]) / sigma
+    return _Sites(_coordinates(means, numbers), signed[signed != 0]), np.minimum(plus, minus).sum()
+
+
+def _coordinates(means: Array, numbers: _Numbers) -> Array:
+    """Coordinates of points (n, p) in their affine span, of dimension 1 or 2; ValueError if it is larger."""
+    if len(means) == 0:
+        return means
+    rest = means - means[0]
+    scale = np.abs(rest).max()
+    columns: list[Array] = []
+    while len(columns) < means.shape[1]:  # Gram-Schmidt; the farthest remaining point gives the next direction
+        lengths = (rest * rest).sum(axis=1)
+        farthest = lengths.argmax()
+        if lengths[farthest] <= (64 * _EPS * scale) ** 2:
+            break
+        if len(columns) == 2:
+            raise ValueError(
+                f"mixture must have means that span at most two dimensions, got {len(means)} means that span more: "
+                "estimate that error by simulation, or project the means on a plane"
+            )
+        direction = rest[farthest] / numbers.sqrt(lengths[farthest])
+        columns.append(rest @ direction)
+        rest = rest - columns[-1][:, None] * direction
+    return np.stack(columns, axis=1) if columns else means[:, :0]
+
+
+def _closed_form(sites: _Sites, numbers: _Numbers) -> tuple[Any, str] | None:
+    """The error by a formula, and its name; None if the arrangement has none.  Equality is up to float64 rounding."""
+    one = numbers.number(1.0)
+    (plus, p), (minus, m) = sites.of(1), sites.of(-1)
+    if not (len(p) and len(m)):
+        return 0 * one, "one label"
+    small = 64 * _EPS * np.abs(sites.means - sites.means[0]).max()
+
+    def length(vector: Array) -> Any:
+        return numbers.sqrt((vector * vector).sum())
+
+    def equal(weights: Array) -> bool:
+        return bool(np.ptp(weights) <= 64 * _EPS * weights.max())
+
+    if len(p) == len(m) == 1:
+        value = numbers.formula(bayes.two_clusters)(length(plus[0] - minus[0]) / 2, one, p[0], m[0])
+        return value, "two clusters"
+    if {len(p), len(m)} == {1, 2}:
+        (centre, w), (outer, u) = ((plus, p), (minus, m)) if len(p) == 1 else ((minus, m), (plus, p))
+        if equal(u) and np.abs(outer.sum(axis=0) - 2 * centre[0]).max() <= small:
+            value = numbers.formula(bayes.three_clusters)(length(outer[0] - outer[1]) / 2, one, w[0], u.sum())
+            return value, "three clusters"
+    if len(p) == len(m) == 2 and equal(np.concatenate([p, m])):
+        diagonals = [length(pair[0] - pair[1]) for pair in (plus, minus)]
+        centred = np.abs(plus.sum(axis=0) - minus.sum(axis=0)).max() <= small
+        if centred and abs(diagonals[0] - diagonals[1]) <= small:
+            sides = [length(plus[0] - corner) for corner in minus]
+            total = p.sum() + m.sum()
+            if abs(sides[0] - sides[1]) <= small:
+                return total * numbers.formula(bayes.xor)(diagonals[0] / 2, one), "XOR"
+            return total * numbers.formula(bayes.parity)(sides[0] / 2, sides[1] / 2, one), "parity"
+    return None
+
+
+def _zeros(
+    edges: Array, rates: Array, logs: Array, positive: Array, guess: Array | None, accuracy: Any, numbers: _Numbers
+) -> tuple[Array, Array]:
+    """Sign changes of S(x) = sum_j ±exp(logs_j + rates_j x) between `edges` (Y, k+1), one row of logs (Y, n) per row.
+
+    `positive` (n,) marks the terms with a plus; S must be monotonic between edges but for a positive factor.  Returns
+    the zeros (Y, k), the upper edge where S keeps its sign, and G = log(S+/S-) at the edges (Y, k+1), S+ and S- the sums
+    of the positive and negative terms.  The last step of Newton's method is below `accuracy`, the zero far closer.
+    """
+    parts = [(sign, rates[chosen], logs[:, chosen]) for sign, chosen in ((1, positive), (-1, ~positive))]
+
+    def log_ratio(x: Array, rows: Array) -> tuple[Array, Array]:
+        """G and dG/dx at x (m,), each in its row of logs: well scaled where S is not."""
+        value = slope = np.zeros(len(x), dtype=x.dtype)
+        for sign, a, b in parts:
+            exponents = b[rows] + a * x[:, None]
+            top = exponents.max(axis=1)
+            terms = numbers.exp(exponents - top[:, None])
+            total = terms.sum(axis=1)
+            value = value + sign * (top + numbers.log(total))
+            slope = slope + sign * (terms @ a) / total
+        return value, slope
+
+    at_edges = log_ratio(edges.ravel(), np.repeat(np.arange(len(edges)), edges.shape[1]))[0].reshape(edges.shape)
+    above = at_edges > 0
+    zeros = edges[:, 1:].copy()
+    rows, columns = np.nonzero(above[:, 1:] != above[:, :-1])
+    low, high, rising = edges[rows, columns], edges[rows, columns + 1], above[rows, columns + 1]
+    a, b = at_edges[rows, columns], at_edges[rows, columns + 1]
+    x = low - a * (high - low) / (b - a)
+    if guess is not None:
+        given = guess[rows, columns]
+        x = np.where((low < given) & (given < high), given, x)
+    before = high - low
+    while rows.size:  # Newton on G, or bisection where that leaves the bracket or does not halve its last step
+        value, slope = log_ratio(x, rows)
+        beyond = (value > 0) == rising
+        low, high = np.where(beyond, low, x), np.where(beyond, x, high)
+        flat = slope == 0
+        step = value / np.where(flat, 1, slope)
+        newton = ~flat & (low < x - step) & (x - step < high) & (2 * np.abs(step) <= before)
+        following = np.where(newton, x - step, (low + high) / 2)
+        before = np.abs(following - x)
+        zeros[rows, columns] = x = following
+        more = before > accuracy
+        if not more.all():
+            rows, columns, rising, x, before = rows[more], columns[more], rising[more], x[more], before[more]
+            low, high = low[more], high[more]
+    return zeros, at_edges
+
+
+class _Cut(NamedTuple):
+    """Lines y = const across the plane: D changes sign at `zeros` (Y, V), one (or none) between two `extrema` (Y, V+1).
+
+    `values` (Y, V+1) is log(D+/D-) at the extrema, D+ and D- being the positive and negative terms of D.  The first and
+    last extremum are the ends of the line; a zero that does not exist is put at the upper of its extrema.
+    """
+
+    extrema: Array
+    values: Array
+    zeros: Array
+
+
+def _terms(sites: _Sites, lines: Array, numbers: _Numbers) -> tuple[Array, Array, Array]:
+    """Outer coordinates of the means, rates a_j (n,) and logs b_j (Y, n) of D = sum_j y_j exp(a_j x + b_j) on lines."""
+    inner, outer = sites.means[:, 0], sites.means[:, 1] if sites.dimensions == 2 else 0 * sites.means[:, 0]
+    one = numbers.number(1.0)
+    rates, logs = numbers.formula(bayes.discriminant)(np.abs(sites.weights), inner, outer, lines[:, None], one)
+    return outer, rates, logs
+
+
+def _cut(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> _Cut:
+    """Where D changes sign along lines y = const, nearer than `reach` to some mean in x.
+
+    With a_j ascending, D = sum_j y_j exp(a_j x + b_j) has at most V zeros, V the number of changes in y_1, y_2, ..
+    Divided by exp(c x) with c between two a_j of opposite sign, its derivative has the same terms with one change
+    less, and its zeros separate those of D: after V - 1 such steps one zero is left, and back from there each function
+    gives the brackets for the one before.  In mpmath numbers only the last step, to the zeros of D itself, is repeated:
+    the extrema are but brackets.
+    """
+    _, rates, logs = _terms(sites, lines, numbers)
+    if numbers.ctx is not None:
+        rough = _cut(sites.rough(), lines.astype(float), float(reach), _Numbers())
+        extrema = numbers.array(rough.extrema)
+        accuracy = numbers.number(10.0) ** (-numbers.ctx.dps / 3.5)  # the error is stationary in the zeros
+        zeros, values = _zeros(extrema, rates, logs, sites.labels > 0, numbers.array(rough.zeros), accuracy, numbers)
+        return _Cut(extrema, values, zeros)
+    order = np.argsort(rates)
+    rates, logs, labels = rates[order], logs[:, order], sites.labels[order]
+    changes = np.flatnonzero(labels[1:] != labels[:-1])
+    factors = rates - (rates[changes] + rates[changes + 1])[:, None] / 2
+    edges = np.stack([np.full_like(lines, rates[0] - reach), np.full_like(lines, rates[-1] + reach)], axis=1)
+    for level in reversed(range(len(changes))):
+        positive = labels * np.sign(factors[:level]).prod(axis=0) > 0
+        derivative = logs + np.log(np.abs(factors[:level])).sum(axis=0)
+        zeros, values = _zeros(edges, rates, derivative, positive, None, 1e-5 if level else 1e-8, numbers)
+        extrema, edges = edges, np.concatenate([edges[:, :1], zeros, edges[:, -1:]], axis=1)
+    return _Cut(extrema, values, zeros)
+
+
+def _line_error(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> Array:
+    """Weight on the wrong side of D per unit of y, on lines y = const."""
+    cut = _cut(sites, lines, reach, numbers)
+    outer, inner, _ = _terms(sites, lines, numbers)
+    end = numbers.array(np.full((len(lines), 1), np.inf))
+    edges = np.concatenate([-end, cut.zeros, end], axis=1)
+    lower, upper = edges[:, :-1, None], edges[:, 1:, None]
+    wrong = ((cut.values > 0)[:, :, None] != (sites.weights > 0)) & (lower < upper)
+    lower, upper, weight, mean, other, y = (
+        np.broadcast_to(a, wrong.shape)[wrong]
+        for a in (lower, upper, np.abs(sites.weights), inner, outer, lines[:, None, None])
+    )
+    mirrored = lower > mean  # the side on which a difference of Phi loses no digits
+    lower, upper = np.where(mirrored, -upper, lower), np.where(mirrored, -lower, upper)
+    one = numbers.number(1.0)
+    error = np.zeros(wrong.shape, dtype=edges.dtype)
+    error[wrong] = numbers.formula(bayes.slice_mass)(
+        weight, np.where(mirrored, -mean, mean), other, y, lower, upper, one
+    )
+    return np.asarray(error.sum(axis=(1, 2)))
+
+
+def _turned(sites: _Sites, numbers: _Numbers) -> _Sites:
+    """The sites rotated so that lines along the first axis cut D's zero set few times and never touch it far out.
+
+    What matters is the order of the labels along the axis, which changes where the axis is normal to the difference of
+    two means of opposite label.  Of the sectors between those angles that are not much narrower than the widest, take
+    the middle of the one with fewest label changes.
+    """
+    (plus, _), (minus, _) = sites.of(1), sites.of(-1)
+    difference = (plus[:, None] - minus).reshape(-1, 2).astype(float)
+    normal = np.sort(np.arctan2(difference[:, 0], -difference[:, 1]) % math.pi)
+    width = np.diff(normal, append=normal[0] + math.pi)
+    wide = width > width.max() / 8
+    angles = (normal + width / 2)[wide]
+    along = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ sites.means.astype(float).T
+    labels = sites.labels[np.argsort(along, axis=1)]
+    changes = (labels[:, 1:] != labels[:, :-1]).sum(axis=1)
+    best = np.lexsort([-width[wide], changes])[0]
+    cosine = numbers.number(math.cos(angles[best]))
+    sine = numbers.sqrt(1 - cosine * cosine) * (1 if math.sin(angles[best]) > 0 else -1)
+    return _Sites(sites.means @ numbers.array([[cosine, -sine], [sine, cosine]]), sites.weights)
+
+
+def _at_least(sites: _Sites, numbers: _Numbers) -> Any:
+    """A lower bound of the error: that of the worst pair of opposite labels, the others left out."""
+    (plus, p), (minus, m) = sites.of(1), sites.of(-1)
+    difference = plus[:, None] - minus
+    half = numbers.sqrt((difference * difference).sum(axis=2)) / 2
+    one = numbers.number(1.0)
+    return numbers.formula(bayes.two_clusters)(half, one, p[:, None], m).max()
+
+
+def _strips(sites: _Sites, reach: float) -> list[tuple[float, float]]:
+    """The intervals of y that are within `reach` of means of both labels: elsewhere there is no error to speak of."""
+    outer = sites.means[:, 1].astype(float)
+    ends = np.unique(np.concatenate([outer - reach, outer + reach]))
+    near = np.abs((ends[1:, None] + ends[:-1, None]) / 2 - outer) < reach
+    both = (near & (sites.weights > 0)).any(axis=1) & (near & (sites.weights < 0)).any(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], both, [0]])))
+    return list(zip(ends[edges[::2]], ends[edges[1::2]], strict=True))
+
+
+def _kinks(sites: _Sites, strips: list[tuple[float, float]], reach: float) -> Array:
+    """The y at which the error per line is not analytic, or nearly so: zeros of D appear (in pairs) or cross (saddles).
+
+    There an extremum of D along the line is zero.  The extrema are followed on lines sigma/8 apart; Newton's method in
+    the plane then solves G = G_x = 0, or G_y = G_x = 0 where one comes close without a change of sign, G = log(D+/D-).
+    """
+    lines = np.concatenate([np.linspace(a, b, math.ceil(8 * (b - a)) + 1) for a, b in strips])
+    cut = _cut(sites, lines, reach, _Numbers())
+    x, G = cut.extrema[:, 1:-1], cut.values[:, 1:-1]
+    crossing = G[1:] * G[:-1] < 0
+    size = np.abs(G)
+    near = (size[1:-1] < size[:-2]) & (size[1:-1] <= size[2:]) & (G[:-2] * G[2:] > 0) & (size[1:-1] < 1)
+    i, k = np.nonzero(crossing)
+    share = G[i, k] / (G[i, k] - G[i + 1, k])
+    r, c = np.nonzero(near)
+    start = np.concatenate([lines[i] + share * (lines[i + 1] - lines[i]), lines[r + 1]])
+    saddle = np.arange(len(start)) >= len(i)
+    y, step, G = _newton(sites, np.concatenate([x[i, k], x[r + 1, c]]), start, saddle)
+    found = (step < 1e-5) & (np.abs(y - start) < 0.25) & (np.abs(G) < 0.05)
+    kinks = np.unique(y[found])
+    return kinks[np.diff(kinks, prepend=-np.inf) > 1e-9]
+
+
+def _newton(sites: _Sites, x: Array, y: Array, saddle: Array) -> tuple[Array, Array, Array]:
+    """Newton's method from (x, y) on (G, G_x) = 0, on (G_y, G_x) = 0 for a `saddle`: y, the last step, G.
+
+    G is a difference of log-sum-exps; its derivatives are differences of moments of the means, each site weighted by
+    its share in the density of its label.
+    """
+    step = G = np.full_like(y, np.inf)
+    for _ in range(30):
+        outer, rates, logs = _terms(sites, y, _Numbers())
+        exponents = logs + rates * x[:, None]
+        G, Gx, Gy, Gxx, Gxy, Gyy = np.zeros((6, len(y)))
+        for label in (1, -1):
+            chosen = sites.labels == label
+            a, o, part = rates[chosen], outer[chosen], exponents[:, chosen]
+            top = part.max(axis=1)
+            weight = np.exp(part - top[:, None])
+            total = weight.sum(axis=1)
+            weight /= total[:, None]
+            a_mean, o_mean = weight @ a, weight @ o
+            G += label * (top + np.log(total))
+            Gx += label * a_mean
+            Gy += label * o_mean
+            Gxx += label * (weight @ (a * a) - a_mean * a_mean)
+            Gxy += label * (weight @ (a * o) - a_mean * o_mean)
+            Gyy += label * (weight @ (o * o) - o_mean * o_mean)
+        first, first_x, first_y = np.where(saddle, (Gy, Gxy, Gyy), (G, Gx, Gy))
+        determinant = first_x * Gxy - first_y * Gxx
+        regular = determinant != 0
+        dx, dy = np.where(regular, (first_y * Gx - first * Gxy, first * Gxx - first_x * Gx), 0) / np.where(
+            regular, determinant, 1
+        )
+        step = np.where(regular, np.maximum(np.abs(dx), np.abs(dy)), np.inf)
+        shortened = np.minimum(1, 0.25 / np.maximum(step, 0.25))
+        x, y = x + dx * shortened, y + dy * shortened
+        if not (regular & (step > 1e-13)).any():
+            break
+    return y, step, G
+
+
+def _reach(sites: _Sites, tolerance: Any, numbers: _Numbers) -> tuple[Any, Any]:
+    """The distance beyond which the tails of all sites weigh less than `tolerance` of the error, and that weight."""
+    log_weight = numbers.log(_at_least(sites, numbers) * tolerance) - 10
+    return numbers.sqrt(-2 * log_weight), numbers.exp(log_weight)  # P(|z| > h) <= exp(-h^2/2)
+
+
+def _on_line(sites: _Sites, numbers: _Numbers) -> tuple[Any, str]:
+    """One dimension: the error per line of the plane, for the one line that holds all means."""
+    reach, _ = _reach(sites, _EPS if numbers.ctx is None else numbers.ctx.eps, numbers)
+    on_line = numbers.array([0.0])
+    error = _line_error(sites, on_line, reach, numbers)[0] * numbers.sqrt(2 * numbers.pi)
+    return error, f"exact, {len(sites.weights)} sites on a line"
+
+
+def _on_plane(sites: _Sites, tolerance: float, numbers: _Numbers) -> tuple[Any, Any, str]:
+    """Two dimensions: value, absolute error, method; `tolerance` is relative."""
+    sites = _turned(sites, numbers)
+    rough = sites.rough()
+    reach, tails = _reach(sites, tolerance, numbers)
+    strips = _strips(rough, float(reach))
+    kinks = _kinks(rough, strips, float(reach))
+    ends = [np.concatenate([[a], kinks[(a + 1e-9 < kinks) & (kinks < b - 1e-9)], [b]]) for a, b in strips]
+    lower, upper = (np.concatenate([e[part] for e in ends]) for part in (slice(None, -1), slice(1, None)))
+    if numbers.ctx is not None:
+        ctx = numbers.ctx
+        pieces = [np.linspace(a, b, math.ceil((b - a) / 6) + 1) for a, b in zip(lower, upper, strict=True)]
+        panels = [(ctx.mpf(a), ctx.mpf(b)) for piece in pieces for a, b in itertools.pairwise(piece)]
+        accuracy = _at_least(sites, numbers) * tolerance
+        result = tanh_sinh(lambda y: _line_error(sites, y, reach, numbers), panels, accuracy, ctx)
+    else:
+        # s in (i, i+1) is piece i, entered and left with zero speed, which smooths the kinks at its ends
+        def integrand(s: Array) -> Array:
+            i = np.minimum(s.astype(int), len(lower) - 1)
+            t, length = s - i, (upper - lower)[i]
+            y = lower[i] + length * t * t * (3 - 2 * t)
+            return _line_error(sites, y, reach, numbers) * 6 * length * t * (1 - t)
+
+        parts = [np.linspace(i, i + 1, math.ceil(w / 3) + 1) for i, w in enumerate(upper - lower)]
+        result = adaptive(integrand, np.concatenate([np.stack([p[:-1], p[1:]], axis=1) for p in parts]), tolerance)
+    error = result.error + 2 * tails
+    return result.value, error, f"adaptive over {result.evaluations} lines, {len(kinks)} kinks"
+
+
+def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: _Numbers) -> OracleError:
+    """Steps 1 to 4 of the module's docstring."""
+    sites, contested = _reduce(mixture, numbers.number(mixture.isotropic_sigma), numbers)
+    error: Any = 0
+    if (closed := _closed_form(sites, numbers)) is not None:
+        value, method = closed[0], f"closed form: {closed[1]}"
+    elif numbers.ctx is None and _at_least(sites, numbers) < 1e-290:
+        value, error, method = 0.0, 1e-290 * len(sites.weights) ** 2, "below 1e-290: ask for digits"
+    elif sites.dimensions == 1:
+        value, method = _on_line(sites, numbers)
+    else:
+        value, error, method = _on_plane(sites, tolerance, numbers)
+    value = value + contested
+    if digits is not None:
+        return OracleError(context(digits).mpf(value), float(value * 10 * tolerance), method)
+    value = float(value)
+    rounding = 4 * math.ulp(value) * (1 + 2 * abs(math.log(max(value, 1e-300))))  # Phi(-z) feels z^2 eps
+    return OracleError(value, max(float(error), rounding), method)
+
+
+def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | None = None) -> OracleError:
+    """Error of the Bayes rule of an isotropic mixture whose means, weights and sigma are known (theory.md 3.1).
+
+    Closed forms and one-dimensional mixtures are exact to rounding.  A two-dimensional mixture is integrated to the
+    relative `tolerance`; RuntimeError where that is not reached.  With `digits`, all is done in mpmath and `value` is a
+    number of that many certain digits; the numbers of the mixture are then taken at their exact binary values, but for
+    the weights, which are normalised, and for means that coincide or are symmetric up to float64 rounding.
+
+    ValueError where the means depend on D, the clusters differ in sigma, or the means span three or more dimensions.
+
+    >>> oracle = oracle_error(Mixture.xor(sigma=0.5))
+    >>> print(f"{oracle.value:.15f}, {oracle.method}")
+    0.144927686780961, closed form: XOR
+    >>> print(oracle_error(Mixture.ring(3, sigma=0.5), digits=20).value)
+    0.29456037591473488938
+    """
+    if (mixture.exponents != 0).any():
+        raise ValueError(
+            f"mixture must not depend on D, got scaling={mixture.scaling!r}: the distances, and with them the error, "
+            "change with D; for one D take Mixture(mixture.at(D), mixture.labels, mixture.weights, mixture.sigma)"
+        )
+    if (mixture.sigmas != mixture.sigmas[0]).any():
+        raise ValueError(
+            f"mixture must have one sigma for all clusters, got {mixture.sigmas.tolist()}: as D grows, |x|^2/D tells "
+            "them apart; take each group of equal sigma as a mixture of its own"
+        )
+    span = float(np.abs(mixture.means - mixture.means[0]).max() / mixture.sigmas[0])
+    if digits is None:
+        tolerance = number("tolerance", tolerance, positive=True)
+        if not 1e-13 <= tolerance < 1:
+            raise ValueError(f"tolerance must be in [1e-13, 1), got {tolerance}; below, ask for digits")
+        numbers = _Numbers()
+    else:
+        digits = integer("digits", digits, at_least=1)
+        # a relative error in z is z^2 times larger in Phi(-z)
+        numbers = _Numbers(context(digits + 12 + math.ceil(2 * math.log10(1 + span))))
+        tolerance = numbers.number(10.0) ** -(digits + 2)
+    if span > 1e100:
+        raise ValueError(f"mixture must have a sigma above 1e-100 of the distances between means, got 1/{span:.3g}")
+    with np.errstate(under="ignore"):
+        return _solve(mixture, tolerance, digits, numbers)
