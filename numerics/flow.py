@@ -85,6 +85,8 @@ def integrate(
     derivative = drift_arrays(mixture, network, sgd)
 
     def rate(_: float, y: Array) -> Array:
+        if not np.abs(y).max() < _OVERFLOW:  # a trial step too far: its error estimate becomes NaN, and it is rejected
+            return np.full_like(y, np.nan)
         return coordinates.pack(*derivative(*coordinates.unpack(y)))
 
     def overlaps(y: Array) -> tuple[Array, Array, Array]:
@@ -93,17 +95,18 @@ def integrate(
 
     def failure(cause: str, remedy: str) -> IntegrationError:
         # derivative(): not validated, as rounding near an overflow can break semidefiniteness
-        last = OrderParameters.derivative(*overlaps(solver.y))
+        last = OrderParameters.derivative(*overlaps(good[1]))
         return IntegrationError(
-            f"the integration stopped at t = {solver.t:.6g} of {times[-1]:.6g}: {cause} (there |Q| <= "
+            f"the integration stopped at t = {good[0]:.6g} of {times[-1]:.6g}: {cause} (there |Q| <= "
             f"{np.abs(last.Q).max():.3g}, |v| <= {np.abs(last.v).max():.3g}; full state in .state); {remedy}",
-            float(solver.t),
+            good[0],
             last,
         )
 
     start = coordinates.pack(state.projections(mixture), state.Q, state.v)
     states: list[OrderParameters] = []
-    # A trial step of an unstable run may overflow: it is rejected by its error estimate, and the end is checked below.
+    good = 0.0, start
+    # A trial step of an unstable run may overflow: the state is looked at after each step.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         solver = getattr(scipy.integrate, method)(rate, 0.0, start, times[-1], rtol=rtol, atol=atol)
         while True:
@@ -120,10 +123,14 @@ def integrate(
                         raise failure(f"no weights have the overlaps found ({error})", "lower rtol and atol") from error
             if solver.status == "finished":
                 break
+            good = float(solver.t), solver.y
             solver.atol = np.maximum(atol, _ROUNDING * coordinates.scales(solver.y))
-            message = solver.step()
+            remedy = f"lower lr (now {sgd.lr:g}) or add weight_decay if it is unstable, or end before this time"
+            try:
+                message = solver.step()
+            except ValueError as error:  # an implicit method met a NaN
+                raise failure(str(error), remedy) from error
             if solver.status == "failed" or not np.abs(solver.y).max() < _OVERFLOW:
-                remedy = f"lower lr (now {sgd.lr:g}) or add weight_decay if it is unstable, or end before this time"
                 raise failure(message or f"the state grew beyond {_OVERFLOW:g}", remedy)
             if progress is not None:
                 progress(float(solver.t))
