@@ -179,8 +179,8 @@ def _zeros(
     """Sign changes of S(x) = sum_j ±exp(logs_j + rates_j x) between `edges` (Y, k+1), one row of logs (Y, n) per row.
 
     `positive` (n,) marks the terms with a plus; S must be monotonic between edges but for a positive factor.  Returns
-    the zeros (Y, k), the upper edge where S keeps its sign, and G = log(S+/S-) at the edges (Y, k+1), S+ and S- the sums
-    of the positive and negative terms.  The last step of Newton's method is below `accuracy`, the zero far closer.
+    the zeros (Y, k), the upper edge where S keeps its sign, and G = log(S+/S-) at the edges (Y, k+1), S+ and S- being
+    the sums of positive and negative terms.  Newton's last step is below `accuracy`, the zero far closer.
     """
     parts = [(sign, rates[chosen], logs[:, chosen]) for sign, chosen in ((1, positive), (-1, ~positive))]
 
@@ -349,11 +349,13 @@ def _kinks(sites: _Sites, strips: list[tuple[float, float]], reach: float) -> Ar
     size = np.abs(G)
     near = (size[1:-1] < size[:-2]) & (size[1:-1] <= size[2:]) & (G[:-2] * G[2:] > 0) & (size[1:-1] < 1)
     i, k = np.nonzero(crossing)
-    share = G[i, k] / (G[i, k] - G[i + 1, k])
     r, c = np.nonzero(near)
-    start = np.concatenate([lines[i] + share * (lines[i + 1] - lines[i]), lines[r + 1]])
-    saddle = np.arange(len(start)) >= len(i)
-    y, step, G = _newton(sites, np.concatenate([x[i, k], x[r + 1, c]]), start, saddle)
+    share = G[i, k] / (G[i, k] - G[i + 1, k])
+    middle = lines[i] + share * (lines[i + 1] - lines[i])
+    start = np.concatenate([lines[i], lines[i + 1], middle, lines[r + 1]])
+    saddle = np.arange(len(start)) >= 3 * len(i)
+    x = np.concatenate([x[i, k], x[i + 1, k], x[i, k] + share * (x[i + 1, k] - x[i, k]), x[r + 1, c]])
+    y, step, G = _newton(sites, x, start, saddle)
     found = (step < 1e-5) & (np.abs(y - start) < 0.25) & (np.abs(G) < 0.05)
     kinks = np.unique(y[found])
     return kinks[np.diff(kinks, prepend=-np.inf) > 1e-9]
@@ -386,7 +388,7 @@ def _newton(sites: _Sites, x: Array, y: Array, saddle: Array) -> tuple[Array, Ar
             Gyy += label * (weight @ (o * o) - o_mean * o_mean)
         first, first_x, first_y = np.where(saddle, (Gy, Gxy, Gyy), (G, Gx, Gy))
         determinant = first_x * Gxy - first_y * Gxx
-        regular = determinant != 0
+        regular = np.abs(determinant) > 1e-100
         dx, dy = np.where(regular, (first_y * Gx - first * Gxy, first * Gxx - first_x * Gx), 0) / np.where(
             regular, determinant, 1
         )
