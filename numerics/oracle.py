@@ -113,13 +113,14 @@ def _reduce(mixture: Mixture, sigma: Any, numbers: _Numbers) -> tuple[_Sites, An
     )
     signed = plus - minus
     means = numbers.array(mixture.means[distinct[signed != 0]]) / sigma
-    return _Sites(_coordinates(means, numbers), signed[signed != 0]), np.minimum(plus, minus).sum()
+    signed = signed[signed != 0]
+    if (signed > 0).any() and (signed < 0).any():
+        means = _coordinates(means, numbers)
+    return _Sites(means, signed), np.minimum(plus, minus).sum()
 
 
 def _coordinates(means: Array, numbers: _Numbers) -> Array:
     """Coordinates of points (n, p) in their affine span, of dimension 1 or 2; ValueError if it is larger."""
-    if len(means) == 0:
-        return means
     rest = means - means[0]
     scale = np.abs(rest).max()
     columns: list[Array] = []
@@ -136,7 +137,7 @@ def _coordinates(means: Array, numbers: _Numbers) -> Array:
         direction = rest[farthest] / numbers.sqrt(lengths[farthest])
         columns.append(rest @ direction)
         rest = rest - columns[-1][:, None] * direction
-    return np.stack(columns, axis=1) if columns else means[:, :0]
+    return np.stack(columns, axis=1)
 
 
 def _closed_form(sites: _Sites, numbers: _Numbers) -> tuple[Any, str] | None:

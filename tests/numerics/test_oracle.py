@@ -1,0 +1,186 @@
+"""The oracle error: closed forms against the general solver, symmetries, other integrals, Monte Carlo, refusals."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from quenched.numerics import Mixture, oracle, oracle_error
+from quenched.numerics.precision import context
+
+FLOAT = oracle._Numbers()
+
+
+def general(mixture: Mixture) -> tuple[float, float]:
+    """Value and error by the general solver, closed forms left aside."""
+    sites, contested = oracle._reduce(mixture, mixture.isotropic_sigma, FLOAT)
+    if sites.dimensions == 1:
+        return float(oracle._on_line(sites, FLOAT)[0] + contested), 1e-14
+    value, error, _ = oracle._on_plane(sites, 1e-10, FLOAT)
+    return float(value + contested), float(error)
+
+
+def irregular(sigma: float = 0.5) -> Mixture:
+    """Eight clusters in the plane without any symmetry."""
+    rng = np.random.default_rng(8)
+    return Mixture(rng.normal(size=(8, 2)), [1, -1, 1, 1, -1, -1, 1, -1], rng.dirichlet(np.full(8, 4.0)), sigma)
+
+
+def ring_by_angle(m: int, sigma: float) -> mpmath.mpf:
+    """Error of the ring by an integral over the angle of x: by symmetry the labels change on the bisecting lines.
+
+    The angle t of x ~ N(e1, sigma^2 I) has, the radius integrated out, the density
+    [exp(-1/(2 sigma^2)) + c sqrt(2 pi) Phi(c) exp((c^2 - 1/sigma^2)/2)]/(2 pi) with c = cos(t)/sigma.
+    """
+    ctx = context(25)
+    s = ctx.mpf(sigma)
+
+    def density(t: mpmath.mpf) -> mpmath.mpf:
+        c = ctx.cos(t) / s
+        tail = c * ctx.sqrt(2 * ctx.pi) * ctx.ncdf(c) * ctx.exp((c * c - 1 / s**2) / 2)
+        return (ctx.exp(-1 / (2 * s**2)) + tail) / (2 * ctx.pi)
+
+    half = ctx.pi / (2 * m)
+    wrong = ([(2 * k - 1) * half, min((2 * k + 1) * half, ctx.pi)] for k in range(1, m + 1, 2))
+    return 2 * ctx.fsum(ctx.quad(density, limits) for limits in wrong)
+
+
+NAMED = {
+    "two clusters": Mixture.two_clusters(0.7),
+    "two unequal clusters": Mixture([[1.0], [-0.5]], [1, -1], [0.2, 0.8], 0.7),
+    "three clusters": Mixture.three_clusters(0.6),
+    "three clusters, no threshold": Mixture([[1.0], [-1.0], [0.0]], [-1, -1, 1], [0.45, 0.45, 0.1], 1.5),
+    "XOR": Mixture.xor(0.5),
+    "XOR, little noise": Mixture.xor(0.1),
+    "parity": Mixture.parity(0.8, (1.0, 1.7)),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_closed_forms_agree_with_the_general_solver(name: str) -> None:
+    closed = oracle_error(NAMED[name])
+    assert closed.method.startswith("closed form")
+    value, error = general(NAMED[name])
+    # the solver's own estimate, and rounding: Phi(-z) feels z^2 eps, z <= 10 here
+    assert abs(value - closed.value) <= error + 1e-13 * closed.value
+
+
+def test_known_values() -> None:
+    assert math.isclose(oracle_error(Mixture.two_clusters(0.4)).value, norm.cdf(-1 / 0.4), rel_tol=1e-14)
+    p = norm.cdf(-1 / (math.sqrt(2) * 0.4))
+    assert math.isclose(oracle_error(Mixture.xor(0.4)).value, 2 * p * (1 - p), rel_tol=1e-14)
+    assert math.isclose(oracle_error(NAMED["three clusters, no threshold"]).value, 0.1, rel_tol=1e-15)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("sigma", [0.15, 0.6, 2.0])
+def test_ring_is_the_integral_over_the_angle(m: int, sigma: float) -> None:
+    result = oracle_error(Mixture.ring(m, sigma))
+    assert abs(result.value - float(ring_by_angle(m, sigma))) <= result.error + 1e-13 * result.value
+    assert result.error <= 1.1e-10 * result.value
+
+
+def test_digits_agree_with_float_and_with_the_closed_forms() -> None:
+    ctx = context(40)
+    p = ctx.ncdf(-1 / (ctx.sqrt(2) * ctx.mpf(0.3)))
+    result = oracle_error(Mixture.xor(0.3), digits=30)
+    assert abs(result.value / (2 * p * (1 - p)) - 1) < 1e-30
+    assert str(result.value) == ctx.nstr(2 * p * (1 - p), 30)
+    line = Mixture([[0.0], [1.0], [2.5], [4.0]], [1, -1, 1, -1], [0.1, 0.2, 0.3, 0.4], 0.6)
+    assert abs(oracle_error(line, digits=30).value - oracle_error(line).value) < 1e-15
+    assert abs(oracle_error(line, digits=30).value / oracle_error(line, digits=45).value - 1) < 1e-29
+
+
+def test_digits_in_the_plane() -> None:
+    # the ring's cosines are rounded to float64, which its error feels
+    result = oracle_error(Mixture.ring(3, 0.8), digits=18)
+    assert abs(result.value / ring_by_angle(3, 0.8) - 1) < 1e-15
+    mixture = Mixture([[0.0, 0.0], [1.0, 0.3], [-0.4, 1.1], [0.9, -1.2]], [1, -1, 1, -1], [0.3, 0.2, 0.1, 0.4], 0.7)
+    result = oracle_error(mixture, digits=18)
+    assert abs(result.value - oracle_error(mixture).value) < 1e-14
+
+
+def test_precision_leaves_no_trace() -> None:
+    before = mpmath.mp.dps
+    oracle_error(Mixture.xor(0.3), digits=50)
+    assert mpmath.mp.dps == before
+
+
+def test_monte_carlo() -> None:
+    mixture = irregular()
+    rng = np.random.default_rng(0)
+    n = 10**6
+    cluster = rng.choice(mixture.clusters, size=n, p=mixture.weights)
+    x = mixture.means[cluster] + mixture.isotropic_sigma * rng.normal(size=(n, 2))
+    squares = ((x[:, None] - mixture.means) ** 2).sum(axis=2)
+    D = np.exp(-squares / (2 * mixture.isotropic_sigma**2)) @ (mixture.weights * mixture.labels)
+    wrong = np.mean(np.sign(D) != mixture.labels[cluster])
+    value = oracle_error(mixture).value
+    assert abs(wrong - value) < 4 * math.sqrt(value * (1 - value) / n)  # P = 6e-5, at a fixed seed
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angle=st.floats(0, 2 * math.pi),
+    shift=st.tuples(st.floats(-5, 5), st.floats(-5, 5)),
+    order=st.permutations(range(8)),
+    flip=st.sampled_from([1, -1]),
+    scale=st.floats(0.1, 10),
+)
+def test_symmetries(angle: float, shift: tuple[float, float], order: list[int], flip: int, scale: float) -> None:
+    mixture = irregular()
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    lift = np.array([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]])  # and a third coordinate that is not needed
+    means = scale * (mixture.means[order] @ turn + shift) @ lift
+    image = Mixture(means, flip * mixture.labels[order], mixture.weights[order], scale * mixture.isotropic_sigma)
+    # 1e-10: the solver's tolerance; the images of the means are rounded at 1e-15 of their distance from the origin
+    assert math.isclose(oracle_error(image).value, oracle_error(mixture).value, rel_tol=2.1e-10)
+
+
+def test_doubled_and_contested_means() -> None:
+    split = Mixture([[1.0], [1.0], [-1.0]], [1, 1, -1], [0.2, 0.3, 0.5], 0.7)
+    assert math.isclose(oracle_error(split).value, oracle_error(Mixture.two_clusters(0.7)).value, rel_tol=1e-15)
+    # 0.1 of the weight sits under the other label's cluster: always wrong, the rest is a mixture of 0.4 and 0.4
+    contested = Mixture([[1.0], [1.0], [-1.0]], [1, -1, -1], [0.5, 0.1, 0.4], 0.7)
+    assert math.isclose(oracle_error(contested).value, 0.1 + 0.8 * norm.cdf(-1 / 0.7), rel_tol=1e-14)
+    assert oracle_error(Mixture([[0.0], [1.0]], [1, 1])).value == 0
+    corners = np.eye(4)  # a tetrahedron needs three dimensions, but one label needs none
+    assert oracle_error(Mixture(corners, [1, 1, 1, 1])).value == 0
+
+
+def test_errors_beyond_float() -> None:
+    assert oracle_error(Mixture.xor(0.01)).value == 0
+    result = oracle_error(Mixture.ring(3, 0.01))
+    assert result.value == 0
+    assert 0 < result.error < 1e-280
+    exact = oracle_error(Mixture.two_clusters(0.001), digits=20).value
+    assert mpmath.nstr(exact, 15) == mpmath.nstr(context(30).ncdf(-1 / context(30).mpf(0.001)), 15)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "options", "message"),
+    [
+        (Mixture.xor(0.5, scaling=0.25), {}, r"mixture must not depend on D, got scaling=0.25"),
+        (Mixture.parity(0.5, scaling=[0.5, 0.0]), {}, r"mixture must not depend on D"),
+        (Mixture([[1.0], [-1.0]], [1, -1], sigma=[1.0, 2.0]), {}, r"one sigma for all clusters, got \[1.0, 2.0\]"),
+        (Mixture(np.eye(4), [1, -1, 1, -1]), {}, r"at most two dimensions, got 4 means that span more"),
+        (Mixture.xor(0.5), {"tolerance": 0}, r"tolerance must be finite and > 0, got 0"),
+        (Mixture.xor(0.5), {"tolerance": 1e-15}, r"tolerance must be in \[1e-13, 1\), got 1e-15"),
+        (Mixture.xor(0.5), {"digits": 0}, r"digits must be an integer >= 1, got 0"),
+        (Mixture.xor(0.5), {"digits": 20.0}, r"digits must be an integer >= 1, got 20.0"),
+        (Mixture.xor(1e-120), {}, r"sigma above 1e-100 of the distances"),
+    ],
+)
+def test_refusals(mixture: Mixture, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        oracle_error(mixture, **options)
+
+
+def test_the_record_is_a_number() -> None:
+    result = oracle_error(Mixture.xor(0.5))
+    assert float(result) == result.value
+    assert abs(float(oracle_error(Mixture.xor(0.5), digits=20)) - result.value) <= result.error
