@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
+
+from quenched.numerics.quadrature import tanh_sinh
 
 __all__ = ["Phi", "Phi2", "Phi3", "Phi4"]
 
@@ -81,28 +84,33 @@ def _compiled(name: str, arguments: int) -> np.ufunc:
 
 
 def _precise(ctx: Any, h: Sequence[Any], r: Sequence[Any]) -> Any:
-    """Phi_n with guard bits: the limits h, and the correlations r in the order 12, 13, .., 23, .."""
+    """Phi_n: the limits h, and the correlations r in the order 12, 13, .., 23, ..
+
+    Algebra has twice the bits that are asked for, since in a nearly singular matrix small variances are left over from
+    cancellations; integrals stop at `bits`, those asked for and a few to guard them.
+    """
     n = len(h)
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     if any(ctx.isnan(x) for x in (*h, *r)):
         return ctx.nan
     if too_large := [x for x in r if abs(x) > 1 + 16 * ctx.eps]:
         raise ValueError(f"a correlation must lie in [-1, 1], got {too_large[0]}")
-    with ctx.workprec(ctx.prec + 30):
+    bits = ctx.prec + 10
+    with ctx.workprec(2 * bits):
         R = ctx.eye(n)
         for (i, j), value in zip(pairs, r, strict=True):
             R[i, j] = R[j, i] = max(-ctx.one, min(ctx.one, ctx.mpf(value)))
-        value = _probability(ctx, [ctx.mpf(x) for x in h], R)
+        value = _probability(ctx, [ctx.mpf(x) for x in h], R, bits)
     return +value
 
 
-def _probability(ctx: Any, h: list[Any], R: Any) -> Any:
-    """Phi_n(h; R) at the working precision: trivial and degenerate fields first, then the formula for what is left."""
+def _probability(ctx: Any, h: list[Any], R: Any, bits: int) -> Any:
+    """Phi_n(h; R) to `bits` bits: trivial and degenerate fields first, then the formula for what is left."""
     n = len(h)
     if any(x == -ctx.inf for x in h):
         return ctx.zero
     if (keep := [i for i in range(n) if h[i] != ctx.inf]) != list(range(n)):
-        return _probability(ctx, [h[i] for i in keep], _minor(ctx, R, keep))
+        return _probability(ctx, [h[i] for i in keep], _minor(ctx, R, keep), bits)
     if n < 2:
         return ctx.ncdf(h[0]) if n else ctx.one
     for j in range(n):
@@ -110,17 +118,18 @@ def _probability(ctx: Any, h: list[Any], R: Any) -> Any:
             others = [k for k in range(n) if k != j]
             if R[i, j] == 1:  # the same field twice: the lower limit counts
                 lowest = [min(h[i], h[j]) if k == i else h[k] for k in others]
-                return _probability(ctx, lowest, _minor(ctx, R, others))
+                return _probability(ctx, lowest, _minor(ctx, R, others), bits)
             if R[i, j] == -1:  # -h_j < z_i < h_i
                 if h[i] <= -h[j]:
                     return ctx.zero
                 below = [-h[j] if k == i else h[k] for k in others]
                 minor = _minor(ctx, R, others)
-                return _probability(ctx, [h[k] for k in others], minor) - _probability(ctx, below, minor)
-    return _two(ctx, h[0], h[1], R[0, 1]) if n == 2 else _switched_on(ctx, h, R)
+                above = [h[k] for k in others]
+                return _probability(ctx, above, minor, bits) - _probability(ctx, below, minor, bits)
+    return _two(ctx, h[0], h[1], R[0, 1], bits) if n == 2 else _switched_on(ctx, h, R, bits)
 
 
-def _two(ctx: Any, h: Any, k: Any, r: Any) -> Any:
+def _two(ctx: Any, h: Any, k: Any, r: Any, bits: int) -> Any:
     """Phi2 for |r| < 1: Plackett's integral in t = tan(asin(r)/2) for moderate r, else Owen's T functions.
 
     Owen (1956): Phi2 = [Phi(h) + Phi(k)]/2 - T(h, (k - r h)/(h c)) - T(k, (h - r k)/(k c)) - (1/2 if h k < 0),
@@ -133,31 +142,33 @@ def _two(ctx: Any, h: Any, k: Any, r: Any) -> Any:
             return ctx.exp((4 * h * k * t - (h * h + k * k) * plus) * plus / (2 * minus * minus)) / plus
 
         end = r / (1 + ctx.sqrt(1 - r * r))
-        return ctx.ncdf(h) * ctx.ncdf(k) + _integral(ctx, rate, [ctx.zero, end], "gauss-legendre") / ctx.pi
+        return ctx.ncdf(h) * ctx.ncdf(k) + _gauss(ctx, rate, end, bits) / ctx.pi
     if r < 0:
-        return ctx.ncdf(h) - _two(ctx, h, -k, -r)
+        return ctx.ncdf(h) - _two(ctx, h, -k, -r, bits)
     c = ctx.sqrt((1 - r) * (1 + r))
     if h == 0 and k == 0:
         return ctx.mpf(0.25) + ctx.atan2(r, c) / (2 * ctx.pi)
-    value = (ctx.ncdf(h) + ctx.ncdf(k)) / 2 - _owen(ctx, h, (k - r * h) / c) - _owen(ctx, k, (h - r * k) / c)
+    value = (
+        (ctx.ncdf(h) + ctx.ncdf(k)) / 2 - _owen(ctx, h, (k - r * h) / c, bits) - _owen(ctx, k, (h - r * k) / c, bits)
+    )
     return value if (h < 0) == (k < 0) else value - ctx.mpf(0.5)
 
 
-def _owen(ctx: Any, h: Any, b: Any) -> Any:
+def _owen(ctx: Any, h: Any, b: Any, bits: int) -> Any:
     """Owen's T(h, b/h) = (1/2 pi) int_0^{b/h} exp(-h^2 (1 + x^2)/2)/(1 + x^2) dx, reflected to |b/h| <= 1."""
     near, far = sorted([abs(h), abs(b)])
 
     def integrand(x: Any) -> Any:
         return ctx.exp(-far * far * (1 + x * x) / 2) / (1 + x * x)
 
-    value = _integral(ctx, integrand, [ctx.zero, near / far], "gauss-legendre") / (2 * ctx.pi)
+    value = _gauss(ctx, integrand, near / far, bits) / (2 * ctx.pi)
     if abs(b) > abs(h):
         p, q = ctx.ncdf(-near), ctx.ncdf(-far)
         value = (p + q) / 2 - p * q - value
     return value if (h < 0) == (b < 0) else -value
 
 
-def _switched_on(ctx: Any, h: list[Any], R: Any) -> Any:
+def _switched_on(ctx: Any, h: list[Any], R: Any, bits: int) -> Any:
     """Phi_n for n = 3, 4: from two independent blocks, their cross correlations times s = 1 - u^3, u from 1 to 0.
 
     The blocks keep the strongest correlations (fewer and weaker ones are switched on).  A cross correlation or a
@@ -171,24 +182,25 @@ def _switched_on(ctx: Any, h: list[Any], R: Any) -> Any:
     ]
     first, second = min(splits, key=lambda s: max(abs(R[i, j]) for i in s[0] for j in s[1]))
     cross = [(i, j) for i in first for j in second]
-    start = _probability(ctx, [h[i] for i in first], _minor(ctx, R, first))
-    start *= _probability(ctx, [h[i] for i in second], _minor(ctx, R, second))
+    start = _probability(ctx, [h[i] for i in first], _minor(ctx, R, first), bits)
+    start *= _probability(ctx, [h[i] for i in second], _minor(ctx, R, second), bits)
 
     def rate(u: Any) -> Any:
         lost = u**3
         S = R.copy()
         for i, j in cross:
             S[i, j] = S[j, i] = R[i, j] * (1 - lost)
-        return 3 * u * u * ctx.fsum(R[i, j] * _density_given(ctx, h, S, i, j) for i, j in cross if R[i, j])
+        return 3 * u * u * ctx.fsum(R[i, j] * _density_given(ctx, h, S, i, j, bits) for i, j in cross if R[i, j])
 
     depths = [1 - abs(R[i, j]) for i, j in cross]
     depths += [_conditional(ctx, R, i, j, k, k) for i, j in cross for k in range(n) if k not in (i, j)]
     scales = {ctx.nstr(ctx.cbrt(d), 1) for d in depths if ctx.eps**0.75 < d < 0.01}
     points = sorted([ctx.zero, *(ctx.mpf(x) for x in scales), ctx.one])
-    return start + _integral(ctx, rate, points, "tanh-sinh")
+    rates = np.frompyfunc(rate, 1, 1)
+    return start + tanh_sinh(rates, list(pairwise(points)), ctx.ldexp(1, -bits), ctx).value
 
 
-def _density_given(ctx: Any, h: list[Any], S: Any, i: int, j: int) -> Any:
+def _density_given(ctx: Any, h: list[Any], S: Any, i: int, j: int, bits: int) -> Any:
     """phi2(h_i, h_j; S_ij) Phi_{n-2}(the others, given z_i = h_i and z_j = h_j)."""
     p = S[i, j]
     open_p = (1 - p) * (1 + p)
@@ -204,7 +216,7 @@ def _density_given(ctx: Any, h: list[Any], S: Any, i: int, j: int) -> Any:
     if len(others) == 2 and scales[0] and scales[1]:
         rho = _conditional(ctx, S, i, j, *others) / (scales[0] * scales[1])
         conditional[0, 1] = conditional[1, 0] = max(-ctx.one, min(ctx.one, rho))
-    return density * _probability(ctx, limits, conditional)
+    return density * _probability(ctx, limits, conditional, bits)
 
 
 def _conditional(ctx: Any, S: Any, i: int, j: int, k: int, l: int) -> Any:
@@ -222,11 +234,10 @@ def _minor(ctx: Any, R: Any, keep: Sequence[int]) -> Any:
     return minor
 
 
-def _integral(ctx: Any, f: Callable[[Any], Any], points: list[Any], method: str) -> Any:
-    """Integral between the first and the last point, to the working precision less the guard bits, or a ValueError."""
-    value, error = ctx.quad(f, points, method=method, error=True, maxdegree=10)
-    if error > ctx.ldexp(1, 25 - ctx.prec):
-        raise ValueError(
-            f"a normal probability did not converge to {ctx.dps} digits (error estimate {ctx.nstr(error, 2)})"
-        )
+def _gauss(ctx: Any, f: Callable[[Any], Any], end: Any, bits: int) -> Any:
+    """Integral from 0 to `end` of a smooth function, to `bits` bits."""
+    with ctx.workprec(bits + 10):
+        value, error = ctx.quad(f, [ctx.zero, end], method="gauss-legendre", error=True, maxdegree=10)
+    if error > ctx.ldexp(1, -bits):
+        raise ValueError(f"a normal probability did not converge to {bits} bits (error estimate {ctx.nstr(error, 2)})")
     return value
