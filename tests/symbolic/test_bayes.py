@@ -7,6 +7,7 @@ from random import Random
 import mpmath
 import pytest
 import sympy
+
 from quenched.symbolic import bayes
 from quenched.symbolic.notation import derived, specification_symbols
 
