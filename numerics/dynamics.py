@@ -31,7 +31,7 @@ Derivatives = tuple[Array, Array, Array]
 CLOSED_FORM_NEURONS = 12
 """Up to this width the diffusion is exact; beyond, its averages over four distinct neurons cost more than sampling."""
 
-_PATH_POINTS = 2**12  # of each scrambling, along a trajectory: always the same ones, so that the equations stay smooth
+_PATH_POINTS = 2**15  # along a trajectory: always the same ones, so that the equations stay smooth
 _NORMAL_ERROR = 1e-10  # of orthant probabilities at regular covariances; 1e-8 at singular ones (numerics.kernels)
 
 _contract = {"einsum": partial(np.einsum, optimize=True)}  # pairwise, by matrix products: pays for large arrays
@@ -71,13 +71,13 @@ class _Equations:
     """(A, Q, v) -> derivatives and their error, for one problem: exact where it can be, sampled where it must."""
 
     def __init__(
-        self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, tolerance: float, seed: int, largest: int
+        self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, tolerance: float, seed: int, points: int
     ) -> None:
         _refuse_growing_means(mixture)
         self.mixture, self.network, self.sgd = mixture, network, sgd
         self.clusters = (mixture.weights, mixture.labels.astype(np.float64), mixture.sigmas**2)
         self.first_order = (sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v, network.output_scale)
-        self.sampling = {"tolerance": tolerance, "seed": seed, "largest": largest}
+        self.sampling = {"tolerance": tolerance, "seed": seed, "points": points}
         self.closed = bool(averages(network.activation).groups)
         self.narrow = network.K <= CLOSED_FORM_NEURONS
 
@@ -134,7 +134,7 @@ def drift_arrays(
     """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
-    that M = means A; Q (K, K); v (K,).  Where sampling is needed, the same 8 x 4096 quasi-random points (`seed`) serve
+    that M = means A; Q (K, K); v (K,).  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve
     every state.  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
     equations = _Equations(mixture, network, sgd, 0.0, seed, _PATH_POINTS)
@@ -167,7 +167,7 @@ def drift(
     ([[-0.0625]], [-0.5])
     """
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
-    equations = _Equations(mixture, network, sgd, tolerance, seed, 2**14)
+    equations = _Equations(mixture, network, sgd, tolerance, seed, 2**17)
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     (dA, dQ, dv), error, method = equations(state.projections(mixture), state.Q, state.v)

@@ -69,8 +69,8 @@ def _two_layer() -> str:
         + '''    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k: first order in the learning rates.
 
     P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): their means' overlaps with the weights;
-    R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (r_b the means themselves:
-    R = M, and dR is dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale.
+    R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (of the means themselves
+    R = M, dR = dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale.
     """
 '''
         + load(*equations.flow)
@@ -89,7 +89,7 @@ def _two_layer() -> str:
 '''
         + three(equations.sampled_flow),
         head("sampled_diffusion", "P sigma2 square dg v", "eta s", array)
-        + '''    """`diffusion` as an average over samples; square (N,): (dl/dphi)^2, sigma2 (N,): variance of their cluster."""
+        + '''    """`diffusion` as an average over samples; square (N,): (dl/dphi)^2; sigma2 (N,): their variance."""
 '''
         + f"    dQ: NDArray[float64] = {total(equations.sampled_diffusion, 'kl')}    return dQ",
         head("moments", "phi y", "Delta", "tuple[NDArray[float64], NDArray[float64]]")

@@ -35,6 +35,7 @@ from typing import Any
 
 import sympy
 
+from quenched.symbolic.latex import latex
 from quenched.symbolic.normal import Phi, Remainder, Residual, density, normal_probability
 from quenched.symbolic.notation import Derived, Step
 
@@ -224,11 +225,7 @@ def expand(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Te
     if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp > 0:
         return reduce(_products, [expand(expression.base, variables)] * int(expression.exp))
     if isinstance(expression, (sympy.Max, sympy.Min)):
-        first, *others = expression.args
-        rest = expression.func(*others)
-        sign = ONE if isinstance(expression, sympy.Max) else -ONE
-        difference = (first - rest) * sympy.Heaviside(sign * (first - rest))
-        return expand(rest + difference, variables)
+        return expand(_by_steps(expression), variables)
     if not isinstance(expression, sympy.Function):
         raise NoClosedForm(f"{expression}: no rule averages it")
     argument = expression.args[0]
@@ -258,6 +255,26 @@ def expand(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Te
     raise NoClosedForm(f"{name}({argument}): no rule averages it")
 
 
+def _by_steps(extremum: sympy.Expr) -> sympy.Expr:
+    """The largest (or smallest) of several: each argument where it exceeds all others.
+
+    >>> _by_steps(sympy.Max(0, sympy.Symbol("x", real=True)))
+    x*Heaviside(x)
+    """
+    sign = ONE if isinstance(extremum, sympy.Max) else -ONE
+    arguments = extremum.args
+    if len(arguments) == 2:
+        first, second = arguments
+        return (
+            second + (first - second) * sympy.Heaviside(sign * (first - second))
+            if first.free_symbols
+            else (first + (second - first) * sympy.Heaviside(sign * (second - first)))
+        )
+    return sympy.Add(
+        *(p * sympy.Mul(*(sympy.Heaviside(sign * (p - q)) for q in arguments if q != p)) for p in arguments)
+    )
+
+
 def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     """d/dx with what multiplies a delta evaluated at its support: f(x) delta(x - a) = f(a) delta(x - a).
 
@@ -267,13 +284,7 @@ def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     """
     steps = expression.replace(sympy.sign, lambda a: 2 * sympy.Heaviside(a) - 1)
     steps = steps.replace(sympy.Abs, lambda a: 2 * a * sympy.Heaviside(a) - a)
-    while (
-        extremum := next(iter(sorted(steps.atoms(sympy.Max, sympy.Min), key=sympy.default_sort_key)), None)
-    ) is not None:
-        first, *others = extremum.args
-        rest = extremum.func(*others)
-        sign = ONE if isinstance(extremum, sympy.Max) else -ONE
-        steps = steps.xreplace({extremum: rest + (first - rest) * sympy.Heaviside(sign * (first - rest))})
+    steps = steps.replace(lambda e: isinstance(e, (sympy.Max, sympy.Min)), _by_steps)
     result = ZERO
     for part in sympy.Add.make_args(sympy.expand(steps.diff(x).doit())):
         support = [factor for factor in sympy.Mul.make_args(part) if isinstance(factor, sympy.DiracDelta)]
@@ -344,8 +355,8 @@ class GaussianAlgebra:
         assumptions = {"positive": True} if positive else {"real": True}
         symbol = sympy.Symbol(name + ("abcdefghijklmnopqrstuvwxyz"[count - 1] if count else ""), **assumptions)
         self.definitions.append((symbol, expression))
-        left = sympy.latex(symbol) + (f" = {meaning}" if meaning else "")
-        self.steps.append(Step(rule, f"{left} = {sympy.latex(expression)}"))
+        left = latex(symbol) + (f" = {meaning}" if meaning else "")
+        self.steps.append(Step(rule, f"{left} = {latex(expression)}"))
         self._known[key] = symbol
         return symbol
 

@@ -18,6 +18,7 @@ from typing import Any
 import mpmath
 import sympy
 
+from quenched.symbolic.latex import latex
 from quenched.symbolic.notation import Derived, Real, Step
 
 __all__ = ["FORMULAS", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
@@ -160,9 +161,17 @@ def _probability(ctx: Any, h: list[Any], r: list[Any]) -> Any:
         return ctx.ncdf(h[0])
     pairs = dict(zip(combinations(range(n), 2), r, strict=True))
     slopes = [pairs[0, j] for j in range(1, n)]
+    for j, slope in enumerate(slopes, start=1):
+        if abs(slope) == 1:  # z_j is z_1 or -z_1: it only moves the limit of z_1, from above or from below
+            others = [i for i in range(n) if i != j]
+            rest = [pairs[i, k] for i, k in combinations(others, 2)]
+            upper = [h[i] for i in others]
+            if slope > 0:
+                return _probability(ctx, [min(h[0], h[j]), *upper[1:]], rest)
+            if h[0] <= -h[j]:
+                return ctx.zero
+            return _probability(ctx, upper, rest) - _probability(ctx, [-h[j], *upper[1:]], rest)
     scales = [ctx.sqrt(1 - s**2) for s in slopes]
-    if not all(scales):
-        raise ValueError(f"evalf of Phi_{n} at correlation +-1 (got {r}): reduce it to Phi_{n - 1} first")
     inner = [
         (pairs[i, j] - slopes[i - 1] * slopes[j - 1]) / (scales[i - 1] * scales[j - 1])
         for i, j in combinations(range(1, n), 2)
@@ -269,8 +278,8 @@ def _switched_on(
         sympy.Derivative(probability(*symbols), symbols[crossing[0]]), probability(*symbols).fdiff(crossing[0] + 1)
     )
     steps = (
-        Step("Plackett", sympy.latex(slope)),
-        Step("Integrate from independent blocks", sympy.latex(start) + r" + \int_0^{\pi/2} \cdots \, d\theta"),
+        Step("Plackett", latex(slope)),
+        Step("Integrate from independent blocks", latex(start) + r" + \int_0^{\pi/2} \cdots \, d\theta"),
     )
     return Derived(value, steps=steps)
 
@@ -288,7 +297,7 @@ def phi_2(h: Real, k: Real, r: Real) -> Derived:
     rate = sympy.exp(exponent) / (2 * sympy.pi)
     assert sympy.simplify(sympy.powsimp(slope.subs(theta, sympy.asin(r)) / rate.subs(theta, sympy.asin(r)))) == 1
     value = Phi(h) * Phi(k) + sympy.Integral(rate, (theta, 0, sympy.asin(r)))
-    step = Step("Plackett", sympy.latex(sympy.Eq(sympy.Derivative(Phi2(h, k, r), r), Phi2(h, k, r).fdiff(3))))
+    step = Step("Plackett", latex(sympy.Eq(sympy.Derivative(Phi2(h, k, r), r), Phi2(h, k, r).fdiff(3))))
     return Derived(value, steps=(step,))
 
 

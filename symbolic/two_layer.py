@@ -21,6 +21,7 @@ from functools import cache
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
+from quenched.symbolic.latex import latex
 from quenched.symbolic.notation import Step
 
 __all__ = ["AVERAGES", "Equations", "equations", "half_squared_loss", "slots"]
@@ -79,9 +80,9 @@ def slots(pattern: str) -> tuple[str, ...]:
 class Equations:
     """Right-hand sides in indexed arrays; repeated indices other than the free ones are summed.
 
-    `flow` holds dR_bk/dt (reference vectors b; the means themselves give dM), dQ_kl/dt and dv_k/dt to first order in the
-    learning rates: the gradient flow, with decay.  `diffusion` is the rest of dQ_kl/dt, of second order: the noise of
-    single samples.  An average of the activation is an indexed array named after its factors, first index the cluster:
+    `flow` holds dR_bk/dt (reference vectors b; the means themselves give dM), dQ_kl/dt and dv_k/dt to first order in
+    the learning rates: the gradient flow, with decay.  `diffusion` is the rest of dQ_kl/dt, of second order: the noise
+    of single samples.  An average of the activation is an indexed array named after its factors, first index the cluster:
     `dg_g[a, k, i]`.  `sampled_flow` and `sampled_diffusion` are the same as averages over samples n of the fields, for
     activations whose averages do not close; `moments` are the force dl/dphi and its square there, averaged over the
     label noise.  `risk` is E[loss].
@@ -204,8 +205,8 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     steps.append(
         Step(
             "Gradient",
-            rf"F = \partial_\phi \ell = {sympy.latex(slope)},\quad \partial\phi/\partial\lambda_k = "
-            rf"{_latex(dphi_dlambda)},\quad \partial\phi/\partial v_k = {_latex(dphi_dv)}",
+            rf"F = \partial_\phi \ell = {latex(slope)},\quad \partial\phi/\partial\lambda_k = "
+            rf"{latex(dphi_dlambda)},\quad \partial\phi/\partial v_k = {latex(dphi_dv)}",
         )
     )
 
@@ -223,7 +224,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     increments = {name: _leading(value) for name, value in increments.items()}
     for name, value in increments.items():
         subscript = {"R": "bk", "Q": "kl", "v": "k"}[name]
-        steps.append(Step("Increment to order 1/D", rf"D\,\delta {name}_{{{subscript}}} = {_latex(value)}"))
+        steps.append(Step("Increment to order 1/D", rf"D\,\delta {name}_{{{subscript}}} = {latex(value)}"))
 
     increments = {name: sympy.expand(value) for name, value in increments.items()}
     results, sampled = {}, {}
@@ -233,7 +234,8 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
         sampled[name] = _on_samples(sympy.expand(value - decay)) + decay
     risk = _cluster_average(loss(phi, label))
     for name, value in (*results.items(), ("risk", risk)):
-        steps.append(Step("Sum over neurons, average over label noise, Stein", rf"{name}:\quad {_latex(value)}"))
+        left = {"R": "dR_{bk}/dt", "Q": "dQ_{kl}/dt", "v": "dv_k/dt", "risk": r"E[\ell]"}[name]
+        steps.append(Step("Sum over neurons, average over label noise, Stein", rf"{left} = {latex(value)}"))
 
     def second_order(value: sympy.Expr) -> sympy.Expr:
         return sympy.expand(value).coeff(eta, 2) * eta**2
@@ -248,13 +250,6 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
         risk,
         tuple(steps),
     )
-
-
-def _latex(expression: sympy.Expr) -> str:
-    text = sympy.latex(expression)
-    for order, name in (("''", "ddg"), ("'", "dg")):
-        text = text.replace(rf"\operatorname{{{name}}}", "g" + order)
-    return text
 
 
 AVERAGES = equations().patterns

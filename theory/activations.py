@@ -3288,7 +3288,7 @@ def leaky_relu_g(x: float) -> float:
 
 def leaky_relu_dg(x: float) -> float:
     """g'(x) for g = Max(x, 0) - Max(-x, 0)/100."""
-    return (-100*heaviside(-x, 1/2) - heaviside(x, 1/2) + 101)/100
+    return heaviside(-x, 1/2)/100 + heaviside(x, 1/2)
 
 
 def leaky_relu_ddg(x: float) -> float:
@@ -4434,7 +4434,7 @@ def relu_g(x: float) -> float:
 
 def relu_dg(x: float) -> float:
     """g'(x) for g = Max(x, 0)."""
-    return 1 - heaviside(-x, 1/2)
+    return heaviside(x, 1/2)
 
 
 def relu_ddg(x: float) -> float:

@@ -23,8 +23,8 @@ def flow(
     """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k: first order in the learning rates.
 
     P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): their means' overlaps with the weights;
-    R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (r_b the means themselves:
-    R = M, and dR is dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale.
+    R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (of the means themselves
+    R = M, dR = dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale.
     """
     ddg = averages["ddg"]
     dg = averages["dg"]
@@ -109,7 +109,7 @@ def sampled_diffusion(
     P: NDArray[float64], sigma2: NDArray[float64], square: NDArray[float64], dg: NDArray[float64], v:
     NDArray[float64], eta: float, s: float
 ) -> NDArray[float64]:
-    """`diffusion` as an average over samples; square (N,): (dl/dphi)^2, sigma2 (N,): variance of their cluster."""
+    """`diffusion` as an average over samples; square (N,): (dl/dphi)^2; sigma2 (N,): their variance."""
     dQ: NDArray[float64] = (
         eta**2*s**2*einsum("n,nk,nl,n,n,k,l->kl", P, dg, dg, sigma2, square, v, v)
     )

@@ -1,0 +1,49 @@
+"""theory/ is what the derivation gives, in every process, and `check` sees any difference."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quenched.symbolic import derive
+
+THEORY = Path(__file__).parents[2] / "theory"
+
+
+def test_theory_is_up_to_date(request):
+    if request.config.getoption("--update"):
+        derive.write(THEORY)
+    messages = derive.check(THEORY)
+    assert not messages, "regenerate with `quenched derive`\n" + "\n".join(messages)
+
+
+def test_check_names_stale_missing_and_extra_files(tmp_path):
+    folder = tmp_path / "theory"
+    shutil.copytree(THEORY, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    stale = folder / "bayes.py"
+    stale.write_text(stale.read_text().replace("sqrt", "sqrT", 1))
+    (folder / "two_layer.py").unlink()
+    (folder / "extra.py").write_text("x = 1\n")
+    messages = derive.check(folder)
+    assert [m.splitlines()[0] for m in messages] == [
+        "stale: theory/bayes.py",
+        "extra: theory/extra.py",
+        "missing: theory/two_layer.py",
+    ]
+    assert "sqrT" in messages[0]
+    assert sorted(derive.write(folder)) == ["bayes.py", "extra.py", "two_layer.py"]
+    assert derive.check(folder) == []
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_text_does_not_depend_on_the_hash_seed(seed):
+    """Another process with another hash seed derives the same text (which test_theory_is_up_to_date compares)."""
+    program = (
+        "import sys; from pathlib import Path; from quenched.symbolic import derive; "
+        "sys.exit(len(derive.check(Path(sys.argv[1]))))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    assert subprocess.run([sys.executable, "-c", program, str(THEORY)], env=environment, check=False).returncode == 0
