@@ -18,6 +18,7 @@ import mpmath
 import sympy
 
 from quenched.symbolic.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.latex import latex
 from quenched.symbolic.notation import Derived, Step
 from quenched.symbolic.parse import VARIABLE, parse
 from quenched.symbolic.two_layer import AVERAGES, slots
@@ -154,9 +155,7 @@ class Activation:
             if value not in values:
                 values.append(value)
             index[layout] = values.index(value)
-            titles.append(
-                Step("Result", rf"E\left[{sympy.latex(self.integrand(layout))}\right] = {sympy.latex(value)}")
-            )
+            titles.append(Step("Result", rf"E\left[{latex(self.integrand(layout))}\right] = {latex(value)}"))
         triangle = tuple(covariance[i][j] for i in range(n) for j in range(i, n))
         derived = Derived(tuple(values), tuple(algebra.definitions), (*algebra.steps, *titles))
         return Group(n, (*means, *triangle), index, derived)

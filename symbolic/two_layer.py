@@ -82,7 +82,7 @@ class Equations:
 
     `flow` holds dR_bk/dt (reference vectors b; the means themselves give dM), dQ_kl/dt and dv_k/dt to first order in
     the learning rates: the gradient flow, with decay.  `diffusion` is the rest of dQ_kl/dt, of second order: the noise
-    of single samples.  An average of the activation is an indexed array named after its factors, first index the cluster:
+    of single samples.  An average of the activation is an indexed array named after its factors, the cluster first:
     `dg_g[a, k, i]`.  `sampled_flow` and `sampled_diffusion` are the same as averages over samples n of the fields, for
     activations whose averages do not close; `moments` are the force dl/dphi and its square there, averaged over the
     label noise.  `risk` is E[loss].
