@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 import sympy
+
 from quenched.symbolic.latex import latex
 from quenched.symbolic.normal import Phi, density
 from quenched.symbolic.notation import Derived, Positive, Real, Step
