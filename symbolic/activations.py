@@ -119,7 +119,8 @@ class Activation:
 
     def curvature(self) -> tuple[sympy.Expr, tuple[tuple[str, str], ...]]:
         """g'' away from the kinks of g, and the kinks: (position, jump of g') as exact numbers in text."""
-        regular, jumps = sympy.Integer(0), []
+        regular = sympy.Integer(0)
+        jumps: list[tuple[str, str]] = []
         for part in sympy.Add.make_args(self.derivatives["ddg"]):
             deltas = [f for f in sympy.Mul.make_args(part) if isinstance(f, sympy.DiracDelta)]
             if not deltas:
@@ -127,7 +128,8 @@ class Activation:
                 continue
             (position,) = sympy.solve(deltas[0].args[0], VARIABLE)
             size = part / deltas[0] / sympy.Abs(deltas[0].args[0].diff(VARIABLE))
-            jumps.append(tuple(str(n if n.is_Rational else n.evalf(50)) for n in (position, size)))
+            exact, jump = (str(n if n.is_Rational else n.evalf(50)) for n in (position, size))
+            jumps.append((exact, jump))
         return regular, tuple(jumps)
 
     def integrand(self, layout: str) -> sympy.Expr:

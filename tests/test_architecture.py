@@ -70,7 +70,7 @@ def test_deriving_is_imported_inside_a_function(deriver: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "theory").glob("*.py")), ids=name)
 def test_theory_imports_only_numpy_scipy_and_math(path: Path) -> None:
-    allowed = {"numpy", "scipy", "math", "quenched", "__future__"}
+    allowed = {"numpy", "scipy", "math", "quenched", "__future__", "collections", "typing"}  # the last two for types
     assert {module.partition(".")[0] for module, _ in imports(ast.parse(path.read_text()))} <= allowed
 
 
@@ -80,8 +80,10 @@ def test_theory_imports_only_numpy_scipy_and_math(path: Path) -> None:
 def test_public_modules_list_what_they_export(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert any(
-        isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+        isinstance(node, ast.Assign | ast.AnnAssign)
+        and any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets)
         for node in tree.body
+        for targets in [getattr(node, "targets", None) or [getattr(node, "target", None)]]
     ), f"{name(path)} has no __all__"
 
 

@@ -23,7 +23,7 @@ def flow(
     """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k: first order in the learning rates.
 
     P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): overlaps of their means with the weights;
-    R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (of the means themselves
+    R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (for the means themselves
     R = M, dR = dM); averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; s: output scale.
     """
     ddg = averages["ddg"]
