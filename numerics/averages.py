@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from quenched.theory import activations as theory
 
-__all__ = ["activation_functions", "averages", "cache_folder", "piecewise_linear", "tables"]
+__all__ = ["activation_functions", "averages", "cache_folder", "compiled_activation", "piecewise_linear", "tables"]
 
 Array = NDArray[np.float64]
 
@@ -216,6 +216,46 @@ def _compiled(activation: str) -> ModuleType:
     origin = text + inspect.getsource(kernels) + inspect.getsource(doubled) + numba.__version__ + sys.version
     digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
     return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
+
+
+_SCALAR = '''"""Compiled form of g and g' of {name}; written by quenched.numerics.averages, safe to delete."""
+
+from math import erf, erfc
+from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
+from numpy import sign, sin, sinh, sqrt, tanh
+from numba import cfunc, njit
+
+
+@njit
+def heaviside(x, half):
+    return half if x == 0 else 1.0 if x > 0 else 0.0
+
+
+@njit
+def where(condition, one, other):
+    return one if condition else other
+
+
+'''
+
+
+@lru_cache(maxsize=64)
+def compiled_activation(activation: str) -> tuple[Any, Any]:
+    """g and g' of one number as numba `cfunc`s: arguments of compiled loops, which need not be compiled for each anew.
+
+    >>> g, dg = compiled_activation("relu")
+    >>> g.ctypes(-2.0), dg.ctypes(0.0)
+    (0.0, 0.5)
+    """
+    import numba
+
+    found = averages(activation)
+    decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
+    sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
+    text = _SCALAR.format(name=activation) + "\n\n".join(sources)
+    digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
+    module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
+    return getattr(module, found.g.__name__), getattr(module, found.dg.__name__)
 
 
 def load_text(text: str | None, path: Path) -> ModuleType:
