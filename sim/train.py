@@ -1,9 +1,10 @@
-"""Online SGD on real D-vectors, many seeds at once: the experiment that the order-parameter equations describe.
+"""Online SGD, many seeds at once: the experiment that the order-parameter equations describe.
 
-The learning rule is that of `OnlineSGD`, one fresh sample per step.  It is run in blocks of B steps without changing
-it.  Inside a block the weights are W_b = rho^b W + sum_{j<b} rho^{b-1-j} c_j x_j^T, with rho = 1 - eta kappa/D and the
-coefficients c_j (K,) of the gradient steps, so the field of a later sample needs only its inner products with the
-earlier ones:
+The learning rule is that of `OnlineSGD`, one fresh sample per step.  The engine "overlaps" is the Markov chain of the
+order parameters (`quenched.sim.chain`).  The engine "vectors", below, trains real D-vectors, in blocks of B steps that
+do not change the rule.  Inside a block the weights are W_b = rho^b W + sum_{j<b} rho^{b-1-j} c_j x_j^T, with
+rho = 1 - eta kappa/D and the coefficients c_j (K,) of the gradient steps, so the field of a later sample needs only its
+inner products with the earlier ones:
 
     lambda_b = rho^b W x_b/sqrt(D) + sum_{j<b} rho^{b-1-j} c_j (x_j·x_b)/sqrt(D)
 
@@ -36,7 +37,7 @@ __all__ = ["DivergenceError", "simulate"]
 Array = npt.NDArray[np.float64]
 
 # The uses that the random stream of a seed is put to.
-_FRAME, _DATA, _CLUSTER, _NOISE, _TEST = range(5)
+FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN = range(6)
 _BLOCK = 32  # the Gram matrix of a longer block costs more than the calls it saves
 
 
@@ -80,10 +81,12 @@ def simulate(
     test = "vectors" draws D-vectors instead.  classification_error counts an output of exactly 0, whose frequency is
     tie_probability, as half an error.
 
-    `engine`: "vectors", real D-vectors.  `backend`: "numpy", "cupy", or "auto" (CuPy where a GPU answers).  With NumPy
-    the result of a seed depends on the other seeds by rounding at most.  `dtype`: "float64" or "float32".  `memory`:
-    bytes for samples and weights; more than that runs in batches of seeds, down to one seed and one sample at a time.
-    `progress` is called with the fraction done.
+    `engine`: "vectors", real D-vectors, or "overlaps", the exact chain of their order parameters: the same law at a
+    cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them).  The chain has backend
+    "numpy", dtype "float64" and test "fields" only, and what a seed gives depends on nothing else.  `backend`: "numpy",
+    "cupy", or "auto" (CuPy where a GPU answers).  With NumPy vectors the result of a seed depends on the other seeds by
+    rounding at most.  `dtype`: "float64" or "float32".  `memory`: bytes for samples and weights; more than that runs in
+    batches of seeds, down to one seed and one sample at a time.  `progress` is called with the fraction done.
 
     Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
     tie_probability; the coordinate `time` is n/D and `step` is n.  Its attributes hold all inputs as JSON.
@@ -97,18 +100,23 @@ def simulate(
     names = [integer("seeds", seed) for seed in seeds]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"seeds must be one or more different integers, got {names}")
-    if engine not in _ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(map(repr, _ENGINES))}, got {engine!r}")
+    if engine not in ("vectors", "overlaps"):
+        raise ValueError(f"engine must be 'vectors' or 'overlaps', got {engine!r}")
     if test not in ("fields", "vectors"):
         raise ValueError(f"test must be 'fields' or 'vectors', got {test!r}")
+    if engine == "overlaps":
+        backend = "numpy" if backend == "auto" else backend
+        needed = {"backend": (backend, "numpy"), "test": (test, "fields"), "dtype": (dtype, "float64")}
+        for name, (given, only) in needed.items():
+            if given != only:
+                raise ValueError(f"{name} must be {only!r} with engine='overlaps', got {given!r}")
     per_cluster = -(-integer("test_samples", test_samples, at_least=1) // mixture.clusters)
     states = _initial_states(mixture, network, D, names, state)
-    problem = _Problem(mixture, network, sgd, D, get_backend(backend), dtype)
+    problem = Problem(mixture, network, sgd, D, get_backend(backend), dtype)
 
+    kind = _engine(engine)
     numbers = integer("memory", memory, at_least=1) // problem.itemsize
-    block = max(1, min(_BLOCK, (numbers // D - 2 * network.K) // 2))
-    per_seed = 2 * (block + network.K) * D + 4 * per_cluster * mixture.clusters * network.K
-    batch = max(1, numbers // per_seed)
+    batch, block = kind.plan(problem, len(names), numbers, per_cluster)
     parts = []
     for first in range(0, len(names), batch):
         chosen = names[first : first + batch]
@@ -117,8 +125,8 @@ def simulate(
             if progress is not None:
                 progress((first + count * step / max(steps[-1], 1)) / len(names))
 
-        run = _ENGINES[engine](problem, chosen, states[first : first + batch])
-        draws = problem.backend.normals(chosen, _TEST, dtype)
+        run = kind(problem, chosen, states[first : first + batch])
+        draws = problem.backend.normals(chosen, TEST, dtype)
         records, now = [], 0
         for stop in steps:
             while now < stop:
@@ -130,10 +138,11 @@ def simulate(
                 now += advanced
                 report(now)
             M, Q, v = run.overlaps()
-            if test == "fields":
-                fields = _fields(problem, M, Q, draws, per_cluster)
-            else:
+            if test == "vectors":
+                assert isinstance(run, _Vectors)
                 fields = run.fields(draws, per_cluster, block)
+            else:
+                fields = _fields(problem, M, Q, draws, per_cluster)
             records.append({"M": M, "Q": Q, "v": v} | _errors(problem, fields, v))
         parts.append({name: np.stack([record[name] for record in records], axis=1) for name in records[0]})
 
@@ -163,7 +172,7 @@ def simulate(
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """What a run is about and where its arrays live."""
 
     mixture: Mixture
@@ -191,10 +200,14 @@ class _Problem:
         return self.backend.elementwise(g), self.backend.elementwise(dg)
 
 
-class _Engine(Protocol):
-    """A way to run the learning rule for all seeds of a batch; new ones join `_ENGINES`."""
+class Engine(Protocol):
+    """A way to run the learning rule for all seeds of a batch."""
 
-    def __init__(self, problem: _Problem, seeds: Sequence[int], states: Sequence[OrderParameters]) -> None: ...
+    def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[OrderParameters]) -> None: ...
+
+    @staticmethod
+    def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
+        """Seeds per batch and steps per call of `advance` that fit into `numbers` numbers."""
 
     def advance(self, steps: int) -> npt.NDArray[np.bool_]:
         """Do `steps` steps; which seeds are still finite, (S,)."""
@@ -202,24 +215,28 @@ class _Engine(Protocol):
     def overlaps(self) -> tuple[Array, Array, Array]:
         """M (S, C, K), Q (S, K, K) and v (S, K) on the host."""
 
-    def fields(self, normals: Normals, per_cluster: int, block: int) -> Any:
-        """Local fields (S, C, per_cluster, K) of fresh inputs, `block` of them at a time."""
-
 
 class _Vectors:
     """Weights W (S, K, D) and readouts v (S, K) of S seeds, trained on samples X (S, B, D), B at a time."""
 
-    def __init__(self, problem: _Problem, seeds: Sequence[int], states: Sequence[OrderParameters]) -> None:
+    def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[OrderParameters]) -> None:
         self.problem = problem
         self.means = problem.mixture.at(problem.D)
         weights = [_weights(problem, self.means, s, state) for s, state in zip(seeds, states, strict=True)]
         self.W = problem.array(np.stack(weights))
         self.v = problem.array([state.v for state in states])
         self.g, self.dg = problem.activation()
-        self.normals = problem.backend.normals(seeds, _DATA, problem.dtype)
-        self.choices = generators(seeds, _CLUSTER)
-        self.noises = generators(seeds, _NOISE)
+        self.normals = problem.backend.normals(seeds, DATA, problem.dtype)
+        self.choices = generators(seeds, CLUSTER)
+        self.noises = generators(seeds, NOISE)
         self.thresholds = np.cumsum(problem.mixture.weights)[:-1]
+
+    @staticmethod
+    def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
+        K, D = problem.network.K, problem.D
+        block = max(1, min(_BLOCK, (numbers // D - 2 * K) // 2))
+        per_seed = 2 * (block + K) * D + 4 * per_cluster * problem.mixture.clusters * K
+        return max(1, min(seeds, numbers // per_seed)), block
 
     def samples(self, normals: Normals, cluster: npt.NDArray[np.int64]) -> Any:
         """Inputs x of the given clusters (S, n): the rows of an array (S, n, D)."""
@@ -263,6 +280,7 @@ class _Vectors:
         return self.means @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64)
 
     def fields(self, normals: Normals, per_cluster: int, block: int) -> Any:
+        """Local fields (S, C, per_cluster, K) of fresh inputs, `block` of them at a time."""
         xp = self.problem.backend.xp
         parts = []
         for a in range(self.problem.mixture.clusters):
@@ -273,35 +291,41 @@ class _Vectors:
         return xp.reshape(xp.concat(parts, axis=1), (self.W.shape[0], -1, per_cluster, self.W.shape[1]))
 
 
-_ENGINES: dict[str, type[_Engine]] = {"vectors": _Vectors}
+def _engine(name: str) -> type[Engine]:
+    """The engine of this name; the chain waits for numba, so it is loaded on first use."""
+    if name == "vectors":
+        return _Vectors
+    from quenched.sim.chain import Overlaps
+
+    return Overlaps
 
 
-def _weights(problem: _Problem, means: Array, seed: int, state: OrderParameters) -> Array:
+def _weights(problem: Problem, means: Array, seed: int, state: OrderParameters) -> Array:
     """Weights (K, D) with exactly the overlaps of `state`, in a random orientation: W/sqrt(D) = [A^T, R^{1/2} F].
 
     R = Q - A^T A, and the K rows of F (K, D - p) are orthonormal.
     """
     A = state.projections(problem.mixture, problem.D)
-    frame = generators([seed], _FRAME)[0].standard_normal((problem.D - len(A), state.K))
-    residual = _root(state.Q - A.T @ A) @ np.linalg.qr(frame)[0].T
+    frame = generators([seed], FRAME)[0].standard_normal((problem.D - len(A), state.K))
+    residual = root(state.Q - A.T @ A) @ np.linalg.qr(frame)[0].T
     return math.sqrt(problem.D) * np.concatenate([A.T, residual], axis=1)
 
 
-def _root(Q: Array) -> Array:
+def root(Q: Array) -> Array:
     """The symmetric square root of positive semi-definite matrices (..., K, K); eigenvalues below 0 are rounding."""
     values, vectors = np.linalg.eigh(Q)
     return (vectors * np.sqrt(np.maximum(values, 0))[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
-def _fields(problem: _Problem, M: Array, Q: Array, normals: Normals, per_cluster: int) -> Any:
+def _fields(problem: Problem, M: Array, Q: Array, normals: Normals, per_cluster: int) -> Any:
     """Local fields M_a + sigma_a Q^{1/2} z of `per_cluster` fresh inputs of each cluster, (S, C, per_cluster, K)."""
     S, C, K = M.shape
     z = problem.backend.xp.reshape(normals((C * per_cluster, K)), (S, C, per_cluster, K))
-    spread = problem.mixture.sigmas[:, None, None] * _root(Q)[:, None, :, :]
+    spread = problem.mixture.sigmas[:, None, None] * root(Q)[:, None, :, :]
     return problem.array(M)[:, :, None, :] + problem.backend.xp.matmul(z, problem.array(spread))
 
 
-def _errors(problem: _Problem, fields: Any, v: Array) -> dict[str, Array]:
+def _errors(problem: Problem, fields: Any, v: Array) -> dict[str, Array]:
     """Averages over test samples with local fields `fields` (S, C, n, K); each an array (S,)."""
     xp, weights = problem.backend.xp, problem.mixture.weights
     y = problem.array(problem.mixture.labels)[None, :, None]
@@ -310,7 +334,8 @@ def _errors(problem: _Problem, fields: Any, v: Array) -> dict[str, Array]:
 
     def average(values: Any) -> Array:
         per_cluster = xp.mean(xp.astype(values, fields.dtype), axis=2)
-        return problem.backend.to_host(per_cluster).astype(np.float64) @ weights
+        # a sum, not a matrix product: its rounding does not depend on the seeds beside a seed
+        return (problem.backend.to_host(per_cluster).astype(np.float64) * weights).sum(axis=1)
 
     tie = average(outputs == 0)
     return {

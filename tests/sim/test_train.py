@@ -15,7 +15,7 @@ from quenched.numerics.averages import activation_functions
 from quenched.numerics.flow import random_state
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
 from quenched.sim.backend import Backend, Normals, get_backend, host_normals
-from quenched.sim.train import _CLUSTER, _DATA, _NOISE, DivergenceError, _Problem, _weights, simulate
+from quenched.sim.train import CLUSTER, DATA, NOISE, DivergenceError, Problem, _weights, simulate
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")
@@ -40,8 +40,8 @@ def one_sample_at_a_time(
     def stream(number: int) -> np.random.Generator:
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(number,))))
 
-    data, choice, noise = stream(_DATA), stream(_CLUSTER), stream(_NOISE)
-    problem = _Problem(mixture, network, sgd, D, get_backend("numpy"), "float64")
+    data, choice, noise = stream(DATA), stream(CLUSTER), stream(NOISE)
+    problem = Problem(mixture, network, sgd, D, get_backend("numpy"), "float64")
     w, v = _weights(problem, mixture.at(D), seed, state), state.v.copy()
     g, dg = activation_functions(network.activation)
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
@@ -195,7 +195,7 @@ BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(seeds=[]), r"seeds must be one or more different integers, got \[\]"),
     (run(seeds=[1, 1]), r"seeds must be one or more different integers, got \[1, 1\]"),
     (run(seeds=[-1]), "seeds must be an integer >= 0, got -1"),
-    (run(engine="overlaps"), "engine must be one of 'vectors', got 'overlaps'"),
+    (run(engine="matrix"), "engine must be 'vectors' or 'overlaps', got 'matrix'"),
     (run(backend="torch"), "backend must be 'auto', 'numpy' or 'cupy', got 'torch'"),
     (run(dtype="float16"), "dtype must be 'float64' or 'float32', got 'float16'"),
     (run(test="theory"), "test must be 'fields' or 'vectors', got 'theory'"),
