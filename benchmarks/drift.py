@@ -2,7 +2,7 @@
 
     python benchmarks/drift.py
 
-The peer is what the field's code does (theory.md, [R21]): at each step and for each cluster, 10^4 samples of the local
+The peer is what the field's code does ([R21]): at each step and for each cluster, 10^4 samples of the local
 fields; every average is the mean of a product over them, one loop per index; explicit Euler steps of 0.1.  A second
 version does the same sums as one tensor contraction, to show what of the ratio is due to the loops.
 """
@@ -41,7 +41,7 @@ def samples(mixture: Mixture, network: TwoLayer, state: OrderParameters, a: int,
 def by_loops(
     mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParameters, rng: np.random.Generator
 ) -> OrderParameters:
-    """The equations of theory.md, section 2, every average a mean over samples, one index tuple at a time."""
+    """The learning equations, every average a mean over samples, one index tuple at a time."""
     M, Q, v, eta = state.M, state.Q, state.v, sgd.lr
     K, C = network.K, mixture.clusters
     dM, dQ, dv = np.zeros_like(M), np.zeros_like(Q), np.zeros_like(v)

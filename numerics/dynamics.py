@@ -148,7 +148,7 @@ def drift(
     sgd: OnlineSGD,
     state: OrderParameters,
     *,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-6,
     seed: int = 0,
 ) -> Drift:
     """Time derivatives of the order parameters under online SGD, D -> infinity, one unit of time being D steps.

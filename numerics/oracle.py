@@ -2,7 +2,7 @@
 
     error = sum_a P_a P(yhat != y_a | a),   yhat(x) = sign D(x),   D(x) = sum_a y_a P_a N(x; mean_a, sigma^2)
 
-(theory.md 3.1).  It depends on the mixture only through the affine span of the means.  The route:
+(derived in symbolic/bayes.py).  It depends on the mixture only through the affine span of the means.  The route:
 
 1. `_reduce`: distinct means as signed weights, in the coordinates of their span and in units of sigma;
 2. `_closed_form`: two or three clusters, XOR and parity, in any position, by the formulas of `quenched.theory.bayes`;
@@ -465,7 +465,7 @@ def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: _Numbe
 
 
 def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | None = None) -> OracleError:
-    """Error of the Bayes rule of an isotropic mixture whose means, weights and sigma are known (theory.md 3.1).
+    """Error of the Bayes rule of an isotropic mixture whose means, weights and sigma are known; derived in symbolic/bayes.py.
 
     Closed forms and one-dimensional mixtures are exact to rounding.  A two-dimensional mixture is integrated to the
     relative `tolerance`; RuntimeError where that is not reached.  With `digits`, all is done in mpmath and `value` is a

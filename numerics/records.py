@@ -1,6 +1,6 @@
 """The records a problem is stated in: `Mixture`, `TwoLayer`, `OnlineSGD`, and the state `OrderParameters`.
 
-Conventions (theory.md, sections 1 and 2; D is the input dimension, C the number of clusters, K of neurons):
+Conventions (the README lists them; D is the input dimension, C the number of clusters, K of neurons):
 
     x | a ~ N(mu_a/sqrt(D), sigma_a^2 I),  label y_a = ±1,  probability P_a
     phi(x) = s sum_k v_k g(lambda_k),      lambda_k = w_k·x/sqrt(D)
@@ -187,7 +187,7 @@ class Mixture(_Record):
 
             P_a = n_a/n,   mean_a = average of cluster a,   sigma^2 = sum_i |x_i - mean_a(i)|^2 / ((n - C) D)
 
-        A row of X is the x of theory.md: means and sigma come out in the units of a component of X, the mean vectors
+        A row of X is an input x: means and sigma come out in the units of a component of X, the mean vectors
         mu_a/sqrt(D) with their length in D dimensions, on the orthonormal basis (right singular vectors, p = rank)
         of their span.  `centre` subtracts the average of all of X first, as is usual before training.  Clusters are
         in sorted order; all samples of a cluster must have one label.  Real covariances are far from isotropic: the

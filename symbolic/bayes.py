@@ -1,4 +1,4 @@
-"""Oracle: the error of the Bayes rule on an isotropic Gaussian mixture with known means (theory.md 3.1).
+"""Oracle: the error of the Bayes rule on an isotropic Gaussian mixture with known means.
 
     x | a ~ N(mean_a, sigma^2 I),   label y_a = ±1,   weight P_a
     rule:   yhat(x) = sign D(x),    D(x) = sum_a y_a P_a exp[(mean_a·x - |mean_a|^2/2)/sigma^2]

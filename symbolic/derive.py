@@ -66,7 +66,7 @@ def _two_layer() -> str:
     force, square = (emit.code(moment) for moment in equations.moments)
     parts = [
         head("flow", "P y sigma2 T M R Q v averages", scalars, triple)
-        + '''    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k: first order in the learning rates.
+        + '''    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D, v_k: first order in the learning rates.
 
     P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): overlaps of their means with the weights;
     R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (for the means themselves

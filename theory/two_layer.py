@@ -20,7 +20,7 @@ def flow(
     NDArray[float64], Q: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], eta:
     float, kappa: float, eta_v: float, kappa_v: float, s: float
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D and v_k: first order in the learning rates.
+    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D, v_k: first order in the learning rates.
 
     P, y, sigma2 (C,): weights, labels, variances of the clusters; M (C, K): overlaps of their means with the weights;
     R (B, K), T (C, B): overlaps of reference vectors r_b with the weights and with the means (for the means themselves

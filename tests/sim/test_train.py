@@ -35,7 +35,7 @@ CASES = {
 def one_sample_at_a_time(
     mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, steps: int, seed: int, state: OrderParameters
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The update rule as theory.md writes it, on the samples that `simulate` draws for this seed."""
+    """The update rule, one sample at a time, on the samples that `simulate` draws for this seed."""
 
     def stream(number: int) -> np.random.Generator:
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(number,))))
