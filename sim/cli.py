@@ -64,6 +64,7 @@ Dimension = Annotated[
     int, typer.Option("--D", help="Input dimension, of the simulation and of the random initial state.")
 ]
 Seeds = Annotated[int, typer.Option(help="Number of simulations.")]
+ReadoutScale = Annotated[float, typer.Option(help="Initial v_k ~ N(0, scale^2/K).")]
 Processes = Annotated[int, typer.Option(help="Worker processes.")]
 Output = Annotated[list[Path] | None, typer.Option("--output", "-o", help="File to write; the suffix says the format.")]
 
@@ -120,6 +121,7 @@ def dynamics(
     t: Time = 50.0,
     D: Dimension = 1000,
     initial: Annotated[int, typer.Option(help="Seed of the initial state.")] = 0,
+    readout_scale: ReadoutScale = 1.0,
     simulate: Annotated[bool, typer.Option("--simulate", help="Add simulations from the same initial state.")] = False,
     seeds: Seeds = 5,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="NetCDF file of the theory to write.")] = None,
@@ -133,7 +135,7 @@ def dynamics(
 
     problem = _mixture(mixture, data, sigma, separation)
     network, rule = TwoLayer(K, activation), OnlineSGD(lr, weight_decay, second_lr)
-    state = random_state(problem, network, D, initial)
+    state = random_state(problem, network, D, initial, readout_scale=readout_scale)
     with _progress("integrating") as report:
         theory = integrate(problem, network, rule, state, np.linspace(0, t, 201), progress=lambda now: report(now / t))
     runs = _simulate(problem, network, rule, D, np.linspace(0, t, 21), seeds, state) if simulate else None
@@ -177,6 +179,7 @@ def curve(
     t: Time = 100.0,
     D: Dimension = 1000,
     initial: Annotated[int, typer.Option(help="Number of initial states, of which the best counts.")] = 8,
+    readout_scale: ReadoutScale = 1.0,
     processes: Processes = 1,
     output: Output = None,
 ) -> None:
@@ -200,6 +203,7 @@ def curve(
             t=t,
             D=D,
             initial=range(initial),
+            readout_scale=readout_scale,
             processes=processes,
             progress=report,
         )

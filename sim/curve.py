@@ -41,6 +41,7 @@ def error_curve(
     t: float = 100.0,
     D: int = 1000,
     initial: Sequence[int] = tuple(range(8)),
+    readout_scale: float = 1.0,
     rtol: float = 1e-8,
     processes: int = 1,
     progress: Callable[[float], None] | None = None,
@@ -48,7 +49,8 @@ def error_curve(
     """Error of each learner on `mixture` with its sigma replaced by each of `sigmas` (n,), in their order.
 
     "oracle": the Bayes rule with known means.  "two-layer": `network` trained by `sgd` up to time `t` (D -> infinity),
-    from the states `random_state(mixture, network, D, seed)`, seed in `initial`, of which the best at time t counts.
+    from the states `random_state(mixture, network, D, seed, readout_scale=...)`, seed in `initial`, of which the one
+    with the least error at time t counts.
     `processes` shares the work; `progress` is called with the fraction done.
 
     Returns a dataset: classification_error and its numerical_error (learner, sigma); with "two-layer" also final_error
@@ -77,7 +79,7 @@ def error_curve(
         if network is None or sgd is None or not seeds:
             missing = "network" if network is None else "sgd" if sgd is None else "initial"
             raise ValueError(f"{missing} must be given for the learner 'two-layer', got {locals()[missing]!r}")
-        jobs = [(m, network, sgd, t, D, seed, rtol) for m in mixtures for seed in seeds]
+        jobs = [(m, network, sgd, t, D, seed, readout_scale, rtol) for m in mixtures for seed in seeds]
         final = np.array(in_processes(_final, jobs, processes, progress)).reshape(len(noise), len(seeds), 3)
         best = final[:, :, 0].argmin(axis=1)
         result = result.assign_coords(initial=seeds)
@@ -85,15 +87,17 @@ def error_curve(
         result["final_pmse"] = ("sigma", "initial"), final[:, :, 2]
         result.classification_error.loc["two-layer"] = final[range(len(noise)), best, 0]
         result.numerical_error.loc["two-layer"] = final[range(len(noise)), best, 1]
-    result.attrs = provenance(mixture=mixture, network=network, sgd=sgd, t=t, D=D, initial=seeds, rtol=rtol)
+    result.attrs = provenance(
+        mixture=mixture, network=network, sgd=sgd, t=t, D=D, initial=seeds, readout_scale=readout_scale, rtol=rtol
+    )
     return result
 
 
 def _final(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, t: float, D: int, seed: int, rtol: float
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, t: float, D: int, seed: int, readout_scale: float, rtol: float
 ) -> tuple[float, float, float]:
     """Classification error, its numerical error, and pmse at time t."""
-    start = random_state(mixture, network, D, seed)
+    start = random_state(mixture, network, D, seed, readout_scale=readout_scale)
     end = integrate(mixture, network, sgd, start, [t], rtol=rtol).isel(time=-1)
     return float(end.classification_error), float(end.classification_error_estimate), float(end.pmse)
 

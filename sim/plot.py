@@ -98,11 +98,11 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
     from several states, of which the best is the line and the others small ticks; `simulation`: `classification_error`
     (sigma, seed) of the two-layer network at the end of its runs.
     """
-    figure = Figure(figsize=(5.2, 3.9), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0.5, color="0.75", lw=0.9)
-    axes.annotate("chance", (1, 0.5), (-2, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="right", va="top", color="0.5", size="small")  # fmt: skip
+    axes.annotate("chance", (0, 0.5), (3, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  va="bottom", color="0.5", size="small")  # fmt: skip
     colours = iter(COLOURS)
     for learner in theory.learner.values:
         style = LEVEL if learner == "oracle" else {"color": next(colours), "zorder": 2.5}
@@ -110,11 +110,11 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
     if "final_error" in theory:
         for j in range(theory.sizes["initial"]):
             axes.plot(theory.sigma, theory.final_error[:, j], color="0.6", ls="", marker="_", ms=5, mew=0.8,
-                      label=None if j else "the same, each initial state")  # fmt: skip
+                      label=None if j else "each start")  # fmt: skip
     if simulation is not None:
         mean, error = _mean(simulation.classification_error)
         axes.errorbar(simulation.sigma, mean, error, color=BLUE, label=_caption(simulation), **POINT)
-    axes.set(xlabel=r"noise $\sigma$", ylabel=ERROR, ylim=(0, None))
+    axes.set(xlabel=r"noise $\sigma$", ylabel=ERROR, ylim=(0, 0.54))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -178,7 +178,8 @@ def _caption(simulation: xr.Dataset) -> str:
 
 def _name(learner: str, theory: xr.Dataset) -> str:
     if learner == "two-layer" and "final_error" in theory:
-        return f"two-layer, best of {theory.sizes['initial']} initial states"
+        network = json.loads(theory.attrs["network"])
+        return f"two-layer, K = {network['K']} {network['activation']}, best of {theory.sizes['initial']} starts"
     return learner
 
 

@@ -44,7 +44,7 @@ def make(figure: str, folder: Path, processes: int = 1, progress: Report | None 
 def _dynamics(folder: Path, processes: int, progress: Report) -> str:
     """Theory and simulation against time: relu networks with K = 4 and K = 8 neurons on XOR, one initial state each."""
     mixture, sgd, D, t = Mixture.xor(0.4), OnlineSGD(lr=0.5), 1000, 120.0
-    cases = {8: 3, 4: 9}  # K: seed of the initial state, one from which the network succeeds; the slower job first
+    cases = {8: 3, 4: 8}  # K: seed of the initial state; from these the network succeeds, and not by a hair
     jobs = [(mixture, TwoLayer(K, "relu"), sgd, D, t, initial, range(10)) for K, initial in cases.items()]
     curves = dict(zip(cases, in_processes(_learning_curve, jobs, processes, progress), strict=True))
     for K, (theory, simulation) in curves.items():
@@ -66,48 +66,58 @@ def _learning_curve(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Theory, and simulations that start from the same order parameters."""
     state = random_state(mixture, network, D, initial)
-    theory = integrate(mixture, network, sgd, state, np.linspace(0, t, 241))
+    theory = integrate(mixture, network, sgd, state, np.linspace(0, t, 61))
     return theory, simulate(mixture, network, sgd, D, np.linspace(0, t, 25), seeds, state=state)
 
 
 def _headline(folder: Path, processes: int, progress: Report) -> str:
-    """Final error against noise: a relu network with K = 4 neurons on XOR, beside the oracle."""
-    mixture, network, sgd, D, t = Mixture.xor(1.0), TwoLayer(4, "relu"), OnlineSGD(lr=0.5), 500, 200.0
+    """Final error against noise: a relu network with K = 4 neurons on XOR, beside the oracle.
+
+    The readout starts large, v_k ~ N(0, 4): from a small one the plateau lasts ten times longer at sigma = 1.
+    """
+    network, sgd, D, t, readout_scale = TwoLayer(4, "relu"), OnlineSGD(lr=0.1), 500, 800.0, 4.0
     theory = error_curve(
-        mixture,
+        Mixture.xor(1.0),
         np.linspace(0.2, 1.0, 9),
         network=network,
         sgd=sgd,
         t=t,
         D=D,
         initial=range(12),
+        readout_scale=readout_scale,
         rtol=1e-7,
         processes=processes,
-        progress=lambda fraction: progress(fraction / 2),
+        progress=lambda fraction: progress(fraction / 4),
     )
     some = theory.isel(sigma=slice(None, None, 2))
-    best = [int(seed) for seed in some.initial[some.final_error.argmin("initial")]]
-    jobs = [
-        (Mixture.xor(float(sigma)), network, sgd, D, t, initial, range(5))
-        for sigma, initial in zip(some.sigma, best, strict=True)
-    ]
-    runs = in_processes(_final_runs, jobs, processes, lambda fraction: progress((1 + fraction) / 2))
-    simulation = _concat(runs, some.sigma)
+    best = some.initial[some.final_error.argmin("initial")]
+    jobs = []
+    for sigma, seed in zip(some.sigma.values, best.values, strict=True):
+        mixture = Mixture.xor(sigma)
+        state = random_state(mixture, network, D, int(seed), readout_scale=readout_scale)
+        jobs.append((mixture, network, sgd, D, [t], range(5), state))
+    runs = in_processes(_simulate, jobs, processes, lambda fraction: progress((1 + 3 * fraction) / 4))
+    simulation = _concat([run.isel(time=0) for run in runs], some.sigma)
     _store(theory, folder / "headline_theory.nc")
     _store(simulation, folder / "headline_simulation.nc")
     plot.save(plot.curve(theory, simulation), folder / "headline.png")
     stuck = float((theory.final_error > theory.classification_error.sel(learner="two-layer") + 0.05).mean())
     return (
-        f"relu, K = {network.K}, on XOR, lr = {sgd.lr}, t = {t:g}: best of {theory.sizes['initial']} initial states; "
-        f"{stuck:.0%} of all runs of the theory end 0.05 or more above the best, at a poorer fixed point or on the way."
+        f"relu, K = {network.K}, on XOR, lr = {sgd.lr}, t = {t:g}: the curve is the best of {theory.sizes['initial']} "
+        f"initial states for each sigma; {stuck:.0%} of all runs end 0.05 or more above it, stuck or still on the way."
     )
 
 
-def _final_runs(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: float, initial: int, seeds: Sequence[int]
+def _simulate(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    D: int,
+    t: Sequence[float],
+    seeds: Sequence[int],
+    state: OrderParameters,
 ) -> xr.Dataset:
-    state = random_state(mixture, network, D, initial)
-    return simulate(mixture, network, sgd, D, [t], seeds, state=state).isel(time=0)
+    return simulate(mixture, network, sgd, D, t, seeds, state=state)
 
 
 def _concat(runs: Sequence[xr.Dataset], sigma: xr.DataArray) -> xr.Dataset:
@@ -117,7 +127,11 @@ def _concat(runs: Sequence[xr.Dataset], sigma: xr.DataArray) -> xr.Dataset:
 
 
 def _digits(folder: Path, processes: int, progress: Report) -> str:
-    """Odd against even digits: the equations on the fitted mixture, SGD on that mixture, SGD on the images."""
+    """Odd against even digits: the equations on the fitted mixture, SGD on that mixture, SGD on the images.
+
+    The drop of the error near t = 3 is a step, and real: a v_k changes sign there, and with it the output wherever only
+    neuron k is active.
+    """
     data = digits()
     mixture, network, sgd, t = Mixture.from_data(*data), TwoLayer(4, "relu"), OnlineSGD(lr=0.1), 100.0
     D, seeds, times = data.X.shape[1], range(10), np.linspace(0, t, 21)
@@ -126,7 +140,7 @@ def _digits(folder: Path, processes: int, progress: Report) -> str:
     means = np.stack([data.X[data.cluster == a].mean(axis=0) for a in np.unique(data.cluster)])  # of centred data
     state = OrderParameters(means @ W.T / np.sqrt(D), W @ W.T / D, v)
     runs = {
-        "theory": integrate(mixture, network, sgd, state, np.linspace(0, t, 201)),
+        "theory": integrate(mixture, network, sgd, state, t * np.linspace(0, 1, 51) ** 2),
         "mixture": simulate(mixture, network, sgd, D, times, seeds, state=state),
         "images": _on_images(data.X, data.label, network, sgd, times, W, v, seeds),
     }
@@ -145,8 +159,9 @@ def _digits(folder: Path, processes: int, progress: Report) -> str:
     )
     final = {name: float(run.classification_error.isel(time=-1).mean()) for name, run in runs.items()}
     return (
-        f"digits, odd against even, relu, K = {network.K}: error at t = {t:g} {final['theory']:.4f} in theory, "
-        f"{final['mixture']:.4f} on the mixture, {final['images']:.4f} on the images."
+        f"odd against even, relu, K = {network.K}: error at t = {t:g} {final['theory']:.4f} in theory, "
+        f"{final['mixture']:.4f} on samples of the mixture, {final['images']:.4f} on held-out images.  An isotropic "
+        "Gaussian mixture is too easy: it spreads over all 64 pixels the variance that real digits have in few directions."
     )
 
 

@@ -51,7 +51,7 @@ def test_curve_and_comparison(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Pat
     figure = plot.curve(result, xr.concat([simulation.isel(time=-1)] * 2, result.sigma, combine_attrs="override"))
     names = " ".join(text.get_text() for text in figure.legends[0].get_texts())
     assert "oracle" in names
-    assert "best of 2 initial states" in names
+    assert "K = 2 erf, best of 2 starts" in names
     assert "D = 50, mean ± s.e. of 3 runs" in names
     plot.save(plot.comparison({"theory": theory, "runs": simulation}, {"level": 0.2}), tmp_path / "figure.pdf")
 
