@@ -161,7 +161,7 @@ def _digits(folder: Path, processes: int, progress: Report) -> str:
     return (
         f"odd against even, relu, K = {network.K}: error at t = {t:g} {final['theory']:.4f} in theory, "
         f"{final['mixture']:.4f} on samples of the mixture, {final['images']:.4f} on held-out images.  An isotropic "
-        "Gaussian mixture is too easy: it spreads over all 64 pixels the variance that real digits have in few directions."
+        "mixture is too easy: it spreads over all 64 pixels the variance that real digits have in few directions."
     )
 
 

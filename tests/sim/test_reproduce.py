@@ -36,7 +36,7 @@ def test_the_digits_figure_shows_the_gap_to_real_images(tmp_path: Path) -> None:
         xr.load_dataset(tmp_path / f"digits_{name}.nc").classification_error for name in ("theory", "mixture", "images")
     )
     end = float(theory[-1])
-    # at D = 64 theory and simulation of the mixture differ by O(1/D): half of that of the error's initial value
+    # Theory and simulation differ by O(1/D) times the size of an observable, 1/2 for an error: compare()'s allowance.
     assert abs(float(mixture[:, -1].mean()) - end) < 0.5 / 64
     assert float(images[:, -1].mean()) > 1.5 * end
     assert f"{end:.4f} in theory" in sentence
