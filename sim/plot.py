@@ -6,7 +6,7 @@ Object-oriented matplotlib only: no pyplot, no display, no settings left behind.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,6 @@ TIME = "time  t = n/D"
 ERROR = "classification error"
 PMSE = r"pmse  $\frac{1}{2}\langle\Delta^2\rangle$"
 
-Observable = Callable[[xr.Dataset], xr.DataArray]
-
 
 @mpl.rc_context(STYLE)
 def dynamics(
@@ -64,12 +62,12 @@ def dynamics(
     for column, (title, run) in zip(grid.T, theory.items(), strict=True):
         pair = run, (simulation or {}).get(title)
         column[0].set_title(title)
-        _line(column[0], *pair, lambda data: data.pmse, "0.0")
-        _line(column[1], *pair, lambda data: data.classification_error, "0.0")
+        _line(column[0], *pair, "pmse", "0.0")
+        _line(column[1], *pair, "classification_error", "0.0")
         for k in range(run.sizes["neuron"]):
             for colour, a in zip(_cycle(len(shown)), shown, strict=True):
-                _line(column[2], *pair, lambda data, a=a, k=k: data.M.isel(cluster=a, neuron=k), colour)
-            _line(column[3], *pair, lambda data, k=k: data.Q.isel(neuron=k, neuron_=k), "0.0")
+                _line(column[2], *pair, "M", colour, cluster=a, neuron=k)
+            _line(column[3], *pair, "Q", "0.0", neuron=k, neuron_=k)
         if oracle is not None:
             column[1].axhline(oracle, **LEVEL)
         for axes in column[[0, 1, 3]]:
@@ -156,11 +154,11 @@ def save(figure: Figure, path: str | Path) -> None:
     figure.savefig(path, dpi=200)
 
 
-def _line(axes: Axes, run: xr.Dataset, sample: xr.Dataset | None, observable: Observable, colour: str) -> None:
-    """One observable against time: a line for the theory, points for the runs."""
-    axes.plot(run.time, observable(run), color=colour)
+def _line(axes: Axes, run: xr.Dataset, sample: xr.Dataset | None, name: str, colour: str, **indices: int) -> None:
+    """One component of an observable against time: a line for the theory, points for the runs."""
+    axes.plot(run.time, run[name].isel(indices), color=colour)
     if sample is not None:
-        mean, error = _mean(observable(sample))
+        mean, error = _mean(sample[name].isel(indices))
         axes.errorbar(sample.time, mean, error, color=colour, **POINT)
 
 

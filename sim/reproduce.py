@@ -47,18 +47,21 @@ def _dynamics(folder: Path, processes: int, progress: Report) -> str:
     cases = {8: 3, 4: 8}  # K: seed of the initial state; from these the network succeeds, and not by a hair
     jobs = [(mixture, TwoLayer(K, "relu"), sgd, D, t, initial, range(10)) for K, initial in cases.items()]
     curves = dict(zip(cases, in_processes(_learning_curve, jobs, processes, progress), strict=True))
-    for K, (theory, simulation) in curves.items():
-        _store(theory, folder / f"dynamics_K{K}_theory.nc")
-        _store(simulation, folder / f"dynamics_K{K}_simulation.nc")
     theory, simulation = ({f"K = {K}": curves[K][i] for K in sorted(curves)} for i in (0, 1))
+    for K, (line, points) in curves.items():
+        _store(line, folder / f"dynamics_K{K}_theory.nc")
+        _store(points, folder / f"dynamics_K{K}_simulation.nc")
     oracle = float(oracle_error(mixture))
     plot.save(plot.dynamics(theory, simulation, oracle, clusters=[0, 2]), folder / "dynamics.png")
-    reached = ", ".join(
-        f"{theory[K].classification_error[-1]:.4f} ({float(simulation[K].classification_error[:, -1].mean()):.4f} "
-        f"simulated) for {K}"
-        for K in theory
+    final = [
+        f"{float(line.classification_error[-1]):.4f} (simulated "
+        f"{float(simulation[title].classification_error[:, -1].mean()):.4f}) for {title}"
+        for title, line in theory.items()
+    ]
+    return (
+        f"relu on XOR, sigma = {mixture.sigma}, lr = {sgd.lr}: error at t = {t:g} {', '.join(final)}; "
+        f"oracle {oracle:.4f}."
     )
-    return f"relu on XOR, sigma = {mixture.sigma}, lr = {sgd.lr}: error at t = {t:g} {reached}; oracle {oracle:.4f}."
 
 
 def _learning_curve(
