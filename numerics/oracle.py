@@ -465,7 +465,7 @@ def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: _Numbe
 
 
 def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | None = None) -> OracleError:
-    """Error of the Bayes rule of an isotropic mixture whose means, weights and sigma are known; derived in symbolic/bayes.py.
+    """Error of the Bayes rule of an isotropic mixture whose means, weights and sigma are known.
 
     Closed forms and one-dimensional mixtures are exact to rounding.  A two-dimensional mixture is integrated to the
     relative `tolerance`; RuntimeError where that is not reached.  With `digits`, all is done in mpmath and `value` is a
