@@ -172,9 +172,10 @@ def _advance(
             first = rho * L[j] + c[j] * u
             length = math.copysign(math.sqrt(first**2 + c[j] ** 2 * beyond[j]), first)
             cos, s = (first / length, c[j] / length) if length else (1.0, 0.0)
+            turn, rest = s**2 / (1 + cos), beyond[j]
             L[j] = length
             for k in range(j + 1, K):
                 q = rho * L[k] + c[k] * u
                 outside = rho * h[j, k]
-                L[k] = cos * q + s * (c[k] * beyond[j] + outside)
-                c[k] = cos * c[k] - s * q - outside * s**2 / (1 + cos)
+                L[k] = cos * q + s * (c[k] * rest + outside)
+                c[k] = cos * c[k] - s * q - turn * outside
