@@ -7,8 +7,9 @@ and f_{K+1} the direction of what is left of the input of cluster a:
     w_k/sqrt(D) = sum_b A_bk e_b + sum_{j<=k} L_kj f_j
     x = mean_a + sigma_a (sum_b z_b e_b + sum_{j<=K} z_j f_j + chi f_{K+1})
 
-z are p + K standard normals, and chi^2 is a chi-square number of D - p - K degrees of freedom (Marsaglia and Tsang's
-rejection method, exact for any number of them).  A step adds c_k x to rho w_k/sqrt(D), rho = 1 - eta kappa/D, so that
+z are p + K standard normals, and chi^2 is a chi-square number of D - p - K degrees of freedom: NumPy's gamma generator,
+from two degrees on the rejection method of Marsaglia and Tsang (2000), which is exact and as fast for any number of
+them.  A step adds c_k x to rho w_k/sqrt(D), rho = 1 - eta kappa/D, so that
 
     A_bk <- rho A_bk + c_k x_b     and     L_k <- the row rho L_k + c_k u of K + 1 numbers,  u = x on f_1..f_{K+1}.
 
@@ -23,8 +24,8 @@ and makes of the rows k > j, with q = rho L_kj + c_k u_j and h = sum_{i>j} L_ki 
 
 What is left of them, rho L_ki (i > j) and c_k u_>, has the old form in the rotated basis.  O(K (K + p)) for one step.
 
-The chain has the law of SGD on D-vectors exactly, up to rounding; increments are O(1/D), so that D beyond 1e13 or so
-would begin to lose digits of them.
+The chain has the law of SGD on D-vectors exactly, up to rounding.  Its increments are O(1/D) and rounded to nearest:
+of their 16 digits log10(D) are lost, without bias.
 """
 
 from __future__ import annotations
