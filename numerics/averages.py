@@ -36,6 +36,7 @@ Array = NDArray[np.float64]
 
 TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
 JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
+PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
@@ -125,6 +126,11 @@ from quenched.numerics.doubled import remainder, residual
 from quenched.numerics.kernels import Phi, Phi2, Phi3, Phi4
 
 
+@njit(error_model="numpy")
+def Phi2_of_pair(h, k, r):
+    return Phi2(h, k, r if abs(r) < {parallel} else (1.0 if r > 0.0 else -1.0))
+
+
 '''
 _FILL = """
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -179,7 +185,7 @@ class _DoubledRegression(ast.NodeTransformer):
 
 
 def _compiled_text(name: str, found: theory.Averages) -> str:
-    parts = [_PRELUDE.format(name=name)]
+    parts = [_PRELUDE.format(name=name, parallel=PARALLEL)]
     for n, function in enumerate(found.groups, start=1):
         tree = ast.parse(inspect.getsource(function))
         definition = tree.body[0]
@@ -190,6 +196,10 @@ def _compiled_text(name: str, found: theory.Averages) -> str:
         definition.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
         definition.body = definition.body[1:]  # the docstring
         _DoubledRegression().visit(tree)
+        if n == 2:
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Name) and node.id == "Phi2":
+                    node.id = "Phi2_of_pair"
         parts.append(ast.unparse(ast.fix_missing_locations(tree)) + "\n\n")
         index = "ijkl"[:n]
         parts.append(
@@ -321,7 +331,11 @@ def _canonical(layout: str) -> bool:
 
 
 def _regularised(covariance: Array) -> Array:
-    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite."""
+    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite.
+
+    Averages over three and four fields need it: their densities and conditional probabilities must be those of one law.
+    For one and two fields any covariance will do (an error of JITTER costs the square root of it).
+    """
     regular = np.array(covariance, dtype=np.float64)
     diagonal = np.einsum("akk->ak", regular)
     scale = np.sqrt(np.maximum(diagonal, TINY))
@@ -343,11 +357,16 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     module = _compiled(activation)
     subsets, widths, gather = _gather(activation, K, limit)
     regular = _regularised(covariance)
+    given = np.array(covariance, dtype=np.float64)
+    diagonal = np.einsum("akk->ak", given)
+    diagonal[...] = np.maximum(diagonal, TINY)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width))
         if len(members):
-            getattr(module, f"fill_{n}")(np.ascontiguousarray(mean, dtype=np.float64), regular, members, out)
+            getattr(module, f"fill_{n}")(
+                np.ascontiguousarray(mean, dtype=np.float64), given if n < 3 else regular, members, out
+            )
         flat.append(out.reshape(clusters, -1))
     values = np.concatenate(flat, axis=1)
     return {
