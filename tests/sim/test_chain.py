@@ -190,7 +190,7 @@ def test_the_limit_is_the_ode_and_fluctuations_are_of_order_one_over_root_d() ->
     ode = integrate(XOR, network, sgd, state, times)
     variances = {}
     for D, n in ((10**3, 400), (10**5, 40), (10**6, 1)):
-        runs = simulate(XOR, network, sgd, D, times, range(n), "overlaps", state=state)
+        runs = simulate(XOR, network, sgd, D, times, range(n), "overlaps", state=state, test_samples=1000)
         sample = np.stack([coordinates(*(runs[name].values[:, i] for name in ("M", "Q", "v"))) for i in (0, 1)])
         if n > 1:
             variances[D] = D * sample.var(axis=1, ddof=1)
