@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Quadrature", "adaptive", "converged", "legendre", "randomised", "tanh_sinh"]
+__all__ = ["Quadrature", "adaptive", "converged", "hermite", "legendre", "randomised", "tanh_sinh"]
 
 Array = npt.NDArray[Any]
 
@@ -155,40 +155,65 @@ def legendre(cuts: Sequence[Any], order: int, ctx: Any = None) -> tuple[Array, A
         nodes, weights = np.polynomial.legendre.leggauss(order)
         edges = np.asarray(cuts, dtype=np.float64)
     else:
-        raw = _precise_legendre(order, ctx.prec)
-        nodes, weights = (np.array([ctx.make_mpf(x) for x in half], dtype=object) for half in raw)
+        nodes, weights = _precise_gauss("legendre", order, ctx)
         edges = np.array([ctx.mpf(c) for c in cuts], dtype=object)
     halves = (edges[1:] - edges[:-1]) / 2
     return (edges[:-1, None] + halves[:, None] * (1 + nodes)).ravel(), (halves[:, None] * weights).ravel()
 
 
+def hermite(order: int, ctx: Any) -> tuple[Array, Array]:
+    """Abscissae and weights of E[f(z)], z ~ N(0, 1), by Gauss-Hermite in numbers of the mpmath context `ctx`.
+
+    >>> from quenched.numerics.precision import context
+    >>> z, w = hermite(5, context(30))
+    >>> print(w @ z**8)
+    105.0
+    """
+    return _precise_gauss("hermite", order, ctx)
+
+
+def _precise_gauss(kind: str, order: int, ctx: Any) -> tuple[Array, Array]:
+    nodes, weights = ([ctx.make_mpf(x) for x in raw] for raw in _raw_gauss(kind, order, ctx.prec))
+    return np.array(nodes, dtype=object), np.array(weights, dtype=object)
+
+
 @lru_cache(maxsize=64)
-def _precise_legendre(order: int, prec: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Nodes and weights to `prec` bits, as raw numbers that every context can take, by Newton's method from float64."""
+def _raw_gauss(kind: str, order: int, prec: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Nodes and weights to `prec` bits, as raw numbers that every context can take.
+
+    The orthonormal polynomials obey x p_k = b_k+1 p_k+1 + b_k p_k-1.  Nodes: zeros of p_n, by Newton from float64.
+    Weights: 1/sum_k<n p_k^2 (Christoffel).
+    """
     from quenched.numerics.precision import context
 
     ctx = context(15)
-    ctx.prec = prec + 20
+    ctx.prec = prec + 30
+    if kind == "legendre":
+        start, mass = np.polynomial.legendre.leggauss(order)[0], 2
+        b = [ctx.zero, *(k / ctx.sqrt(4 * k * k - 1) for k in range(1, order + 1))]
+    else:
+        start, mass = np.polynomial.hermite_e.hermegauss(order)[0], 1
+        b = [ctx.sqrt(k) for k in range(order + 1)]
     nodes, weights = [], []
-    for start in np.polynomial.legendre.leggauss(order)[0]:
-        x = ctx.mpf(float(start))
-        for _ in range(int(np.ceil(np.log2(ctx.prec / 45))) + 1):  # each step doubles the 45 bits known
-            below, here = ctx.one, x
-            for k in range(2, order + 1):
-                below, here = here, ((2 * k - 1) * x * here - (k - 1) * below) / k
-            slope = order * (x * here - below) / (x * x - 1)
-            x -= here / slope
+    for x in map(ctx.mpf, start.tolist()):
+        for _ in range(int(np.ceil(np.log2(ctx.prec / 40))) + 1):  # each step doubles the 40 bits known
+            before, p, slope_before, slope, total = ctx.zero, 1 / ctx.sqrt(mass), ctx.zero, ctx.zero, ctx.zero
+            for k in range(order):
+                total += p * p
+                slope_before, slope = slope, (p + x * slope - b[k] * slope_before) / b[k + 1]
+                before, p = p, (x * p - b[k] * before) / b[k + 1]
+            x -= p / slope
         nodes.append(x._mpf_)
-        weights.append((2 / ((1 - x * x) * slope * slope))._mpf_)
+        weights.append((1 / total)._mpf_)
     return tuple(nodes), tuple(weights)
 
 
-def converged(rule: Callable[[int], Array], scale: Array, digits: float) -> Quadrature:
-    """The limit of rule(n), a vector, as the order n of Gauss-Legendre panels grows: n = 24, 36, 54, ..
+def converged(rule: Callable[[int], Array], scale: Sequence[Any], digits: float, start: int = 24) -> Quadrature:
+    """The limit of rule(n), a vector, as the order n of Gauss-Legendre panels grows by halves: n = start, 3/2 start, ..
 
-    For integrands analytic on their panels the error falls like rho^(-2n), so that the difference of two successive
-    values, in units of `scale`, to the power 3/2 is the error of the better one.  When that falls below 10^-digits it is
-    returned as `error`, with the last n as `evaluations`; RuntimeError if it has not at n = 271.
+    For integrands analytic on their panels the error falls like rho^(-2n): if two successive values differ by a fraction
+    q, the better one is wrong by q^(3/2).  When that, in units of `scale`, falls below 10^-digits in every component, it
+    is returned as `error`, with the last n as `evaluations`; RuntimeError if it has not beyond n = 200.
 
     >>> def rule(n):
     ...     x, w = legendre([0.0, 8.0], n)
@@ -196,11 +221,12 @@ def converged(rule: Callable[[int], Array], scale: Array, digits: float) -> Quad
     >>> bool(abs(converged(rule, np.ones(1), 12).value[0] - np.sqrt(np.pi / 2)) < 1e-14)
     True
     """
-    before, n = rule(24), 36
+    before, n = rule(start), start * 3 // 2
     while True:
         value = rule(n)
-        gap = max((abs(v - b) / s for v, b, s in zip(value, before, scale, strict=True) if s), default=0.0)
-        error = gap**1.5
+        gaps = [abs(v - b) for v, b in zip(value, before, strict=True)]
+        errors = [min(gap, gap**1.5 / abs(v) ** 0.5) if v else gap for gap, v in zip(gaps, value, strict=True)]
+        error = max((e / s for e, s in zip(errors, scale, strict=True) if s), default=0.0)
         if error <= 10**-digits:
             return Quadrature(value, error, n)
         if n > 200:
