@@ -115,10 +115,10 @@ def dynamics(
     separation: Separation = 1.0,
     K: Neurons = 4,
     activation: Activation = "relu",
-    lr: LR = 0.1,
+    lr: LR = 0.5,
     second_lr: SecondLR = None,
     weight_decay: Decay = 0.0,
-    t: Time = 50.0,
+    t: Time = 120.0,
     D: Dimension = 1000,
     initial: Annotated[int, typer.Option(help="Seed of the initial state.")] = 0,
     readout_scale: ReadoutScale = 1.0,
@@ -129,7 +129,7 @@ def dynamics(
 ) -> None:
     """Integrate the learning curve of a two-layer network, and simulate it.
 
-    Example:  quenched dynamics --mixture xor --sigma 0.3 --K 4 --lr 0.2 --simulate --plot run.png
+    Example:  quenched dynamics --mixture xor --sigma 0.4 --K 4 --initial 8 --simulate --plot run.png
     """
     from quenched.numerics.flow import integrate, random_state
 
@@ -137,12 +137,12 @@ def dynamics(
     network, rule = TwoLayer(K, activation), OnlineSGD(lr, weight_decay, second_lr)
     state = random_state(problem, network, D, initial, readout_scale=readout_scale)
     with _progress("integrating") as report:
-        theory = integrate(problem, network, rule, state, np.linspace(0, t, 201), progress=lambda now: report(now / t))
+        theory = integrate(problem, network, rule, state, np.linspace(0, t, 101), progress=lambda now: report(now / t))
     runs = _simulate(problem, network, rule, D, np.linspace(0, t, 21), seeds, state) if simulate else None
     oracle = _oracle(problem)
 
     table = Table("t", "pmse", "classification error", box=None)
-    for i in (0, 50, 100, 150, 200):
+    for i in (0, 25, 50, 75, 100):
         at = theory.isel(time=i)
         table.add_row(f"{float(at.time):g}", f"{float(at.pmse):.6f}", f"{float(at.classification_error):.6f}")
     if runs is not None:
@@ -176,10 +176,10 @@ def curve(
     lr: LR = 0.1,
     second_lr: SecondLR = None,
     weight_decay: Decay = 0.0,
-    t: Time = 100.0,
+    t: Time = 800.0,
     D: Dimension = 1000,
     initial: Annotated[int, typer.Option(help="Number of initial states, of which the best counts.")] = 8,
-    readout_scale: ReadoutScale = 1.0,
+    readout_scale: ReadoutScale = 4.0,
     processes: Processes = 1,
     output: Output = None,
 ) -> None:

@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -56,7 +57,7 @@ def dynamics(
     parameters by the same title (one more dim, seed); `oracle`: an error level to draw; `clusters`: whose overlaps to
     show, all if None (in a symmetric mixture half of them mirror the others).
     """
-    figure = Figure(figsize=(3.4 * len(theory) + 0.4, 7.6), layout="constrained")
+    figure = Figure(figsize=(max(3.4 * len(theory) + 0.4, 4.6), 7.6), layout="constrained")
     grid = figure.subplots(4, len(theory), squeeze=False, sharex="col", sharey="row")
     shown = range(next(iter(theory.values())).sizes["cluster"]) if clusters is None else clusters
     for column, (title, run) in zip(grid.T, theory.items(), strict=True):
@@ -65,7 +66,7 @@ def dynamics(
         _line(column[0], *pair, "pmse", "0.0")
         _line(column[1], *pair, "classification_error", "0.0")
         for k in range(run.sizes["neuron"]):
-            for colour, a in zip(_cycle(len(shown)), shown, strict=True):
+            for colour, a in zip(_colours(len(shown)), shown, strict=True):
                 _line(column[2], *pair, "M", colour, cluster=a, neuron=k)
             _line(column[3], *pair, "Q", "0.0", neuron=k, neuron_=k)
         if oracle is not None:
@@ -82,9 +83,9 @@ def dynamics(
         legend.append(Line2D([], [], label="oracle", **LEVEL))
     legend += [
         Line2D([], [], color=colour, label=f"$M_{{ak}}$, cluster {a + 1}")
-        for colour, a in zip(_cycle(len(shown)), shown, strict=True)
+        for colour, a in zip(_colours(len(shown)), shown, strict=True)
     ]
-    figure.legend(handles=legend, loc="outside lower center", ncols=3)
+    figure.legend(handles=legend, loc="outside lower center", ncols=2 if len(theory) == 1 else 3)
     return figure
 
 
@@ -126,7 +127,7 @@ def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, float] | Non
     """
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for colour, marker, (name, run) in zip(_cycle(len(runs)), cycle("os^D"), runs.items(), strict=False):
+    for colour, marker, (name, run) in zip(_colours(len(runs)), cycle("os^D"), runs.items(), strict=False):
         for axes, observable, label in (left, run.pmse, name), (right, run.classification_error, None):
             if "seed" in run.dims:
                 mean, error = _mean(observable)
@@ -181,8 +182,11 @@ def _name(learner: str, theory: xr.Dataset) -> str:
     return learner
 
 
-def _cycle(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+def _colours(n: int) -> list[str]:
+    """Distinct colours: the six above, or as many steps from dark to light."""
+    if n <= len(COLOURS):
+        return list(COLOURS[:n])
+    return [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 0.95, n))]
 
 
 def _marker() -> dict[str, Any]:
