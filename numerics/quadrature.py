@@ -238,34 +238,34 @@ def converged(rule: Callable[[int], Array], scale: Sequence[Any], digits: float,
 
 
 REPLICATES = 8  # independent scramblings; their spread gives the error
-_FIRST = 256  # points of each scrambling to begin with
+_FIRST = 128  # points of each scrambling to begin with
 
 
 def randomised(
-    f: Callable[[Array], Array], dimension: int, *, tolerance: float, seed: int, largest: int = 2**14
+    f: Callable[[Array], Array], dimension: int, *, tolerance: float | Array, seed: int, points: int = 2**17
 ) -> Quadrature:
     """E[f(z)], z ~ N(0, 1_dimension), by randomised quasi-Monte Carlo: f maps (n, dimension) to (n,) or (n, ...).
 
-    Eight independently scrambled Sobol sequences (seeded), mapped to normals, are doubled until the standard error of
-    their mean is below `tolerance` in every component, or each has `largest` points.  The error is that standard error,
-    as large as it came out: with eight samples it is itself known to about 25 %.
+    Eight independently scrambled Sobol sequences (seeded), mapped to normals, are doubled from 128 points each until
+    the standard error of their mean is below `tolerance` (one per component, if an array), or another doubling would
+    exceed `points` in all.  The error is that standard error, as large as it came out (from eight samples: give or take 25 %).
 
     >>> quadrature = randomised(lambda z: np.maximum(z[:, 0] + z[:, 1], 0), 2, tolerance=1e-4, seed=0)
     >>> bool(abs(quadrature.value - 1 / np.sqrt(np.pi)) < 4 * quadrature.error < 4e-4)
     True
     """
     sums: Array | float = 0.0
-    points = 0
+    done = 0
     while True:
-        block = max(points, _FIRST)
+        block = max(done, _FIRST)
         sums = sums + np.stack(
-            [f(_scrambled_normals(dimension, seed, r, points, block)).sum(axis=0) for r in range(REPLICATES)]
+            [f(_scrambled_normals(dimension, seed, r, done, block)).sum(axis=0) for r in range(REPLICATES)]
         )
-        points += block
-        means = sums / points
+        done += block
+        means = sums / done
         error = means.std(axis=0, ddof=1) / np.sqrt(REPLICATES)
-        if np.max(error) <= tolerance or points >= largest:
-            return Quadrature(means.mean(axis=0)[()], error[()], points * REPLICATES)
+        if np.all(error <= tolerance) or 2 * done * REPLICATES > points:
+            return Quadrature(means.mean(axis=0)[()], error[()], done * REPLICATES)
 
 
 @lru_cache(maxsize=128)

@@ -1,0 +1,255 @@
+"""Errors of a network: exact cases, symmetries, the oracle as a bound, and brute Monte Carlo."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from quenched.numerics.averages import activation_functions, piecewise_linear
+from quenched.numerics.errors import errors
+from quenched.numerics.records import Mixture, OrderParameters, TwoLayer
+
+module = importlib.import_module("quenched.numerics.errors")  # the package's name `errors` is the function
+
+MIXTURE = Mixture([[1.0, 0.0], [-0.3, 0.7], [0.2, -1.1]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.8, 0.5, 1.1])
+
+
+def random_problem(K, rank, seed, mixture=MIXTURE):
+    """A state whose Q has the given rank >= 2: weights with `rank` components, the first two along the means."""
+    rng = np.random.default_rng([K, rank, seed])
+    components = rng.normal(size=(rank, K))
+    return OrderParameters(mixture.means @ components[:2], components.T @ components / 2, rng.normal(size=K))
+
+
+def monte_carlo(mixture, network, state, samples, seed=0):
+    """Classification error and its standard error, tie probability, pmse and its standard error, by sampling."""
+    rng = np.random.default_rng(seed)
+    values, vectors = np.linalg.eigh(state.Q)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    g = activation_functions(network.activation)[0]
+    parts = []
+    for mean, sigma, y in zip(state.M, mixture.sigmas, mixture.labels, strict=True):
+        totals = np.zeros(5)
+        for _ in range(samples // 10**5):
+            phi = network.output_scale * g(mean + sigma * rng.normal(size=(10**5, network.K)) @ root.T) @ state.v
+            wrong, square = (y * phi < 0) + 0.5 * (phi == 0), (phi - y) ** 2 / 2
+            totals += [np.mean(x) for x in (wrong, wrong**2, phi == 0, square, square**2)]
+        parts.append(totals / (samples // 10**5))
+    wrong, wrong2, tie, square, square2 = np.array(parts).T
+    P = mixture.weights
+
+    def spread(mean, second):
+        return math.sqrt(P**2 @ (second - mean**2) / samples)
+
+    return P @ wrong, spread(wrong, wrong2), P @ tie, P @ square, spread(square, square2)
+
+
+# --------------------------------------------------------------------------------------------------- exact cases
+
+
+@pytest.mark.parametrize("v", [0.7, -0.7])
+def test_one_neuron(v):
+    M, q = np.array([[0.4], [-0.9], [0.1]]), 1.3
+    state = OrderParameters(M, [[q]], [v])
+    below = ndtr(-M[:, 0] / (MIXTURE.sigmas * math.sqrt(q)))  # P(lambda < 0 | a)
+    y = MIXTURE.labels
+    # relu: off with probability `below`, a tie; else of the sign of v
+    found = errors(MIXTURE, TwoLayer(1, "relu"), state)
+    assert found.tie_probability == pytest.approx(MIXTURE.weights @ below, abs=1e-14)
+    expected = MIXTURE.weights @ (below / 2 + (1 - below) * (y * v < 0))
+    assert found.classification_error == pytest.approx(expected, abs=1e-14)
+    # odd and increasing: wrong where y v lambda < 0
+    expected = MIXTURE.weights @ np.where(y * v > 0, below, 1 - below)
+    for activation in ("erf", "linear", "leaky_relu"):
+        found = errors(MIXTURE, TwoLayer(1, activation), state)
+        assert found.classification_error == pytest.approx(expected, abs=1e-11)
+        assert found.tie_probability == 0
+        assert found.method == "exact"
+
+
+@pytest.mark.parametrize("K", [2, 5])
+def test_linear_network_is_one_field(K):
+    state = random_problem(K, K, 0)
+    distance = (state.M @ state.v) * MIXTURE.labels / (MIXTURE.sigmas * math.sqrt(state.v @ state.Q @ state.v))
+    found = errors(MIXTURE, TwoLayer(K, "linear"), state)
+    assert found.classification_error == pytest.approx(MIXTURE.weights @ ndtr(-distance), abs=1e-13)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.5, 2.0])
+def test_networks_that_are_the_bayes_rule_of_xor(sigma):
+    # |x2| - |x1| has the sign of the Bayes rule: error 2p(1-p), p = Phi(-1/(sqrt2 sigma)); as |.| and as four relu.
+    mixture = Mixture.xor(sigma)
+    p = ndtr(-1 / (math.sqrt(2) * sigma))
+    directions = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]).T
+    for activation, K in (("abs", 2), ("relu", 4), ("quadratic", 2)):
+        A = directions[:, :K]
+        state = OrderParameters(mixture.means @ A, A.T @ A, np.array([-1.0, 1.0, -1.0, 1.0])[:K])
+        found = errors(mixture, TwoLayer(K, activation), state)
+        assert found.classification_error == pytest.approx(2 * p * (1 - p), abs=2e-9)
+        assert abs(found.classification_error - 2 * p * (1 - p)) <= max(found.error_estimate, 1e-12)
+
+
+@pytest.mark.parametrize("K", [3, 4, 5, 8])
+def test_tie_probability_of_equally_correlated_relu(K):
+    # P(K fields of zero mean and correlation 1/2 < 0) = 1/(K + 1)
+    mixture = Mixture.two_clusters(0.7)
+    state = OrderParameters(np.zeros((2, K)), np.full((K, K), 0.5) + 0.5 * np.eye(K), np.linspace(-1, 2.1, K))
+    found = errors(mixture, TwoLayer(K, "relu"), state)
+    assert found.tie_probability == pytest.approx(1 / (K + 1), abs=5 * found.tie_error_estimate)
+    assert found.tie_error_estimate < 1e-4
+    assert found.classification_error == pytest.approx(0.5, abs=1e-12)  # the clusters cannot be told apart
+
+
+def test_no_output_is_a_tie():
+    mixture = Mixture.xor(0.5)
+    silent = OrderParameters(np.zeros((4, 2)), np.eye(2), np.zeros(2))
+    # two equal neurons of opposite readout
+    cancelled = OrderParameters(np.full((4, 2), 0.1), np.full((2, 2), 1 / 3), [0.3, -0.3])
+    for state in (silent, cancelled):
+        for activation in ("relu", "erf"):
+            found = errors(mixture, TwoLayer(2, activation), state)
+            assert (found.classification_error, found.tie_probability) == (0.5, 1.0)
+
+
+def test_no_weights_is_deterministic():
+    # lambda = 0: he2(0) = -1, so that v = -1 says +1
+    state = OrderParameters(np.zeros((3, 1)), [[0.0]], [-1.0])
+    found = errors(MIXTURE, TwoLayer(1, "he2"), state)
+    assert found.classification_error == pytest.approx(MIXTURE.weights[MIXTURE.labels < 0].sum(), abs=1e-14)
+
+
+def test_fields_that_rounding_makes_differ():
+    # The rank of Q is taken up to rounding: 1e-14 of noise changes neither method nor, beyond 1e-9, the values.
+    state = random_problem(4, 2, 1)
+    noise = np.random.default_rng(0).normal(size=(4, 4)) * 1e-14
+    noisy = OrderParameters(state.M, state.Q + noise @ noise.T + (noise + noise.T) / 2, state.v)
+    first, second = (errors(MIXTURE, TwoLayer(4, "relu"), s) for s in (state, noisy))
+    assert first.method == second.method == "adaptive quadrature"
+    assert first.classification_error == pytest.approx(second.classification_error, abs=1e-9)
+    assert first.tie_probability == pytest.approx(second.tie_probability, abs=1e-9)
+
+
+# ----------------------------------------------------------------------------------------------------- all networks
+
+
+@pytest.mark.parametrize(("K", "rank"), [(3, 2), (5, 4)])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs", "erf", "sin", "quadratic", "he3", "tanh(x)"])
+def test_against_monte_carlo(activation, K, rank):
+    state, network = random_problem(K, rank, 2), TwoLayer(K, activation, output_scale=1.5)
+    found = errors(MIXTURE, network, state)
+    wrong, wrong_error, tie, square, square_error = monte_carlo(MIXTURE, network, state, 4 * 10**5)
+    # two tests in each of 16 cases: 4.5 standard errors fail once in 4000 runs of a correct program
+    assert abs(found.classification_error - wrong) < 4.5 * math.hypot(wrong_error, found.error_estimate)
+    assert abs(found.pmse - square) < 4.5 * math.hypot(square_error, found.pmse_error_estimate)
+    assert found.tie_probability == pytest.approx(tie, abs=4.5 * math.sqrt(max(tie, 1e-12) / 4e5))
+
+
+def test_four_relu_against_ten_million_samples():
+    state, network = random_problem(4, 4, 3), TwoLayer(4, "relu")
+    found = errors(MIXTURE, network, state)
+    wrong, wrong_error, tie, *_ = monte_carlo(MIXTURE, network, state, 10**7)
+    assert abs(found.classification_error - wrong) < 4.5 * wrong_error
+    assert abs(found.tie_probability - tie) < 4.5 * math.sqrt(tie / 1e7)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+@pytest.mark.parametrize(("K", "rank"), [(1, 2), (4, 2), (4, 4), (6, 6)])
+def test_symmetries(activation, K, rank):
+    state, network = random_problem(K, rank, 4), TwoLayer(K, activation)
+    found = errors(MIXTURE, network, state)
+    # other labels: right and wrong change places
+    other = Mixture(MIXTURE.means, -MIXTURE.labels, MIXTURE.weights, MIXTURE.sigma)
+    flipped = errors(other, network, state)
+    assert flipped.classification_error == pytest.approx(1 - found.classification_error, abs=1e-11)
+    assert flipped.tie_probability == found.tie_probability
+    # other order of the neurons, other points of the quadrature
+    order = np.random.default_rng(0).permutation(K)
+    permuted = OrderParameters(state.M[:, order], state.Q[np.ix_(order, order)], state.v[order])
+    again = errors(MIXTURE, network, permuted, seed=1)
+    error = 5 * math.hypot(found.error_estimate, again.error_estimate) + 1e-12
+    assert again.classification_error == pytest.approx(found.classification_error, abs=error)
+    assert again.pmse == pytest.approx(found.pmse, rel=1e-9)
+
+
+@pytest.mark.parametrize("K", [4, 8])
+def test_error_estimate_of_quasi_monte_carlo(K):
+    state, network = random_problem(K, K, 5), TwoLayer(K, "relu")
+    best = errors(MIXTURE, network, state, points=2**17, seed=9, tolerance=1e-12)
+    assert best.error_estimate < 5e-5
+    quick = [errors(MIXTURE, network, state, points=2**10, seed=seed) for seed in range(20)]
+    z = [
+        (q.classification_error - best.classification_error) / math.hypot(q.error_estimate, best.error_estimate)
+        for q in quick
+    ]
+    # Student's t with 7 degrees of freedom has variance 7/5: its square averages 1.4, over 20 seeds +- 0.9
+    assert 0.3 < np.mean(np.square(z)) < 4
+    loose = errors(MIXTURE, network, state, tolerance=1e-2)
+    assert loose.error_estimate <= 1e-2
+    assert errors(MIXTURE, network, state, tolerance=1e-2) == loose
+
+
+def test_not_better_than_the_oracle():
+    mixture = Mixture.xor(0.6)
+    p = ndtr(-1 / (math.sqrt(2) * 0.6))
+    for seed in range(20):
+        state = random_problem(4, 2, seed, mixture)
+        assert errors(mixture, TwoLayer(4, "relu"), state).classification_error > 2 * p * (1 - p) - 1e-9
+
+
+# ------------------------------------------------------------------------------------------------------ along a line
+
+HARD_TANH = (np.array([-1.0, 1.0]), np.array([0.0, 1.0, 0.0]), np.array([-1.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("pieces", [piecewise_linear("relu"), piecewise_linear("abs"), HARD_TANH])
+def test_piecewise_linear_lines(pieces):
+    kinks, slopes, intercepts = pieces
+
+    def g(x):
+        return slopes[np.searchsorted(kinks, x)] * x + intercepts[np.searchsorted(kinks, x)]
+
+    check_lines(module._piecewise_linear_lines(*pieces), g)
+
+
+@pytest.mark.parametrize("name", ["erf", "sin", "relu squared", "step"])
+def test_smooth_lines(name):
+    special = {"relu squared": lambda x: np.maximum(x, 0) ** 2, "step": lambda x: np.heaviside(x, 0.5) - 0.3}
+    g = special[name] if name in special else activation_functions(name)[0]
+    check_lines(module._smooth_lines(g), g)
+
+
+def check_lines(lines, g):
+    rng = np.random.default_rng(0)
+    u = np.linspace(-8, 8, 200_001)
+    mass = np.diff(ndtr((u[1:] + u[:-1]) / 2), prepend=0, append=1)
+    alpha, beta, v = rng.normal(size=(20, 4)), rng.normal(size=4), rng.normal(size=4)
+    beta[3] = 0
+    found = lines(alpha, beta, v)
+    for row, (negative, zero) in zip(alpha, found, strict=True):
+        output = g(row + u[:, None] * beta) @ v
+        # every sign change is misplaced by half a step at most: 4e-5 of probability density 0.4, at most 10 of them
+        assert negative == pytest.approx(mass[output < 0].sum(), abs=2e-4)
+        assert zero == pytest.approx(mass[output == 0].sum(), abs=2e-4)
+
+
+# -------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"network": TwoLayer(3, "relu")}, r"state must have M of shape \(clusters, K\) = \(3, 3\), got \(3, 4\)"),
+        ({"mixture": Mixture.xor(1.0)}, r"state must have M of shape \(clusters, K\) = \(4, 4\), got \(3, 4\)"),
+        ({"tolerance": 0}, "tolerance must be finite and > 0, got 0"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"points": 0}, "points must be an integer >= 1, got 0"),
+    ],
+)
+def test_bad_input(arguments, message):
+    problem = {"mixture": MIXTURE, "network": TwoLayer(4, "relu"), "state": random_problem(4, 4, 0)} | arguments
+    with pytest.raises(ValueError, match=message):
+        errors(**problem)
