@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics.precision import context
-from quenched.numerics.quadrature import adaptive, tanh_sinh
+from quenched.numerics.quadrature import adaptive, randomised, tanh_sinh
 
 KINKS = {  # integrand with an interior singularity, and its integral over (0, 1)
     "corner": (lambda x: np.abs(x - 0.3), (0.09 + 0.49) / 2),
@@ -63,3 +63,46 @@ def test_tanh_sinh_refuses_what_does_not_converge() -> None:
         tanh_sinh(
             lambda x: np.frompyfunc(lambda t: ctx.sin(1 / t), 1, 1)(x), [(ctx.zero, ctx.one)], ctx.mpf("1e-15"), ctx
         )
+
+
+def test_randomised_is_reproducible_and_stops_at_the_tolerance() -> None:
+    def f(z: np.ndarray) -> np.ndarray:
+        return np.exp(z.sum(axis=1) / 3)
+
+    exact = math.exp(3 / 18)  # E exp(s.z) = exp(|s|^2/2)
+    rough, fine = (randomised(f, 3, tolerance=tolerance, seed=1) for tolerance in (1e-2, 1e-4))
+    assert rough.evaluations < fine.evaluations
+    for result, tolerance in ((rough, 1e-2), (fine, 1e-4)):
+        assert result.error <= tolerance
+        assert abs(result.value - exact) < 6 * result.error  # Student, 7 degrees of freedom: once in 2000
+    assert randomised(f, 3, tolerance=1e-4, seed=1) == fine
+    assert randomised(f, 3, tolerance=1e-4, seed=2) != fine
+
+
+def test_randomised_has_honest_errors_for_every_component() -> None:
+    def f(z: np.ndarray) -> np.ndarray:  # a kink and a step across the axes, a smooth function
+        return np.stack([np.abs(z @ [1.0, 2.0]), z @ [1.0, 2.0] > 1, z[:, 0] ** 2 * z[:, 1] ** 2], axis=1)
+
+    exact = [math.sqrt(10 / math.pi), math.erfc(1 / math.sqrt(10)) / 2, 1.0]
+    runs = [randomised(f, 2, tolerance=0, seed=seed, points=2**12) for seed in range(40)]
+    assert {run.evaluations for run in runs} == {2**12}
+    z = np.array([(run.value - exact) / run.error for run in runs])
+    # squares of Student's t with 7 degrees of freedom: mean 1.4, standard deviation 3.4 over sqrt(40)
+    assert ((z**2).mean(axis=0) > 0.2).all()
+    assert ((z**2).mean(axis=0) < 3.5).all()
+
+
+def test_randomised_tolerance_by_component() -> None:
+    def f(z: np.ndarray) -> np.ndarray:
+        return np.stack([z[:, 0] ** 2, z.sum(axis=1) > 0.3], axis=1)
+
+    loose = randomised(f, 2, tolerance=np.array([1e-2, np.inf]), seed=0)
+    tight = randomised(f, 2, tolerance=np.array([1e-2, 1e-4]), seed=0)
+    assert loose.evaluations < tight.evaluations
+    assert tight.error[1] <= 1e-4
+
+
+def test_randomised_does_not_take_equal_counts_for_certainty() -> None:
+    # 128 stratified points on one axis count a step alike in nearly all scramblings
+    result = randomised(lambda z: (z[:, 0] > 0.3) * 1.0, 1, tolerance=1e-9, seed=0, points=2**15)
+    assert 0 < abs(result.value - math.erfc(0.3 / math.sqrt(2)) / 2) < 6 * result.error
