@@ -62,8 +62,8 @@ def precise_averages(
 ) -> dict[str, Any]:
     """Every average over n <= 4 fields of the given means (n,) and covariance (n, n), layout -> mpf.
 
-    `digits` are relative to the size of the factors, sqrt(E f0^2 E f1^2 ..) for E[f0 f1 ..].  Arguments are taken at their
-    exact value.  ValueError: no closed form, or a covariance that is indefinite by more than rounding.
+    `digits` are relative to the size of the factors, sqrt(E f0^2 E f1^2 ..) for E[f0 f1 ..].  Arguments are taken at
+    their exact value.  ValueError: no closed form, or a covariance that is indefinite by more than rounding.
 
     >>> values = precise_averages(averages("relu"), 2, [0, 0], [[1, 0.5], [0.5, 1]], 30)
     >>> print(values["dg,dg"])                              # 1/4 + arcsin(1/2)/(2 pi)

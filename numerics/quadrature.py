@@ -194,8 +194,9 @@ def _raw_gauss(kind: str, order: int, prec: int) -> tuple[tuple[Any, ...], tuple
     else:
         start, mass = np.polynomial.hermite_e.hermegauss(order)[0], 1
         b = [ctx.sqrt(k) for k in range(order + 1)]
+    half = (order + 1) // 2  # the others mirror them
     nodes, weights = [], []
-    for x in map(ctx.mpf, start.tolist()):
+    for x in map(ctx.mpf, start[:half].tolist()):
         for _ in range(int(np.ceil(np.log2(ctx.prec / 40))) + 1):  # each step doubles the 40 bits known
             before, p, slope_before, slope, total = ctx.zero, 1 / ctx.sqrt(mass), ctx.zero, ctx.zero, ctx.zero
             for k in range(order):
@@ -203,17 +204,19 @@ def _raw_gauss(kind: str, order: int, prec: int) -> tuple[tuple[Any, ...], tuple
                 slope_before, slope = slope, (p + x * slope - b[k] * slope_before) / b[k + 1]
                 before, p = p, (x * p - b[k] * before) / b[k + 1]
             x -= p / slope
-        nodes.append(x._mpf_)
-        weights.append((1 / total)._mpf_)
-    return tuple(nodes), tuple(weights)
+        nodes.append(x)
+        weights.append(1 / total)
+    nodes += [-x for x in nodes[: order // 2][::-1]]
+    weights += weights[: order // 2][::-1]
+    return tuple(x._mpf_ for x in nodes), tuple(w._mpf_ for w in weights)
 
 
 def converged(rule: Callable[[int], Array], scale: Sequence[Any], digits: float, start: int = 24) -> Quadrature:
     """The limit of rule(n), a vector, as the order n of Gauss-Legendre panels grows by halves: n = start, 3/2 start, ..
 
-    For integrands analytic on their panels the error falls like rho^(-2n): if two successive values differ by a fraction
-    q, the better one is wrong by q^(3/2).  When that, in units of `scale`, falls below 10^-digits in every component, it
-    is returned as `error`, with the last n as `evaluations`; RuntimeError if it has not beyond n = 200.
+    For integrands analytic on their panels the error falls like rho^(-2n): if two successive values differ by a
+    fraction q, the better one is wrong by q^(3/2).  When that, in units of `scale`, falls below 10^-digits in every
+    component, it is returned as `error`, with the last n as `evaluations`; RuntimeError if it has not beyond n = 200.
 
     >>> def rule(n):
     ...     x, w = legendre([0.0, 8.0], n)
@@ -231,8 +234,8 @@ def converged(rule: Callable[[int], Array], scale: Sequence[Any], digits: float,
             return Quadrature(value, error, n)
         if n > 200:
             raise RuntimeError(
-                f"quadrature has a relative error of {float(error):.1e} at order {n}, not {digits} digits: the integrand "
-                "varies on a shorter scale than its panels"
+                f"quadrature has a relative error of {float(error):.1e} at order {n}, not {digits} digits: "
+                "the integrand varies on a shorter scale than its panels"
             )
         before, n = value, n * 3 // 2
 
