@@ -78,6 +78,12 @@ def derive(
     activation: Annotated[
         str | None, typer.Option(help="Print what is derived for this expression in x instead.")
     ] = None,
+    certify: Annotated[
+        Path | None,
+        typer.Option(
+            help="Check every formula against quadrature of its definition, write a Markdown table of the digits."
+        ),
+    ] = None,
 ) -> None:
     """Derive every formula with sympy and write theory/ from them.
 
@@ -89,6 +95,14 @@ def derive(
         raise RuntimeError(f"derive needs the extra quenched[derive]: {error}") from error
 
     folder = Path(derivation.__file__).parents[1] / "theory"
+    if certify is not None:
+        from quenched.numerics import certificate
+
+        records = certificate.certify(None if activation is None else [activation])
+        certify.write_text(certificate.document(records, derivation.rules(activation)), encoding="utf-8")
+        if failed := [r for r in records if r.digits < r.required]:
+            raise RuntimeError(f"{len(failed)} of {len(records)} values have fewer digits than required: see {certify}")
+        return
     if activation is not None:
         sys.stdout.write(derivation.user_activation(activation))
         return

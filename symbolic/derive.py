@@ -15,7 +15,7 @@ from quenched.symbolic.gaussian import NoClosedForm
 from quenched.symbolic.notation import Derived, derived, specification_symbols
 from quenched.symbolic.parse import parse
 
-__all__ = ["activation_module", "check", "latex", "modules", "user_activation", "write"]
+__all__ = ["activation_module", "check", "latex", "modules", "rules", "user_activation", "write"]
 
 _FIELDS = ("one field", "two fields", "three fields", "four fields")
 
@@ -243,6 +243,20 @@ def check(folder: Path) -> list[str]:
         )
         messages.append(f"{state}: theory/{name}\n{diff}")
     return messages
+
+
+def rules(activation: str | None = None) -> dict[str, tuple[str, ...]]:
+    """The rules behind each formula, in the order of their first use: of all that is generated, or one activation."""
+    if activation is None:
+        table = activations.BUILTIN
+        steps = {f.__name__: derived(f).steps for f in (*normal.FORMULAS, *bayes.FORMULAS)}
+        steps |= dict.fromkeys(("flow", "diffusion", "risk"), two_layer.equations().steps)
+    else:
+        table, steps = {activation: str(parse(activations.NAMED.get(activation, activation)))}, {}
+    steps |= {f"{name}_{g.n}": g.derived.steps for name, text in table.items() for g in _groups(name, text)}
+    return {
+        name: tuple(dict.fromkeys(step.rule for step in line if step.rule != "Result")) for name, line in steps.items()
+    }
 
 
 # --- the document
