@@ -27,6 +27,7 @@ from quenched.numerics.averages import activation_functions, averages, piecewise
 from quenched.numerics.checks import integer, number
 from quenched.numerics.quadrature import adaptive, randomised
 from quenched.numerics.records import Mixture, OrderParameters, TwoLayer
+from quenched.theory import two_layer
 
 __all__ = ["Errors", "errors"]
 
@@ -123,13 +124,15 @@ def errors(
 def _pmse(
     mixture: Mixture, network: TwoLayer, state: OrderParameters, tolerance: float, seed: int
 ) -> tuple[float, float, Array]:
-    """1/2 sum_a P_a (s^2 v·E_a[g g] v - 2 s y_a v·E_a[g] + 1), its error, and the slopes E_a[g'] (C, K)."""
-    v, y = network.output_scale * state.v, mixture.labels
+    """The generated risk E[(phi - y)^2]/2, its error, and the slopes E_a[g'] (C, K)."""
+    s, y = network.output_scale, mixture.labels.astype(np.float64)
     if averages(network.activation).groups:
         table = tables(network.activation, state.M, mixture.sigmas[:, None, None] ** 2 * state.Q, limit=2)
-        square = np.einsum("akl,k,l->a", table["g,g"], v, v)
-        terms = np.stack([square, -2 * y * (table["g"] @ v), np.ones(len(y))])
-        return float(mixture.weights @ terms.sum(axis=0) / 2), float(_ROUNDING * np.abs(terms).max()), table["dg"]
+        value = two_layer.risk(mixture.weights, y, state.v, table, s)
+        sizes = {pattern: np.abs(average) for pattern, average in table.items()}
+        size = two_layer.risk(mixture.weights, -np.ones_like(y), np.abs(state.v), sizes, s)  # all terms added up
+        return float(value), _ROUNDING * float(size), table["dg"]
+    v = s * state.v
     g, dg = activation_functions(network.activation)
     root = _square_root(state.Q)
 
