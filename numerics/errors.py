@@ -17,7 +17,7 @@ sign of phi needs all fields:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,7 @@ def errors(
     tolerance: float = 1e-6,
     seed: int = 0,
     points: int | None = None,
+    digits: int | None = None,
 ) -> Errors:
     """Errors on fresh samples of `mixture` of the network whose order parameters are `state`.
 
@@ -81,7 +82,11 @@ def errors(
     `tolerance`, or after `points` lines, and reports what it has: the default of 2^14 lines (2^12 for activations that
     are not piecewise linear, where a line costs more) gives some 1e-5, in about 40 ms for eight relu on four clusters.
 
-    ValueError: `state` does not fit mixture and network, tolerance <= 0, seed < 0 or points < 1.
+    With `digits`, the pmse is an mpmath number of as many digits (of an activation with closed forms), and so are the
+    other two where one field decides the sign of phi (one neuron, or linear ones); elsewhere these stay float64, with
+    their errors.
+
+    ValueError: `state` does not fit mixture and network, tolerance <= 0, seed < 0, points < 1 or digits < 1.
 
     A single linear neuron along the mean of two clusters is the oracle, Phi(-1/sigma):
 
@@ -93,6 +98,8 @@ def errors(
         expected = (mixture.clusters, network.K)
         raise ValueError(f"state must have M of shape (clusters, K) = {expected}, got {state.M.shape}")
     tolerance, seed = number("tolerance", tolerance, positive=True), integer("seed", seed)
+    if digits is not None:
+        return _precise(mixture, network, state, errors(mixture, network, state), integer("digits", digits, at_least=1))
     pmse, pmse_error, slopes = _pmse(mixture, network, state, tolerance, seed)
     M, Q, v = state.M, state.Q, state.v
     pieces = piecewise_linear(network.activation)
@@ -119,6 +126,27 @@ def errors(
     if pieces is not None and 2 < L.shape[2] == len(v):
         tie, tie_error = _all_off(mixture, M, Q, *pieces, seed) or (tie, tie_error)
     return Errors(pmse, wrong, tie, error, tie_error, pmse_error, method)
+
+
+def _precise(mixture: Mixture, network: TwoLayer, state: OrderParameters, found: Errors, digits: int) -> Errors:
+    """`found` with what can be had to more digits."""
+    from quenched.numerics.precise import precise_risk, precise_signs
+
+    rounding = 10.0**-digits
+    pmse = precise_risk(mixture, network, state, digits)
+    found = replace(found, pmse=pmse, pmse_error_estimate=rounding)
+    signs = precise_signs(mixture, network, state, digits)
+    if signs is None:
+        return found
+    wrong, tie = signs
+    return replace(
+        found,
+        classification_error=wrong,
+        tie_probability=tie,
+        error_estimate=rounding,
+        tie_error_estimate=rounding,
+        method="exact",
+    )
 
 
 def _pmse(

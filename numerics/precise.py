@@ -8,8 +8,9 @@ then made positive definite by a relative jitter of 10^(-2d), which moves averag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from quenched.numerics.records import Mixture, OrderParameters, TwoLayer
 from quenched.theory import activations as theory
 from quenched.theory import two_layer
 
-__all__ = ["average_namespace", "precise_averages", "precise_risk"]
+__all__ = ["average_namespace", "precise_averages", "precise_risk", "precise_signs"]
 
 _INDEFINITE = 1e-10  # relative; an eigenvalue below minus this is not rounding of float64 entries
 
@@ -133,3 +134,50 @@ def precise_risk(mixture: Mixture, network: TwoLayer, state: OrderParameters, di
         ctx.mpf(network.output_scale),
     )
     return context(digits).mpf(value)
+
+
+def precise_signs(mixture: Mixture, network: TwoLayer, state: OrderParameters, digits: int) -> tuple[Any, Any] | None:
+    """P(y phi < 0) + P(phi = 0)/2 and P(phi = 0) as mpf, where one field decides the sign of phi; else None.
+
+    That is one neuron, or any number of linear ones, of a piecewise linear activation: the sign of phi then changes at
+    the kinks and at the zeros of the pieces, and the probabilities are sums of Phi.
+
+    >>> state = OrderParameters(M=[[1.0], [-1.0]], Q=[[1.0]], v=[1.0])
+    >>> wrong, tie = precise_signs(Mixture.two_clusters(2.0), TwoLayer(1, "linear"), state, 30)
+    >>> print(wrong)                                                     # Phi(-1/2)
+    0.308537538725986896362295389392
+    """
+    pieces = averages(network.activation).pieces
+    if pieces is None or (network.K > 1 and pieces[0]):
+        return None
+    ctx = context(digits + 10)
+    M, Q, v = (mp_array(ctx, getattr(state, name)) for name in ("M", "Q", "v"))
+    kinks, lines = ([_exact(ctx, x) for x in pieces[0]], [(_exact(ctx, m), _exact(ctx, c)) for m, c in pieces[1]])
+    if network.K > 1:  # sum_k v_k (slope lambda_k + intercept): one field, of readout 1
+        ((slope, intercept),) = lines
+        M, Q, v, lines = M @ v, v @ Q @ v, ctx.one, [(slope, intercept * sum(v))]
+    else:
+        M, Q, v = M[:, 0], Q[0, 0], v[0]
+    wrong = tie = ctx.zero
+    for P, y, sigma, mean in zip(mixture.weights, mixture.labels, mixture.sigmas, M, strict=True):
+        spread = ctx.mpf(float(sigma)) * ctx.sqrt(Q)
+
+        def below(x: Any, mean: Any = mean, spread: Any = spread) -> Any:
+            return ctx.ncdf((x - mean) / spread) if spread else ctx.mpf((1 + ctx.sign(x - mean)) / 2)
+
+        for (low, high), (slope, intercept) in zip(pairwise([-ctx.inf, *kinks, ctx.inf]), lines, strict=True):
+            zero = [-intercept / slope] if slope and low < -intercept / slope < high else []
+            for left, right in pairwise([low, *zero, high]):
+                inside = right - 1 if ctx.isinf(left) else left + 1 if ctx.isinf(right) else (left + right) / 2
+                sign = ctx.sign(v * (slope * (ctx.zero if ctx.isinf(inside) else inside) + intercept)) * int(y)
+                mass = ctx.mpf(float(P)) * (below(right) - below(left))
+                wrong += mass * (1 if sign < 0 else ctx.mpf(0.5) if sign == 0 else 0)
+                tie += mass * int(sign == 0)
+    ctx = context(digits)
+    return ctx.mpf(wrong), ctx.mpf(tie)
+
+
+def _exact(ctx: Any, number: float) -> Any:
+    """A decimal of the activation's text, such as 1/100, which its float only rounds."""
+    fraction = Fraction(number).limit_denominator(10**9)
+    return ctx.mpf(fraction.numerator) / fraction.denominator if float(fraction) == number else ctx.mpf(number)

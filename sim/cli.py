@@ -194,12 +194,14 @@ def curve(
     D: Dimension = 1000,
     initial: Annotated[int, typer.Option(help="Number of initial states, of which the best counts.")] = 8,
     readout_scale: ReadoutScale = 4.0,
+    digits: Annotated[int | None, typer.Option(help="Print the oracle to this many digits (it alone).")] = None,
     processes: Processes = 1,
     output: Output = None,
 ) -> None:
     """Classification error against the noise sigma, for the chosen learners.
 
     Example:  quenched curve --sigma 0.2:1:9 --learner oracle --learner two-layer -o curve.csv -o curve.png
+    Example:  quenched curve --sigma 0.5,1 --learner oracle --digits 30
     """
     from quenched.sim.curve import LEARNERS, error_curve
 
@@ -218,12 +220,14 @@ def curve(
             D=D,
             initial=range(initial),
             readout_scale=readout_scale,
+            digits=digits,
             processes=processes,
             progress=report,
         )
     rows = [["sigma", *map(str, result.learner.values)]]
-    rows += [[f"{s:.12g}", *(f"{e:.12g}" for e in errors)]
-             for s, errors in zip(result.sigma.values, result.classification_error.values.T, strict=True)]  # fmt: skip
+    errors = result.classification_error.values if digits is None else result.digits.values
+    rows += [[f"{s:.12g}", *(e if isinstance(e, str) else f"{e:.12g}" for e in row)]
+             for s, row in zip(result.sigma.values, errors.T, strict=True)]  # fmt: skip
     for path in output or []:
         if path.suffix == ".csv":
             with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
 """Classification error against noise, for several learners on one mixture.
 
 What a two-layer network reaches depends on where it starts: with few neurons, many initial states lead to a poor fixed
-point (theory.md 2.4).  Its curve is therefore the best of several, and the final error of each is kept beside it.
+point.  Its curve is therefore the best of several, and the final error of each is kept beside it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def error_curve(
     initial: Sequence[int] = tuple(range(8)),
     readout_scale: float = 1.0,
     rtol: float = 1e-8,
+    digits: int | None = None,
     processes: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> xr.Dataset:
@@ -52,6 +53,9 @@ def error_curve(
     from the states `random_state(mixture, network, D, seed, readout_scale=...)`, seed in `initial`, of which the one
     with the least error at time t counts.
     `processes` shares the work; `progress` is called with the fraction done.
+
+    `digits` asks for the oracle alone to that many digits (sigma taken at its binary value): they are in the variable
+    digits (learner, sigma), as text.
 
     Returns a dataset: classification_error and its numerical_error (learner, sigma); with "two-layer" also final_error
     and final_pmse (sigma, initial).
@@ -63,6 +67,11 @@ def error_curve(
     noise = finite_array("sigmas", sigmas, (None,))
     if unknown := [learner for learner in learners if learner not in LEARNERS] or not learners:
         raise ValueError(f"learners must be among {', '.join(LEARNERS)}, got {unknown if learners else learners!r}")
+    if digits is not None and list(learners) != ["oracle"]:
+        raise ValueError(
+            f"digits={digits} needs learners=['oracle'], got {list(learners)!r}: the equations of a two-layer "
+            "network are integrated in float64"
+        )
     seeds = [integer("initial", seed) for seed in initial]
     mixtures = [replace(mixture, sigma=float(sigma)) for sigma in noise]
     error = xr.DataArray(
@@ -72,9 +81,11 @@ def error_curve(
     )
     result = xr.Dataset({"classification_error": error, "numerical_error": error.copy()})
     if "oracle" in learners:
-        values = [oracle_error(m) for m in mixtures]
-        result.classification_error.loc["oracle"] = [v.value for v in values]
-        result.numerical_error.loc["oracle"] = [v.error for v in values]
+        values = [oracle_error(m, digits=digits) for m in mixtures]
+        result.classification_error.loc["oracle"] = [float(v.value) for v in values]
+        result.numerical_error.loc["oracle"] = [float(v.error) for v in values]
+        if digits is not None:
+            result["digits"] = ("learner", "sigma"), [[str(v.value) for v in values]]
     if "two-layer" in learners:
         if network is None or sgd is None or not seeds:
             missing = "network" if network is None else "sgd" if sgd is None else "initial"

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -66,3 +67,14 @@ def test_bad_input_is_named(arguments: dict[str, object], message: str) -> None:
     good = {"sigmas": SIGMAS, "network": TwoLayer(1, "linear"), "sgd": OnlineSGD(0.1), "t": 0.1}
     with pytest.raises(ValueError, match=message):
         error_curve(Mixture.xor(1.0), **(good | arguments))
+
+
+def test_digits_of_the_oracle():
+    """XOR at sigma = 1: 2 p (1 - p), p = Phi(-1/sqrt 2)."""
+    with mpmath.workdps(40):
+        p = mpmath.ncdf(-1 / mpmath.sqrt(2))
+        expected = 2 * p * (1 - p)
+        result = error_curve(Mixture.xor(1.0), [1.0], ["oracle"], digits=30)
+        assert abs(mpmath.mpf(result.digits.item()) - expected) < 1e-29
+    with pytest.raises(ValueError, match="digits=30"):
+        error_curve(Mixture.xor(1.0), [1.0], digits=30)
