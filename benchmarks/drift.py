@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from itertools import product
+from math import comb
 
 import numpy as np
 
@@ -122,6 +123,11 @@ drift(m, n, OnlineSGD(0.5), random_state(m, n, 1000, 0))
 
 def main() -> None:
     """Print the table."""
+    # first of all: a child of a large process starts with that one's peak memory
+    fresh(FIRST_CALL)
+    warm, memory = fresh(FIRST_CALL)
+    with tempfile.TemporaryDirectory() as empty:
+        cold, _ = fresh(FIRST_CALL, QUENCHED_CACHE=empty, NUMBA_CACHE_DIR=empty)
     mixture, sgd, rng = Mixture.xor(0.4), OnlineSGD(lr=0.5), np.random.default_rng(0)
     print("one drift on XOR, CPU time           exact    loops over    contraction   ratio    ratio    error of")
     print("                                             10^4 samples  of 10^4       to loops to contr. 10^4 samples")
@@ -148,9 +154,18 @@ def main() -> None:
         f"\nrelu K=4 on XOR from t = 0 to {T_END:g}, rtol = 1e-8: {t_integrate:.3f} s; {T_END / STEP:.0f} Euler steps "
         f"by loops (timed: one) {T_END / STEP * loops_at_4:.0f} s; ratio {T_END / STEP * loops_at_4 / t_integrate:.0f}"
     )
-    warm, memory = fresh(FIRST_CALL)
-    with tempfile.TemporaryDirectory() as empty:
-        cold, _ = fresh(FIRST_CALL, QUENCHED_CACHE=empty, NUMBA_CACHE_DIR=empty)
+    wide = TwoLayer(100, "relu")
+    state = random_state(mixture, wide, D=1000, seed=0)
+    reference = drift(mixture, wide, sgd, state, seed=1)
+    for tolerance in (1e-4, 1e-5, 1e-6):
+        estimate = drift(mixture, wide, sgd, state, tolerance=tolerance)
+        took = seconds(lambda t=tolerance: drift(mixture, wide, sgd, state, tolerance=t))
+        print(
+            f"relu K=100 on XOR, tolerance {tolerance:g}: {took:.2f} s a drift, largest standard error of an entry "
+            f"{estimate.error:.1e}, difference to another seed {gap(estimate, reference):.1e} of the drift"
+        )
+    closed = drift(mixture, TwoLayer(8, "relu"), sgd, random_state(mixture, TwoLayer(8, "relu"), D=1000, seed=0))
+    print(f"limit at K=8: {comb(8, 4) * 4} Phi_4, {comb(8, 4) * 16 + comb(8, 3) * 4} Phi_3 a drift ({closed.method})")
     print(f"first drift in a fresh process, wall time: {warm:.2f} s with compiled code cached, {cold:.1f} s without")
     print(f"peak memory of that process {memory:.0f} MB, of this one "
           f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")  # fmt: skip
