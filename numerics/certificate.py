@@ -18,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages import averages, tables
+from quenched.numerics.averages import activation_functions, averages, tables
 from quenched.numerics.precise import precise_averages
 from quenched.numerics.precision import context
 from quenched.numerics.quadrature import converged, legendre
@@ -32,7 +31,7 @@ from quenched.numerics.reference import DIGITS, Point, points, reference, sum_ov
 from quenched.theory import activations as theory
 from quenched.theory import normal, two_layer
 
-__all__ = ["Certificate", "certify", "document"]
+__all__ = ["Certificate", "certify", "certify_equations", "document"]
 
 Array = NDArray[Any]
 
@@ -73,7 +72,7 @@ def certify(names: Iterable[str] | None = None, quick: bool = False) -> list[Cer
                 dear = n == 2 and name != "relu" and point.label.startswith(_DEAR)
                 if not (quick and dear) and (centred or n < 3 or not point.planar):
                     found += _certificates(name, activation, n, point, quick)
-    return found if names is not None else [*found, *_normal_certificates(), *_learning_certificates()]
+    return found if names is not None else [*found, *certify_equations()]
 
 
 def _certificates(name: str, activation: theory.Averages, n: int, point: Point, quick: bool) -> Iterator[Certificate]:
@@ -112,6 +111,11 @@ def _compiled(name: str, layouts: Iterable[str], mean: Array, covariance: Array)
 # --- the other formulas -----------------------------------------------------------------------------------------------
 
 
+def certify_equations() -> list[Certificate]:
+    """Certificates of the normal probabilities and of the learning equations."""
+    return [*_normal_certificates(), *_learning_certificates()]
+
+
 def _normal_certificates() -> Iterator[Certificate]:
     """`theory.normal`: probabilities at well-conditioned correlations, against the density summed over the orthant."""
     rng = np.random.default_rng(list(b"normal"))
@@ -142,31 +146,32 @@ def _learning_certificates() -> Iterator[Certificate]:
     A, L, v = np.array([[0.7, -0.4]]), np.array([[0.6, 0.0], [0.2, 0.5]]), np.array([0.9, -0.6])
     Q, M = A.T @ A + L @ L.T, T @ A
     rates, s, noise = (0.7, 0.2, 0.5, 0.1), 0.8, 0.3
+
+    def sampled(name: str, order: int) -> tuple[Array, ...]:
+        z, w = np.polynomial.hermite_e.hermegauss(order)
+        grid = np.stack([axis.ravel() for axis in np.meshgrid(z, z, z)], axis=1)
+        weights = np.prod(np.meshgrid(w, w, w), axis=0).ravel() / (2 * np.pi) ** 1.5
+        a = np.repeat([0, 1], len(grid))  # cluster of each sample
+        x = np.sqrt(sigma2[a])[:, None] * np.tile(grid, (2, 1)) + np.pad(T, ((0, 0), (0, 2)))[a]
+        fields = x @ np.vstack([A, L.T])
+        g, dg = (function(fields) for function in activation_functions(name))
+        phi, p = s * (g @ v), P[a] * np.tile(weights, 2)
+        force, square = two_layer.moments(phi, y[a], noise)
+        flow = two_layer.sampled_flow(p, force, fields, x[:, :1], g, dg, A, Q, v, *rates, s)
+        diffusion = two_layer.sampled_diffusion(p, sigma2[a], square, dg, v, rates[0], s)
+        return *flow, diffusion, p @ (phi - y[a]) ** 2 / 2
+
+    names = (("flow", "dR"), ("flow", "dQ"), ("flow", "dv"), ("diffusion", "dQ"), ("risk", ""))
     for name in ("erf", "he2"):
-        activation, found = averages(name), tables(name, M, sigma2[:, None, None] * Q)
-
-        def sampled(order: int, activation: theory.Averages = activation) -> tuple[Array, ...]:
-            z, w = np.polynomial.hermite_e.hermegauss(order)
-            grid = np.stack([axis.ravel() for axis in np.meshgrid(z, z, z)], axis=1)
-            weights = np.prod(np.meshgrid(w, w, w), axis=0).ravel() / (2 * np.pi) ** 1.5
-            a = np.repeat([0, 1], len(grid))  # cluster of each sample
-            x = np.sqrt(sigma2[a])[:, None] * np.tile(grid, (2, 1)) + np.pad(T, ((0, 0), (0, 2)))[a]
-            fields = x @ np.vstack([A, L.T])
-            g, dg = activation.g(fields), activation.dg(fields)
-            phi, p = s * (g @ v), P[a] * np.tile(weights, 2)
-            force, square = two_layer.moments(phi, y[a], noise)
-            flow = two_layer.sampled_flow(p, force, fields, x[:, :1], g, dg, A, Q, v, *rates, s)
-            diffusion = two_layer.sampled_diffusion(p, sigma2[a], square, dg, v, rates[0], s)
-            return *flow, diffusion, p @ (phi - y[a]) ** 2 / 2
-
+        found = tables(name, M, sigma2[:, None, None] * Q)
         values = (
             *two_layer.flow(P, y, sigma2, T, M, A, Q, v, found, *rates, s),
             two_layer.diffusion(P, y, sigma2, v, found, rates[0], s, noise),
             two_layer.risk(P, y, v, found, s),
         )
-        coarse, fine = sampled(36), sampled(44)
-        names = (("flow", "dR"), ("flow", "dQ"), ("flow", "dv"), ("diffusion", "dQ"), ("risk", ""))
-        for (formula, part), value, rough, expected in zip(names, values, coarse, fine, strict=True):
+        for (formula, part), value, rough, expected in zip(
+            names, values, sampled(name, 36), sampled(name, 44), strict=True
+        ):
             error, gap = np.max(abs(rough - expected)), np.max(abs(value - expected))
             yield Certificate(formula, part, f"K = 2, {name}", "compiled", _digits(gap), 10.0, float(error))
 
@@ -199,8 +204,8 @@ def document(records: Sequence[Certificate], rules: Mapping[str, Sequence[str]] 
         row = min(rows, key=lambda r: r.digits, default=None)
         return f"{row.digits:.1f} ({row.layout or 'value'}; {row.point})" if row else "–"
 
-    for formula, group in groupby(records, key=lambda r: r.formula):
-        rows = list(group)
+    for formula in dict.fromkeys(r.formula for r in records):
+        rows = [r for r in records if r.formula == formula]
         precise = [r for r in rows if r.path == "mpmath"]
         singular = [r for r in rows if r.path != "mpmath" and r.required <= 8]
         regular = [r for r in rows if r.path != "mpmath" and r.required > 8]

@@ -14,6 +14,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quenched.numerics import normal
 from quenched.numerics.averages import averages
@@ -59,7 +60,7 @@ def average_namespace(ctx: Any, narrow: Any) -> dict[str, Any]:
 
 
 def precise_averages(
-    activation: theory.Averages, n: int, mean: Sequence[Any], covariance: Any, digits: int
+    activation: theory.Averages, n: int, mean: Sequence[Any] | NDArray[Any], covariance: Any, digits: int
 ) -> dict[str, Any]:
     """Every average over n <= 4 fields of the given means (n,) and covariance (n, n), layout -> mpf.
 

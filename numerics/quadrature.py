@@ -142,7 +142,7 @@ def _trapezoidal(f: Callable[[Array], Array], lower: Any, upper: Any, tolerance:
     return None
 
 
-def legendre(cuts: Sequence[Any], order: int, ctx: Any = None) -> tuple[Array, Array]:
+def legendre(cuts: Sequence[Any] | Array, order: int, ctx: Any = None) -> tuple[Array, Array]:
     """Abscissae and weights of Gauss-Legendre of this order on each panel between successive `cuts`, one after another.
 
     float64, or numbers of the mpmath context `ctx`.

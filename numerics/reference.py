@@ -277,6 +277,9 @@ class _Nested:
                 cuts += [mean[0] + (c - mean[1] + side * width) / slope for c in marks[1] for side in sides]
         deltas = [self._two_deltas(p, q, mean, covariance, given, marks) for p, q in pairs]
         self._choose(first, mean[0], covariance[0, 0], cuts)
+        if self._polynomial.get(covariance[0, 0]):  # then the average over x1 must be one too
+            self._choose(second, mean[1], covariance[1, 1], marks[1])
+            self._polynomial[covariance[0, 0]] = self._polynomial.get(covariance[1, 1], True)
         self._choose(second, *given(0, mean[0]), marks[1])
 
         def rule(order: int) -> Array:
