@@ -122,7 +122,7 @@ _PRELUDE = '''"""Compiled form of the averages of {name}; written by quenched.nu
 from math import erf, erfc
 from numpy import cos, exp, pi, sin, sqrt
 from numba import njit
-from quenched.numerics.doubled import remainder, residual
+from quenched.numerics.doubled import over, plus, remainder, residual, times
 from quenched.numerics.kernels import Phi, Phi2, Phi3, Phi4
 
 
@@ -147,12 +147,15 @@ def fill_{n}(mean, covariance, subsets, out):
 """
 
 
+_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Mult: "times", ast.Div: "over"}
+
+
 class _DoubledRegression(ast.NodeTransformer):
     """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the
     value.
 
     A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
-    what the next regression divides by must still be right to several digits.
+    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field.
     """
 
     def __init__(self) -> None:
@@ -161,6 +164,9 @@ class _DoubledRegression(ast.NodeTransformer):
     def _pair(self, node: ast.expr) -> ast.expr:
         if isinstance(node, ast.Name) and node.id in self.pairs:
             return ast.Name(node.id + "_", ast.Load())
+        if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
+            name = _PAIRWISE[type(node.op)]
+            return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
         return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
 
     def visit_Assign(self, node: ast.Assign) -> Any:

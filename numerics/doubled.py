@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numba import njit
 
-__all__ = ["remainder", "residual"]
+__all__ = ["over", "plus", "remainder", "residual", "times"]
 
 _SPLIT = 134217729.0  # 2^27 + 1 cuts a double into two halves of 26 bits
 _FLOOR = 2.0**-90  # relative; a variance below it is rounding noise even here
@@ -33,6 +33,26 @@ def _product(a, b):  # type: ignore[no-untyped-def]
     b_high = t - (t - b)
     a_low, b_low = a - a_high, b - b_high
     return total, ((a_high * b_high - total) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+@njit(error_model="numpy")
+def plus(a: Pair, b: Pair) -> Pair:
+    """a + b."""
+    total, error = _sum(a[0], b[0])
+    return _sum(total, error + (a[1] + b[1]))
+
+
+@njit(error_model="numpy")
+def times(a: Pair, b: Pair) -> Pair:
+    """a b."""
+    total, error = _product(a[0], b[0])
+    return _sum(total, error + (a[0] * b[1] + a[1] * b[0]))
+
+
+@njit(error_model="numpy")
+def over(a: Pair, b: Pair) -> Pair:
+    """a/b."""
+    return residual((0.0, 0.0), a, (-1.0, 0.0), b)
 
 
 @njit(error_model="numpy")
