@@ -1,7 +1,8 @@
 """Certificates: every generated formula against quadrature of the average that defines it.
 
 Points are seeded by the formula's name; the hard ones are the same for all: correlation ±1 and within 1e-8 of it,
-repeated and opposite fields, zero variance, means eight standard deviations out, variances of 1e-12 and 1e12.
+repeated and opposite fields, zero variance, means eight standard deviations out, variances of 1e-12 and 1e12 (25 for
+oscillating ones).
 
 Digits are -log10(|value - reference|/size), size being the product over the factors g, g', g'' of their largest value
 within |mean| + 2 deviations of the origin (a jump of g' counts in full in g', as jump/deviation in g''): where an
@@ -15,6 +16,7 @@ root.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -52,7 +54,7 @@ class Certificate:
     reference_error: float
 
 
-_DEAR = ("random 2", "8 sigma out", "scales", "correlation 1 -", "correlation 5e-9")  # seconds, for two fields
+_DEAR = ("random 2", "8 sigma out", "variance", "correlation 1 -", "correlation 5e-9")  # seconds, for two fields
 
 
 def certify(names: Iterable[str] | None = None, quick: bool = False) -> list[Certificate]:
@@ -67,8 +69,9 @@ def certify(names: Iterable[str] | None = None, quick: bool = False) -> list[Cer
         if not activation.groups:
             raise ValueError(f"activation {name!r}: its averages have no closed form, there is nothing to certify")
         centred = all(Fraction(k) == 0 for k, _ in activation.jumps)
+        oscillates = re.search(r"\b(sin|cos)\(", activation.text) is not None
         for n in range(1, len(activation.groups) + 1):
-            for point in points(name, n):
+            for point in points(name, n, oscillates):
                 dear = n == 2 and name != "relu" and point.label.startswith(_DEAR)
                 if not (quick and dear) and (centred or n < 3 or not point.planar):
                     found += _certificates(name, activation, n, point, quick)

@@ -34,7 +34,6 @@ DIGITS = (27, 27, 13, 13)
 """Digits of the quadrature over one to four fields."""
 
 _ANGLE = 1e-4  # between two fields: 1 - correlation = 5e-9
-_WIDEST = {"sin": 5.0}  # standard deviation, 1e6 for others: quadrature has to follow every oscillation
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +63,11 @@ class Point:
         return W @ centre + shift, W @ W.T
 
 
-def points(name: str, n: int) -> Iterator[Point]:
-    """Where the averages of an activation over n fields are compared, the regular ones first."""
+def points(name: str, n: int, oscillates: bool = False) -> Iterator[Point]:
+    """Where the averages of an activation over n fields are compared, the regular ones first.
+
+    The widest field has a variance of 1e12, or of 25 if g oscillates: quadrature has to follow each oscillation.
+    """
     rng = np.random.default_rng(list(f"{name}_{n}".encode()))
 
     def point(label: str, loadings: Any, centre: Any, shift: Any = 0.0) -> Point:
@@ -80,12 +82,12 @@ def points(name: str, n: int) -> Iterator[Point]:
     for i in range(2):
         yield point(f"random {i + 1}", well_conditioned(), rng.uniform(-0.8, 0.8, n))
     yield point("8 sigma out", (A := well_conditioned()), 0, 8 * np.linalg.norm(A, axis=1) * np.resize([1, -1, 0], n))
-    sizes = np.resize([_WIDEST.get(name, 1e6), 1e-6, 1, 1], n)
-    yield point(
-        "scales 1e±12" if n > 1 else "scale 1e12", sizes[:, None] * well_conditioned(), rng.uniform(-0.8, 0.8, n)
-    )
+    widest = 5.0 if oscillates else 1e6
+    scales = np.resize([widest, 1e-6, 1, 1], n)[:, None] * well_conditioned()
+    label = f"variance {widest**2:g}" + (", 1e-12" if n > 1 else "")
+    yield point(label, scales, rng.uniform(-0.8, 0.8, n))
     if n == 1:
-        yield point("scale 1e-12", [[1e-6]], 0.3)
+        yield point("variance 1e-12", [[1e-6]], 0.3)
         yield point("zero variance", [[0.0]], 0, 0.7)
         return
     yield point("zero variance", well_conditioned() * np.resize([0, 1], n)[:, None], 0.3, np.resize([0.7, 0], n))

@@ -46,6 +46,13 @@ def test_derive_prints_one_activation(monkeypatch: pytest.MonkeyPatch, capfd: py
     assert capfd.readouterr().out.startswith('"""The averages of the activation x**2 - 1.')
 
 
+def test_derive_certifies_an_activation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert run(monkeypatch, "derive", "--activation", "x", "--certify", tmp_path / "table.md") == 0
+    table = (tmp_path / "table.md").read_text()
+    assert re.search(r"^\| `x_2` \| Stein \| \d+ \| 30\.0 ", table, re.MULTILINE)
+    assert " 0 below the digits required" in table
+
+
 def test_dynamics_writes_what_it_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data, picture = tmp_path / "run.nc", tmp_path / "run.png"
     small = ["--K", 2, "--activation", "erf", "--D", 50, "-t", 1, "--simulate", "--seeds", 2]
