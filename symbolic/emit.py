@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Iterable
 
 import sympy
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from quenched.symbolic.notation import Derived, Specification, derived, specification_symbols
@@ -90,6 +91,9 @@ class _Printer(StrPrinter):
 
     _print_Max = _print_Min = _print_Heaviside = _print_Function
 
+    def _print__Over(self, expr: sympy.Function) -> str:
+        return f"({self._print(expr.args[0])})/{expr.args[1]}"
+
     def _print_ExprCondPair(self, expr: sympy.Basic) -> str:
         raise ValueError(f"{expr}: a condition outside of a Piecewise")
 
@@ -116,13 +120,24 @@ def code(expression: sympy.Expr) -> str:
     return str(_Printer().doprint(_common_denominator(expression)))
 
 
+class _Over(sympy.Function):
+    """A sum over an integer, kept as it is: sympy would distribute the one over the other."""
+
+    nargs = 2
+    precedence = PRECEDENCE["Add"]
+
+
 def _common_denominator(expression: sympy.Expr) -> sympy.Expr:
-    """a + 1/3 -> (3 a + 1)/3, so that no rounded constant is printed."""
+    """a + 1/3 -> (3 a + 1)/3, so that no rounded constant is printed; not `together`, which would turn exp(-x) over."""
 
     def awkward(e: sympy.Basic) -> bool:
         return isinstance(e, sympy.Add) and any(arg.is_Rational and arg.q & (arg.q - 1) for arg in e.args)
 
-    return expression.replace(awkward, lambda e: sympy.together(e)) if expression.has(sympy.Rational) else expression
+    def over(e: sympy.Add) -> sympy.Expr:
+        q = sympy.ilcm(1, *(arg.q for arg in e.args if arg.is_Rational))
+        return _Over(sympy.Add(*(q * arg for arg in e.args)), q)
+
+    return expression.replace(awkward, over) if expression.has(sympy.Rational) else expression
 
 
 def wrap(line: str, indent: str = "    ") -> str:
