@@ -54,6 +54,6 @@ def test_text_does_not_depend_on_the_hash_seed(seed):
 def test_a_rational_in_a_sum_is_a_division_that_turns_no_exponential_over() -> None:
     x = sympy.Symbol("x", real=True)
     third = sympy.Rational(1, 3)
-    assert code(sympy.exp(-(x**2)) + third) == "(3*exp(-x**2) + 1)/3"
+    assert code(sympy.exp(-(x**2)) + third) == "(1 + 3*exp(-x**2))/3"
     assert code(x / (x + third)) == "x/((3*x + 1)/3)"
     assert code(2 * (x + third) ** 2) == "2*((3*x + 1)/3)**2"
