@@ -340,18 +340,19 @@ def _axis(
 
 
 def sum_over_pairs(columns: Sequence[Array], pairs: Callable[[int, int], Array]) -> Array:
-    """sum_ijkl a_i b_j c_k d_l E01_ij E02_ik E03_il E12_jk E13_jl E23_kl, for each i by matrix products.
+    """sum_ijkl a_i b_j c_k d_l E01_ij E02_ik E03_il E12_jk E13_jl E23_kl, by one matrix product over l for all i, j, k.
 
     `columns`: (N, p), (N, q), ..: several choices of each of the four factors a, b, c, d; the result is (p, q, r, s).
     """
     E = {(i, j): pairs(i, j) for i in range(4) for j in range(i + 1, 4)}
-    total = np.zeros([c.shape[1] for c in columns])
-    for n in range(len(columns[0])):
-        b, c, d = (columns[j] * E[0, j][n][:, None] for j in (1, 2, 3))
-        for s in range(d.shape[1]):
-            core = ((E[1, 3] * d[:, s]) @ E[2, 3].T) * E[1, 2]
-            total[..., s] += columns[0][n][:, None, None] * (b.T @ core @ c)
-    return total
+    a, b, c, d = columns
+    total = []
+    for last in d.T:
+        rows = ((E[0, 3] * last)[:, None] * E[1, 3]).reshape(-1, len(d))  # (ij, l)
+        core = (rows @ E[2, 3].T).reshape(len(a), len(b), len(c)) * E[1, 2]
+        given = core @ (E[0, 2][:, :, None] * c)  # (i, j, r)
+        total.append(np.einsum("ip,ij,jq,ijr->pqr", a, E[0, 1], b, given, optimize=True))
+    return np.stack(total, axis=-1)
 
 
 def _tensor(shape: _Shape, parts: Sequence[Sequence[str]], mean: Array, covariance: Array, order: int) -> Array:
