@@ -57,13 +57,15 @@ def _two_layer() -> str:
     def total(expression: sympy.Expr, output: str) -> str:
         return f"(\n        {emit.einsum(expression, output, '        ')}\n    )\n"
 
-    def three(expressions: tuple[sympy.Expr, sympy.Expr, sympy.Expr]) -> str:
-        dR, dQ, dv = expressions
-        return f"    dR = {total(dR, 'bk')}    dQ = {total(dQ, 'kl')}    dv = {total(dv, 'k')}    return dR, dQ, dv"
+    def three(expressions: tuple[sympy.Expr, sympy.Expr, sympy.Expr], node: str = "") -> str:
+        dR, dQ = (total(e, node + pair) for e, pair in zip(expressions, ("bk", "kl"), strict=False))
+        return f"    dR = {dR}    dQ = {dQ}    dv = {total(expressions[2], 'k')}    return dR, dQ, dv"
 
     array, triple = "NDArray[float64]", "tuple[NDArray[float64], NDArray[float64], NDArray[float64]]"
     scalars = "eta kappa eta_v kappa_v s"
     force, square = (emit.code(moment) for moment in equations.moments)
+    names = ("force", "curvature", "coupling", "readout")
+    step = tuple(getattr(equations.responses, name) for name in names)
     parts = [
         head("flow", "P y sigma2 T M R Q v averages", scalars, triple)
         + '''    """Gradient flow of R_bk = w_k.r_b/sqrt(D), Q_kl = w_k.w_l/D, v_k: first order in the learning rates.
@@ -97,6 +99,34 @@ def _two_layer() -> str:
     force = {force}
     square = {square}
     return force, square''',
+        head("responses", "y v averages", "s", f"tuple[{array}, {array}, {array}, {array}]")
+        + '''    """Averages of one step in each cluster: force, curvature, coupling, readout.
+
+    force_ak = E_a[dl/dlambda_k]; E_a[d^2 l/(dlambda_k dlambda_l)] = curvature_ak delta_kl + coupling_akl;
+    readout_ak = E_a[dl/dv_k].
+    """
+'''
+        + load(*step)
+        + "".join(f"    {n} = {total(e, 'akl' if n == 'coupling' else 'ak')}" for n, e in zip(names, step, strict=True))
+        + "    return force, curvature, coupling, readout",
+        head("response_noise", "y v averages", "s Delta", array)
+        + '''    """noise_akl = E_a[dl/dlambda_k dl/dlambda_l], with label noise Delta."""
+'''
+        + load(equations.responses.noise)
+        + f"    noise: NDArray[float64] = {total(equations.responses.noise, 'akl')}    return noise",
+        head("spectral_flow", "P rho T M R Q v force response readout", "eta kappa eta_v kappa_v", triple)
+        + '''    """`flow` in each node u of the spectrum of the inputs.
+
+    rho (C, U): eigenvalue in cluster a along the directions of node u; T (U, C, B), M (U, C, K), R (U, B, K),
+    Q (U, K, K): the parts of the overlaps that lie along them; force (C, K), response (C, K, K), readout (C, K): the
+    averages of one step, `responses`.
+    """
+'''
+        + three(equations.node, "u"),
+        head("spectral_diffusion", "P rho share noise", "eta", array)
+        + '''    """`diffusion` in each node; share (U,): the fraction of all directions that it has."""
+'''
+        + f"    dQ: NDArray[float64] = {total(equations.node_diffusion, 'ukl')}    return dQ",
         head("risk", "P y v averages", "s", "float")
         + '''    """Average loss E[(phi - y)^2]/2 of the network's output."""
 '''

@@ -10,6 +10,15 @@ products; powers of phi open into sums over neurons; the label noise is averaged
 its regression on the preactivations.  What is left are averages of g, g', g'' over up to four neurons, which
 `quenched.symbolic.activations` evaluates.  Another loss, output scale or noise is another argument of `equations`, and
 no formula is rewritten by hand.
+
+Inputs with a spectrum have the eigenvalue rho_au in cluster a along the directions of node u, a share s_u of all.  The
+same increments, of the parts of the inner products that lie in node u, are then densities R_ubk, Q_ukl, and the sample
+enters by the averages of one step only, whatever the spectrum (n runs over all neurons):
+
+    push_k = dl/dlambda_k,   force_ak = E_a[push_k],   response_akn = E_a[d push_k/dlambda_n],
+    noise_akl = E_a[push_k push_l],   readout_ak = E_a[dl/dv_k]
+
+since Stein's lemma gives E_a[push_k f] = E_a[f] force_ak + sum_n Cov_a(f, lambda_n) response_akn for any field f.
 """
 
 from __future__ import annotations
@@ -17,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
@@ -24,16 +34,19 @@ from sympy import Function, Idx, IndexedBase, Symbol
 from quenched.symbolic.latex import latex
 from quenched.symbolic.notation import Step
 
-__all__ = ["AVERAGES", "Equations", "equations", "half_squared_loss", "slots"]
+__all__ = ["AVERAGES", "Equations", "Responses", "equations", "half_squared_loss", "slots"]
 
-# indices: cluster a, reference vector b, neurons k l (free) and i j ... (summed)
-a, b, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "k", "l", "i", "j", "m", "n", "p", "q"))
+# indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
+a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
 D, eta, kappa, eta_v, kappa_v, s, noise = sympy.symbols("D eta kappa eta_v kappa_v s Delta", positive=True)
 M, R, T, Q, v, P, y, sigma2 = (IndexedBase(name) for name in ("M", "R", "T", "Q", "v", "P", "y", "sigma2"))
+rho, share, direction = (IndexedBase(name) for name in ("rho", "share", "e"))
 phi, label, zeta, force = sympy.symbols("phi y zeta F", real=True)
 g = Function("g")
 nu = Function("nu")
 lam = Function("lambda")
+push = Function("push")
+probe = Symbol("f", real=True)
 
 
 def half_squared_loss(output: sympy.Expr, target: sympy.Expr) -> sympy.Expr:
@@ -44,23 +57,48 @@ def half_squared_loss(output: sympy.Expr, target: sympy.Expr) -> sympy.Expr:
 Vector = dict[str, sympy.Expr]  # coefficients of x, of w_k, w_l and of the reference vector r_b
 
 
-def _inner(u: Vector, w: Vector) -> sympy.Expr:
+class _Geometry(NamedTuple):
+    """Inner products over D, and the first two moments of the fields nu_b = r_b.x/sqrt(D), lambda_k = w_k.x/sqrt(D)."""
+
+    sample: sympy.Expr  # x.x/D
+    reference: Callable[[Idx, Idx], sympy.Expr]  # r_b.w_k/D
+    weights: Callable[[Idx, Idx], sympy.Expr]  # w_k.w_l/D
+    reference_mean: Callable[[Idx], sympy.Expr]  # E_a[nu_b]
+    field_mean: Callable[[Idx], sympy.Expr]  # E_a[lambda_k]
+    variance: sympy.Expr  # Cov_a(nu_b, lambda_k) over r_b.w_k/D
+
+
+_ISOTROPIC = _Geometry(
+    sigma2[a], lambda b, k: R[b, k], lambda k, l: Q[k, l], lambda b: T[a, b], lambda k: M[a, k], sigma2[a]
+)
+# the part of everything that lies along the directions of node u
+_NODE = _Geometry(
+    share[u] * rho[a, u],
+    lambda b, k: R[u, b, k],
+    lambda k, l: Q[u, k, l],
+    lambda b: T[u, a, b],
+    lambda k: M[u, a, k],
+    rho[a, u],
+)
+
+
+def _inner(one: Vector, other: Vector, geometry: _Geometry) -> sympy.Expr:
     """Inner product of two vectors by the table of D-dimensional inner products (leading order in D)."""
     neuron = {"w_k": k, "w_l": l}
     total = sympy.Integer(0)
-    for left, c in u.items():
-        for right, d in w.items():
+    for left, c in one.items():
+        for right, d in other.items():
             pair = tuple(sorted((left, right)))
             if pair == ("x", "x"):
-                value = D * sigma2[a]
+                value = D * geometry.sample
             elif pair == ("r_b", "x"):
                 value = sympy.sqrt(D) * nu(b)
             elif pair[0] == "r_b":
-                value = D * R[b, neuron[pair[1]]]
+                value = D * geometry.reference(b, neuron[pair[1]])
             elif pair[1] == "x":
                 value = sympy.sqrt(D) * lam(neuron[pair[0]])
             else:
-                value = D * Q[neuron[pair[0]], neuron[pair[1]]]
+                value = D * geometry.weights(neuron[pair[0]], neuron[pair[1]])
             total += c * d * value
     return total
 
@@ -76,6 +114,16 @@ def slots(pattern: str) -> tuple[str, ...]:
     return tuple(pattern.split(","))
 
 
+class Responses(NamedTuple):
+    """The averages of one step, E_a, as indexed arrays; the response is diag(curvature_ak) + coupling_akl."""
+
+    force: sympy.Expr
+    curvature: sympy.Expr
+    coupling: sympy.Expr
+    noise: sympy.Expr
+    readout: sympy.Expr
+
+
 @dataclass(frozen=True)
 class Equations:
     """Right-hand sides in indexed arrays; repeated indices other than the free ones are summed.
@@ -85,7 +133,8 @@ class Equations:
     of single samples.  An average of the activation is an indexed array named after its factors, the cluster first:
     `dg_g[a, k, i]`.  `sampled_flow` and `sampled_diffusion` are the same as averages over samples n of the fields, for
     activations whose averages do not close; `moments` are the force dl/dphi and its square there, averaged over the
-    label noise.  `risk` is E[loss].
+    label noise.  `risk` is E[loss].  `responses`, `node` (dR_ubk/dt, dQ_ukl/dt in node u, dv_k/dt) and
+    `node_diffusion` are the equations of inputs with a spectrum.
     """
 
     flow: tuple[sympy.Expr, sympy.Expr, sympy.Expr]
@@ -94,6 +143,9 @@ class Equations:
     sampled_diffusion: sympy.Expr
     moments: tuple[sympy.Expr, sympy.Expr]
     risk: sympy.Expr
+    responses: Responses
+    node: tuple[sympy.Expr, sympy.Expr, sympy.Expr]
+    node_diffusion: sympy.Expr
     steps: tuple[Step, ...]
 
     @property
@@ -126,7 +178,7 @@ def _factors(term: sympy.Expr) -> tuple[sympy.Expr, list[tuple[str, Idx]], list[
     coefficient, activations, bare = sympy.Integer(1), [], []
     for factor in sympy.Mul.make_args(term):
         base, exponent = factor.as_base_exp()
-        if isinstance(base, Function) and base.func in (nu, lam):
+        if base == probe or (isinstance(base, Function) and base.func in (nu, lam)):
             bare += [base] * int(exponent)
         elif isinstance(base, Function) and str(base.func) in _DERIVATIVES:
             activations += [(str(base.func), base.args[0])] * int(exponent)
@@ -137,19 +189,27 @@ def _factors(term: sympy.Expr) -> tuple[sympy.Expr, list[tuple[str, Idx]], list[
 
 def _regress(activations: list[tuple[str, Idx]], bare: sympy.Expr) -> sympy.Expr:
     """Stein: E[f F] = E[f] E[F] + sum_n Cov(f, lambda_n) E[dF/dlambda_n] for a field f outside the activation."""
-    (index,) = bare.args
-    mean = T[a, index] if bare.func == nu else M[a, index]
-    overlap: Callable[[Idx], sympy.Expr] = (lambda n: R[index, n]) if bare.func == nu else (lambda n: Q[index, n])
+    mean, covariance = _moments(bare)
     total = mean * _average(activations)
     for position, (name, n) in enumerate(activations):
         raised = list(activations)
         raised[position] = (_DERIVATIVES[_DERIVATIVES.index(name) + 1], n)
-        total += sigma2[a] * overlap(n) * _average(raised)
+        total += covariance(n) * _average(raised)
     return total
 
 
-def _cluster_average(expression: sympy.Expr) -> sympy.Expr:
-    """sum_a P_a E_a[...] of a polynomial in phi, the label noise and the fields."""
+def _moments(bare: sympy.Expr) -> tuple[sympy.Expr, Callable[[Idx], sympy.Expr]]:
+    """E_a[f] and n -> Cov_a(f, lambda_n) of a bare field; of the probe, 1 and a direction e_n."""
+    if bare == probe:
+        return sympy.Integer(1), lambda n: direction[n]
+    (index,) = bare.args
+    if bare.func == nu:
+        return _ISOTROPIC.reference_mean(index), lambda n: _ISOTROPIC.variance * _ISOTROPIC.reference(index, n)
+    return _ISOTROPIC.field_mean(index), lambda n: _ISOTROPIC.variance * _ISOTROPIC.weights(index, n)
+
+
+def _in_cluster(expression: sympy.Expr) -> sympy.Expr:
+    """E_a[...] of a polynomial in phi, the label noise and the fields."""
     total = sympy.Integer(0)
     for term in sympy.Add.make_args(sympy.expand(_label_noise(expression))):
         power = sympy.degree(term, phi) if term.has(phi) else 0
@@ -157,14 +217,64 @@ def _cluster_average(expression: sympy.Expr) -> sympy.Expr:
         for dummy in DUMMIES[:power]:
             term *= s * v[dummy] * g(dummy)
         coefficient, activations, bare = _factors(term)
-        coefficient *= P[a]
         if len(bare) > 1:
             raise ValueError(f"{term}: more than one bare field")
         if bare:
             total += coefficient * _regress(activations, bare[0])
         else:
             total += coefficient * (_average(activations) if activations else 1)
-    return sympy.expand(total).subs(label, y[a])
+    return sympy.expand(sympy.expand(total).subs(label, y[a]))
+
+
+def _cluster_average(expression: sympy.Expr) -> sympy.Expr:
+    """sum_a P_a E_a[...]."""
+    return sympy.expand(P[a] * _in_cluster(expression))
+
+
+def _responses(slope: sympy.Expr, dphi_dlambda: sympy.Expr, dphi_dv: sympy.Expr) -> Responses:
+    """The averages of one step, the response by regression of a probe field."""
+    regressed = _in_cluster(slope * dphi_dlambda * probe)
+    parts = {"force": sympy.Integer(0), "curvature": sympy.Integer(0), "coupling": sympy.Integer(0)}
+    for term in sympy.Add.make_args(regressed):
+        (factor,) = [f for f in term.atoms(sympy.Indexed) if f.base == direction] or [None]
+        if factor is None:
+            parts["force"] += term
+        elif factor.indices == (k,):
+            parts["curvature"] += term / factor
+        else:  # the neuron in the sum that responds becomes a free index
+            parts["coupling"] += (term / factor).subs(factor.indices[0], l)
+    both = _in_cluster(slope**2 * dphi_dlambda * dphi_dlambda.subs(k, l))
+    return Responses(*parts.values(), both, _in_cluster(slope * dphi_dv))
+
+
+_STEP = Responses(
+    *(IndexedBase(name)[indices] for name, indices in (("force", (a, k)), ("curvature", (a, k)))),
+    IndexedBase("response")[a, k, DUMMIES[0]],
+    IndexedBase("noise")[a, k, l],
+    IndexedBase("readout")[a, k],
+)
+
+
+def _in_node(expression: sympy.Expr) -> sympy.Expr:
+    """sum_a P_a E_a[...] of push_k, alone, times another, or times a field of node u, by the averages of one step."""
+    total, i = sympy.Integer(0), DUMMIES[0]
+    for term in sympy.Add.make_args(sympy.expand(expression)):
+        powers = [f.as_base_exp() for f in sympy.Mul.make_args(term)]
+        pushes = [f.args[0] for f, power in powers if f.func == push for _ in range(power)]
+        bare = [f for f, _ in powers if f.func in (nu, lam)]
+        coefficient = term / sympy.Mul(*(push(n) for n in pushes), *bare)
+        if len(pushes) == 2:
+            total += coefficient * P[a] * _STEP.noise
+            continue
+        (neuron,), (field,) = pushes, bare
+        (index,) = field.args
+        if field.func == nu:
+            mean, overlap = _NODE.reference_mean(index), _NODE.reference(index, i)
+        else:
+            mean, overlap = _NODE.field_mean(index), _NODE.weights(index, i)
+        given = mean * _STEP.force.subs(k, neuron) + _NODE.variance * overlap * _STEP.coupling.subs(k, neuron)
+        total += coefficient * P[a] * given
+    return sympy.expand(total)
 
 
 def _label_noise(expression: sympy.Expr) -> sympy.Expr:
@@ -210,18 +320,22 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
         )
     )
 
-    def move(index: Idx, name: str) -> Vector:
-        along_x = -eta / sympy.sqrt(D) * force * dphi_dlambda.subs(k, index)
-        return {"x": along_x, name: -eta * kappa / D}
+    def increments_of(geometry: _Geometry, pushed: Callable[[Idx], sympy.Expr]) -> dict[str, sympy.Expr]:
+        def move(index: Idx, name: str) -> Vector:
+            return {"x": -eta / sympy.sqrt(D) * pushed(index), name: -eta * kappa / D}
 
-    dw_k, dw_l = move(k, "w_k"), move(l, "w_l")
-    one = sympy.Integer(1)
-    increments = {
-        "R": _inner(dw_k, {"r_b": one}),
-        "Q": _inner({"w_k": one}, dw_l) + _inner(dw_k, {"w_l": one}) + _inner(dw_k, dw_l),
-        "v": -eta_v * force * dphi_dv - eta_v * kappa_v * v[k],
-    }
-    increments = {name: _leading(value) for name, value in increments.items()}
+        dw_k, dw_l = move(k, "w_k"), move(l, "w_l")
+        one = sympy.Integer(1)
+        moved = {
+            "R": _inner(dw_k, {"r_b": one}, geometry),
+            "Q": _inner({"w_k": one}, dw_l, geometry)
+            + _inner(dw_k, {"w_l": one}, geometry)
+            + _inner(dw_k, dw_l, geometry),
+            "v": -eta_v * force * dphi_dv - eta_v * kappa_v * v[k],
+        }
+        return {name: _leading(value) for name, value in moved.items()}
+
+    increments = increments_of(_ISOTROPIC, lambda index: force * dphi_dlambda.subs(k, index))
     for name, value in increments.items():
         subscript = {"R": "bk", "Q": "kl", "v": "k"}[name]
         steps.append(Step("Increment to order 1/D", rf"D\,\delta {name}_{{{subscript}}} = {latex(value)}"))
@@ -240,6 +354,22 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     def second_order(value: sympy.Expr) -> sympy.Expr:
         return sympy.expand(value).coeff(eta, 2) * eta**2
 
+    responses = _responses(slope, dphi_dlambda, dphi_dv)
+    titles = {"force": "ak", "curvature": "ak", "coupling": "akl", "noise": "akl", "readout": "ak"}
+    for name, indices in titles.items():
+        left = rf"\mathrm{{{name}}}_{{{indices}}}"
+        steps.append(
+            Step("Averages of one step: regression of any field", f"{left} = {latex(getattr(responses, name))}")
+        )
+    moved = increments_of(_NODE, push)
+    node = []
+    for name in ("R", "Q"):
+        decay = moved[name].replace(push, lambda index: sympy.Integer(0))
+        node.append(sympy.expand(_in_node(sympy.expand(moved[name] - decay)) + decay))
+        left = {"R": "dR_{ubk}/dt", "Q": "dQ_{ukl}/dt"}[name]
+        steps.append(Step("Spectrum: the same in each node u", rf"{left} = {latex(node[-1])}"))
+    node.append(-eta_v * P[a] * _STEP.readout - eta_v * kappa_v * v[k])
+
     diffusion, sampled_diffusion = (sympy.expand(second_order(x["Q"])) for x in (results, sampled))
     return Equations(
         (results["R"], sympy.expand(results["Q"] - diffusion), results["v"]),
@@ -248,6 +378,9 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
         sampled_diffusion,
         (sympy.factor(_label_noise(slope)), _label_noise(slope**2)),
         risk,
+        responses,
+        (node[0], sympy.expand(node[1] - second_order(node[1])), node[2]),
+        second_order(node[1]),
         tuple(steps),
     )
 

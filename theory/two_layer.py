@@ -11,7 +11,8 @@ from numpy import einsum, float64
 from numpy.typing import NDArray
 
 __all__ = [
-    "diffusion", "flow", "moments", "risk", "sampled_diffusion", "sampled_flow",
+    "diffusion", "flow", "moments", "response_noise", "responses", "risk", "sampled_diffusion", "sampled_flow",
+    "spectral_diffusion", "spectral_flow",
 ]
 
 
@@ -123,6 +124,95 @@ def moments(
     force = phi - y
     square = Delta**2 + phi**2 - 2*phi*y + y**2
     return force, square
+
+
+def responses(
+    y: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s: float
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """Averages of one step in each cluster: force, curvature, coupling, readout.
+
+    force_ak = E_a[dl/dlambda_k]; E_a[d^2 l/(dlambda_k dlambda_l)] = curvature_ak delta_kl + coupling_akl;
+    readout_ak = E_a[dl/dv_k].
+    """
+    ddg = averages["ddg"]
+    dg = averages["dg"]
+    g = averages["g"]
+    ddg_g = averages["ddg,g"]
+    dg_dg = averages["dg,dg"]
+    dg_g = averages["dg,g"]
+    g_g = averages["g,g"]
+    force = (
+        -s*einsum("ak,k,a->ak", dg, v, y)
+        + s**2*einsum("aki,i,k->ak", dg_g, v, v)
+    )
+    curvature = (
+        -s*einsum("ak,k,a->ak", ddg, v, y)
+        + s**2*einsum("aki,i,k->ak", ddg_g, v, v)
+    )
+    coupling = (
+        s**2*einsum("akl,k,l->akl", dg_dg, v, v)
+    )
+    readout = (
+        -s*einsum("ak,a->ak", g, y)
+        + s**2*einsum("aki,i->ak", g_g, v)
+    )
+    return force, curvature, coupling, readout
+
+
+def response_noise(
+    y: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s: float, Delta: float
+) -> NDArray[float64]:
+    """noise_akl = E_a[dl/dlambda_k dl/dlambda_l], with label noise Delta."""
+    dg_dg = averages["dg,dg"]
+    dg_dg_g = averages["dg,dg,g"]
+    dg_dg_g_g = averages["dg,dg,g,g"]
+    noise: NDArray[float64] = (
+        Delta**2*s**2*einsum("akl,k,l->akl", dg_dg, v, v)
+        + s**2*einsum("akl,k,l,a,a->akl", dg_dg, v, v, y, y)
+        - 2*s**3*einsum("akli,i,k,l,a->akl", dg_dg_g, v, v, v, y)
+        + s**4*einsum("aklij,i,j,k,l->akl", dg_dg_g_g, v, v, v, v)
+    )
+    return noise
+
+
+def spectral_flow(
+    P: NDArray[float64], rho: NDArray[float64], T: NDArray[float64], M: NDArray[float64], R: NDArray[float64], Q:
+    NDArray[float64], v: NDArray[float64], force: NDArray[float64], response: NDArray[float64], readout:
+    NDArray[float64], eta: float, kappa: float, eta_v: float, kappa_v: float
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """`flow` in each node u of the spectrum of the inputs.
+
+    rho (C, U): eigenvalue in cluster a along the directions of node u; T (U, C, B), M (U, C, K), R (U, B, K),
+    Q (U, K, K): the parts of the overlaps that lie along them; force (C, K), response (C, K, K), readout (C, K): the
+    averages of one step, `responses`.
+    """
+    dR = (
+        -eta*kappa*einsum("ubk->ubk", R)
+        - eta*einsum("a,uab,ak->ubk", P, T, force)
+        - eta*einsum("a,ubi,aki,au->ubk", P, R, response, rho)
+    )
+    dQ = (
+        -2*eta*kappa*einsum("ukl->ukl", Q)
+        - eta*einsum("uak,a,al->ukl", M, P, force)
+        - eta*einsum("ual,a,ak->ukl", M, P, force)
+        - eta*einsum("a,uki,ali,au->ukl", P, Q, response, rho)
+        - eta*einsum("a,uli,aki,au->ukl", P, Q, response, rho)
+    )
+    dv = (
+        -eta_v*kappa_v*einsum("k->k", v)
+        - eta_v*einsum("a,ak->k", P, readout)
+    )
+    return dR, dQ, dv
+
+
+def spectral_diffusion(
+    P: NDArray[float64], rho: NDArray[float64], share: NDArray[float64], noise: NDArray[float64], eta: float
+) -> NDArray[float64]:
+    """`diffusion` in each node; share (U,): the fraction of all directions that it has."""
+    dQ: NDArray[float64] = (
+        eta**2*einsum("a,akl,au,u->ukl", P, noise, rho, share)
+    )
+    return dQ
 
 
 def risk(
