@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from quenched.numerics.dynamics import drift
     from quenched.numerics.flow import integrate, random_state
     from quenched.numerics.oracle import oracle_error
-    from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+    from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
 
 __all__ = [
+    "GradientFlow",
     "Mixture",
     "OnlineSGD",
     "OrderParameters",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "GradientFlow": "records",
     "Mixture": "records",
     "OnlineSGD": "records",
     "OrderParameters": "records",

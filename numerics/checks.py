@@ -1,16 +1,35 @@
 """Checks of what callers pass in: each returns the value in its one internal form, or raises a ValueError that names
-the argument and the offending value.
+the argument and the offending value; and `Record`, the base of the frozen records that validate themselves with them.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["finite_array", "increasing_times", "integer", "number"]
+__all__ = ["Record", "finite_array", "increasing_times", "integer", "number"]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+class Record:
+    """What all records share: fields are set once, in validated form, and can be listed."""
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, arrays as nested lists: JSON-able, and enough to rebuild the record."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init}  # type: ignore[arg-type]
 
 
 def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> npt.NDArray[np.float64]:

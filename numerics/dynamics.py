@@ -33,6 +33,7 @@ CLOSED_FORM_NEURONS = 12
 
 _PATH_POINTS = 2**15  # along a trajectory: always the same ones, so that the equations stay smooth
 _NORMAL_ERROR = 1e-10  # of orthant probabilities at regular covariances; 1e-8 at singular ones (numerics.kernels)
+_PAIR_ERROR = 1e-13  # of averages over one and two fields, which are all that the flow needs
 
 _contract = {"einsum": partial(np.einsum, optimize=True)}  # pairwise, by matrix products: pays for large arrays
 _wide_flow = bind(two_layer.flow, _contract)
@@ -87,11 +88,14 @@ class _Equations:
             return self._sampled(A, Q, v, flow=True)
         means, variances = self.mixture.means, self.clusters[2]
         M = means @ A
-        limit = FIELD_LIMIT if self.narrow else 2
+        exact = self.narrow and self.sgd.diffusion
+        limit = FIELD_LIMIT if exact else 2
         found = tables(self.network.activation, M, variances[:, None, None] * Q, limit)
         flow = two_layer.flow if self.narrow else _wide_flow
         dA, dQ, dv = flow(*self.clusters, means, M, A, Q, v, found, *self.first_order)
-        if self.narrow:
+        if not self.sgd.diffusion:
+            return (dA, dQ, dv), _PAIR_ERROR, "closed form"
+        if exact:
             sgd, s = self.sgd, self.network.output_scale
             dQ = dQ + two_layer.diffusion(*self.clusters, v, found, sgd.eta, s, sgd.label_noise)
             return (dA, dQ, dv), _NORMAL_ERROR, "closed form"
@@ -115,7 +119,10 @@ class _Equations:
             weights, labels, variances = (np.repeat(part, n) for part in self.clusters)
             activity, slope = g(fields), dg(fields)
             force, square = two_layer.moments(s * (activity @ v), labels, sgd.label_noise)
-            dQ = _sampled_diffusion(weights / n, variances, square, slope, v, sgd.eta, s)
+            if sgd.diffusion:
+                dQ = _sampled_diffusion(weights / n, variances, square, slope, v, sgd.eta, s)
+            else:
+                dQ = np.zeros((K, K))
             if not flow:
                 return n * dQ.ravel()[None]  # the mean over this block, as its sum
             dA, dQ_flow, dv = _sampled_flow(weights / n, force, fields, nu, activity, slope, A, Q, v, *self.first_order)

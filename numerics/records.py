@@ -1,4 +1,5 @@
-"""The records a problem is stated in: `Mixture`, `TwoLayer`, `OnlineSGD`, and the state `OrderParameters`.
+"""The records a problem is stated in: `Mixture`, `TwoLayer`, `OnlineSGD` or its limit `GradientFlow`, and the state
+`OrderParameters`.
 
 Conventions (the README lists them; D is the input dimension, C the number of clusters, K of neurons):
 
@@ -13,15 +14,14 @@ and turn into JSON-able dictionaries with `to_dict`, from which `Record(**dictio
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.checks import finite_array, integer, number
+from quenched.numerics.checks import Record, finite_array, integer, number
 
-__all__ = ["Mixture", "OnlineSGD", "OrderParameters", "TwoLayer"]
+__all__ = ["GradientFlow", "Mixture", "OnlineSGD", "OrderParameters", "TwoLayer"]
 
 Array = npt.NDArray[np.float64]
 
@@ -30,24 +30,8 @@ Array = npt.NDArray[np.float64]
 _ROUNDING = math.sqrt(np.finfo(np.float64).eps)
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-class _Record:
-    """What all records share: fields are set once, in validated form, and can be listed."""
-
-    def _set(self, **values: Any) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, arrays as nested lists: JSON-able, and enough to rebuild the record."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
-
-
 @dataclass(frozen=True, eq=False)
-class Mixture(_Record):
+class Mixture(Record):
     """A mixture of C isotropic Gaussians with binary labels: x | a ~ N(mu_a/sqrt(D), sigma_a^2 I_D), label y_a.
 
     `means` (C, p): coordinates of mu_a/sqrt(D) in an orthonormal basis of a p-dimensional space that holds all means,
@@ -239,7 +223,7 @@ class Mixture(_Record):
 
 
 @dataclass(frozen=True)
-class TwoLayer(_Record):
+class TwoLayer(Record):
     """The network phi(x) = s sum_k v_k g(w_k·x/sqrt(D)) with K neurons, s = `output_scale`.
 
     `activation` names g: a built-in ("erf" is erf(x/sqrt 2), "relu", "linear", ...) or an expression in x.
@@ -263,7 +247,7 @@ class TwoLayer(_Record):
 
 
 @dataclass(frozen=True)
-class OnlineSGD(_Record):
+class OnlineSGD(Record):
     """One fresh sample (x, y) per step, half squared loss, Delta = phi(x) - y - `label_noise`·N(0, 1):
 
         w_k <- w_k - eta/sqrt(D) · s v_k Delta g'(lambda_k) x - (eta kappa/D) w_k
@@ -287,10 +271,15 @@ class OnlineSGD(_Record):
     label_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None or field.default is not None:
-                self._set(**{field.name: number(field.name, value)})
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value is not None or entry.default is not None:
+                self._set(**{entry.name: number(entry.name, value)})
+
+    @property
+    def diffusion(self) -> bool:
+        """Whether the noise of single samples, of second order in eta, drives Q."""
+        return True
 
     @property
     def eta(self) -> float:
@@ -313,8 +302,30 @@ class OnlineSGD(_Record):
         return self.weight_decay if self.second_weight_decay is None else self.second_weight_decay
 
 
+@dataclass(frozen=True)
+class GradientFlow(OnlineSGD):
+    """The limit eta -> 0 of `OnlineSGD` at fixed eta t: gradient descent on the population risk, without its noise.
+
+        dQ/dt, dM/dt, dv/dt to first order in the rates, as they come; times are in units of D/`lr` steps of SGD
+
+    One unit of time is one unit of eta t if lr = 1, the default; `second_lr` is then the ratio eta_v/eta.  Label noise
+    has no effect at first order, and there is no such argument.
+
+    >>> OnlineSGD(lr=0.1).diffusion, GradientFlow().diffusion, GradientFlow(second_lr=0.0).eta_v
+    (True, False, 0.0)
+    """
+
+    lr: float = 1.0
+    label_noise: float = field(default=0.0, init=False)
+
+    @property
+    def diffusion(self) -> bool:
+        """False: the averages over one and two fields are all that is needed, for any number of neurons."""
+        return False
+
+
 @dataclass(frozen=True, eq=False)
-class OrderParameters(_Record):
+class OrderParameters(Record):
     """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
 
     `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,).

@@ -183,6 +183,11 @@ class Problem:
     dtype: str
 
     def __post_init__(self) -> None:
+        if not self.sgd.diffusion:
+            raise ValueError(
+                f"sgd must be a rule with steps of finite size, got {self.sgd}: the limit eta -> 0 has no samples to "
+                "draw; simulate OnlineSGD with a small lr and compare at equal lr t, or integrate the equations"
+            )
         if self.dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32', got {self.dtype!r}")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics.provenance import provenance
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
 
 MIXTURES = {
     "xor": Mixture.xor(0.5, separation=1.5),
@@ -23,6 +23,7 @@ MIXTURES = {
 RECORDS = MIXTURES | {
     "network": TwoLayer(4, "relu", 0.5),
     "sgd": OnlineSGD(0.1, second_lr=0.0, label_noise=0.1),
+    "flow": GradientFlow(second_lr=0.5, weight_decay=0.1),
     "state": OrderParameters([[0.5], [-0.5]], [[1.0]], [2.0]),
 }
 

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from quenched.numerics.averages import activation_functions
 from quenched.numerics.flow import random_state
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
 from quenched.sim.backend import Backend, Normals, get_backend, host_normals
 from quenched.sim.train import CLUSTER, DATA, NOISE, DivergenceError, Problem, _weights, simulate
 
@@ -179,7 +179,7 @@ def test_a_run_reports_progress_and_its_origin_and_is_saved(tmp_path: Path) -> N
 
 def run(**changes: Any) -> Callable[[], object]:
     settings: dict[str, Any] = {"D": 30, "t": [1.0], "seeds": [1], "backend": "numpy", "test_samples": 4} | changes
-    return lambda: simulate(settings.pop("mixture", XOR), RELU, SGD, **settings)
+    return lambda: simulate(settings.pop("mixture", XOR), RELU, settings.pop("sgd", SGD), **settings)
 
 
 ONE = OrderParameters(np.zeros((4, 1)), [[1.0]], [1.0])
@@ -200,6 +200,7 @@ BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(dtype="float16"), "dtype must be 'float64' or 'float32', got 'float16'"),
     (run(test="theory"), "test must be 'fields' or 'vectors', got 'theory'"),
     (run(test_samples=0), "test_samples must be an integer >= 1, got 0"),
+    (run(sgd=GradientFlow()), "sgd must be a rule with steps of finite size, got GradientFlow"),
     (run(memory=0), "memory must be an integer >= 1, got 0"),
     (run(state=ONE), "state must have K = 3 neurons like the network, got 1"),
     (run(state=[THREE] * 2), r"state must be one record or one per seed \(1\), got 2"),
