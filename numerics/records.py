@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.checks import Record, finite_array, integer, number
+from quenched.numerics.spectrum import Spectrum
 
-__all__ = ["GradientFlow", "Mixture", "OnlineSGD", "OrderParameters", "TwoLayer"]
+__all__ = ["Densities", "GradientFlow", "Mixture", "OnlineSGD", "OrderParameters", "Spectrum", "Teacher", "TwoLayer"]
 
 Array = npt.NDArray[np.float64]
 
@@ -32,12 +33,16 @@ _ROUNDING = math.sqrt(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, eq=False)
 class Mixture(Record):
-    """A mixture of C isotropic Gaussians with binary labels: x | a ~ N(mu_a/sqrt(D), sigma_a^2 I_D), label y_a.
+    """A mixture of C Gaussians with binary labels: x | a ~ N(mu_a/sqrt(D), sigma_a^2 I_D), label y_a.
 
     `means` (C, p): coordinates of mu_a/sqrt(D) in an orthonormal basis of a p-dimensional space that holds all means,
     in the units of a component of x; `labels` (C,): y_a = ±1; `weights` (C,): P_a > 0, equal if None; `sigma`: noise
     per component of x, one number or one per cluster; `scaling`: the mean vector at dimension D is the coordinates
     times D^scaling, one exponent or one per coordinate (0 low, 1/4 crossover, 1/2 high signal-to-noise ratio).
+
+    `spectrum`: covariances sigma_a^2 rho_au on common eigenvectors instead of sigma_a^2 1.  `teacher`: labels made by a
+    network of the input, y = y*(x), instead of by the cluster; `labels` are then left out, and its weights have the
+    same p coordinates as the means.
 
     >>> Mixture.xor(0.5).T                    # T_ab = mu_a·mu_b/D
     array([[ 1., -1.,  0.,  0.],
@@ -51,17 +56,25 @@ class Mixture(Record):
     """
 
     means: Array
-    labels: Array
-    weights: Array = None  # type: ignore[assignment]  # an array once constructed
+    labels: Array = None  # type: ignore[assignment]  # an array once constructed
+    weights: Array = None  # type: ignore[assignment]
     sigma: float | Array = 1.0
     scaling: float | Array = 0.0
+    spectrum: Spectrum | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         means = finite_array("means", self.means, (None, None))
         clusters, dimensions = means.shape
-        labels = finite_array("labels", self.labels, (clusters,))
-        if (wrong := labels[np.abs(labels) != 1]).size:
-            raise ValueError(f"labels must be +1 or -1, got {wrong[0]}")
+        spectrum, teacher = self._parts(clusters, dimensions)
+        if teacher is None:
+            labels = finite_array("labels", self.labels, (clusters,))
+            if (wrong := labels[np.abs(labels) != 1]).size:
+                raise ValueError(f"labels must be +1 or -1, got {wrong[0]}")
+        elif self.labels is None or not np.any(self.labels):
+            labels = finite_array("labels", np.zeros(clusters), (clusters,))
+        else:
+            raise ValueError(f"labels must be left out where a teacher makes them, got {self.labels!r}")
         given = np.full(clusters, 1 / clusters) if self.weights is None else self.weights
         weights = finite_array("weights", given, (clusters,))
         if (wrong := weights[weights <= 0]).size:
@@ -78,6 +91,31 @@ class Mixture(Record):
         exponents = finite_array("scaling", self.scaling, () if np.ndim(self.scaling) == 0 else (dimensions,))
         scaling = float(exponents) if exponents.ndim == 0 else exponents
         self._set(means=means, labels=labels, weights=weights, sigma=sigma, scaling=scaling)
+        self._set(spectrum=spectrum, teacher=teacher)
+
+    def _parts(self, clusters: int, dimensions: int) -> tuple[Spectrum | None, Teacher | None]:
+        """Spectrum and teacher, rebuilt if they came as dictionaries."""
+        spectrum = Spectrum(**self.spectrum) if isinstance(self.spectrum, dict) else self.spectrum
+        teacher = Teacher(**self.teacher) if isinstance(self.teacher, dict) else self.teacher
+        if spectrum is not None:
+            if not isinstance(spectrum, Spectrum):
+                raise ValueError(f"spectrum must be a Spectrum, got {spectrum!r}")
+            if spectrum.eigenvalues.ndim == 2 and len(spectrum.eigenvalues) != clusters:
+                raise ValueError(
+                    f"spectrum must have eigenvalues of {clusters} clusters, got {len(spectrum.eigenvalues)}"
+                )
+            if spectrum.alignment is not None and spectrum.alignment.shape[1] != dimensions:
+                raise ValueError(
+                    f"spectrum must have an alignment of {dimensions} coordinates like the means, got "
+                    f"{spectrum.alignment.shape[1]}"
+                )
+        if teacher is not None:
+            if not isinstance(teacher, Teacher):
+                raise ValueError(f"teacher must be a Teacher, got {teacher!r}")
+            if teacher.weights.shape[1] != dimensions:
+                have = teacher.weights.shape[1]
+                raise ValueError(f"teacher must have weights of {dimensions} coordinates like the means, got {have}")
+        return spectrum, teacher
 
     @property
     def clusters(self) -> int:
@@ -103,6 +141,27 @@ class Mixture(Record):
         return first
 
     @property
+    def eigenvalues(self) -> Array:
+        """Variances sigma_a^2 rho_au of each cluster along the directions of each node, (C, U); U = 1 if isotropic."""
+        rho = np.ones(1) if self.spectrum is None else self.spectrum.eigenvalues
+        return np.asarray(self.sigmas[:, None] ** 2 * rho)
+
+    @property
+    def shares(self) -> Array:
+        """The share s_u of all directions that each node has, (U,)."""
+        return np.ones(1) if self.spectrum is None else self.spectrum.weights
+
+    @property
+    def alignment(self) -> Array:
+        """G (U, p, p), how the coordinates of the means are spread over the nodes: `Spectrum`."""
+        return np.eye(self.dimensions)[None] if self.spectrum is None else self.spectrum.aligned(self.dimensions)
+
+    @property
+    def references(self) -> Array:
+        """The vectors whose overlaps with the weights are the rows of M: the means, then the teacher's weights."""
+        return self.means if self.teacher is None else np.concatenate([self.means, self.teacher.weights])
+
+    @property
     def exponents(self) -> Array:
         """The exponent of D of each coordinate, shape (p,)."""
         return np.broadcast_to(np.asarray(self.scaling, dtype=np.float64), (self.dimensions,))
@@ -119,6 +178,10 @@ class Mixture(Record):
         array([ 10., -10.])
         """
         return self.means * number("D", D, positive=True) ** self.exponents
+
+    def references_at(self, D: float) -> Array:
+        """`references` at dimension D; a teacher's weights do not scale."""
+        return self.at(D) if self.teacher is None else np.concatenate([self.at(D), self.teacher.weights])
 
     @classmethod
     def xor(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
@@ -165,48 +228,39 @@ class Mixture(Record):
 
     @classmethod
     def from_data(
-        cls, X: npt.ArrayLike, cluster: npt.ArrayLike, label: npt.ArrayLike, *, centre: bool = True
+        cls,
+        X: npt.ArrayLike,
+        cluster: npt.ArrayLike,
+        label: npt.ArrayLike,
+        *,
+        covariance: str = "isotropic",
+        shrinkage: float | str | None = None,
+        project: bool = False,
+        centre: bool = True,
     ) -> Mixture:
-        """The isotropic mixture closest to labelled data: n samples X (n, D), `cluster` (n,) and `label` (n,) ±1.
+        """The mixture closest to labelled data: n samples X (n, D), `cluster` (n,) and `label` (n,) ±1.
 
             P_a = n_a/n,   mean_a = average of cluster a,   sigma^2 = sum_i |x_i - mean_a(i)|^2 / ((n - C) D)
 
         A row of X is an input x: means and sigma come out in the units of a component of X, the mean vectors
         mu_a/sqrt(D) with their length in D dimensions, on the orthonormal basis (right singular vectors, p = rank)
         of their span.  `centre` subtracts the average of all of X first, as is usual before training.  Clusters are
-        in sorted order; all samples of a cluster must have one label.  Real covariances are far from isotropic: the
-        record describes what a learner sees that has only means and an overall noise level.
+        in sorted order; all samples of a cluster must have one label.
 
-        >>> Mixture.from_data([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]], [0, 0, 1, 1], [1, 1, -1, -1])
-        Mixture(means=array([[ 2.],
-               [-2.]]), labels=array([ 1., -1.]), weights=array([0.5, 0.5]), sigma=1.0, scaling=0.0)
+        `covariance`: "isotropic", an overall noise level only; "shared", the eigenvalues of the pooled covariance and
+        where the means lie on its eigenvectors; "full", those of each cluster, which must commute unless `project`
+        replaces them by their diagonals in the pooled eigenbasis (`mixture.spectrum.discarded` says what is lost).
+        Fewer degrees of freedom than D are refused unless `shrinkage` is given: "ledoit-wolf", or the weight of the
+        identity.  Source: `quenched.numerics.estimate`.
+
+        >>> Mixture.from_data([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]], [0, 0, 1, 1], [1, 1, -1, -1]).sigma
+        1.0
         """
-        data = finite_array("X", X, (None, None))
-        n, D = data.shape
-        y = finite_array("label", label, (n,))
-        names, member = np.unique(np.asarray(cluster), return_inverse=True)
-        if member.shape != (n,):
-            raise ValueError(f"cluster must have shape ({n},), got {np.shape(cluster)}")
-        clusters = len(names)
-        if n <= clusters:
-            raise ValueError(f"X must hold more samples than the {clusters} clusters, got {n}")
-        labels = np.array([y[member == a][0] for a in range(clusters)])
-        if (wrong := np.flatnonzero(y != labels[member])).size:
-            raise ValueError(f"label must be one value per cluster, got both in cluster {names[member[wrong[0]]]}")
-        counts = np.bincount(member)
-        means = np.stack([data[member == a].mean(axis=0) for a in range(clusters)])
-        variance = float(((data - means[member]) ** 2).sum() / ((n - clusters) * D))
-        if variance == 0:
-            raise ValueError("X must vary within clusters, got a pooled variance of 0")
-        # rounding in the means is relative to their length before the centre is taken away
-        rounding = max(means.shape) * np.finfo(np.float64).eps * float(np.linalg.norm(means))
-        if centre:
-            means = means - data.mean(axis=0)
-        U, lengths, basis = np.linalg.svd(means, full_matrices=False)
-        p = max(1, int((lengths > rounding).sum()))
-        # the sign of a singular vector is arbitrary: make its largest coordinate positive, for reproducible records
-        signs = np.sign(basis[range(p), np.abs(basis[:p]).argmax(axis=1)])
-        return cls(U[:, :p] * (lengths[:p] * signs), labels, counts / n, math.sqrt(variance))
+        from quenched.numerics.estimate import estimate
+
+        return cls(
+            **estimate(X, cluster, label, covariance=covariance, shrinkage=shrinkage, project=project, centre=centre)
+        )
 
     @classmethod
     def _named(
@@ -220,6 +274,35 @@ class Mixture(Record):
     ) -> Mixture:
         length = number("separation", separation, positive=True)
         return cls(means * length, labels, weights, sigma, scaling)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher(Record):
+    """Labels made by a network: y = sum_m v_m g(nu_m), nu_m = w*_m·x/sqrt(D), in place of a label per cluster.
+
+    `weights` (m, p): w*_m/sqrt(D) in the coordinates of the mixture's means; `v` (m,): its readout; `activation`: g.
+    For one cluster at the origin, Mixture(np.zeros((1, p)), teacher=Teacher(...)), this is the teacher-student problem
+    of Saad and Solla (1995).
+
+    >>> Teacher(weights=[[1.0, 0.0], [0.0, 1.0]], v=[1.0, 1.0], activation="erf").neurons
+    2
+    """
+
+    weights: Array
+    v: Array
+    activation: str
+
+    def __post_init__(self) -> None:
+        weights = finite_array("weights", self.weights, (None, None))
+        v = finite_array("v", self.v, (len(weights),))
+        if not isinstance(self.activation, str) or not self.activation.strip():
+            raise ValueError(f"activation must be a name or an expression in x, got {self.activation!r}")
+        self._set(weights=weights, v=v, activation=self.activation.strip())
+
+    @property
+    def neurons(self) -> int:
+        """m, the number of its neurons."""
+        return self.v.shape[0]
 
 
 @dataclass(frozen=True)
@@ -381,11 +464,12 @@ class OrderParameters(Record):
         D is needed only where the length of the means depends on it (scaling other than 0).  ValueError if no A gives
         this M, or if the joint Gram matrix of weights and means is not positive semi-definite: Q - A^T A >= 0.
         """
-        means = mixture.means if D is None else mixture.at(D)
+        means = mixture.references if D is None else mixture.references_at(D)
         if D is None and (mixture.exponents != 0).any():
             raise ValueError(f"D must be given where the means depend on it, scaling={mixture.scaling!r}")
-        if self.M.shape[0] != mixture.clusters:
-            raise ValueError(f"M must have one row per cluster, {mixture.clusters}, got shape {self.M.shape}")
+        if len(self.M) != len(means):
+            rows = "per cluster" if mixture.teacher is None else "per cluster and teacher neuron"
+            raise ValueError(f"M must have one row {rows}, {len(means)}, got shape {self.M.shape}")
         A = np.linalg.lstsq(means, self.M, rcond=None)[0]
         if (gap := np.abs(means @ A - self.M).max()) > _ROUNDING * np.abs(self.M).max():
             raise ValueError(f"M is not consistent with the linear relations between the means: off by {gap:.6g}")
@@ -400,3 +484,72 @@ class OrderParameters(Record):
     def check(self, mixture: Mixture, D: float | None = None) -> None:
         """ValueError unless real weight vectors with these overlaps exist for this mixture (see `projections`)."""
         self.projections(mixture, D)
+
+
+@dataclass(frozen=True, eq=False)
+class Densities(Record):
+    """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
+
+    `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
+    semi-definite in each node; `v` (K,).  Their sums over u are the overlaps A and Q; the local fields of cluster a
+    have the covariance sigma_a^2 sum_u rho_au Q_u.
+    """
+
+    A: Array
+    Q: Array
+    v: Array
+
+    def __post_init__(self) -> None:
+        self._store(self.A, self.Q, self.v)
+        scale = np.abs(self.Q).max()
+        if (asymmetry := np.abs(self.Q - self.Q.swapaxes(1, 2)).max()) > _ROUNDING * scale:
+            raise ValueError(f"Q must be symmetric in each node, got |Q - Q^T| up to {asymmetry:.6g}")
+        if (smallest := np.linalg.eigvalsh(self.Q).min()) < -_ROUNDING * scale:
+            raise ValueError(f"Q must be positive semi-definite in each node, got the eigenvalue {smallest:.6g}")
+
+    def _store(self, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
+        readout = finite_array("v", v, (None,))
+        K = len(readout)
+        weights = finite_array("A", A, (None, None, K))
+        self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)), v=readout)
+
+    @classmethod
+    def derivative(cls, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Densities:
+        """The same record for time derivatives, which need not be positive semi-definite."""
+        record: Densities = object.__new__(cls)
+        record._store(A, Q, v)
+        return record
+
+    @classmethod
+    def spread(cls, mixture: Mixture, state: OrderParameters) -> Densities:
+        """The densities of weights that point anywhere but for their overlaps with the means, for D -> infinity.
+
+            A_u = G_u A,   Q_u = A^T G_u A + s_u (Q - A^T A)
+
+        >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[1.0]], v=[1.0])
+        >>> mixture = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
+        >>> Densities.spread(mixture, state).Q.ravel()
+        array([0.75, 0.25])
+        """
+        A, G = state.projections(mixture), mixture.alignment
+        aligned = G @ A
+        residual = mixture.shares[:, None, None] * (state.Q - A.T @ A)
+        return cls(aligned, A.T @ aligned + residual, state.v)
+
+    @property
+    def K(self) -> int:
+        """Number of neurons."""
+        return self.v.shape[0]
+
+    def overlaps(self, mixture: Mixture) -> OrderParameters:
+        """M, Q and v: the sums over the nodes."""
+        return OrderParameters(mixture.references @ self.A.sum(axis=0), self.Q.sum(axis=0), self.v)
+
+    def check(self, mixture: Mixture) -> None:
+        """ValueError unless the state fits the mixture: A of its nodes and coordinates, Q_u large enough for A_u."""
+        G = mixture.alignment
+        if self.A.shape[:2] != G.shape[:2]:
+            raise ValueError(f"A must have shape (nodes, p, K) = {(*G.shape[:2], self.K)}, got {self.A.shape}")
+        rest = self.Q - self.A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ self.A
+        if (smallest := np.linalg.eigvalsh(rest).min()) < -_ROUNDING * np.abs(self.Q).max():
+            raise ValueError(f"Q is too small for A: Q_u - A_u^T G_u^+ A_u has the eigenvalue {smallest:.6g}")
