@@ -20,10 +20,11 @@ from quenched.numerics.averages import FIELD_LIMIT, activation_functions, averag
 from quenched.numerics.checks import integer, number
 from quenched.numerics.precision import bind
 from quenched.numerics.quadrature import randomised
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.spectral import SpectralEquations, densities
 from quenched.theory import two_layer
 
-__all__ = ["CLOSED_FORM_NEURONS", "Drift", "drift", "drift_arrays"]
+__all__ = ["CLOSED_FORM_NEURONS", "DensityDrift", "Drift", "drift", "drift_arrays", "is_spectral"]
 
 Array = NDArray[np.float64]
 Derivatives = tuple[Array, Array, Array]
@@ -56,6 +57,23 @@ class Drift(OrderParameters):
     def of(cls, rates: Derivatives, error: float, method: str) -> Drift:
         """The record of derivatives, which need not be positive semi-definite."""
         record = cls.derivative(*rates)
+        assert isinstance(record, cls)
+        record._set(error=error, method=method)
+        return record
+
+
+@dataclass(frozen=True, eq=False)
+class DensityDrift(Densities):
+    """The same for densities: dA_u/dt, dQ_u/dt in each node and dv/dt, with `error` and `method` as in `Drift`."""
+
+    error: float
+    method: str
+
+    @classmethod
+    def of(cls, rates: Derivatives, error: float, method: str) -> DensityDrift:
+        """The record of derivatives, which need not be positive semi-definite."""
+        dA, dQ, dv = rates
+        record = cls.derivative(dA, (dQ + dQ.swapaxes(1, 2)) / 2, dv)
         assert isinstance(record, cls)
         record._set(error=error, method=method)
         return record
@@ -143,21 +161,37 @@ def drift_arrays(
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
     that M = means A; Q (K, K); v (K,).  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve
-    every state.  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
+    every state.  Where the inputs have a spectrum or a teacher makes the labels, A (U, p, K) and Q (U, K, K) are the
+    densities over the nodes instead.  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
+    if is_spectral(mixture):
+        spectral = _spectral(mixture, network, sgd, 0.0, seed, _PATH_POINTS)
+        return lambda A, Q, v: spectral(A, Q, v)[0]
     equations = _Equations(mixture, network, sgd, 0.0, seed, _PATH_POINTS)
     return lambda A, Q, v: equations(A, Q, v)[0]
+
+
+def is_spectral(mixture: Mixture) -> bool:
+    """Whether the equations are those of densities: the inputs have a spectrum, or a teacher makes the labels."""
+    return mixture.spectrum is not None or mixture.teacher is not None
+
+
+def _spectral(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, tolerance: float, seed: int, points: int
+) -> SpectralEquations:
+    _refuse_growing_means(mixture)
+    return SpectralEquations(mixture, network, sgd, tolerance, seed, points, CLOSED_FORM_NEURONS)
 
 
 def drift(
     mixture: Mixture,
     network: TwoLayer,
     sgd: OnlineSGD,
-    state: OrderParameters,
+    state: OrderParameters | Densities,
     *,
     tolerance: float = 1e-6,
     seed: int = 0,
-) -> Drift:
+) -> Drift | DensityDrift:
     """Time derivatives of the order parameters under online SGD, D -> infinity, one unit of time being D steps.
 
         dM_ak/dt = D E[delta w_k].mu_a / D,    dQ_kl/dt = D E[delta (w_k.w_l)] / D,    dv_k/dt = D E[delta v_k]
@@ -168,6 +202,9 @@ def drift(
     `quenched.theory.two_layer`, derived in symbolic/two_layer.py from the SGD rule.  Raises ValueError if state and
     problem do not fit together.
 
+    Where the inputs have a spectrum, the rates are those of the densities (`DensityDrift`); a state given by its
+    overlaps alone is spread over the nodes as weights without preferred directions are (`Densities.spread`).
+
     >>> mixture, network = Mixture.two_clusters(sigma=1.0), TwoLayer(K=1, activation="linear")
     >>> state = OrderParameters(M=[[0.0], [0.0]], Q=[[1.0]], v=[0.5])
     >>> rate = drift(mixture, network, OnlineSGD(lr=1.0), state)
@@ -175,8 +212,16 @@ def drift(
     ([[-0.1875]], [-0.5])
     """
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
-    equations = _Equations(mixture, network, sgd, tolerance, seed, 2**17)
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    if is_spectral(mixture) or isinstance(state, Densities):
+        start = densities(mixture, state)
+        spectral = _spectral(mixture, network, sgd, tolerance, seed, 2**17)
+        rates, error, method = spectral(start.A, start.Q, start.v)
+        found = DensityDrift.of(rates, error, method)
+        if mixture.spectrum is None and isinstance(state, OrderParameters):
+            return Drift.of((mixture.references @ found.A[0], found.Q[0], found.v), error, method)
+        return found
+    equations = _Equations(mixture, network, sgd, tolerance, seed, 2**17)
     (dA, dQ, dv), error, method = equations(state.projections(mixture), state.Q, state.v)
     return Drift.of((mixture.means @ dA, (dQ + dQ.T) / 2, dv), error, method)

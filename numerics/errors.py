@@ -1,32 +1,36 @@
 """Errors of a two-layer network from its order parameters: pmse, classification error, probability of a tie.
 
     pmse = 1/2 sum_a P_a E_a[(phi - y_a)^2],   classification error = P(y phi < 0) + P(phi = 0)/2,
-    phi = s sum_k v_k g(lambda_k),   lambda | a ~ N(M_a, sigma_a^2 Q)
+    phi = s sum_k v_k g(lambda_k),   lambda | a ~ N(M_a, C_a),   C_a = sigma_a^2 Q for isotropic inputs
 
 The pmse needs averages of one and two fields, `averages.tables`, or is sampled where g has none in closed form.  The
 sign of phi needs all fields:
 
 1. `_distinct`: neurons with the same fields are one, and those that do not count are dropped;
-2. `_directions`: lambda = M_a + sigma_a L_a z, z ~ N(0, 1_r), r the rank of Q (near a fixed point the dimension of the
-   span of the means, however many neurons there are); the first direction is the mean gradient of phi in cluster a;
+2. `_directions`: lambda = M_a + L_a z, z ~ N(0, 1_r), r the rank of C_a (near a fixed point the dimension of the span
+   of the means, however many neurons there are); the first direction is the mean gradient of phi in cluster a;
 3. along the first direction the sign changes of phi are found exactly (piecewise linear g) or by bracketing;
 4. the other r - 1 directions: none, adaptive quadrature for one, randomised quasi-Monte Carlo for more.  What is
    integrated there is continuous, as one direction is done already.
+
+Where a teacher makes the labels, its neurons join those of the network for the pmse, and the classification error is
+that of the signs, P(phi phi* < 0) + P(phi phi* = 0)/2, sampled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from quenched.numerics.averages import activation_functions, averages, piecewise_linear, tables
+from quenched.numerics.averages import activation_functions, piecewise_linear, tables
 from quenched.numerics.checks import integer, number
 from quenched.numerics.quadrature import adaptive, randomised
-from quenched.numerics.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.records import Densities, Mixture, OrderParameters, TwoLayer
+from quenched.numerics.spectral import Fields, fields
 from quenched.theory import two_layer
 
 __all__ = ["Errors", "errors"]
@@ -68,7 +72,7 @@ class Errors:
 def errors(
     mixture: Mixture,
     network: TwoLayer,
-    state: OrderParameters,
+    state: OrderParameters | Densities,
     *,
     tolerance: float = 1e-6,
     seed: int = 0,
@@ -94,24 +98,31 @@ def errors(
     >>> float(ndtr(-0.5)), errors(Mixture.two_clusters(2.0), TwoLayer(1, "linear"), state).classification_error
     (0.3085375387259869, 0.3085375387259869)
     """
-    if state.M.shape != (mixture.clusters, network.K):
-        expected = (mixture.clusters, network.K)
+    if isinstance(state, OrderParameters) and state.M.shape != (expected := (len(mixture.references), network.K)):
         raise ValueError(f"state must have M of shape (clusters, K) = {expected}, got {state.M.shape}")
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     tolerance, seed = number("tolerance", tolerance, positive=True), integer("seed", seed)
     if digits is not None:
+        if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
+            raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
         return _precise(mixture, network, state, errors(mixture, network, state), integer("digits", digits, at_least=1))
-    pmse, pmse_error, slopes = _pmse(mixture, network, state, tolerance, seed)
-    M, Q, v = state.M, state.Q, state.v
+    law, M, Q, v = fields(mixture, network, state)
+    pmse, pmse_error, slopes = _pmse(law, M, Q, v, tolerance, seed)
+    if mixture.teacher is not None:
+        (wrong, tie), (error, tie_error) = _against_teacher(law, M, Q, network.K, v, tolerance, seed, points or 2**15)
+        return Errors(pmse, wrong, tie, error, tie_error, pmse_error, "randomised quasi-Monte Carlo")
     pieces = piecewise_linear(network.activation)
     if pieces is not None and not len(pieces[0]):  # g(x) = slope x + intercept: phi itself is one field
         pieces = (pieces[0], pieces[1], pieces[2] * v.sum())
-        M, Q, v = (M @ v)[:, None], np.maximum(v @ Q @ v, 0).reshape(1, 1), np.ones(1)
+        M, Q, v = (M @ v)[:, None], np.maximum(v @ Q @ v, 0).reshape(-1, 1, 1), np.ones(1)
         slopes = slopes[:, :1]
     kept, v = _distinct(M, Q, v)
     if not len(v):
         return Errors(pmse, 0.5, 1.0, 0.0, 0.0, pmse_error, "exact")
-    M, Q, slopes = M[:, kept], Q[np.ix_(kept, kept)], slopes[:, kept]
-    L = np.stack([_directions(Q, v, slope) for slope in slopes])
+    M, Q, slopes = M[:, kept], Q[:, kept[:, None], kept], slopes[:, kept]
+    roots = [_directions(covariance, v, slope) for covariance, slope in zip(Q, slopes, strict=True)]
+    L = _padded(roots)
     if points is None:
         points = 2**12 if pieces is None else 2**14
     lines = (
@@ -123,7 +134,7 @@ def errors(
     (wrong, tie), (error, tie_error), method = _sign_errors(mixture, lines, M, L, v, tolerance, seed, points)
     if pieces is None and L.shape[2] > 1:
         error += _TANGENCIES
-    if pieces is not None and 2 < L.shape[2] == len(v):
+    if pieces is not None and 2 < min(root.shape[1] for root in roots) == len(v):
         tie, tie_error = _all_off(mixture, M, Q, *pieces, seed) or (tie, tie_error)
     return Errors(pmse, wrong, tie, error, tie_error, pmse_error, method)
 
@@ -149,29 +160,51 @@ def _precise(mixture: Mixture, network: TwoLayer, state: OrderParameters, found:
     )
 
 
-def _pmse(
-    mixture: Mixture, network: TwoLayer, state: OrderParameters, tolerance: float, seed: int
-) -> tuple[float, float, Array]:
+def _pmse(law: Fields, M: Array, C: Array, v: Array, tolerance: float, seed: int) -> tuple[float, float, Array]:
     """The generated risk E[(phi - y)^2]/2, its error, and the slopes E_a[g'] (C, K)."""
-    s, y = network.output_scale, mixture.labels.astype(np.float64)
-    if averages(network.activation).groups:
-        table = tables(network.activation, state.M, mixture.sigmas[:, None, None] ** 2 * state.Q, limit=2)
-        value = two_layer.risk(mixture.weights, y, state.v, table, s)
+    mixture, s = law.mixture, law.s
+    y = mixture.labels.astype(np.float64)
+    if law.activation is not None:
+        table = tables(law.activation, M, C, limit=2)
+        value = two_layer.risk(mixture.weights, y, v, table, s)
         sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-        size = two_layer.risk(mixture.weights, -np.ones_like(y), np.abs(state.v), sizes, s)  # all terms added up
+        size = two_layer.risk(mixture.weights, -np.ones_like(y), np.abs(v), sizes, s)  # all terms added up
         return float(value), _ROUNDING * float(size), table["dg"]
-    v = s * state.v
-    g, dg = activation_functions(network.activation)
-    root = _square_root(state.Q)
+    roots = _padded([_square_root(covariance) for covariance in C])
 
     def given(z: Array) -> Array:
-        fields = state.M[:, None] + mixture.sigmas[:, None, None] * (z[:, : root.shape[1]] @ root.T)  # (C, n, K)
-        square = mixture.weights @ (g(fields) @ v - y[:, None]) ** 2 / 2
-        return np.column_stack([square, *dg(fields).transpose(0, 2, 1).reshape(-1, len(z))])
+        value, slope = law.evaluate(M[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))  # (C, n, K)
+        square = mixture.weights @ (s * (value @ v) - y[:, None]) ** 2 / 2
+        return np.column_stack([square, *slope.transpose(0, 2, 1).reshape(-1, len(z))])
 
-    tolerances = np.append(tolerance, np.full(state.M.size, np.inf))
-    result = randomised(given, max(1, root.shape[1]), tolerance=tolerances, seed=seed, points=2**15)
-    return float(result.value[0]), float(result.error[0]), result.value[1:].reshape(state.M.shape)
+    tolerances = np.append(tolerance, np.full(M.size, np.inf))
+    result = randomised(given, max(1, roots.shape[2]), tolerance=tolerances, seed=seed, points=2**15)
+    return float(result.value[0]), float(result.error[0]), result.value[1:].reshape(M.shape)
+
+
+def _against_teacher(
+    law: Fields, M: Array, C: Array, K: int, v: Array, tolerance: float, seed: int, points: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """P(phi phi* < 0) + P(phi phi* = 0)/2 and P(phi phi* = 0), and their errors; the neurons from K on are phi*'s."""
+    roots = _padded([_square_root(covariance) for covariance in C])
+
+    def given(z: Array) -> Array:
+        value, _ = law.evaluate(M[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
+        signs = np.sign(value[:, :, :K] @ v[:K]) * -np.sign(value[:, :, K:] @ v[K:])
+        tie = law.mixture.weights @ (signs == 0)
+        return np.stack([law.mixture.weights @ (signs < 0) + tie / 2, tie], axis=1)
+
+    result = randomised(
+        given, max(1, roots.shape[2]), tolerance=np.array([tolerance, np.inf]), seed=seed, points=points
+    )
+    (wrong, tie), (error, tie_error) = result.value.tolist(), result.error.tolist()
+    return (wrong, tie), (error, tie_error)
+
+
+def _padded(roots: Sequence[Array]) -> Array:
+    """One array (C, n, r) of matrices with r columns or fewer, r the largest number."""
+    rank = max(root.shape[1] for root in roots)
+    return np.stack([np.pad(root, ((0, 0), (0, rank - root.shape[1]))) for root in roots])
 
 
 def _square_root(Q: Array) -> Array:
@@ -183,8 +216,8 @@ def _square_root(Q: Array) -> Array:
 
 def _distinct(M: Array, Q: Array, v: Array) -> tuple[npt.NDArray[np.intp], Array]:
     """The neurons that count, and their readout: those whose fields agree are one, so that readouts cancel exactly."""
-    fields = np.hstack([_square_root(Q), M.T])
-    agree = np.abs(fields[:, None] - fields).max(axis=2) <= 1e-13 * np.abs(fields).max()
+    known = np.hstack([*(_square_root(covariance) for covariance in Q), M.T])
+    agree = np.abs(known[:, None] - known).max(axis=2) <= 1e-13 * np.abs(known).max()
     first = agree.argmax(axis=1)  # of the neurons that agree with this one
     total, size = np.zeros(len(v)), np.zeros(len(v))
     np.add.at(total, first, v)
@@ -221,8 +254,8 @@ def _sign_errors(
     def given(z: Array) -> Array:
         """The two probabilities (n, 2) given z (n, rank - 1), the other directions."""
         total = np.zeros((len(z), 2))
-        for P, y, sigma, mean, root in zip(mixture.weights, mixture.labels, mixture.sigmas, M, L, strict=True):
-            total += P * lines(mean + sigma * (z @ root[:, 1:].T), sigma * root[:, 0], y * v)
+        for P, y, mean, root in zip(mixture.weights, mixture.labels, M, L, strict=True):
+            total += P * lines(mean + z @ root[:, 1:].T, root[:, 0], y * v)
         total[:, 0] += total[:, 1] / 2
         return total
 
@@ -259,20 +292,21 @@ def _all_off(
     off = (slopes == 0) & (intercepts == 0)
     if len(kinks) != 1 or off.sum() != 1:
         return None
-    n, side = len(Q), 1 if off[0] else -1
-    limits = side * (kinks[0] - M) / mixture.sigmas[:, None]
+    n, side = len(M[0]), 1 if off[0] else -1
+    limits = side * (kinks[0] - M)
     if n <= 4:
         from quenched.numerics import normal
 
-        spread = np.sqrt(np.diag(Q))
-        correlations = (Q / np.outer(spread, spread))[np.triu_indices(n, 1)]
-        probability = (normal.Phi3, normal.Phi4)[n - 3](*(limits / spread).T, *correlations)
+        spread = np.sqrt(np.einsum("akk->ak", Q))
+        upper = np.triu_indices(n, 1)
+        correlations = (Q / (spread[:, :, None] * spread[:, None, :]))[:, *upper]
+        probability = (normal.Phi3, normal.Phi4)[n - 3](*(limits / spread).T, *correlations.T)
         return float(mixture.weights @ probability), _SINGULAR
-    triangle = np.linalg.cholesky(Q)
+    triangles = np.linalg.cholesky(Q)
 
     def given(z: Array) -> Array:
         uniform, total = ndtr(z), np.zeros(len(z))
-        for P, limit in zip(mixture.weights, limits, strict=True):
+        for P, limit, triangle in zip(mixture.weights, limits, triangles, strict=True):
             chosen = np.empty(z.shape)  # the normals of the neurons so far, drawn from their tails
             here = np.full(len(z), ndtr(limit[0] / triangle[0, 0]))
             product = here.copy()

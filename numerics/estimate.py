@@ -109,7 +109,7 @@ def _spectrum(
         if degrees < D and shrinkage is None:
             raise ValueError(
                 f"X must hold more samples: {degrees} degrees of freedom cannot give a covariance in D = {D} "
-                "dimensions; pass shrinkage='ledoit-wolf' or a weight between 0 and 1, or covariance='shared' or 'isotropic'"
+                "dimensions; pass shrinkage='ledoit-wolf' or a weight between 0 and 1, or another kind of covariance"
             )
         S = part.T @ part / (degrees * variance)
         r = _weight(part, shrinkage)
