@@ -2,11 +2,13 @@
 
 The state (M, Q, v) is integrated as A (p, K), the upper triangle of Q, and v, with A_bk = w_k·e_b/sqrt(D) the
 projections of the weights on the coordinates of the means: M = means A keeps the linear relations between the means
-exact (four XOR clusters have two independent ones), and A is what Q - A^T A >= 0 is stated in.
+exact (four XOR clusters have two independent ones), and A is what Q - A^T A >= 0 is stated in.  Inputs with a spectrum
+have such a state in each node.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,15 +17,16 @@ import numpy.typing as npt
 import scipy.integrate
 
 from quenched.numerics.checks import increasing_times, integer, number
-from quenched.numerics.dynamics import drift_arrays
+from quenched.numerics.dynamics import drift_arrays, is_spectral
 from quenched.numerics.errors import errors
 from quenched.numerics.provenance import provenance
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.spectral import densities
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["IntegrationError", "integrate", "random_state"]
+__all__ = ["IntegrationError", "frames", "integrate", "random_state"]
 
 Array = npt.NDArray[np.float64]
 
@@ -32,13 +35,14 @@ _METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
 # Tolerances are kept above rounding errors: this many times the largest that a coordinate can be.  Otherwise the step
 # size of a run with growing weights collapses long before it blows up.
 _ROUNDING = 1e-13
+_NO_DIRECTION = 1e-12  # smaller squared components of the means along a node are rounding
 _OVERFLOW = 1e100  # products of a few such numbers are still finite
 
 
 class IntegrationError(RuntimeError):
     """The integration could not go on; `t` and `state` are the last good time and state."""
 
-    def __init__(self, message: str, t: float, state: OrderParameters) -> None:
+    def __init__(self, message: str, t: float, state: OrderParameters | Densities) -> None:
         super().__init__(message)
         self.t = t
         self.state = state
@@ -48,7 +52,7 @@ def integrate(
     mixture: Mixture,
     network: TwoLayer,
     sgd: OnlineSGD,
-    state: OrderParameters,
+    state: OrderParameters | Densities,
     t: npt.ArrayLike,
     *,
     rtol: float = 1e-8,
@@ -64,7 +68,10 @@ def integrate(
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
-    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.
+    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
+    the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
+    (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
+    (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
     ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
     overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
@@ -81,7 +88,8 @@ def integrate(
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
-    coordinates = _Coordinates(mixture.dimensions, network.K)
+    spectral = is_spectral(mixture) or isinstance(state, Densities)
+    coordinates = _Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
     derivative = drift_arrays(mixture, network, sgd)
 
     def rate(_: float, y: Array) -> Array:
@@ -89,13 +97,10 @@ def integrate(
             return np.full_like(y, np.nan)
         return coordinates.pack(*derivative(*coordinates.unpack(y)))
 
-    def overlaps(y: Array) -> tuple[Array, Array, Array]:
-        A, Q, v = coordinates.unpack(y)
-        return mixture.means @ A, Q, v
-
     def failure(cause: str, remedy: str) -> IntegrationError:
         # derivative(): not validated, as rounding near an overflow can break semidefiniteness
-        last = OrderParameters.derivative(*overlaps(good[1]))
+        A, Q, v = coordinates.unpack(good[1])
+        last = Densities.derivative(A, Q, v) if spectral else OrderParameters.derivative(mixture.means @ A, Q, v)
         return IntegrationError(
             f"the integration stopped at t = {good[0]:.6g} of {times[-1]:.6g}: {cause} (there |Q| <= "
             f"{np.abs(last.Q).max():.3g}, |v| <= {np.abs(last.v).max():.3g}; full state in .state); {remedy}",
@@ -103,8 +108,19 @@ def integrate(
             last,
         )
 
-    start = coordinates.pack(state.projections(mixture), state.Q, state.v)
-    states: list[OrderParameters] = []
+    def at(y: Array) -> OrderParameters | Densities:
+        A, Q, v = coordinates.unpack(y)
+        found = Densities(A, Q, v) if spectral else OrderParameters(mixture.means @ A, Q, v)
+        found.check(mixture)
+        return found
+
+    if spectral:
+        begin = densities(mixture, state)
+        start = coordinates.pack(begin.A, begin.Q, begin.v)
+    else:
+        assert isinstance(state, OrderParameters)
+        start = coordinates.pack(state.projections(mixture), state.Q, state.v)
+    states: list[OrderParameters | Densities] = []
     good = 0.0, start
     # A trial step of an unstable run may overflow: the state is looked at after each step.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -117,8 +133,7 @@ def integrate(
                 for time in inside:
                     y = solver.y if time == solver.t or path is None else path(time)
                     try:
-                        states.append(OrderParameters(*overlaps(y)))
-                        states[-1].check(mixture)
+                        states.append(at(y))
                     except ValueError as error:
                         raise failure(f"no weights have the overlaps found ({error})", "lower rtol and atol") from error
             if solver.status == "finished":
@@ -142,13 +157,25 @@ def integrate(
         "classification_error_estimate": [e.error_estimate for e in measured],
         "tie_probability": [e.tie_probability for e in measured],
     }
-    return xr.Dataset(
-        {
-            "M": (("time", "cluster", "neuron"), np.stack([s.M for s in states])),
-            "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in states])),
-            "v": (("time", "neuron"), np.stack([s.v for s in states])),
+    totals = [s.overlaps(mixture) if isinstance(s, Densities) else s for s in states]
+    M = np.stack([s.M for s in totals])
+    variables = {
+        "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
+        "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
+        "v": (("time", "neuron"), np.stack([s.v for s in totals])),
+    }
+    if mixture.teacher is not None:
+        variables["R"] = ("time", "teacher", "neuron"), M[:, mixture.clusters :]
+    if mixture.spectrum is not None:
+        parts = [s for s in states if isinstance(s, Densities)]
+        variables |= {
+            "A_u": (("time", "node", "coordinate", "neuron"), np.stack([s.A for s in parts])),
+            "Q_u": (("time", "node", "neuron", "neuron_"), np.stack([s.Q for s in parts])),
+            "eigenvalue": (("cluster", "node"), mixture.eigenvalues),
+            "share": (("node",), mixture.shares),
         }
-        | {name: ("time", np.array(values, dtype=np.float64)) for name, values in along.items()},
+    return xr.Dataset(
+        variables | {name: (("time",), np.array(values, dtype=np.float64)) for name, values in along.items()},
         coords={"time": times},
         attrs=provenance(
             mixture=mixture,
@@ -168,12 +195,15 @@ def random_state(
     *,
     weight_scale: float = 1.0,
     readout_scale: float = 1.0,
-) -> OrderParameters:
+) -> OrderParameters | Densities:
     """Order parameters of random weights w_k ~ N(0, weight_scale^2 I_D) and readout v_k ~ N(0, readout_scale^2/K).
 
     Drawn exactly and without D-vectors: A_bk ~ N(0, weight_scale^2/D) on the p coordinates of the means, and
     Q = A^T A + (weight_scale^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
     (L lower triangular, L_jj^2 ~ chi^2_{D-p-j} for j = 0..K-1, normal below the diagonal).
+
+    Where the inputs have a spectrum with a whole number D s_u of directions in each node, the densities are drawn in
+    the same way, node by node; the nodes of a quadrature over a law are no directions, and get `Densities.spread`.
 
     ValueError: D < p + K, where K weights cannot be independent of each other and of the means.
 
@@ -185,33 +215,72 @@ def random_state(
     D = integer("D", D, at_least=p + K)
     variance = number("weight_scale", weight_scale) ** 2 / D
     rng = np.random.default_rng(integer("seed", seed))
+    if mixture.spectrum is not None:
+        whole = D * mixture.shares
+        if np.abs(whole - np.rint(whole)).max() <= 1e-6 and whole.min() > 0.5:
+            A, Q = _random_densities(mixture, K, D, variance, rng)
+            return Densities(A, Q, rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K)))
     A = rng.standard_normal((p, K)) * np.sqrt(variance)
-    L = np.tril(rng.standard_normal((K, K)), -1) + np.diag(np.sqrt(rng.chisquare(D - p - np.arange(K))))
+    L = _bartlett(D - p, K, rng)
     v = rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K))
-    return OrderParameters(mixture.at(D) @ A, A.T @ A + variance * (L @ L.T), v)
+    state = OrderParameters(mixture.references_at(D) @ A, A.T @ A + variance * (L @ L.T), v)
+    return state if mixture.spectrum is None else Densities.spread(mixture, state)
+
+
+def _random_densities(
+    mixture: Mixture, K: int, D: int, variance: float, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """A (U, p, K) and Q (U, K, K) of random weights, from their components in each node."""
+    assert mixture.spectrum is not None
+    A, Q = [], []
+    for frame, count in zip(frames(mixture), mixture.spectrum.multiplicities(D), strict=True):
+        inside = rng.standard_normal((frame.shape[1], K))
+        free = int(count) - frame.shape[1]
+        rest = rng.standard_normal((free, K)) if free < 4 * K else _bartlett(free, K, rng).T
+        A.append(frame @ inside)
+        Q.append(inside.T @ inside + rest.T @ rest)
+    return np.sqrt(variance) * np.stack(A), variance * np.stack(Q)
+
+
+def _bartlett(freedom: int, K: int, rng: np.random.Generator) -> Array:
+    """L (K, K) lower triangular with L L^T a Wishart matrix, freedom >= K."""
+    return np.tril(rng.standard_normal((K, K)), -1) + np.diag(np.sqrt(rng.chisquare(freedom - np.arange(K))))
+
+
+def frames(mixture: Mixture) -> list[Array]:
+    """F_u (p, r_u) with G_u = F_u F_u^T: the coordinates of the means on r_u orthonormal directions of each node."""
+    found = []
+    for G in mixture.alignment:
+        values, vectors = np.linalg.eigh(G)
+        kept = values > _NO_DIRECTION
+        found.append(vectors[:, kept] * np.sqrt(values[kept]))
+    return found
 
 
 class _Coordinates:
-    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,)."""
+    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
 
-    def __init__(self, p: int, K: int) -> None:
-        self.shape = (p, K)
+    def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
+        outer = () if nodes is None else (nodes,)
+        self.shape = (*outer, p, K)
         self.upper = np.triu_indices(K)
-        self.cuts = (p * K, p * K + len(self.upper[0]))
+        self.triangle = (*outer, len(self.upper[0]))
+        self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
 
     def pack(self, A: Array, Q: Array, v: Array) -> Array:
-        return np.concatenate([A.ravel(), Q[self.upper], v])
+        return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v])
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
         A, triangle, v = np.split(y, self.cuts)
-        Q = np.empty((len(v), len(v)))
-        Q[self.upper] = triangle
-        Q.T[self.upper] = triangle
+        Q = np.empty((*self.triangle[:-1], len(v), len(v)))
+        Q[..., *self.upper] = triangle.reshape(self.triangle)
+        Q.swapaxes(-1, -2)[..., *self.upper] = triangle.reshape(self.triangle)
         return A.reshape(self.shape), Q, v
 
     def scales(self, y: Array) -> Array:
         """The largest that each coordinate can be at these lengths of the weights: |w_k|, |w_k||w_l| and max |v|."""
         _, Q, v = self.unpack(y)
-        lengths = np.sqrt(np.abs(np.diag(Q)))
+        lengths = np.sqrt(np.abs(np.einsum("...kk->...k", Q)))
         bound = np.broadcast_to(np.abs(v).max(), v.shape)
-        return self.pack(np.broadcast_to(lengths, self.shape), np.outer(lengths, lengths), bound)
+        products = lengths[..., :, None] * lengths[..., None, :]
+        return self.pack(np.broadcast_to(lengths[..., None, :], self.shape), products, bound)
