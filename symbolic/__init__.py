@@ -7,6 +7,7 @@
     activations  what g can be, and its averages                      -> theory/activations.py
     two_layer    the SGD rule -> increments -> order-parameter equations -> theory/two_layer.py
     bayes        the oracle error of a mixture                          -> theory/bayes.py
+    features     random features: Hermite orders, spikes, powers of D   -> theory/features.py
     emit         expressions -> Python text
     latex        derivations -> a document
     derive       the driver: write, compare, tell

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sympy
 
-from quenched.symbolic import activations, bayes, emit, normal, two_layer
+from quenched.symbolic import activations, bayes, emit, features, normal, two_layer
 from quenched.symbolic.gaussian import NoClosedForm
 from quenched.symbolic.notation import Derived, derived, specification_symbols
 from quenched.symbolic.parse import parse
@@ -37,6 +37,11 @@ def _normal() -> str:
 def _bayes() -> str:
     body = "\n\n\n".join(emit.function(specification) for specification in bayes.FORMULAS)
     return emit.header("symbolic/bayes.py", _docstring(bayes), body)
+
+
+def _features() -> str:
+    body = "\n\n\n".join(emit.function(specification) for specification in features.FORMULAS)
+    return emit.header("symbolic/features.py", _docstring(features), body)
 
 
 def _two_layer() -> str:
@@ -226,6 +231,7 @@ def _activations() -> str:
 _MODULES: dict[str, Callable[[], str]] = {
     "activations.py": _activations,
     "bayes.py": _bayes,
+    "features.py": _features,
     "normal.py": _normal,
     "two_layer.py": _two_layer,
 }
@@ -279,7 +285,7 @@ def rules(activation: str | None = None) -> dict[str, tuple[str, ...]]:
     """The rules behind each formula, in the order of their first use: of all that is generated, or one activation."""
     if activation is None:
         table = activations.BUILTIN
-        steps = {f.__name__: derived(f).steps for f in (*normal.FORMULAS, *bayes.FORMULAS)}
+        steps = {f.__name__: derived(f).steps for f in (*normal.FORMULAS, *bayes.FORMULAS, *features.FORMULAS)}
         steps |= dict.fromkeys(("flow", "diffusion", "risk"), two_layer.equations().steps)
     else:
         table, steps = {activation: str(parse(activations.NAMED.get(activation, activation)))}, {}
@@ -303,6 +309,8 @@ def latex() -> str:
         chapters.append((title, module.__doc__ or "", formulas))
     equations = two_layer.equations()
     learning = Derived((*equations.flow, equations.diffusion, equations.risk), steps=equations.steps)
+    lazy = [(f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in features.FORMULAS]
+    chapters.append(("Random features", features.__doc__ or "", lazy))
     chapters.append(("Two-layer network", two_layer.__doc__ or "", [("drift", "", (), learning)]))
     groups = []
     for name, text in activations.BUILTIN.items():

@@ -42,6 +42,23 @@ _LETTERS = {
     "upper": "b",
     "reach": r"\ell",
     "threshold": r"\tau",
+    "along": "p",
+    "bulk": "Q_{b}",
+    "centred": r"\delta\psi_{0}",
+    "even": r"\beta_{e}",
+    "first": "f_{i}",
+    "length": "m",
+    "linear": "k_{1}",
+    "odd": "s_{o}",
+    "quadratic": "k_{2}",
+    "ridge_slope": r"\lambda T'",
+    "second": "f_{j}",
+    "shift": "b",
+    "square": r"E[\psi^{2}]",
+    "var_minus": "v_{-}",
+    "var_plus": "v_{+}",
+    "psi_minus": r"\psi_{-}",
+    "psi_plus": r"\psi_{+}",
 }
 _PRIMES = {"g": "g", "dg": "g'", "ddg": "g''"}
 
