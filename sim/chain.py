@@ -42,7 +42,8 @@ import numpy.typing as npt
 from quenched.numerics.averages import compiled_activation
 from quenched.numerics.records import OrderParameters
 from quenched.sim.backend import generators
-from quenched.sim.train import CHAIN, root
+from quenched.sim.geometry import root
+from quenched.sim.train import CHAIN
 
 if TYPE_CHECKING:
     from quenched.sim.train import Problem

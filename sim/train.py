@@ -24,17 +24,20 @@ import numpy.typing as npt
 
 from quenched.numerics.averages import activation_functions
 from quenched.numerics.checks import increasing_times, integer
+from quenched.numerics.dynamics import is_spectral
 from quenched.numerics.flow import random_state
 from quenched.numerics.provenance import provenance
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
 from quenched.sim.backend import Backend, Normals, generators, get_backend
+from quenched.sim.geometry import Geometry, root
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DivergenceError", "simulate"]
+__all__ = ["DivergenceError", "Problem", "simulate", "step_counts"]
 
 Array = npt.NDArray[np.float64]
+State = OrderParameters | Densities
 
 # The uses that the random stream of a seed is put to.
 FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN = range(6)
@@ -51,6 +54,11 @@ class DivergenceError(RuntimeError):
         )
         self.seeds = seeds
         self.t = t
+        self.lr = lr
+
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[list[int], float, float]]:
+        """Processes hand errors on by their arguments."""
+        return type(self), (self.seeds, self.t, self.lr)
 
 
 def simulate(
@@ -63,7 +71,7 @@ def simulate(
     engine: str = "vectors",
     backend: str | Backend = "auto",
     *,
-    state: OrderParameters | Sequence[OrderParameters] | None = None,
+    state: State | Sequence[State] | None = None,
     test: str = "fields",
     test_samples: int = 10_000,
     dtype: str = "float64",
@@ -72,14 +80,15 @@ def simulate(
 ) -> xr.Dataset:
     """Order parameters and errors of online SGD in dimension D, recorded after n = round(t D) steps, for each seed.
 
-    The means lie along the first p coordinate axes: isotropic noise knows no other directions.  Each seed starts from
+    Coordinates are those of `quenched.sim.geometry`: the means lie along the first p axes, or where the inputs have a
+    spectrum, the axes are its eigenvectors.  Each seed starts from
     weights with exactly the overlaps of `state` (one record, or one per seed; None: those of Gaussian random weights,
     `random_state(mixture, network, D, seed)`) in a random orientation, and has its own samples and label noise.
 
     Errors are averages over `test_samples` fresh samples per record, as many from each cluster, weighted by P_a.  With
-    test = "fields" (the default) their local fields are drawn, which given the weights are exactly N(M_a, sigma_a^2 Q);
-    test = "vectors" draws D-vectors instead.  classification_error counts an output of exactly 0, whose frequency is
-    tie_probability, as half an error.
+    test = "fields" (the default) their local fields are drawn, which given the weights are exactly normal; test =
+    "vectors" draws D-vectors instead.  classification_error counts an output of exactly 0, whose frequency is
+    tie_probability, as half an error; where a teacher makes the labels, it is the error of the sign.
 
     `engine`: "vectors", real D-vectors, or "overlaps", the exact chain of their order parameters: the same law at a
     cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them).  The chain has backend
@@ -89,14 +98,15 @@ def simulate(
     batches of seeds, down to one seed and one sample at a time.  `progress` is called with the fraction done.
 
     Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
-    tie_probability; the coordinate `time` is n/D and `step` is n.  Its attributes hold all inputs as JSON.
+    tie_probability, and R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is
+    n/D and `step` is n.  Its attributes hold all inputs as JSON.
 
     ValueError: bad input, by name and value.  DivergenceError: weights overflow.
     """
     import xarray as xr
 
     D = integer("D", D, at_least=mixture.dimensions + network.K)
-    steps = _steps(t, D)
+    steps = step_counts(t, D)
     names = [integer("seeds", seed) for seed in seeds]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"seeds must be one or more different integers, got {names}")
@@ -105,6 +115,8 @@ def simulate(
     if test not in ("fields", "vectors"):
         raise ValueError(f"test must be 'fields' or 'vectors', got {test!r}")
     if engine == "overlaps":
+        if is_spectral(mixture):
+            raise ValueError("engine must be 'vectors' where inputs have a spectrum or a teacher makes the labels")
         backend = "numpy" if backend == "auto" else backend
         needed = {"backend": (backend, "numpy"), "test": (test, "fields"), "dtype": (dtype, "float64")}
         for name, (given, only) in needed.items():
@@ -142,11 +154,14 @@ def simulate(
                 assert isinstance(run, _Vectors)
                 fields = run.fields(draws, per_cluster, block)
             else:
-                fields = _fields(problem, M, Q, draws, per_cluster)
-            records.append({"M": M, "Q": Q, "v": v} | _errors(problem, fields, v))
+                fields = _fields(problem, *_law(problem, run, M, Q), draws, per_cluster)
+            overlaps = {"M": M[:, : mixture.clusters], "Q": Q, "v": v}
+            if mixture.teacher is not None:
+                overlaps["R"] = M[:, mixture.clusters :]
+            records.append(overlaps | _errors(problem, fields, v))
         parts.append({name: np.stack([record[name] for record in records], axis=1) for name in records[0]})
 
-    dims = {"M": ("cluster", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
+    dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
     return xr.Dataset(
         {
             name: (("seed", "time", *dims.get(name, ())), np.concatenate([part[name] for part in parts]))
@@ -193,22 +208,23 @@ class Problem:
 
     @property
     def itemsize(self) -> int:
+        """Bytes of a number."""
         return np.dtype(self.dtype).itemsize
 
     def array(self, values: npt.ArrayLike) -> Any:
         """`values` as an array of the backend."""
         return self.backend.xp.asarray(np.asarray(values, dtype=self.dtype))
 
-    def activation(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-        """The activation and its derivative, for arrays of the backend."""
-        g, dg = activation_functions(self.network.activation)
+    def activation(self, name: str | None = None) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """An activation, by default the network's, and its derivative, for arrays of the backend."""
+        g, dg = activation_functions(name or self.network.activation)
         return self.backend.elementwise(g), self.backend.elementwise(dg)
 
 
 class Engine(Protocol):
     """A way to run the learning rule for all seeds of a batch."""
 
-    def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[OrderParameters]) -> None: ...
+    def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[Any]) -> None: ...
 
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
@@ -218,16 +234,17 @@ class Engine(Protocol):
         """Do `steps` steps; which seeds are still finite, (S,)."""
 
     def overlaps(self) -> tuple[Array, Array, Array]:
-        """M (S, C, K), Q (S, K, K) and v (S, K) on the host."""
+        """M (S, R, K) with all references, the means first, Q (S, K, K) and v (S, K) on the host."""
 
 
 class _Vectors:
     """Weights W (S, K, D) and readouts v (S, K) of S seeds, trained on samples X (S, B, D), B at a time."""
 
-    def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[OrderParameters]) -> None:
+    def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[State]) -> None:
         self.problem = problem
-        self.means = problem.mixture.at(problem.D)
-        weights = [_weights(problem, self.means, s, state) for s, state in zip(seeds, states, strict=True)]
+        self.geometry = Geometry.of(problem.mixture, problem.D)
+        frames = generators(seeds, FRAME)
+        weights = [self.geometry.weights(state, frame) for state, frame in zip(states, frames, strict=True)]
         self.W = problem.array(np.stack(weights))
         self.v = problem.array([state.v for state in states])
         self.g, self.dg = problem.activation()
@@ -235,6 +252,10 @@ class _Vectors:
         self.choices = generators(seeds, CLUSTER)
         self.noises = generators(seeds, NOISE)
         self.thresholds = np.cumsum(problem.mixture.weights)[:-1]
+        teacher = problem.mixture.teacher
+        if teacher is not None:
+            self.directions, self.readout = problem.array(self.geometry.teacher), problem.array(teacher.v)
+            self.teacher = problem.activation(teacher.activation)[0]
 
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
@@ -245,20 +266,27 @@ class _Vectors:
 
     def samples(self, normals: Normals, cluster: npt.NDArray[np.int64]) -> Any:
         """Inputs x of the given clusters (S, n): the rows of an array (S, n, D)."""
-        mixture, array = self.problem.mixture, self.problem.array
+        array, means = self.problem.array, self.geometry.means
         X = normals((cluster.shape[1], self.problem.D))
-        X *= array(mixture.sigmas[cluster])[:, :, None]
-        X[:, :, : mixture.dimensions] += array(self.means[cluster])
+        X *= array(self.geometry.scales[cluster])
+        X[:, :, : means.shape[1]] += array(means[cluster])
         return X
+
+    def labels(self, X: Any, cluster: npt.NDArray[np.int64]) -> Any:
+        """Labels (S, n) of inputs X (S, n, D), without label noise."""
+        if self.problem.mixture.teacher is None:
+            return self.problem.array(self.problem.mixture.labels[cluster])
+        xp, d = self.problem.backend.xp, self.directions.shape[1]
+        return xp.matmul(self.teacher(xp.matmul(X[:, :, :d], self.directions.T)), self.readout[:, None])[:, :, 0]
 
     def advance(self, steps: int) -> npt.NDArray[np.bool_]:
         xp, array, sgd, D = self.problem.backend.xp, self.problem.array, self.problem.sgd, self.problem.D
         scale, root = self.problem.network.output_scale, math.sqrt(D)
         cluster = np.stack([np.searchsorted(self.thresholds, u.random(steps), side="right") for u in self.choices])
-        target = self.problem.mixture.labels[cluster]
+        X = self.samples(self.normals, cluster)
+        y = self.labels(X, cluster)
         if sgd.label_noise:
-            target = target + sgd.label_noise * np.stack([noise.standard_normal(steps) for noise in self.noises])
-        X, y = self.samples(self.normals, cluster), array(target)
+            y = y + array(sgd.label_noise * np.stack([noise.standard_normal(steps) for noise in self.noises]))
 
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
@@ -278,11 +306,11 @@ class _Vectors:
         return self.problem.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
 
     def overlaps(self) -> tuple[Array, Array, Array]:
-        xp, p, D = self.problem.backend.xp, self.problem.mixture.dimensions, self.problem.D
+        xp, D, references = self.problem.backend.xp, self.problem.D, self.geometry.references
         host = self.problem.backend.to_host
-        A = host(self.W[:, :, :p]).astype(np.float64) / math.sqrt(D)  # w_k·e_b/sqrt(D), (S, K, p)
+        A = host(self.W[:, :, : references.shape[1]]).astype(np.float64) / math.sqrt(D)
         Q = host(xp.matmul(self.W, self.W.mT)).astype(np.float64) / D
-        return self.means @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64)
+        return references @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64)
 
     def fields(self, normals: Normals, per_cluster: int, block: int) -> Any:
         """Local fields (S, C, per_cluster, K) of fresh inputs, `block` of them at a time."""
@@ -292,8 +320,25 @@ class _Vectors:
             for start in range(0, per_cluster, block):
                 n = min(block, per_cluster - start)
                 X = self.samples(normals, np.full((self.W.shape[0], n), a))
-                parts.append(xp.matmul(X, self.W.mT) / math.sqrt(self.problem.D))
-        return xp.reshape(xp.concat(parts, axis=1), (self.W.shape[0], -1, per_cluster, self.W.shape[1]))
+                field = xp.matmul(X, self.W.mT) / math.sqrt(self.problem.D)
+                if self.problem.mixture.teacher is not None:
+                    seen = xp.matmul(X[:, :, : self.directions.shape[1]], self.directions.T)
+                    field = xp.concat([field, seen], axis=2)
+                parts.append(field)
+        return xp.reshape(xp.concat(parts, axis=1), (self.W.shape[0], -1, per_cluster, parts[0].shape[2]))
+
+    def law(self) -> tuple[Array, Array]:
+        """Means (S, C, N) and covariances (S, C, N, N) of the local fields, the teacher's last, given the weights."""
+        xp, D, host = self.problem.backend.xp, self.problem.D, self.problem.backend.to_host
+        geometry = self.geometry
+        teacher = np.zeros((len(geometry.teacher), D))
+        teacher[:, : geometry.references.shape[1]] = math.sqrt(D) * geometry.teacher
+        known = xp.broadcast_to(self.problem.array(teacher)[None], (self.W.shape[0], *teacher.shape))
+        W = xp.concat([self.W, known], axis=1) / math.sqrt(D)
+        scaled = [W * self.problem.array(scale) for scale in geometry.scales]
+        covariance = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in scaled], axis=1)
+        means = host(W[:, :, : geometry.means.shape[1]]).astype(np.float64) @ geometry.means.T
+        return means.swapaxes(1, 2), covariance
 
 
 def _engine(name: str) -> type[Engine]:
@@ -305,36 +350,31 @@ def _engine(name: str) -> type[Engine]:
     return Overlaps
 
 
-def _weights(problem: Problem, means: Array, seed: int, state: OrderParameters) -> Array:
-    """Weights (K, D) with exactly the overlaps of `state`, in a random orientation: W/sqrt(D) = [A^T, R^{1/2} F].
-
-    R = Q - A^T A, and the K rows of F (K, D - p) are orthonormal.
-    """
-    A = state.projections(problem.mixture, problem.D)
-    frame = generators([seed], FRAME)[0].standard_normal((problem.D - len(A), state.K))
-    residual = root(state.Q - A.T @ A) @ np.linalg.qr(frame)[0].T
-    return math.sqrt(problem.D) * np.concatenate([A.T, residual], axis=1)
+def _law(problem: Problem, run: Engine, M: Array, Q: Array) -> tuple[Array, Array]:
+    """Means (S, C, N) and roots (S, C, N, N) of the covariances of the local fields."""
+    if is_spectral(problem.mixture):
+        assert isinstance(run, _Vectors)
+        means, covariance = run.law()
+        return means, root(covariance)
+    return M, problem.mixture.sigmas[:, None, None] * root(Q)[:, None, :, :]
 
 
-def root(Q: Array) -> Array:
-    """The symmetric square root of positive semi-definite matrices (..., K, K); eigenvalues below 0 are rounding."""
-    values, vectors = np.linalg.eigh(Q)
-    return (vectors * np.sqrt(np.maximum(values, 0))[..., None, :]) @ vectors.swapaxes(-1, -2)
-
-
-def _fields(problem: Problem, M: Array, Q: Array, normals: Normals, per_cluster: int) -> Any:
-    """Local fields M_a + sigma_a Q^{1/2} z of `per_cluster` fresh inputs of each cluster, (S, C, per_cluster, K)."""
-    S, C, K = M.shape
-    z = problem.backend.xp.reshape(normals((C * per_cluster, K)), (S, C, per_cluster, K))
-    spread = problem.mixture.sigmas[:, None, None] * root(Q)[:, None, :, :]
+def _fields(problem: Problem, M: Array, spread: Array, normals: Normals, per_cluster: int) -> Any:
+    """Local fields M_a + C_a^{1/2} z of `per_cluster` fresh inputs of each cluster, (S, C, per_cluster, N)."""
+    S, C, N = M.shape
+    z = problem.backend.xp.reshape(normals((C * per_cluster, N)), (S, C, per_cluster, N))
     return problem.array(M)[:, :, None, :] + problem.backend.xp.matmul(z, problem.array(spread))
 
 
 def _errors(problem: Problem, fields: Any, v: Array) -> dict[str, Array]:
-    """Averages over test samples with local fields `fields` (S, C, n, K); each an array (S,)."""
-    xp, weights = problem.backend.xp, problem.mixture.weights
-    y = problem.array(problem.mixture.labels)[None, :, None]
-    outputs = xp.matmul(problem.activation()[0](fields), problem.array(v)[:, None, :, None])[..., 0]
+    """Averages over test samples with local fields `fields` (S, C, n, N), a teacher's last; each an array (S,)."""
+    xp, weights, teacher, K = problem.backend.xp, problem.mixture.weights, problem.mixture.teacher, v.shape[1]
+    if teacher is None:
+        y = problem.array(problem.mixture.labels)[None, :, None]
+    else:
+        y = xp.matmul(problem.activation(teacher.activation)[0](fields[..., K:]), problem.array(teacher.v)[:, None])
+        y = y[..., 0]
+    outputs = xp.matmul(problem.activation()[0](fields[..., :K]), problem.array(v)[:, None, :, None])[..., 0]
     outputs = problem.network.output_scale * outputs
 
     def average(values: Any) -> Array:
@@ -350,7 +390,7 @@ def _errors(problem: Problem, fields: Any, v: Array) -> dict[str, Array]:
     }
 
 
-def _steps(t: npt.ArrayLike, D: int) -> list[int]:
+def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
     """Step counts n = round(t D), increasing."""
     times = increasing_times("t", t)
     steps = [int(n) for n in np.rint(times * D)]
@@ -365,16 +405,21 @@ def _initial_states(
     network: TwoLayer,
     D: int,
     seeds: Sequence[int],
-    state: OrderParameters | Sequence[OrderParameters] | None,
-) -> Sequence[OrderParameters]:
+    state: State | Sequence[State] | None,
+) -> Sequence[State]:
     """One initial state per seed."""
     if state is None:
         return [random_state(mixture, network, D, seed) for seed in seeds]
-    states = [state] * len(seeds) if isinstance(state, OrderParameters) else list(state)
+    states = [state] * len(seeds) if isinstance(state, (OrderParameters, Densities)) else list(state)
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in states:
         if each.K != network.K:
             raise ValueError(f"state must have K = {network.K} neurons like the network, got {each.K}")
-        each.check(mixture, D)
+        if isinstance(each, OrderParameters):
+            each.check(mixture, D)
+        elif mixture.spectrum is None:
+            raise ValueError("state must be OrderParameters where inputs have no spectrum, got Densities")
+        else:
+            each.check(mixture)
     return states

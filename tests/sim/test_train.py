@@ -14,8 +14,9 @@ from scipy.special import ndtr
 from quenched.numerics.averages import activation_functions
 from quenched.numerics.flow import random_state
 from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim.backend import Backend, Normals, get_backend, host_normals
-from quenched.sim.train import CLUSTER, DATA, NOISE, DivergenceError, Problem, _weights, simulate
+from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
+from quenched.sim.geometry import Geometry
+from quenched.sim.train import CLUSTER, DATA, FRAME, NOISE, DivergenceError, Problem, simulate
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")
@@ -42,7 +43,7 @@ def one_sample_at_a_time(
 
     data, choice, noise = stream(DATA), stream(CLUSTER), stream(NOISE)
     problem = Problem(mixture, network, sgd, D, get_backend("numpy"), "float64")
-    w, v = _weights(problem, mixture.at(D), seed, state), state.v.copy()
+    w, v = Geometry.of(mixture, D).weights(state, generators([seed], FRAME)[0]), state.v.copy()
     g, dg = activation_functions(network.activation)
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
     means[:, : mixture.dimensions] = mixture.at(D)
