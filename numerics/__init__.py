@@ -13,28 +13,48 @@ if TYPE_CHECKING:
     from quenched.numerics.dynamics import drift
     from quenched.numerics.flow import integrate, random_state
     from quenched.numerics.oracle import oracle_error
-    from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+    from quenched.numerics.records import (
+        Densities,
+        GradientFlow,
+        Mixture,
+        OnlineSGD,
+        OrderParameters,
+        Spectrum,
+        Teacher,
+        TwoLayer,
+    )
+    from quenched.numerics.stationary import fixed_point, fixed_points
 
 __all__ = [
+    "Densities",
     "GradientFlow",
     "Mixture",
     "OnlineSGD",
     "OrderParameters",
+    "Spectrum",
+    "Teacher",
     "TwoLayer",
     "drift",
     "errors",
+    "fixed_point",
+    "fixed_points",
     "integrate",
     "oracle_error",
     "random_state",
 ]
 
 _HOME = {
+    "Densities": "records",
     "GradientFlow": "records",
     "Mixture": "records",
     "OnlineSGD": "records",
     "OrderParameters": "records",
+    "Spectrum": "spectrum",
+    "Teacher": "records",
     "TwoLayer": "records",
     "drift": "dynamics",
+    "fixed_point": "stationary",
+    "fixed_points": "stationary",
     "integrate": "flow",
     "oracle_error": "oracle",
     "random_state": "flow",

@@ -1,0 +1,500 @@
+"""Where learning ends: fixed points of the order-parameter equations, their stability, their errors, their basins.
+
+A fixed point solves F(x) = 0, F the drift in units of the larger learning rate.  The unknowns x are
+
+* online SGD: A (p, K), the projections of the weights on the coordinates of the means, the upper triangle of Q, and v;
+* `GradientFlow`: A and v.  No noise feeds the weights outside of the span of the means, Q = A^T A, of rank p at most;
+
+without what a rate of 0 freezes.  They are independent, so that the eigenvalues of J = dF/dx are those of the
+linearised dynamics.  Under gradient flow, weights outside of the span obey dw_perp/dt = L w_perp, and their overlaps
+grow at the sums of two eigenvalues of L: these belong to the modes too.
+
+1. The flow is followed from a random state until it hardly moves (`_settle`), unless a guess is given.
+2. A trust-region method (scipy) takes Newton's steps with J; steps of least norm where symmetries make J singular.
+3. The residual is computed anew and must be below 1e-10.
+
+Eigenvalues that vanish belong to families of fixed points with one and the same function: a relu network without decay
+can trade w_k -> c w_k against v_k -> v_k/c, and neurons with parallel weights can share a readout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.checks import integer, number
+from quenched.numerics.dynamics import CLOSED_FORM_NEURONS, drift, drift_arrays
+from quenched.numerics.errors import Errors, errors
+from quenched.numerics.flow import _Coordinates, random_state
+from quenched.numerics.provenance import provenance
+from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.symmetry import equivalent, homogeneity, orbits
+from quenched.theory import two_layer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["FixedPoint", "FixedPointError", "fixed_point", "fixed_points"]
+
+Array = npt.NDArray[np.float64]
+
+_RESIDUAL = 1e-10  # of the drift, in units of the larger learning rate
+_STEP = 6e-6  # of central differences: the cube root of the rounding unit
+_SETTLED = 1e-3  # rates at which Newton's steps are tried
+_ZERO = 1e-6  # eigenvalues below this fraction of the largest are zero modes, up to the noise of the Jacobian
+_INDEFINITE = 1e-9  # of Q - A^T A, relative to Q: allowed, as its eigenvalues may be 0 up to rounding
+_NEAR = 0.3  # of the length of the state: Newton's steps may lead no further away from where the flow came to rest
+_TOLERANCE = 5e-7  # standard error of the classification error
+_POINTS = 2**17  # lines for the classification error: a standard error below 1e-6 for four relu
+
+
+class FixedPointError(RuntimeError):
+    """No fixed point was found; `state` is where the search ended, `residual` the largest rate there."""
+
+    def __init__(self, message: str, state: OrderParameters, residual: float) -> None:
+        super().__init__(message)
+        self.state = state
+        self.residual = residual
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """A solution of the stationary equations.
+
+    `state`: M, Q, v.  `residual`: the largest rate there, in units of the larger learning rate.  `accuracy`: bound on
+    the error of the state, from the residual and the error of the averages, by the smallest nonzero singular value of
+    the Jacobian.  `eigenvalues`: of the linearised dynamics, per unit of time, by falling real part, without the
+    `zero_modes`, which are counted.  `pmse`, `classification_error`, `tie_probability` with `error_estimate` and
+    `pmse_error_estimate`, which include the effect of `accuracy`.  `attrs`: where it comes from.
+    """
+
+    state: OrderParameters
+    residual: float
+    accuracy: float
+    eigenvalues: npt.NDArray[np.complex128]
+    zero_modes: int
+    pmse: float
+    pmse_error_estimate: float
+    classification_error: float
+    error_estimate: float
+    tie_probability: float
+    attrs: dict[str, str] = field(repr=False)
+
+    @property
+    def leading(self) -> float:
+        """The largest real part of an eigenvalue: the rate of growth of the slowest or most unstable perturbation."""
+        return float(self.eigenvalues.real.max(initial=-np.inf))
+
+    @property
+    def stable(self) -> bool:
+        """Whether all perturbations decay, but for those along zero modes, which stay."""
+        return self.leading < 0
+
+
+def fixed_point(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    guess: OrderParameters | None = None,
+    *,
+    seed: int = 0,
+    D: int = 1000,
+    t: float = 2000.0,
+    points: int = _POINTS,
+) -> FixedPoint:
+    """A fixed point of the learning equations near `guess`, stable or not.
+
+    Without a guess, the equations are followed from `random_state(mixture, network, D, seed)` until all rates are
+    small, or to the time `t`/lr, and the fixed point is the stable one where that ends.  Under `GradientFlow` the
+    weights of a guess are projected on the span of the means.  A layer whose rate is 0 keeps the weights of the guess.
+    `points`: lines by which the classification error is sampled where Q has rank three or more (`errors`).
+
+    ValueError: `guess` does not fit, the means grow with D, the inputs have a spectrum or a teacher, or no fixed point
+    can exist.  FixedPointError: none was found; the message says what to try.
+
+    Two clusters and a linear neuron, v = 1: the weight is that of linear regression, 1/(1 + sigma^2) along the mean.
+
+    >>> from quenched.numerics import GradientFlow
+    >>> mixture, network = Mixture.two_clusters(sigma=2.0), TwoLayer(K=1, activation="linear")
+    >>> guess = OrderParameters(M=[[1.0], [-1.0]], Q=[[2.0]], v=[1.0])
+    >>> found = fixed_point(mixture, network, GradientFlow(second_lr=0.0), guess)
+    >>> round(found.state.M[0, 0], 12), found.stable, found.eigenvalues.real.round(9).tolist()
+    (0.2, True, [-5.0, -8.0])
+    """
+    integer("points", points, at_least=1)
+    system = _System(mixture, network, sgd)
+    if guess is not None:
+        if guess.M.shape != (mixture.clusters, network.K):
+            expected = (mixture.clusters, network.K)
+            raise ValueError(f"guess must have M of shape (clusters, K) = {expected}, got {guess.M.shape}")
+        system.start(guess)
+        x = system.solve(system.x0)
+    else:
+        state = _random(mixture, network, integer("D", D), integer("seed", seed))
+        x = _attractor(system, state, number("t", t, positive=True))
+    return _measured(system, x, points, guess=guess, seed=seed if guess is None else None)
+
+
+def _random(mixture: Mixture, network: TwoLayer, D: int, seed: int) -> OrderParameters:
+    state = random_state(mixture, network, D, seed)
+    assert isinstance(state, OrderParameters)  # no densities: `_System` takes no mixture with a spectrum
+    return state
+
+
+class _System:
+    """F(x) = 0 for one problem: coordinates, rates, Jacobian."""
+
+    def __init__(self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD) -> None:
+        if mixture.spectrum is not None or mixture.teacher is not None:
+            raise ValueError(
+                f"mixture must be isotropic with labels of its own, got spectrum={mixture.spectrum!r}, "
+                f"teacher={mixture.teacher!r}: fixed points are solved for in the overlaps; integrate the densities"
+            )
+        if sgd.eta == 0 and sgd.eta_v == 0:
+            raise ValueError(f"sgd must have a rate other than 0, got lr={sgd.lr}, second_lr={sgd.second_lr}")
+        degree = homogeneity(network.activation)
+        if degree is not None and sgd.diffusion and sgd.eta > 0 and sgd.eta_v > 0 and sgd.kappa == 0:
+            raise ValueError(
+                f"sgd: no fixed point exists for {network.activation!r}, which is homogeneous, with lr={sgd.lr} and "
+                "weight_decay=0 in the first layer while the second one learns: at rest, the noise of single samples "
+                "would have to vanish, and the weights grow without end; set weight_decay > 0, or second_lr=0, or take "
+                "the limit GradientFlow()"
+            )
+        if sgd.diffusion and sgd.eta > 0 and network.K > CLOSED_FORM_NEURONS:
+            raise ValueError(
+                f"network must have K <= {CLOSED_FORM_NEURONS} for a fixed point of SGD, got K = {network.K}: the "
+                "noise of wider ones is sampled and too rough for Newton's steps; take GradientFlow(), exact for all K"
+            )
+        self.mixture, self.network, self.sgd = mixture, network, sgd
+        self.unit = max(sgd.eta, sgd.eta_v)
+        self.drift = drift_arrays(mixture, network, sgd)
+        self.coordinates = _Coordinates(mixture.dimensions, network.K)
+        p, K = mixture.dimensions, network.K
+        moves = [np.full(p * K, sgd.eta > 0), np.full(K * (K + 1) // 2, sgd.eta > 0), np.full(K, sgd.eta_v > 0)]
+        self.projected = not sgd.diffusion and sgd.eta > 0  # Q is A^T A
+        if self.projected:
+            moves[1][:] = False
+        self.free = np.concatenate(moves)
+
+    def start(self, state: OrderParameters) -> None:
+        """Frozen layers keep the weights of this state; x0 is where it stands."""
+        A = state.projections(self.mixture)
+        Q = A.T @ A
+        if not self.projected:  # what the flow leaves of a decayed direction may be negative by its tolerance
+            values, vectors = np.linalg.eigh(state.Q - Q)
+            Q = Q + (vectors * np.maximum(values, 0)) @ vectors.T
+        self.frozen = self.coordinates.pack(A, Q, state.v)
+        self.x0 = self.frozen[self.free]
+
+    def arrays(self, x: Array) -> tuple[Array, Array, Array]:
+        """A, Q, v."""
+        y = self.frozen.copy()
+        y[self.free] = x
+        A, Q, v = self.coordinates.unpack(y)
+        return A, A.T @ A if self.projected else Q, v
+
+    def state(self, x: Array) -> OrderParameters:
+        """The order parameters at x."""
+        A, Q, v = self.arrays(x)
+        return OrderParameters(self.mixture.means @ A, Q, v)
+
+    def rates(self, x: Array) -> Array:
+        """F(x); NaN where no weights have these overlaps, which makes the solver take a smaller step."""
+        A, Q, v = self.arrays(x)
+        outside = not self.projected and np.linalg.eigvalsh(Q - A.T @ A)[0] < -_INDEFINITE * np.abs(Q).max()
+        if outside or not np.abs(x).max() < 1e50:
+            return np.full_like(x, np.nan)
+        return self.coordinates.pack(*self.drift(A, Q, v))[self.free] / self.unit
+
+    def jacobian(self, x: Array) -> Array:
+        """dF/dx by central differences."""
+        columns = []
+        for i in range(len(x)):
+            step = np.zeros_like(x)
+            step[i] = _STEP * max(1.0, abs(x[i]))
+            A, Q, v = self.arrays(x + step)
+            above = self.coordinates.pack(*self.drift(A, Q, v))
+            A, Q, v = self.arrays(x - step)
+            below = self.coordinates.pack(*self.drift(A, Q, v))
+            columns.append((above - below)[self.free] / (2 * step[i] * self.unit))
+        return np.stack(columns, axis=1)
+
+    def solve(self, x: Array) -> Array:
+        """The zero of F that Newton's steps reach from x."""
+        from scipy.optimize import least_squares
+
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            tiny = np.finfo(np.float64).eps
+            found = least_squares(self.rates, x, self.jacobian, xtol=tiny, ftol=tiny, gtol=tiny, max_nfev=200)
+        best: Array = found.x
+        residual = float(np.abs(self.rates(best)).max())
+        if not residual <= _RESIDUAL:
+            last = self.coordinates.unpack(self.frozen)
+            A, Q, v = self.arrays(best) if np.isfinite(residual) else last
+            raise FixedPointError(
+                f"no fixed point was found: {found.nfev} steps left rates up to {residual:.3g}, more than "
+                f"{_RESIDUAL:g} (|Q| <= {np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; state in .state); start "
+                "from a guess nearer to one, follow the flow longer (t), or continue a solution from other "
+                "parameters with curve",
+                OrderParameters.derivative(self.mixture.means @ A, Q, v),
+                residual,
+            )
+        return best
+
+    def outside(self, x: Array) -> Array:
+        """Under gradient flow: L (K, K) with dw_perp,k/dt = sum_i L_ki w_perp,i, in units of the larger rate."""
+        from quenched.numerics.averages import averages, tables
+
+        A, Q, v = self.arrays(x)
+        mixture, sgd, K = self.mixture, self.sgd, self.network.K
+        if not averages(self.network.activation).groups:
+            # weights along K more coordinates on which no mean has a component
+            wide = Mixture(np.pad(mixture.means, ((0, 0), (0, K))), mixture.labels, mixture.weights, mixture.sigma)
+            small = 1e-4 * np.sqrt(np.abs(Q).max()) * np.eye(K)
+            B = np.concatenate([A, small])
+            moved = drift_arrays(wide, self.network, sgd)(B, B.T @ B, v)[0][len(A) :]
+            return np.asarray(moved.T / small[0, 0] / self.unit)
+        found = tables(self.network.activation, mixture.means @ A, mixture.sigmas[:, None, None] ** 2 * Q, limit=2)
+        clusters = (mixture.weights, mixture.labels, mixture.sigmas**2)
+        T, s = np.zeros((mixture.clusters, K)), self.network.output_scale
+        rates = (sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v, s)
+        dR, _, _ = two_layer.flow(*clusters, T, mixture.means @ A, np.eye(K), Q, v, found, *rates)
+        return np.asarray(dR.T / self.unit)
+
+    def modes(self, x: Array, J: Array) -> tuple[npt.NDArray[np.complex128], int]:
+        """Eigenvalues of the linearised dynamics, by falling real part, and the number of zero modes."""
+        values = np.linalg.eigvals(J).astype(np.complex128)
+        if self.projected:
+            alone = np.linalg.eigvals(self.outside(x))
+            i, j = np.triu_indices(len(alone))
+            values = np.concatenate([values, alone[i] + alone[j]])
+        moving = np.abs(values) > _ZERO * np.abs(values).max()
+        order = np.argsort(-values[moving].real, kind="stable")
+        return values[moving][order] * self.unit, int((~moving).sum())
+
+
+def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, bool]:
+    """The full state after following the flow until all rates are below `rate`, or for the time t/unit."""
+    from scipy.integrate import solve_ivp
+
+    coordinates = system.coordinates
+
+    def F(_: float, y: Array) -> Array:
+        return coordinates.pack(*system.drift(*coordinates.unpack(y))) / system.unit
+
+    def quiet(time: float, y: Array) -> float:
+        return float(np.abs(F(time, y)).max() - rate)
+
+    quiet.terminal = True  # type: ignore[attr-defined]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        run = solve_ivp(F, (0, t), y, method="RK45", rtol=1e-6, atol=1e-8, events=quiet)
+    end: Array = run.y[:, -1]
+    if not np.abs(end).max() < 1e50 or run.status < 0:
+        raise FixedPointError(
+            f"the flow does not come to rest: it blows up near t = {run.t[-1] / system.unit:.3g}; lower lr (now "
+            f"{system.sgd.lr:g}) or add weight_decay",
+            OrderParameters.derivative(
+                *(a if i else system.mixture.means @ a for i, a in enumerate(coordinates.unpack(y)))
+            ),
+            float("inf"),
+        )
+    return end, run.status == 1
+
+
+def _attractor(system: _System, state: OrderParameters, t: float) -> Array:
+    """The stable fixed point at the end of the flow from `state`.
+
+    Newton's steps start where all rates are below 1e-3.  They may lead away from there, or to a saddle that the flow
+    only passes by: then the flow is followed further, to a tenth of the rates.
+    """
+    coordinates = system.coordinates
+    y = coordinates.pack(state.projections(system.mixture), state.Q, state.v)
+    rate, left = _SETTLED, t
+    for _ in range(6):
+        y, quiet = _settle(system, y, left, rate)
+        A, Q, v = coordinates.unpack(y)
+        reached = OrderParameters(system.mixture.means @ A, Q, v)
+        system.start(reached)
+        try:
+            x = system.solve(system.x0)
+        except FixedPointError as error:
+            failure: FixedPointError | None = error
+        else:
+            moved = np.linalg.norm(x - system.x0) / max(1.0, float(np.linalg.norm(system.x0)))
+            values, _ = system.modes(x, system.jacobian(x))
+            if moved < _NEAR and values.real.max(initial=-np.inf) < 0:
+                return x
+            failure = None
+        if not quiet:
+            break
+        rate /= 10
+    residual = float(np.abs(system.rates(system.x0)).max())
+    raise failure or FixedPointError(
+        f"the flow has not come to rest after t = {t / system.unit:.6g}: rates are up to {residual:.3g}, and the fixed "
+        "point next to it is unstable or far away; follow the flow longer (t), or give it as a guess",
+        reached,
+        residual,
+    )
+
+
+def _measured(system: _System, x: Array, points: int, **origin: Any) -> FixedPoint:
+    """The record of a solution."""
+    J, state = system.jacobian(x), system.state(x)
+    rates = drift(system.mixture, system.network, system.sgd, state)
+    residual = float(np.abs(system.rates(x)).max())
+    singular = np.linalg.svd(J, compute_uv=False)
+    smallest = float(singular[singular > _ZERO * singular[0]].min())
+    # in closed form the error is that of orthant probabilities, which enter at second order in the rates
+    rounding = rates.error * (system.unit if rates.method == "closed form" else 1 / system.unit)
+    accuracy = (residual + rounding) / smallest
+    eigenvalues, zero_modes = system.modes(x, J)
+    found = _errors(system.mixture, system.network, state, points)
+    return FixedPoint(
+        state,
+        residual,
+        accuracy,
+        eigenvalues,
+        zero_modes,
+        found.pmse,
+        found.pmse_error_estimate + accuracy,
+        found.classification_error,
+        found.error_estimate + accuracy,
+        found.tie_probability,
+        provenance(
+            mixture=system.mixture,
+            network=system.network,
+            sgd=system.sgd,
+            rule=type(system.sgd).__name__,
+            origin=origin,
+            solver={"method": "Newton, trust region", "residual": _RESIDUAL, "points": points},
+        ),
+    )
+
+
+def _errors(mixture: Mixture, network: TwoLayer, state: OrderParameters, points: int) -> Errors:
+    """Errors of a state; of clusters that its symmetries exchange, one stands for all."""
+    found = orbits(mixture, network, state)
+    if len(found) == mixture.clusters:
+        return errors(mixture, network, state, tolerance=_TOLERANCE, points=points)
+    first = [orbit[0] for orbit in found]
+    weights = np.array([mixture.weights[orbit].sum() for orbit in found])
+    part = replace(
+        mixture,
+        means=mixture.means[first],
+        labels=mixture.labels[first],
+        weights=weights,
+        sigma=mixture.sigmas[first],
+    )
+    return errors(part, network, OrderParameters(state.M[first], state.Q, state.v), tolerance=_TOLERANCE, points=points)
+
+
+def fixed_points(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    seeds: Sequence[int],
+    *,
+    start: Callable[[int], OrderParameters] | None = None,
+    D: int = 1000,
+    t: float = 2000.0,
+    good: float = 0.9,
+    poor: float = 0.1,
+    points: int = _POINTS,
+    progress: Callable[[float], None] | None = None,
+) -> xr.Dataset:
+    """The fixed points that learning ends in from many random states, and how often it ends in each.
+
+    From `start(seed)`, by default `random_state(mixture, network, D, seed)`, for each seed: the flow, then Newton
+    (`fixed_point`).  Solutions are one where they are the same function up to the symmetries of the mixture and of the
+    activation (`symmetry.equivalent`).
+
+    Returns a dataset along `solution`, the best first: M, Q, v of its first copy; pmse, classification_error and their
+    error estimates; residual, leading (eigenvalue), zero_modes, `seed` of the first copy; basin, the fraction of seeds,
+    and basin_error, its binomial standard error; `dead`, the neurons without effect, and `kind`.  The kinds follow the
+    gain (chance - error)/(chance - oracle): "good" from `good` on, "unspecialised" below `poor`, else "partial"; chance
+    is the error of the best constant.  Along `initial` (the seeds): `reached`, the number of the solution, -1 where
+    none was found; their fraction is the attribute `unfinished`.
+    """
+    import xarray as xr
+
+    from quenched.numerics.oracle import oracle_error
+
+    names = [integer("seeds", seed) for seed in seeds]
+    if not names:
+        raise ValueError("seeds must be one or more integers, got none")
+    system = _System(mixture, network, sgd)
+    draw = start or (lambda seed: _random(mixture, network, D, seed))
+    found: list[tuple[FixedPoint, int]] = []
+    reached = np.full(len(names), -1)
+    for i, seed in enumerate(names):
+        try:
+            x = _attractor(system, draw(seed), number("t", t, positive=True))
+        except FixedPointError:
+            x = None
+        if x is not None:
+            state = system.state(x)
+            for number_, (known, _) in enumerate(found):
+                if equivalent(mixture, network, known.state, state):
+                    reached[i] = number_
+                    break
+            else:
+                reached[i] = len(found)
+                found.append((_measured(system, x, points, seed=seed), seed))
+        if progress is not None:
+            progress((i + 1) / len(names))
+    order = sorted(range(len(found)), key=lambda j: found[j][0].classification_error)
+    rank = np.full(len(found) + 1, -1)  # the last entry serves -1
+    rank[order] = range(len(found))
+    reached = rank[reached]
+    solutions = [found[j] for j in order]
+    fraction = np.array([(reached == j).mean() for j in range(len(solutions))])
+    chance = min(float(mixture.weights[mixture.labels == y].sum()) for y in (-1, 1))
+    gain_of_oracle = chance - float(oracle_error(mixture))
+
+    def kind(error: float) -> str:
+        gain = (chance - error) / gain_of_oracle if gain_of_oracle > 0 else 0.0
+        return "good" if gain >= good else "unspecialised" if gain < poor else "partial"
+
+    columns: dict[str, list[Any]] = {
+        name: [getattr(point, name) for point, _ in solutions]
+        for name in ("pmse", "pmse_error_estimate", "classification_error", "error_estimate", "residual", "leading")
+    }
+    columns |= {
+        "zero_modes": [point.zero_modes for point, _ in solutions],
+        "dead": [_dead(point.state) for point, _ in solutions],
+        "kind": [kind(point.classification_error) for point, _ in solutions],
+        "seed": [seed for _, seed in solutions],
+    }
+    C, K = mixture.clusters, network.K
+    return xr.Dataset(
+        {
+            "M": (("solution", "cluster", "neuron"), np.array([f.state.M for f, _ in solutions]).reshape(-1, C, K)),
+            "Q": (("solution", "neuron", "neuron_"), np.array([f.state.Q for f, _ in solutions]).reshape(-1, K, K)),
+            "v": (("solution", "neuron"), np.array([f.state.v for f, _ in solutions]).reshape(-1, K)),
+            "basin": ("solution", fraction),
+            "basin_error": ("solution", np.sqrt(fraction * (1 - fraction) / len(names))),
+            "reached": ("initial", reached),
+        }
+        | {name: ("solution", values) for name, values in columns.items()},
+        coords={"initial": names},
+        attrs=provenance(
+            mixture=mixture,
+            network=network,
+            sgd=sgd,
+            rule=type(sgd).__name__,
+            start={"D": D, "given": start is not None},
+            t=t,
+            kinds={"good": good, "poor": poor},
+            unfinished=float((reached < 0).mean()),
+        ),
+    )
+
+
+def _dead(state: OrderParameters) -> int:
+    """Neurons whose |v_k| |w_k| is below 1e-4 of the largest."""
+    size = np.abs(state.v) * np.sqrt(np.maximum(np.diag(state.Q), 0))
+    return int((size <= 1e-4 * max(1e-300, float(size.max()))).sum())
