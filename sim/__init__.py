@@ -1,20 +1,23 @@
 """Experiments against the theory: simulations of the learning rules, comparison, figures, the command line."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Not lazy: a module that shares its function's name would take its place when imported first.
 from quenched.sim.compare import compare
 
 if TYPE_CHECKING:
+    from quenched.sim.sweeps import Sweep, read_spec, sweep
     from quenched.sim.train import simulate
 
-__all__ = ["compare", "simulate"]
+__all__ = ["Sweep", "compare", "read_spec", "simulate", "sweep"]
+
+_HOME = {"Sweep": "sweeps", "read_spec": "sweeps", "simulate": "train", "sweep": "sweeps"}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "simulate":
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from quenched.sim.train import simulate
-
-    globals()[name] = simulate
-    return simulate
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

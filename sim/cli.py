@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.sim import verbs
+from quenched.sim.terminal import print_table as _print
+from quenched.sim.terminal import progress as _progress
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -287,6 +288,9 @@ def validate(
         raise typer.Exit(1)
 
 
+app.command()(verbs.sweep)
+
+
 @app.command()
 def reproduce(
     figures: Annotated[list[str] | None, typer.Argument(help="Which figures [default: all].")] = None,
@@ -315,23 +319,6 @@ def main() -> None:
     except RuntimeError as error:
         sys.stderr.write(f"quenched: {error}\n")
         sys.exit(1)
-
-
-def _print(table: Table) -> None:
-    console = Console()
-    if not console.is_terminal:  # a pipe has no width: keep every row on a line
-        console.width = 160
-    console.print(table)
-
-
-@contextmanager
-def _progress(task: str) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error where that is a terminal; yields the function that takes the fraction done."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        identity = bar.add_task(task, total=1.0)
-        yield lambda fraction: bar.update(identity, completed=fraction)
 
 
 def _mixture(name: str, data: str | None, sigma: float | None, separation: float) -> Mixture:
