@@ -11,6 +11,7 @@ from quenched.numerics.errors import errors
 
 if TYPE_CHECKING:
     from quenched.numerics.dynamics import drift
+    from quenched.numerics.features import random_features_error
     from quenched.numerics.flow import integrate, random_state
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.records import (
@@ -40,6 +41,7 @@ __all__ = [
     "fixed_points",
     "integrate",
     "oracle_error",
+    "random_features_error",
     "random_state",
 ]
 
@@ -57,6 +59,7 @@ _HOME = {
     "fixed_points": "stationary",
     "integrate": "flow",
     "oracle_error": "oracle",
+    "random_features_error": "features",
     "random_state": "flow",
 }
 

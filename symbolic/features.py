@@ -212,20 +212,20 @@ class Cluster:
 
 
 def outputs(
-    clusters: Sequence[Cluster], sigma: sympy.Expr, exponent: sympy.Expr, T: sympy.Expr, features: int = 1
+    clusters: Sequence[Cluster], sigma: sympy.Expr, exponent: sympy.Expr, response: sympy.Expr, features: int = 1
 ) -> tuple[sympy.Expr, ...]:
     """Mean outputs m_a of a mixture from the spikes at finite D, where A is constant (means of order below sqrt D).
 
     To second order in f the columns of Z are vectors z in the basis 1, f_i, (f_i^2 - 1)/sqrt 2, f_i f_j; with
-    M = sum of z z^T over all spikes, outputs are P A z_a·(1 + P A M)^-1 sum_b P_b y_b z_b.  T = P A k_1^2/D for
-    features = 1, and 2 P A k_2^2/D^2 for features = 2.  Rational functions of x = D^(-1/4), before any limit.
+    M = sum of z z^T over all spikes, outputs are P A z_a·(1 + P A M)^-1 sum_b P_b y_b z_b.  `response`: gamma A, where
+    P = gamma D for features = 1 and gamma D^2/2 for features = 2.  Rational functions of x = D^(-1/4): no limit yet.
     """
     k = len(clusters[0].mean)
     f = fields(k)
     law = GaussianAlgebra(f, (0,) * k, sympy.eye(k).tolist())
     basis = [sympy.Integer(1), *f, *(x**2 - 1 for x in f), *(f[i] * f[j] for i in range(k) for j in range(i + 1, k))]
     norms = [law.average(sympy.expand(b**2)) for b in basis]
-    PA = T / _x**4 / (sigma * psi[1]) ** 2 if features == 1 else T / _x**8 / (sigma**2 * psi[2]) ** 2
+    PA = response / _x**4 if features == 1 else response / (2 * _x**8)
 
     def vector(amplitude: sympy.Expr) -> sympy.Matrix:
         overlaps = [law.average(sympy.expand(amplitude * b)) for b in basis]
@@ -362,11 +362,11 @@ def low(T: Positive, ridge_slope: Real, sigma: Positive) -> Derived:
     if sympy.simplify(spread - (t + dt) / sigma**2) != 0:
         raise AssertionError("the spread is not (t + lambda dt/dlambda)/sigma^2")
     m = sympy.Symbol("m", positive=True)
-    mean = _limit(outputs(_two_clusters(m), sigma, sympy.Integer(0), T)[0])
+    mean = _limit(outputs(_two_clusters(m), sigma, sympy.Integer(0), T / (sigma * psi[1]) ** 2)[0])
     tau = sympy.factor(mean / (1 - mean))
     if sympy.simplify(tau - t * m**2 / sigma**2) != 0:
         raise AssertionError("two clusters do not have the signal t m^2/sigma^2")
-    xor = [_limit(value) for value in outputs(_xor(m), sigma, sympy.Integer(0), T)]
+    xor = [_limit(value) for value in outputs(_xor(m), sigma, sympy.Integer(0), T / (sigma * psi[1]) ** 2)]
     steps = (
         *_counted(sympy.Integer(0)),
         Step(
@@ -383,13 +383,14 @@ def low(T: Positive, ridge_slope: Real, sigma: Positive) -> Derived:
 # ---------------------------------------------------------------------------
 
 
-def crossover(T: Positive, ridge_slope: Real, linear: Positive, quadratic: Real, sigma: Positive) -> Derived:
+def crossover(response: Positive, ridge_slope: Real, quadratic: Real, sigma: Positive) -> Derived:
     """Means V_a D^(1/4): (tensor, norm, and lambda d/dlambda of both), the weights of the Gram matrix of class means
 
         G_ab = tensor (V_a·V_b)^2 + norm |V_a|^2 |V_b|^2,   centred with P.
 
-    With tau = (k_2/k_1)^2 T: tensor = tau/sigma^4 from order 2 in V_a·f, and norm = tau/(1 + tau)/(2 sigma^4), where
-    1 + tau is the spike of |x|^2.  `linear`, `quadratic`: k_1 and k_2 at rho = 0; `ridge_slope`: lambda dT/dlambda.
+    With tau = k_2^2 response, response = gamma A = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
+    norm = tau/(1 + tau)/(2 sigma^4), where 1 + tau is the spike of |x|^2.  `quadratic`: k_2 at rho = 0;
+    `ridge_slope`: lambda d response/dlambda.
 
     The linear spikes diverge: with N the null space of the centred linear Gram matrix,
 
@@ -399,50 +400,42 @@ def crossover(T: Positive, ridge_slope: Real, linear: Positive, quadratic: Real,
     inner = sympy.Symbol("V_ab", real=True)
     x, y = fields(2)  # f·V_a and f·V_b
     law = GaussianAlgebra((x, y), (0, 0), ((lengths[0], inner), (inner, lengths[1])))
-    PA = T * D / linear**2
-    k2 = quadratic * sympy.sqrt(2) / sigma**2  # psi_2
-    amplitude = [k2 * (D**-quarter * field) ** 2 / 2 for field in (x, y)]
+    PA = response * D
+    psi_2 = quadratic * sympy.sqrt(2) / sigma**2
+    amplitude = [psi_2 * (D**-quarter * field) ** 2 / 2 for field in (x, y)]
     constant = [law.average(a) for a in amplitude]  # their part along |x|^2, the rest is a traceless tensor
     tensor = sympy.expand(PA * law.average((amplitude[0] - constant[0]) * (amplitude[1] - constant[1])))
     tau = sympy.expand(PA * (quadratic / sympy.sqrt(D)) ** 2)
     bare = sympy.expand(PA * constant[0] * constant[1])
     # Woodbury with the norm spikes of all clusters, which are one function of f with weights P_a that add up to 1
     norm = sympy.factor(bare / (1 + tau))
-    steps = [
+    steps = (
         *_counted(quarter),
         Step("Class means to second order", rf"P A\,E[z_a z_b]_{{\mathrm{{traceless}}}} = {latex(tensor)}"),
         Step("Norm spike", rf"\tau = P A z_{{norm}}^2 = {latex(tau)},\quad P A z_a z_b |_{{|x|^2}} = {latex(bare)}"),
         Step("Woodbury", rf"G_{{ab}} = {latex(tensor)} + {latex(norm)}"),
-    ]
+    )
     values = [sympy.factor(tensor / inner**2), sympy.factor(norm / (lengths[0] * lengths[1]))]
-    for name, clusters in (("three clusters", _three_clusters), ("XOR", _xor)):
-        m = sympy.Symbol("m", positive=True)
-        found = [_limit(o) for o in outputs(clusters(m), sigma, quarter, T)]
-        S2 = sympy.factor(sympy.simplify(found[-1] / (1 - found[-1])))
-        steps.append(Step(f"{name}, at finite D, then the limit", rf"S^2 = {latex(S2)}"))
-    slopes = [sympy.factor(ridge_slope * sympy.diff(value, T)) for value in values]
-    return Derived((*values, *slopes), steps=tuple(steps))
+    slopes = [sympy.factor(ridge_slope * sympy.diff(value, response)) for value in values]
+    return Derived((*values, *slopes), steps=steps)
 
 
-def crossover_xor(T: Positive, linear: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
+def crossover_xor(response: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
     """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S)."""
-    return _crossover_signal(_xor(length), T, linear, quadratic, sigma)
+    return _crossover_signal(_xor(length), response, quadratic, sigma)
 
 
-def crossover_three_clusters(
-    T: Positive, linear: Positive, quadratic: Real, length: Positive, sigma: Positive
-) -> Derived:
+def crossover_three_clusters(response: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
     """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0."""
-    return _crossover_signal(_three_clusters(length), T, linear, quadratic, sigma)
+    return _crossover_signal(_three_clusters(length), response, quadratic, sigma)
 
 
 def _crossover_signal(
-    clusters: Sequence[Cluster], T: sympy.Expr, linear: sympy.Expr, quadratic: sympy.Expr, sigma: sympy.Expr
+    clusters: Sequence[Cluster], response: sympy.Expr, quadratic: sympy.Expr, sigma: sympy.Expr
 ) -> Derived:
-    mean = _limit(outputs(clusters, sigma, quarter, T)[-1])  # a cluster of label +1
-    S2 = sympy.simplify(mean / (1 - mean))
-    given = {psi[1]: linear / sigma, psi[2]: sympy.sqrt(2) * quadratic / sigma**2}
-    S2 = sympy.factor(sympy.simplify(S2.subs(given)))
+    mean = _limit(outputs(clusters, sigma, quarter, response)[-1])  # a cluster of label +1
+    S2 = sympy.simplify((mean / (1 - mean)).subs(psi[2], sympy.sqrt(2) * quadratic / sigma**2))
+    S2 = sympy.factor(S2)
     return Derived(S2, steps=(Step("Woodbury at finite D, then the limit", rf"S^2 = m/(1 - m) = {latex(S2)}"),))
 
 
@@ -546,7 +539,8 @@ def quadratic_features(T: Positive, ridge_slope: Real, length: Positive, sigma: 
     d = sympy.factor(d)
     variance = sympy.factor(sympy.expand(law.average(sympy.expand(s**2)) - d**2))
     theta = d / (d**2 + variance + s2**2 / T)
-    exact = _limit(outputs(_xor(m), sigma, sympy.Integer(0), T, features=2)[-1])
+    k2 = sigma**2 * psi[2] / sympy.sqrt(2)
+    exact = _limit(outputs(_xor(m), sigma, sympy.Integer(0), T / k2**2, features=2)[-1])
     if sympy.simplify(exact - theta * d) != 0:
         raise AssertionError("Woodbury on the order 2 disagrees with regression on s(x)")
     bulk = theta**2 * s2**2 * (T + ridge_slope) / T**2

@@ -102,34 +102,35 @@ def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
     )
 
 
-def crossover(T: float, ridge_slope: float, linear: float, quadratic: float, sigma: float) -> tuple[float, ...]:
+def crossover(response: float, ridge_slope: float, quadratic: float, sigma: float) -> tuple[float, ...]:
     """Means V_a D^(1/4): (tensor, norm, and lambda d/dlambda of both), the weights of the Gram matrix of class means
 
         G_ab = tensor (V_a·V_b)^2 + norm |V_a|^2 |V_b|^2,   centred with P.
 
-    With tau = (k_2/k_1)^2 T: tensor = tau/sigma^4 from order 2 in V_a·f, and norm = tau/(1 + tau)/(2 sigma^4), where
-    1 + tau is the spike of |x|^2.  `linear`, `quadratic`: k_1 and k_2 at rho = 0; `ridge_slope`: lambda dT/dlambda.
+    With tau = k_2^2 response, response = gamma A = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
+    norm = tau/(1 + tau)/(2 sigma^4), where 1 + tau is the spike of |x|^2.  `quadratic`: k_2 at rho = 0;
+    `ridge_slope`: lambda d response/dlambda.
 
     The linear spikes diverge: with N the null space of the centred linear Gram matrix,
 
         beta = N [N^T (1/P + G) N]^-1 N^T y,   m = y - beta/P,   q = beta·(G + lambda dG/dlambda) beta.
     """
     return (
-        T*quadratic**2/(linear**2*sigma**4),
-        T*quadratic**2/(2*sigma**4*(T*quadratic**2 + linear**2)),
-        quadratic**2*ridge_slope/(linear**2*sigma**4),
-        linear**2*quadratic**2*ridge_slope/(2*sigma**4*(T*quadratic**2 + linear**2)**2),
+        quadratic**2*response/sigma**4,
+        quadratic**2*response/(2*sigma**4*(quadratic**2*response + 1)),
+        quadratic**2*ridge_slope/sigma**4,
+        quadratic**2*ridge_slope/(2*sigma**4*(quadratic**2*response + 1)**2),
     )
 
 
-def crossover_xor(T: float, linear: float, quadratic: float, length: float, sigma: float) -> float:
+def crossover_xor(response: float, quadratic: float, length: float, sigma: float) -> float:
     """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S)."""
-    return T*length**4*quadratic**2/(2*linear**2*sigma**4)
+    return length**4*quadratic**2*response/(2*sigma**4)
 
 
-def crossover_three_clusters(T: float, linear: float, quadratic: float, length: float, sigma: float) -> float:
+def crossover_three_clusters(response: float, quadratic: float, length: float, sigma: float) -> float:
     """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0."""
-    return T*length**4*quadratic**2*(2*T*quadratic**2 + 3*linear**2)/(8*linear**2*sigma**4*(T*quadratic**2 + linear**2))
+    return length**4*quadratic**2*response*(2*quadratic**2*response + 3)/(8*sigma**4*(quadratic**2*response + 1))
 
 
 def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, sigma: float) -> tuple[float, ...]:
