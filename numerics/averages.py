@@ -131,13 +131,28 @@ def Phi2_of_pair(h, k, r):
     return Phi2(h, k, r if abs(r) < {parallel} else (1.0 if r > 0.0 else -1.0))
 
 
+@njit(error_model="numpy")
+def raised(m0, m1, c00, c01, c11):
+    """Factor on the variances of two fields: above 1 if they are parallel up to rounding, but not exactly.
+
+    Each is then a different function of the other, on a scale below that of rounding; independent noise of relative
+    variance 2^-50 makes them fields of one law again, at a cost of 1e-8.
+    """
+    if c01 * c01 < (1.0 - 2e-15) * (c00 * c11):
+        return 1.0
+    a, b = (c01, 0.0), (c00, 0.0)
+    if residual((c11, 0.0), a, a, b)[0] == 0.0 and residual((m1, 0.0), a, (m0, 0.0), b)[0] == 0.0:
+        return 1.0
+    return max(1.0, abs(c01) / sqrt(c00 * c11)) * (1.0 + {noise})
+
+
 '''
 _FILL = """
 @njit(cache=True, error_model="numpy", nogil=True)
 def fill_{n}(mean, covariance, subsets, out):
     for a in range(mean.shape[0]):
         for s in range(subsets.shape[0]):
-            {indices} = subsets[s]
+            {indices} = subsets[s]{before}
             values = {function}(
                 {means},
                 {covariances},
@@ -145,6 +160,10 @@ def fill_{n}(mean, covariance, subsets, out):
             for o, value in enumerate(values):
                 out[a, s, o] = value
 """
+_RAISE = """
+            factor = raised(
+                mean[a, i], mean[a, j], covariance[a, i, i], covariance[a, i, j], covariance[a, j, j]
+            )"""
 
 
 _PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Mult: "times", ast.Div: "over"}
@@ -191,7 +210,7 @@ class _DoubledRegression(ast.NodeTransformer):
 
 
 def _compiled_text(name: str, found: theory.Averages) -> str:
-    parts = [_PRELUDE.format(name=name, parallel=PARALLEL)]
+    parts = [_PRELUDE.format(name=name, parallel=PARALLEL, noise=2.0**-50)]
     for n, function in enumerate(found.groups, start=1):
         tree = ast.parse(inspect.getsource(function))
         definition = tree.body[0]
@@ -208,13 +227,16 @@ def _compiled_text(name: str, found: theory.Averages) -> str:
                     node.id = "Phi2_of_pair"
         parts.append(ast.unparse(ast.fix_missing_locations(tree)) + "\n\n")
         index = "ijkl"[:n]
+        variance = "covariance[a, {0}, {0}]" + (" * factor" if n == 2 else "")
+        entries = [(p, q) for x, p in enumerate(index) for q in index[x:]]
         parts.append(
             _FILL.format(
                 n=n,
                 indices=", ".join(index) + ("," if n == 1 else ""),
                 function=function.__name__,
                 means=", ".join(f"mean[a, {i}]" for i in index),
-                covariances=", ".join(f"covariance[a, {p}, {q}]" for x, p in enumerate(index) for q in index[x:]),
+                covariances=", ".join(variance.format(p) if p == q else f"covariance[a, {p}, {q}]" for p, q in entries),
+                before=_RAISE if n == 2 else "",
             )
         )
     return "\n".join(parts)
