@@ -263,7 +263,7 @@ def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
 
 def header(source: str, docstring: str, body: str, extra: str = "") -> str:
     """A whole generated module: what it is, where it comes from, the imports that its body needs, the body."""
-    prose_free = re.sub(r'r?""".*?"""', "", f"{extra}\n{body}", flags=re.S)
+    prose_free = re.sub(r'r?""".*?"""|"[^"\n]*"', "", f"{extra}\n{body}", flags=re.S)
     used = set(re.findall(r"\b[A-Za-z_]\w*\b", prose_free))
     defined = set(re.findall(r"^(?:def|class) (\w+)|^([A-Z]\w*)\b", body, flags=re.M))
     public = sorted(first or second for first, second in defined if not (first or second).startswith("_"))
