@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Backend", "Normals", "generators", "get_backend", "host_normals"]
+__all__ = ["Backend", "HostNormals", "Normals", "generators", "get_backend", "host_normals"]
 
 # An array of whichever namespace is in use; the standard has no type for it.
 Array = Any
@@ -44,20 +44,27 @@ def generators(seeds: Sequence[int], stream: int) -> list[np.random.Generator]:
     return [np.random.Generator(np.random.SFC64(np.random.SeedSequence(s, spawn_key=(stream,)))) for s in seeds]
 
 
-def host_normals(seeds: Sequence[int], stream: int, dtype: str) -> Normals:
+@dataclass(frozen=True)
+class HostNormals:
     """Normals drawn by NumPy, each seed from its own stream: what a seed gets does not depend on the others.
 
     Nor does it depend on how a stream is cut into calls.  SFC64 is the fastest of NumPy's generators here.
     """
-    sources = generators(seeds, stream)
 
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
-        out = np.empty((len(sources), *shape), dtype=dtype)
-        for source, row in zip(sources, out, strict=True):
-            source.standard_normal(out=row, dtype=dtype)  # type: ignore[call-overload]  # dtype is one of two names
+    sources: list[np.random.Generator]
+    dtype: str
+
+    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard normals (seeds, *shape)."""
+        out = np.empty((len(self.sources), *shape), dtype=self.dtype)
+        for source, row in zip(self.sources, out, strict=True):
+            source.standard_normal(out=row, dtype=self.dtype)  # type: ignore[call-overload]  # one of two names
         return out
 
-    return draw
+
+def host_normals(seeds: Sequence[int], stream: int, dtype: str) -> HostNormals:
+    """The normals of each seed for the use number `stream`."""
+    return HostNormals(generators(seeds, stream), dtype)
 
 
 def _numpy() -> Backend:

@@ -64,6 +64,7 @@ class Overlaps:
 
     def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[OrderParameters]) -> None:
         mixture, sgd, D = problem.mixture, problem.sgd, problem.D
+        self.problem = problem
         self.means = np.ascontiguousarray(mixture.at(D))
         self.p = mixture.dimensions
         self.random = generators(seeds, CHAIN)
@@ -81,7 +82,9 @@ class Overlaps:
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
         """Seeds per batch and steps per call of `advance`: memory goes to the test samples."""
-        batch = max(1, min(seeds, numbers // (4 * per_cluster * problem.mixture.clusters * problem.network.K)))
+        tests = 4 * per_cluster * problem.mixture.clusters * problem.network.K
+        problem.fits(tests, numbers)
+        batch = min(seeds, numbers // tests)
         return batch, max(1, _CALL // batch)
 
     def advance(self, steps: int) -> npt.NDArray[np.bool_]:

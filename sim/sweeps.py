@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from quenched.numerics.averages import activation_functions
 from quenched.numerics.checks import increasing_times, integer, number
+from quenched.numerics.dynamics import is_spectral
 from quenched.numerics.flow import random_state
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
@@ -110,6 +111,9 @@ class Sweep:
             object.__setattr__(self, name, value)
         if self.engine not in ("vectors", "overlaps"):
             raise ValueError(f"engine must be 'vectors' or 'overlaps', got {self.engine!r}")
+        for name, mixture in mixtures.items():
+            if self.engine == "overlaps" and is_spectral(mixture):
+                raise ValueError(f"engine must be 'vectors' for mixture {name!r}: it has a spectrum or a teacher")
         if len(self.seeds) % self.batch:
             raise ValueError(f"batch must divide the number of seeds, {len(self.seeds)}, got {self.batch}")
         for D in self.D:
@@ -159,6 +163,9 @@ class Sweep:
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
             for name, dims in _OBSERVABLES.items()
         }
+        if teachers := [mixture.teacher.neurons for mixture in mixtures if mixture.teacher is not None]:
+            shape_R = (*shape, len(times), max(teachers), K)
+            variables["R"] = (*_DIMS, "time", "teacher", "neuron"), np.full(shape_R, np.nan)
         variables["diverged_after"] = _DIMS, np.full(shape, np.nan)
         variables["status"] = _DIMS, np.full(shape, UNFINISHED, np.int8)
         names = {

@@ -14,21 +14,24 @@ per seed, and one more product (C^T X) brings the weights up to date.
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages import activation_functions
-from quenched.numerics.checks import increasing_times, integer
+from quenched.numerics.checks import increasing_times, integer, number
 from quenched.numerics.dynamics import is_spectral
 from quenched.numerics.flow import random_state
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim.backend import Backend, Normals, generators, get_backend
+from quenched.sim.backend import Backend, HostNormals, Normals, generators, get_backend
 from quenched.sim.geometry import Geometry, root
 
 if TYPE_CHECKING:
@@ -76,14 +79,16 @@ def simulate(
     test_samples: int = 10_000,
     dtype: str = "float64",
     memory: int = 2**28,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
     progress: Callable[[float], None] | None = None,
 ) -> xr.Dataset:
     """Order parameters and errors of online SGD in dimension D, recorded after n = round(t D) steps, for each seed.
 
     Coordinates are those of `quenched.sim.geometry`: the means lie along the first p axes, or where the inputs have a
-    spectrum, the axes are its eigenvectors.  Each seed starts from
-    weights with exactly the overlaps of `state` (one record, or one per seed; None: those of Gaussian random weights,
-    `random_state(mixture, network, D, seed)`) in a random orientation, and has its own samples and label noise.
+    spectrum, the axes are its eigenvectors.  Each seed starts from weights with exactly the overlaps of `state` (one
+    record, or one per seed; None: those of Gaussian random weights, `random_state(mixture, network, D, seed)`) in a
+    random orientation, and has its own samples and label noise.
 
     Errors are averages over `test_samples` fresh samples per record, as many from each cluster, weighted by P_a.  With
     test = "fields" (the default) their local fields are drawn, which given the weights are exactly normal; test =
@@ -94,16 +99,22 @@ def simulate(
     cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them).  The chain has backend
     "numpy", dtype "float64" and test "fields" only, and what a seed gives depends on nothing else.  `backend`: "numpy",
     "cupy", or "auto" (CuPy where a GPU answers).  With NumPy vectors the result of a seed depends on the other seeds by
-    rounding at most.  `dtype`: "float64" or "float32".  `memory`: bytes for samples and weights; more than that runs in
-    batches of seeds, down to one seed and one sample at a time.  `progress` is called with the fraction done.
+    rounding at most.  `dtype`: "float64" or "float32".  `memory`: bytes for samples and weights; what needs more runs
+    in batches of seeds, down to one seed and one sample at a time.  `progress` is called with the fraction done.
+
+    `checkpoint`: a file (NetCDF) that all which the run depends on is written to every `checkpoint_every` seconds.  If
+    it exists, the run goes on from there, to the same bits; it is kept at the end.
 
     Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
     tie_probability, and R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is
     n/D and `step` is n.  Its attributes hold all inputs as JSON.
 
-    ValueError: bad input, by name and value.  DivergenceError: weights overflow.
+    ValueError: bad input, by name and value.  DivergenceError: weights overflow.  CheckpointError: a checkpoint that
+    cannot be written or read, or is of another run.
     """
     import xarray as xr
+
+    from quenched.sim.checkpoint import Checkpoint, Moment
 
     D = integer("D", D, at_least=mixture.dimensions + network.K)
     steps = step_counts(t, D)
@@ -129,8 +140,32 @@ def simulate(
     kind = _engine(engine)
     numbers = integer("memory", memory, at_least=1) // problem.itemsize
     batch, block = kind.plan(problem, len(names), numbers, per_cluster)
-    parts = []
-    for first in range(0, len(names), batch):
+    attributes = provenance(
+        mixture=mixture,
+        network=network,
+        sgd=sgd,
+        initial_state=state,
+        simulation={
+            "D": D,
+            "engine": engine,
+            "backend": problem.backend.name,
+            "dtype": dtype,
+            "test": test,
+            "test_samples": per_cluster * mixture.clusters,
+        },
+        seeds=names,
+    )
+    records: dict[str, Array] = {}
+    saved, file = None, None
+    if checkpoint is not None:
+        if problem.backend.name != "numpy":
+            raise ValueError(f"checkpoint must be None with backend {problem.backend.name!r}, got {checkpoint!r}")
+        identity = attributes | {"steps": json.dumps(steps), "batch": json.dumps([batch, block])}
+        file = Checkpoint(Path(checkpoint), identity, number("checkpoint_every", checkpoint_every))
+        saved = file.load()
+        if saved is not None:
+            records = {name: np.array(values) for name, values in saved.records.items()}
+    for first in range(saved.first if saved else 0, len(names), batch):
         chosen = names[first : first + batch]
 
         def report(step: int, first: int = first, count: int = len(chosen)) -> None:
@@ -139,50 +174,42 @@ def simulate(
 
         run = kind(problem, chosen, states[first : first + batch])
         draws = problem.backend.normals(chosen, TEST, dtype)
-        records, now = [], 0
-        for stop in steps:
-            while now < stop:
-                advanced = min(block, stop - now)
+        recorded, now = 0, 0
+        if saved is not None and saved.first == first:
+            recorded, now = saved.recorded, saved.steps
+            run.W, run.v = np.array(saved.weights["W"]), np.array(saved.weights["v"])
+            for random, before in zip(_sources(run, draws), saved.generators, strict=True):
+                random.bit_generator.state = before
+
+        def save(recorded: int, now: int, first: int = first, run: Engine = run, draws: Normals = draws) -> None:
+            if file is not None:
+                states = [random.bit_generator.state for random in _sources(run, draws)]
+                file.save(Moment(first, recorded, now, records, {"W": run.W, "v": run.v}, states))
+
+        if saved is None and first == 0:
+            save(0, 0)  # a place that cannot be written is known at once
+        for i in range(recorded, len(steps)):
+            while now < steps[i]:
+                advanced = min(block, steps[i] - now)
                 with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
                     finite = run.advance(advanced)
                 if not finite.all():
-                    raise DivergenceError([chosen[i] for i in np.flatnonzero(~finite)], now / D, sgd.lr)
+                    raise DivergenceError([chosen[s] for s in np.flatnonzero(~finite)], now / D, sgd.lr)
                 now += advanced
                 report(now)
-            M, Q, v = run.overlaps()
-            if test == "vectors":
-                assert isinstance(run, _Vectors)
-                fields = run.fields(draws, per_cluster, block)
-            else:
-                fields = _fields(problem, *_law(problem, run, M, Q), draws, per_cluster)
-            overlaps = {"M": M[:, : mixture.clusters], "Q": Q, "v": v}
-            if mixture.teacher is not None:
-                overlaps["R"] = M[:, mixture.clusters :]
-            records.append(overlaps | _errors(problem, fields, v))
-        parts.append({name: np.stack([record[name] for record in records], axis=1) for name in records[0]})
+                if file is not None and file.due():
+                    save(i, now)
+            for name, values in _record(run, draws, test, per_cluster, block).items():
+                whole = records.setdefault(name, np.full((len(names), len(steps), *values.shape[1:]), np.nan))
+                whole[first : first + batch, i] = values
+    if file is not None:
+        file.save(Moment(len(names), 0, 0, records, {}, []))
 
     dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
     return xr.Dataset(
-        {
-            name: (("seed", "time", *dims.get(name, ())), np.concatenate([part[name] for part in parts]))
-            for name in parts[0]
-        },
+        {name: (("seed", "time", *dims.get(name, ())), values) for name, values in records.items()},
         coords={"seed": names, "time": np.array(steps) / D, "step": ("time", steps)},
-        attrs=provenance(
-            mixture=mixture,
-            network=network,
-            sgd=sgd,
-            initial_state=state,
-            simulation={
-                "D": D,
-                "engine": engine,
-                "backend": problem.backend.name,
-                "dtype": dtype,
-                "test": test,
-                "test_samples": per_cluster * mixture.clusters,
-            },
-            seeds=names,
-        ),
+        attrs=attributes,
     )
 
 
@@ -211,6 +238,14 @@ class Problem:
         """Bytes of a number."""
         return np.dtype(self.dtype).itemsize
 
+    def fits(self, least: int, numbers: int) -> None:
+        """ValueError where `least` numbers, those of one seed, are more than `numbers`."""
+        if least > numbers:
+            raise ValueError(
+                f"memory must be at least {least * self.itemsize} bytes for one seed at D = {self.D}, "
+                f"K = {self.network.K} and this many test_samples, got room for {numbers * self.itemsize}"
+            )
+
     def array(self, values: npt.ArrayLike) -> Any:
         """`values` as an array of the backend."""
         return self.backend.xp.asarray(np.asarray(values, dtype=self.dtype))
@@ -222,13 +257,26 @@ class Problem:
 
 
 class Engine(Protocol):
-    """A way to run the learning rule for all seeds of a batch."""
+    """A way to run the learning rule for all seeds of a batch.
+
+    `W` and `v` are all of its state but that of its NumPy generators, `random`.
+    """
+
+    problem: Problem
+    W: Any
+    v: Any
+
+    @property
+    def random(self) -> list[np.random.Generator]: ...
 
     def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[Any]) -> None: ...
 
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
-        """Seeds per batch and steps per call of `advance` that fit into `numbers` numbers."""
+        """Seeds per batch and steps per call of `advance` that fit into `numbers` numbers.
+
+        ValueError: one seed and one sample do not.
+        """
 
     def advance(self, steps: int) -> npt.NDArray[np.bool_]:
         """Do `steps` steps; which seeds are still finite, (S,)."""
@@ -260,9 +308,22 @@ class _Vectors:
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
         K, D = problem.network.K, problem.D
+        tests = (
+            4
+            * per_cluster
+            * problem.mixture.clusters
+            * (K + len(problem.mixture.references) - problem.mixture.clusters)
+        )
         block = max(1, min(_BLOCK, (numbers // D - 2 * K) // 2))
-        per_seed = 2 * (block + K) * D + 4 * per_cluster * problem.mixture.clusters * K
+        problem.fits(2 * (1 + K) * D + tests, numbers)
+        per_seed = 2 * (block + K) * D + tests
         return max(1, min(seeds, numbers // per_seed)), block
+
+    @property
+    def random(self) -> list[np.random.Generator]:
+        """The generators of inputs, clusters and label noise, where NumPy draws them."""
+        assert isinstance(self.normals, HostNormals)
+        return [*self.normals.sources, *self.choices, *self.noises]
 
     def samples(self, normals: Normals, cluster: npt.NDArray[np.int64]) -> Any:
         """Inputs x of the given clusters (S, n): the rows of an array (S, n, D)."""
@@ -339,6 +400,26 @@ class _Vectors:
         covariance = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in scaled], axis=1)
         means = host(W[:, :, : geometry.means.shape[1]]).astype(np.float64) @ geometry.means.T
         return means.swapaxes(1, 2), covariance
+
+
+def _record(run: Engine, draws: Normals, test: str, per_cluster: int, block: int) -> dict[str, Array]:
+    """What is recorded at one time, each an array (S, ...)."""
+    problem = run.problem
+    M, Q, v = run.overlaps()
+    if test == "vectors":
+        assert isinstance(run, _Vectors)
+        fields = run.fields(draws, per_cluster, block)
+    else:
+        fields = _fields(problem, *_law(problem, run, M, Q), draws, per_cluster)
+    clusters = problem.mixture.clusters
+    teacher = {} if problem.mixture.teacher is None else {"R": M[:, clusters:]}
+    return {"M": M[:, :clusters], "Q": Q, "v": v} | teacher | _errors(problem, fields, v)
+
+
+def _sources(run: Engine, draws: Normals) -> list[np.random.Generator]:
+    """Every generator that the rest of a run draws from."""
+    assert isinstance(draws, HostNormals)
+    return [*run.random, *draws.sources]
 
 
 def _engine(name: str) -> type[Engine]:

@@ -218,7 +218,7 @@ def test_a_seed_gives_the_same_bits_whatever_runs_beside_it(monkeypatch: pytest.
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
         monkeypatch.setattr(chain, "_CALL", steps)
         identical(together, simulate(*arguments, seeds, "overlaps", test_samples=30))
-        identical(together, simulate(*arguments, seeds, "overlaps", test_samples=30, memory=1))
+        identical(together, simulate(*arguments, seeds, "overlaps", test_samples=30, memory=2880))  # a seed at a time
         for seed in (11, 3):
             identical(together.sel(seed=[seed]), simulate(*arguments, [seed], "overlaps", test_samples=30))
 

@@ -20,6 +20,7 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
+from quenched.numerics.records import Teacher
 from quenched.sim import sweeps
 from quenched.sim.store import DONE, OVERFLOW, StoreError
 from quenched.sim.sweeps import Sweep, SweepError, read_spec, sweep
@@ -122,6 +123,16 @@ def test_seeds_computed_together_overflow_alone(tmp_path: Path, executor: Execut
         if found.status.sel(seed=seed) == DONE:
             alone = simulate(mixture, network, rule, 10, TIMES, [seed], "overlaps", state=state, test_samples=40)
             np.testing.assert_array_equal(found.Q.sel(seed=seed), alone.Q[0])
+
+
+def test_teachers_come_with_their_overlaps(tmp_path: Path, executor: Executor) -> None:
+    mixture = Mixture([[0.0]], [1], teacher=Teacher([[1.0]], [1.0], "relu"))
+    options: dict[str, Any] = {"mixtures": {"teacher": mixture}, "engine": "vectors"}
+    found = sweep(tiny(**options), tmp_path / "s.zarr", executor=executor).squeeze()
+    alone = simulate(mixture, TwoLayer(2, "relu"), OnlineSGD(0.5), 10, TIMES, [0], backend="numpy", test_samples=4)
+    np.testing.assert_array_equal(found.R.sel(seed=0), alone.R[0])
+    with pytest.raises(ValueError, match="engine must be 'vectors' for mixture 'teacher'"):
+        tiny(mixtures={"teacher": mixture})
 
 
 def test_a_specification_spans_its_lists(tmp_path: Path) -> None:

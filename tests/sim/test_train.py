@@ -16,7 +16,7 @@ from quenched.numerics.flow import random_state
 from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
 from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
 from quenched.sim.geometry import Geometry
-from quenched.sim.train import CLUSTER, DATA, FRAME, NOISE, DivergenceError, Problem, simulate
+from quenched.sim.train import CLUSTER, DATA, FRAME, NOISE, DivergenceError, simulate
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")
@@ -42,7 +42,6 @@ def one_sample_at_a_time(
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(number,))))
 
     data, choice, noise = stream(DATA), stream(CLUSTER), stream(NOISE)
-    problem = Problem(mixture, network, sgd, D, get_backend("numpy"), "float64")
     w, v = Geometry.of(mixture, D).weights(state, generators([seed], FRAME)[0]), state.v.copy()
     g, dg = activation_functions(network.activation)
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
@@ -167,7 +166,7 @@ def test_diverging_weights_raise_with_the_last_good_time() -> None:
 def test_a_run_reports_progress_and_its_origin_and_is_saved(tmp_path: Path) -> None:
     fractions: list[float] = []
     data = simulate(
-        XOR, RELU, SGD, 30, [1.0, 2.0], [4, 2], backend="numpy", memory=1, test_samples=4, progress=fractions.append
+        XOR, RELU, SGD, 30, [1.0, 2.0], [4, 2], backend="numpy", memory=2400, test_samples=4, progress=fractions.append
     )
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
@@ -203,6 +202,9 @@ BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(test_samples=0), "test_samples must be an integer >= 1, got 0"),
     (run(sgd=GradientFlow()), "sgd must be a rule with steps of finite size, got GradientFlow"),
     (run(memory=0), "memory must be an integer >= 1, got 0"),
+    (run(memory=2000), "memory must be at least 2304 bytes for one seed at D = 30, K = 3 .* got room for 2000"),
+    (run(memory=2000, engine="overlaps", test_samples=40), "memory must be at least 3840 bytes for one seed at D = 30"),
+    (run(checkpoint_every=-1, checkpoint="x"), "checkpoint_every must be finite and >= 0, got -1"),
     (run(state=ONE), "state must have K = 3 neurons like the network, got 1"),
     (run(state=[THREE] * 2), r"state must be one record or one per seed \(1\), got 2"),
     (run(state=THREE, mixture=Mixture.two_clusters(1.0)), r"M must have one row per cluster, 2, got shape \(4, 3\)"),
