@@ -126,7 +126,7 @@ def test_seeds_computed_together_overflow_alone(tmp_path: Path, executor: Execut
 
 
 def test_teachers_come_with_their_overlaps(tmp_path: Path, executor: Executor) -> None:
-    mixture = Mixture([[0.0]], [1], teacher=Teacher([[1.0]], [1.0], "relu"))
+    mixture = Mixture([[0.0]], teacher=Teacher([[1.0]], [1.0], "relu"))
     options: dict[str, Any] = {"mixtures": {"teacher": mixture}, "engine": "vectors"}
     found = sweep(tiny(**options), tmp_path / "s.zarr", executor=executor).squeeze()
     alone = simulate(mixture, TwoLayer(2, "relu"), OnlineSGD(0.5), 10, TIMES, [0], backend="numpy", test_samples=4)
