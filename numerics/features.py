@@ -38,7 +38,7 @@ from quenched.numerics.quadrature import adaptive
 from quenched.numerics.records import Mixture
 from quenched.theory import features
 
-__all__ = ["HermiteOrders", "ReadoutErrors", "hermite_orders", "random_features_error"]
+__all__ = ["HermiteOrders", "ReadoutErrors", "hermite_orders", "isotropic", "random_features_error"]
 
 Array = npt.NDArray[np.float64]
 
@@ -51,6 +51,15 @@ _STEP = 0.5  # of the first grid; the trapezoidal rule for a polynomial times th
 _NODES = 250_000  # of the finest grid
 _SPREAD = 12.0  # standard deviations that a quadrature over the noise reaches, Hermite polynomials included
 _AT_ONCE = 4096  # fields whose Hermite coefficients are integrated together
+
+
+def isotropic(mixture: Mixture) -> None:
+    """ValueError unless the clusters are isotropic and have a label each: what lazy learners have formulas for."""
+    if mixture.spectrum is not None or mixture.teacher is not None:
+        raise ValueError(
+            f"mixture must be isotropic with a label for each cluster, got spectrum={mixture.spectrum!r}, "
+            f"teacher={mixture.teacher!r}"
+        )
 
 
 # --- Hermite coefficients
@@ -596,6 +605,7 @@ def random_features_error(
     """
     gamma, ridge = number("gamma", gamma, positive=True), number("ridge", ridge)
     tolerance = number("tolerance", tolerance, positive=True)
+    isotropic(mixture)
     if features not in ("linear", "quadratic"):
         raise ValueError(f"features must be 'linear' (P = gamma D) or 'quadratic' (P = gamma D^2/2), got {features!r}")
     with np.errstate(under="ignore"):
