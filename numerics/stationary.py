@@ -33,6 +33,7 @@ from quenched.numerics.flow import _Coordinates, random_state
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
 from quenched.numerics.symmetry import equivalent, homogeneity, orbits
+from quenched.numerics.tangents import drift_tangents
 from quenched.theory import two_layer
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def fixed_point(
     >>> mixture, network = Mixture.two_clusters(sigma=2.0), TwoLayer(K=1, activation="linear")
     >>> guess = OrderParameters(M=[[1.0], [-1.0]], Q=[[2.0]], v=[1.0])
     >>> found = fixed_point(mixture, network, GradientFlow(second_lr=0.0), guess)
-    >>> round(found.state.M[0, 0], 12), found.stable, found.eigenvalues.real.round(9).tolist()
-    (0.2, True, [-5.0, -8.0])
+    >>> found.state.M.round(12).tolist(), found.stable, found.eigenvalues.real.round(9).tolist()
+    ([[0.2], [-0.2]], True, [-5.0, -8.0])
     """
     integer("points", points, at_least=1)
     system = _System(mixture, network, sgd)
@@ -179,6 +180,9 @@ class _System:
         if self.projected:
             moves[1][:] = False
         self.free = np.concatenate(moves)
+        self.tangents = drift_tangents(mixture, network, sgd)
+        units = [self.coordinates.unpack(y) for y in np.eye(len(self.free))[self.free]]
+        self.directions = tuple(np.stack(parts, axis=-1) for parts in zip(*units, strict=True))
 
     def start(self, state: OrderParameters) -> None:
         """Frozen layers keep the weights of this state; x0 is where it stands."""
@@ -211,6 +215,19 @@ class _System:
         return self.coordinates.pack(*self.drift(A, Q, v))[self.free] / self.unit
 
     def jacobian(self, x: Array) -> Array:
+        """dF/dx: generated, or by central differences for an activation without closed forms."""
+        if self.tangents is None:
+            return self.differences(x)
+        A, Q, v = self.arrays(x)
+        A_z, Q_z, v_z = self.directions
+        if self.projected:
+            product = np.einsum("bkz,bl->klz", A_z, A)
+            Q_z = product + product.swapaxes(0, 1)
+        dA, dQ, dv = self.tangents(A, Q, v, A_z, Q_z, v_z)
+        columns = zip(*(np.moveaxis(part, -1, 0) for part in (dA, dQ, dv)), strict=True)
+        return np.stack([self.coordinates.pack(*column)[self.free] for column in columns], axis=1) / self.unit
+
+    def differences(self, x: Array) -> Array:
         """dF/dx by central differences."""
         columns = []
         for i in range(len(x)):

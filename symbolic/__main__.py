@@ -1,11 +1,13 @@
 """Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
 
+With `--gradients` after it, the module of their derivatives.
+
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
 """
 
 import sys
 
-from quenched.symbolic.derive import user_activation
+from quenched.symbolic.derive import user_activation, user_gradients
 
 __all__: list[str] = []
 
@@ -13,7 +15,8 @@ __all__: list[str] = []
 def main() -> int:
     """Print the module; a refusal goes to standard error with exit status 2."""
     try:
-        sys.stdout.write(user_activation(sys.argv[1]))
+        build = user_gradients if "--gradients" in sys.argv[2:] else user_activation
+        sys.stdout.write(build(sys.argv[1]))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2

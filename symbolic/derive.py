@@ -10,12 +10,22 @@ from pathlib import Path
 
 import sympy
 
-from quenched.symbolic import activations, bayes, emit, features, normal, two_layer
+from quenched.symbolic import activations, bayes, emit, features, gradients, normal, two_layer
 from quenched.symbolic.gaussian import NoClosedForm
 from quenched.symbolic.notation import Derived, derived, specification_symbols
 from quenched.symbolic.parse import parse
 
-__all__ = ["activation_module", "check", "latex", "modules", "rules", "user_activation", "write"]
+__all__ = [
+    "activation_module",
+    "check",
+    "gradient_module",
+    "latex",
+    "modules",
+    "rules",
+    "user_activation",
+    "user_gradients",
+    "write",
+]
 
 _FIELDS = ("one field", "two fields", "three fields", "four fields")
 
@@ -207,6 +217,92 @@ _TABLE = '''class Averages(NamedTuple):
     places: tuple[dict[str, int], ...]'''
 
 
+def _gradient_functions(name: str, text: str) -> tuple[list[str], str]:
+    """The gradients of the averages of one activation and its entry in `GRADIENTS`; none if they do not close."""
+    activation = activations.Activation(name, text)
+    try:
+        closed = _groups(name, text)
+    except NoClosedForm:
+        closed = ()
+    functions = []
+    for group in closed:
+        names = ", ".join(str(symbol) for symbol in group.arguments)
+        docstring = (
+            f"Derivatives of the averages of g = {text} over {_FIELDS[group.n - 1]}: each of `{name}_{group.n}` with "
+            f"respect to\n{names}."
+        )
+        outcome = gradients.gradient(activation, group)
+        outcome = Derived(outcome.values, outcome.definitions)
+        title = f"{name}_{group.n}_gradient"
+        functions.append(emit.function(name=title, arguments=group.arguments, docstring=docstring, outcome=outcome))
+    listing = ", ".join(f"{name}_{group.n}_gradient" for group in closed)
+    return functions, f'    "{name}": ({listing}),'
+
+
+def gradient_module(table: dict[str, str], docstring: str, source: str, functions: tuple[str, ...] = ()) -> str:
+    """A module with the gradients of the averages of the given activations and the table `GRADIENTS` of them."""
+    parts, entries = list(functions), []
+    for name, text in table.items():
+        found, entry = _gradient_functions(name, text)
+        parts += found
+        entries.append(entry)
+    listing = "\n".join(entries)
+    parts.append(f"GRADIENTS: dict[str, tuple[Callable[..., tuple[float, ...]], ...]] = {{\n{listing}\n}}")
+    return emit.header(source, docstring, "\n\n\n".join(parts))
+
+
+def user_gradients(text: str) -> str:
+    """The same for one activation that a user wrote, "custom"."""
+    text = str(parse(activations.NAMED.get(text, text)))
+    return gradient_module({"custom": text}, f"Gradients of the averages of {text}.", "an activation given by the user")
+
+
+def _gradients() -> str:
+    equations = two_layer.equations()
+
+    def function(
+        name: str, arrays: str, scalars: str, outputs: dict[str, tuple[sympy.Expr, str]], docstring: str
+    ) -> str:
+        result = "NDArray[float64]" if len(outputs) == 1 else f"tuple[{', '.join(['NDArray[float64]'] * len(outputs))}]"
+        tables = ("averages", "averages_z")
+        parameters = [
+            f"{a}: {'Mapping[str, NDArray[float64]]' if a in tables else 'NDArray[float64]'}" for a in arrays.split()
+        ]
+        parameters += [f"{c}: float" for c in scalars.split()]
+        inside = textwrap.fill(", ".join(parameters), 116, initial_indent="    ", subsequent_indent="    ")
+        moved = {key: (gradients.tangent(value), indices) for key, (value, indices) in outputs.items()}
+        bases = {str(f.base) for value, _ in moved.values() for f in value.atoms(sympy.Indexed)}
+        lines = [f"def {name}(\n{inside}\n) -> {result}:", f'    """{docstring}"""']
+        for pattern in equations.patterns:
+            array = pattern.replace(",", "_")
+            lines += [f'    {array} = averages["{pattern}"]'] if array in bases else []
+            lines += [f'    {array}_z = averages_z["{pattern}"]'] if f"{array}_z" in bases else []
+        for key, (value, indices) in moved.items():
+            kind = ": NDArray[float64]" if len(outputs) == 1 else ""
+            lines.append(f"    {key}_z{kind} = (\n        {emit.einsum(value, indices + 'z', '        ')}\n    )")
+        lines.append(f"    return {', '.join(f'{key}_z' for key in moved)}")
+        return "\n".join(lines)
+
+    dR, dQ, dv = equations.flow
+    functions = (
+        function(
+            "flow_tangent",
+            "P y sigma2 T M M_z R R_z Q Q_z v v_z averages averages_z",
+            "eta kappa eta_v kappa_v s",
+            {"dR": (dR, "bk"), "dQ": (dQ, "kl"), "dv": (dv, "k")},
+            "Tangent of `two_layer.flow` along directions z, the last index of all that ends in _z.",
+        ),
+        function(
+            "diffusion_tangent",
+            "P y sigma2 v v_z averages averages_z",
+            "eta s Delta",
+            {"dQ": (equations.diffusion, "kl")},
+            "Tangent of `two_layer.diffusion`.",
+        ),
+    )
+    return gradient_module(activations.BUILTIN, _docstring(gradients), "symbolic/gradients.py", functions)
+
+
 def activation_module(table: dict[str, str], docstring: str, source: str) -> str:
     """A module with the averages of the given activations (name -> text) and the table `ACTIVATIONS` of them."""
     functions, entries = zip(*(_activation(name, text) for name, text in table.items()), strict=True)
@@ -232,6 +328,7 @@ _MODULES: dict[str, Callable[[], str]] = {
     "activations.py": _activations,
     "bayes.py": _bayes,
     "features.py": _features,
+    "gradients.py": _gradients,
     "normal.py": _normal,
     "two_layer.py": _two_layer,
 }

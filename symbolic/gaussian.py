@@ -15,6 +15,10 @@ conditions
 * *Smoothing*:    erf(l/sqrt 2) = 2 Phi(l) - 1 and Phi(l) = E_xi[Heaviside(l + xi)]: a step smoothed by a unit normal;
 * *Orthant*:      what is left is a normal orthant probability Phi_n, n <= 4 (or E[cos l] = cos(E l) exp(-Var l / 2)).
 
+A derivative of a delta, which averages differentiated once more bring, is Stein's rule read backwards:
+x delta^(n)(x) = -n delta^(n-1)(x) turns E[(x_0 - m_0) delta^(n-1)(x_0) G] = c_00 E[delta^(n)(x_0) G] + ... into
+averages of deltas of lower order.
+
 Singular covariances need no special case: none of the rules inverts a matrix.
 
 >>> x, y = fields(2)
@@ -27,7 +31,7 @@ sqrt(2)/sqrt(pi)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import combinations
@@ -39,7 +43,7 @@ from quenched.symbolic.latex import latex
 from quenched.symbolic.normal import Phi, Remainder, Residual, density, normal_probability
 from quenched.symbolic.notation import Derived, Step
 
-__all__ = ["Form", "GaussianAlgebra", "NoClosedForm", "Term", "derivative", "expand", "fields"]
+__all__ = ["Form", "GaussianAlgebra", "NoClosedForm", "Term", "derivative", "expand", "fields", "in_steps"]
 
 ZERO, ONE, HALF = sympy.Integer(0), sympy.Integer(1), sympy.Rational(1, 2)
 
@@ -103,7 +107,7 @@ def form(expression: sympy.Expr, variables: Sequence[sympy.Symbol], where: str) 
 @dataclass(frozen=True)
 class Term:
     """coefficient * prod x^powers * prod Heaviside(steps) * prod Phi(softs) * prod delta(deltas)
-    * prod exp(-tilt^2/2) * exp(shift) * wave, where wave is cos or sin of a form.
+    * prod delta^(n)(slopes) * prod exp(-tilt^2/2) * exp(shift) * wave, where wave is cos or sin of a form.
     """
 
     coefficient: sympy.Expr = ONE
@@ -114,6 +118,7 @@ class Term:
     tilts: tuple[Form, ...] = ()
     shift: Form | None = None
     wave: tuple[str, Form] | None = None
+    slopes: tuple[tuple[Form, int], ...] = ()
 
 
 def _sorted(forms: Iterable[Form]) -> tuple[Form, ...]:
@@ -142,6 +147,7 @@ def _multiply(left: Term, right: Term) -> list[Term]:
         deltas,
         _sorted(left.tilts + right.tilts),
         shift,
+        slopes=tuple(sorted(left.slopes + right.slopes, key=lambda item: item[0].key)),
     )
     if not (left.wave and right.wave):
         return [replace(product, wave=left.wave or right.wave)]
@@ -247,10 +253,14 @@ def expand(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Te
     if isinstance(expression, (sympy.cos, sympy.sin)):
         return [Term(wave=(name, form(argument, variables, name)))]
     if isinstance(expression, sympy.DiracDelta):
-        if len(expression.args) > 1:
-            raise NoClosedForm(f"{expression}: derivatives of a delta are not averaged")
         delta = form(argument, variables, name)
         scale = delta.linear[0][1]
+        if len(expression.args) > 1:
+            order = int(expression.args[1])
+            if len(delta.linear) > 1:
+                raise NoClosedForm(f"{expression}: the derivative of a delta of several fields")
+            unit = delta.scaled(1 / scale)
+            return [Term(1 / (sympy.Abs(scale) * scale**order), slopes=((unit, order),))]
         return [Term(1 / sympy.Abs(scale), deltas=(delta.scaled(1 / scale),))]
     raise NoClosedForm(f"{name}({argument}): no rule averages it")
 
@@ -275,6 +285,33 @@ def _by_steps(extremum: sympy.Expr) -> sympy.Expr:
     )
 
 
+def in_steps(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
+    """Max, Min, |.| and sign by steps Heaviside(x - a), of which a power is the step itself.
+
+    >>> x = sympy.Symbol("x", real=True)
+    >>> in_steps((sympy.Heaviside(x) + 2 * sympy.Heaviside(-x)) ** 3, x)
+    8 - 7*Heaviside(x)
+    """
+    steps = _all_steps(expression)
+
+    def normal(argument: sympy.Expr) -> sympy.Expr:
+        slope = argument.diff(x)
+        if not slope.is_number or slope == 0:
+            raise NoClosedForm(f"Heaviside({argument}): the argument is not linear")
+        unit = sympy.Heaviside(sympy.expand(argument / slope))
+        return unit if slope > 0 else 1 - unit
+
+    steps = sympy.expand(steps.replace(lambda e: isinstance(e, sympy.Heaviside), lambda e: normal(e.args[0])))
+    steps = steps.replace(lambda e: e.is_Pow and isinstance(e.base, sympy.Heaviside), lambda e: e.base)
+    return sympy.expand(steps)
+
+
+def _all_steps(expression: sympy.Expr) -> sympy.Expr:
+    steps = expression.replace(sympy.sign, lambda a: 2 * sympy.Heaviside(a) - 1)
+    steps = steps.replace(sympy.Abs, lambda a: 2 * a * sympy.Heaviside(a) - a)
+    return steps.replace(lambda e: isinstance(e, (sympy.Max, sympy.Min)), _by_steps)
+
+
 def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     """d/dx with what multiplies a delta evaluated at its support: f(x) delta(x - a) = f(a) delta(x - a).
 
@@ -282,9 +319,7 @@ def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     >>> derivative(x * sympy.Heaviside(x), x), derivative(sympy.Abs(x), x)
     (Heaviside(x), 2*Heaviside(x) - 1)
     """
-    steps = expression.replace(sympy.sign, lambda a: 2 * sympy.Heaviside(a) - 1)
-    steps = steps.replace(sympy.Abs, lambda a: 2 * a * sympy.Heaviside(a) - a)
-    steps = steps.replace(lambda e: isinstance(e, (sympy.Max, sympy.Min)), _by_steps)
+    steps = _all_steps(expression)
     result = ZERO
     for part in sympy.Add.make_args(sympy.expand(steps.diff(x).doit())):
         support = [factor for factor in sympy.Mul.make_args(part) if isinstance(factor, sympy.DiracDelta)]
@@ -448,7 +483,7 @@ class GaussianAlgebra:
         for delta in term.deltas:
             factor, law, core = self._observe(Observation(delta), law, core)
             weight *= factor
-        return weight * self._remaining(*core, law) if weight != 0 else ZERO
+        return weight * self._by_parts(term.slopes, core, law) if weight != 0 else ZERO
 
     def _shifted(self, term: Term) -> sympy.Expr:
         """E[exp(l) F] = exp(E l + Var l / 2) E'[F], the means shifted by their covariance with l."""
@@ -528,28 +563,71 @@ class GaussianAlgebra:
             return self._let(key, name, self._base(steps, softs, wave, law), "Orthant")
         (x, degree), *others = powers
         rest = ((x, degree - 1), *others) if degree > 1 else tuple(others)
-        total = self._mean(x, law) * self._remaining(rest, steps, softs, wave, law)
-        for i, (y, n) in enumerate(rest):
-            lowered = (*rest[:i], *(((y, n - 1),) if n > 1 else ()), *rest[i + 1 :])
-            total += n * self._covariance(x, y, law) * self._remaining(lowered, steps, softs, wave, law)
+        core = (rest, steps, softs, wave)
+        total = self._mean(x, law) * self._remaining(*core, law)
+        for weight, new_core, new_law in self._regressed(x, core, law):
+            total += weight * self._remaining(*new_core, new_law)
+        return self._let(key, name, sympy.expand(total, deep=False), "Stein")
+
+    def _regressed(
+        self, x: sympy.Symbol, core: tuple[Any, ...], law: tuple[Observation, ...]
+    ) -> Iterator[tuple[sympy.Expr, tuple[Any, ...], tuple[Observation, ...]]]:
+        """The terms of sum_j Cov(x, j) d_j of a product: their weights, what is left of the product, and the law."""
+        powers, steps, softs, wave = core
+        for i, (y, n) in enumerate(powers):
+            lowered = (*powers[:i], *(((y, n - 1),) if n > 1 else ()), *powers[i + 1 :])
+            yield n * self._covariance(x, y, law), (lowered, steps, softs, wave), law
         for kind, forms in (("step", steps), ("soft", softs)):
             for i, f in enumerate(forms):
                 slope = self._covariance_form(x, f, law)
                 if slope == 0:
                     continue
                 others_ = forms[:i] + forms[i + 1 :]
-                core = (rest, others_, softs, wave) if kind == "step" else (rest, steps, others_, wave)
+                left = (powers, others_, softs, wave) if kind == "step" else (powers, steps, others_, wave)
                 scale = sympy.Abs(f.linear[0][1])
                 noise = ZERO if kind == "step" else 1 / scale**2
                 unit = f.scaled(1 / f.linear[0][1])  # delta(f) = delta(unit)/scale, phi(f) likewise
-                factor, new_law, core = self._observe(Observation(unit, noise), law, core)
+                factor, new_law, left = self._observe(Observation(unit, noise), law, left)
                 if factor != 0:
-                    total += slope * factor / scale * self._remaining(*core, new_law)
+                    yield slope * factor / scale, left, new_law
         if wave:
             slope = self._covariance_form(x, wave[1], law)
             turned = ("sin", -ONE) if wave[0] == "cos" else ("cos", ONE)
-            total += turned[1] * slope * self._remaining(rest, steps, softs, (turned[0], wave[1]), law)
-        return self._let(key, name, sympy.expand(total, deep=False), "Stein")
+            yield turned[1] * slope, (powers, steps, softs, (turned[0], wave[1])), law
+
+    def _by_parts(
+        self, slopes: tuple[tuple[Form, int], ...], core: tuple[Any, ...], law: tuple[Observation, ...]
+    ) -> sympy.Expr:
+        """E[prod delta^(n)(f) G | law], G the product that `core` stands for."""
+        if not slopes:
+            return self._remaining(*core, law)
+        key = ("by parts", slopes, core, law)
+        if key in self._known:
+            return self._known[key]
+        (f, n), *others = slopes
+        ((x, _),) = f.linear
+
+        def lower(order: int, core: tuple[Any, ...], law: tuple[Observation, ...], others: Any = others) -> sympy.Expr:
+            if order:
+                return self._by_parts(((f, order), *others), core, law)
+            factor, law, core = self._observe(Observation(f), law, core)
+            return factor * self._by_parts(tuple(others), core, law) if factor != 0 else ZERO
+
+        total = -self._mean_form(f, law) * lower(n - 1, core, law)
+        if n > 1:
+            total -= (n - 1) * lower(n - 2, core, law)
+        for weight, new_core, new_law in self._regressed(x, core, law):
+            total -= weight * lower(n - 1, new_core, new_law)
+        for i, (h, m) in enumerate(others):
+            raised = (*others[:i], (h, m + 1), *others[i + 1 :])
+            total -= self._covariance_form(x, h, law) * lower(n - 1, core, law, raised)
+        powers, steps, softs, wave = core
+        marks = "".join(g.name for g in (*steps, *softs)) + (wave[0][0] + wave[1].name if wave else "")
+        name = "s" + "".join(g.name * order for g, order in slopes)
+        if indices := "".join(y.name.removeprefix("x") * order for y, order in powers):
+            name += f"_e{indices}"
+        value = sympy.expand(total, deep=False) / self._variance(f, law)
+        return self._let(key, f"{name}{'_p' if marks else ''}{marks}{self._label(law)}", value, "By parts")
 
     def _base(
         self,
