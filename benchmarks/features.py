@@ -107,9 +107,22 @@ def speed() -> None:
 
 def cells(first: int = 0, last: int | None = None) -> None:
     """z-scores of given features against the finite-D equivalent."""
-    print(
-        "task                        activation            gamma sigma ridge    D seeds    pmse  given     z  | error given     z"
+    columns = (
+        "task",
+        "activation",
+        "gamma",
+        "sigma",
+        "ridge",
+        "D",
+        "seeds",
+        "pmse",
+        "given",
+        "z",
+        "error",
+        "given",
+        "z",
     )
+    print("{:27} {:21} {:>5} {:>5} {:>5} {:>5} {:>5} {:>9} {:>8} {:>5}  | {:>8} {:>8} {:>5}".format(*columns))
     scores: list[tuple[float, float]] = []
     for name, mixture, activation, gamma, ridge, D, seeds in CELLS[first:last]:
         theory = random_features_error(mixture, activation, gamma, ridge, D=D)
@@ -121,7 +134,7 @@ def cells(first: int = 0, last: int | None = None) -> None:
             row += [getattr(theory, observable), values.mean(), (values.mean() - getattr(theory, observable)) / error]
         scores.append((row[2], row[5]))
         print(
-            f"{name:27} {activation:21} {gamma:5g} {np.min(mixture.sigma):5g} {ridge:5g} {D:5d} {seeds:3d} "
+            f"{name:27} {activation:21} {gamma:5g} {np.min(mixture.sigma):5g} {ridge:5g} {D:5d} {seeds:5d} "
             f"{row[0]:9.5f} {row[1]:8.5f} {row[2]:+5.2f}  | {row[3]:8.5f} {row[4]:8.5f} {row[5]:+5.2f}",
             flush=True,
         )
