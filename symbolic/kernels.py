@@ -189,14 +189,15 @@ def _coefficients(
     other_prime: sympy.Expr,
     same: sympy.Expr,
     sigma: sympy.Expr,
+    other_sigma: sympy.Expr,
     D: sympy.Expr,
 ) -> tuple[sympy.Expr, sympy.Expr, tuple[sympy.Expr, ...]]:
     """The increments of N and u, and the entries of S: coefficients of the second-order Taylor polynomial of F."""
     e, e_, xi, xi_, omega = sympy.symbols("g g' xi xi' omega", real=True)
-    step = sigma / sqrt(D)
+    step, step_ = sigma / sqrt(D), other_sigma / sqrt(D)
     dN = 2 * step * own * e + step**2 * e**2 + sigma**2 * sqrt(2 / D) * xi
-    dN_ = 2 * step * own_prime * e_ + step**2 * e_**2 + sigma**2 * sqrt(2 / D) * xi_
-    du = step * (other * e + other_prime * e_) + step**2 * same * e * e_ + sigma**2 * omega / sqrt(D)
+    dN_ = 2 * step_ * own_prime * e_ + step_**2 * e_**2 + other_sigma**2 * sqrt(2 / D) * xi_
+    du = step * other * e + step_ * other_prime * e_ + step * step_ * (same * e * e_ + sqrt(D) * omega)
     series = F + F1 * dN + F2 * dN_ + Fu * du + Fuu * du**2 / 2 + F12 * dN * dN_ + Fu1 * dN * du + Fu2 * dN_ * du
     polynomial = sympy.Poly(sympy.expand(series), e, e_, xi, xi_, omega)
 
@@ -225,16 +226,17 @@ def taylor(
     other_prime: Real,
     same: Real,
     sigma: Positive,
+    other_sigma: Positive,
     D: Positive,
 ) -> Derived:
     """(S_11, S_1g', S_gg', S_1xi', S_gxi', S_xixi'): the kernel between two clusters on the features 1, g_j, xi.
 
-    F ..: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma^2, A.A'); for the
-    coordinate j of the first cluster own = A_j and other = A'_j; for l of the second own_prime = A'_l, other_prime =
-    A_l; same = 1 if j = l, else 0.
+    F ..: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A'); sigma,
+    other_sigma: the noise in each; for the coordinate j of the first cluster own = A_j and other = A'_j; for l of the
+    second own_prime = A'_l, other_prime = A_l; same = 1 if j = l, else 0.
     """
     dN, du, values = _coefficients(
-        F, Fu, Fuu, F1, F2, Fu1, Fu2, F12, own, other, own_prime, other_prime, same, sigma, D
+        F, Fu, Fuu, F1, F2, Fu1, Fu2, F12, own, other, own_prime, other_prime, same, sigma, other_sigma, D
     )
     names = ("S_{1 1}", "S_{1 g'}", "S_{g g'}", r"S_{1 \xi'}", r"S_{g \xi'}", r"S_{\xi \xi'}")
     steps = [
@@ -280,7 +282,41 @@ def norm_spike(F: Real, F1: Real, F2: Real, F12: Real) -> Derived:
     return Derived(left, steps=(step,))
 
 
-def channels(F: Real, Fu: Real, Fuu: Real, diagonal: Real, sigma: Positive, ridge: Positive) -> Derived:
+def low(Fu: Real, overlap: Real, other_prime: Real, same: Real, sigma: Positive) -> Derived:
+    """(S_11, S_1g', S_gg') D at means of order 1, without what diverges as D grows.
+
+    overlap: inner product of the means; other_prime: the coordinate l of the first; same = 1 if j = l, else 0.
+    """
+    D = Symbol("D", positive=True)
+    zero = sympy.Integer(0)
+    own, other, own_prime = sympy.symbols("own other own_prime", real=True)
+    _, _, entries = _coefficients(
+        Fu * overlap / D, Fu, zero, zero, zero, zero, zero, zero, own / sqrt(D), other / sqrt(D), own_prime / sqrt(D),
+        other_prime / sqrt(D), same, sigma, sigma, D,
+    )  # fmt: skip
+    values = tuple(_leading(D * entry, D) for entry in entries[:3])
+    return Derived(values, steps=(Step("Leading order of D S", ",\\ ".join(map(latex, values))),))
+
+
+def crossover(Fuu: Real, spike: Real, overlap: Real, length: Real, other_length: Real, sigma: Positive) -> Derived:
+    """(S_11, S_1xi', S_xixi') D at means of order D^(1/4), without what diverges as D grows.
+
+    overlap, length, other_length: V.V', |V|^2 and |V'|^2 of the means V D^(1/4); spike: `norm_spike`.
+    """
+    D = Symbol("D", positive=True)
+    xi, xi_ = sympy.symbols("xi xi'", real=True)
+    u, dN, dN_ = (
+        overlap / sqrt(D),
+        *((m + sqrt(2) * sigma**2 * x) / sqrt(D) for m, x in ((length, xi), (other_length, xi_))),
+    )
+    polynomial = sympy.Poly(sympy.expand(Fuu * u**2 / 2 + spike * dN * dN_), xi, xi_)
+    values = tuple(_leading(D * polynomial.coeff_monomial(m), D) for m in (1, xi_, xi * xi_))
+    return Derived(values, steps=(Step("Leading order of D S", ",\\ ".join(map(latex, values))),))
+
+
+def channels(
+    F: Real, Fu: Real, Fuu: Real, diagonal: Real, sigma: Positive, other_sigma: Positive, ridge: Positive
+) -> Derived:
     """(w1, w2, zeta): weights of the linear and of the quadratic channel, and the ridge made by all higher orders.
 
     F, Fu, Fuu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
@@ -288,7 +324,7 @@ def channels(F: Real, Fu: Real, Fuu: Real, diagonal: Real, sigma: Positive, ridg
     """
     D = Symbol("D", positive=True)
     z, z_ = sympy.symbols("z_1:3", real=True), sympy.symbols("z'_1:3", real=True)
-    u = sigma**2 * sum(p * q for p, q in zip(z, z_, strict=True)) / D
+    u = sigma * other_sigma * sum(p * q for p, q in zip(z, z_, strict=True)) / D
     linear = sympy.Poly(sympy.expand(Fu * u), *z, *z_).coeff_monomial(z[0] * z_[0])
     quadratic = sympy.Poly(sympy.expand(Fuu * u**2 / 2), *z, *z_).coeff_monomial(z[0] * z[1] * z_[0] * z_[1])
     w1, w2 = linear * D, quadratic * D**2 / 2
@@ -436,8 +472,8 @@ def _finite(
     """
     D = Symbol("D", positive=True)
     names = ("F", "Fu", "Fuu", "F1", "F2", "Fu1", "Fu2", "F12", "own", "other", "own_prime", "other_prime", "same",
-             "sigma", "D")  # fmt: skip
-    symbols = tuple(Symbol(n, positive=True) if n in ("sigma", "D") else Symbol(n, real=True) for n in names)
+             "sigma", "other_sigma", "D")  # fmt: skip
+    symbols = sympy.symbols(names, real=True)
     _, _, entries = _coefficients(*symbols)
     C, p = len(sites), len(sites[0].mean)
     S = sympy.zeros(C * (1 + p), C * (1 + p))
@@ -446,7 +482,7 @@ def _finite(
         for k, s_ in enumerate(sites):
             u = sum(x * y for x, y in zip(s.mean, s_.mean, strict=True)) * unit**2
             local = {"F": slope(s.group, s_.group) * u + curvature * u**2 / 2, "Fu": slope(s.group, s_.group),
-                     "Fuu": curvature, "sigma": sigma, "D": D}  # fmt: skip
+                     "Fuu": curvature, "sigma": sigma, "other_sigma": sigma, "D": D}  # fmt: skip
             zero = dict.fromkeys(("F1", "F2", "Fu1", "Fu2", "F12"), sympy.Integer(0))
             for j in range(p):
                 for l in range(p):
@@ -631,6 +667,8 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
 FORMULAS = (
     taylor,
     norm_spike,
+    low,
+    crossover,
     channels,
     response,
     two_channels,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from numpy import arcsin, exp, pi, sqrt
 
 __all__ = [
-    "KERNELS", "Kernel", "arccos0", "arccos0_jet", "arccos1", "arccos1_jet", "channels", "exponential",
-    "exponential_jet", "laplace", "laplace_jet", "norm_spike", "ntk_abs", "ntk_abs_jet", "ntk_erf", "ntk_erf_jet",
-    "ntk_he2", "ntk_he2_jet", "ntk_he3", "ntk_he3_jet", "ntk_he4", "ntk_he4_jet", "ntk_leaky_relu",
+    "KERNELS", "Kernel", "arccos0", "arccos0_jet", "arccos1", "arccos1_jet", "channels", "crossover", "exponential",
+    "exponential_jet", "laplace", "laplace_jet", "low", "norm_spike", "ntk_abs", "ntk_abs_jet", "ntk_erf",
+    "ntk_erf_jet", "ntk_he2", "ntk_he2_jet", "ntk_he3", "ntk_he3_jet", "ntk_he4", "ntk_he4_jet", "ntk_leaky_relu",
     "ntk_leaky_relu_jet", "ntk_linear", "ntk_linear_jet", "ntk_quadratic", "ntk_quadratic_jet", "ntk_relu",
     "ntk_relu_jet", "ntk_sin", "ntk_sin_jet", "parity", "polynomial", "polynomial_jet", "products", "quadratic_xor",
     "rbf", "rbf_jet", "response", "taylor", "three_clusters", "two_channels", "two_clusters", "xor",
@@ -558,22 +558,23 @@ KERNELS: dict[str, Kernel] = {
 
 def taylor(
     F: float, Fu: float, Fuu: float, F1: float, F2: float, Fu1: float, Fu2: float, F12: float, own: float, other:
-    float, own_prime: float, other_prime: float, same: float, sigma: float, D: float
+    float, own_prime: float, other_prime: float, same: float, sigma: float, other_sigma: float, D: float
 ) -> tuple[float, ...]:
     """(S_11, S_1g', S_gg', S_1xi', S_gxi', S_xixi'): the kernel between two clusters on the features 1, g_j, xi.
 
-    F ..: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma^2, A.A'); for the
-    coordinate j of the first cluster own = A_j and other = A'_j; for l of the second own_prime = A'_l, other_prime =
-    A_l; same = 1 if j = l, else 0.
+    F ..: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A'); sigma,
+    other_sigma: the noise in each; for the coordinate j of the first cluster own = A_j and other = A'_j; for l of the
+    second own_prime = A'_l, other_prime = A_l; same = 1 if j = l, else 0.
     """
     return (
-        F + Fuu*sigma**4/(2*D),
-        sigma*(2*F2*own_prime + Fu*other_prime)/sqrt(D),
-        4*F12*own*own_prime*sigma**2/D + Fu*same*sigma**2/D + 2*Fu1*other_prime*own*sigma**2/D +
-        2*Fu2*other*own_prime*sigma**2/D + Fuu*other*other_prime*sigma**2/D,
-        sqrt(2)*F2*sigma**2/sqrt(D),
-        sqrt(2)*sigma**3*(2*F12*own + Fu2*other)/D,
-        2*F12*sigma**4/D,
+        F + Fuu*other_sigma**2*sigma**2/(2*D),
+        other_sigma*(2*F2*own_prime + Fu*other_prime)/sqrt(D),
+        4*F12*other_sigma*own*own_prime*sigma/D + Fu*other_sigma*same*sigma/D +
+        2*Fu1*other_prime*other_sigma*own*sigma/D + 2*Fu2*other*other_sigma*own_prime*sigma/D +
+        Fuu*other*other_prime*other_sigma*sigma/D,
+        sqrt(2)*F2*other_sigma**2/sqrt(D),
+        sqrt(2)*other_sigma**2*sigma*(2*F12*own + Fu2*other)/D,
+        2*F12*other_sigma**2*sigma**2/D,
     )
 
 
@@ -585,16 +586,44 @@ def norm_spike(F: float, F1: float, F2: float, F12: float) -> float:
     return (F*F12 - F1*F2)/F
 
 
-def channels(F: float, Fu: float, Fuu: float, diagonal: float, sigma: float, ridge: float) -> tuple[float, ...]:
+def low(Fu: float, overlap: float, other_prime: float, same: float, sigma: float) -> tuple[float, ...]:
+    """(S_11, S_1g', S_gg') D at means of order 1, without what diverges as D grows.
+
+    overlap: inner product of the means; other_prime: the coordinate l of the first; same = 1 if j = l, else 0.
+    """
+    return (
+        Fu*overlap,
+        Fu*other_prime*sigma,
+        Fu*same*sigma**2,
+    )
+
+
+def crossover(
+    Fuu: float, spike: float, overlap: float, length: float, other_length: float, sigma: float
+) -> tuple[float, ...]:
+    """(S_11, S_1xi', S_xixi') D at means of order D^(1/4), without what diverges as D grows.
+
+    overlap, length, other_length: V.V', |V|^2 and |V'|^2 of the means V D^(1/4); spike: `norm_spike`.
+    """
+    return (
+        Fuu*overlap**2/2 + length*other_length*spike,
+        sqrt(2)*length*sigma**2*spike,
+        2*sigma**4*spike,
+    )
+
+
+def channels(
+    F: float, Fu: float, Fuu: float, diagonal: float, sigma: float, other_sigma: float, ridge: float
+) -> tuple[float, ...]:
     """(w1, w2, zeta): weights of the linear and of the quadratic channel, and the ridge made by all higher orders.
 
     F, Fu, Fuu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
     itself) keeps what the orders 0, 1, 2 do not explain.  The linear channel has D directions, the quadratic D^2/2.
     """
     return (
-        Fu*sigma**2,
-        Fuu*sigma**4/2,
-        -F - Fu*sigma**2 - Fuu*sigma**4/2 + diagonal + ridge,
+        Fu*other_sigma*sigma,
+        Fuu*other_sigma**2*sigma**2/2,
+        -F - Fu*other_sigma*sigma - Fuu*other_sigma**2*sigma**2/2 + diagonal + ridge,
     )
 
 

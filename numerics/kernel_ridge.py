@@ -1,0 +1,488 @@
+"""Kernel ridge regression on n samples of a mixture: errors in every signal-to-noise regime, and at finite D.
+
+    f(x) = sum_i c_i F(x, x_i),   c = (K + ridge 1)^-1 y,   K_ij = F(x_i, x_j)
+
+with F a function of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D, and n = alpha D or alpha D^2/2 labelled samples.  Given the cluster the output on a fresh input has mean m_a
+and variance q_a; it is Gaussian but for n of order D^2:
+
+    pmse = sum_a P_a [(y_a - m_a)^2 + q_a]/2,   classification error = sum_a P_a Phi(-y_a m_a/sqrt(q_a)).
+
+Formulas: `quenched.theory.kernels`, derived in symbolic/kernels.py, whose docstring tells the route.  Here:
+
+1. `kernel_functions`: a kernel from its name;
+2. `_Channels`: the resolvent r_a of channels of many directions that see C clusters (or groups of them) differently;
+3. `_spiked`: the outputs that finitely many features add by Woodbury's identity;
+4. `_finite`: both at finite n and D, any means; `_limit`, `_quadratic`: the limits of large D, by scaling of the means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import null_space
+from scipy.special import ndtr
+
+from quenched.numerics.checks import number
+from quenched.numerics.features import ReadoutErrors, isotropic
+from quenched.numerics.records import Mixture
+from quenched.theory import features, kernels
+
+__all__ = ["KernelFunctions", "kernel_error", "kernel_functions"]
+
+Array = npt.NDArray[np.float64]
+
+theory: Any = kernels  # ufunc expressions: they take arrays where their signature says float
+marchenko_pastur: Any = features.marchenko_pastur
+
+_EPS = float(np.finfo(np.float64).eps)
+_ROUNDING = 1e-12  # relative: what is smaller is the rounding of what it is the difference of
+_ELSEWHERE = "with D=..., the equivalent at finite D takes any scaling, means, weights, labels and sigmas"
+
+
+# --- kernels
+# ------------------------------------------------------------------------------------------------------------------
+
+
+class KernelFunctions(NamedTuple):
+    """A kernel: F(N, N', u), and `jet`, which returns (F, F_u, F_uu, F_N', F_uN', F_NN'); ufunc expressions."""
+
+    name: str
+    value: Callable[[Any, Any, Any], Any]
+    jet: Callable[[Any, Any, Any], tuple[Any, ...]]
+
+
+def kernel_functions(kernel: str) -> KernelFunctions:
+    """The kernel called NAME or NAME:PARAMETER, of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D.
+
+        arccos0, arccos1      arc-cosine kernels of order 0 and 1
+        exponential[:s]       exp(s u), s = 1
+        polynomial:d          (1 + u)^d, an integer d >= 1
+        rbf[:w], laplace[:w]  exp(-|x - x'|^2/(2 w^2 D)), exp(-|x - x'|/(w sqrt D)), w = 1
+        ntk:ACTIVATION        neural tangent kernel of a wide two-layer network, both layers learning
+
+    ValueError: an unknown kernel, an activation without closed form, a bad parameter.
+
+    >>> F = kernel_functions("polynomial:3").value
+    >>> float(F(1.0, 1.0, 0.5)), round(float(kernel_functions("arccos1").value(1.0, 1.0, 0.0)) * np.pi, 12)
+    (3.375, 1.0)
+    """
+    table = kernels.KERNELS
+    if not isinstance(kernel, str):
+        raise ValueError(f"kernel must be a name, got {kernel!r}")
+    text = kernel.strip()
+    head, _, tail = text.partition(":")
+    if text in table and table[text].meaning is None:
+        entry, parameter = table[text], math.nan
+    elif head in table and (meaning := table[head].meaning) is not None:
+        entry = table[head]
+        if not tail and entry.default is None:
+            raise ValueError(f"kernel {head!r} needs its {meaning}, as in '{head}:3', got {kernel!r}")
+        parameter = number(f"kernel {kernel!r}: {meaning}", tail or entry.default, positive=True)
+        if head == "polynomial" and not parameter.is_integer():
+            raise ValueError(f"kernel {kernel!r}: the degree must be an integer, got {tail}")
+    else:
+        names = ", ".join(name + (f":{e.meaning.split()[1]}" if e.meaning else "") for name, e in table.items())
+        reason = "; an NTK needs averages over two fields in closed form" if head == "ntk" else ""
+        raise ValueError(f"kernel must be one of {names}, got {kernel!r}{reason}")
+    return KernelFunctions(
+        text, lambda N, N_, u: entry.value(N, N_, u, parameter), lambda N, N_, u: entry.jet(N, N_, u, parameter)
+    )
+
+
+class _Local(NamedTuple):
+    """A kernel and its derivatives between G places (G, G), and on the diagonal (G,)."""
+
+    F: Array
+    Fu: Array
+    Fuu: Array
+    F1: Array
+    F2: Array
+    Fu1: Array
+    Fu2: Array
+    F12: Array
+    diagonal: Array
+
+
+def _local(kernel: KernelFunctions, A: Array, sigmas: Array) -> _Local:
+    """Around inputs of means sqrt(D) A (G, p) and noise `sigmas` (G,)."""
+    u = A @ A.T
+    N = np.diag(u) + sigmas**2
+    with np.errstate(all="ignore"):  # looked at just below
+        found = [np.broadcast_to(d, u.shape).astype(float) for d in kernel.jet(N[:, None], N[None, :], u)]
+        diagonal = np.broadcast_to(kernel.value(N, N, N), N.shape).astype(float)
+    F, Fu, Fuu, F2, Fu2, F12 = found
+    if not all(np.isfinite(d).all() for d in (*found, diagonal)):
+        a, b = np.argwhere(~np.isfinite(sum(found) + diagonal))[0]
+        raise ValueError(
+            f"kernel {kernel.name!r} has no finite derivatives at |x|^2/D = {N[a]:g}, |x'|^2/D = {N[b]:g}, "
+            f"x.x'/D = {u[a, b]:g}, around which the formula expands it (a kink or an overflow); take a larger sigma, "
+            "shorter means or a kernel that is smooth there"
+        )
+    return _Local(F, Fu, Fuu, F2.T, F2, Fu2.T, Fu2, F12, diagonal)
+
+
+# --- resolvent and spikes
+# -----------------------------------------------------------------------------------------------------
+
+
+class _Channels:
+    """The resolvent r_g of samples in G groups of weights P_g: 1/r = zeta + sum over channels of ratio [M]_gg.
+
+    M = W (1 + nu diag(P r) W)^-1; a channel is (W (G, G), ratio, nu): its kernel W by groups, its number of directions
+    and the number of samples, both in the units in which the trace of its kernel on a sample is ratio W_gg.
+    """
+
+    def __init__(self, zeta: Array, channels: Sequence[tuple[Array, float, float]], P: Array) -> None:
+        self.P, self.channels, self.zeta = P, channels, zeta
+        # x = 1/r: the right-hand side is concave and increasing in x, so that Newton's steps from above, where the
+        # channels see no samples, descend to the largest fixed point
+        x = zeta + sum(ratio * np.diag(W) for W, ratio, _ in channels)
+        step = np.inf
+        for _ in range(200):
+            M = [self._seen(W, nu, x) for W, _, nu in channels]
+            excess = zeta + sum(ratio * np.diag(m) for m, (_, ratio, _) in zip(M, channels, strict=True)) - x
+            jacobian = self._slope(M, x) - np.eye(len(x))
+            change = np.linalg.solve(jacobian, -excess)
+            before, step = step, float(np.abs(change / x).max())
+            if step < 4 * _EPS or (step < 1e-10 and step >= before):
+                break
+            x = np.maximum(x + change, zeta)
+        else:
+            raise RuntimeError(
+                f"the resolvent of the kernel did not converge (last step {step:.1e}): its matrix is nearly singular; "
+                "raise ridge"
+            )
+        self.r, self._M, self._back = 1 / x, M, -jacobian
+        self.step = step
+
+    def _seen(self, W: Array, nu: float, x: Array) -> Array:
+        M: Array = np.linalg.solve(np.eye(len(x)) + W * (nu * self.P / x), W)
+        return (M + M.T) / 2
+
+    def _slope(self, M: Sequence[Array], x: Array) -> Array:
+        """Derivative of the right-hand side: M'_gg = sum_h M_gh^2 nu P_h x'_h/x_h^2."""
+        total: Array = sum(
+            (ratio * nu * m**2 * (self.P / x**2) for m, (_, ratio, nu) in zip(M, self.channels, strict=True)),
+            start=np.zeros((len(x), len(x))),
+        )
+        return total
+
+    def variance(self, residual: Array) -> Array:
+        """Output variances (G,) for residuals of E2 = `residual` (G,): -sum_h nu P_h E2_h dr_h, per channel.
+
+        A fresh input of group g sees the outputs W u of the weights u; their square is what r answers to a change of W
+        by (W e_g)(W e_g)^T, which changes M by (M e_g)(M e_g)^T.
+        """
+        driven = np.linalg.solve(self._back.T, self.P * residual * self.r**2)
+        total: Array = sum(
+            (ratio * nu * driven @ m**2 for m, (_, ratio, nu) in zip(self._M, self.channels, strict=True)),
+            start=np.zeros(len(residual)),
+        )
+        return total
+
+
+class _Outputs(NamedTuple):
+    """Mean (C,), variance along the features (C,), E2 (C,) of the outputs, and their relative error."""
+
+    mean: Array
+    along: Array
+    residual: Array
+    error: float
+
+
+def _spiked(S: Array, weights: Array, labels: Array, divergent: Sequence[Array] = ()) -> _Outputs:
+    """o = Y - beta/weights, (1/weights + S) beta = Y: S (C, k, C, k) on k features of each cluster, the first constant.
+
+    weights (C,): n P_a r_a in the units of S; `divergent`: vectors (C,) on the constants along which S is infinite.
+    """
+    C, k = S.shape[:2]
+    root = np.repeat(np.sqrt(weights), k)
+    Y = np.zeros((C, k))
+    Y[:, 0] = labels
+    blocked = np.zeros((len(divergent), C, k))
+    if len(divergent):
+        blocked[:, :, 0] = divergent
+        # in the variables beta/root, in which 1/weights is the identity
+        N = null_space(blocked.reshape(len(divergent), -1) * root, rcond=_ROUNDING)
+    else:
+        N = np.eye(C * k)
+    matrix = np.eye(C * k) + root[:, None] * S.reshape(C * k, C * k) * root
+    reduced = N.T @ (matrix + matrix.T) @ N / 2
+    beta = N @ np.linalg.solve(reduced, N.T @ (root * Y.ravel())) if N.shape[1] else np.zeros(C * k)
+    o = Y - (beta / root).reshape(C, k)
+    along = (o[:, 1:] ** 2).sum(axis=1)
+    values = np.linalg.eigvalsh(reduced) if N.shape[1] else np.ones(1)
+    if values[0] <= 0:
+        raise RuntimeError(f"the features' matrix has the eigenvalue {values[0]:.1e}: raise ridge")
+    return _Outputs(o[:, 0], along, (labels - o[:, 0]) ** 2 + along, 8 * _EPS * float(values[-1] / values[0]))
+
+
+def _record(mixture: Mixture, mean: Array, variance: Array, relative: float, method: str) -> ReadoutErrors:
+    """The errors of outputs N(mean_a, variance_a), their means known up to `relative`."""
+    margin, spread = mixture.labels * mean, np.sqrt(variance)
+    margin = np.where(np.abs(margin) <= relative, 0, margin)
+    certain = np.heaviside(-margin, 0.5)
+    z = np.divide(margin, spread, out=np.zeros_like(margin), where=spread > 0)
+    wrong = np.where(spread > 0, ndtr(-z), certain)
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    shift = relative * (1 / np.where(spread > 0, spread, np.inf) + np.abs(z))
+    pmse = mixture.weights @ ((mixture.labels - mean) ** 2 + variance) / 2
+    estimate = float(mixture.weights @ (density * shift)) + 8 * _EPS
+    return ReadoutErrors(float(pmse), float(mixture.weights @ wrong), mean, variance, estimate, method)
+
+
+def _regular(kernel: KernelFunctions, zeta: Array, scale: float, ridge: float, rank: float, n: float) -> Array:
+    """zeta without rounding below the ridge; ValueError where the kernel matrix of n samples has a lower rank."""
+    if ridge == 0 and n >= rank and (zeta < _ROUNDING * scale).any():
+        raise ValueError(
+            f"ridge must be > 0, got {ridge}: kernel {kernel.name!r} has no orders beyond those of rank {rank:g}, and its "
+            f"matrix is singular for n = {n:g} (both in units of the number of directions)"
+        )
+    return np.maximum(zeta, ridge)
+
+
+# --- the cases
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float) -> ReadoutErrors:
+    """Finite n and D: every cluster is a place around which the kernel is expanded; features 1, g_j and xi."""
+    C, sigmas, P = mixture.clusters, mixture.sigmas, mixture.weights
+    A = mixture.at(D) / math.sqrt(D)
+    p = A.shape[1]
+    if p + 2 > D:
+        raise ValueError(f"D must be >= {p + 2} for means in {p} dimensions, got {D!r}")
+    at = _local(kernel, A, sigmas)
+    pair = sigmas[:, None], sigmas[None, :]
+    w1, w2, rest = theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], *pair, ridge)
+    zeta = np.diag(rest)
+    directions = float(features.quadratic_directions(D))
+    rank = 1 + (D if w1.any() else 0) + (directions if w2.any() else 0)
+    zeta = _regular(kernel, zeta, np.abs(at.diagonal).max(), ridge, rank / D, n / D)
+    bulk = _Channels(zeta, [(w1, 1 - p / D, n / D), (w2, 2 * directions / D**2, 2 * n / D**2)], P)
+
+    def entries(j: Array, l: Array, same: Array) -> Any:
+        """theory.taylor on arrays (C, j, C, l)."""
+        own, other = A[:, :, None, None][:, j], A.T[None, :, :, None][:, j]
+        own_prime, other_prime = A[None, None, :, :][..., l], A[:, None, None, :][..., l]
+        local = [d[:, None, :, None] for d in at[:-1]]
+        noise = (s[:, None, :, None] for s in np.broadcast_arrays(*pair))
+        return theory.taylor(*local, own, other, own_prime, other_prime, same, *noise, D)
+
+    each = np.arange(p)
+    constant, slope, both, norm, mixed, norms = entries(each, each, np.eye(p)[None, :, None, :])
+    S = np.zeros((C, p + 2, C, p + 2))
+    g = slice(1, p + 1)
+    S[:, 0, :, 0], S[:, 0, :, g], S[:, g, :, g] = constant[:, 0, :, 0], slope[:, 0], both
+    S[:, 0, :, -1], S[:, g, :, -1], S[:, -1, :, -1] = norm[:, 0, :, 0], mixed[..., 0], norms[:, 0, :, 0]
+    S[:, g, :, 0] = S[:, 0, :, g].transpose(1, 2, 0)
+    S[:, -1, :, 0] = S[:, 0, :, -1].T
+    S[:, -1, :, g] = S[:, g, :, -1].transpose(2, 0, 1)
+    out = _spiked(S, n * P * bulk.r, mixture.labels)
+    variance = out.along + bulk.variance(out.residual)
+    return _record(mixture, out.mean, variance, out.error + bulk.step, f"equivalent at D = {D:g}, n = {n:g}")
+
+
+def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
+    """n = alpha D, D to infinity: places are the distinct means of length sqrt(D), features 1 and g_j (or xi)."""
+    C, sigma, P, exponents = mixture.clusters, mixture.isotropic_sigma, mixture.weights, mixture.exponents
+    far, crossover = exponents == 0.5, bool((exponents == 0.25).all())
+    A, member = np.unique(mixture.means[:, far], axis=0, return_inverse=True)
+    member = member.reshape(-1)
+    V = mixture.means[:, ~far]
+    at = _local(kernel, A, np.full(len(A), sigma))
+    w1, w2, rest = theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], sigma, sigma, ridge)
+    scale = float(np.abs(at.diagonal).max())
+    zeta = _regular(kernel, np.diag(rest + w2), scale, ridge, np.linalg.matrix_rank(w1), alpha)
+    groups = np.bincount(member, P)
+    bulk = _Channels(zeta, [(w1, 1.0, alpha)], groups)
+
+    here = np.ix_(member, member)
+    values, vectors = np.linalg.eigh(at.F)
+    divergent = list(vectors.T[values > _ROUNDING * scale][:, member])
+    p = V.shape[1]
+    overlap = V @ V.T
+    if crossover:
+        S = np.zeros((C, 2, C, 2))
+        F, F1, F12 = at.F[0, 0], at.F1[0, 0], at.F12[0, 0]
+        spike = theory.norm_spike(F, F1, F1, F12) if F != 0 else F12
+        spike = spike if abs(spike) > _ROUNDING * (abs(F12) + F1**2) else 0.0
+        length = np.diag(overlap)
+        constant, norm, norms = theory.crossover(at.Fuu[here], spike, overlap, length[:, None], length, sigma)
+        S[:, 0, :, 0], S[:, 1, :, 1] = constant, norms
+        S[:, 0, :, 1] = np.broadcast_to(norm, (C, C))
+        S[:, 1, :, 0] = S[:, 0, :, 1].T
+        if abs(at.Fu[0, 0]) > _ROUNDING * scale:
+            divergent += list(V.T)
+    else:
+        S = np.zeros((C, 1 + p, C, 1 + p))
+        slopes = at.Fu[here]
+        constant, slope, both = theory.low(
+            slopes[:, None, :, None], overlap[:, None, :, None], V[:, None, None, :], np.eye(p)[None, :, None, :], sigma
+        )
+        S[:, 0, :, 0], S[:, 0, :, 1:], S[:, 1:, :, 1:] = constant[:, 0, :, 0], slope[:, 0], both
+        S[:, 1:, :, 0] = S[:, 0, :, 1:].transpose(1, 2, 0)
+    out = _spiked(S, alpha * P * bulk.r[member], mixture.labels, divergent)
+    residual = np.bincount(member, P * out.residual) / groups
+    variance = out.along + bulk.variance(residual)[member]
+    length = "D^(1/4)" if crossover else "1" if not far.any() else "D^(1/2)" if far.all() else "D^(1/2) and 1"
+    return _record(mixture, out.mean, variance, out.error + bulk.step, f"limit, means of order {length}")
+
+
+def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
+    """n = alpha D^2/2, means of order 1: ridge regression on the products x_j x_l, free regression on 1 and x."""
+    sigma, P, V = mixture.isotropic_sigma, mixture.weights, mixture.means
+    C, p = V.shape
+    at = _local(kernel, np.zeros((1, 1)), np.array([sigma]))
+    _, w2, rest = (
+        float(w[0, 0]) for w in theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], sigma, sigma, ridge)
+    )
+    scale = abs(float(at.diagonal[0]))
+    zeta = float(_regular(kernel, np.array([rest]), scale, ridge, 1 if w2 > _ROUNDING * scale else 0, alpha)[0])
+    T = V_ = 0.0
+    if w2 > _ROUNDING * scale:
+        T = float(marchenko_pastur(alpha, zeta / w2))
+        V_ = float(theory.response(T, zeta / w2))
+
+    j, l = (index.ravel() for index in np.indices((p, p)))
+    I = np.eye(p) * sigma**2
+
+    def moments(*columns: npt.NDArray[np.intp]) -> Any:
+        """theory.products over the coordinates x_j x_l x_j' x_l', averaged over the mixture."""
+        means = [V[:, c] for c in columns]
+        pairs = [I[columns[a], columns[b]] for a in range(4) for b in range(a + 1, 4)]
+        return theory.products(*means, *pairs)
+
+    J, L = np.repeat(j, p * p), np.repeat(l, p * p)
+    second, _, fourth = moments(J, L, np.tile(j, p * p), np.tile(l, p * p))
+    products = second.reshape(C, p * p, p * p)[:, :, 0]  # E[x_j x_l | a]
+    square = (P @ fourth).reshape(p * p, p * p)
+    _, third, _ = moments(np.repeat(j, p), np.repeat(l, p), np.tile(np.arange(p), p * p), np.tile(j[:1], p**3))
+    # features the samples resolve without penalty: 1 and x, where the kernel has them
+    free = [i for i in range(1 + p) if abs((at.F if i == 0 else at.Fu)[0, 0]) > _ROUNDING * scale]
+    H = np.zeros((1 + p, 1 + p))
+    H[0, 0], H[0, 1:], H[1:, 0], H[1:, 1:] = 1.0, P @ V, P @ V, (P[:, None] * V).T @ V + I
+    cross = np.concatenate([(P @ products)[:, None], (P @ third).reshape(p * p, p)], axis=1)
+    drive = np.concatenate([[P @ mixture.labels], (P * mixture.labels) @ V])
+    inverse = np.zeros_like(H)
+    inverse[np.ix_(free, free)] = np.linalg.inv(H[np.ix_(free, free)])
+    covariance = square - cross @ inverse @ cross.T
+    driven = (P * mixture.labels) @ products - cross @ inverse @ drive
+    gain = T / (2 * sigma**4)
+    theta = np.linalg.solve(np.eye(p * p) + gain * covariance, gain * driven)
+    fitted = inverse @ (drive - cross.T @ theta)
+
+    quadratic, linear = theta.reshape(p, p), fitted[1:] + 2 * V @ theta.reshape(p, p)
+    level = fitted[0] + V @ fitted[1:] + np.einsum("aj,jl,al->a", V, quadratic, V)
+    along = 2 * sigma**4 * (quadratic**2).sum() + sigma**2 * (linear**2).sum(axis=1)
+    mean = level + sigma**2 * np.trace(quadratic)
+    noise = V_ * float(P @ ((mixture.labels - mean) ** 2 + along))
+    found = _record(mixture, mean, along + noise, 8 * _EPS, "limit, means of order 1, n = alpha D^2/2")
+    curvatures, axes = np.linalg.eigh(quadratic)
+    known: dict[tuple[float, ...], tuple[float, float]] = {}  # clusters that are mirror images have one integral
+    tails = []
+    for y, slope, base in zip(mixture.labels, linear, level, strict=True):
+        c, s = y * sigma**2 * curvatures, np.abs(sigma * slope @ axes)
+        order = np.lexsort((s, c))
+        key = tuple(np.round([*c[order], *s[order], y * base], 14).tolist())
+        if key not in known:
+            known[key] = _below_zero(c, s, y * base, noise)
+        tails.append(known[key])
+    wrong, errors = np.array(tails).T
+    return replace(found, classification_error=float(P @ wrong), error_estimate=float(P @ errors))
+
+
+def _below_zero(curvatures: Array, slopes: Array, level: float, noise: float) -> tuple[float, float]:
+    """P(X < 0) + P(X = 0)/2 for X = level + sum_j (c_j g_j^2 + s_j g_j) + sqrt(noise) h, and the error of it.
+
+    1/2 - (1/pi) int_0^inf Im[phi(t)]/t dt with phi the characteristic function (Gil-Pelaez 1951, Imhof 1961).
+    """
+    from scipy.integrate import quad
+
+    scale = math.sqrt(2 * float(curvatures @ curvatures) + float(slopes @ slopes) + noise)
+    if scale <= _ROUNDING * max(abs(level), _EPS):
+        return (1.0 if level < 0 else 0.5 if level == 0 else 0.0), 0.0
+    c, s, m, q = curvatures / scale, slopes / scale, level / scale, noise / scale**2
+
+    def integrand(t: float) -> float:
+        d = 1 - 2j * c * t
+        phase = 1j * m * t - (s**2 * t**2 / d).sum() / 2 - np.log(d).sum() / 2 - q * t**2 / 2
+        return float(np.exp(phase).imag / t)
+
+    # |phi| <= exp(-q t^2/2) prod (1 + 4 c^2 t^2)^(-1/4): beyond `end` less than 1e-16, or a power of t
+    end = 8.5 / math.sqrt(q) if q > 1e-8 else math.inf
+    with np.errstate(over="ignore", under="ignore"):
+        value, error, *_ = quad(integrand, 0, end, limit=1000, epsabs=1e-12, epsrel=1e-10, full_output=1)
+    return 0.5 - value / math.pi, error / math.pi + 1e-15
+
+
+def kernel_error(
+    mixture: Mixture,
+    kernel: str,
+    alpha: float,
+    ridge: float = 0.0,
+    *,
+    samples: str = "linear",
+    D: float | None = None,
+) -> ReadoutErrors:
+    """Errors of kernel ridge regression on n = alpha D samples (x, y) of a mixture.
+
+    Without `D` the limit D -> infinity, by the scaling of the mixture: 0, 1/4, 1/2, or coordinates of 1/2 and 0
+    together (such as parity at (1/2, 0)).  With `D` the equivalent at finite n and D, for any means, labels, weights and sigmas:
+    it differs from real samples by O(1/D), and from the limits by O(1/D), at the crossover by O(D^-1/2).
+    samples="quadratic": n = alpha D^2/2, means of order 1, in the limit; the output is then not Gaussian.
+
+    `kernel`: see `kernel_functions`.  `ridge`: lambda, added to the diagonal of K.
+
+    ValueError: alpha <= 0, ridge < 0, an unknown kernel, one that is singular at ridge 0 or lacks the derivatives the
+    formula needs, no formula for the scaling.
+
+    On XOR with means of order 1 no kernel beats chance with n of order D; with n of order D^2 it comes to the oracle.
+
+    >>> from quenched.numerics import oracle_error
+    >>> print(f"{kernel_error(Mixture.xor(0.5), 'rbf', alpha=5.0).classification_error:.6f}")
+    0.500000
+    >>> xor = Mixture.xor(0.5)
+    >>> many = kernel_error(xor, "polynomial:2", alpha=1e6, ridge=1e-6, samples="quadratic")
+    >>> print(f"{many.classification_error:.4f} {oracle_error(xor).value:.4f}")
+    0.1449 0.1449
+    """
+    alpha, ridge = number("alpha", alpha, positive=True), number("ridge", ridge)
+    if samples not in ("linear", "quadratic"):
+        raise ValueError(f"samples must be 'linear' (n = alpha D) or 'quadratic' (n = alpha D^2/2), got {samples!r}")
+    isotropic(mixture)
+    functions = kernel_functions(kernel)
+    with np.errstate(under="ignore"):
+        found = _chosen(mixture, functions, alpha, ridge, samples, None if D is None else number("D", D, positive=True))
+    asked = {"kernel": functions.name, "alpha": alpha, "ridge": ridge, "samples": samples, "D": D}
+    return replace(found, problem={"mixture": mixture, **asked})
+
+
+def _chosen(
+    mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float, samples: str, D: float | None
+) -> ReadoutErrors:
+    exponents = mixture.exponents
+    if D is not None:
+        if samples == "quadratic":
+            raise ValueError(f"samples='quadratic' has a formula for the limit of large D only, got D={D!r}")
+        return _finite(mixture, kernel, alpha * D, ridge, D)
+    if (mixture.sigmas != mixture.sigmas[0]).any():
+        raise ValueError(f"mixture must have one sigma in this limit, got {mixture.sigmas.tolist()}; {_ELSEWHERE}")
+    if samples == "quadratic":
+        if (exponents != 0).any():
+            raise ValueError(
+                "samples='quadratic' has a formula for means of order 1 (scaling 0) in the limit of large D, got "
+                f"scaling={mixture.scaling!r}; longer means are learned perfectly from as many samples"
+            )
+        return _quadratic(mixture, kernel, alpha, ridge)
+    if (exponents == 0.25).all() or np.isin(exponents, (0.0, 0.5)).all():
+        return _limit(mixture, kernel, alpha, ridge)
+    raise ValueError(
+        "mixture must have scaling 0, 1/4 or 1/2, or coordinates of scaling 1/2 and 0, got "
+        f"scaling={mixture.scaling!r}: no formula for the limit; {_ELSEWHERE}"
+    )
