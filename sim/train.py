@@ -93,7 +93,7 @@ def simulate(
     Errors are averages over `test_samples` fresh samples per record, as many from each cluster, weighted by P_a.  With
     test = "fields" (the default) their local fields are drawn, which given the weights are exactly normal; test =
     "vectors" draws D-vectors instead.  classification_error counts an output of exactly 0, whose frequency is
-    tie_probability, as half an error; where a teacher makes the labels, it is the error of the sign.
+    tie_probability, as half an error; where a teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.
 
     `engine`: "vectors", real D-vectors, or "overlaps", the exact chain of their order parameters: the same law at a
     cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them).  The chain has backend
@@ -463,7 +463,8 @@ def _errors(problem: Problem, fields: Any, v: Array) -> dict[str, Array]:
         # a sum, not a matrix product: its rounding does not depend on the seeds beside a seed
         return (problem.backend.to_host(per_cluster).astype(np.float64) * weights).sum(axis=1)
 
-    tie = average(outputs == 0)
+    ties = outputs == 0
+    tie = average(ties if teacher is None else xp.logical_or(ties, y == 0))
     return {
         "pmse": average((outputs - y) ** 2) / 2,
         "classification_error": average(y * outputs < 0) + tie / 2,

@@ -187,7 +187,7 @@ def test_parallel_fields_whose_covariance_is_off_by_a_rounding(activation, facto
         x, w = np.polynomial.legendre.leggauss(120)
         total = {"g,g": 0.0, "dg,g": 0.0, "dg,dg": 0.0}
         ends = np.array([m - 9 * np.sqrt(c), np.clip(0, m - 9 * np.sqrt(c), m + 9 * np.sqrt(c)), m + 9 * np.sqrt(c)])
-        for low, high in zip(ends[:-1], ends[1:], strict=True):
+        for low, high in pairwise(ends):
             point = low + (high - low) * (1 + x) / 2
             weight = w * (high - low) / 2 * np.exp(-((point - m) ** 2) / (2 * c)) / np.sqrt(2 * np.pi * c)
             total["g,g"] += weight @ (g(point) * g(factor * point))
