@@ -93,7 +93,8 @@ def simulate(
     Errors are averages over `test_samples` fresh samples per record, as many from each cluster, weighted by P_a.  With
     test = "fields" (the default) their local fields are drawn, which given the weights are exactly normal; test =
     "vectors" draws D-vectors instead.  classification_error counts an output of exactly 0, whose frequency is
-    tie_probability, as half an error; where a teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.
+    tie_probability, as half an error; where a teacher makes the labels, it is the error of the sign, and y = 0 is a
+    tie too.
 
     `engine`: "vectors", real D-vectors, or "overlaps", the exact chain of their order parameters: the same law at a
     cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them).  The chain has backend
