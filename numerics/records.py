@@ -14,7 +14,7 @@ and turn into JSON-able dictionaries with `to_dict`, from which `Record(**dictio
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -178,6 +178,17 @@ class Mixture(Record):
         array([ 10., -10.])
         """
         return self.means * number("D", D, positive=True) ** self.exponents
+
+    def finite(self, D: float) -> Mixture:
+        """The mixture as it is at dimension D: means · D^scaling as means of scaling 0.
+
+        What the learning equations make of it holds as long as a step moves the local fields little, eta v^2 |mean|^2
+        being small against D: up to corrections of O(D^(2 scaling - 1)) for scaling < 1/2.
+
+        >>> Mixture.two_clusters(1.0, scaling=0.25).finite(10**4).means.ravel()
+        array([ 10., -10.])
+        """
+        return replace(self, means=self.at(D), scaling=0.0)
 
     def references_at(self, D: float) -> Array:
         """`references` at dimension D; a teacher's weights do not scale."""
