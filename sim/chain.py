@@ -68,7 +68,8 @@ class Overlaps:
         self.means = np.ascontiguousarray(mixture.at(D))
         self.p = mixture.dimensions
         self.random = generators(seeds, CHAIN)
-        self.W = np.array([_coordinates(state.projections(mixture, D), state.Q) for state in states], order="C")
+        known = {id(state): _coordinates(state.projections(mixture, D), state.Q) for state in set(states)}
+        self.W = np.array([known[id(state)] for state in states], order="C")
         self.v = np.array([state.v for state in states])
         scale = problem.network.output_scale
         self.parameters: tuple[Any, ...] = (
@@ -104,8 +105,8 @@ class Overlaps:
 
     def overlaps(self) -> tuple[Array, Array, Array]:
         """M (S, C, K), Q (S, K, K) and v (S, K)."""
-        M = np.stack([self.means @ W[: self.p] for W in self.W])
-        Q = np.stack([W.T @ W for W in self.W])
+        M = self.means @ self.W[:, : self.p]
+        Q = self.W.swapaxes(1, 2) @ self.W
         return M, (Q + Q.swapaxes(1, 2)) / 2, self.v.copy()
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["comparison", "curve", "dynamics", "save"]
+__all__ = ["comparison", "curve", "dynamics", "fluctuations", "save"]
 
 # Okabe and Ito's colours: distinct under the common forms of colour blindness.
 COLOURS = BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -144,6 +144,54 @@ def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, float] | Non
     right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     right.yaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside lower center", ncols=1)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def fluctuations(
+    moments: Mapping[int, xr.Dataset], names: Mapping[str, str], learning: xr.Dataset, rate: float
+) -> Figure:
+    """Fluctuations at finite D: variances against t and against D; the time a plateau takes, its mean and its law.
+
+    `moments`: what `quenched.sim.fluctuations.moments` found, by D; `names`: which components, with their symbols;
+    `learning`: `time` (D, run), NaN where a D has fewer runs; `rate`: lambda, the growth rate on the plateau.
+    """
+    figure = Figure(figsize=(7.4, 6.2), layout="constrained")
+    (path, limit), (plateau, law) = figure.subplots(2, 2)
+    sizes, last = sorted(moments), moments[max(moments)]
+    markers = dict(zip(sizes[:-1], cycle("os^D"), strict=False))
+    for i, (colour, (component, symbol)) in enumerate(zip(_colours(len(names)), names.items(), strict=True)):
+        at = {"component": component, "component_": component}
+        path.plot(last.time, last.covariance.sel(at), color=colour)
+        for D, marker in markers.items():
+            found = moments[D].sel(at).isel(time=slice(1, None, 2))
+            style = {**POINT, "marker": marker, "color": colour}
+            path.errorbar(found.time, found.covariance, found.covariance_error, **style)
+        end = [moments[D].sel(at).isel(time=-1) for D in sizes]
+        values, errors = (np.array([float(e[key]) for e in end]) for key in ("covariance", "covariance_error"))
+        limit.errorbar(
+            np.array(sizes) * 1.1**i, values / values[-1], errors / values[-1], color=colour, label=symbol, **POINT
+        )
+    keys = [Line2D([], [], color="0.0", label=f"$D = {sizes[-1]}$")]
+    keys += [Line2D([], [], color="0.0", label=f"{D}", **_marker() | {"marker": m}) for D, m in markers.items()]
+    path.legend(handles=keys, loc="upper left")
+    path.set(xlabel=TIME, ylabel=r"$D\,\mathrm{Var}$", ylim=(0, None))
+    limit.axhline(1, **LEVEL)
+    limit.set(xscale="log", xlabel="dimension  D", ylabel=rf"$D\,\mathrm{{Var}}$, relative to $D={sizes[-1]}$")
+    limit.set_title(f"t = {float(last.time[-1]):g}")
+    limit.legend(loc="upper right", ncols=2)
+    number = learning.time.notnull().sum("run")
+    mean, error = learning.time.mean("run"), learning.time.std("run", ddof=1) / np.sqrt(number)
+    offset = float(((mean - np.log(mean.D) / (2 * rate)) / error**2).sum() / (1 / error**2).sum())
+    plateau.plot(mean.D, np.log(mean.D) / (2 * rate) + offset, color="0.0", label=r"$\ln D/(2\lambda)$ + const")
+    plateau.errorbar(mean.D, mean, error, color=BLUE, label="chain, mean ± s.e.", **POINT)
+    plateau.set(xscale="log", xlabel="dimension  D", ylabel="learning time")
+    plateau.legend(loc="upper left")
+    for colour, D in zip(_colours(learning.sizes["D"]), learning.D.values, strict=True):
+        shifted = np.sort(learning.time.sel(D=D).dropna("run").values) - np.log(D) / (2 * rate)
+        law.step(shifted, np.arange(1, len(shifted) + 1) / len(shifted), where="post", color=colour, label=f"$D={D}$")
+    law.set(xlabel=r"learning time $-\ \ln D/(2\lambda)$", ylabel="fraction of runs", ylim=(0, 1))
+    law.legend(loc="lower right")
     return figure
 
 

@@ -20,6 +20,7 @@ from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLa
 from quenched.sim import plot
 from quenched.sim.curve import error_curve, in_processes
 from quenched.sim.data import digits
+from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.train import simulate
 
 if TYPE_CHECKING:
@@ -168,6 +169,46 @@ def _digits(folder: Path, processes: int, progress: Report) -> str:
     )
 
 
+def _fluctuations(folder: Path, processes: int, progress: Report) -> str:
+    """Variances of the order parameters times D, which converge, and the time that a plateau takes, which does not.
+
+    Left: relu, K = 2, on XOR, all runs from one state.  The plateau: |x|, K = 2, with a fixed readout, where M = 0 is
+    a fixed point and only the fluctuations of finite D lead away from it.
+    """
+    import xarray as xr
+
+    mixture, network, sgd = Mixture.xor(0.4), TwoLayer(2, "relu"), OnlineSGD(lr=0.5)
+    state, times = random_state(mixture, network, 1000, 1), np.linspace(0.5, 10, 20)
+    sizes = {10: 16_000, 30: 8000, 100: 4000, 1000: 2000, 10_000: 1000}
+    found = {}
+    for i, (D, runs) in enumerate(sizes.items()):
+        found[D] = moments(mixture, network, sgd, D, times, range(runs), state)
+        progress((i + 1) / 9)
+        _store(found[D], folder / f"fluctuations_D{D}.nc")
+
+    noise, even, frozen = Mixture.xor(0.5), TwoLayer(2, "abs"), OnlineSGD(lr=0.5, second_lr=0.0)
+    flat = plateau(noise, even, frozen, [1.0, -1.0])
+    rate = growth_rate(noise, even, frozen, flat)
+    counts = {100: 1000, 1000: 600, 10_000: 200, 100_000: 40}
+    learning = xr.DataArray(
+        np.full((len(counts), max(counts.values())), np.nan), coords={"D": list(counts)}, dims=("D", "run"), name="time"
+    )
+    for i, (D, runs) in enumerate(counts.items()):
+        learning[i, :runs] = learning_times(noise, even, frozen, D, range(runs), flat, level=0.5, t=200.0)
+        progress((i + 6) / 9)
+    result = learning.to_dataset().assign_attrs(
+        provenance(mixture=noise, network=even, sgd=frozen, initial_state=flat, growth_rate=rate)
+    )
+    _store(result, folder / "fluctuations_plateau.nc")
+    shown = {"M[0,0]": "$M_{11}$", "Q[0,0]": "$Q_{11}$", "Q[0,1]": "$Q_{12}$", "v[0]": "$v_1$"}
+    plot.save(plot.fluctuations(found, shown, result, rate), folder / "fluctuations.png")
+    slope, error = log_law(learning)
+    return (
+        f"D Var of relu networks converges; on the plateau of |x| networks the learning time grows by {slope:.3f} ± "
+        f"{error:.3f} per unit of ln D, {1 / (2 * rate):.3f} by the growth rate of the equations."
+    )
+
+
 def _on_images(
     X: np.ndarray,
     label: np.ndarray,
@@ -217,4 +258,5 @@ FIGURES: dict[str, Callable[[Path, int, Report], str]] = {
     "dynamics": _dynamics,
     "headline": _headline,
     "digits": _digits,
+    "fluctuations": _fluctuations,
 }

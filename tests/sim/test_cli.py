@@ -108,7 +108,7 @@ def test_validate_agrees_and_notices_what_does_not(
         (["curve", "--sigma", "1:2"], "sigma must be FIRST:LAST:NUMBER"),
         (["curve", "-o", "curve.xls"], "output must end in .csv, .* got 'curve.xls'"),
         (["curve", "--learner", "svm"], "learners must be among oracle, two-layer"),
-        (["reproduce", "nothing"], "figure must be one of dynamics, headline, digits, got 'nothing'"),
+        (["reproduce", "nothing"], "figure must be one of dynamics, .* got 'nothing'"),
     ],
 )
 def test_a_mistake_costs_one_line(

@@ -44,5 +44,5 @@ def test_the_digits_figure_shows_the_gap_to_real_images(tmp_path: Path) -> None:
 
 
 def test_an_unknown_figure_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="figure must be one of dynamics, headline, digits, got 'cats'"):
+    with pytest.raises(ValueError, match=r"figure must be one of dynamics, headline, .* got 'cats'"):
         reproduce.make("cats", tmp_path)

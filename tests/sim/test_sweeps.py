@@ -130,7 +130,7 @@ def test_teachers_come_with_their_overlaps(tmp_path: Path, executor: Executor) -
     options: dict[str, Any] = {"mixtures": {"teacher": mixture}, "engine": "vectors"}
     found = sweep(tiny(**options), tmp_path / "s.zarr", executor=executor).squeeze()
     alone = simulate(mixture, TwoLayer(2, "relu"), OnlineSGD(0.5), 10, TIMES, [0], backend="numpy", test_samples=4)
-    np.testing.assert_array_equal(found.R.sel(seed=0), alone.R[0])
+    np.testing.assert_array_equal(found.R.sel(seed=0), alone.R[0, :, 0])
     with pytest.raises(ValueError, match="engine must be 'vectors' for mixture 'teacher'"):
         tiny(mixtures={"teacher": mixture})
 

@@ -1,0 +1,236 @@
+"""Fluctuations about the learning curve at finite D, from many runs of the exact chain.
+
+With x = (M, Q, v) the solution of the equations for D -> infinity, a run in dimension D has
+
+    x_D = x + xi/sqrt(D) + O(1/D),    <x_D> = x + b/D + O(1/D^2),    Cov(x_D) = Sigma/D + O(1/D^2)
+
+`moments` measures the bias b and the covariance Sigma as functions of t.
+
+On a plateau the fluctuations are what learning starts from.  Where M = 0 is a fixed point at which M grows at the rate
+lambda (`growth_rate`), runs leave it when exp(lambda t)/sqrt(D) is of order 1:
+
+    t_learn = ln(D)/(2 lambda) + a random number whose law does not depend on D + o(1)
+
+`learning_times` measures it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.checks import integer, number
+from quenched.numerics.dynamics import drift
+from quenched.numerics.flow import integrate
+from quenched.numerics.provenance import provenance
+from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.sim.backend import get_backend
+from quenched.sim.train import DivergenceError, Problem, step_counts
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from quenched.sim.chain import Overlaps
+
+__all__ = ["components", "growth_rate", "learning_times", "log_law", "moments", "plateau"]
+
+Array = npt.NDArray[np.float64]
+Report = Callable[[float], None]
+
+_BATCH = 4096  # runs at a time
+_STILL = 1e-8  # a plateau: the largest time derivative there, relative to Q
+
+
+def moments(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    D: int,
+    t: npt.ArrayLike,
+    seeds: Sequence[int],
+    state: OrderParameters,
+    *,
+    progress: Report | None = None,
+) -> xr.Dataset:
+    """Bias D (<x_D> - x) and covariance D Cov(x_D) of the order parameters over the runs `seeds`, all from `state`.
+
+    Components are M_ak, Q_kl with k <= l, and v_k.  Returns a dataset with the dimensions time, component, component_:
+    theory x, bias and its standard error bias_error, covariance and covariance_error, that of an estimate from n
+    independent runs, (E[d_i^2 d_j^2] - E[d_i d_j]^2)/n with d = x_D - x.
+
+    ValueError: bad input, fewer than two seeds.  DivergenceError: weights overflow.
+    """
+    import xarray as xr
+
+    steps = step_counts(t, D)
+    names = [integer("seeds", seed) for seed in seeds]
+    if len(names) < 2:
+        raise ValueError(f"seeds must be two or more, got {names}")
+    times = np.array(steps) / D
+    curve = integrate(mixture, network, sgd, state, times)
+    theory = components(*(curve[name].values for name in ("M", "Q", "v")))
+    n, (T, dim) = len(names), theory.shape
+    first, second, fourth = np.zeros((T, dim)), np.zeros((T, dim, dim)), np.zeros((T, dim, dim))
+    for start in range(0, n, _BATCH):
+        chosen = names[start : start + _BATCH]
+        for i, run in enumerate(_runs(mixture, network, sgd, D, steps, chosen, state)):
+            d = components(*run.overlaps()) - theory[i]
+            first[i] += d.sum(axis=0)
+            second[i] += d.T @ d
+            fourth[i] += (d**2).T @ d**2
+            if progress is not None:
+                progress((start + len(chosen) * steps[i] / max(1, steps[-1])) / n)
+    mean, product, square = first / n, second / n, fourth / n
+    covariance = (product - mean[:, :, None] * mean[:, None, :]) * n / (n - 1)
+    variances = np.diagonal(covariance, axis1=1, axis2=2)
+    label = _labels(mixture.clusters, network.K)
+    return xr.Dataset(
+        {
+            "theory": (("time", "component"), theory),
+            "bias": (("time", "component"), D * mean),
+            "bias_error": (("time", "component"), D * np.sqrt(np.maximum(variances, 0) / n)),
+            "covariance": (("time", "component", "component_"), D * covariance),
+            "covariance_error": (
+                ("time", "component", "component_"),
+                D * np.sqrt(np.maximum(square - product**2, 0) / n),
+            ),
+        },
+        coords={"time": times, "component": label, "component_": label},
+        attrs=provenance(
+            mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
+        ),
+    )
+
+
+def learning_times(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    D: int,
+    seeds: Sequence[int],
+    state: OrderParameters,
+    *,
+    level: float,
+    t: float,
+    resolution: float = 0.25,
+    progress: Report | None = None,
+) -> Array:
+    """When each run has learned: the first time that every neuron has an overlap |M_ak| >= `level`, (seeds,).
+
+    Runs start from `state`, are looked at every `resolution`, and in between the overlap is taken as linear.
+
+    ValueError: bad input.  RuntimeError: some runs have not learned by time `t`.
+    """
+    stride = max(1, round(number("resolution", resolution, positive=True) * D))
+    looks = math.ceil(number("t", t, positive=True) * D / stride)
+    found, before = np.full(len(seeds), np.nan), np.zeros(len(seeds))
+    steps = [stride * (i + 1) for i in range(looks)]
+    for stop, run in zip(steps, _runs(mixture, network, sgd, D, steps, seeds, state), strict=True):
+        overlap = np.abs(run.overlaps()[0]).max(axis=1).min(axis=1)
+        new = np.isnan(found) & (overlap >= level)
+        found[new] = (stop - stride * (overlap - level)[new] / (overlap - before)[new]) / D
+        before = overlap
+        if progress is not None:
+            progress(stop / steps[-1])
+        if not np.isnan(found).any():
+            return found
+    raise RuntimeError(
+        f"{int(np.isnan(found).sum())} of {len(seeds)} runs have no overlap of {level:g} by t = {t:g} at D = {D}: "
+        "raise t, or lower the level"
+    )
+
+
+def plateau(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, v: npt.ArrayLike, *, t: float = 1000.0
+) -> OrderParameters:
+    """The state that weights without any overlap with the means end in, M = 0, from Q = 1 and the readout `v`.
+
+    RuntimeError: it still moves after time t, or has found the means (M = 0 is then no fixed point).
+    """
+    K = network.K
+    start = OrderParameters(np.zeros((mixture.clusters, K)), np.eye(K), v)
+    end = integrate(mixture, network, sgd, start, [t]).isel(time=0)
+    state = OrderParameters(end.M.values, end.Q.values, end.v.values)
+    rate = drift(mixture, network, sgd, state)
+    speed = max(float(np.abs(each).max()) for each in (rate.M, rate.Q, rate.v))
+    if speed > _STILL * np.abs(state.Q).max():
+        raise RuntimeError(f"there is no plateau: after t = {t:g} the order parameters still move at {speed:.3g}")
+    return state
+
+
+def growth_rate(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParameters) -> float:
+    """lambda, the largest real part of the eigenvalues of d(dA/dt)/dA at `state`: the rate at which overlaps grow.
+
+    A (p, K) are the projections of the weights on the means, M = means A.  Derivatives are central differences of
+    `drift`, whose error, of second order in 1e-4, is about 1e-8 of lambda.
+    """
+    means, h = mixture.means, 1e-4
+    A = state.projections(mixture)
+
+    def rate(change: Array) -> Array:
+        moved = OrderParameters(means @ (A + change), state.Q, state.v)
+        return np.asarray(np.linalg.lstsq(means, drift(mixture, network, sgd, moved).M, rcond=None)[0]).ravel()
+
+    unit = np.eye(A.size).reshape(-1, *A.shape)
+    jacobian = np.stack([(rate(h * e) - rate(-h * e)) / (2 * h) for e in unit], axis=1)
+    return float(np.linalg.eigvals(jacobian).real.max())
+
+
+def log_law(times: xr.DataArray) -> tuple[float, float]:
+    """Slope of the mean learning time (D, run) against ln D, and its standard error; NaN stands for no run.
+
+    >>> import xarray as xr
+    >>> slope, error = log_law(xr.DataArray([[1.0, 3.0], [4.0, 6.0]], coords={"D": [1, 100]}, dims=("D", "run")))
+    >>> round(slope * np.log(100), 12)
+    3.0
+    """
+    number = times.notnull().sum("run")
+    x, y = np.log(times.D.values), times.mean("run").values
+    w = (number / times.var("run", ddof=1)).values
+    centre = (w * x).sum() / w.sum()
+    spread = (w * (x - centre) ** 2).sum()
+    return float((w * (x - centre) * y).sum() / spread), float(1 / np.sqrt(spread))
+
+
+def components(M: Array, Q: Array, v: Array) -> Array:
+    """The order parameters along one last axis: M (.., C, K), the upper triangle of Q (.., K, K), v (.., K)."""
+    upper = np.triu_indices(Q.shape[-1])
+    return np.concatenate([M.reshape(*M.shape[:-2], -1), Q[..., upper[0], upper[1]], v], axis=-1)
+
+
+def _labels(C: int, K: int) -> list[str]:
+    upper = zip(*np.triu_indices(K), strict=True)
+    return [
+        *(f"M[{a},{k}]" for a in range(C) for k in range(K)),
+        *(f"Q[{k},{l}]" for k, l in upper),
+        *(f"v[{k}]" for k in range(K)),
+    ]
+
+
+def _runs(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    D: int,
+    steps: Sequence[int],
+    seeds: Sequence[int],
+    state: OrderParameters,
+) -> Iterator[Overlaps]:
+    """The chain of all seeds, after each of the step counts."""
+    from quenched.sim.chain import Overlaps
+
+    state.check(mixture, D)
+    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K),
+                      get_backend("numpy"), "float64")  # fmt: skip
+    run, now = Overlaps(problem, seeds, [state] * len(seeds)), 0
+    for stop in steps:
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
+            finite = run.advance(stop - now)
+        if not finite.all():
+            raise DivergenceError([seeds[i] for i in np.flatnonzero(~finite)], now / D, sgd.lr)
+        now = stop
+        yield run

@@ -1,0 +1,100 @@
+"""Fluctuations at finite D: where they are known in closed form, and the logarithm that they make of a plateau."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from quenched.numerics import Mixture, OnlineSGD, OrderParameters, TwoLayer, random_state
+from quenched.sim.fluctuations import components, growth_rate, learning_times, log_law, moments, plateau
+from quenched.sim.train import DivergenceError, simulate
+
+FROZEN = OnlineSGD(0.5, second_lr=0.0)
+
+
+def test_the_bias_of_a_linear_network_is_that_of_discrete_time() -> None:
+    """One linear neuron, v = 1: <A> obeys A <- A - (c/D) (A - A*), c = eta (1 + sigma^2), whatever else fluctuates.
+
+    So D (<A> - A(t)) = D ((1 - c/D)^n - exp(-c t)) (A_0 - A*), and M = ±A.  In D = 4 it is 17 standard errors.
+    """
+    mixture, D, sigma = Mixture.two_clusters(0.7), 4, 0.7
+    state = OrderParameters([[-1.0], [1.0]], [[1.5]], [1.0])
+    times = np.array([0.5, 1.0, 3.0])
+    found = moments(mixture, TwoLayer(1, "linear"), FROZEN, D, times, range(3000), state)
+    c, fixed = 0.5 * (1 + sigma**2), 1 / (1 + sigma**2)
+    exact = D * ((1 - c / D) ** (D * times) - np.exp(-c * times)) * (-1 - fixed)
+    z = (found.bias.sel(component="M[0,0]") - exact) / found.bias_error.sel(component="M[0,0]")
+    assert (np.abs(z) < 4).all()
+    assert float(np.abs(exact / found.bias_error.sel(component="M[0,0]")).max()) > 10
+    np.testing.assert_allclose(found.bias.sel(component="M[1,0]"), -found.bias.sel(component="M[0,0]"), atol=1e-9)
+
+
+def test_moments_are_those_of_the_runs_of_simulate() -> None:
+    mixture, network, sgd, D = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.4, 0.1), 20
+    state, times = random_state(mixture, network, D, 3), [0.5, 2.0]
+    found = moments(mixture, network, sgd, D, times, range(50), state)
+    runs = simulate(mixture, network, sgd, D, times, range(50), "overlaps", state=state, test_samples=4)
+    x = components(runs.M.values, runs.Q.values, runs.v.values)
+    assert found.component.values.tolist()[-6:] == ["M[3,1]", "Q[0,0]", "Q[0,1]", "Q[1,1]", "v[0]", "v[1]"]
+    for i in range(2):
+        np.testing.assert_allclose(found.covariance[i], D * np.cov(x[:, i].T), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found.theory[i] + found.bias[i] / D, x[:, i].mean(axis=0), atol=1e-12)
+
+
+def test_the_error_of_a_covariance_is_its_scatter() -> None:
+    """Forty estimates from fifty runs each: their scatter, known to a relative 1/sqrt(80) = 0.11, is what is stated.
+
+    For six entries, each within a factor 1.6, more than four standard errors of the logarithm.
+    """
+    arguments: tuple[Any, ...] = (Mixture.xor(0.5), TwoLayer(1, "erf"), OnlineSGD(0.4), 50, [1.0])
+    state = random_state(*arguments[:2], 50, 3)
+    each = [moments(*arguments, range(50 * i, 50 * i + 50), state).isel(time=0) for i in range(40)]
+    shown = ["M[0,0]", "Q[0,0]", "v[0]"]
+    index = {"component": shown, "component_": shown}
+    scatter = np.std([one.covariance.sel(index) for one in each], axis=0, ddof=1)
+    stated = np.sqrt(np.mean([one.covariance_error.sel(index) ** 2 for one in each], axis=0))
+    assert (np.abs(np.log(scatter / stated)) < np.log(1.6)).all()
+
+
+def test_growth_rates_of_linear_networks_are_their_decay() -> None:
+    """XOR has nothing linear to learn: dA/dt = -eta v^2 (sigma^2 + 1/2) A.
+
+    Up to the rounding of the differences, 1e-16/1e-4."""
+    mixture, network = Mixture.xor(0.6), TwoLayer(1, "linear")
+    state = plateau(mixture, network, FROZEN, [0.8])
+    assert growth_rate(mixture, network, FROZEN, state) == pytest.approx(-0.5 * 0.64 * (0.36 + 0.5), rel=1e-9)
+
+
+def test_a_plateau_takes_a_time_that_grows_as_log_d_at_the_rate_of_the_equations() -> None:
+    """300 runs at two sizes each: the slope is known to some 6 %."""
+    mixture, network = Mixture.three_clusters(0.5), TwoLayer(1, "abs")
+    state = plateau(mixture, network, FROZEN, [-1.0])
+    rate = growth_rate(mixture, network, FROZEN, state)
+    sizes = [30, 1000]
+    times = [
+        learning_times(mixture, network, FROZEN, D, range(300), state, level=0.4, t=200.0, resolution=0.2)
+        for D in sizes
+    ]
+    slope, error = log_law(xr.DataArray(times, coords={"D": sizes}, dims=("D", "run")))
+    assert error < 0.08 / (2 * rate)
+    assert abs(slope - 1 / (2 * rate)) < 4 * error
+
+
+def test_what_does_not_happen_is_said() -> None:
+    mixture, network = Mixture.three_clusters(0.5), TwoLayer(1, "abs")
+    state = plateau(mixture, network, FROZEN, [-1.0])
+    with pytest.raises(RuntimeError, match=r"3 of 3 runs have no overlap of 0\.4 by t = 0\.5 at D = 50: raise t"):
+        learning_times(mixture, network, FROZEN, 50, range(3), state, level=0.4, t=0.5)
+    with pytest.raises(RuntimeError, match=r"there is no plateau: after t = 1 the order parameters still move"):
+        plateau(mixture, network, FROZEN, [-1.0], t=1.0)
+    linear = TwoLayer(1, "linear")
+    with pytest.raises(DivergenceError, match="overflowed"):
+        learning_times(mixture, linear, OnlineSGD(100.0), 10, range(2), state, level=1e300, t=200.0)
+    for call, message in (
+        (lambda: moments(mixture, network, FROZEN, 10, [1.0], [3], state), r"seeds must be two or more, got \[3\]"),
+        (lambda: moments(mixture, network, FROZEN, 10, [-1.0], [3, 4], state), "t must be >= 0, got -1"),
+        (lambda: moments(mixture, network, FROZEN, 1, [1.0], [3, 4], state), "D must be an integer >= 2, got 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
