@@ -105,7 +105,7 @@ def speed() -> None:
     )
 
 
-def cells(first: int = 0, last: int | None = None) -> None:
+def cells() -> None:
     """z-scores of given features against the finite-D equivalent."""
     columns = (
         "task",
@@ -124,9 +124,11 @@ def cells(first: int = 0, last: int | None = None) -> None:
     )
     print("{:27} {:21} {:>5} {:>5} {:>5} {:>5} {:>5} {:>9} {:>8} {:>5}  | {:>8} {:>8} {:>5}".format(*columns))
     scores: list[tuple[float, float]] = []
-    for name, mixture, activation, gamma, ridge, D, seeds in CELLS[first:last]:
+    for cell, (name, mixture, activation, gamma, ridge, D, seeds) in enumerate(CELLS):
         theory = random_features_error(mixture, activation, gamma, ridge, D=D)
-        runs = simulate_features(mixture, activation, D, round(gamma * D), range(seeds), ridge, backend="numpy")
+        runs = simulate_features(
+            mixture, activation, D, round(gamma * D), range(100 * cell, 100 * cell + seeds), ridge, backend="numpy"
+        )
         row = []
         for observable in ("pmse", "classification_error"):
             values = runs[observable].values

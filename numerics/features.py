@@ -48,7 +48,7 @@ _ROUNDING = 1e-13  # relative: what is smaller is the rounding of what it is the
 _BLIND = 1e-13  # an output of this size is rounding: the features do not see the labels
 _RADIUS = 8.0  # |f| > 8 has probability 1e-14
 _STEP = 0.5  # of the first grid; the trapezoidal rule for a polynomial times the Gaussian is then exact to 1e-30
-_NODES = 250_000  # of the finest grid
+_NODES = 500_000  # of the finest grid, corners of the cube around it included
 _SPREAD = 12.0  # standard deviations that a quadrature over the noise reaches, Hermite polynomials included
 _AT_ONCE = 4096  # fields whose Hermite coefficients are integrated together
 
@@ -103,7 +103,7 @@ def hermite_orders(activation: str, rho: npt.ArrayLike, sigma: float, orders: in
     else:
         coefficients, square, error = _by_quadrature(activation, distinct, sigma, orders)
     higher = np.maximum(square - (coefficients**2).sum(axis=0), 0)  # below 0 by rounding
-    if higher.max() < 1e-6 * square.max():  # nearly a polynomial on the scale sigma: the difference would be rounding
+    if (higher <= 1e-6 * (square - coefficients[0] ** 2)).all():  # nearly a polynomial: the difference is rounding
         beyond = _by_quadrature(activation, distinct, sigma, orders + 10)[0][orders + 1 :]
         higher = (beyond**2).sum(axis=0)
         higher[higher < _ROUNDING**2 * square.max()] = 0  # a polynomial
@@ -225,13 +225,11 @@ class _Bulk:
             size = float(np.abs(step).max() / (1 + max(np.abs(s).max() for s in self.S)))
             if size < 1e-14 or (size < 1e-12 and size >= gap):
                 return
-            moved = self._moved(step)
-            if 0.2 * gap < size < gap:
-                weighted = self._outer * (weights * self.A**2)[:, None]
-                newton = self._moved(np.linalg.solve(np.eye(len(step)) - weighted.T @ self._seen_pairs(), step))
-                if all((np.diagonal(s) >= 0).all() for s in newton):
-                    moved = newton
-            self.S, gap = moved, size
+            if size > 0.2 * gap:  # slow
+                jacobian = (self._outer * (weights * self.A**2)[:, None]).T @ self._seen_pairs()
+                if np.abs(np.linalg.eigvals(jacobian)).max() < 1:  # Newton's step is the sum of all those to come
+                    step = np.linalg.solve(np.eye(len(step)) - jacobian, step)
+            self.S, gap = self._moved(step), size
         raise RuntimeError(
             f"the resolvent of the features did not converge in 500 steps (the last was {gap:.1e}): their "
             "covariance is nearly singular; raise ridge"
@@ -284,31 +282,37 @@ def _grid(k: int, level: int) -> tuple[Array, Array]:
 
 
 def _refined(
-    k: int, solve: Callable[[Array, Array], ReadoutErrors], tolerance: float, size: Callable[[ReadoutErrors], float]
+    means: Array,
+    sigmas: Array,
+    solve: Callable[[Array, Array], ReadoutErrors],
+    tolerance: float,
+    size: Callable[[ReadoutErrors], float] = lambda found: found.pmse,
 ) -> ReadoutErrors:
     """`solve` on finer and finer grids until `size` changes by less than the relative tolerance.
 
-    The error estimate is the last change: that of the coarser of the two grids.
+    Averages psi_j(f·mean) vary over lengths sigma/|mean| of f: the first grid has steps no longer than that.  The error
+    estimate is the last change: that of the coarser of the two grids.
     """
+    k = means.shape[1]
+    sharpest = float((np.linalg.norm(means, axis=1) / sigmas).max())
+    level = max(0, math.ceil(math.log2(max(_STEP * sharpest, 1.0))))
     before: ReadoutErrors | None = None
-    for level in itertools.count():
-        f, weights = _grid(k, level)
-        found = solve(f, weights)
+    gap = change = np.inf
+    while (_RADIUS * 2 ** (level + 1) / _STEP) ** k < _NODES:
+        found = solve(*_grid(k, level))
         if before is not None:
             new, old = size(found), size(before)
             gap = abs(new - old) / max(abs(new), abs(old)) if new != old else 0.0
             change = abs(found.classification_error - before.classification_error)
             if gap <= tolerance and change <= tolerance:
                 return _estimated(found, change)
-            if len(weights) * 2**k > _NODES:
-                if gap < 1e-3 and change < 1e-3:
-                    return _estimated(found, change)
-                raise RuntimeError(
-                    f"averages over {k} components of the features change by {max(gap, change):.1e} when the grid of "
-                    f"{len(weights)} points is halved: sigma is too small for means of this length; raise sigma"
-                )
-        before = found
-    raise AssertionError
+        before, level = found, level + 1
+    if before is not None and max(gap, change) < 1e-3:
+        return _estimated(before, change)
+    raise RuntimeError(
+        f"a grid of {_NODES} points does not resolve averages over {k} components of the features, with means up to "
+        f"{sharpest:.3g} sigma (in units of sqrt(D)): the last change was {max(gap, change):.1e}; raise sigma"
+    )
 
 
 def _estimated(found: ReadoutErrors, error: float) -> ReadoutErrors:
@@ -383,7 +387,7 @@ def _finite(mixture: Mixture, activation: str, gamma: float, ridge: float, D: fl
         m, q = _readout(mixture, bulk, P, np.stack(columns, axis=2), higher)
         return ReadoutErrors.gaussian(mixture, m, q, error, f"finite-D equivalent, D = {D:g}, P = {P:g}")
 
-    return _refined(means.shape[1], solve, tolerance, lambda found: found.pmse)
+    return _refined(means, mixture.sigmas, solve, tolerance)
 
 
 def _readout(mixture: Mixture, bulk: _Bulk, P: float, Z: Array, higher: Array) -> tuple[Array, Array]:
@@ -521,7 +525,7 @@ def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, toleran
             rate = 1 / float(y2.sum() + ridge * (y2 @ slope) + ((carried @ x) ** 2).sum())
         return ReadoutErrors.gaussian(mixture, m, np.zeros_like(m), error, "limit, means of order D^(1/2)", rate)
 
-    return _refined(means.shape[1], solve, tolerance, lambda found: found.rate or found.pmse)
+    return _refined(means, mixture.sigmas, solve, tolerance, lambda found: found.rate or found.pmse)
 
 
 def _mixed(mixture: Mixture, activation: str, gamma: float, ridge: float, tolerance: float) -> ReadoutErrors:
@@ -540,7 +544,7 @@ def _mixed(mixture: Mixture, activation: str, gamma: float, ridge: float, tolera
             mixture, mean * mixture.labels, np.full(4, variance), error, "limit, gates: means of order D^(1/2) and 1"
         )
 
-    return _refined(1, solve, tolerance, lambda found: found.pmse)
+    return _refined(mixture.means[:, :1], mixture.sigmas, solve, tolerance)
 
 
 def _quadratic(mixture: Mixture, activation: str, gamma: float, ridge: float) -> ReadoutErrors:
