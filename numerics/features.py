@@ -99,7 +99,7 @@ def hermite_orders(activation: str, rho: npt.ArrayLike, sigma: float, orders: in
         psi = [np.broadcast_to(values[places[name]], distinct.shape) for name in ("g", "dg", "ddg", "g*g")]
         linear, quadratic, _ = theory.hermite_orders(*psi, sigma)
         coefficients, square = np.stack([psi[0], linear, quadratic][: orders + 1]), psi[3]
-        error = 8 * np.finfo(np.float64).eps * math.sqrt(square.max())
+        error = 8 * math.ulp(1.0) * math.sqrt(square.max())
     else:
         coefficients, square, error = _by_quadrature(activation, distinct, sigma, orders)
     higher = np.maximum(square - (coefficients**2).sum(axis=0), 0)  # below 0 by rounding
@@ -221,7 +221,7 @@ class _Bulk:
         gap = np.inf
         for _ in range(500):
             self._resolve()
-            step = self._outer.T @ (weights * self.A) - self._flat(self.S)
+            step: Array = self._outer.T @ (weights * self.A) - self._flat(self.S)
             size = float(np.abs(step).max() / (1 + max(np.abs(s).max() for s in self.S)))
             if size < 1e-14 or (size < 1e-12 and size >= gap):
                 return
