@@ -2,8 +2,8 @@
 
     f(x) = sum_i c_i F(x, x_i),   c = (K + ridge 1)^-1 y,   K_ij = F(x_i, x_j)
 
-with F a function of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D, and n = alpha D or alpha D^2/2 labelled samples.  Given the cluster the output on a fresh input has mean m_a
-and variance q_a; it is Gaussian but for n of order D^2:
+with F a function of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D, and n = alpha D or alpha D^2/2 labelled samples.  Given
+the cluster the output on a fresh input has mean m_a and variance q_a; it is Gaussian but for n of order D^2:
 
     pmse = sum_a P_a [(y_a - m_a)^2 + q_a]/2,   classification error = sum_a P_a Phi(-y_a m_a/sqrt(q_a)).
 
@@ -240,8 +240,8 @@ def _regular(kernel: KernelFunctions, zeta: Array, scale: float, ridge: float, r
     """zeta without rounding below the ridge; ValueError where the kernel matrix of n samples has a lower rank."""
     if ridge == 0 and n >= rank and (zeta < _ROUNDING * scale).any():
         raise ValueError(
-            f"ridge must be > 0, got {ridge}: kernel {kernel.name!r} has no orders beyond those of rank {rank:g}, and its "
-            f"matrix is singular for n = {n:g} (both in units of the number of directions)"
+            f"ridge must be > 0, got {ridge}: kernel {kernel.name!r} has no orders beyond those of rank {rank:g}, and "
+            f"its matrix is singular for n = {n:g} (both in units of the number of directions)"
         )
     return np.maximum(zeta, ridge)
 
@@ -433,8 +433,8 @@ def kernel_error(
     """Errors of kernel ridge regression on n = alpha D samples (x, y) of a mixture.
 
     Without `D` the limit D -> infinity, by the scaling of the mixture: 0, 1/4, 1/2, or coordinates of 1/2 and 0
-    together (such as parity at (1/2, 0)).  With `D` the equivalent at finite n and D, for any means, labels, weights and sigmas:
-    it differs from real samples by O(1/D), and from the limits by O(1/D), at the crossover by O(D^-1/2).
+    together (such as parity at (1/2, 0)).  With `D` the equivalent at finite n and D, for any means, labels, weights
+    and sigmas: it differs from real samples by O(1/D), and from the limits by O(1/D), at the crossover by O(D^-1/2).
     samples="quadratic": n = alpha D^2/2, means of order 1, in the limit; the output is then not Gaussian.
 
     `kernel`: see `kernel_functions`.  `ridge`: lambda, added to the diagonal of K.

@@ -20,7 +20,7 @@ Array = Any
 Normals = Callable[[tuple[int, ...]], Array]
 
 
-def _unchanged(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+def _unchanged(function: Callable[..., Array]) -> Callable[..., Array]:
     return function
 
 
@@ -36,7 +36,7 @@ class Backend:
     xp: Any
     normals: Callable[[Sequence[int], int, str], Normals]
     to_host: Callable[[Array], np.ndarray]
-    elementwise: Callable[[Callable[[Array], Array]], Callable[[Array], Array]] = _unchanged
+    elementwise: Callable[[Callable[..., Array]], Callable[..., Array]] = _unchanged
 
 
 def generators(seeds: Sequence[int], stream: int) -> list[np.random.Generator]:
