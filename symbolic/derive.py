@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sympy
 
-from quenched.symbolic import activations, bayes, emit, features, gradients, normal, two_layer
+from quenched.symbolic import activations, bayes, emit, features, gradients, kernels, normal, two_layer
 from quenched.symbolic.gaussian import NoClosedForm
 from quenched.symbolic.notation import Derived, derived, specification_symbols
 from quenched.symbolic.parse import parse
@@ -52,6 +52,40 @@ def _bayes() -> str:
 def _features() -> str:
     body = "\n\n\n".join(emit.function(specification) for specification in features.FORMULAS)
     return emit.header("symbolic/features.py", _docstring(features), body)
+
+
+_KERNEL = '''class Kernel(NamedTuple):
+    """A kernel F(N, N', u) of N = |x|^2/D, N' = |x'|^2/D, u = x.x'/D; its functions take these and its parameter.
+
+    value is F; jet returns (F, F_u, F_uu, F_N', F_uN', F_NN').  meaning of the parameter, and its default: None where
+    there is no parameter, or no default.
+    """
+
+    text: str
+    value: Callable[..., float]
+    jet: Callable[..., tuple[float, ...]]
+    meaning: str | None
+    default: float | None'''
+
+
+def _kernels() -> str:
+    parts, entries = [_KERNEL], []
+    for kernel in kernels.KERNELS.values():
+        name = kernel.name.replace(":", "_")
+        for suffix, title, outcome in (
+            ("", f"F = {kernel.text}", kernels.value(kernel)),
+            ("_jet", f"F, F_u, F_uu, F_N', F_uN', F_NN' for F = {kernel.text}", kernels.jet(kernel)),
+        ):
+            parts.append(
+                emit.function(name=name + suffix, arguments=kernels.ARGUMENTS, docstring=f"{title}.", outcome=outcome)
+            )
+        meaning = f'"{kernel.meaning}"' if kernel.meaning else None
+        members = (f'"{kernel.text}"', name, f"{name}_jet", meaning, kernel.default)
+        lines = "".join(f"        {member},\n" for member in members)
+        entries.append(f'    "{kernel.name}": Kernel(\n{lines}    ),')
+    parts.append("KERNELS: dict[str, Kernel] = {\n" + "\n".join(entries) + "\n}")
+    parts += [emit.function(specification) for specification in kernels.FORMULAS]
+    return emit.header("symbolic/kernels.py", _docstring(kernels), "\n\n\n".join(parts))
 
 
 def _two_layer() -> str:
@@ -329,6 +363,7 @@ _MODULES: dict[str, Callable[[], str]] = {
     "bayes.py": _bayes,
     "features.py": _features,
     "gradients.py": _gradients,
+    "kernels.py": _kernels,
     "normal.py": _normal,
     "two_layer.py": _two_layer,
 }
@@ -383,6 +418,7 @@ def rules(activation: str | None = None) -> dict[str, tuple[str, ...]]:
     if activation is None:
         table = activations.BUILTIN
         steps = {f.__name__: derived(f).steps for f in (*normal.FORMULAS, *bayes.FORMULAS, *features.FORMULAS)}
+        steps |= {f"kernels.{f.__name__}": derived(f).steps for f in kernels.FORMULAS}
         steps |= dict.fromkeys(("flow", "diffusion", "risk"), two_layer.equations().steps)
     else:
         table, steps = {activation: str(parse(activations.NAMED.get(activation, activation)))}, {}
@@ -408,6 +444,9 @@ def latex() -> str:
     learning = Derived((*equations.flow, equations.diffusion, equations.risk), steps=equations.steps)
     lazy = [(f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in features.FORMULAS]
     chapters.append(("Random features", features.__doc__ or "", lazy))
+    table = [(k.name, k.text, kernels.ARGUMENTS, kernels.value(k)) for k in kernels.KERNELS.values()]
+    ridge = [(f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in kernels.FORMULAS]
+    chapters.append(("Kernels", kernels.__doc__ or "", [*table, *ridge]))
     chapters.append(("Two-layer network", two_layer.__doc__ or "", [("drift", "", (), learning)]))
     groups = []
     for name, text in activations.BUILTIN.items():
