@@ -9,7 +9,7 @@ without what a rate of 0 freezes.  They are independent, so that the eigenvalues
 linearised dynamics.  Under gradient flow, weights outside of the span obey dw_perp/dt = L w_perp, and their overlaps
 grow at the sums of two eigenvalues of L: these belong to the modes too.
 
-1. The flow is followed from a random state until it hardly moves (`_settle`), unless a guess is given.
+1. Unless a guess is given, the flow is followed from a random state until it hardly moves, by an implicit method with J.
 2. A trust-region method (scipy) takes Newton's steps with J; steps of least norm where symmetries make J singular.
 3. The residual is computed anew and must be below 1e-10.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,11 +46,13 @@ Array = npt.NDArray[np.float64]
 
 _RESIDUAL = 1e-10  # of the drift, in units of the larger learning rate
 _STEP = 6e-6  # of central differences: the cube root of the rounding unit
-_SETTLED = 1e-3  # rates at which Newton's steps are tried
+_SETTLED = 1e-6  # rates at which Newton's steps are tried
 _ZERO = 1e-6  # eigenvalues below this fraction of the largest are zero modes, up to the noise of the Jacobian
 _INDEFINITE = 1e-9  # of Q - A^T A, relative to Q: allowed, as its eigenvalues may be 0 up to rounding
 _NEAR = 0.3  # of the length of the state: Newton's steps may lead no further away from where the flow came to rest
 _TOLERANCE = 5e-7  # standard error of the classification error
+_STIFF = 400  # unknowns up to which the flow is followed by an implicit method
+_GROWN = 1e3  # a state that has grown as much has no fixed point ahead
 _POINTS = 2**17  # lines for the classification error: a standard error below 1e-6 for four relu
 
 
@@ -104,15 +107,16 @@ def fixed_point(
     *,
     seed: int = 0,
     D: int = 1000,
-    t: float = 2000.0,
+    t: float = 1e7,
     points: int = _POINTS,
 ) -> FixedPoint:
     """A fixed point of the learning equations near `guess`, stable or not.
 
     Without a guess, the equations are followed from `random_state(mixture, network, D, seed)` until all rates are
-    small, or to the time `t`/lr, and the fixed point is the stable one where that ends.  Under `GradientFlow` the
-    weights of a guess are projected on the span of the means.  A layer whose rate is 0 keeps the weights of the guess.
-    `points`: lines by which the classification error is sampled where Q has rank three or more (`errors`).
+    small, or to the time `t` in units of 1/lr, and the fixed point is the stable one where that ends.  Under
+    `GradientFlow` the weights of a guess are projected on the span of the means.  A layer whose rate is 0 keeps the
+    weights of the guess.  `points`: lines by which the
+    classification error is sampled where Q has rank three or more (`errors`).
 
     ValueError: `guess` does not fit, the means grow with D, the inputs have a spectrum or a teacher, or no fixed point
     can exist.  FixedPointError: none was found; the message says what to try.
@@ -181,8 +185,13 @@ class _System:
             moves[1][:] = False
         self.free = np.concatenate(moves)
         self.tangents = drift_tangents(mixture, network, sgd)
-        units = [self.coordinates.unpack(y) for y in np.eye(len(self.free))[self.free]]
-        self.directions = tuple(np.stack(parts, axis=-1) for parts in zip(*units, strict=True))
+
+    @cached_property
+    def all_directions(self) -> tuple[Array, Array, Array]:
+        """A_z, Q_z, v_z of the unit vectors of the coordinates."""
+        units = [self.coordinates.unpack(y) for y in np.eye(len(self.free))]
+        A_z, Q_z, v_z = (np.stack(parts, axis=-1) for parts in zip(*units, strict=True))
+        return A_z, Q_z, v_z
 
     def start(self, state: OrderParameters) -> None:
         """Frozen layers keep the weights of this state; x0 is where it stands."""
@@ -219,13 +228,17 @@ class _System:
         if self.tangents is None:
             return self.differences(x)
         A, Q, v = self.arrays(x)
-        A_z, Q_z, v_z = self.directions
+        A_z, Q_z, v_z = (part[..., self.free] for part in self.all_directions)
         if self.projected:
             product = np.einsum("bkz,bl->klz", A_z, A)
             Q_z = product + product.swapaxes(0, 1)
-        dA, dQ, dv = self.tangents(A, Q, v, A_z, Q_z, v_z)
-        columns = zip(*(np.moveaxis(part, -1, 0) for part in (dA, dQ, dv)), strict=True)
-        return np.stack([self.coordinates.pack(*column)[self.free] for column in columns], axis=1) / self.unit
+        return self.linear(A, Q, v, A_z, Q_z, v_z)[self.free]
+
+    def linear(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> Array:
+        """The tangents of all rates along directions z, as columns."""
+        assert self.tangents is not None
+        columns = zip(*(np.moveaxis(part, -1, 0) for part in self.tangents(A, Q, v, A_z, Q_z, v_z)), strict=True)
+        return np.stack([self.coordinates.pack(*column) for column in columns], axis=1) / self.unit
 
     def differences(self, x: Array) -> Array:
         """dF/dx by central differences."""
@@ -294,45 +307,53 @@ class _System:
         return values[moving][order] * self.unit, int((~moving).sum())
 
 
-def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, bool]:
-    """The full state after following the flow until all rates are below `rate`, or for the time t/unit."""
+def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, float, bool]:
+    """The full state after following the flow until all rates are below `rate` or for the time t, and the time used.
+
+    BDF with the exact Jacobian: partially specialised states creep along nearly flat valleys for times of 1e6.
+    """
     from scipy.integrate import solve_ivp
 
-    coordinates = system.coordinates
+    coordinates, unit = system.coordinates, system.unit
 
     def F(_: float, y: Array) -> Array:
-        return coordinates.pack(*system.drift(*coordinates.unpack(y))) / system.unit
+        return coordinates.pack(*system.drift(*coordinates.unpack(y))) / unit
 
     def quiet(time: float, y: Array) -> float:
         return float(np.abs(F(time, y)).max() - rate)
 
     quiet.terminal = True  # type: ignore[attr-defined]
+    options: dict[str, Any] = {"method": "RK45"}
+    if len(y) <= _STIFF:
+        options = {"method": "BDF"}
+        if system.tangents is not None:
+            options["jac"] = lambda _, y: system.linear(*coordinates.unpack(y), *system.all_directions)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        run = solve_ivp(F, (0, t), y, method="RK45", rtol=1e-6, atol=1e-8, events=quiet)
+        run = solve_ivp(F, (0, t), y, rtol=1e-6, atol=1e-8, events=quiet, **options)
     end: Array = run.y[:, -1]
-    if not np.abs(end).max() < 1e50 or run.status < 0:
+    if run.status < 0 or not np.abs(end).max() < _GROWN * max(1.0, np.abs(y).max()):
+        A, Q, v = coordinates.unpack(end)
         raise FixedPointError(
-            f"the flow does not come to rest: it blows up near t = {run.t[-1] / system.unit:.3g}; lower lr (now "
-            f"{system.sgd.lr:g}) or add weight_decay",
-            OrderParameters.derivative(
-                *(a if i else system.mixture.means @ a for i, a in enumerate(coordinates.unpack(y)))
-            ),
-            float("inf"),
+            f"the flow does not come to rest: at t = {run.t[-1] / unit:.3g}, |Q| <= {np.abs(Q).max():.3g} and |v| <= "
+            f"{np.abs(v).max():.3g}, and they grow; lower lr (now {system.sgd.lr:g}) or add weight_decay",
+            OrderParameters.derivative(system.mixture.means @ A, Q, v),
+            float(np.abs(F(0.0, end)).max()),
         )
-    return end, run.status == 1
+    return end, float(run.t[-1]), run.status == 1
 
 
 def _attractor(system: _System, state: OrderParameters, t: float) -> Array:
     """The stable fixed point at the end of the flow from `state`.
 
-    Newton's steps start where all rates are below 1e-3.  They may lead away from there, or to a saddle that the flow
+    Newton's steps start where all rates are below 1e-6.  They may lead away from there, or to a saddle that the flow
     only passes by: then the flow is followed further, to a tenth of the rates.
     """
     coordinates = system.coordinates
     y = coordinates.pack(state.projections(system.mixture), state.Q, state.v)
     rate, left = _SETTLED, t
-    for _ in range(6):
-        y, quiet = _settle(system, y, left, rate)
+    for _ in range(4):
+        y, used, quiet = _settle(system, y, left, rate)
+        left -= used
         A, Q, v = coordinates.unpack(y)
         reached = OrderParameters(system.mixture.means @ A, Q, v)
         system.start(reached)
@@ -346,7 +367,7 @@ def _attractor(system: _System, state: OrderParameters, t: float) -> Array:
             if moved < _NEAR and values.real.max(initial=-np.inf) < 0:
                 return x
             failure = None
-        if not quiet:
+        if not quiet or left <= 0:
             break
         rate /= 10
     residual = float(np.abs(system.rates(system.x0)).max())
@@ -417,7 +438,7 @@ def fixed_points(
     *,
     start: Callable[[int], OrderParameters] | None = None,
     D: int = 1000,
-    t: float = 2000.0,
+    t: float = 1e7,
     good: float = 0.9,
     poor: float = 0.1,
     points: int = _POINTS,
