@@ -184,8 +184,10 @@ def curve(
     sigma: Annotated[str, typer.Option(help="Noise levels: FIRST:LAST:NUMBER, or a comma-separated list.")] = "0.2:1:9",
     separation: Separation = 1.0,
     learner: Annotated[
-        list[str] | None, typer.Option(help="oracle, two-layer; repeat for more [default: both].")
+        list[str] | None,
+        typer.Option(help="oracle, two-layer, random-features; repeat for more [default: the first two]."),
     ] = None,
+    scaling: Annotated[str, typer.Option(help="Means times D^scaling: an exponent, or one per coordinate.")] = "0",
     K: Neurons = 4,
     activation: Activation = "relu",
     lr: LR = 0.1,
@@ -196,6 +198,11 @@ def curve(
     initial: Annotated[int, typer.Option(help="Number of initial states, of which the best counts.")] = 8,
     readout_scale: ReadoutScale = 4.0,
     digits: Annotated[int | None, typer.Option(help="Print the oracle to this many digits (it alone).")] = None,
+    gamma: Annotated[float, typer.Option(help="Random features per dimension.")] = 2.0,
+    ridge: Annotated[float, typer.Option(help="Ridge of the readout of random features.")] = 0.0,
+    features_at: Annotated[
+        float | None, typer.Option(help="Random features at this dimension [default: their limit].")
+    ] = None,
     processes: Processes = 1,
     output: Output = None,
 ) -> None:
@@ -203,18 +210,20 @@ def curve(
 
     Example:  quenched curve --sigma 0.2:1:9 --learner oracle --learner two-layer -o curve.csv -o curve.png
     Example:  quenched curve --sigma 0.5,1 --learner oracle --digits 30
+    Example:  quenched curve --learner random-features --scaling 0.25 --gamma 2 --sigma 0.5:2:7
     """
     from quenched.sim.curve import LEARNERS, error_curve
 
     for path in output or []:
         if path.suffix not in (".csv", ".nc", ".png", ".pdf", ".svg"):
             raise ValueError(f"output must end in .csv, .nc, .png, .pdf or .svg, got {str(path)!r}")
-    problem = _mixture(mixture, data, None, separation)
+    problem = replace(_mixture(mixture, data, None, separation), scaling=_exponents(scaling))
     with _progress("curve") as report:
         result = error_curve(
             problem,
             _levels(sigma),
-            learner or (LEARNERS if problem.dimensions <= 2 else ["two-layer"]),  # the oracle needs a line or a plane
+            learner
+            or (LEARNERS[:2] if problem.dimensions <= 2 else ["two-layer"]),  # the oracle needs a line or a plane
             network=TwoLayer(K, activation),
             sgd=OnlineSGD(lr, weight_decay, second_lr),
             t=t,
@@ -222,6 +231,10 @@ def curve(
             initial=range(initial),
             readout_scale=readout_scale,
             digits=digits,
+            activation=activation,
+            gamma=gamma,
+            ridge=ridge,
+            features_at=features_at,
             processes=processes,
             progress=report,
         )
@@ -334,6 +347,14 @@ def _mixture(name: str, data: str | None, sigma: float | None, separation: float
     if name not in _MIXTURES:
         raise ValueError(f"mixture must be one of {_NAMES}, or ring:M, got {name!r}")
     return _MIXTURES[name](noise, separation)
+
+
+def _exponents(text: str) -> float | list[float]:
+    try:
+        exponents = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"scaling must be a number or a comma-separated list, got {text!r}") from error
+    return exponents if len(exponents) > 1 else exponents[0]
 
 
 def _levels(text: str) -> list[float]:

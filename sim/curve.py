@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.checks import finite_array, integer
+from quenched.numerics.features import random_features_error
 from quenched.numerics.flow import integrate, random_state
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.provenance import provenance
@@ -28,13 +29,13 @@ __all__ = ["LEARNERS", "error_curve", "in_processes"]
 
 T = TypeVar("T")
 
-LEARNERS = ("oracle", "two-layer")
+LEARNERS = ("oracle", "two-layer", "random-features")
 
 
 def error_curve(
     mixture: Mixture,
     sigmas: npt.ArrayLike,
-    learners: Sequence[str] = LEARNERS,
+    learners: Sequence[str] = LEARNERS[:2],
     *,
     network: TwoLayer | None = None,
     sgd: OnlineSGD | None = None,
@@ -44,6 +45,10 @@ def error_curve(
     readout_scale: float = 1.0,
     rtol: float = 1e-8,
     digits: int | None = None,
+    activation: str = "relu",
+    gamma: float = 2.0,
+    ridge: float = 0.0,
+    features_at: float | None = None,
     processes: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> xr.Dataset:
@@ -51,7 +56,8 @@ def error_curve(
 
     "oracle": the Bayes rule with known means.  "two-layer": `network` trained by `sgd` up to time `t` (D -> infinity),
     from the states `random_state(mixture, network, D, seed, readout_scale=...)`, seed in `initial`, of which the one
-    with the least error at time t counts.
+    with the least error at time t counts.  "random-features": `random_features_error` of gamma D features of
+    `activation` with this `ridge`, in the limit D -> infinity or at the dimension `features_at`.
     `processes` shares the work; `progress` is called with the fraction done.
 
     `digits` asks for the oracle alone to that many digits (sigma taken at its binary value): they are in the variable
@@ -98,8 +104,20 @@ def error_curve(
         result["final_pmse"] = ("sigma", "initial"), final[:, :, 2]
         result.classification_error.loc["two-layer"] = final[range(len(noise)), best, 0]
         result.numerical_error.loc["two-layer"] = final[range(len(noise)), best, 1]
+    if "random-features" in learners:
+        lazy = [random_features_error(m, activation, gamma, ridge, D=features_at) for m in mixtures]
+        result.classification_error.loc["random-features"] = [found.classification_error for found in lazy]
+        result.numerical_error.loc["random-features"] = [found.error_estimate for found in lazy]
     result.attrs = provenance(
-        mixture=mixture, network=network, sgd=sgd, t=t, D=D, initial=seeds, readout_scale=readout_scale, rtol=rtol
+        mixture=mixture,
+        network=network,
+        sgd=sgd,
+        t=t,
+        D=D,
+        initial=seeds,
+        readout_scale=readout_scale,
+        rtol=rtol,
+        features={"activation": activation, "gamma": gamma, "ridge": ridge, "D": features_at},
     )
     return result
 

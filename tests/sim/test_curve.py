@@ -1,5 +1,6 @@
 """Error against noise: closed forms of the oracle, the best initial state, processes that change nothing."""
 
+import json
 import math
 
 import mpmath
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state
+from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_features_error, random_state
 from quenched.sim.curve import error_curve, in_processes
 
 SIGMAS = [0.5, 0.3, 1.0]  # any order
@@ -44,6 +45,20 @@ def test_processes_change_no_bit_and_report_progress() -> None:
     assert done == [(i + 1) / 6 for i in range(6)]
 
 
+def test_random_features_are_a_learner() -> None:
+    """Two clusters: the limit at each sigma; at D = 10^10 it is the same up to 1/D, the error of two clusters."""
+    options = {"activation": "erf", "gamma": 0.5, "ridge": 0.1}
+    found = error_curve(Mixture.two_clusters(1.0), SIGMAS, ["oracle", "random-features"], **options)
+    line = found.classification_error.sel(learner="random-features")
+    for sigma, error in zip(SIGMAS, line.values, strict=True):
+        exact = random_features_error(Mixture.two_clusters(sigma), "erf", 0.5, 0.1)
+        assert error == exact.classification_error
+    assert (line > found.classification_error.sel(learner="oracle")).all()
+    finite = error_curve(Mixture.two_clusters(1.0), SIGMAS, ["random-features"], features_at=1e10, **options)
+    np.testing.assert_allclose(finite.classification_error[0], line, rtol=0, atol=1e-8)
+    assert json.loads(finite.attrs["features"]) == options | {"D": 1e10}
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_failing_job_fails_the_whole(processes: int) -> None:
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
@@ -55,7 +70,7 @@ def test_a_failing_job_fails_the_whole(processes: int) -> None:
     [
         ({"sigmas": []}, "sigmas"),
         ({"sigmas": [0.3, -1.0]}, "sigma must be finite and > 0, got -1.0"),
-        ({"learners": ["oracle", "perceptron"]}, "learners must be among oracle, two-layer, got .*perceptron"),
+        ({"learners": ["oracle", "perceptron"]}, "learners must be among oracle, two-layer, .*, got .*perceptron"),
         ({"learners": []}, "learners"),
         ({"network": None}, "network must be given"),
         ({"sgd": None}, "sgd must be given"),
