@@ -73,7 +73,7 @@ def _given(expression: sympy.Expr) -> Callable[[], tuple[sympy.Expr, tuple[Step,
 
 def _two_fields(integrand: sympy.Expr) -> tuple[sympy.Expr, tuple[Step, ...]]:
     """E[integrand(x0, x1)] over fields of zero means, variances N and N' and covariance u."""
-    N, N_ = sympy.symbols("N N_prime", positive=True)
+    N, N_ = sympy.symbols("N N'", positive=True)
     algebra = GaussianAlgebra(fields(2), (0, 0), ((N, inner), (inner, N_)))
     average = algebra.reduce(integrand)
     known: dict[sympy.Symbol, sympy.Expr] = {}
@@ -658,7 +658,8 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     q = V * (1 - 2 * theta * drive + theta**2 * square)
     steps = (
         Step("Kernel along the means", latex(kernel)),
-        Step("Feature that the labels drive", rf"s = {latex(s)},\ E[y s] = {latex(drive)},\ E[s^2] = {latex(square)}"),
+        Step("Feature that the labels drive", rf"s = {latex(s)}"),
+        Step("Its averages", rf"E[y s] = {latex(drive)},\quad E[s^2] = {latex(square)}"),
         Step("Woodbury", rf"\theta = {latex(theta)}"),
     )
     return Derived((theta, q), steps=steps)
