@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["comparison", "curve", "dynamics", "fluctuations", "save"]
+__all__ = ["comparison", "curve", "dynamics", "fluctuations", "referee", "save"]
 
 # Okabe and Ito's colours: distinct under the common forms of colour blindness.
 COLOURS = BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -192,6 +192,110 @@ def fluctuations(
         law.step(shifted, np.arange(1, len(shifted) + 1) / len(shifted), where="post", color=colour, label=f"$D={D}$")
     law.set(xlabel=r"learning time $-\ \ln D/(2\lambda)$", ylabel="fraction of runs", ylim=(0, 1))
     law.legend(loc="lower right")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def panels(cases: Mapping[str, Mapping[str, tuple[xr.Dataset, xr.Dataset]]], columns: int) -> Figure:
+    """Classification error against time, on a logarithmic axis, one panel a title.
+
+    `cases`: by title, and within it by name, a solution of the ODE (a line) and runs (points; one more dim, seed).
+    """
+    rows = -(-len(cases) // columns)
+    figure = Figure(figsize=(2.4 * columns + 0.4, 2.1 * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    names = list(dict.fromkeys(name for lines in cases.values() for name in lines))
+    colour = dict(zip(names, _colours(len(names)), strict=True))
+    for axes, (title, lines) in zip(grid, cases.items(), strict=False):
+        axes.axhline(0.5, color="0.75", lw=0.9)
+        for name, (theory, runs) in lines.items():
+            _line(axes, theory, runs, "classification_error", colour[name])
+        axes.set(xscale="log", title=title)
+    for axes in grid[len(cases) :]:
+        axes.set_axis_off()
+    for i, axes in enumerate(grid[: len(cases)]):
+        if i % columns == 0:
+            axes.set_ylabel(ERROR)
+        if i + columns >= len(cases):
+            axes.set_xlabel(TIME)
+            axes.tick_params(labelbottom=True)
+    runs = next(iter(cases[next(iter(cases))].values()))[1]
+    legend = [Line2D([], [], color=colour[name], label=name) for name in names]
+    legend += [
+        Line2D([], [], color="0.3", label="lines: order-parameter equations"),
+        Line2D([], [], color="0.3", label=f"points: simulation, mean ± s.e. of {runs.sizes['seed']} runs", **_marker()),
+    ]
+    if len(cases) < len(grid):
+        grid[-1].legend(handles=legend, loc="center", fontsize="small")
+    else:
+        figure.legend(handles=legend, loc="outside lower center", ncols=len(legend))
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def layers(cases: Mapping[str, tuple[xr.Dataset, xr.Dataset]], lazy: xr.Dataset, oracle: float) -> Figure:
+    """Left: error against time by what is trained.  Middle and right: final error, movement of Q, by output scale.
+
+    `lazy`: classification_error and movement (scale, seed).
+    """
+    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    for colour, (name, (theory, runs)) in zip(COLOURS, cases.items(), strict=False):
+        _line(left, theory, runs, "classification_error", colour)
+        left.plot([], [], color=colour, label=name)
+    left.axhline(oracle, label="oracle", **LEVEL)
+    left.set(xlabel=TIME, ylabel=ERROR, ylim=(0, 0.54), title="what is trained")
+    left.legend(loc="center right")
+    for axes, name, label in (
+        (middle, "classification_error", ERROR),
+        (right, "movement", r"mean $|Q_{kl}(t) - Q_{kl}(0)|$"),
+    ):
+        mean, error = _mean(lazy[name])
+        axes.errorbar(lazy.scale, mean, error, color=BLUE, **{**POINT, "ls": "-"})
+        axes.set(xlabel="output scale  s", ylabel=label, xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 4)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    middle.axhline(oracle, **LEVEL)
+    middle.axhline(0.5, color="0.75", lw=0.9)
+    middle.set(ylim=(0, 0.54), title="from feature learning to lazy")
+    right.set(yscale="log", title="how far the overlaps move")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def referee(z: Any, seeds: int, p: Sequence[float], significance: float, bias: xr.Dataset) -> Figure:
+    """Histogram of all z-scores, p-values of the cells in order, and the bias against D.
+
+    `z` (n,): each from as many `seeds`; `bias`: bias, error and spread (D,), with coefficient and exponent.
+    """
+    from scipy.stats import t
+
+    figure = Figure(figsize=(10.2, 3.4), layout="constrained")
+    scores, ordered, law = figure.subplots(1, 3)
+    x = np.linspace(-5, 5, 201)
+    shown = np.clip(z, x[0], x[-1])
+    scores.hist(shown, bins=np.linspace(-5, 5, 41).tolist(), density=True, color=SKY, label=f"{len(z)} numbers")
+    scores.plot(x, t.pdf(x, seeds - 1), color="0.0", label=f"Student's t, {seeds - 1} degrees")
+    scores.set(xlabel="z", ylabel="density", xlim=(-5, 5), ylim=(0, None))
+    figure.align_labels()
+    scores.set_ylim(0, 1.45 * scores.get_ylim()[1])
+    scores.legend(loc="upper right")
+    rank = np.arange(1, len(p) + 1)
+    ordered.plot(rank, np.sort(p), ls="", marker="o", ms=3, color=BLUE, label="p of a cell")
+    ordered.plot(rank, significance / (len(p) - rank + 1), color=ORANGE, label=f"denied below (Holm, {significance:g})")
+    ordered.set(xlabel="cells, in order", ylabel="p", yscale="log")
+    ordered.legend(loc="lower right")
+    D = bias.D.values.astype(float)
+    fit = rf"$D^{{{bias.attrs['exponent']:.3f} \pm {bias.attrs['exponent_error']:.3f}}}$"
+    law.plot(D, np.abs(bias.attrs["coefficient"]) * D ** bias.attrs["exponent"], color="0.0", label=fit)
+    seen = np.abs(bias.bias.values) > 2 * bias.error.values
+    style = {"color": BLUE, "label": "bias of the mean"} | POINT
+    law.errorbar(D[seen], np.abs(bias.bias.values)[seen], bias.error.values[seen], **style)
+    law.plot(D[~seen], 2 * bias.error.values[~seen], color=BLUE, ls="", marker="v", ms=4, label="less than, 2 s.e.")
+    law.plot(D, bias.spread, color=ORANGE, ls=":", marker="s", ms=3, label="fluctuation of a run")
+    law.set(xscale="log", yscale="log", xlabel="dimension  D", ylabel="deviation from the equations")
+    law.legend(loc="lower left")
     return figure
 
 

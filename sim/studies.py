@@ -1,0 +1,185 @@
+"""Studies of learning dynamics, as figures of `quenched reproduce`: signal-to-noise regimes, layers, covariances.
+
+Each is one function that writes its data (NetCDF, with all parameters in the attributes) and its picture (PNG) into a
+folder, and returns in a sentence what there is to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quenched.numerics.flow import integrate, random_state
+from quenched.numerics.oracle import oracle_error
+from quenched.numerics.provenance import provenance
+from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.sim.curve import in_processes
+from quenched.sim.train import simulate
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["FIGURES", "paired_state"]
+
+Report = Callable[[float], None]
+
+
+# --- signal-to-noise regimes
+# --------------------------------------------------------------------------------------------------------------
+
+
+REGIMES: dict[str, Mixture] = {
+    "XOR, low": Mixture.xor(0.5),
+    "XOR, crossover": Mixture.xor(0.5, scaling=0.25),
+    "XOR, high": Mixture.xor(0.5, scaling=0.5),
+    "parity, mixed": Mixture.parity(0.5, scaling=(0.5, 0.0)),
+    "three clusters, low": Mixture.three_clusters(0.5),
+    "three clusters, crossover": Mixture.three_clusters(0.5, scaling=0.25),
+    "three clusters, high": Mixture.three_clusters(0.5, scaling=0.5),
+}
+
+
+def _regimes(folder: Path, processes: int, progress: Report) -> str:
+    """Error against time at three dimensions: the equations with the means as they are at D, and the exact chain.
+
+    Means of length D^a make the drift of the overlaps with them D^a times as large: the plateau at the start, of log D
+    time units at a = 0, takes D^-a log D of them, which at a = 1/2 is some sqrt(D) log D steps.  There a single step
+    moves the field of a whole cluster by eta v^2 |mean|^2/D of order one, and the equations, which average over steps,
+    hold for small eta only.
+    """
+    from quenched.sim import plot
+
+    dimensions, network, sgd, seeds = (100, 1000, 10_000), TwoLayer(6, "relu"), OnlineSGD(lr=0.2), range(8)
+    jobs = [
+        (mixture, network, sgd, D, np.geomspace(max(1, 0.001 * D) / D, 300, 16), INITIAL, seeds)
+        for mixture in REGIMES.values()
+        for D in dimensions
+    ]
+    found = in_processes(_at_dimension, jobs, processes, progress)
+    panels: dict[str, dict[str, tuple[xr.Dataset, xr.Dataset]]] = {}
+    for index, name in enumerate(REGIMES):
+        panels[name] = {}
+        for j, D in enumerate(dimensions):
+            theory, runs = panels[name][f"D = {D}"] = found[index * len(dimensions) + j]
+            stem = f"regimes_{name.replace(', ', '_').replace(' ', '-')}_D{D}"
+            _store(theory, folder / f"{stem}_theory.nc")
+            _store(runs, folder / f"{stem}_simulation.nc")
+    plot.save(plot.panels(panels, columns=4), folder / "regimes.png")
+    ends = [
+        f"{name} {float(line.classification_error[-1]):.4f} ({float(runs.classification_error[:, -1].mean()):.4f})"
+        for name, lines in panels.items()
+        for line, runs in [lines[f"D = {dimensions[-1]}"]]
+    ]
+    return (
+        f"relu, K = {network.K}, lr = {sgd.lr}: error at t = 300 and D = {dimensions[-1]}, theory (chain): "
+        f"{', '.join(ends)}."
+    )
+
+
+INITIAL = 5  # seed of the initial states of `_regimes`
+
+
+def _at_dimension(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: np.ndarray, initial: int, seeds: Sequence[int]
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """The equations at this D, stiff where the means are long, and the chain, from the same state."""
+    state = random_state(mixture, network, D, initial, readout_scale=2.0)
+    runs = simulate(mixture, network, sgd, D, t, seeds, engine="overlaps", state=state)
+    fine = np.geomspace(t[0], t[-1], 61)
+    return integrate(mixture.finite(D), network, sgd, state, fine, method="BDF", rtol=1e-6), runs
+
+
+# --- two layers, one layer, lazy
+# ----------------------------------------------------------------------------------------------------------
+
+
+def paired_state(mixture: Mixture, network: TwoLayer, D: int, seed: int, readout_scale: float = 1.0) -> OrderParameters:
+    """Random weights in pairs of equal neurons with opposite readouts, so that phi = 0; K must be even.
+
+    >>> mixture, network = Mixture.xor(0.5), TwoLayer(4, "relu", output_scale=10.0)
+    >>> from quenched.numerics import errors
+    >>> errors(mixture, network, paired_state(mixture, network, 1000, seed=0)).pmse
+    0.5
+    """
+    if network.K % 2:
+        raise ValueError(f"network must have an even number of neurons, got K = {network.K}")
+    half = random_state(mixture, replace(network, K=network.K // 2), D, seed, readout_scale=readout_scale)
+    assert isinstance(half, OrderParameters)
+    return OrderParameters(np.tile(half.M, 2), np.tile(half.Q, (2, 2)), np.concatenate([half.v, -half.v]))
+
+
+def _layers(folder: Path, processes: int, progress: Report) -> str:
+    """What is trained, and how lazily: relu on XOR.
+
+    Left: both layers, the first alone, the second alone (random features with K features), from one state.  Right: a
+    network with the output scale s and learning rates divided by s^2, from neurons in pairs that cancel: its function
+    moves at the same speed whatever s, and its weights by 1/s.  As s grows the linearised network is left, its tangent
+    kernel, which on XOR at this signal-to-noise ratio knows no better than chance.
+    """
+    import xarray as xr
+
+    from quenched.sim import plot
+
+    mixture, D = Mixture.xor(0.4), 1000
+    network, t = TwoLayer(8, "relu"), 200.0
+    rules = {
+        "both layers": OnlineSGD(0.5),
+        "first layer": OnlineSGD(0.5, second_lr=0.0),
+        "second layer": OnlineSGD(0.0, second_lr=0.5),
+    }
+    state = random_state(mixture, network, D, 3)
+    scales = np.array([1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0])
+    lazy_network = TwoLayer(16, "relu")
+    jobs = [("layers", mixture, network, rule, D, t, state) for rule in rules.values()]
+    for s in scales.tolist():
+        scaled = replace(lazy_network, output_scale=s)
+        begin = paired_state(mixture, scaled, D, 1)
+        jobs.append(("lazy", mixture, scaled, OnlineSGD(0.5 / s**2), D, t, begin))
+    found = in_processes(_trained, jobs, processes, progress)
+    layers = dict(zip(rules, found[: len(rules)], strict=True))
+    lazy = [runs for _, runs in found[len(rules) :]]
+    moved = [np.abs(run.Q.isel(time=-1) - run.Q.isel(time=0)).mean(("neuron", "neuron_")) for run in lazy]
+    interpolation = xr.Dataset(
+        {
+            "classification_error": (("scale", "seed"), [run.classification_error[:, -1].values for run in lazy]),
+            "pmse": (("scale", "seed"), [run.pmse[:, -1].values for run in lazy]),
+            "movement": (("scale", "seed"), [values.values for values in moved]),
+        },
+        coords={"scale": scales},
+        attrs=provenance(mixture=mixture, network=lazy_network, D=D, t=t, lr="0.5/scale^2", initial_seed=1),
+    )
+    for name, (theory, runs) in layers.items():
+        stem = f"layers_{name.split()[0]}"
+        _store(theory, folder / f"{stem}_theory.nc")
+        _store(runs, folder / f"{stem}_simulation.nc")
+    _store(interpolation, folder / "layers_lazy.nc")
+    plot.save(plot.layers(layers, interpolation, float(oracle_error(mixture))), folder / "layers.png")
+    ends = [f"{name} {float(theory.classification_error[-1]):.4f}" for name, (theory, _) in layers.items()]
+    error = interpolation.classification_error.mean("seed")
+    return (
+        f"relu on XOR, sigma = {mixture.sigma}: error at t = {t:g} {', '.join(ends)}; K = 16 from phi = 0: "
+        f"{float(error[0]):.4f} at output scale 1, {float(error[-1]):.4f} at {scales[-1]:g}, where the overlaps move "
+        f"{float(interpolation.movement.mean('seed')[-1] / interpolation.movement.mean('seed')[0]):.3f} times as far."
+    )
+
+
+def _trained(
+    kind: str, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: float, state: OrderParameters
+) -> tuple[xr.Dataset | None, xr.Dataset]:
+    """Theory (for few neurons) and the exact chain."""
+    runs = simulate(mixture, network, sgd, D, np.linspace(0, t, 16), range(8), engine="overlaps", state=state)
+    return integrate(mixture, network, sgd, state, np.linspace(0, t, 61)) if kind == "layers" else None, runs
+
+
+def _store(dataset: xr.Dataset, path: Path) -> None:
+    dataset.to_netcdf(path, engine="h5netcdf")
+
+
+FIGURES: dict[str, Callable[[Path, int, Report], str]] = {
+    "regimes": _regimes,
+    "layers": _layers,
+}
