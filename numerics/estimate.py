@@ -14,6 +14,7 @@ the identity: (1 - r) S + r sigma^2 1, with a given weight r or "ledoit-wolf" (L
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,40 @@ from quenched.numerics.spectrum import Spectrum
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COVARIANCES", "estimate"]
+    from quenched.numerics.records import Densities, OrderParameters
+
+__all__ = ["COVARIANCES", "Fit", "estimate"]
 
 Array = npt.NDArray[np.float64]
 
 COVARIANCES = ("isotropic", "shared", "full")
 _COMMUTING = 1e-16  # off-diagonal part of the squared norm: rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """`arguments` of the mixture; `axes` (p, D): its basis e_b in the coordinates of the data; `vectors` (D, D): the
+    eigenvectors, a column per node, or None without a spectrum.
+    """
+
+    arguments: dict[str, Any]
+    axes: Array
+    vectors: Array | None
+
+    def state(self, W: npt.ArrayLike, v: npt.ArrayLike) -> OrderParameters | Densities:
+        """The order parameters of weights W (K, D), in the coordinates of the data, and readout v (K,)."""
+        from quenched.numerics.records import Densities, OrderParameters
+
+        D = self.axes.shape[1]
+        w = finite_array("W", W, (None, D)) / math.sqrt(D)
+        if self.vectors is None:
+            return OrderParameters(self.arguments["means"] @ self.axes @ w.T, w @ w.T, v)  # type: ignore[arg-type]
+        along, axes = w @ self.vectors, self.axes @ self.vectors
+        return Densities(
+            np.einsum("bu,ku->ubk", axes, along),
+            np.einsum("ku,lu->ukl", along, along),
+            v,  # type: ignore[arg-type]
+        )
 
 
 def estimate(
@@ -42,8 +71,8 @@ def estimate(
     shrinkage: float | str | None = None,
     project: bool = False,
     centre: bool = True,
-) -> dict[str, Any]:
-    """The arguments of the `Mixture` closest to labelled data; see `Mixture.from_data`."""
+) -> Fit:
+    """The `Mixture` closest to labelled data (see `Mixture.from_data`) and where its coordinates lie in the data's."""
     if covariance not in COVARIANCES:
         raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}")
     data = finite_array("X", X, (None, None))
@@ -72,8 +101,9 @@ def estimate(
     p = max(1, int((lengths > rounding).sum()))
     # the sign of a singular vector is arbitrary: make its largest coordinate positive, for reproducible records
     signs = np.sign(basis[range(p), np.abs(basis[:p]).argmax(axis=1)])
+    axes = signs[:, None] * basis[:p]
     found = {"means": U[:, :p] * (lengths[:p] * signs), "labels": labels, "weights": counts / n}
-    spectrum = None
+    spectrum, vectors = None, None
     if covariance == "isotropic":
         if shrinkage is not None:
             raise ValueError(f"shrinkage is of no use with covariance='isotropic', got {shrinkage!r}")
@@ -81,7 +111,7 @@ def estimate(
         shared = covariance == "shared"
         parts = [within] if shared else [within[member == a] for a in range(clusters)]
         freedom = [n - clusters] if shared else [int(c) - 1 for c in counts]
-        spectrum = _spectrum(
+        spectrum, vectors = _spectrum(
             parts,
             freedom,
             [1.0] if shared else (counts / n).tolist(),
@@ -90,7 +120,7 @@ def estimate(
             shrinkage,
             project,
         )
-    return found | {"sigma": math.sqrt(variance), "spectrum": spectrum}
+    return Fit(found | {"sigma": math.sqrt(variance), "spectrum": spectrum}, axes, vectors)
 
 
 def _spectrum(
@@ -101,8 +131,11 @@ def _spectrum(
     variance: float,
     shrinkage: float | str | None,
     project: bool,
-) -> Spectrum:
-    """One direction per node: the eigenvectors of the pooled covariance, in units of the overall variance."""
+) -> tuple[Spectrum, Array]:
+    """One direction per node, the columns of the second array: the eigenvectors of the pooled covariance.
+
+    Eigenvalues are in units of the overall variance.
+    """
     D = basis.shape[1]
     covariances, mixed = [], []
     for part, degrees in zip(parts, freedom, strict=True):
@@ -128,12 +161,13 @@ def _spectrum(
             "common eigenbasis; pass project=True to leave it out (it is then reported), or covariance='shared'"
         )
     components = basis @ vectors  # e_b on the eigenvectors (p, D)
-    return Spectrum(
+    spectrum = Spectrum(
         np.maximum(diagonals if len(parts) > 1 else diagonals[0], 0),
         alignment=np.einsum("bu,cu->ubc", components, components),
         shrinkage=max(mixed),
         discarded=discarded if len(parts) > 1 else 0.0,
     )
+    return spectrum, vectors
 
 
 def _weight(part: Array, shrinkage: float | str | None) -> float:

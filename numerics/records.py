@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -269,9 +270,8 @@ class Mixture(Record):
         """
         from quenched.numerics.estimate import estimate
 
-        return cls(
-            **estimate(X, cluster, label, covariance=covariance, shrinkage=shrinkage, project=project, centre=centre)
-        )
+        options: dict[str, Any] = {"covariance": covariance, "shrinkage": shrinkage, "project": project}
+        return cls(**estimate(X, cluster, label, **options, centre=centre).arguments)
 
     @classmethod
     def _named(
