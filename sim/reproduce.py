@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quenched.numerics.averages import activation_functions
 from quenched.numerics.flow import integrate, random_state
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim import plot
+from quenched.sim import plot, studies
 from quenched.sim.curve import error_curve, in_processes
-from quenched.sim.data import digits
 from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.train import simulate
 
@@ -130,45 +128,6 @@ def _concat(runs: Sequence[xr.Dataset], sigma: xr.DataArray) -> xr.Dataset:
     return xr.concat(runs, sigma, combine_attrs="drop_conflicts")
 
 
-def _digits(folder: Path, processes: int, progress: Report) -> str:
-    """Odd against even digits: the equations on the fitted mixture, SGD on that mixture, SGD on the images.
-
-    The drop of the error near t = 3 is a step, and real: a v_k changes sign there, and with it the output wherever only
-    neuron k is active.
-    """
-    data = digits()
-    mixture, network, sgd, t = Mixture.from_data(*data), TwoLayer(4, "relu"), OnlineSGD(lr=0.1), 100.0
-    D, seeds, times = data.X.shape[1], range(10), np.linspace(0, t, 21)
-    rng = np.random.default_rng(0)
-    W, v = rng.standard_normal((network.K, D)), rng.standard_normal(network.K) / np.sqrt(network.K)
-    means = np.stack([data.X[data.cluster == a].mean(axis=0) for a in np.unique(data.cluster)])  # of centred data
-    state = OrderParameters(means @ W.T / np.sqrt(D), W @ W.T / D, v)
-    runs = {
-        "theory": integrate(mixture, network, sgd, state, t * np.linspace(0, 1, 51) ** 2),
-        "mixture": simulate(mixture, network, sgd, D, times, seeds, state=state),
-        "images": _on_images(data.X, data.label, network, sgd, times, W, v, seeds),
-    }
-    progress(1.0)
-    for name, run in runs.items():
-        _store(run, folder / f"digits_{name}.nc")
-    plot.save(
-        plot.comparison(
-            {
-                "theory, isotropic Gaussian mixture fitted to the digits": runs["theory"],
-                f"SGD on samples of that mixture, D = {D}": runs["mixture"],
-                "SGD on the images, error on held-out images": runs["images"],
-            }
-        ),
-        folder / "digits.png",
-    )
-    final = {name: float(run.classification_error.isel(time=-1).mean()) for name, run in runs.items()}
-    return (
-        f"odd against even, relu, K = {network.K}: error at t = {t:g} {final['theory']:.4f} in theory, "
-        f"{final['mixture']:.4f} on samples of the mixture, {final['images']:.4f} on held-out images.  An isotropic "
-        "mixture is too easy: it spreads over all 64 pixels the variance that real digits have in few directions."
-    )
-
-
 def _fluctuations(folder: Path, processes: int, progress: Report) -> str:
     """Variances of the order parameters times D, which converge, and the time that a plateau takes, which does not.
 
@@ -179,6 +138,7 @@ def _fluctuations(folder: Path, processes: int, progress: Report) -> str:
 
     mixture, network, sgd = Mixture.xor(0.4), TwoLayer(2, "relu"), OnlineSGD(lr=0.5)
     state, times = random_state(mixture, network, 1000, 1), np.linspace(0.5, 10, 20)
+    assert isinstance(state, OrderParameters)
     sizes = {10: 16_000, 30: 8000, 100: 4000, 1000: 2000, 10_000: 1000}
     found = {}
     for i, (D, runs) in enumerate(sizes.items()):
@@ -209,47 +169,6 @@ def _fluctuations(folder: Path, processes: int, progress: Report) -> str:
     )
 
 
-def _on_images(
-    X: np.ndarray,
-    label: np.ndarray,
-    network: TwoLayer,
-    sgd: OnlineSGD,
-    times: np.ndarray,
-    W: np.ndarray,
-    v: np.ndarray,
-    seeds: Sequence[int],
-) -> xr.Dataset:
-    """SGD from weights W (K, D) and v (K,) on images drawn with replacement from four fifths of X (n, D).
-
-    The errors are those on the other fifth, by seed; each seed splits and draws anew.
-    """
-    import xarray as xr
-
-    g, dg = activation_functions(network.activation)
-    n, D = X.shape
-    steps = np.rint(times * D).astype(int)
-    errors = np.empty((2, len(seeds), len(times)))
-    for run, seed in zip(errors.swapaxes(0, 1), seeds, strict=True):
-        rng = np.random.default_rng(seed)
-        test, train = np.split(rng.permutation(n), [n // 5])
-        w, u = W.copy(), v.copy()
-        for j, (start, stop) in enumerate(zip([0, *steps], steps, strict=False)):
-            for i in rng.choice(train, stop - start):
-                field = w @ X[i] / np.sqrt(D)
-                delta = u @ g(field) - label[i]
-                step = sgd.eta / np.sqrt(D) * u * delta * dg(field)
-                u = u - sgd.eta_v / D * delta * g(field)
-                w -= np.outer(step, X[i])
-            output = g(X[test] @ w.T / np.sqrt(D)) @ u
-            run[0, j] = ((output - label[test]) ** 2).mean() / 2
-            run[1, j] = (output * label[test] < 0).mean() + (output == 0).mean() / 2
-    return xr.Dataset(
-        {"pmse": (("seed", "time"), errors[0]), "classification_error": (("seed", "time"), errors[1])},
-        coords={"seed": list(seeds), "time": times},
-        attrs=provenance(network=network, sgd=sgd, seeds=list(seeds), data="scikit-learn digits, odd against even"),
-    )
-
-
 def _store(dataset: xr.Dataset, path: Path) -> None:
     dataset.to_netcdf(path, engine="h5netcdf")
 
@@ -257,6 +176,5 @@ def _store(dataset: xr.Dataset, path: Path) -> None:
 FIGURES: dict[str, Callable[[Path, int, Report], str]] = {
     "dynamics": _dynamics,
     "headline": _headline,
-    "digits": _digits,
     "fluctuations": _fluctuations,
-}
+} | studies.FIGURES
