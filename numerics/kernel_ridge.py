@@ -131,22 +131,26 @@ def _local(kernel: KernelFunctions, A: Array, sigmas: Array) -> _Local:
 
 
 class _Channels:
-    """The resolvent r_g of samples in G groups of weights P_g: 1/r = zeta + sum over channels of ratio [M]_gg.
+    """The resolvent of samples in G groups of weights P_g: 1/r_g = zeta_g + sum over channels of ratio sum_i M_gi,gi.
 
-    M = W (1 + nu diag(P r) W)^-1; a channel is (W (G, G), ratio, nu): its kernel W by groups, its number of directions
-    and the number of samples, both in the units in which the trace of its kernel on a sample is ratio W_gg.
+    M = W (1 + nu diag(P r) W)^-1.  A channel is (W (G, k, G, k), ratio, nu): directions in sets of k, W the kernel of a
+    set; ratio sum_i W_gi,gi is the trace of its kernel on a sample, and nu the number of samples, in the same units.
     """
 
     def __init__(self, zeta: Array, channels: Sequence[tuple[Array, float, float]], P: Array) -> None:
-        self.P, self.channels, self.zeta = P, channels, zeta
+        self.P, self.zeta = P, zeta
+        self.channels = [(W if W.ndim == 4 else W[:, None, :, None], ratio, nu) for W, ratio, nu in channels]
         # x = 1/r: the right-hand side is concave and increasing in x, so that Newton's steps from above, where the
         # channels see no samples, descend to the largest fixed point
-        x = zeta + sum(ratio * np.diag(W) for W, ratio, _ in channels)
+        x = zeta + sum(ratio * _trace(W) for W, ratio, _ in self.channels)
         step = np.inf
         for _ in range(200):
-            M = [self._seen(W, nu, x) for W, _, nu in channels]
-            excess = zeta + sum(ratio * np.diag(m) for m, (_, ratio, _) in zip(M, channels, strict=True)) - x
-            jacobian = self._slope(M, x) - np.eye(len(x))
+            M = [self._seen(W, nu, x) for W, _, nu in self.channels]
+            excess = zeta + sum(ratio * _trace(m) for m, (_, ratio, _) in zip(M, self.channels, strict=True)) - x
+            self._squares = [
+                ratio * nu * (m**2).sum(axis=(1, 3)) for m, (_, ratio, nu) in zip(M, self.channels, strict=True)
+            ]
+            jacobian = sum(self._squares) * (P / x**2) - np.eye(len(x))
             change = np.linalg.solve(jacobian, -excess)
             before, step = step, float(np.abs(change / x).max())
             if step < 4 * _EPS or (step < 1e-10 and step >= before):
@@ -157,33 +161,29 @@ class _Channels:
                 f"the resolvent of the kernel did not converge (last step {step:.1e}): its matrix is nearly singular; "
                 "raise ridge"
             )
-        self.r, self._M, self._back = 1 / x, M, -jacobian
-        self.step = step
+        self.r, self.M, self.step, self._back = 1 / x, M, step, -jacobian
 
     def _seen(self, W: Array, nu: float, x: Array) -> Array:
-        M: Array = np.linalg.solve(np.eye(len(x)) + W * (nu * self.P / x), W)
-        return (M + M.T) / 2
-
-    def _slope(self, M: Sequence[Array], x: Array) -> Array:
-        """Derivative of the right-hand side: M'_gg = sum_h M_gh^2 nu P_h x'_h/x_h^2."""
-        total: Array = sum(
-            (ratio * nu * m**2 * (self.P / x**2) for m, (_, ratio, nu) in zip(M, self.channels, strict=True)),
-            start=np.zeros((len(x), len(x))),
-        )
-        return total
+        G, k = W.shape[:2]
+        flat = W.reshape(G * k, G * k)
+        M = np.linalg.solve(np.eye(G * k) + flat * np.repeat(nu * self.P / x, k), flat)
+        return ((M + M.T) / 2).reshape(W.shape)
 
     def variance(self, residual: Array) -> Array:
-        """Output variances (G,) for residuals of E2 = `residual` (G,): -sum_h nu P_h E2_h dr_h, per channel.
+        """Output variances (G,) of all channels for residuals of E2 = `residual` (G,).
 
-        A fresh input of group g sees the outputs W u of the weights u; their square is what r answers to a change of W
-        by (W e_g)(W e_g)^T, which changes M by (M e_g)(M e_g)^T.
+        c_i is r times what the other samples leave of y_i: in group g the squares of all c_i add up to
+        n P r^2 (E2 + variance), which M shows to a fresh input on every direction.
         """
-        driven = np.linalg.solve(self._back.T, self.P * residual * self.r**2)
-        total: Array = sum(
-            (ratio * nu * driven @ m**2 for m, (_, ratio, nu) in zip(self._M, self.channels, strict=True)),
-            start=np.zeros(len(residual)),
-        )
-        return total
+        squares: Array = sum(self._squares)  # type: ignore[assignment]
+        driven: Array = np.linalg.solve(self._back.T, self.P * residual * self.r**2)
+        return driven @ squares
+
+
+def _trace(W: Array) -> Array:
+    """sum_i W_gi,gi of an array (G, k, G, k)."""
+    found: Array = np.einsum("gigi->g", W)
+    return found
 
 
 class _Outputs(NamedTuple):
@@ -264,7 +264,6 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     directions = float(features.quadratic_directions(D))
     rank = 1 + (D if w1.any() else 0) + (directions if w2.any() else 0)
     zeta = _regular(kernel, zeta, np.abs(at.diagonal).max(), ridge, rank / D, n / D)
-    bulk = _Channels(zeta, [(w1, 1 - p / D, n / D), (w2, 2 * directions / D**2, 2 * n / D**2)], P)
 
     def entries(j: Array, l: Array, same: Array) -> Any:
         """theory.taylor on arrays (C, j, C, l)."""
@@ -283,8 +282,14 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     S[:, g, :, 0] = S[:, 0, :, g].transpose(1, 2, 0)
     S[:, -1, :, 0] = S[:, 0, :, -1].T
     S[:, -1, :, g] = S[:, g, :, -1].transpose(2, 0, 1)
+    # the features along the means are directions too, whose coefficients the samples fit with an error of order 1/n
+    channels = [(w1, 1 - p / D, n / D), (w2, 2 * directions / D**2, 2 * n / D**2), (S, 1.0, n)]
+    bulk = _Channels(zeta, channels, P)
     out = _spiked(S, n * P * bulk.r, mixture.labels)
-    variance = out.along + bulk.variance(out.residual)
+    # ... but for the constants, on which only the numbers of samples in the clusters vary: multinomial, not Poisson
+    fixed = bulk.M[2][:, :, :, 0] @ (P * bulk.r * (mixture.labels - out.mean))
+    counted = n * (fixed**2).sum(axis=1)
+    variance = out.along + bulk.variance(out.residual - counted) - counted
     return _record(mixture, out.mean, variance, out.error + bulk.step, f"equivalent at D = {D:g}, n = {n:g}")
 
 
