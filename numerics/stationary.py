@@ -9,7 +9,7 @@ without what a rate of 0 freezes.  They are independent, so that the eigenvalues
 linearised dynamics.  Under gradient flow, weights outside of the span obey dw_perp/dt = L w_perp, and their overlaps
 grow at the sums of two eigenvalues of L: these belong to the modes too.
 
-1. Unless a guess is given, the flow is followed from a random state until it hardly moves, by an implicit method with J.
+1. Without a guess, the flow is followed from a random state until it hardly moves, by an implicit method with J.
 2. A trust-region method (scipy) takes Newton's steps with J; steps of least norm where symmetries make J singular.
 3. The residual is computed anew and must be below 1e-10.
 

@@ -350,6 +350,10 @@ class Observation:
         return self.noise.sort_key(), self.form.key
 
 
+# what is averaged under a law: powers of fields, steps, smoothed steps, a wave
+Core = tuple[tuple[tuple[sympy.Symbol, int], ...], tuple[Form, ...], tuple[Form, ...], tuple[str, Form] | None]
+
+
 @dataclass
 class GaussianAlgebra:
     """Averages over fields of given means and covariance, sharing every intermediate quantity.
@@ -508,8 +512,8 @@ class GaussianAlgebra:
         return self._known[key] * self._shifts[shift]._term(replace(term, shift=None))
 
     def _observe(
-        self, observation: Observation, law: tuple[Observation, ...], core: tuple[Any, ...]
-    ) -> tuple[sympy.Expr, tuple[Observation, ...], tuple[Any, ...]]:
+        self, observation: Observation, law: tuple[Observation, ...], core: Core
+    ) -> tuple[sympy.Expr, tuple[Observation, ...], Core]:
         """Condition on one more observation: its density, the new law, and the factors that it fixes evaluated."""
         powers, steps, softs, wave = core
         factor = self._density(observation, law)
@@ -570,8 +574,8 @@ class GaussianAlgebra:
         return self._let(key, name, sympy.expand(total, deep=False), "Stein")
 
     def _regressed(
-        self, x: sympy.Symbol, core: tuple[Any, ...], law: tuple[Observation, ...]
-    ) -> Iterator[tuple[sympy.Expr, tuple[Any, ...], tuple[Observation, ...]]]:
+        self, x: sympy.Symbol, core: Core, law: tuple[Observation, ...]
+    ) -> Iterator[tuple[sympy.Expr, Core, tuple[Observation, ...]]]:
         """The terms of sum_j Cov(x, j) d_j of a product: their weights, what is left of the product, and the law."""
         powers, steps, softs, wave = core
         for i, (y, n) in enumerate(powers):
@@ -595,9 +599,7 @@ class GaussianAlgebra:
             turned = ("sin", -ONE) if wave[0] == "cos" else ("cos", ONE)
             yield turned[1] * slope, (powers, steps, softs, (turned[0], wave[1])), law
 
-    def _by_parts(
-        self, slopes: tuple[tuple[Form, int], ...], core: tuple[Any, ...], law: tuple[Observation, ...]
-    ) -> sympy.Expr:
+    def _by_parts(self, slopes: tuple[tuple[Form, int], ...], core: Core, law: tuple[Observation, ...]) -> sympy.Expr:
         """E[prod delta^(n)(f) G | law], G the product that `core` stands for."""
         if not slopes:
             return self._remaining(*core, law)
@@ -607,7 +609,7 @@ class GaussianAlgebra:
         (f, n), *others = slopes
         ((x, _),) = f.linear
 
-        def lower(order: int, core: tuple[Any, ...], law: tuple[Observation, ...], others: Any = others) -> sympy.Expr:
+        def lower(order: int, core: Core, law: tuple[Observation, ...], others: Any = others) -> sympy.Expr:
             if order:
                 return self._by_parts(((f, order), *others), core, law)
             factor, law, core = self._observe(Observation(f), law, core)
