@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from quenched.numerics.dynamics import drift
     from quenched.numerics.features import random_features_error
     from quenched.numerics.flow import integrate, random_state
+    from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.records import (
         Densities,
@@ -40,6 +41,7 @@ __all__ = [
     "fixed_point",
     "fixed_points",
     "integrate",
+    "kernel_error",
     "oracle_error",
     "random_features_error",
     "random_state",
@@ -58,6 +60,7 @@ _HOME = {
     "fixed_point": "stationary",
     "fixed_points": "stationary",
     "integrate": "flow",
+    "kernel_error": "kernel_ridge",
     "oracle_error": "oracle",
     "random_features_error": "features",
     "random_state": "flow",

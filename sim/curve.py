@@ -18,6 +18,7 @@ import numpy.typing as npt
 from quenched.numerics.checks import finite_array, integer
 from quenched.numerics.features import random_features_error
 from quenched.numerics.flow import integrate, random_state
+from quenched.numerics.kernel_ridge import kernel_error
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
@@ -29,7 +30,7 @@ __all__ = ["LEARNERS", "error_curve", "in_processes"]
 
 T = TypeVar("T")
 
-LEARNERS = ("oracle", "two-layer", "random-features")
+LEARNERS = ("oracle", "two-layer", "random-features", "kernel", "ntk")
 
 
 def error_curve(
@@ -47,6 +48,8 @@ def error_curve(
     digits: int | None = None,
     activation: str = "relu",
     gamma: float = 2.0,
+    kernel: str = "arccos1",
+    alpha: float = 2.0,
     ridge: float = 0.0,
     features_at: float | None = None,
     processes: int = 1,
@@ -57,7 +60,8 @@ def error_curve(
     "oracle": the Bayes rule with known means.  "two-layer": `network` trained by `sgd` up to time `t` (D -> infinity),
     from the states `random_state(mixture, network, D, seed, readout_scale=...)`, seed in `initial`, of which the one
     with the least error at time t counts.  "random-features": `random_features_error` of gamma D features of
-    `activation` with this `ridge`, in the limit D -> infinity or at the dimension `features_at`.
+    `activation` with this `ridge`.  "kernel": `kernel_error` of `kernel` and this `ridge` on alpha D samples; "ntk": of
+    the neural tangent kernel of `activation`.  These three in the limit D -> infinity, or at D = `features_at`.
     `processes` shares the work; `progress` is called with the fraction done.
 
     `digits` asks for the oracle alone to that many digits (sigma taken at its binary value): they are in the variable
@@ -108,6 +112,11 @@ def error_curve(
         lazy = [random_features_error(m, activation, gamma, ridge, D=features_at) for m in mixtures]
         result.classification_error.loc["random-features"] = [found.classification_error for found in lazy]
         result.numerical_error.loc["random-features"] = [found.error_estimate for found in lazy]
+    for learner, name in (("kernel", kernel), ("ntk", f"ntk:{activation}")):
+        if learner in learners:
+            lazy = [kernel_error(m, name, alpha, ridge, D=features_at) for m in mixtures]
+            result.classification_error.loc[learner] = [found.classification_error for found in lazy]
+            result.numerical_error.loc[learner] = [found.error_estimate for found in lazy]
     result.attrs = provenance(
         mixture=mixture,
         network=network,
@@ -118,6 +127,7 @@ def error_curve(
         readout_scale=readout_scale,
         rtol=rtol,
         features={"activation": activation, "gamma": gamma, "ridge": ridge, "D": features_at},
+        kernel={"kernel": kernel, "activation": activation, "alpha": alpha, "ridge": ridge, "D": features_at},
     )
     return result
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_features_error, random_state
+from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, kernel_error, random_features_error, random_state
 from quenched.sim.curve import error_curve, in_processes
 
 SIGMAS = [0.5, 0.3, 1.0]  # any order
@@ -57,6 +57,19 @@ def test_random_features_are_a_learner() -> None:
     finite = error_curve(Mixture.two_clusters(1.0), SIGMAS, ["random-features"], features_at=1e10, **options)
     np.testing.assert_allclose(finite.classification_error[0], line, rtol=0, atol=1e-8)
     assert json.loads(finite.attrs["features"]) == options | {"D": 1e10}
+
+
+def test_kernels_are_learners() -> None:
+    """XOR at lengths D^(1/4): the limit at each sigma, and at D = 10^10 the same up to 10 D^-1/2."""
+    xor = Mixture.xor(1.0, 1.5, 0.25)
+    options = {"kernel": "rbf", "activation": "erf", "alpha": 1.5, "ridge": 0.1}
+    found = error_curve(xor, SIGMAS, ["kernel", "ntk"], **options)
+    limits = [kernel_error(Mixture.xor(s, 1.5, 0.25), "rbf", 1.5, 0.1).classification_error for s in SIGMAS]
+    np.testing.assert_array_equal(found.classification_error.sel(learner="kernel"), limits)
+    np.testing.assert_array_equal(found.classification_error.sel(learner="ntk"), 0.5)  # an odd kernel
+    finite = error_curve(xor, SIGMAS, ["kernel"], features_at=1e10, **options)
+    np.testing.assert_allclose(finite.classification_error[0], limits, rtol=0, atol=1e-4)
+    assert json.loads(finite.attrs["kernel"]) == options | {"D": 1e10}
 
 
 @pytest.mark.parametrize("processes", [1, 2])
