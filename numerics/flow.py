@@ -233,7 +233,8 @@ def _random_densities(
     """A (U, p, K) and Q (U, K, K) of random weights, from their components in each node."""
     assert mixture.spectrum is not None
     A, Q = [], []
-    for frame, count in zip(frames(mixture), mixture.spectrum.multiplicities(D), strict=True):
+    counts = mixture.spectrum.multiplicities(D)
+    for frame, count in zip(frames(mixture, counts), counts, strict=True):
         inside = rng.standard_normal((frame.shape[1], K))
         free = int(count) - frame.shape[1]
         rest = rng.standard_normal((free, K)) if free < 4 * K else _bartlett(free, K, rng).T
@@ -247,12 +248,20 @@ def _bartlett(freedom: int, K: int, rng: np.random.Generator) -> Array:
     return np.tril(rng.standard_normal((K, K)), -1) + np.diag(np.sqrt(rng.chisquare(freedom - np.arange(K))))
 
 
-def frames(mixture: Mixture) -> list[Array]:
-    """F_u (p, r_u) with G_u = F_u F_u^T: the coordinates of the means on r_u orthonormal directions of each node."""
+def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
+    """F_u (p, r_u) with G_u = F_u F_u^T: the coordinates of the means on r_u orthonormal directions of each node.
+
+    ValueError if r_u is more than the number of its directions, `counts` (U,).
+    """
     found = []
-    for G in mixture.alignment:
+    for u, (G, count) in enumerate(zip(mixture.alignment, counts, strict=True)):
         values, vectors = np.linalg.eigh(G)
         kept = values > _NO_DIRECTION
+        if kept.sum() > count:
+            raise ValueError(
+                f"D gives node {u} of the spectrum {count} directions, too few for means that spread over "
+                f"{kept.sum()}: take a larger D, or mixture.spectrum.oriented(p, seed)"
+            )
         found.append(vectors[:, kept] * np.sqrt(values[kept]))
     return found
 

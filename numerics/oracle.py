@@ -1,4 +1,4 @@
-"""The oracle: error of the Bayes rule on an isotropic mixture whose means, weights and sigma are known.
+"""The oracle: error of the Bayes rule on a mixture whose means, weights and sigma are known.
 
     error = sum_a P_a P(yhat != y_a | a),   yhat(x) = sign D(x),   D(x) = sum_a y_a P_a N(x; mean_a, sigma^2)
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -464,15 +464,44 @@ def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: _Numbe
     return OracleError(value, max(float(error), rounding), method)
 
 
+def _whitened(mixture: Mixture) -> Mixture:
+    """The isotropic mixture with the same Bayes error."""
+    if mixture.teacher is not None:
+        raise ValueError(
+            "mixture must have a label per cluster; a teacher's labels are known from x, the best error is 0"
+        )
+    if mixture.spectrum is None:
+        return mixture
+    rho = np.atleast_2d(mixture.spectrum.eigenvalues)
+    if (rho != rho[0]).any():
+        raise ValueError(
+            "mixture must have one spectrum for all clusters, got eigenvalues that differ: as D grows, quadratic forms "
+            "of x tell the clusters apart"
+        )
+    empty, G = rho[0] == 0, mixture.alignment
+    seen = mixture.means - mixture.means[0]
+    lost = np.einsum("ap,upq,aq->a", seen, G[empty], seen).max(initial=0.0)
+    if lost > _EPS * (seen**2).sum():
+        raise ValueError(
+            f"mixture has means that differ by {math.sqrt(lost):.3g} where its spectrum has no noise at all"
+        )
+    values, vectors = np.linalg.eigh(np.einsum("u,upq->pq", 1 / rho[0, ~empty], G[~empty]))
+    return replace(mixture, means=mixture.means @ (vectors * np.sqrt(values)) @ vectors.T, spectrum=None)
+
+
 def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | None = None) -> OracleError:
-    """Error of the Bayes rule of an isotropic mixture whose means, weights and sigma are known.
+    """Error of the Bayes rule of a mixture whose means, weights and sigma are known.
+
+    A spectrum that all clusters share is whitened: their means are those of an isotropic mixture at the Mahalanobis
+    distances, with the Gram matrix means (sum_u G_u/rho_u) means^T.
 
     Closed forms and one-dimensional mixtures are exact to rounding.  A two-dimensional mixture is integrated to the
     relative `tolerance`; RuntimeError where that is not reached.  With `digits`, all is done in mpmath and `value` is a
     number of that many certain digits; the numbers of the mixture are then taken at their exact binary values, but for
     the weights, which are normalised, and for means that coincide or are symmetric up to float64 rounding.
 
-    ValueError where the means depend on D, the clusters differ in sigma, or the means span three or more dimensions.
+    ValueError where the means depend on D, the clusters differ in sigma or spectrum, the means span three or more
+    dimensions, or a teacher makes the labels (the best error is then 0).
 
     >>> oracle = oracle_error(Mixture.xor(sigma=0.5))
     >>> print(f"{oracle.value:.15f}, {oracle.method}")
@@ -490,6 +519,7 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
             f"mixture must have one sigma for all clusters, got {mixture.sigmas.tolist()}: as D grows, |x|^2/D tells "
             "them apart; take each group of equal sigma as a mixture of its own"
         )
+    mixture = _whitened(mixture)
     span = float(np.abs(mixture.means - mixture.means[0]).max() / mixture.sigmas[0])
     if digits is None:
         tolerance = number("tolerance", tolerance, positive=True)

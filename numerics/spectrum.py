@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,25 @@ class Spectrum(Record):
         if self.alignment is None:
             return np.asarray(self.weights[:, None, None] * np.eye(p))
         return self.alignment
+
+    def oriented(self, p: int, seed: int) -> Spectrum:
+        """The same with an explicit alignment: p orthonormal e_b drawn at random in R^U, one direction per node.
+
+        Nodes of equal weight, such as quantiles, have too few directions at D = U to hold p of them each, as the
+        alignment of D -> infinity would.
+
+        >>> spectrum = Spectrum.uniform(0.5, 1.5, nodes=100, quantiles=True).oriented(2, seed=0)
+        >>> spectrum.alignment.shape, spectrum.alignment.sum(axis=0).round(12).tolist()
+        ((100, 2, 2), [[1.0, 0.0], [0.0, 1.0]])
+        """
+        rng = np.random.default_rng(integer("seed", seed))
+        count = integer("p", p, at_least=1)
+        if count > self.nodes or np.ptp(self.weights) > _ROUNDING:
+            raise ValueError(
+                f"p must be at most the number of nodes, {self.nodes}, which must have equal weights, got {p!r}"
+            )
+        basis = np.linalg.qr(rng.standard_normal((self.nodes, count)))[0]
+        return replace(self, alignment=basis[:, :, None] * basis[:, None, :])
 
     def multiplicities(self, D: int) -> npt.NDArray[np.int64]:
         """Directions of each node in dimension D, (U,): D s_u, which must be integers.

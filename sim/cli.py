@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim import verbs
+from quenched.numerics.records import Densities, GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.sim import problems, verbs
 from quenched.sim.terminal import print_table as _print
 from quenched.sim.terminal import progress as _progress
 
@@ -35,25 +34,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_MIXTURES: dict[str, Callable[[float, float], Mixture]] = {
-    "xor": Mixture.xor,
-    "two-clusters": Mixture.two_clusters,
-    "three-clusters": Mixture.three_clusters,
-    "parity": lambda sigma, separation: Mixture.parity(sigma, (separation, separation)),
-}
-_NAMES = ", ".join(_MIXTURES)
-# What `validate` looks at: mixture, activation, K.
-_GRID = [
-    ("xor", "relu", 4),
-    ("xor", "erf", 2),
-    ("two-clusters", "erf", 3),
-    ("three-clusters", "relu", 2),
-    ("ring:3", "linear", 2),
+MixtureName = Annotated[
+    str, typer.Option("--mixture", help=f"{', '.join(problems.MIXTURES)}, or ring:M for 2M clusters.")
 ]
-
-MixtureName = Annotated[str, typer.Option("--mixture", help=f"{_NAMES}, or ring:M for 2M clusters.")]
 Data = Annotated[str | None, typer.Option(help="Estimate the mixture from 'digits' or an .npz with X, cluster, label.")]
 Sigma = Annotated[float | None, typer.Option(help="Noise per component [default: 0.4, or as estimated from --data].")]
+Covariance = Annotated[str, typer.Option(help="Of --data: isotropic, shared, or full (one for each cluster).")]
+Shrinkage = Annotated[str | None, typer.Option(help="Of covariances: ledoit-wolf, or the weight of the identity.")]
+Project = Annotated[bool, typer.Option("--project", help="Leave out what keeps covariances from commuting.")]
+Law = Annotated[
+    str | None,
+    typer.Option(
+        help="Spectrum of the inputs: mp:RATIO, two-level:LOW,HIGH,SHARE, uniform:LOW,HIGH, power:A,LOW,HIGH."
+    ),
+]
 Separation = Annotated[float, typer.Option(help="Length of the mean vectors.")]
 Neurons = Annotated[int, typer.Option("--K", help="Number of neurons.")]
 Activation = Annotated[str, typer.Option(help="erf, relu, linear, ..., or an expression in x.")]
@@ -133,8 +127,21 @@ def dynamics(
     lr: LR = 0.5,
     second_lr: SecondLR = None,
     weight_decay: Decay = 0.0,
+    second_weight_decay: Annotated[
+        float | None, typer.Option(help="Decay of the second layer [default: as of the first].")
+    ] = None,
+    label_noise: Annotated[float, typer.Option(help="Standard deviation of the noise on training labels.")] = 0.0,
+    output_scale: Annotated[float, typer.Option(help="Factor s on the output; lazy for large s.")] = 1.0,
+    gradient_flow: Annotated[bool, typer.Option("--gradient-flow", help="The limit lr -> 0, in time lr t.")] = False,
+    covariance: Covariance = "isotropic",
+    shrinkage: Shrinkage = None,
+    project: Project = False,
+    spectrum: Law = None,
+    teacher: Annotated[str | None, typer.Option(help="Labels by a teacher ACTIVATION:NEURONS, as erf:2.")] = None,
     t: Time = 120.0,
-    D: Dimension = 1000,
+    D: Annotated[
+        int | None, typer.Option("--D", help="Input dimension [default: 1000, or that of the covariance of --data].")
+    ] = None,
     initial: Annotated[int, typer.Option(help="Seed of the initial state.")] = 0,
     readout_scale: ReadoutScale = 1.0,
     simulate: Annotated[bool, typer.Option("--simulate", help="Add simulations from the same initial state.")] = False,
@@ -145,11 +152,27 @@ def dynamics(
     """Integrate the learning curve of a two-layer network, and simulate it.
 
     Example:  quenched dynamics --mixture xor --sigma 0.4 --K 4 --initial 8 --simulate --plot run.png
+    Example:  quenched dynamics --data digits --covariance shared --lr 0.1 --simulate
+    Example:  quenched dynamics --mixture two-clusters --spectrum mp:0.5 --teacher erf:2 --activation erf
     """
     from quenched.numerics.flow import integrate, random_state
 
-    problem = _mixture(mixture, data, sigma, separation)
-    network, rule = TwoLayer(K, activation), OnlineSGD(lr, weight_decay, second_lr)
+    estimated: dict[str, Any] = {"covariance": covariance, "shrinkage": shrinkage, "project": project}
+    problem = problems.mixture(mixture, sigma, separation, data, **estimated)
+    D = D or (1000 if problem.spectrum is None else problem.spectrum.nodes)
+    if spectrum is not None:
+        if problem.spectrum is not None:
+            raise ValueError(f"spectrum={spectrum!r} and covariance={covariance!r} are two answers to one question")
+        problem = replace(problem, spectrum=problems.spectrum(spectrum, D if simulate else None))
+    problem = problem if teacher is None else problems.taught(problem, teacher)
+    law = problem.spectrum
+    if law is not None and law.alignment is None and law.nodes == D:  # each node is one direction: draw the means'
+        problem = replace(problem, spectrum=law.oriented(problem.dimensions, initial))
+    network = TwoLayer(K, activation, output_scale)
+    if gradient_flow:
+        rule: OnlineSGD = GradientFlow(lr, weight_decay, second_lr, second_weight_decay)
+    else:
+        rule = OnlineSGD(lr, weight_decay, second_lr, second_weight_decay, label_noise)
     state = random_state(problem, network, D, initial, readout_scale=readout_scale)
     with _progress("integrating") as report:
         theory = integrate(problem, network, rule, state, np.linspace(0, t, 101), progress=lambda now: report(now / t))
@@ -185,7 +208,7 @@ def curve(
     separation: Separation = 1.0,
     learner: Annotated[
         list[str] | None,
-        typer.Option(help="oracle, two-layer, random-features; repeat for more [default: the first two]."),
+        typer.Option(help="oracle, two-layer, random-features, kernel, ntk; repeat for more [default: first two]."),
     ] = None,
     scaling: Annotated[str, typer.Option(help="Means times D^scaling: an exponent, or one per coordinate.")] = "0",
     K: Neurons = 4,
@@ -199,9 +222,13 @@ def curve(
     readout_scale: ReadoutScale = 4.0,
     digits: Annotated[int | None, typer.Option(help="Print the oracle to this many digits (it alone).")] = None,
     gamma: Annotated[float, typer.Option(help="Random features per dimension.")] = 2.0,
-    ridge: Annotated[float, typer.Option(help="Ridge of the readout of random features.")] = 0.0,
+    kernel: Annotated[
+        str, typer.Option(help="arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION.")
+    ] = "arccos1",
+    alpha: Annotated[float, typer.Option(help="Samples per dimension of kernel and ntk.")] = 2.0,
+    ridge: Annotated[float, typer.Option(help="Ridge of the readout of random features, of kernels.")] = 0.0,
     features_at: Annotated[
-        float | None, typer.Option(help="Random features at this dimension [default: their limit].")
+        float | None, typer.Option(help="Random features and kernels at this dimension [default: their limit].")
     ] = None,
     processes: Processes = 1,
     output: Output = None,
@@ -211,13 +238,14 @@ def curve(
     Example:  quenched curve --sigma 0.2:1:9 --learner oracle --learner two-layer -o curve.csv -o curve.png
     Example:  quenched curve --sigma 0.5,1 --learner oracle --digits 30
     Example:  quenched curve --learner random-features --scaling 0.25 --gamma 2 --sigma 0.5:2:7
+    Example:  quenched curve --learner kernel --kernel rbf --alpha 2 --learner ntk --scaling 0.25 --sigma 0.5:2:7
     """
     from quenched.sim.curve import LEARNERS, error_curve
 
     for path in output or []:
         if path.suffix not in (".csv", ".nc", ".png", ".pdf", ".svg"):
             raise ValueError(f"output must end in .csv, .nc, .png, .pdf or .svg, got {str(path)!r}")
-    problem = replace(_mixture(mixture, data, None, separation), scaling=_exponents(scaling))
+    problem = replace(problems.mixture(mixture, None, separation, data), scaling=_exponents(scaling))
     with _progress("curve") as report:
         result = error_curve(
             problem,
@@ -233,6 +261,8 @@ def curve(
             digits=digits,
             activation=activation,
             gamma=gamma,
+            kernel=kernel,
+            alpha=alpha,
             ridge=ridge,
             features_at=features_at,
             processes=processes,
@@ -258,49 +288,7 @@ def curve(
     _print(table)
 
 
-@app.command()
-def validate(
-    D: Dimension = 500,
-    seeds: Seeds = 20,
-    t: Time = 10.0,
-    lr: LR = 0.5,
-    significance: Annotated[float, typer.Option(help="Probability of a false alarm, over the whole grid.")] = 0.01,
-) -> None:
-    """Compare theory and simulation on a small grid; exit 1 where they disagree.
-
-    Every recorded order parameter and error is compared; the table shows the largest |z| of each observable.
-
-    Example:  quenched validate --D 1000 --seeds 40
-    """
-    from quenched.numerics.flow import integrate, random_state
-    from quenched.sim.compare import compare
-
-    table = Table("case", "observable", "t", "theory", "simulation", "s.e.", "z", "", box=None)
-    agree = True
-    for name, activation, K in _GRID:
-        problem, network, rule = _mixture(name, None, None, 1.0), TwoLayer(K, activation), OnlineSGD(lr)
-        state = random_state(problem, network, D, seed=0)
-        runs = _simulate(problem, network, rule, D, np.linspace(0, t, 5)[1:], seeds, state)
-        theory = integrate(problem, network, rule, state, runs.time.values)
-        found = compare(theory, runs, significance=significance / len(_GRID))
-        agree &= found.agrees
-        rows = found.worst()
-        for i in range(rows.sizes["entry"]):
-            row = {key: values.item() for key, values in rows.isel(entry=i).data_vars.items()}
-            table.add_row(
-                f"{name} {activation} K={K}" if i == 0 else "",
-                row["observable"] + (f"[{row['index']}]" if row["index"] else ""),
-                f"{row['time']:g}",
-                *(f"{row[key]:.5f}" for key in ("theory", "simulation", "standard_error")),
-                f"{row['z']:+.2f}",
-                "" if row["agrees"] else "[red]disagrees[/]",
-            )
-        table.add_section()
-    _print(table)
-    if not agree:
-        raise typer.Exit(1)
-
-
+app.command()(verbs.validate)
 app.command()(verbs.sweep)
 
 
@@ -334,21 +322,6 @@ def main() -> None:
         sys.exit(1)
 
 
-def _mixture(name: str, data: str | None, sigma: float | None, separation: float) -> Mixture:
-    if data is not None:
-        from quenched.sim.data import labelled
-
-        estimate = Mixture.from_data(*labelled(data))
-        return estimate if sigma is None else replace(estimate, sigma=sigma)
-    noise = 0.4 if sigma is None else sigma
-    ring, _, m = name.partition(":")
-    if ring == "ring" and m.isdecimal():
-        return Mixture.ring(int(m), noise, separation)
-    if name not in _MIXTURES:
-        raise ValueError(f"mixture must be one of {_NAMES}, or ring:M, got {name!r}")
-    return _MIXTURES[name](noise, separation)
-
-
 def _exponents(text: str) -> float | list[float]:
     try:
         exponents = [float(part) for part in text.split(",")]
@@ -374,7 +347,7 @@ def _simulate(
     D: int,
     t: np.ndarray,
     seeds: int,
-    state: OrderParameters,
+    state: OrderParameters | Densities,
 ) -> xr.Dataset:
     from quenched.sim.train import simulate
 
@@ -386,7 +359,8 @@ def _oracle(mixture: Mixture) -> float | None:
     """Error of the Bayes rule, None where it is not known how to compute it."""
     from quenched.numerics.oracle import oracle_error
 
-    return float(oracle_error(mixture)) if mixture.dimensions <= 2 else None
+    shared = mixture.spectrum is None or mixture.spectrum.eigenvalues.ndim == 1
+    return float(oracle_error(mixture)) if mixture.dimensions <= 2 and shared and mixture.teacher is None else None
 
 
 def _netcdf(dataset: xr.Dataset, path: Path) -> None:

@@ -44,7 +44,7 @@ class Geometry:
         if mixture.spectrum is None:
             return cls(mixture, D, references, mixture.sigmas[:, None])
         counts = mixture.spectrum.multiplicities(D)
-        directions = frames(mixture)
+        directions = frames(mixture, counts)
         placed = np.zeros((len(references), D))
         start = 0
         for F, count in zip(directions, counts, strict=True):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 from scipy.stats import norm
 
-from quenched.numerics import Mixture, oracle, oracle_error
+from quenched.numerics import Mixture, Spectrum, Teacher, oracle, oracle_error
 from quenched.numerics.precision import context
 
 FLOAT = oracle._Numbers()
@@ -184,3 +185,36 @@ def test_the_record_is_a_number() -> None:
     result = oracle_error(Mixture.xor(0.5))
     assert float(result) == result.value
     assert abs(float(oracle_error(Mixture.xor(0.5), digits=20)) - result.value) <= result.error
+
+
+def test_a_shared_spectrum_is_whitened() -> None:
+    """Two clusters with variances rho_u along their difference: Phi(-half the Mahalanobis distance)."""
+    rho, f = np.array([0.5, 2.0, 8.0]), np.array([0.6, 0.0, 0.8])
+    spectrum = Spectrum(rho, alignment=f[:, None, None] ** 2)
+    mixture = Mixture([[1.0], [-1.0]], [1, -1], sigma=0.7, spectrum=spectrum)
+    distance = np.sqrt((f**2 / rho).sum()) / 0.7
+    assert float(oracle_error(mixture)) == pytest.approx(ndtr(-distance), rel=1e-14)
+    xor = Mixture.xor(0.6)
+    spread = Mixture(xor.means, xor.labels, sigma=0.6, spectrum=Spectrum.two_level(0.5, 2.0, 0.25))
+    # directions chosen at random see the average of 1/rho, 0.75/0.5 + 0.25/2
+    expected = float(oracle_error(Mixture.xor(0.6 / np.sqrt(1.625))))
+    assert float(oracle_error(spread)) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        (
+            Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum([[1.0], [2.0]])),
+            "must have one spectrum for all clusters",
+        ),
+        (
+            Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum([0.0, 1.0])),
+            r"means that differ by 1\.41 where its spectrum has no noise",
+        ),
+        (Mixture([[1.0]], teacher=Teacher([[1.0]], [1.0], "erf")), "a teacher's labels are known from x"),
+    ],
+)
+def test_what_has_no_bayes_error_here_is_refused(mixture: Mixture, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        oracle_error(mixture)

@@ -128,6 +128,7 @@ def test_shrinkage_of_a_covariance_without_enough_samples():
             "alignment must be positive semi-definite, got the eigenvalue -0.5",
         ),
         (lambda: Spectrum([1.0, 2.0]).multiplicities(3), "D must give every node of the spectrum a whole number"),
+        (lambda: Spectrum([1.0, 2.0]).oriented(3, 0), "p must be at most the number of nodes, 2, which"),
         (lambda: Spectrum.uniform(2.0, 1.0), "high must be larger than low = 2.0, got 1.0"),
         (lambda: Spectrum.two_level(1.0, 2.0, 1.0), "fraction must lie between 0 and 1, got 1.0"),
         (lambda: Spectrum.marchenko_pastur(0.0), "ratio must be finite and > 0, got 0.0"),

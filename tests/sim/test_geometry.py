@@ -107,6 +107,16 @@ def test_theory_and_simulation_agree(mixture, network, test):
         assert np.abs(z).max() < 4.9
 
 
+def test_means_that_spread_over_more_directions_than_a_node_has_are_refused():
+    mixture = Mixture(BASE.means, BASE.labels, spectrum=Spectrum.uniform(0.5, 1.5, 40, quantiles=True))
+    with pytest.raises(
+        ValueError, match="D gives node 0 of the spectrum 1 directions, too few for means that spread over 2"
+    ):
+        Geometry.of(mixture, 40)
+    oriented = Mixture(BASE.means, BASE.labels, spectrum=mixture.spectrum.oriented(2, seed=0))
+    assert np.abs(Geometry.of(oriented, 40).means @ Geometry.of(oriented, 40).means.T - BASE.T).max() < 1e-14
+
+
 def test_the_chain_refuses_what_it_does_not_know():
     with pytest.raises(ValueError, match="engine must be 'vectors' where inputs have a spectrum"):
         simulate(ANISOTROPIC, TwoLayer(2, "relu"), OnlineSGD(0.1), 40, [1.0], [0], engine="overlaps")
