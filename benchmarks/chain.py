@@ -21,7 +21,7 @@ import numpy as np
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
 from quenched.sim.backend import get_backend
 from quenched.sim.chain import Overlaps
-from quenched.sim.train import Engine, Problem, _Vectors
+from quenched.sim.train import Engine, Problem, Vectors
 
 MIXTURE, SGD = Mixture.xor(0.4), OnlineSGD(lr=0.3, weight_decay=0.01)
 
@@ -80,7 +80,7 @@ def numpy_loop(K: int, D: int) -> Callable[[int], None]:
 
 def vectors(D: int, seeds: int) -> float:
     """ns per step of each of `seeds` networks of four neurons."""
-    engine, steps = run(_Vectors, 4, D, seeds), 32  # a block
+    engine, steps = run(Vectors, 4, D, seeds), 32  # a block
 
     def advance(blocks: int) -> None:
         for _ in range(blocks):

@@ -7,6 +7,8 @@ which dispatch on CuPy arrays by themselves.
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,10 @@ Array = Any
 Normals = Callable[[tuple[int, ...]], Array]
 
 
+def _nothing() -> None:
+    return None
+
+
 def _unchanged(function: Callable[..., Array]) -> Callable[..., Array]:
     return function
 
@@ -29,7 +35,8 @@ class Backend:
     """An array namespace with what a simulation needs beyond the standard.
 
     `normals(seeds, stream, dtype)` returns a source of standard normals, source(shape) -> (len(seeds), *shape);
-    `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`.
+    `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`; `fuse`
+    makes one kernel of a function made of arithmetic.  `device` says where arrays live, and `synchronize` waits for it.
     """
 
     name: str
@@ -37,6 +44,9 @@ class Backend:
     normals: Callable[[Sequence[int], int, str], Normals]
     to_host: Callable[[Array], np.ndarray]
     elementwise: Callable[[Callable[..., Array]], Callable[..., Array]] = _unchanged
+    fuse: Callable[[Callable[..., Any]], Callable[..., Any]] = _unchanged
+    device: str = "the host"
+    synchronize: Callable[[], None] = _nothing
 
 
 def generators(seeds: Sequence[int], stream: int) -> list[np.random.Generator]:
@@ -70,7 +80,7 @@ def host_normals(seeds: Sequence[int], stream: int, dtype: str) -> HostNormals:
 def _numpy() -> Backend:
     import array_api_compat.numpy as xp
 
-    return Backend("numpy", xp, host_normals, np.asarray)
+    return Backend("numpy", xp, host_normals, np.asarray, device=f"{platform.machine()}, {os.cpu_count()} cores")
 
 
 def _cupy() -> Backend:
@@ -90,7 +100,9 @@ def _cupy() -> Backend:
         source = cupy.random.Generator(cupy.random.Philox4x3210(sequence))
         return lambda shape: source.standard_normal((len(seeds), *shape), dtype=dtype)
 
-    return Backend("cupy", xp, normals, cupy.asnumpy)
+    device = cupy.cuda.Device()
+    name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
+    return Backend("cupy", xp, normals, cupy.asnumpy, fuse=cupy.fuse, device=name, synchronize=device.synchronize)
 
 
 def _devices(cupy: Any) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.checks import integer, number
-from quenched.numerics.dynamics import drift
+from quenched.numerics.dynamics import Drift, drift
 from quenched.numerics.flow import integrate
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
@@ -152,10 +152,11 @@ def plateau(
     RuntimeError: it still moves after time t, or has found the means (M = 0 is then no fixed point).
     """
     K = network.K
-    start = OrderParameters(np.zeros((mixture.clusters, K)), np.eye(K), v)
+    start = OrderParameters(np.zeros((mixture.clusters, K)), np.eye(K), np.asarray(v, dtype=np.float64))
     end = integrate(mixture, network, sgd, start, [t]).isel(time=0)
     state = OrderParameters(end.M.values, end.Q.values, end.v.values)
     rate = drift(mixture, network, sgd, state)
+    assert isinstance(rate, Drift)
     speed = max(float(np.abs(each).max()) for each in (rate.M, rate.Q, rate.v))
     if speed > _STILL * np.abs(state.Q).max():
         raise RuntimeError(f"there is no plateau: after t = {t:g} the order parameters still move at {speed:.3g}")
@@ -173,7 +174,9 @@ def growth_rate(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: Orde
 
     def rate(change: Array) -> Array:
         moved = OrderParameters(means @ (A + change), state.Q, state.v)
-        return np.asarray(np.linalg.lstsq(means, drift(mixture, network, sgd, moved).M, rcond=None)[0]).ravel()
+        found = drift(mixture, network, sgd, moved)
+        assert isinstance(found, Drift)
+        return np.asarray(np.linalg.lstsq(means, found.M, rcond=None)[0]).ravel()
 
     unit = np.eye(A.size).reshape(-1, *A.shape)
     jacobian = np.stack([(rate(h * e) - rate(-h * e)) / (2 * h) for e in unit], axis=1)
@@ -231,6 +234,6 @@ def _runs(
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
             finite = run.advance(stop - now)
         if not finite.all():
-            raise DivergenceError([seeds[i] for i in np.flatnonzero(~finite)], now / D, sgd.lr)
+            raise DivergenceError([seed for seed, good in zip(seeds, finite, strict=True) if not good], now / D, sgd.lr)
         now = stop
         yield run

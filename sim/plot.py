@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["comparison", "curve", "dynamics", "fluctuations", "referee", "save"]
+__all__ = ["comparison", "curve", "dynamics", "fluctuations", "phase", "referee", "regimes", "save"]
 
 # Okabe and Ito's colours: distinct under the common forms of colour blindness.
 COLOURS = BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -285,7 +285,8 @@ def referee(z: Any, seeds: int, p: Sequence[float], significance: float, bias: x
     ordered.plot(rank, np.sort(p), ls="", marker="o", ms=3, color=BLUE, label="p of a cell")
     ordered.plot(rank, significance / (len(p) - rank + 1), color=ORANGE, label=f"denied below (Holm, {significance:g})")
     ordered.set(xlabel="cells, in order", ylabel="p", yscale="log")
-    ordered.legend(loc="lower right")
+    ordered.legend(loc="center")
+    ordered.xaxis.set_major_locator(MaxNLocator(integer=True))
     D = bias.D.values.astype(float)
     fit = rf"$D^{{{bias.attrs['exponent']:.3f} \pm {bias.attrs['exponent_error']:.3f}}}$"
     law.plot(D, np.abs(bias.attrs["coefficient"]) * D ** bias.attrs["exponent"], color="0.0", label=fit)
@@ -296,6 +297,94 @@ def referee(z: Any, seeds: int, p: Sequence[float], significance: float, bias: x
     law.plot(D, bias.spread, color=ORANGE, ls=":", marker="s", ms=3, label="fluctuation of a run")
     law.set(xscale="log", yscale="log", xlabel="dimension  D", ylabel="deviation from the equations")
     law.legend(loc="lower left")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def regimes(theory: xr.DataArray, limit: xr.DataArray, runs: xr.DataArray, network: xr.DataArray, D: int) -> Figure:
+    """Error against noise, a row for each task, a column for each length of the means, by learner.
+
+    `theory`: at the dimension D of the runs, lines; `limit`: D -> infinity, dotted (both task, length, learner, sigma);
+    `runs`: points (one more dim, seed); `network`: solutions of the network's equations at some sigma.
+    """
+    tasks, lengths, learners = (list(theory[name].values) for name in ("task", "length", "learner"))
+    figure = Figure(figsize=(2.35 * len(lengths) + 0.3, 2.2 * len(tasks) + 1.0), layout="constrained")
+    grid = figure.subplots(len(tasks), len(lengths), squeeze=False, sharex=True, sharey=True)
+    colours = dict(zip(learners, ("0.25", "0.0", SKY, BLUE, "#003B5C", ORANGE, GREEN), strict=True))
+    for row, task in zip(grid, tasks, strict=True):
+        for axes, length in zip(row, lengths, strict=True):
+            panel = {"task": task, "length": length}
+            if bool(theory.sel(panel).isnull().all()):
+                axes.set_axis_off()
+                continue
+            axes.axhline(0.5, color="0.85", lw=0.9)
+            for learner in learners:
+                at = panel | {"learner": learner}
+                colour = colours[learner]
+                if learner == "oracle":
+                    axes.plot(theory.sigma, theory.sel(at), **LEVEL)
+                    continue
+                axes.plot(theory.sigma, theory.sel(at), color=colour)
+                axes.plot(theory.sigma, limit.sel(at), color=colour, ls=":", lw=0.9)
+                mean, error = _mean(runs.sel(at))
+                marker = {"marker": "s"} if learner in network.learner else {}
+                axes.errorbar(runs.sigma, mean, error, color=colour, **{**POINT, **marker})
+                if learner in network.learner:
+                    axes.plot(network.sigma, network.sel(at), color=colour)
+            axes.set(xscale="log", ylim=(-0.02, 0.56))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_title(f"{task}, $|\\mathrm{{mean}}| = {length}$")
+            axes.set_xlabel(r"noise $\sigma$")
+            axes.tick_params(labelbottom=True)
+        row[0].set_ylabel(ERROR)
+    legend: list[Line2D] = [Line2D([], [], label="oracle", **LEVEL)]
+    legend += [Line2D([], [], color=colours[name], label=name) for name in learners[1:]]
+    legend += [
+        Line2D([], [], color="0.3", label=f"theory at D = {D}"),
+        Line2D([], [], color="0.3", ls=":", label=r"theory, $D \to \infty$"),
+        Line2D([], [], color="0.3", label=f"simulation, D = {D}", **_marker()),
+    ]
+    figure.legend(handles=legend, loc="outside lower center", ncols=4)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def phase(theory: xr.DataArray, runs: xr.DataArray) -> Figure:
+    """Error against the exponent of the length of the means, by dimension: rows are learners, columns are tasks.
+
+    `theory` (task, learner, D, exponent), the last learner being the oracle, which is drawn in every panel;
+    `runs` (task, learner, D, exponent, seed).
+    """
+    tasks, (*learners, oracle) = list(theory.task.values), list(theory.learner.values)
+    figure = Figure(figsize=(3.6 * len(tasks) + 0.3, 2.5 * len(learners) + 0.8), layout="constrained")
+    grid = figure.subplots(len(learners), len(tasks), squeeze=False, sharex=True, sharey=True)
+    colours = [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0.9, 0, theory.sizes["D"]))]
+    for row, learner in zip(grid, learners, strict=True):
+        for axes, task in zip(row, tasks, strict=True):
+            axes.axvline(0.25, color="0.75", lw=0.9)
+            for colour, size in zip(colours, theory.D.values, strict=True):
+                axes.plot(theory.exponent, theory.sel(task=task, learner=learner, D=size), color=colour)
+                if size in runs.D:
+                    mean, error = _mean(runs.sel(task=task, learner=learner, D=size))
+                    axes.errorbar(runs.exponent, mean, error, color=colour, **POINT)
+            for style, size in zip(("--", ":"), theory.D.values[[0, 2]], strict=True):
+                axes.plot(theory.exponent, theory.sel(task=task, learner=oracle, D=size), color="0.4", ls=style, lw=1)
+            axes.set(title=f"{learner}, {task}", ylim=(-0.02, 0.56), xlim=(0, 0.5))
+        row[0].set_ylabel(ERROR)
+    for axes in grid[-1]:
+        axes.set_xlabel("exponent  $a$  of the length  $D^a$  of the means")
+    legend = [
+        Line2D([], [], color=colour, label=f"$D = 10^{{{round(np.log10(size))}}}$")
+        for colour, size in zip(colours, theory.D.values, strict=True)
+    ]
+    legend += [
+        Line2D([], [], color="0.4", ls=style, label=f"oracle, $D = 10^{{{round(np.log10(size))}}}$")
+        for style, size in zip(("--", ":"), theory.D.values[[0, 2]], strict=True)
+    ]
+    legend.append(Line2D([], [], color="0.3", label="simulation", **_marker()))
+    figure.legend(handles=legend, loc="outside lower center", ncols=5)
     return figure
 
 

@@ -41,7 +41,7 @@ from quenched.sim.train import DivergenceError, Problem, simulate, step_counts
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Sweep", "SweepError", "read_spec", "sweep"]
+__all__ = ["Sweep", "SweepError", "local_processes", "read_spec", "sweep"]
 
 Values = dict[str, npt.NDArray[Any]]
 
@@ -224,7 +224,7 @@ def sweep(
         whole, done, chances = sum(map(steps, todo)), 0, _BREAKS
         while todo:
             try:
-                with _processes(workers) if given is None else nullcontext(given) as pool:
+                with local_processes(workers) if given is None else nullcontext(given) as pool:
                     for cell, values in _results(pool, spec, todo):
                         place.write(cell, values)
                         todo.remove(cell)
@@ -333,7 +333,7 @@ def _cell(
 
 
 @contextmanager
-def _processes(n: int) -> Iterator[Executor]:
+def local_processes(n: int) -> Iterator[Executor]:
     """Processes that start afresh (forking one that has threads can deadlock), and end when this one ends or hangs up.
 
     They hold the end of a line that closes with this process, however that dies.

@@ -37,14 +37,14 @@ from quenched.sim.geometry import Geometry, root
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DivergenceError", "Problem", "simulate", "step_counts"]
+__all__ = ["BLOCK", "DivergenceError", "Problem", "Vectors", "simulate", "step_counts"]
 
 Array = npt.NDArray[np.float64]
 State = OrderParameters | Densities
 
 # The uses that the random stream of a seed is put to.
 FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN = range(6)
-_BLOCK = 32  # the Gram matrix of a longer block costs more than the calls it saves
+BLOCK = 32  # the Gram matrix of a longer block costs more than the calls it saves
 
 
 class DivergenceError(RuntimeError):
@@ -286,7 +286,7 @@ class Engine(Protocol):
         """M (S, R, K) with all references, the means first, Q (S, K, K) and v (S, K) on the host."""
 
 
-class _Vectors:
+class Vectors:
     """Weights W (S, K, D) and readouts v (S, K) of S seeds, trained on samples X (S, B, D), B at a time."""
 
     def __init__(self, problem: Problem, seeds: Sequence[int], states: Sequence[State]) -> None:
@@ -308,6 +308,7 @@ class _Vectors:
 
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
+        """Seeds per batch and steps per block; see `Engine`."""
         K, D = problem.network.K, problem.D
         tests = (
             4
@@ -315,7 +316,7 @@ class _Vectors:
             * problem.mixture.clusters
             * (K + len(problem.mixture.references) - problem.mixture.clusters)
         )
-        block = max(1, min(_BLOCK, (numbers // D - 2 * K) // 2))
+        block = max(1, min(BLOCK, (numbers // D - 2 * K) // 2))
         problem.fits(2 * (1 + K) * D + tests, numbers)
         per_seed = 2 * (block + K) * D + tests
         return max(1, min(seeds, numbers // per_seed)), block
@@ -342,6 +343,7 @@ class _Vectors:
         return xp.matmul(self.teacher(xp.matmul(X[:, :, :d], self.directions.T)), self.readout[:, None])[:, :, 0]
 
     def advance(self, steps: int) -> npt.NDArray[np.bool_]:
+        """A block of `steps` steps; which seeds are still finite, (S,)."""
         xp, array, sgd, D = self.problem.backend.xp, self.problem.array, self.problem.sgd, self.problem.D
         scale, root = self.problem.network.output_scale, math.sqrt(D)
         cluster = np.stack([np.searchsorted(self.thresholds, u.random(steps), side="right") for u in self.choices])
@@ -354,20 +356,21 @@ class _Vectors:
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
         rho, rho_v = 1 - sgd.eta * sgd.kappa / D, 1 - sgd.eta_v * sgd.kappa_v / D
         increments = xp.empty_like(fields)  # sum_b increments_bk x_b is what the block adds to w_k
-        v = self.v
+        v, fuse = self.v, self.problem.backend.fuse
+        change, carry = fuse(_change), fuse(_carry)
         for b in range(steps):
             field = fields[:, b, :]
             g = self.g(field)
             delta = (scale * xp.sum(v * g, axis=1) - y[:, b])[:, None]
-            c = (-sgd.eta * scale / root) * v * delta * self.dg(field)
-            v = rho_v * v - (sgd.eta_v * scale / D) * delta * g
-            fields[:, b + 1 :, :] = rho * fields[:, b + 1 :, :] + gram[:, b + 1 :, b, None] * c[:, None, :]
+            c, v = change(v, delta, g, self.dg(field), -sgd.eta * scale / root, rho_v, sgd.eta_v * scale / D)
+            fields[:, b + 1 :, :] = carry(fields[:, b + 1 :, :], gram[:, b + 1 :, b, None], c[:, None, :], rho)
             increments[:, b, :] = rho ** (steps - 1 - b) * c
         self.W = rho**steps * self.W + xp.matmul(increments.mT, X)
         self.v = v
         return self.problem.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
 
     def overlaps(self) -> tuple[Array, Array, Array]:
+        """M (S, R, K), Q (S, K, K) and v (S, K) on the host."""
         xp, D, references = self.problem.backend.xp, self.problem.D, self.geometry.references
         host = self.problem.backend.to_host
         A = host(self.W[:, :, : references.shape[1]]).astype(np.float64) / math.sqrt(D)
@@ -403,12 +406,22 @@ class _Vectors:
         return means.swapaxes(1, 2), covariance
 
 
+def _change(v: Any, delta: Any, g: Any, dg: Any, rate: float, rho_v: float, rate_v: float) -> tuple[Any, Any]:
+    """The coefficients c_k of the step of the weights, and v after it."""
+    return rate * v * delta * dg, rho_v * v - rate_v * delta * g
+
+
+def _carry(fields: Any, gram: Any, c: Any, rho: float) -> Any:
+    """The fields of the samples to come, after a step."""
+    return rho * fields + gram * c
+
+
 def _record(run: Engine, draws: Normals, test: str, per_cluster: int, block: int) -> dict[str, Array]:
     """What is recorded at one time, each an array (S, ...)."""
     problem = run.problem
     M, Q, v = run.overlaps()
     if test == "vectors":
-        assert isinstance(run, _Vectors)
+        assert isinstance(run, Vectors)
         fields = run.fields(draws, per_cluster, block)
     else:
         fields = _fields(problem, *_law(problem, run, M, Q), draws, per_cluster)
@@ -426,7 +439,7 @@ def _sources(run: Engine, draws: Normals) -> list[np.random.Generator]:
 def _engine(name: str) -> type[Engine]:
     """The engine of this name; the chain waits for numba, so it is loaded on first use."""
     if name == "vectors":
-        return _Vectors
+        return Vectors
     from quenched.sim.chain import Overlaps
 
     return Overlaps
@@ -435,7 +448,7 @@ def _engine(name: str) -> type[Engine]:
 def _law(problem: Problem, run: Engine, M: Array, Q: Array) -> tuple[Array, Array]:
     """Means (S, C, N) and roots (S, C, N, N) of the covariances of the local fields."""
     if is_spectral(problem.mixture):
-        assert isinstance(run, _Vectors)
+        assert isinstance(run, Vectors)
         means, covariance = run.law()
         return means, root(covariance)
     return M, problem.mixture.sigmas[:, None, None] * root(Q)[:, None, :, :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,67 @@ from rich.table import Table
 
 from quenched.sim.terminal import print_table, progress
 
-__all__ = ["sweep"]
+__all__ = ["sweep", "validate"]
+
+
+def validate(
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="240 cells in minutes, or 16 of them in seconds.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="overlaps: the exact chain at large D; vectors: SGD itself.")
+    ] = "overlaps",
+    backend: Annotated[
+        str | None, typer.Option(help="numpy, cupy or auto, for vectors: implies --engine vectors.")
+    ] = None,
+    D: Annotated[list[int] | None, typer.Option("--D", help="Input dimension; repeat for more.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs in each cell.")] = None,
+    significance: Annotated[float, typer.Option(help="Probability of a false alarm, over the whole grid.")] = 0.01,
+    processes: Annotated[int, typer.Option(help="Worker processes.")] = 2,
+    report: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("validation"),
+) -> None:
+    """Judge theory against simulation on a grid of problems; exit 1 where they disagree.
+
+    Every recorded order parameter and error is compared, with a verdict that holds for all of them together, controls
+    that must fail, and the deviation at finite D followed until it vanishes: all in FOLDER/report.md.
+
+    Example:  quenched validate --quick
+    Example:  quenched validate --full --report results/validation
+    Example:  quenched validate --backend cupy
+    """
+    from quenched.sim.referee import Grid, judge, summary, write
+    from quenched.sim.speed import measure
+
+    remarks = []
+    if backend is not None:
+        engine = "vectors"
+    if engine == "vectors":
+        speed = measure(backend or "auto")
+        remarks.append(speed.sentence())
+        sys.stdout.write(speed.sentence() + "\n")
+    grid = Grid.full() if full else Grid()
+    if engine == "vectors":
+        grid = replace(grid, D=(1000,), seeds=40)
+    if D:
+        grid = replace(grid, D=tuple(D))
+    if seeds is not None:
+        grid = replace(grid, seeds=seeds)
+    with progress("validate") as done:
+        verdict = judge(
+            grid,
+            engine=engine,
+            backend=backend or "auto",
+            significance=significance,
+            processes=processes,
+            progress=done,
+        )
+    path = write(verdict, report, remarks)
+    sys.stdout.write(f"{'agree' if verdict.agrees else 'DISAGREE'}: {summary(verdict)}\n")
+    for cell in [*verdict.denied, *verdict.missed]:
+        sys.stdout.write(f"  {cell.mixture}, {cell.network}, lr = {cell.lr:g}, D = {cell.D}: p = {cell.p:.2g}\n")
+    sys.stdout.write(f"report: {path}\n")
+    if not verdict.agrees:
+        raise typer.Exit(1)
 
 
 def sweep(

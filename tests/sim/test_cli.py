@@ -86,18 +86,6 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
     assert "two-layer" in capfd.readouterr().out
 
 
-def test_validate_agrees_and_notices_what_does_not(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    small = ["--D", 200, "--seeds", 10, "-t", 2]
-    monkeypatch.setattr(cli, "_GRID", [("xor", "relu", 2)])
-    assert run(monkeypatch, "validate", *small) == 0
-    assert "classification_error" in capfd.readouterr().out
-    # a significance of almost one makes the threshold vanish: then chance alone is a disagreement
-    assert run(monkeypatch, "validate", *small, "--significance", 1 - 1e-9, "--D", 10**4, "-t", 0.2) == 1
-    assert "disagrees" in capfd.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

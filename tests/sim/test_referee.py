@@ -1,0 +1,165 @@
+"""The referee agrees where theory holds, denies where it does not, and notices when it cannot tell."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from quenched.numerics import OnlineSGD
+from quenched.sim import cli, referee
+from quenched.sim.referee import Grid, Verdict, holm, judge, power_law, write
+from quenched.sim.train import simulate
+
+SMALL = Grid(
+    mixtures=("two clusters", "XOR"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
+    bias_D=(50, 100, 200), bias_runs=1e5,
+)  # fmt: skip
+
+
+def test_holm_is_its_definition() -> None:
+    """The i-th smallest is denied if all up to it are below alpha/(m - i + 1); the least such alpha is adjusted p."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        p = rng.random(7) ** 3
+        adjusted = holm(p)
+        for alpha in adjusted * (1 - 1e-12):
+            below = np.sort(p) <= alpha / np.arange(7, 0, -1)
+            denied = int(np.argmin([*below, False]))
+            assert set(np.flatnonzero(adjusted <= alpha)) == set(np.argsort(p)[:denied])
+
+
+def test_the_exponent_of_a_bias_is_off_as_often_as_its_error_says() -> None:
+    """300 fits to data with noise: z has a mean of 0 ± 0.06 and a variance of 1 ± 0.08; five standard errors."""
+    rng, D = np.random.default_rng(1), np.array([100.0, 200, 400, 1000, 10_000])
+    error = np.full(5, 3e-5)
+    z = []
+    for _ in range(300):
+        _, s, _, s_error = power_law(D, -0.1 / D + error * rng.standard_normal(5), error)
+        z.append((s + 1) / s_error)
+    assert abs(np.mean(z)) < 5 / np.sqrt(300)
+    assert abs(np.var(z) - 1) < 5 * np.sqrt(2 / 300)
+
+
+@pytest.fixture(scope="module")
+def verdict() -> Verdict:
+    done: list[float] = []
+    found = judge(SMALL, processes=1, progress=done.append)
+    assert done == sorted(done)
+    assert done[-1] == 1
+    return found
+
+
+def test_it_agrees_with_what_is_right(verdict: Verdict, tmp_path: Path) -> None:
+    assert verdict.agrees, referee.summary(verdict)
+    assert [(c.mixture, c.D) for c in verdict.cells] == [(m, D) for m in SMALL.mixtures for D in SMALL.D]
+    assert len(verdict.controls) == 2
+    assert all(cell.p < 1e-3 for cell in verdict.controls)
+    assert (verdict.adjusted >= [cell.p for cell in verdict.cells]).all()
+    assert all(0 < cell.resolution < 0.5 for cell in verdict.cells)
+
+    path = write(verdict, tmp_path / "report", ["a remark"])
+    text = path.read_text()
+    assert "**Verdict: they agree.**  0 of 4 cells denied at a family-wise significance of 0.01" in text
+    assert "- a remark\n" in text
+    assert text.count("\n| two clusters | erf, K = 2 |") == 3
+    assert (path.parent / "report.png").read_bytes().startswith(b"\x89PNG")
+    cells = xr.load_dataset(path.parent / "cells.nc")
+    np.testing.assert_array_equal(cells.adjusted_p, verdict.adjusted)
+    assert xr.load_dataset(path.parent / "bias.nc").attrs["exponent"] == verdict.bias.attrs["exponent"]
+
+
+def test_each_cell_has_runs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> xr.Dataset:
+        seen.extend(arguments[5])
+        return simulate(*arguments, **options)
+
+    monkeypatch.setattr(referee, "simulate", counted)
+    judge(replace(SMALL, D=(20, 30)), engine="vectors", processes=1)
+    assert len(seen) == len(set(seen)) == 4 * SMALL.seeds
+
+
+def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Simulations at another learning rate than the equations, on one mixture only: that cell is named."""
+
+    def wrong(mixture: Any, network: Any, rule: OnlineSGD, *rest: Any, **options: Any) -> xr.Dataset:
+        other = OnlineSGD(1.3 * rule.lr) if mixture.clusters == 2 else rule
+        right = simulate(mixture, network, rule, *rest, **options)
+        return simulate(mixture, network, other, *rest, **options).assign_attrs(right.attrs)
+
+    monkeypatch.setattr(referee, "simulate", wrong)
+    found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
+    assert not found.agrees
+    assert [cell.mixture for cell in found.denied] == ["two clusters"]
+    assert "THEY DISAGREE" in write(found, tmp_path).read_text()
+
+
+def test_a_referee_that_never_objects_does_not_agree(monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
+    monkeypatch.setattr(referee, "_WRONG", 1.0)
+    found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
+    assert len(found.missed) == 2
+    assert not found.denied
+    assert not found.agrees
+    flat = verdict.bias.assign_attrs(exponent=-0.5, exponent_error=0.1)
+    assert not replace(verdict, bias=flat).agrees
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_verb_writes_a_report_and_exits_by_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, verdict: Verdict
+) -> None:
+    given: list[tuple[Grid, dict[str, Any]]] = []
+
+    def recorded(grid: Grid, **options: Any) -> Verdict:
+        given.append((grid, options))
+        return verdict
+
+    monkeypatch.setattr(referee, "judge", recorded)
+    assert run(monkeypatch, "validate", "--report", tmp_path) == 0
+    assert run(monkeypatch, "validate", "--full", "--D", 500, "--D", 700, "--seeds", 9, "--report", tmp_path) == 0
+    assert [grid for grid, _ in given] == [Grid(), replace(Grid.full(), D=(500, 700), seeds=9)]
+    assert "agree: 0 of 4 cells denied" in capfd.readouterr().out
+    assert run(monkeypatch, "validate", "--backend", "numpy", "--report", tmp_path) == 0
+    assert (given[2][1]["engine"], given[2][1]["backend"]) == ("vectors", "numpy")
+    assert "steps x replicas x D per second" in capfd.readouterr().out
+    assert "steps x replicas x D per second" in (tmp_path / "report.md").read_text()
+
+    denied = replace(verdict, adjusted=np.full(4, 1e-5))
+    monkeypatch.setattr(referee, "judge", lambda grid, **options: denied)
+    assert run(monkeypatch, "validate", "--report", tmp_path) == 1
+    assert "DISAGREE: 4 of 4 cells denied" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--significance", 2], r"significance must lie between 0 and 1, got 2\.0"),
+        (["--processes", 0], "processes must be an integer >= 1, got 0"),
+        (["--engine", "matrix"], "engine must be 'vectors' or 'overlaps', got 'matrix'"),
+        (["--backend", "torch"], "backend must be 'auto', 'numpy' or 'cupy', got 'torch'"),
+        (["--D", 3, "--engine", "vectors"], "D must be an integer >= 4, got 3"),
+        (["--seeds", 1], "seeds must be an integer >= 2, got 1"),
+    ],
+)
+def test_bad_input_costs_a_line(
+    arguments: list[object], message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "validate", *arguments) == 2
+    assert re.search(message, capfd.readouterr().err)
+
+
+def test_unknown_mixtures_are_named() -> None:
+    with pytest.raises(ValueError, match=r"mixtures must be among XOR, .*, got 'moons'"):
+        judge(replace(SMALL, mixtures=("moons",)))
