@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quenched.numerics.errors import errors
 
 if TYPE_CHECKING:
+    from quenched.numerics.continuation import curve
     from quenched.numerics.dynamics import drift
     from quenched.numerics.features import random_features_error
     from quenched.numerics.flow import integrate, random_state
@@ -36,6 +37,7 @@ __all__ = [
     "Spectrum",
     "Teacher",
     "TwoLayer",
+    "curve",
     "drift",
     "errors",
     "fixed_point",
@@ -56,6 +58,7 @@ _HOME = {
     "Spectrum": "spectrum",
     "Teacher": "records",
     "TwoLayer": "records",
+    "curve": "continuation",
     "drift": "dynamics",
     "fixed_point": "stationary",
     "fixed_points": "stationary",

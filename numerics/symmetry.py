@@ -18,7 +18,7 @@ import numpy.typing as npt
 from quenched.numerics.averages import activation_functions
 from quenched.numerics.records import Mixture, OrderParameters, TwoLayer
 
-__all__ = ["Symmetry", "equivalent", "homogeneity", "orbits", "parity", "symmetries"]
+__all__ = ["Symmetry", "equivalent", "homogeneity", "orbits", "parity", "stabiliser", "symmetries"]
 
 Array = npt.NDArray[np.float64]
 
@@ -176,14 +176,20 @@ def equivalent(
     return any(first.matches(second, symmetry, flip, tolerance) for symmetry in symmetries(mixture))
 
 
+def stabiliser(
+    mixture: Mixture, network: TwoLayer, state: OrderParameters, *, tolerance: float = 1e-9
+) -> list[Symmetry]:
+    """The symmetries of the mixture that leave a network as it is, the identity among them."""
+    portrait, flip = _Portrait.of(mixture, network, state), parity(network.activation)
+    return [s for s in symmetries(mixture) if portrait.matches(portrait, s, flip, tolerance)]
+
+
 def orbits(
     mixture: Mixture, network: TwoLayer, state: OrderParameters, *, tolerance: float = 1e-9
 ) -> list[npt.NDArray[np.intp]]:
     """Clusters that the symmetries of the state itself exchange: the network errs equally often on each of an orbit."""
-    portrait, flip = _Portrait.of(mixture, network, state), parity(network.activation)
     group = np.arange(mixture.clusters)
-    for symmetry in symmetries(mixture):
-        if portrait.matches(portrait, symmetry, flip, tolerance):
-            for a, b in enumerate(symmetry.clusters):
-                group[group == group[b]] = group[a]
+    for symmetry in stabiliser(mixture, network, state, tolerance=tolerance):
+        for a, b in enumerate(symmetry.clusters):
+            group[group == group[b]] = group[a]
     return [np.flatnonzero(group == name) for name in np.unique(group)]
