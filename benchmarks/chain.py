@@ -3,7 +3,8 @@
     python benchmarks/chain.py
 
 All on XOR with relu, CPU time of one core.  The floor is the time of the random numbers of a step alone: for the chain
-a uniform, p + K normals and a chi-square; for vectors D normals.
+a uniform, p + K normals and a chi-square; for vectors D normals.  The other limit of vectors is memory: the traffic
+that `quenched.sim.speed` counts, at the bandwidth that it measures.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
 from quenched.sim.backend import get_backend
 from quenched.sim.chain import Overlaps
-from quenched.sim.train import Engine, Problem, Vectors
+from quenched.sim.speed import measure
+from quenched.sim.train import BLOCK, Engine, Problem, Vectors
 
 MIXTURE, SGD = Mixture.xor(0.4), OnlineSGD(lr=0.3, weight_decay=0.01)
 
@@ -78,9 +80,9 @@ def numpy_loop(K: int, D: int) -> Callable[[int], None]:
     return advance
 
 
-def vectors(D: int, seeds: int) -> float:
-    """ns per step of each of `seeds` networks of four neurons."""
-    engine, steps = run(Vectors, 4, D, seeds), 32  # a block
+def vectors(D: int, seeds: int, K: int = 4) -> float:
+    """ns per step of each of `seeds` networks."""
+    engine, steps = run(Vectors, K, D, seeds), BLOCK
 
     def advance(blocks: int) -> None:
         for _ in range(blocks):
@@ -109,8 +111,14 @@ def main() -> None:
         "NumPy loop": lambda D: nanoseconds(numpy_loop(4, D), 1000),
         "floor of vectors": lambda D: nanoseconds(random.standard_normal, 1000 * D) * D,
     }
-    for name, measure in rows.items():
-        print(f"  {name:18}" + "".join(f"{measure(D):12.0f}" for D in (10**2, 10**3, 10**4)))
+    for name, row in rows.items():
+        print(f"  {name:18}" + "".join(f"{row(D):12.0f}" for D in (10**2, 10**3, 10**4)))
+
+    print("\nvectors, 16 seeds, ns per step" + "".join(f"{f'D = 10^{d}':>12}" for d in (2, 3, 4)) + "  (memory allows)")
+    for K in (1, 4, 16):
+        times = [vectors(D, 16, K) for D in (10**2, 10**3, 10**4)]
+        limit = 1e9 * 10**4 / measure("numpy", D=10**4, K=K).limit
+        print(f"  K = {K:<25}" + "".join(f"{t:12.0f}" for t in times) + f"{limit:17.0f}")
 
 
 if __name__ == "__main__":
