@@ -322,7 +322,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _exponents(text: str) -> float | list[float]:
+def _exponents(text: str) -> Any:
     try:
         exponents = [float(part) for part in text.split(",")]
     except ValueError as error:

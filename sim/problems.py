@@ -22,7 +22,7 @@ MIXTURES: dict[str, Callable[[float, float], Mixture]] = {
 }
 """Mixtures that `mixture` knows by name, beside ring:M."""
 
-SPECTRA = {
+SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
     "mp": (1, Spectrum.marchenko_pastur),
     "two-level": (3, Spectrum.two_level),
     "uniform": (2, Spectrum.uniform),
@@ -83,7 +83,7 @@ def spectrum(text: str, directions: int | None = None) -> Spectrum:
     values = _numbers("spectrum", rest, count)
     if name == "two-level" or directions is None:
         return build(*values)
-    return build(*values, directions, quantiles=True)  # type: ignore[operator]
+    return build(*values, directions, quantiles=True)
 
 
 def taught(inputs: Mixture, text: str) -> Mixture:
@@ -102,9 +102,8 @@ def taught(inputs: Mixture, text: str) -> Mixture:
         raise ValueError("teacher needs inputs whose means point anywhere: leave the data's covariance out")
     return Mixture(
         means,
-        None,
-        inputs.weights,
-        inputs.sigma,
+        weights=inputs.weights,
+        sigma=inputs.sigma,
         spectrum=inputs.spectrum,
         teacher=Teacher(weights, np.ones(m), activation),
     )

@@ -234,21 +234,22 @@ def _cluster_average(expression: sympy.Expr) -> sympy.Expr:
 def _responses(slope: sympy.Expr, dphi_dlambda: sympy.Expr, dphi_dv: sympy.Expr) -> Responses:
     """The averages of one step, the response by regression of a probe field."""
     regressed = _in_cluster(slope * dphi_dlambda * probe)
-    parts = {"force": sympy.Integer(0), "curvature": sympy.Integer(0), "coupling": sympy.Integer(0)}
+    force = curvature = coupling = sympy.Integer(0)
     for term in sympy.Add.make_args(regressed):
         (factor,) = [f for f in term.atoms(sympy.Indexed) if f.base == direction] or [None]
         if factor is None:
-            parts["force"] += term
+            force += term
         elif factor.indices == (k,):
-            parts["curvature"] += term / factor
+            curvature += term / factor
         else:  # the neuron in the sum that responds becomes a free index
-            parts["coupling"] += (term / factor).subs(factor.indices[0], l)
+            coupling += (term / factor).subs(factor.indices[0], l)
     both = _in_cluster(slope**2 * dphi_dlambda * dphi_dlambda.subs(k, l))
-    return Responses(*parts.values(), both, _in_cluster(slope * dphi_dv))
+    return Responses(force, curvature, coupling, both, _in_cluster(slope * dphi_dv))
 
 
 _STEP = Responses(
-    *(IndexedBase(name)[indices] for name, indices in (("force", (a, k)), ("curvature", (a, k)))),
+    IndexedBase("force")[a, k],
+    IndexedBase("curvature")[a, k],
     IndexedBase("response")[a, k, DUMMIES[0]],
     IndexedBase("noise")[a, k, l],
     IndexedBase("readout")[a, k],
