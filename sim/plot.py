@@ -376,11 +376,11 @@ def phase(theory: xr.DataArray, runs: xr.DataArray) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("exponent  $a$  of the length  $D^a$  of the means")
     legend = [
-        Line2D([], [], color=colour, label=f"$D = 10^{{{round(np.log10(size))}}}$")
+        Line2D([], [], color=colour, label=f"$D = {_power(size)}$")
         for colour, size in zip(colours, theory.D.values, strict=True)
     ]
     legend += [
-        Line2D([], [], color="0.4", ls=style, label=f"oracle, $D = 10^{{{round(np.log10(size))}}}$")
+        Line2D([], [], color="0.4", ls=style, label=f"oracle, $D = {_power(size)}$")
         for style, size in zip(("--", ":"), theory.D.values[[0, 2]], strict=True)
     ]
     legend.append(Line2D([], [], color="0.3", label="simulation", **_marker()))
@@ -421,6 +421,12 @@ def _name(learner: str, theory: xr.Dataset) -> str:
         network = json.loads(theory.attrs["network"])
         return f"two-layer, K = {network['K']} {network['activation']}, best of {theory.sizes['initial']} starts"
     return learner
+
+
+def _power(size: int) -> str:
+    """A dimension as LaTeX: powers of ten as such, from 10^3 on."""
+    exponent = round(np.log10(size))
+    return f"10^{{{exponent}}}" if size == 10**exponent and exponent > 2 else str(size)
 
 
 def _colours(n: int) -> list[str]:
