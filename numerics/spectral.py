@@ -6,7 +6,8 @@ the nodes; with these known the equations of a node are linear in its densities.
 
 A teacher's neurons join those of the network with readouts of the other sign and do not learn: phi - y is then the
 output of all of them at the label 0.  Averages are closed forms if both networks have the same activation and that has
-them; otherwise the averages of one step are sampled, the response as
+them; piecewise linear teachers of relu networks are made of relu neurons for that.  Otherwise the averages of one step
+are sampled, the response as
 
     response_a = E_a[push z^T] L_a^+,   lambda = M_a + L_a z,   z ~ N(0, 1),   L_a^2 the covariance of the fields,
 
@@ -20,10 +21,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages import FIELD_LIMIT, activation_functions, averages, tables
+from quenched.numerics.averages import FIELD_LIMIT, activation_functions, averages, piecewise_linear, tables
 from quenched.numerics.precision import bind
 from quenched.numerics.quadrature import randomised
-from quenched.numerics.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.records import Densities, Mixture, OnlineSGD, OrderParameters, Teacher, TwoLayer
 from quenched.theory import two_layer
 
 __all__ = ["Fields", "SpectralEquations", "densities", "fields"]
@@ -45,6 +46,18 @@ def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities
     return state
 
 
+def _in_terms_of(activation: str, teacher: Teacher) -> Teacher:
+    """The same teacher made of relu neurons, if the network is: a bent line is a relu(x) - b relu(-x)."""
+    if activation != "relu" or (pieces := piecewise_linear(teacher.activation)) is None:
+        return teacher
+    kinks, slopes, intercepts = pieces
+    if kinks.any() or intercepts.any():
+        return teacher
+    v = np.concatenate([slopes[-1] * teacher.v, -slopes[0] * teacher.v])
+    used = v != 0
+    return Teacher(np.concatenate([teacher.weights, -teacher.weights])[used], v[used], "relu")
+
+
 class Fields:
     """The local fields of a network, the teacher's after its own: means (C, N), covariances (C, N, N), readout (N,).
 
@@ -57,9 +70,11 @@ class Fields:
         self.activations = [network.activation] * network.K
         teacher = mixture.teacher
         if teacher is not None:
+            teacher = _in_terms_of(network.activation, teacher)
             self.activations += [teacher.activation] * teacher.neurons
-            self.teacher = self.G @ teacher.weights.T  # (U, p, m)
-            self.between = teacher.weights @ self.teacher  # (U, m, m)
+            self.weights = teacher.weights  # (m, p)
+            self.teacher = self.G @ self.weights.T  # (U, p, m)
+            self.between = self.weights @ self.teacher  # (U, m, m)
             self.readout = -teacher.v / self.s
 
     @property
@@ -71,10 +86,9 @@ class Fields:
 
     def joined(self, A: Array, Q: Array, v: Array) -> Derivatives:
         """A (U, p, N), Q (U, N, N) and v (N,) with the teacher's neurons."""
-        teacher = self.mixture.teacher
-        if teacher is None:
+        if self.mixture.teacher is None:
             return A, Q, v
-        across = A.swapaxes(1, 2) @ teacher.weights.T  # w_k·Pi_u w*_m/D
+        across = A.swapaxes(1, 2) @ self.weights.T  # w_k·Pi_u w*_m/D
         whole = np.concatenate(
             [np.concatenate([Q, across], axis=2), np.concatenate([across.swapaxes(1, 2), self.between], axis=2)], axis=1
         )
