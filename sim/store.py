@@ -2,13 +2,15 @@
 
 Each cell of the grid is a chunk of its own in every variable, and Zarr puts a chunk in its place by renaming a finished
 file.  A cell's chunk in `status` comes last: so a cell is either in the store as a whole or not at all, whenever the
-program dies.  Two programs at work on the same store write the same bytes.  Chunks carry a checksum.
+program dies.  A store has one writer at a time; chunks carry a checksum.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -53,9 +55,31 @@ class Store:
             self._create(blank, chunks)
         import zarr
 
+        self._lock = self._alone()
         self._group = zarr.open_group(path, mode="r+", use_consolidated=False)
         for draft in path.rglob("*.partial"):  # what was being written when a run was killed
             draft.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _alone(self) -> int | None:
+        """A lock on the folder that ends with this process, however that dies; StoreError if another has it."""
+        if sys.platform == "win32":  # no such locks
+            return None
+        import fcntl
+
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise StoreError(f"another program is at work on the store {self.path}: wait for it, or end it") from error
+        except OSError:  # a file system without locks
+            return descriptor
+        return descriptor
 
     def _create(self, blank: xr.Dataset, chunks: Mapping[str, int]) -> None:
         """Written beside its place and then moved there, so that half a store is never found."""

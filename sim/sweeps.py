@@ -218,6 +218,7 @@ def sweep(
     with ExitStack() as stack:
         given = executor if scheduler is None else stack.enter_context(_cluster(scheduler))
         place = Store(Path(store), spec.blank(), dict.fromkeys(_DIMS[:-1], 1) | {"seed": spec.batch}, resume)
+        stack.callback(place.close)
         status = place.status(cells)
         # Long cells first: when the end is near, the workers that are still busy will not be for long.
         todo = sorted((cell for cell in cells if (status[cell] == UNFINISHED).any()), key=steps, reverse=True)

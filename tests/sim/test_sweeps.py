@@ -416,6 +416,19 @@ def test_a_store_of_another_sweep_is_refused(tmp_path: Path, executor: Executor)
     xr.testing.assert_identical(sweep(tiny(), store, executor=executor, resume=True), found)
 
 
+def test_a_store_has_one_writer(tmp_path: Path, executor: Executor) -> None:
+    refused = []
+
+    def another(_: float) -> None:
+        with pytest.raises(StoreError, match="another program is at work on the store"):
+            sweep(tiny(), tmp_path / "s.zarr", executor=executor, resume=True)
+        refused.append(True)
+
+    sweep(tiny(), tmp_path / "s.zarr", executor=executor, progress=another)
+    assert len(refused) == 2
+    sweep(tiny(), tmp_path / "s.zarr", executor=executor, resume=True)
+
+
 def test_an_unwritable_place_is_said(tmp_path: Path, executor: Executor) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be made: .*choose another place"):
