@@ -297,6 +297,8 @@ class Vectors:
         self.W = problem.array(np.stack(weights))
         self.v = problem.array([state.v for state in states])
         self.g, self.dg = problem.activation()
+        fuse = problem.backend.fuse
+        self.change, self.carry = fuse(_change), fuse(_carry)
         self.normals = problem.backend.normals(seeds, DATA, problem.dtype)
         self.choices = generators(seeds, CLUSTER)
         self.noises = generators(seeds, NOISE)
@@ -356,14 +358,13 @@ class Vectors:
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
         rho, rho_v = 1 - sgd.eta * sgd.kappa / D, 1 - sgd.eta_v * sgd.kappa_v / D
         increments = xp.empty_like(fields)  # sum_b increments_bk x_b is what the block adds to w_k
-        v, fuse = self.v, self.problem.backend.fuse
-        change, carry = fuse(_change), fuse(_carry)
+        v = self.v
         for b in range(steps):
             field = fields[:, b, :]
             g = self.g(field)
             delta = (scale * xp.sum(v * g, axis=1) - y[:, b])[:, None]
-            c, v = change(v, delta, g, self.dg(field), -sgd.eta * scale / root, rho_v, sgd.eta_v * scale / D)
-            fields[:, b + 1 :, :] = carry(fields[:, b + 1 :, :], gram[:, b + 1 :, b, None], c[:, None, :], rho)
+            c, v = self.change(v, delta, g, self.dg(field), -sgd.eta * scale / root, rho_v, sgd.eta_v * scale / D)
+            fields[:, b + 1 :, :] = self.carry(fields[:, b + 1 :, :], gram[:, b + 1 :, b, None], c[:, None, :], rho)
             increments[:, b, :] = rho ** (steps - 1 - b) * c
         self.W = rho**steps * self.W + xp.matmul(increments.mT, X)
         self.v = v

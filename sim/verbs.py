@@ -30,15 +30,15 @@ def validate(
     seeds: Annotated[int | None, typer.Option(help="Runs in each cell.")] = None,
     significance: Annotated[float, typer.Option(help="Probability of a false alarm, over the whole grid.")] = 0.01,
     processes: Annotated[int, typer.Option(help="Worker processes.")] = 2,
-    report: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("validation"),
+    report: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("results/validation"),
 ) -> None:
     """Judge theory against simulation on a grid of problems; exit 1 where they disagree.
 
     Every recorded order parameter and error is compared, with a verdict that holds for all of them together, controls
-    that must fail, and the deviation at finite D followed until it vanishes: all in FOLDER/report.md.
+    that must fail, and the deviation at finite D followed until it vanishes: all in report.md of the FOLDER.
 
     Example:  quenched validate --quick
-    Example:  quenched validate --full --report results/validation
+    Example:  quenched validate --full --report results/full
     Example:  quenched validate --backend cupy
     """
     from quenched.sim.referee import Grid, judge, summary, write

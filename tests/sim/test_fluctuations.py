@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, TwoLayer, random_state
+from quenched.sim import plot
 from quenched.sim.fluctuations import components, growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.train import DivergenceError, simulate
 
@@ -98,3 +99,18 @@ def test_what_does_not_happen_is_said() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_the_figure_shows_what_was_found() -> None:
+    """The line of the plateau has the slope 1/(2 lambda); a run is a step of the law; every component is drawn."""
+    mixture, network, sgd = Mixture.xor(0.5), TwoLayer(1, "relu"), OnlineSGD(0.4)
+    state = random_state(mixture, network, 50, 3)
+    found = {D: moments(mixture, network, sgd, D, [0.5, 1.0], range(20), state) for D in (10, 30)}
+    learning = xr.Dataset({"time": (("D", "run"), [[1.0, 3.0, np.nan], [4.0, 6.0, 8.0]])}, coords={"D": [10, 30]})
+    figure = plot.fluctuations(found, {"M[0,0]": "M", "v[0]": "v"}, learning, rate=0.25)
+    path, limit, plateau, law = figure.axes
+    np.testing.assert_array_equal(path.lines[0].get_ydata(), found[30].covariance.values[:, 0, 0])
+    assert [text.get_text() for text in limit.get_legend().get_texts()] == ["M", "v"]
+    x, y = plateau.lines[0].get_data()
+    np.testing.assert_allclose(np.diff(y), 2 * np.diff(np.log(x)))
+    assert [len(line.get_xdata()) for line in law.lines] == [2, 3]
