@@ -228,7 +228,7 @@ class _Bulk:
             if size > 0.2 * gap:  # slow
                 jacobian = (self._outer * (weights * self.A**2)[:, None]).T @ self._seen_pairs()
                 if np.abs(np.linalg.eigvals(jacobian)).max() < 1:  # Newton's step is the sum of all those to come
-                    step = np.linalg.solve(np.eye(len(step)) - jacobian, step)
+                    step = np.asarray(np.linalg.solve(np.eye(len(step)) - jacobian, step), dtype=np.float64)
             self.S, gap = self._moved(step), size
         raise RuntimeError(
             f"the resolvent of the features did not converge in 500 steps (the last was {gap:.1e}): their "

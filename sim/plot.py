@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["comparison", "curve", "dynamics", "fluctuations", "phase", "referee", "regimes", "save"]
+__all__ = ["comparison", "curve", "dynamics", "fluctuations", "learners", "phase", "referee", "save"]
 
 # Okabe and Ito's colours: distinct under the common forms of colour blindness.
 COLOURS = BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -301,7 +301,7 @@ def referee(z: Any, seeds: int, p: Sequence[float], significance: float, bias: x
 
 
 @mpl.rc_context(STYLE)
-def regimes(theory: xr.DataArray, limit: xr.DataArray, runs: xr.DataArray, network: xr.DataArray, D: int) -> Figure:
+def learners(theory: xr.DataArray, limit: xr.DataArray, runs: xr.DataArray, network: xr.DataArray, D: int) -> Figure:
     """Error against noise, a row for each task, a column for each length of the means, by learner.
 
     `theory`: at the dimension D of the runs, lines; `limit`: D -> infinity, dotted (both task, length, learner, sigma);

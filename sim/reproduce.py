@@ -16,7 +16,7 @@ from quenched.numerics.flow import integrate, random_state
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim import plot, studies
+from quenched.sim import lazy, plot, studies
 from quenched.sim.curve import error_curve, in_processes
 from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.train import simulate
@@ -173,8 +173,12 @@ def _store(dataset: xr.Dataset, path: Path) -> None:
     dataset.to_netcdf(path, engine="h5netcdf")
 
 
-FIGURES: dict[str, Callable[[Path, int, Report], str]] = {
-    "dynamics": _dynamics,
-    "headline": _headline,
-    "fluctuations": _fluctuations,
-} | studies.FIGURES
+FIGURES: dict[str, Callable[[Path, int, Report], str]] = (
+    {
+        "dynamics": _dynamics,
+        "headline": _headline,
+        "fluctuations": _fluctuations,
+    }
+    | studies.FIGURES
+    | lazy.FIGURES
+)

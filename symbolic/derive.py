@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sympy
 
-from quenched.symbolic import activations, bayes, emit, features, gradients, kernels, normal, two_layer
+from quenched.symbolic import activations, bayes, emit, features, gradients, kernels, normal, teachers, two_layer
 from quenched.symbolic.gaussian import NoClosedForm
 from quenched.symbolic.notation import Derived, derived, specification_symbols
 from quenched.symbolic.parse import parse
@@ -24,6 +24,7 @@ __all__ = [
     "rules",
     "user_activation",
     "user_gradients",
+    "user_teacher",
     "write",
 ]
 
@@ -354,6 +355,44 @@ def user_activation(text: str) -> str:
     return activation_module({"custom": text}, docstring, "an activation given by the user")
 
 
+_ACROSS = '''class Across(NamedTuple):
+    """Averages over fields of two activations: groups[i] returns those over kinds[i] fields of each."""
+
+    kinds: tuple[tuple[int, int], ...]
+    groups: tuple[Callable[..., tuple[float, ...]], ...]
+    places: tuple[dict[str, int], ...]'''
+
+
+def user_teacher(student: str, teacher: str) -> str:
+    """The module of the averages across two activations, without functions if they do not close."""
+    texts = [str(parse(_text_of(text))) for text in (student, teacher)]
+    one, other = (activations.Activation("custom", text) for text in texts)
+    for activation in (one, other):
+        activations.screen(activation)
+    functions, names, places = [], [], []
+    try:
+        groups = {kind: teachers.across(one, other, *kind) for kind in teachers.KINDS}
+    except NoClosedForm:
+        groups = {}
+    for (students, taught), group in groups.items():
+        names.append(f"across_{students}_{taught}")
+        outcome = Derived(group.derived.values, group.derived.definitions)
+        docstring = f"Averages over {students} fields of g = {texts[0]} and {taught} of g = {texts[1]}."
+        functions.append(emit.function(name=names[-1], arguments=group.arguments, docstring=docstring, outcome=outcome))
+        pairs = ", ".join(f'"{k}": {v}' for k, v in group.index.items())
+        places.append(textwrap.fill(f"{{{pairs}}},", emit.WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 9))
+    listing = "\n".join(places)
+    members = ", ".join(names) + ("," if names else "")
+    table = f"ACROSS = Across(\n    {tuple(groups)!r},\n    ({members}),\n    (\n{listing}\n    ),\n)"
+    docstring = f"Averages across the activations {texts[0]} and, of a teacher, {texts[1]}."
+    return emit.header("two activations given by the user", docstring, "\n\n\n".join([_ACROSS, *functions, table]))
+
+
+def _text_of(name: str) -> str:
+    """The expression of an activation that has a name."""
+    return activations.BUILTIN.get(name, activations.NAMED.get(name, name))
+
+
 def _activations() -> str:
     return activation_module(activations.BUILTIN, _docstring(activations), "symbolic/activations.py")
 
@@ -443,7 +482,17 @@ def latex() -> str:
     equations = two_layer.equations()
     learning = Derived((*equations.flow, equations.diffusion, equations.risk), steps=equations.steps)
     lazy = [(f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in features.FORMULAS]
-    chapters.append(("Random features", features.__doc__ or "", lazy))
+    field = (sympy.Symbol("rho", real=True), sympy.Symbol("sigma", positive=True))
+    orders = [
+        (
+            f"orders of {name}",
+            f"(psi_0, psi_1, psi_2, E psi^2) of psi = {text}.",
+            field,
+            features.coefficients(parse(text), *field),
+        )
+        for name, text in activations.BUILTIN.items()
+    ]
+    chapters.append(("Random features", features.__doc__ or "", [*orders, *lazy]))
     table = [(k.name, k.text, kernels.ARGUMENTS, kernels.value(k)) for k in kernels.KERNELS.values()]
     ridge = [(f.__name__, f.__doc__ or "", specification_symbols(f), derived(f)) for f in kernels.FORMULAS]
     chapters.append(("Kernels", kernels.__doc__ or "", [*table, *ridge]))

@@ -1,7 +1,7 @@
 """Two figures on where lazy methods fail: all learners in all signal-to-noise regimes, and the transition at D^(1/4).
 
 Theory is the equivalent at the dimension D of the simulations, so that lines and points can be held against each other;
-the limits D -> infinity are beside it.  See `quenched.sim.reproduce`.
+the limits D -> infinity are beside it.  Figures of `quenched reproduce`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from quenched.sim.train import simulate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["comparison", "phase"]
+__all__ = ["FIGURES"]
 
 Report = Callable[[float], None]
 
@@ -57,7 +57,7 @@ def _kernel(name: str) -> str:
     return rf"{name} of relu, $\alpha$ = {ALPHA:g}"
 
 
-def comparison(folder: Path, processes: int, progress: Report) -> str:
+def _comparison(folder: Path, processes: int, progress: Report) -> str:
     """Error against noise of oracle, network, random features and kernels, where means have length 1 .. sqrt(D)."""
     learners = ["oracle", "two-layer network", *map(_features, GAMMAS), *map(_kernel, KERNELS)]
     theory, limit = (_empty(learners, sigma=LINES) for _ in range(2))
@@ -96,7 +96,7 @@ def comparison(folder: Path, processes: int, progress: Report) -> str:
     for name, values in data.items():
         dataset = xr.Dataset({"classification_error": values}, attrs=attrs)
         dataset.to_netcdf(folder / f"comparison_{name}.nc", engine="h5netcdf")
-    plot.save(plot.regimes(theory, limit, runs, network, D), folder / "comparison.png")
+    plot.save(plot.learners(theory, limit, runs, network, D), folder / "comparison.png")
     crossover = {"task": "XOR", "length": "D^{1/4}", "learner": _features(2.0)}
     some = theory.sel(crossover).interp(sigma=POINTS), runs.sel(crossover).mean("seed")
     worst = float(np.abs(some[0].values - some[1].values).max())
@@ -127,7 +127,7 @@ def _simulated(mixture: Mixture, seeds: Sequence[int], with_equations: bool) -> 
     problem, starts = mixture.finite(D), range(STARTS)
     states = [random_state(problem, NETWORK, D, seed, readout_scale=SCALE) for seed in starts]
     end = simulate(mixture, NETWORK, SGD, D, [TIME], starts, engine="overlaps", state=states).classification_error[:, 0]
-    best = int(end.argmin())
+    best = int(np.argmin(end.values))
     errors["two-layer network"] = float(end[best])
     if not with_equations:
         return errors, np.nan
@@ -135,7 +135,7 @@ def _simulated(mixture: Mixture, seeds: Sequence[int], with_equations: bool) -> 
     return errors, float(line.classification_error[0])
 
 
-def phase(folder: Path, processes: int, progress: Report) -> str:
+def _phase(folder: Path, processes: int, progress: Report) -> str:
     """Error against the exponent a of the length D^a of the means: random features and a kernel jump at a = 1/4."""
     import xarray as xr
 
@@ -181,3 +181,6 @@ def _lazy(mixture: Mixture, size: int, seeds: Sequence[int]) -> tuple[Any, Any]:
     features = simulate_features(mixture, "relu", size, 2 * size, seeds, backend="numpy")
     kernel = simulate_kernel(mixture, "arccos1", size, round(ALPHA * size), seeds, backend="numpy")
     return features.classification_error.values, kernel.classification_error.values
+
+
+FIGURES: dict[str, Callable[[Path, int, Report], str]] = {"comparison": _comparison, "phase": _phase}
