@@ -116,8 +116,9 @@ def _local(kernel: KernelFunctions, A: Array, sigmas: Array) -> _Local:
         found = [np.broadcast_to(d, u.shape).astype(float) for d in kernel.jet(N[:, None], N[None, :], u)]
         diagonal = np.broadcast_to(kernel.value(N, N, N), N.shape).astype(float)
     F, Fu, Fuu, F2, Fu2, F12 = found
-    if not all(np.isfinite(d).all() for d in (*found, diagonal)):
-        a, b = np.argwhere(~np.isfinite(sum(found) + diagonal))[0]
+    finite = np.isfinite([*found, np.broadcast_to(diagonal, u.shape)]).all(axis=0)
+    if not finite.all():
+        a, b = np.argwhere(~finite)[0]
         raise ValueError(
             f"kernel {kernel.name!r} has no finite derivatives at |x|^2/D = {N[a]:g}, |x'|^2/D = {N[b]:g}, "
             f"x.x'/D = {u[a, b]:g}, around which the formula expands it (a kink or an overflow); take a larger sigma, "
@@ -405,24 +406,40 @@ def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: f
 def _below_zero(curvatures: Array, slopes: Array, level: float, noise: float) -> tuple[float, float]:
     """P(X < 0) + P(X = 0)/2 for X = level + sum_j (c_j g_j^2 + s_j g_j) + sqrt(noise) h, and the error of it.
 
-    1/2 - (1/pi) int_0^inf Im[phi(t)]/t dt with phi the characteristic function (Gil-Pelaez 1951, Imhof 1961).
+    1/2 - (1/pi) int_0^inf Im[phi(t)]/t dt with phi the characteristic function (Gil-Pelaez 1951, Imhof 1961); with a
+    single curvature an integral over its g, as phi decays slowly.
     """
     from scipy.integrate import quad
 
     scale = math.sqrt(2 * float(curvatures @ curvatures) + float(slopes @ slopes) + noise)
     if scale <= _ROUNDING * max(abs(level), _EPS):
         return (1.0 if level < 0 else 0.5 if level == 0 else 0.0), 0.0
-    c, s, m, q = curvatures / scale, slopes / scale, level / scale, noise / scale**2
+    curved = np.abs(curvatures) > _ROUNDING * scale
+    q = (noise + float(slopes[~curved] @ slopes[~curved])) / scale**2
+    c, s, m = curvatures[curved] / scale, slopes[curved] / scale, level / scale
+    if len(c) == 0:
+        return float(ndtr(-m / math.sqrt(q))), _EPS
+    options: dict[str, Any] = {"limit": 1000, "epsabs": 1e-12, "epsrel": 1e-10, "full_output": 1}
+    if len(c) == 1:
+        spread = math.sqrt(max(q, _EPS**2))
+
+        def chance(g: float) -> float:
+            wrong = ndtr(-(m + g * (s[0] + g * c[0])) / spread)
+            return float(wrong * math.exp(-g * g / 2) / math.sqrt(2 * math.pi))
+
+        root = np.sqrt(complex(s[0] ** 2 - 4 * c[0] * m))
+        cuts = [float(((-s[0] + sign * root) / (2 * c[0])).real) for sign in (1, -1)]
+        value, error, *_ = quad(chance, -9, 9, points=[g for g in cuts if abs(g) < 9], **options)
+        return value, error + 1e-15
 
     def integrand(t: float) -> float:
         d = 1 - 2j * c * t
         phase = 1j * m * t - (s**2 * t**2 / d).sum() / 2 - np.log(d).sum() / 2 - q * t**2 / 2
         return float(np.exp(phase).imag / t)
 
-    # |phi| <= exp(-q t^2/2) prod (1 + 4 c^2 t^2)^(-1/4): beyond `end` less than 1e-16, or a power of t
-    end = 8.5 / math.sqrt(q) if q > 1e-8 else math.inf
+    end = 8.5 / math.sqrt(q) if q > 1e-8 else math.inf  # exp(-q t^2/2) < 1e-15; else a decay like 1/t^2 or faster
     with np.errstate(over="ignore", under="ignore"):
-        value, error, *_ = quad(integrand, 0, end, limit=1000, epsabs=1e-12, epsrel=1e-10, full_output=1)
+        value, error, *_ = quad(integrand, 0, end, **options)
     return 0.5 - value / math.pi, error / math.pi + 1e-15
 
 
