@@ -115,7 +115,7 @@ def curve(
         A = guess.projections(mixture)
         first.start(OrderParameters(first.mixture.means @ A, guess.Q, guess.v))
         x = first.solve(first.x0)
-    branch.frozen = first.frozen
+    branch.origin = first
     found: list[tuple[float, FixedPoint, str]] = []
 
     def add(mu: float, x: Array, turn: str) -> None:
@@ -135,15 +135,15 @@ class _Branch:
     def __init__(self, problem: Problem, parameter: str, grid: Array) -> None:
         self.problem, self.change, self.parameter, self.grid = problem, PARAMETERS[parameter], parameter, grid
         self.scale = float(abs(grid[-1] - grid[0])) or 1.0
-        self.frozen: Array | None = None
+        self.origin: _System | None = None
         self._last: tuple[float, _System] | None = None
 
     def system(self, mu: float) -> _System:
         """The equations at a value of the parameter; frozen layers keep their weights."""
         if self._last is None or self._last[0] != mu:
             system = _System(*self.change(self.problem, mu))
-            if self.frozen is not None:
-                system.frozen = self.frozen
+            if self.origin is not None:
+                system.continued(self.origin)
             self._last = mu, system
         return self._last[1]
 
@@ -253,8 +253,8 @@ class _Branch:
             # not over many values at once
             length = min(length, 4 * float(gaps.mean()) / max(abs(tangent[-1]), 1e-3))
         raise FixedPointError(
-            f"the branch turned {turns} times, last at {self.parameter} = {u[-1] * scale:.6g}: it goes in circles; take "
-            "fewer values, or a range without turning points",
+            f"the branch turned {turns} times, last at {self.parameter} = {u[-1] * scale:.6g}: it goes in circles; "
+            "take fewer values, or a range without turning points",
             self.system(float(u[-1] * scale)).state(u[:-1]),
             float(np.abs(self.rates(u)).max()),
         )

@@ -3,7 +3,8 @@
 A fixed point solves F(x) = 0, F the drift in units of the larger learning rate.  The unknowns x are
 
 * online SGD: A (p, K), the projections of the weights on the coordinates of the means, the upper triangle of Q, and v;
-* `GradientFlow`: A and v.  No noise feeds the weights outside of the span of the means, Q = A^T A, of rank p at most;
+* `GradientFlow`: A and v.  No noise feeds the weights outside of the span of the means; where they have decayed,
+  Q = A^T A, of rank p at most.  What is left of them spans r directions that count as further coordinates of A;
 
 without what a rate of 0 freezes.  They are independent, so that the eigenvalues of J = dF/dx are those of the
 linearised dynamics.  Under gradient flow, weights outside of the span obey dw_perp/dt = L w_perp, and their overlaps
@@ -12,6 +13,9 @@ grow at the sums of two eigenvalues of L: these belong to the modes too.
 1. Without a guess, the flow is followed from a random state until it hardly moves, by an implicit method with J.
 2. A trust-region method (scipy) takes Newton's steps with J; steps of least norm where symmetries make J singular.
 3. The residual is computed anew and must be below 1e-10.
+
+A neuron of a homogeneous activation that dies, v_k and |w_k| -> 0 in proportion, ends where the equations have a kink:
+it is set to 0 and left out of x.  It has been seen to decay in its own direction; others it did not try.
 
 Eigenvalues that vanish belong to families of fixed points with one and the same function: a relu network without decay
 can trade w_k -> c w_k against v_k -> v_k/c, and neurons with parallel weights can share a readout.
@@ -48,6 +52,8 @@ _RESIDUAL = 1e-10  # of the drift, in units of the larger learning rate
 _STEP = 6e-6  # of central differences: the cube root of the rounding unit
 _SETTLED = 1e-6  # rates at which Newton's steps are tried
 _ZERO = 1e-6  # eigenvalues below this fraction of the largest are zero modes, up to the noise of the Jacobian
+_OUTSIDE = 1e-7  # of Q: smaller eigenvalues of Q - A^T A are what the flow has not decayed yet
+_DYING = 1e-2  # of the largest: neurons with smaller v_k and |w_k| where the flow came to rest are about to vanish
 _INDEFINITE = 1e-9  # of Q - A^T A, relative to Q: allowed, as its eigenvalues may be 0 up to rounding
 _NEAR = 0.3  # of the length of the state: Newton's steps may lead no further away from where the flow came to rest
 _TOLERANCE = 5e-7  # standard error of the classification error
@@ -113,10 +119,9 @@ def fixed_point(
     """A fixed point of the learning equations near `guess`, stable or not.
 
     Without a guess, the equations are followed from `random_state(mixture, network, D, seed)` until all rates are
-    small, or to the time `t` in units of 1/lr, and the fixed point is the stable one where that ends.  Under
-    `GradientFlow` the weights of a guess are projected on the span of the means.  A layer whose rate is 0 keeps the
-    weights of the guess.  `points`: lines by which the
-    classification error is sampled where Q has rank three or more (`errors`).
+    small, or to the time `t` in units of 1/lr, and the fixed point is the stable one where that ends.  A layer whose
+    rate is 0 keeps the weights of the guess.  `points`: lines by which the classification error is sampled where it
+    must be (`errors`).
 
     ValueError: `guess` does not fit, the means grow with D, the inputs have a spectrum or a teacher, or no fixed point
     can exist.  FixedPointError: none was found; the message says what to try.
@@ -125,7 +130,7 @@ def fixed_point(
 
     >>> from quenched.numerics import GradientFlow
     >>> mixture, network = Mixture.two_clusters(sigma=2.0), TwoLayer(K=1, activation="linear")
-    >>> guess = OrderParameters(M=[[1.0], [-1.0]], Q=[[2.0]], v=[1.0])
+    >>> guess = OrderParameters(M=[[1.0], [-1.0]], Q=[[1.0]], v=[1.0])
     >>> found = fixed_point(mixture, network, GradientFlow(second_lr=0.0), guess)
     >>> found.state.M.round(12).tolist(), found.stable, found.eigenvalues.real.round(9).tolist()
     ([[0.2], [-0.2]], True, [-5.0, -8.0])
@@ -150,8 +155,35 @@ def _random(mixture: Mixture, network: TwoLayer, D: int, seed: int) -> OrderPara
     return state
 
 
+class _Flow:
+    """The drift in units of the larger rate, on (A, Q, v) as one vector, and its tangents."""
+
+    def __init__(self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, unit: float) -> None:
+        self.mixture, self.unit, self.K = mixture, unit, network.K
+        self.coordinates = _Coordinates(mixture.dimensions, network.K)
+        self.drift = drift_arrays(mixture, network, sgd)
+        self.tangents = drift_tangents(mixture, network, sgd)
+
+    @cached_property
+    def directions(self) -> tuple[Array, Array, Array]:
+        """A_z, Q_z, v_z of the unit vectors of the coordinates."""
+        units = [self.coordinates.unpack(y) for y in np.eye(int(self.coordinates.cuts[-1]) + self.K)]
+        A_z, Q_z, v_z = (np.stack(parts, axis=-1) for parts in zip(*units, strict=True))
+        return A_z, Q_z, v_z
+
+    def rates(self, A: Array, Q: Array, v: Array) -> Array:
+        """The drift."""
+        return self.coordinates.pack(*self.drift(A, Q, v)) / self.unit
+
+    def linear(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> Array:
+        """Its tangents along directions z, as columns."""
+        assert self.tangents is not None
+        columns = zip(*(np.moveaxis(part, -1, 0) for part in self.tangents(A, Q, v, A_z, Q_z, v_z)), strict=True)
+        return np.stack([self.coordinates.pack(*column) for column in columns], axis=1) / self.unit
+
+
 class _System:
-    """F(x) = 0 for one problem: coordinates, rates, Jacobian."""
+    """F(x) = 0 for one problem: unknowns, rates, Jacobian."""
 
     def __init__(self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD) -> None:
         if mixture.spectrum is not None or mixture.teacher is not None:
@@ -176,44 +208,65 @@ class _System:
             )
         self.mixture, self.network, self.sgd = mixture, network, sgd
         self.unit = max(sgd.eta, sgd.eta_v)
-        self.drift = drift_arrays(mixture, network, sgd)
-        self.coordinates = _Coordinates(mixture.dimensions, network.K)
-        p, K = mixture.dimensions, network.K
-        moves = [np.full(p * K, sgd.eta > 0), np.full(K * (K + 1) // 2, sgd.eta > 0), np.full(K, sgd.eta_v > 0)]
+        self.flow = self.inner = _Flow(mixture, network, sgd, self.unit)
         self.projected = not sgd.diffusion and sgd.eta > 0  # Q is A^T A
-        if self.projected:
-            moves[1][:] = False
-        self.free = np.concatenate(moves)
-        self.tangents = drift_tangents(mixture, network, sgd)
 
-    @cached_property
-    def all_directions(self) -> tuple[Array, Array, Array]:
-        """A_z, Q_z, v_z of the unit vectors of the coordinates."""
-        units = [self.coordinates.unpack(y) for y in np.eye(len(self.free))]
-        A_z, Q_z, v_z = (np.stack(parts, axis=-1) for parts in zip(*units, strict=True))
-        return A_z, Q_z, v_z
+    def start(self, state: OrderParameters, *, bury: bool = False) -> None:
+        """Frozen layers keep the weights of this state; x0 is where it stands.
 
-    def start(self, state: OrderParameters) -> None:
-        """Frozen layers keep the weights of this state; x0 is where it stands."""
-        A = state.projections(self.mixture)
+        `bury`: neurons of which both layers are nearly 0 are set to 0 and stay there.
+        """
+        dead = np.zeros(self.network.K, dtype=bool)
+        if bury:
+            sizes = np.sqrt(np.maximum(np.diag(state.Q), 0)), np.abs(state.v)
+            dead = np.logical_and(*(size < _DYING * size.max() for size in sizes))
+            alive = np.where(dead, 0.0, 1.0)
+            state = OrderParameters(state.M * alive, state.Q * np.outer(alive, alive), state.v * alive)
+        A, sgd = state.projections(self.mixture), self.sgd
         Q = A.T @ A
-        if not self.projected:  # what the flow leaves of a decayed direction may be negative by its tolerance
-            values, vectors = np.linalg.eigh(state.Q - Q)
+        values, vectors = np.linalg.eigh(state.Q - Q)  # of what the weights have outside of the span of the means
+        if self.projected:
+            kept = values > _OUTSIDE * np.abs(state.Q).max()
+            A = np.concatenate([A, (vectors[:, kept] * np.sqrt(values[kept])).T])
+            Q = A.T @ A
+            self._extend(int(kept.sum()))
+        else:  # what the flow leaves of a decayed direction may be negative by its tolerance
             Q = Q + (vectors * np.maximum(values, 0)) @ vectors.T
-        self.frozen = self.coordinates.pack(A, Q, state.v)
+        K = self.network.K
+        learns = (sgd.eta > 0, sgd.eta > 0 and not self.projected, sgd.eta_v > 0)
+        self.free = np.concatenate(
+            [np.full(size, moves) for size, moves in zip((A.size, K * (K + 1) // 2, K), learns, strict=True)]
+        )
+        buried = self.inner.coordinates.pack(np.tile(dead, (len(A), 1)), dead[:, None] | dead, dead)
+        self.free &= ~buried.astype(bool)
+        self.frozen = self.inner.coordinates.pack(A, Q, state.v)
         self.x0 = self.frozen[self.free]
+
+    def continued(self, other: _System) -> _System:
+        """With the unknowns of another system, the same but for its parameters."""
+        self.free, self.frozen = other.free, other.frozen
+        self._extend(other.inner.mixture.dimensions - other.mixture.dimensions)
+        return self
+
+    def _extend(self, extra: int) -> None:
+        """Add coordinates along which no mean has a component."""
+        if extra:
+            means = np.pad(self.mixture.means, ((0, 0), (0, extra)))
+            self.inner = _Flow(replace(self.mixture, means=means), self.network, self.sgd, self.unit)
+        else:
+            self.inner = self.flow
 
     def arrays(self, x: Array) -> tuple[Array, Array, Array]:
         """A, Q, v."""
         y = self.frozen.copy()
         y[self.free] = x
-        A, Q, v = self.coordinates.unpack(y)
+        A, Q, v = self.inner.coordinates.unpack(y)
         return A, A.T @ A if self.projected else Q, v
 
     def state(self, x: Array) -> OrderParameters:
         """The order parameters at x."""
         A, Q, v = self.arrays(x)
-        return OrderParameters(self.mixture.means @ A, Q, v)
+        return OrderParameters(self.inner.mixture.means @ A, Q, v)
 
     def rates(self, x: Array) -> Array:
         """F(x); NaN where no weights have these overlaps, which makes the solver take a smaller step."""
@@ -221,24 +274,18 @@ class _System:
         outside = not self.projected and np.linalg.eigvalsh(Q - A.T @ A)[0] < -_INDEFINITE * np.abs(Q).max()
         if outside or not np.abs(x).max() < 1e50:
             return np.full_like(x, np.nan)
-        return self.coordinates.pack(*self.drift(A, Q, v))[self.free] / self.unit
+        return self.inner.rates(A, Q, v)[self.free]
 
     def jacobian(self, x: Array) -> Array:
         """dF/dx: generated, or by central differences for an activation without closed forms."""
-        if self.tangents is None:
+        if self.inner.tangents is None:
             return self.differences(x)
         A, Q, v = self.arrays(x)
-        A_z, Q_z, v_z = (part[..., self.free] for part in self.all_directions)
+        A_z, Q_z, v_z = (part[..., self.free] for part in self.inner.directions)
         if self.projected:
             product = np.einsum("bkz,bl->klz", A_z, A)
             Q_z = product + product.swapaxes(0, 1)
-        return self.linear(A, Q, v, A_z, Q_z, v_z)[self.free]
-
-    def linear(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> Array:
-        """The tangents of all rates along directions z, as columns."""
-        assert self.tangents is not None
-        columns = zip(*(np.moveaxis(part, -1, 0) for part in self.tangents(A, Q, v, A_z, Q_z, v_z)), strict=True)
-        return np.stack([self.coordinates.pack(*column) for column in columns], axis=1) / self.unit
+        return self.inner.linear(A, Q, v, A_z, Q_z, v_z)[self.free]
 
     def differences(self, x: Array) -> Array:
         """dF/dx by central differences."""
@@ -246,11 +293,8 @@ class _System:
         for i in range(len(x)):
             step = np.zeros_like(x)
             step[i] = _STEP * max(1.0, abs(x[i]))
-            A, Q, v = self.arrays(x + step)
-            above = self.coordinates.pack(*self.drift(A, Q, v))
-            A, Q, v = self.arrays(x - step)
-            below = self.coordinates.pack(*self.drift(A, Q, v))
-            columns.append((above - below)[self.free] / (2 * step[i] * self.unit))
+            above, below = (self.inner.rates(*self.arrays(x + h))[self.free] for h in (step, -step))
+            columns.append((above - below) / (2 * step[i]))
         return np.stack(columns, axis=1)
 
     def solve(self, x: Array) -> Array:
@@ -263,14 +307,13 @@ class _System:
         best: Array = found.x
         residual = float(np.abs(self.rates(best)).max())
         if not residual <= _RESIDUAL:
-            last = self.coordinates.unpack(self.frozen)
-            A, Q, v = self.arrays(best) if np.isfinite(residual) else last
+            A, Q, v = self.arrays(best) if np.isfinite(residual) else self.inner.coordinates.unpack(self.frozen)
             raise FixedPointError(
                 f"no fixed point was found: {found.nfev} steps left rates up to {residual:.3g}, more than "
                 f"{_RESIDUAL:g} (|Q| <= {np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; state in .state); start "
                 "from a guess nearer to one, follow the flow longer (t), or continue a solution from other "
                 "parameters with curve",
-                OrderParameters.derivative(self.mixture.means @ A, Q, v),
+                OrderParameters.derivative(self.inner.mixture.means @ A, Q, v),
                 residual,
             )
         return best
@@ -280,7 +323,7 @@ class _System:
         from quenched.numerics.averages import averages, tables
 
         A, Q, v = self.arrays(x)
-        mixture, sgd, K = self.mixture, self.sgd, self.network.K
+        mixture, sgd, K = self.inner.mixture, self.sgd, self.network.K
         if not averages(self.network.activation).groups:
             # weights along K more coordinates on which no mean has a component
             wide = Mixture(np.pad(mixture.means, ((0, 0), (0, K))), mixture.labels, mixture.weights, mixture.sigma)
@@ -314,10 +357,10 @@ def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, fl
     """
     from scipy.integrate import solve_ivp
 
-    coordinates, unit = system.coordinates, system.unit
+    flow, coordinates, unit = system.flow, system.flow.coordinates, system.unit
 
     def F(_: float, y: Array) -> Array:
-        return coordinates.pack(*system.drift(*coordinates.unpack(y))) / unit
+        return flow.rates(*coordinates.unpack(y))
 
     def quiet(time: float, y: Array) -> float:
         return float(np.abs(F(time, y)).max() - rate)
@@ -326,8 +369,8 @@ def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, fl
     options: dict[str, Any] = {"method": "RK45"}
     if len(y) <= _STIFF:
         options = {"method": "BDF"}
-        if system.tangents is not None:
-            options["jac"] = lambda _, y: system.linear(*coordinates.unpack(y), *system.all_directions)
+        if flow.tangents is not None:
+            options["jac"] = lambda _, y: flow.linear(*coordinates.unpack(y), *flow.directions)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         run = solve_ivp(F, (0, t), y, rtol=1e-6, atol=1e-8, events=quiet, **options)
     end: Array = run.y[:, -1]
@@ -348,7 +391,7 @@ def _attractor(system: _System, state: OrderParameters, t: float) -> Array:
     Newton's steps start where all rates are below 1e-6.  They may lead away from there, or to a saddle that the flow
     only passes by: then the flow is followed further, to a tenth of the rates.
     """
-    coordinates = system.coordinates
+    coordinates = system.flow.coordinates
     y = coordinates.pack(state.projections(system.mixture), state.Q, state.v)
     rate, left = _SETTLED, t
     for _ in range(4):
@@ -356,17 +399,18 @@ def _attractor(system: _System, state: OrderParameters, t: float) -> Array:
         left -= used
         A, Q, v = coordinates.unpack(y)
         reached = OrderParameters(system.mixture.means @ A, Q, v)
-        system.start(reached)
-        try:
-            x = system.solve(system.x0)
-        except FixedPointError as error:
-            failure: FixedPointError | None = error
-        else:
+        failure: FixedPointError | None = None
+        for bury in (False, True) if homogeneity(system.network.activation) else (False,):
+            system.start(reached, bury=bury)
+            try:
+                x = system.solve(system.x0)
+            except FixedPointError as error:
+                failure = error
+                continue
             moved = np.linalg.norm(x - system.x0) / max(1.0, float(np.linalg.norm(system.x0)))
             values, _ = system.modes(x, system.jacobian(x))
             if moved < _NEAR and values.real.max(initial=-np.inf) < 0:
                 return x
-            failure = None
         if not quiet or left <= 0:
             break
         rate /= 10
