@@ -191,15 +191,14 @@ def _counted(exponent: sympy.Expr, features: int = 1) -> tuple[Step, ...]:
     verdict = {1: "diverges", 0: "survives", -1: "vanishes"}
     found = power_counting(exponent, features)
     lines = {
-        sign: ", ".join(rf"\text{{{name}}}\ (D^{{{latex(e)}}})" for name, e in found.items() if sympy.sign(e) == sign)
+        sign: r",\allowbreak\ ".join(
+            rf"\text{{{name}}}\ (D^{{{latex(e)}}})" for name, e in found.items() if sympy.sign(e) == sign
+        )
         for sign in verdict
     }
-    title = rf"|\mathrm{{mean}}| \sim D^{{{latex(exponent)}}},\ P \sim D^{{{features}}}: \quad "
-    return tuple(
-        Step(f"Power counting: {verdict[sign]}", (title if sign == 1 else "") + line)
-        for sign, line in lines.items()
-        if line
-    )
+    title = rf"|\mathrm{{mean}}| \sim D^{{{latex(exponent)}}},\ P \sim D^{{{features}}}"
+    scaling = Step("Scaling", title)
+    return (scaling, *(Step(f"Power counting: {verdict[sign]}", line) for sign, line in lines.items() if line))
 
 
 @dataclass(frozen=True)
