@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import combinations, product
 from pathlib import Path
@@ -30,7 +30,21 @@ from numpy.typing import NDArray
 
 from quenched.theory import activations as theory
 
-__all__ = ["activation_functions", "averages", "cache_folder", "compiled_activation", "piecewise_linear", "tables"]
+__all__ = [
+    "FIELD_LIMIT",
+    "activation_functions",
+    "averages",
+    "cache_folder",
+    "compiled_activation",
+    "compiled_text",
+    "derived_module",
+    "load_compiled",
+    "patterns",
+    "piecewise_linear",
+    "positive",
+    "regularised",
+    "tables",
+]
 
 Array = NDArray[np.float64]
 
@@ -60,34 +74,42 @@ def averages(activation: str) -> theory.Averages:
 
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
-    """The averages of an expression that a user wrote: `python -m quenched.symbolic` in a process of its own, cached.
-
-    The cache knows the text of the expression and of the derivation, so that a change of either derives anew.
-    """
-    digest = hashlib.sha256(activation.encode())
-    for folder in importlib.util.find_spec("quenched.symbolic").submodule_search_locations:  # type: ignore[union-attr]
-        for source in sorted(Path(folder).glob("*.py")):
-            digest.update(source.read_bytes())
-    path = cache_folder() / "derived" / f"activation_{digest.hexdigest()[:20]}.py"
-    text = None
-    if not path.exists():
-        command = [sys.executable, "-m", "quenched.symbolic", activation]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode == 2:
-            raise ValueError(process.stderr.strip())
-        if process.returncode:
-            raise RuntimeError(
-                f"the derivation of activation {activation!r} failed; it needs the extra quenched[derive]. "
-                f"It said:\n{process.stderr}"
-            )
-        text = process.stdout
-    found: theory.Averages = load_text(text, path).ACTIVATIONS["custom"]
+    """The averages of an expression that a user wrote."""
+    found: theory.Averages = derived_module("activation", activation).ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
             activation,
         )
     return found
+
+
+def derived_module(kind: str, *arguments: str) -> ModuleType:
+    """What `python -m quenched.symbolic ARGUMENTS` prints, run in a process of its own, cached.
+
+    The cache knows the arguments and the text of the derivation, so that a change of either derives anew.
+    """
+    digest = hashlib.sha256("\0".join(arguments).encode())
+    spec = importlib.util.find_spec("quenched.symbolic")
+    if spec is None or spec.submodule_search_locations is None:
+        raise RuntimeError(f"{arguments[0]!r} has to be derived, and quenched.symbolic is not installed")
+    for folder in spec.submodule_search_locations:
+        for source in sorted(Path(folder).glob("*.py")):
+            digest.update(source.read_bytes())
+    path = cache_folder() / "derived" / f"{kind}_{digest.hexdigest()[:20]}.py"
+    text = None
+    if not path.exists():
+        command = [sys.executable, "-m", "quenched.symbolic", *arguments]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode == 2:
+            raise ValueError(process.stderr.strip())
+        if process.returncode:
+            raise RuntimeError(
+                f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
+                f"It said:\n{process.stderr}"
+            )
+        text = process.stdout
+    return load_text(text, path)
 
 
 def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -149,7 +171,7 @@ def raised(m0, m1, c00, c01, c11):
 '''
 _FILL = """
 @njit(cache=True, error_model="numpy", nogil=True)
-def fill_{n}(mean, covariance, subsets, out):
+def fill_{label}(mean, covariance, subsets, out):
     for a in range(mean.shape[0]):
         for s in range(subsets.shape[0]):
             {indices} = subsets[s]{before}
@@ -209,9 +231,10 @@ class _DoubledRegression(ast.NodeTransformer):
         return node
 
 
-def _compiled_text(name: str, found: theory.Averages) -> str:
+def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
+    """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
     parts = [_PRELUDE.format(name=name, parallel=PARALLEL, noise=2.0**-50)]
-    for n, function in enumerate(found.groups, start=1):
+    for label, (n, function) in groups.items():
         tree = ast.parse(inspect.getsource(function))
         definition = tree.body[0]
         assert isinstance(definition, ast.FunctionDef)
@@ -231,7 +254,7 @@ def _compiled_text(name: str, found: theory.Averages) -> str:
         entries = [(p, q) for x, p in enumerate(index) for q in index[x:]]
         parts.append(
             _FILL.format(
-                n=n,
+                label=label,
                 indices=", ".join(index) + ("," if n == 1 else ""),
                 function=function.__name__,
                 means=", ".join(f"mean[a, {i}]" for i in index),
@@ -245,12 +268,16 @@ def _compiled_text(name: str, found: theory.Averages) -> str:
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> ModuleType:
     """The compiled module of an activation: fill_1 .. fill_4."""
+    groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
+    return load_compiled(compiled_text(activation, groups))
+
+
+def load_compiled(text: str) -> ModuleType:
+    """Import the text of `compiled_text` from the cache, which knows the text and what it is compiled with."""
     import numba
 
     from quenched.numerics import doubled, kernels
 
-    found = averages(activation)
-    text = _compiled_text(activation, found)
     origin = text + inspect.getsource(kernels) + inspect.getsource(doubled) + numba.__version__ + sys.version
     digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
     return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
@@ -331,12 +358,8 @@ def _gather(
     widths = tuple(max(index.values()) + 1 for index in places)
     offsets = np.cumsum([0, *(len(s) * w for s, w in zip(subsets, widths, strict=True))])
     position = [{tuple(row): i for i, row in enumerate(s.tolist())} for s in subsets]
-    # a pattern is one of the layouts in which each factor has a field of its own
-    patterns = sorted(
-        {"g"} | {layout for index in places for layout in index if "*" not in layout and _canonical(layout)}
-    )
     gather = {}
-    for pattern in patterns:
+    for pattern in patterns(activation, limit):
         factors = pattern.split(",")
         targets = []
         for neurons in product(range(K), repeat=len(factors)):
@@ -351,6 +374,16 @@ def _gather(
     return subsets, widths, gather
 
 
+def patterns(activation: str, limit: int) -> list[str]:
+    """The tables of up to `limit` factors: the layouts in which each factor has a field of its own.
+
+    >>> patterns("relu", 2)
+    ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
+    """
+    places = averages(activation).places[:limit]
+    return sorted({layout for index in places for layout in index if "*" not in layout and _canonical(layout)})
+
+
 def _canonical(layout: str) -> bool:
     """Highest derivatives first: each table once."""
     orders = ["g", "dg", "ddg"]
@@ -358,7 +391,7 @@ def _canonical(layout: str) -> bool:
     return degrees == sorted(degrees, reverse=True)
 
 
-def _regularised(covariance: Array) -> Array:
+def regularised(covariance: Array) -> Array:
     """Covariances made positive definite: rounding may have left the singular ones slightly indefinite.
 
     Averages over three and four fields need it: their densities and conditional probabilities must be those of one law.
@@ -373,6 +406,14 @@ def _regularised(covariance: Array) -> Array:
     return regular
 
 
+def positive(covariance: Array) -> Array:
+    """Covariances with variances above zero, which is all that averages over one and two fields need."""
+    given = np.array(covariance, dtype=np.float64)
+    diagonal = np.einsum("akk->ak", given)
+    diagonal[...] = np.maximum(diagonal, TINY)
+    return given
+
+
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
@@ -384,10 +425,7 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     clusters, K = mean.shape
     module = _compiled(activation)
     subsets, widths, gather = _gather(activation, K, limit)
-    regular = _regularised(covariance)
-    given = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", given)
-    diagonal[...] = np.maximum(diagonal, TINY)
+    regular, given = regularised(covariance), positive(covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width))

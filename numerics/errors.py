@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from quenched.numerics.averages import activation_functions, piecewise_linear, tables
+from quenched.numerics.averages import activation_functions, piecewise_linear
 from quenched.numerics.checks import integer, number
 from quenched.numerics.cones import cone_signs
 from quenched.numerics.quadrature import adaptive, randomised
@@ -169,8 +169,8 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, tolerance: float, seed: int
     """The generated risk E[(phi - y)^2]/2, its error, and the slopes E_a[g'] (C, K)."""
     mixture, s = law.mixture, law.s
     y = mixture.labels.astype(np.float64)
-    if law.activation is not None:
-        table = tables(law.activation, M, C, limit=2)
+    if law.closed:
+        table = law.tables(M, C, limit=2)
         value = two_layer.risk(mixture.weights, y, v, table, s)
         sizes = {pattern: np.abs(average) for pattern, average in table.items()}
         size = two_layer.risk(mixture.weights, -np.ones_like(y), np.abs(v), sizes, s)  # all terms added up

@@ -5,9 +5,9 @@ symbolic/two_layer.py.  A step enters by averages over the local fields of each 
 the nodes; with these known the equations of a node are linear in its densities.
 
 A teacher's neurons join those of the network with readouts of the other sign and do not learn: phi - y is then the
-output of all of them at the label 0.  Averages are closed forms if both networks have the same activation and that has
-them; piecewise linear teachers of relu networks are made of relu neurons for that.  Otherwise the averages of one step
-are sampled, the response as
+output of all of them at the label 0.  Averages are closed forms wherever the algebra finds them, across two activations
+too (`quenched.numerics.across`); piecewise linear teachers of relu networks are made of relu neurons.  Otherwise the
+averages of one step are sampled, the response as
 
     response_a = E_a[push z^T] L_a^+,   lambda = M_a + L_a z,   z ~ N(0, 1),   L_a^2 the covariance of the fields,
 
@@ -21,6 +21,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.across import closes, tables_across
 from quenched.numerics.averages import FIELD_LIMIT, activation_functions, averages, piecewise_linear, tables
 from quenched.numerics.precision import bind
 from quenched.numerics.quadrature import randomised
@@ -78,11 +79,17 @@ class Fields:
             self.readout = -teacher.v / self.s
 
     @property
-    def activation(self) -> str | None:
-        """The one activation of all neurons, if it has closed forms."""
-        first = self.activations[0]
-        alike = all(other == first for other in self.activations)
-        return first if alike and averages(first).groups else None
+    def closed(self) -> bool:
+        """Whether the averages over all fields are in closed form."""
+        first, last = self.activations[0], self.activations[-1]
+        return bool(averages(first).groups) if first == last else closes(first, last)
+
+    def tables(self, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
+        """`averages.tables` over all fields."""
+        first, last = self.activations[0], self.activations[-1]
+        if first == last:
+            return tables(first, mean, covariance, limit)
+        return tables_across(first, last, self.activations.count(first), mean, covariance, limit)
 
     def joined(self, A: Array, Q: Array, v: Array) -> Derivatives:
         """A (U, p, N), Q (U, N, N) and v (N,) with the teacher's neurons."""
@@ -157,11 +164,11 @@ class SpectralEquations:
 
     def _step(self, M: Array, covariance: Array, v: Array) -> tuple[tuple[Array, Array, Array, Array], float, str]:
         """Force (C, N), response (C, N, N), noise (C, N, N) and readout (C, N) of a step."""
-        activation, s, diffusion = self.fields.activation, self.network.output_scale, self.sgd.diffusion
+        s, diffusion = self.network.output_scale, self.sgd.diffusion
         noise = np.zeros_like(covariance)
-        if activation is None or (diffusion and not self.narrow):
+        if not self.fields.closed or (diffusion and not self.narrow):
             return self._sampled(M, covariance, v)
-        found = tables(activation, M, covariance, FIELD_LIMIT if diffusion else 2)
+        found = self.fields.tables(M, covariance, FIELD_LIMIT if diffusion else 2)
         force, curvature, response, readout = two_layer.responses(self.labels, v, found, s)
         diagonal = np.einsum("akk->ak", response)
         diagonal += curvature

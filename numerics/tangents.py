@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import inspect
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -30,10 +27,11 @@ from quenched.numerics.averages import (
     PARALLEL,
     _DoubledRegression,
     _gather,
-    _regularised,
     averages,
     cache_folder,
+    derived_module,
     load_text,
+    regularised,
     tables,
 )
 from quenched.numerics.precision import bind
@@ -96,22 +94,7 @@ def _gradients(activation: str) -> tuple[Gradient, ...]:
 
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> tuple[Gradient, ...]:
-    digest = hashlib.sha256(activation.encode())
-    for folder in importlib.util.find_spec("quenched.symbolic").submodule_search_locations:  # type: ignore[union-attr]
-        for source in sorted(Path(folder).glob("*.py")):
-            digest.update(source.read_bytes())
-    path = cache_folder() / "derived" / f"gradients_{digest.hexdigest()[:20]}.py"
-    text = None
-    if not path.exists():
-        command = [sys.executable, "-m", "quenched.symbolic", activation, "--gradients"]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode:
-            raise RuntimeError(
-                f"the gradients of activation {activation!r} could not be derived; that needs the extra "
-                f"quenched[derive]. It said:\n{process.stderr}"
-            )
-        text = process.stdout
-    found: tuple[Gradient, ...] = load_text(text, path).GRADIENTS["custom"]
+    found: tuple[Gradient, ...] = derived_module("gradients", activation, "--gradients").GRADIENTS["custom"]
     return found
 
 
@@ -167,7 +150,7 @@ def table_tangents(
     clusters, K = mean.shape
     directions = mean_z.shape[-1]
     subsets, widths, gather = _gather(activation, K, limit)
-    regular = _regularised(covariance)
+    regular = regularised(covariance)
     mean, mean_z, covariance_z = (np.ascontiguousarray(x, dtype=np.float64) for x in (mean, mean_z, covariance_z))
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):

@@ -6,6 +6,7 @@
     parse        text to sympy against a whitelist
     activations  what g can be, and its averages                      -> theory/activations.py
     two_layer    the SGD rule -> increments -> order-parameter equations -> theory/two_layer.py
+    teachers     averages across two activations, derived when a problem has them
     bayes        the oracle error of a mixture                          -> theory/bayes.py
     features     random features: Hermite orders, spikes, powers of D   -> theory/features.py
     emit         expressions -> Python text

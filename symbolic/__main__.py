@@ -1,13 +1,14 @@
 """Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
 
-With `--gradients` after it, the module of their derivatives.
+With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
+the two.
 
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
 """
 
 import sys
 
-from quenched.symbolic.derive import user_activation, user_gradients
+from quenched.symbolic.derive import user_activation, user_gradients, user_teacher
 
 __all__: list[str] = []
 
@@ -15,8 +16,11 @@ __all__: list[str] = []
 def main() -> int:
     """Print the module; a refusal goes to standard error with exit status 2."""
     try:
-        build = user_gradients if "--gradients" in sys.argv[2:] else user_activation
-        sys.stdout.write(build(sys.argv[1]))
+        if sys.argv[2:3] == ["--teacher"]:
+            sys.stdout.write(user_teacher(sys.argv[1], sys.argv[3]))
+        else:
+            build = user_gradients if "--gradients" in sys.argv[2:] else user_activation
+            sys.stdout.write(build(sys.argv[1]))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
