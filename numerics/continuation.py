@@ -33,7 +33,7 @@ _RANK = 1e-7  # singular values of (dF/dx, dF/dmu) below this fraction of the la
 _STEP = 1e-5  # of central differences in mu, relative to the range asked for
 _SMALLEST = 1e-5  # arc length step, relative to the first one, at which a branch is given up
 _TURN = 0.9  # cosine between tangents below which a step is repeated at half its length
-_SYMMETRIC = 1e-4  # how well a turning point must obey a symmetry; it is found to 1e-6 of a step
+_SYMMETRIC = (1e-6, 1e-5, 1e-4, 1e-3)  # how well a turning point may obey a symmetry that the branch does not
 _TURNS = 10  # turning points after which a branch is left
 _CORRECTIONS = 8  # of Newton's method, before the step is halved
 
@@ -210,63 +210,76 @@ class _Branch:
         gaps = np.abs(np.diff(grid)) / scale
         first = length = float(gaps[0] / max(abs(tangent[-1]), 1e-3))
         low, high = sorted((grid[0] / scale, grid[-1] / scale))
-        turns = 0
+        turns, before = 0, u
         while turns <= _TURNS:
             result = self.correct(u + length * tangent, tangent)
             turned = 0.0 if result is None else float(abs(result[1] @ tangent))
             if result is None or turned < _TURN:
                 length /= 2
                 if length < _SMALLEST * first:
-                    raise FixedPointError(
-                        f"the branch ends at {self.parameter} = {u[-1] * scale:.6g}, short of {grid[-1]:g}: no "
-                        "solution was found beyond, where a kink of the equations or a change of the state's rank may "
-                        "be; take other values, or start from the other end",
-                        self.system(float(u[-1] * scale)).state(u[:-1]),
-                        float(np.abs(self.rates(u)).max()),
-                    )
+                    # so close to a pitchfork, the direction is lost
+                    if (beyond := self._beyond(before, u, tangent, gaps)) is None:
+                        raise self._end(u)
+                    turns += 1
+                    yield float(u[-1] * scale), u[:-1], "pitchfork"
+                    yield from self._passed(u, beyond[0])
+                    before, (u, tangent), length = u, beyond, first
                 continue
             new, ahead = result
             ahead = ahead if ahead @ tangent > 0 else -ahead
             if tangent[-1] * ahead[-1] >= 0:
                 yield from self._passed(u, new)
-                u, tangent = new, ahead
+                before, u, tangent = u, new, ahead
             else:
                 turns += 1
                 fold = self._fold(u, tangent, new, ahead)
                 yield from self._passed(u, fold)
-                symmetric = self._mirrored(u, fold)
-                yield float(fold[-1] * scale), fold[:-1], "pitchfork" if symmetric else "fold"
-                if symmetric:  # beyond, the solution goes on with the symmetry that it has gained
-                    u = fold.copy()
-                    u[-1] += np.sign(tangent[-1]) * 1e-3 * float(gaps.min())
-                    u[:-1] = self.system(float(u[-1] * scale)).solve(u[:-1])
-                    _, ahead = self.split(self.jacobian(u))
-                    tangent = ahead * np.sign(ahead[-1]) * np.sign(tangent[-1])
-                    yield from self._passed(fold, u)
+                if (beyond := self._beyond(u, fold, tangent, gaps)) is not None:
+                    yield float(fold[-1] * scale), fold[:-1], "pitchfork"
+                    yield from self._passed(fold, beyond[0])
+                    before, (u, tangent) = fold, beyond
                 else:
+                    yield float(fold[-1] * scale), fold[:-1], "fold"
                     yield from self._passed(fold, new)
-                    u, tangent = new, ahead
+                    before, u, tangent = fold, new, ahead
             if not low - 1e-12 < u[-1] < high + 1e-12 or abs(u[-1] - grid[-1] / scale) < 1e-12:
                 return
             if turned > 0.99:
                 length *= 1.5
             # not over many values at once
             length = min(length, 4 * float(gaps.mean()) / max(abs(tangent[-1]), 1e-3))
-        raise FixedPointError(
-            f"the branch turned {turns} times, last at {self.parameter} = {u[-1] * scale:.6g}: it goes in circles; "
-            "take fewer values, or a range without turning points",
-            self.system(float(u[-1] * scale)).state(u[:-1]),
+        raise self._end(u)
+
+    def _end(self, u: Array) -> FixedPointError:
+        """Why the branch is not followed further."""
+        return FixedPointError(
+            f"the branch ends at {self.parameter} = {u[-1] * self.scale:.6g}, short of {self.grid[-1]:g}, or turns in "
+            "circles there: where the equations have a kink or the state's rank changes, solutions need not go on; "
+            "take other values, or start from the other end",
+            self.system(float(u[-1] * self.scale)).state(u[:-1]),
             float(np.abs(self.rates(u)).max()),
         )
 
-    def _mirrored(self, u: Array, fold: Array) -> bool:
-        """Whether a symmetry is gained at a turning point: then the branch beyond it mirrors that before it."""
-        orders = []
-        for point in (u, fold):
-            system = self.system(float(point[-1] * self.scale))
-            state = system.state(point[:-1])
-            orders.append(len(stabiliser(system.mixture, system.network, state, tolerance=_SYMMETRIC)))
-        return orders[1] > orders[0]
+    def _beyond(self, before: Array, turn: Array, tangent: Array, gaps: Array) -> tuple[Array, Array] | None:
+        """The branch beyond a turning point, and its tangent, if a symmetry is gained there; else None.
+
+        The part of the branch after such a point mirrors that before it, and the symmetric solution goes on.
+        """
+
+        def order(u: Array, tolerance: float) -> int:
+            system = self.system(float(u[-1] * self.scale))
+            return len(stabiliser(system.mixture, system.network, system.state(u[:-1]), tolerance=tolerance))
+
+        if not any(order(turn, tolerance) > order(before, tolerance) for tolerance in _SYMMETRIC):
+            return None
+        u = turn.copy()
+        u[-1] += np.sign(tangent[-1]) * 1e-3 * float(gaps.min())
+        try:
+            u[:-1] = self.system(float(u[-1] * self.scale)).solve(u[:-1])
+        except (FixedPointError, ValueError):
+            return None
+        _, ahead = self.split(self.jacobian(u))
+        return u, ahead * np.sign(ahead[-1]) * np.sign(tangent[-1])
 
     def _passed(self, start: Array, end: Array) -> Any:
         """The asked values between two points of the branch, solved for exactly."""

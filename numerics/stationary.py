@@ -155,6 +155,12 @@ def _random(mixture: Mixture, network: TwoLayer, D: int, seed: int) -> OrderPara
     return state
 
 
+def _possible(A: Array, Q: Array) -> Array:
+    """Q with the negative eigenvalues of Q - A^T A set to 0."""
+    values, vectors = np.linalg.eigh(Q - A.T @ A)
+    return Q if values[0] >= 0 else A.T @ A + (vectors * np.maximum(values, 0)) @ vectors.T
+
+
 class _Flow:
     """The drift in units of the larger rate, on (A, Q, v) as one vector, and its tangents."""
 
@@ -176,8 +182,12 @@ class _Flow:
         return self.coordinates.pack(*self.drift(A, Q, v)) / self.unit
 
     def linear(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> Array:
-        """Its tangents along directions z, as columns."""
+        """Its tangents along directions z, as columns.
+
+        Taken where weights have these overlaps: of a decayed direction, a step of the flow may leave less than nothing.
+        """
         assert self.tangents is not None
+        Q = _possible(A, Q)
         columns = zip(*(np.moveaxis(part, -1, 0) for part in self.tangents(A, Q, v, A_z, Q_z, v_z)), strict=True)
         return np.stack([self.coordinates.pack(*column) for column in columns], axis=1) / self.unit
 
@@ -223,15 +233,13 @@ class _System:
             alive = np.where(dead, 0.0, 1.0)
             state = OrderParameters(state.M * alive, state.Q * np.outer(alive, alive), state.v * alive)
         A, sgd = state.projections(self.mixture), self.sgd
-        Q = A.T @ A
-        values, vectors = np.linalg.eigh(state.Q - Q)  # of what the weights have outside of the span of the means
+        Q = _possible(A, state.Q)
         if self.projected:
+            values, vectors = np.linalg.eigh(Q - A.T @ A)  # what the weights have outside of the span of the means
             kept = values > _OUTSIDE * np.abs(state.Q).max()
             A = np.concatenate([A, (vectors[:, kept] * np.sqrt(values[kept])).T])
             Q = A.T @ A
             self._extend(int(kept.sum()))
-        else:  # what the flow leaves of a decayed direction may be negative by its tolerance
-            Q = Q + (vectors * np.maximum(values, 0)) @ vectors.T
         K = self.network.K
         learns = (sgd.eta > 0, sgd.eta > 0 and not self.projected, sgd.eta_v > 0)
         self.free = np.concatenate(
