@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 from quenched.sim.compare import compare
 
 if TYPE_CHECKING:
+    from quenched.sim.features import simulate_features
     from quenched.sim.sweeps import Sweep, read_spec, sweep
     from quenched.sim.train import simulate
 
-__all__ = ["Sweep", "compare", "read_spec", "simulate", "sweep"]
+__all__ = ["Sweep", "compare", "read_spec", "simulate", "simulate_features", "sweep"]
 
-_HOME = {"Sweep": "sweeps", "read_spec": "sweeps", "simulate": "train", "sweep": "sweeps"}
+_HOME = {
+    "Sweep": "sweeps",
+    "read_spec": "sweeps",
+    "simulate": "train",
+    "simulate_features": "features",
+    "sweep": "sweeps",
+}
 
 
 def __getattr__(name: str) -> Any:
