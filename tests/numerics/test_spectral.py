@@ -173,7 +173,7 @@ def test_averages_across_two_activations_agree_with_samples(student, teacher):
 def test_a_teacher_without_closed_forms_is_sampled():
     """tanh learns from tanh: at the teacher's weights nothing moves.
 
-    Samples come by the root of a singular covariance, where fields that are equal differ by sqrt(eps): 1e-8 of order one.
+    Samples come by the root of a singular covariance, where fields that are equal differ by sqrt(eps), some 1e-8.
     """
     weights, v = np.array([[0.8, 0.0], [0.3, 0.6]]), np.array([0.7, -0.4])
     mixture = Mixture(np.zeros((1, 2)), teacher=Teacher(weights, v, "tanh"))
