@@ -35,6 +35,7 @@ from quenched.theory import features, kernels
 __all__ = ["KernelFunctions", "kernel_error", "kernel_functions"]
 
 Array = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 
 theory: Any = kernels  # ufunc expressions: they take arrays where their signature says float
 marchenko_pastur: Any = features.marchenko_pastur
@@ -176,7 +177,7 @@ class _Channels:
         c_i is r times what the other samples leave of y_i: in group g the squares of all c_i add up to
         n P r^2 (E2 + variance), which M shows to a fresh input on every direction.
         """
-        squares: Array = sum(self._squares)  # type: ignore[assignment]
+        squares: Array = sum(self._squares)
         driven: Array = np.linalg.solve(self._back.T, self.P * residual * self.r**2)
         return driven @ squares
 
@@ -266,7 +267,7 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     rank = 1 + (D if w1.any() else 0) + (directions if w2.any() else 0)
     zeta = _regular(kernel, zeta, np.abs(at.diagonal).max(), ridge, rank / D, n / D)
 
-    def entries(j: Array, l: Array, same: Array) -> Any:
+    def entries(j: Places, l: Places, same: Array) -> Any:
         """theory.taylor on arrays (C, j, C, l)."""
         own, other = A[:, :, None, None][:, j], A.T[None, :, :, None][:, j]
         own_prime, other_prime = A[None, None, :, :][..., l], A[:, None, None, :][..., l]
@@ -305,7 +306,7 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
     w1, w2, rest = theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], sigma, sigma, ridge)
     scale = float(np.abs(at.diagonal).max())
     zeta = _regular(kernel, np.diag(rest + w2), scale, ridge, np.linalg.matrix_rank(w1), alpha)
-    groups = np.bincount(member, P)
+    groups = np.bincount(member, P).astype(np.float64)
     bulk = _Channels(zeta, [(w1, 1.0, alpha)], groups)
 
     here = np.ix_(member, member)
@@ -336,8 +337,8 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
     out = _spiked(S, alpha * P * bulk.r[member], mixture.labels, divergent)
     residual = np.bincount(member, P * out.residual) / groups
     variance = out.along + bulk.variance(residual)[member]
-    length = "D^(1/4)" if crossover else "1" if not far.any() else "D^(1/2)" if far.all() else "D^(1/2) and 1"
-    return _record(mixture, out.mean, variance, out.error + bulk.step, f"limit, means of order {length}")
+    order = "D^(1/4)" if crossover else "1" if not far.any() else "D^(1/2)" if far.all() else "D^(1/2) and 1"
+    return _record(mixture, out.mean, variance, out.error + bulk.step, f"limit, means of order {order}")
 
 
 def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
@@ -358,7 +359,7 @@ def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: f
     j, l = (index.ravel() for index in np.indices((p, p)))
     I = np.eye(p) * sigma**2
 
-    def moments(*columns: npt.NDArray[np.intp]) -> Any:
+    def moments(*columns: Places) -> Any:
         """theory.products over the coordinates x_j x_l x_j' x_l', averaged over the mixture."""
         means = [V[:, c] for c in columns]
         pairs = [I[columns[a], columns[b]] for a in range(4) for b in range(a + 1, 4)]

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import sympy
 from sympy import Rational, Symbol, sqrt
@@ -129,7 +129,7 @@ def _tangents() -> list[Kernel]:
             tangent(name)
         except NoClosedForm:
             continue
-        found.append(Kernel(f"ntk:{name}", f"neural tangent kernel of g = {text}", lambda name=name: tangent(name)))
+        found.append(Kernel(f"ntk:{name}", f"neural tangent kernel of g = {text}", partial(tangent, name)))
     return found
 
 
@@ -511,10 +511,10 @@ def _outputs(
     return means, along, left
 
 
-def _features(sites: Sequence[_Site], value: Callable[[_Site], sympy.Expr]) -> sympy.Matrix:
-    """A vector on the features: `value` on the constant of each cluster, 0 on the g_j."""
+def _features(sites: Sequence[_Site], values: Sequence[sympy.Expr]) -> sympy.Matrix:
+    """A vector on the features: a value on the constant of each cluster, 0 on the g_j."""
     p = len(sites[0].mean)
-    return sympy.Matrix([value(s) if j == 0 else 0 for s in sites for j in range(1 + p)])
+    return sympy.Matrix([value if j == 0 else 0 for value in values for j in range(1 + p)])
 
 
 def _told(sites: Sequence[_Site], S: sympy.Matrix, divergent: str, results: dict[str, sympy.Expr]) -> tuple[Step, ...]:
@@ -536,7 +536,7 @@ def two_clusters(length: Positive, sigma: Positive, T: Positive, V: Positive) ->
     k, x = sympy.symbols("k x", positive=True)  # F_u and alpha r
     sites = [_Site((length,), 1, HALF), _Site((-length,), -1, HALF)]
     S = _finite(sites, sympy.Integer(0), sigma, lambda g, h: k, sympy.Integer(0))
-    means, along, left = _outputs(sites, S, lambda s: s.weight * x, [_features(sites, lambda s: ONE)])
+    means, along, left = _outputs(sites, S, lambda s: s.weight * x, [_features(sites, [ONE] * len(sites))])
     m = sympy.factor(means[0].subs(x, T / (k * sigma**2)))
     residual = sympy.factor(sum(s.weight * e for s, e in zip(sites, left, strict=True)).subs(x, T / (k * sigma**2)))
     q = V * residual + sympy.factor(along[0].subs(x, T / (k * sigma**2)))
@@ -549,8 +549,8 @@ def _crossover(
 ) -> tuple[list[sympy.Expr], sympy.Expr, sympy.Matrix]:
     k, x = sympy.symbols("k x", positive=True)
     S = _finite(sites, Rational(1, 4), sigma, lambda g, h: k, k * curvature)
-    constants = [_features(sites, lambda s: ONE)]
-    constants += [_features(sites, lambda s, j=j: s.mean[j]) for j in range(len(sites[0].mean))]
+    constants = [_features(sites, [ONE] * len(sites))]
+    constants += [_features(sites, [s.mean[j] for s in sites]) for j in range(len(sites[0].mean))]
     # the g_j carry no finite part beyond k sigma^2, which no label drives
     means, along, left = _outputs(sites, S, lambda s: s.weight * x, constants)
     assert all(v == 0 for v in along)
@@ -599,7 +599,7 @@ def parity(
     sites = [_Site((length,), 1, Rational(1, 4), 1), _Site((-length,), -1, Rational(1, 4), 1),
              _Site((length,), -1, Rational(1, 4), -1), _Site((-length,), 1, Rational(1, 4), -1)]  # fmt: skip
     S = _finite(sites, sympy.Integer(0), sigma, lambda g, h: even_slope + g * h * odd_slope, sympy.Integer(0))
-    sides = [_features(sites, lambda s, g=g: sympy.Integer(int(s.group == g))) for g in (1, -1)]
+    sides = [_features(sites, [sympy.Integer(int(s.group == side)) for s in sites]) for side in (1, -1)]
     means, along, left = _outputs(sites, S, lambda s: s.weight * x, sides)
     assert all(sympy.simplify(m - s.label * means[0]) == 0 for m, s in zip(means, sites, strict=True))
     q = V * left[0] + along[0]
@@ -633,7 +633,7 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
     """
     Fuu, D, r, alpha = sympy.symbols("F_uu D r alpha", positive=True)
-    x, x_ = sympy.symbols("x_1:3", real=True), sympy.symbols("x'_1:3", real=True)
+    x, x_ = sympy.symbols("x_1:3", real=True), sympy.symbols("v_1:3", real=True)
     kernel = sympy.expand(Fuu / 2 * (sum(p * q for p, q in zip(x, x_, strict=True)) / D) ** 2)
     s, s_ = ((b**2 - a**2) / 2 for a, b in (x, x_))
     symmetric = sympy.expand(kernel - 2 * Fuu / (2 * D**2) * s * s_)
@@ -657,7 +657,7 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     theta = sympy.factor(theta.subs(r, T / (alpha * w2)))
     q = V * (1 - 2 * theta * drive + theta**2 * square)
     steps = (
-        Step("Kernel along the means", latex(kernel)),
+        Step("Kernel of x and v along the means", latex(kernel)),
         Step("Feature that the labels drive", rf"s = {latex(s)}"),
         Step("Its averages", rf"E[y s] = {latex(drive)},\quad E[s^2] = {latex(square)}"),
         Step("Woodbury", rf"\theta = {latex(theta)}"),
