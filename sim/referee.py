@@ -59,7 +59,7 @@ _BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this ti
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and eight at least.
+    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
     mixtures: tuple[str, ...] = tuple(MIXTURES)
@@ -192,7 +192,7 @@ def judge(
             progress((len(results) + len(points)) / total)
 
     with local_processes(integer("processes", processes, at_least=1)) as pool:
-        bias = [pool.submit(_bias, D, max(8, round(grid.bias_runs / D))) for D in reversed(grid.bias_D)]
+        bias = [pool.submit(_bias, D, max(20, round(grid.bias_runs / D))) for D in reversed(grid.bias_D)]
         cells = [pool.submit(_problem, *job) for job in jobs] if engine == "overlaps" else []
         for job in jobs if engine != "overlaps" else []:
             results.append(_problem(*job))
