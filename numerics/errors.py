@@ -113,7 +113,7 @@ def errors(
     law, M, Q, v = fields(mixture, network, state)
     pmse, pmse_error, slopes = _pmse(law, M, Q, v, tolerance, seed)
     if mixture.teacher is not None:
-        (wrong, tie), (error, tie_error) = _against_teacher(law, M, Q, network.K, v, tolerance, seed, points or 2**15)
+        (wrong, tie), (error, tie_error) = _against_teacher(law, M, Q, network.K, v, tolerance, seed, points or 2**17)
         return Errors(pmse, wrong, tie, error, tie_error, pmse_error, "randomised quasi-Monte Carlo")
     pieces = piecewise_linear(network.activation)
     if pieces is not None and not len(pieces[0]):  # g(x) = slope x + intercept: phi itself is one field
