@@ -201,7 +201,9 @@ def _activation(name: str, text: str) -> tuple[str, str]:
     shapes = (("g", "g(x)", activation.expression), ("dg", "g'(x)", activation.derivatives["dg"]))
     for label, title, expression in (*shapes, ("ddg", "g''(x) away from the kinks", curvature)):
         # adding 0 x keeps the shape of the argument where the derivative is a constant
-        source = emit.code(expression) if expression.has(x) else f"{emit.code(expression)} + 0*x"
+        p, q = expression.as_numer_denom()
+        constant = f"{emit.code(expression)} + 0*x" if q == 1 else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
+        source = emit.code(expression) if expression.has(x) else constant
         parts.append(f'def {name}_{label}(x: float) -> float:\n    """{title} for g = {text}."""\n    return {source}')
     entries = []
     try:
