@@ -158,7 +158,7 @@ def quadratic() -> None:
     """n = alpha D^2/2 on XOR: the limit against matrices at growing D."""
     mixture = Mixture.xor(0.5)
     for kernel, alpha, ridge in (("exponential", 1.0, 0.5), ("exponential", 1.0, 0.05), ("rbf", 2.0, 0.1)):
-        for D in (30, 60, 90):
+        for D in (20, 40, 60):
             n = round(alpha * D**2 / 2)
             theory = kernel_error(mixture, kernel, 2 * n / D**2, ridge, samples="quadratic")
             runs = simulate_kernel(mixture, kernel, D, n, range(6), ridge, backend="numpy")

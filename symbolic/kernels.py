@@ -654,15 +654,15 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     drive, square = moments  # E[y s] and E[s^2], the same in all clusters
     theta = spiked(sympy.Matrix([[square]]), [weight], sympy.Matrix([drive]))[0] / square
     w2 = Fuu * sigma**4 / 2
-    theta = sympy.factor(theta.subs(r, T / (alpha * w2)))
+    found, theta = sympy.factor(theta.subs(r, T / (alpha * w2))), Symbol("theta", positive=True)
     q = V * (1 - 2 * theta * drive + theta**2 * square)
     steps = (
         Step("Kernel of x and v along the means", latex(kernel)),
         Step("Feature that the labels drive", rf"s = {latex(s)}"),
         Step("Its averages", rf"E[y s] = {latex(drive)},\quad E[s^2] = {latex(square)}"),
-        Step("Woodbury", rf"\theta = {latex(theta)}"),
+        Step("Woodbury", rf"\theta = {latex(found)}"),
     )
-    return Derived((theta, q), steps=steps)
+    return Derived((theta, q), ((theta, found),), steps)
 
 
 FORMULAS = (

@@ -720,8 +720,8 @@ def quadratic_xor(length: float, sigma: float, T: float, V: float) -> tuple[floa
 
     Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
     """
+    theta = 2*T*length**2/(T*length**4 + 4*T*length**2*sigma**2 + 4*T*sigma**4 + 4*sigma**4)
     return (
-        2*T*length**2/(T*length**4 + 4*T*length**2*sigma**2 + 4*T*sigma**4 + 4*sigma**4),
-        V*(T**2*length**4*(length**2 + 2*sigma**2)**2/(T*length**4 + 4*T*length**2*sigma**2 + 4*T*sigma**4 +
-        4*sigma**4)**2 - 2*T*length**4/(T*length**4 + 4*T*length**2*sigma**2 + 4*T*sigma**4 + 4*sigma**4) + 1),
+        theta,
+        V*(-length**2*theta + theta**2*(length**2 + 2*sigma**2)**2/4 + 1),
     )
