@@ -9,6 +9,7 @@
     teachers     averages across two activations, derived when a problem has them
     bayes        the oracle error of a mixture                          -> theory/bayes.py
     features     random features: Hermite orders, spikes, powers of D   -> theory/features.py
+    kernels      kernel ridge regression: Taylor orders, resolvent      -> theory/kernels.py
     emit         expressions -> Python text
     latex        derivations -> a document
     derive       the driver: write, compare, tell
