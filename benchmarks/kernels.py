@@ -88,7 +88,7 @@ def speed() -> None:
     run = simulate_kernel(xor, "ntk:relu", 1000, 2000, [0], 0.1, backend="numpy")
     took = time.process_time() - start
     print(
-        f"matrices, D = 1000, n = 2000, one training set: {took:.1f} s, pmse {float(run.pmse):.4f}; equivalent "
+        f"matrices, D = 1000, n = 2000, one training set: {took:.1f} s, pmse {run.pmse.item():.4f}; equivalent "
         f"{theory.pmse:.4f} (ratio {took / t_finite:.0f}), limit (ratio {took / t_limit:.0f})"
     )
 

@@ -8,16 +8,28 @@ from quenched.sim.compare import compare
 
 if TYPE_CHECKING:
     from quenched.sim.features import simulate_features
+    from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.sweeps import Sweep, read_spec, sweep
     from quenched.sim.train import simulate
 
-__all__ = ["Sweep", "compare", "read_spec", "simulate", "simulate_features", "sweep"]
+__all__ = [
+    "Sweep",
+    "compare",
+    "read_spec",
+    "simulate",
+    "simulate_features",
+    "simulate_kernel",
+    "simulate_lazy",
+    "sweep",
+]
 
 _HOME = {
     "Sweep": "sweeps",
     "read_spec": "sweeps",
     "simulate": "train",
     "simulate_features": "features",
+    "simulate_kernel": "kernel_ridge",
+    "simulate_lazy": "kernel_ridge",
     "sweep": "sweeps",
 }
 
