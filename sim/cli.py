@@ -55,6 +55,9 @@ LR = Annotated[float, typer.Option("--lr", help="Learning rate eta.")]
 SecondLR = Annotated[float | None, typer.Option(help="Learning rate of the second layer [default: as of the first].")]
 Decay = Annotated[float, typer.Option(help="Weight decay kappa.")]
 Time = Annotated[float, typer.Option("--time", "-t", help="End, in units of D steps of SGD.")]
+DefaultDimension = Annotated[
+    int | None, typer.Option("--D", help="Input dimension [default: 1000, or that of the covariance of --data].")
+]
 Dimension = Annotated[
     int, typer.Option("--D", help="Input dimension, of the simulation and of the random initial state.")
 ]
@@ -139,9 +142,7 @@ def dynamics(
     spectrum: Law = None,
     teacher: Annotated[str | None, typer.Option(help="Labels by a teacher ACTIVATION:NEURONS, as erf:2.")] = None,
     t: Time = 120.0,
-    D: Annotated[
-        int | None, typer.Option("--D", help="Input dimension [default: 1000, or that of the covariance of --data].")
-    ] = None,
+    D: DefaultDimension = None,
     initial: Annotated[int, typer.Option(help="Seed of the initial state.")] = 0,
     readout_scale: ReadoutScale = 1.0,
     simulate: Annotated[bool, typer.Option("--simulate", help="Add simulations from the same initial state.")] = False,
@@ -160,10 +161,7 @@ def dynamics(
     estimated: dict[str, Any] = {"covariance": covariance, "shrinkage": shrinkage, "project": project}
     problem = problems.mixture(mixture, sigma, separation, data, **estimated)
     D = D or (1000 if problem.spectrum is None else problem.spectrum.nodes)
-    if spectrum is not None:
-        if problem.spectrum is not None:
-            raise ValueError(f"spectrum={spectrum!r} and covariance={covariance!r} are two answers to one question")
-        problem = replace(problem, spectrum=problems.spectrum(spectrum, D if simulate else None))
+    problem = problem if spectrum is None else problems.with_spectrum(problem, spectrum, D if simulate else None)
     problem = problem if teacher is None else problems.taught(problem, teacher)
     law = problem.spectrum
     if law is not None and law.alignment is None and law.nodes == D:  # each node is one direction: draw the means'
@@ -206,6 +204,10 @@ def curve(
     data: Data = None,
     sigma: Annotated[str, typer.Option(help="Noise levels: FIRST:LAST:NUMBER, or a comma-separated list.")] = "0.2:1:9",
     separation: Separation = 1.0,
+    covariance: Covariance = "isotropic",
+    shrinkage: Shrinkage = None,
+    project: Project = False,
+    spectrum: Law = None,
     learner: Annotated[
         list[str] | None,
         typer.Option(help="oracle, two-layer, random-features, kernel, ntk; repeat for more [default: first two]."),
@@ -217,7 +219,7 @@ def curve(
     second_lr: SecondLR = None,
     weight_decay: Decay = 0.0,
     t: Time = 800.0,
-    D: Dimension = 1000,
+    D: DefaultDimension = None,
     initial: Annotated[int, typer.Option(help="Number of initial states, of which the best counts.")] = 8,
     readout_scale: ReadoutScale = 4.0,
     digits: Annotated[int | None, typer.Option(help="Print the oracle to this many digits (it alone).")] = None,
@@ -237,6 +239,7 @@ def curve(
 
     Example:  quenched curve --sigma 0.2:1:9 --learner oracle --learner two-layer -o curve.csv -o curve.png
     Example:  quenched curve --sigma 0.5,1 --learner oracle --digits 30
+    Example:  quenched curve --mixture two-clusters --spectrum power:2,0.1,10 --activation erf --t 100
     Example:  quenched curve --learner random-features --scaling 0.25 --gamma 2 --sigma 0.5:2:7
     Example:  quenched curve --learner kernel --kernel rbf --alpha 2 --learner ntk --scaling 0.25 --sigma 0.5:2:7
     """
@@ -245,13 +248,15 @@ def curve(
     for path in output or []:
         if path.suffix not in (".csv", ".nc", ".png", ".pdf", ".svg"):
             raise ValueError(f"output must end in .csv, .nc, .png, .pdf or .svg, got {str(path)!r}")
-    problem = replace(problems.mixture(mixture, None, separation, data), scaling=_exponents(scaling))
+    estimated: dict[str, Any] = {"covariance": covariance, "shrinkage": shrinkage, "project": project}
+    problem = replace(problems.mixture(mixture, None, separation, data, **estimated), scaling=_exponents(scaling))
+    D = D or (1000 if problem.spectrum is None else problem.spectrum.nodes)
+    problem = problem if spectrum is None else problems.with_spectrum(problem, spectrum)
     with _progress("curve") as report:
         result = error_curve(
             problem,
             _levels(sigma),
-            learner
-            or (LEARNERS[:2] if problem.dimensions <= 2 else ["two-layer"]),  # the oracle needs a line or a plane
+            learner or (LEARNERS[:2] if _has_oracle(problem) else ["two-layer"]),
             network=TwoLayer(K, activation),
             sgd=OnlineSGD(lr, weight_decay, second_lr),
             t=t,
@@ -355,12 +360,17 @@ def _simulate(
         return simulate(mixture, network, sgd, D, t, range(seeds), state=state, progress=report)
 
 
+def _has_oracle(mixture: Mixture) -> bool:
+    """Whether `oracle_error` knows it: means on a line or a plane, one covariance, labels of clusters."""
+    shared = mixture.spectrum is None or mixture.spectrum.eigenvalues.ndim == 1
+    return mixture.dimensions <= 2 and shared and mixture.teacher is None
+
+
 def _oracle(mixture: Mixture) -> float | None:
     """Error of the Bayes rule, None where it is not known how to compute it."""
     from quenched.numerics.oracle import oracle_error
 
-    shared = mixture.spectrum is None or mixture.spectrum.eigenvalues.ndim == 1
-    return float(oracle_error(mixture)) if mixture.dimensions <= 2 and shared and mixture.teacher is None else None
+    return float(oracle_error(mixture)) if _has_oracle(mixture) else None
 
 
 def _netcdf(dataset: xr.Dataset, path: Path) -> None:

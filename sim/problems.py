@@ -12,7 +12,7 @@ import numpy as np
 
 from quenched.numerics.records import Mixture, Spectrum, Teacher
 
-__all__ = ["MIXTURES", "SPECTRA", "mixture", "spectrum", "taught"]
+__all__ = ["MIXTURES", "SPECTRA", "mixture", "spectrum", "taught", "with_spectrum"]
 
 MIXTURES: dict[str, Callable[[float, float], Mixture]] = {
     "xor": Mixture.xor,
@@ -84,6 +84,17 @@ def spectrum(text: str, directions: int | None = None) -> Spectrum:
     if name == "two-level" or directions is None:
         return build(*values)
     return build(*values, directions, quantiles=True)
+
+
+def with_spectrum(inputs: Mixture, text: str, directions: int | None = None) -> Mixture:
+    """The same mixture with the spectrum of this text; ValueError if it has one already.
+
+    >>> with_spectrum(Mixture.xor(1.0), "uniform:0.5,1.5").spectrum.nodes
+    32
+    """
+    if inputs.spectrum is not None:
+        raise ValueError(f"spectrum={text!r} and the covariance of the data are two answers to one question")
+    return replace(inputs, spectrum=spectrum(text, directions))
 
 
 def taught(inputs: Mixture, text: str) -> Mixture:

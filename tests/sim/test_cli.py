@@ -79,6 +79,21 @@ def test_curve_writes_csv_netcdf_and_picture(
     assert capfd.readouterr().err == ""  # quiet in a pipe
 
 
+def test_spectra_teachers_and_the_gradient_flow(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--K", 2, "--activation", "erf", "-t", 1]
+    taught = ["--mixture", "two-clusters", "--spectrum", "mp:0.5", "--teacher", "erf:1", "--simulate", "--D", 60]
+    assert run(monkeypatch, "dynamics", *taught, "--seeds", 2, "--label-noise", 0.1, *small) == 0
+    assert "1 simulated" in capfd.readouterr().out
+    options = ["--gradient-flow", "--output-scale", 2, "--second-weight-decay", 0.1]
+    assert run(monkeypatch, "dynamics", *options, *small) == 0
+    assert "oracle" in capfd.readouterr().out
+    shared = ["--data", "digits", "--covariance", "shared", "--sigma", "0.5", "--initial", 1]
+    assert run(monkeypatch, "curve", *shared, *small) == 0
+    assert "two-layer" in capfd.readouterr().out
+
+
 def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--K", 1, "--activation", "linear", "--D", 64, "-t", 0.5]
     assert run(monkeypatch, "dynamics", "--data", "digits", *small) == 0
