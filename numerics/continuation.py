@@ -104,7 +104,7 @@ def curve(
     if not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(f"values must increase or decrease throughout, got {grid.tolist()}")
     branch = _Branch((mixture, network, sgd), parameter, grid)
-    first = branch.system(grid[0])
+    first = branch.system(float(grid[0]))
     if guess is None:
         x = _attractor(first, _random(first.mixture, network, 1000, seed), t)
     else:

@@ -24,6 +24,7 @@ can trade w_k -> c w_k against v_k -> v_k/c, and neurons with parallel weights c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -373,24 +374,30 @@ def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, fl
     def quiet(time: float, y: Array) -> float:
         return float(np.abs(F(time, y)).max() - rate)
 
-    quiet.terminal = True  # type: ignore[attr-defined]
+    limit = _GROWN * max(1.0, float(np.abs(y).max()))
+
+    def grown(_: float, y: Array) -> float:
+        return limit - float(np.abs(y).max())
+
+    quiet.terminal = grown.terminal = True  # type: ignore[attr-defined]
     options: dict[str, Any] = {"method": "RK45"}
     if len(y) <= _STIFF:
         options = {"method": "BDF"}
         if flow.tangents is not None:
             options["jac"] = lambda _, y: flow.linear(*coordinates.unpack(y), *flow.directions)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        run = solve_ivp(F, (0, t), y, rtol=1e-6, atol=1e-8, events=quiet, **options)
-    end: Array = run.y[:, -1]
-    if run.status < 0 or not np.abs(end).max() < _GROWN * max(1.0, np.abs(y).max()):
+    end, reached, status = y, 0.0, -1
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"), suppress(ValueError):  # NaN in the Jacobian
+        run = solve_ivp(F, (0, t), y, rtol=1e-6, atol=1e-8, events=(quiet, grown), **options)
+        end, reached, status = run.y[:, -1], float(run.t[-1]), run.status
+    if status < 0 or not np.abs(end).max() < limit:
         A, Q, v = coordinates.unpack(end)
         raise FixedPointError(
-            f"the flow does not come to rest: at t = {run.t[-1] / unit:.3g}, |Q| <= {np.abs(Q).max():.3g} and |v| <= "
+            f"the flow does not come to rest: after t = {reached / unit:.3g}, |Q| <= {np.abs(Q).max():.3g} and |v| <= "
             f"{np.abs(v).max():.3g}, and they grow; lower lr (now {system.sgd.lr:g}) or add weight_decay",
             OrderParameters.derivative(system.mixture.means @ A, Q, v),
             float(np.abs(F(0.0, end)).max()),
         )
-    return end, float(run.t[-1]), run.status == 1
+    return end, reached, status == 1
 
 
 def _attractor(system: _System, state: OrderParameters, t: float) -> Array:
@@ -507,7 +514,7 @@ def fixed_points(
     and basin_error, its binomial standard error; `dead`, the neurons without effect, and `kind`.  The kinds follow the
     gain (chance - error)/(chance - oracle): "good" from `good` on, "unspecialised" below `poor`, else "partial"; chance
     is the error of the best constant.  Along `initial` (the seeds): `reached`, the number of the solution, -1 where
-    none was found; their fraction is the attribute `unfinished`.
+    none was found; their fraction is `unfinished`.
     """
     import xarray as xr
 
@@ -568,6 +575,7 @@ def fixed_points(
             "basin": ("solution", fraction),
             "basin_error": ("solution", np.sqrt(fraction * (1 - fraction) / len(names))),
             "reached": ("initial", reached),
+            "unfinished": float((reached < 0).mean()),
         }
         | {name: ("solution", values) for name, values in columns.items()},
         coords={"initial": names},
@@ -579,7 +587,6 @@ def fixed_points(
             start={"D": D, "given": start is not None},
             t=t,
             kinds={"good": good, "poor": poor},
-            unfinished=float((reached < 0).mean()),
         ),
     )
 
