@@ -222,8 +222,10 @@ class _Bulk:
         for _ in range(500):
             self._resolve()
             step: Array = self._outer.T @ (weights * self.A) - self._flat(self.S)
-            size = float(np.abs(step).max() / (1 + max(np.abs(s).max() for s in self.S)))
-            if size < 1e-14 or (size < 1e-12 and size >= gap):
+            largest = 1 + max(np.abs(s).max() for s in self.S)
+            size = float(np.abs(step).max() / largest)
+            # (1 + S)^-1 has a rounding error of its condition number
+            if size < 1e-14 or (size >= gap and size < 1e-12 + 8 * math.ulp(largest)):
                 return
             if size > 0.2 * gap:  # slow
                 jacobian = (self._outer * (weights * self.A**2)[:, None]).T @ self._seen_pairs()

@@ -35,7 +35,7 @@ Report = Callable[[float], None]
 D = 500  # of the simulations of `comparison`
 NETWORK, SGD, TIME, SCALE = TwoLayer(8, "relu"), OnlineSGD(lr=0.1), 600.0, 4.0
 STARTS = 12  # initial states of the network, of which the best counts
-GAMMAS, ALPHA = (0.5, 2.0, 4.0), 2.0
+GAMMAS, SIMULATED, ALPHA = (0.5, 2.0, 8.0), (0.5, 2.0), 2.0  # P/D in theory, P/D simulated, n/D of kernels
 KERNELS = {"kernel": "arccos1", "NTK": "ntk:relu"}
 PANELS: dict[tuple[str, str], Mixture] = {
     ("XOR", "1"): Mixture.xor(1.0),
@@ -46,7 +46,9 @@ PANELS: dict[tuple[str, str], Mixture] = {
     ("three clusters", "D^{1/4}"): Mixture.three_clusters(1.0, scaling=0.25),
     ("three clusters", "D^{1/2}"): Mixture.three_clusters(1.0, scaling=0.5),
 }
-LINES, POINTS = np.geomspace(0.2, 4.0, 33), np.geomspace(0.3, 3.0, 5)  # sigma
+LINES, POINTS = np.geomspace(0.2, 4.0, 27), np.geomspace(0.3, 3.0, 5)  # sigma
+
+DIMENSIONS, EXPONENTS = [100, 500, 10**4, 10**6, 10**8, 10**12], np.linspace(0, 0.5, 61)  # of `phase`; two simulated
 
 
 def _features(gamma: float) -> str:
@@ -118,7 +120,7 @@ def _empty(learners: Sequence[str], **axes: Any) -> xr.DataArray:
 def _simulated(mixture: Mixture, seeds: Sequence[int], with_equations: bool) -> tuple[dict[str, Any], float]:
     """Errors (seed) of every learner that is simulated; the network's by its equations from its best initial state."""
     errors: dict[str, Any] = {}
-    for gamma in GAMMAS:
+    for gamma in SIMULATED:
         run = simulate_features(mixture, "relu", D, round(gamma * D), seeds, backend="numpy")
         errors[_features(gamma)] = run.classification_error.values
     for name, kernel in KERNELS.items():
@@ -139,13 +141,12 @@ def _phase(folder: Path, processes: int, progress: Report) -> str:
     """Error against the exponent a of the length D^a of the means: random features and a kernel jump at a = 1/4."""
     import xarray as xr
 
-    dimensions, exponents = [100, 500, 10**4, 10**6, 10**8, 10**12], np.linspace(0, 0.5, 61)
     tasks = {"XOR": Mixture.xor, "three clusters": Mixture.three_clusters}
     learners = [_features(2.0), _kernel("kernel"), "oracle"]
-    coords: dict[str, Any] = {"task": list(tasks), "learner": learners, "D": dimensions, "exponent": exponents}
+    coords: dict[str, Any] = {"task": list(tasks), "learner": learners, "D": DIMENSIONS, "exponent": EXPONENTS}
     theory = xr.DataArray(np.full([len(v) for v in coords.values()], np.nan), coords=coords, dims=tuple(coords))
     for i, (task, learner, size, a) in enumerate(
-        (t, l, n, a) for t in tasks for l in learners for n in dimensions for a in exponents
+        (t, l, n, a) for t in tasks for l in learners for n in DIMENSIONS for a in EXPONENTS
     ):
         mixture = tasks[task](1.0, scaling=a)
         if learner == "oracle":
@@ -156,7 +157,7 @@ def _phase(folder: Path, processes: int, progress: Report) -> str:
             error = kernel_error(mixture, "arccos1", ALPHA, D=size).classification_error
         theory.loc[{"task": task, "learner": learner, "D": size, "exponent": a}] = error
         progress(0.3 * (i + 1) / theory.size)
-    some, sizes, seeds = np.linspace(0.05, 0.45, 5), [100, 500], range(4)
+    some, sizes, seeds = EXPONENTS[6::12], DIMENSIONS[:2], range(4)
     shown = coords | {"learner": learners[:2], "D": sizes, "exponent": some, "seed": list(seeds)}
     runs = xr.DataArray(np.full([len(v) for v in shown.values()], np.nan), coords=shown, dims=tuple(shown))
     jobs = [(tasks[task](1.0, scaling=float(a)), size, seeds) for task in tasks for size in sizes for a in some]
@@ -169,7 +170,8 @@ def _phase(folder: Path, processes: int, progress: Report) -> str:
         dataset = xr.Dataset({"classification_error": array}, attrs=attrs)
         dataset.to_netcdf(folder / f"phase_{name}.nc", engine="h5netcdf")
     plot.save(plot.phase(theory, runs), folder / "phase.png")
-    below, above = (float(theory.sel(task="XOR", learner=learners[0], D=10**12, exponent=a)) for a in (0.2, 0.3))
+    far = theory.sel(task="XOR", learner=learners[0], D=DIMENSIONS[-1])
+    below, above = (float(far.interp(exponent=a)) for a in (0.2, 0.3))
     return (
         f"relu random features on XOR, sigma = 1, means of length D^a: at D = 10^12 the error is {below:.2f} at "
         f"a = 0.2 and {above:.1g} at a = 0.3; the oracle's vanishes for every a > 0."

@@ -224,6 +224,14 @@ def test_sharp_gates_without_noise(gamma: float) -> None:
     assert sigma**2 * S2 == pytest.approx(0.64 * min(gamma / 2, 1), rel=1e-2)
 
 
+def test_more_sharp_gates_than_directions() -> None:
+    """gamma = 8, sigma = 0.2 at m1 = 1: S reaches 10^9, with a rounding error of as many eps; a tiny ridge tames it."""
+    sharp = Mixture.parity(0.2, (1.0, 1.0), (0.5, 0.0))
+    hard, easy = (random_features_error(sharp, "relu", 8.0, ridge) for ridge in (0.0, 1e-11))
+    # the ridge moves tau by a part of 1e-11/(variance 0.01 of a feature's noise)
+    assert hard.pmse == pytest.approx(easy.pmse, rel=1e-5)
+
+
 def test_quadratic_features_by_sampling_the_output() -> None:
     """theta s(x) + sqrt(bulk) g, a million draws: five standard errors."""
     mixture = Mixture.xor(0.6)
