@@ -1,0 +1,65 @@
+"""The figures of the lazy learners, at a size that takes seconds: what is computed, what is written, what is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from quenched.numerics import Mixture, oracle_error, random_features_error
+from quenched.sim import lazy, reproduce
+
+
+def test_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lazy, "DIMENSIONS", [30, 40, 10**12])
+    monkeypatch.setattr(lazy, "EXPONENTS", np.linspace(0, 0.5, 11))
+    done: list[float] = []
+    sentence = reproduce.make("phase", tmp_path, progress=done.append)
+    theory, runs = (
+        xr.load_dataset(tmp_path / f"phase_{name}.nc").classification_error for name in ("theory", "simulation")
+    )
+    assert not theory.isnull().any()
+    assert not runs.isnull().any()
+    assert runs.dims == ("task", "learner", "D", "exponent", "seed")
+    exact = random_features_error(Mixture.xor(1.0, scaling=0.3), "relu", 2.0, D=40).classification_error
+    features = theory.learner.values[0]
+    assert theory.sel(task="XOR", learner=features, D=40).interp(exponent=0.3).item() == pytest.approx(exact, abs=1e-12)
+    # D = 30 and 40: fluctuations of 1/sqrt(D), four seeds
+    assert abs(runs - theory.sel(learner=runs.learner, D=runs.D, exponent=runs.exponent)).mean() < 1 / np.sqrt(30)
+    # far out in D the exponent alone decides, 1/4 apart
+    lazy_ones = theory.sel(D=10**12, task="XOR").isel(learner=slice(2))
+    assert (lazy_ones.sel(exponent=slice(0, 0.21)) > 0.45).all()
+    assert (lazy_ones.sel(exponent=slice(0.29, 0.5)) < 0.01).all()
+    assert "a = 0.2" in sentence
+    assert done[-1] == 1
+    assert (tmp_path / "phase.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "D": 40,
+        "LINES": np.array([0.5, 1.0, 2.0]),
+        "POINTS": np.array([1.0]),
+        "STARTS": 2,
+        "TIME": 2.0,
+    }.items():
+        monkeypatch.setattr(lazy, name, value)
+    sentence = reproduce.make("comparison", tmp_path)
+    data = {
+        name: xr.load_dataset(tmp_path / f"comparison_{name}.nc").classification_error
+        for name in ("theory", "limit", "simulation", "equations")
+    }
+    theory = data["theory"].sel(sigma=1.0)
+    for (task, length), mixture in lazy.PANELS.items():
+        at = theory.sel(task=task, length=length)
+        assert at.sel(learner="oracle").item() == oracle_error(mixture.finite(40)).value
+        rest = at.drop_sel(learner=["oracle", "two-layer network"])
+        assert (rest >= at.sel(learner="oracle") - 1e-12).all()
+    low = data["limit"].sel(task="XOR", length="1").drop_sel(learner=["oracle", "two-layer network"])
+    np.testing.assert_allclose(low, 0.5, rtol=0, atol=1e-12)
+    runs = data["simulation"].sel(task="XOR", length="D^{1/4}")
+    simulated = [lazy._features(gamma) for gamma in lazy.SIMULATED] + [lazy._kernel(name) for name in lazy.KERNELS]
+    assert not runs.sel(learner=simulated).isnull().any()
+    assert data["equations"].sel(length="1").notnull().all()
+    assert "near the oracle" in sentence
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
