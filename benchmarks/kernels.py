@@ -5,7 +5,7 @@
 The peer is what one does without the theory: draw n samples, form the n x n matrix, solve, test on fresh inputs.  With
 --cells the equivalent at finite n and D is held against that at the same n and D, over mixtures, kernels, alpha, sigma
 and ridge: z-scores over training sets.  With --lazy, wide two-layer networks of large output scale against the theory
-of their tangent kernel.  With --quadratic, n = alpha D^2/2 against the limit, where corrections are large.
+of their tangent kernel.  With --quadratic, the same at n = alpha D^2/2.
 """
 
 from __future__ import annotations
@@ -155,14 +155,26 @@ def lazy() -> None:
 
 
 def quadratic() -> None:
-    """n = alpha D^2/2 on XOR: the limit against matrices at growing D."""
-    mixture = Mixture.xor(0.5)
-    for kernel, alpha, ridge in (("exponential", 1.0, 0.5), ("exponential", 1.0, 0.05), ("rbf", 2.0, 0.1)):
-        for D in (20, 40, 60):
+    """n = alpha D^2/2: matrices at growing D against the equivalent at the same D; the limit has D = infinity."""
+    found = []
+    for name, mixture, kernel, alpha, ridge in (
+        ("XOR", Mixture.xor(0.5), "exponential", 1.0, 0.5),
+        ("XOR", Mixture.xor(0.5), "exponential", 1.0, 0.02),
+        ("XOR", Mixture.xor(0.5), "exponential", 2.0, 0.0),
+        ("XOR", Mixture.xor(0.5), "rbf", 2.0, 0.1),
+        ("XOR", Mixture.xor(0.5), "ntk:relu", 0.5, 0.01),
+        ("three clusters", Mixture.three_clusters(0.5), "arccos1", 1.0, 0.1),
+    ):
+        for D, seeds in ((20, 24), (40, 12), (60, 8)):
             n = round(alpha * D**2 / 2)
-            theory = kernel_error(mixture, kernel, 2 * n / D**2, ridge, samples="quadratic")
-            runs = simulate_kernel(mixture, kernel, D, n, range(6), ridge, backend="numpy")
-            row("XOR, n = alpha D^2/2", f"{kernel:15} {alpha:5g} {ridge:5g} {D:5d} {6:5d}", scores(theory, runs))
+            numbers = f"{kernel:15} {alpha:5g} {ridge:5g} {D:5d} {seeds:5d}"
+            theory = kernel_error(mixture, kernel, 2 * n / D**2, ridge, samples="quadratic", D=D)
+            runs = simulate_kernel(mixture, kernel, D, n, range(seeds), ridge, backend="numpy")
+            found.append(scores(theory, runs))
+            row(f"{name}, n = alpha D^2/2", numbers, found[-1])
+        limit = kernel_error(mixture, kernel, alpha, ridge, samples="quadratic")
+        print(f"{'':62}{limit.pmse:9.5f} {'limit':>14}  | {limit.classification_error:8.5f}")
+    summary(found)
 
 
 def main() -> None:

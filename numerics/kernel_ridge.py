@@ -12,11 +12,13 @@ Formulas: `quenched.theory.kernels`, derived in symbolic/kernels.py, whose docst
 1. `kernel_functions`: a kernel from its name;
 2. `_Channels`: the resolvent r_a of channels of many directions that see C clusters (or groups of them) differently;
 3. `_spiked`: the outputs that finitely many features add by Woodbury's identity;
-4. `_finite`: both at finite n and D, any means; `_limit`, `_quadratic`: the limits of large D, by scaling of the means.
+4. `_finite`: both at finite n and D, any means; `_limit`: large D, by the scaling of the means;
+5. `_quadratic_finite`, `_quadratic`: n of order D^2, where the products of coordinates along the means are learned too.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,7 +44,9 @@ marchenko_pastur: Any = features.marchenko_pastur
 
 _EPS = float(np.finfo(np.float64).eps)
 _ROUNDING = 1e-12  # relative: what is smaller is the rounding of what it is the difference of
-_ELSEWHERE = "with D=..., the equivalent at finite D takes any scaling, means, weights, labels and sigmas"
+_ELSEWHERE = (
+    "with D=... and n = alpha D, the equivalent at finite D takes any scaling, means, weights, labels and sigmas"
+)
 
 
 # --- kernels
@@ -341,67 +345,126 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
     return _record(mixture, out.mean, variance, out.error + bulk.step, f"limit, means of order {order}")
 
 
+class _Products:
+    """The features 1, x_j, x_j x_l (j <= l) of the coordinates along the means, means of order 1.
+
+    `gram` (k, k) = E[phi phi^T], `drive` (k,) = E[y phi] over the mixture; `twice` (k - 1 - p,): 1 if j = l, else 2.
+    """
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture, self.sigma = mixture, mixture.isotropic_sigma
+        P, V, p = mixture.weights, mixture.means, mixture.dimensions
+        m = [V.reshape(-1, *(p if i == j else 1 for j in range(4))) for i in range(4)]
+        c = [
+            (np.eye(p) * self.sigma**2).reshape([p if i in pair else 1 for i in range(4)])
+            for pair in itertools.combinations(range(4), 2)
+        ]
+        second, third, fourth = theory.products(*m, *c)
+        second, third = second[..., 0, 0], third[..., 0]
+        self.j, self.l = j, l = np.triu_indices(p)
+        self.twice = np.where(j == l, 1.0, 2.0)
+        average = [np.tensordot(P, moment, 1) for moment in (V, second, third, fourth)]
+        x, q = slice(1, 1 + p), slice(1 + p, None)
+        self.gram = np.ones((1 + p + len(j),) * 2)
+        self.gram[0, x], self.gram[0, q] = average[0], average[1][j, l]
+        self.gram[x, x], self.gram[x, q] = average[1], average[2][:, j, l]
+        self.gram[q, q] = average[3][j[:, None], l[:, None], j, l]
+        self.gram = np.triu(self.gram) + np.triu(self.gram, 1).T
+        y = P * mixture.labels
+        self.drive = np.concatenate([[y.sum()], y @ V, y @ second[:, j, l]])
+
+    def residual(self, o: Array) -> float:
+        """E2 = E[(y - o.phi)^2]."""
+        return float(1 - 2 * o @ self.drive + o @ self.gram @ o)
+
+    def record(self, o: Array, noise: float, relative: float, method: str) -> ReadoutErrors:
+        """The errors of the output o.phi + sqrt(noise) h."""
+        mixture, sigma, V = self.mixture, self.sigma, self.mixture.means
+        p = mixture.dimensions
+        quadratic = np.zeros((p, p))
+        quadratic[self.j, self.l] = o[1 + p :] / 2
+        quadratic = quadratic + quadratic.T
+        linear = o[1 : 1 + p] + 2 * V @ quadratic
+        level = o[0] + V @ o[1 : 1 + p] + np.einsum("aj,jl,al->a", V, quadratic, V)
+        along = 2 * sigma**4 * (quadratic**2).sum() + sigma**2 * (linear**2).sum(axis=1)
+        found = _record(mixture, level + sigma**2 * np.trace(quadratic), along + noise, relative, method)
+        curvatures, axes = np.linalg.eigh(quadratic)
+        known: dict[tuple[float, ...], tuple[float, float]] = {}  # clusters that are mirror images have one integral
+        tails = []
+        for y, slope, base in zip(mixture.labels, linear, level, strict=True):
+            c, s = y * sigma**2 * curvatures, np.abs(sigma * slope @ axes)
+            order = np.lexsort((s, c))
+            key = tuple(np.round([*c[order], *s[order], y * base], 14).tolist())
+            if key not in known:
+                known[key] = _below_zero(c, s, y * base, noise)
+            tails.append(known[key])
+        wrong, errors = np.array(tails).T
+        error = float(mixture.weights @ wrong)
+        return replace(found, classification_error=error, error_estimate=float(mixture.weights @ errors) + relative)
+
+
 def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
-    """n = alpha D^2/2, means of order 1: ridge regression on the products x_j x_l, free regression on 1 and x."""
-    sigma, P, V = mixture.isotropic_sigma, mixture.weights, mixture.means
-    C, p = V.shape
+    """n = alpha D^2/2, D to infinity: ridge regression on the products x_j x_l, free regression on 1 and x."""
+    products = _Products(mixture)
+    sigma, p = products.sigma, mixture.dimensions
     at = _local(kernel, np.zeros((1, 1)), np.array([sigma]))
     _, w2, rest = (
         float(w[0, 0]) for w in theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], sigma, sigma, ridge)
     )
     scale = abs(float(at.diagonal[0]))
     zeta = float(_regular(kernel, np.array([rest]), scale, ridge, 1 if w2 > _ROUNDING * scale else 0, alpha)[0])
-    T = V_ = 0.0
+    T = V = 0.0
     if w2 > _ROUNDING * scale:
         T = float(marchenko_pastur(alpha, zeta / w2))
-        V_ = float(theory.response(T, zeta / w2))
-
-    j, l = (index.ravel() for index in np.indices((p, p)))
-    I = np.eye(p) * sigma**2
-
-    def moments(*columns: Places) -> Any:
-        """theory.products over the coordinates x_j x_l x_j' x_l', averaged over the mixture."""
-        means = [V[:, c] for c in columns]
-        pairs = [I[columns[a], columns[b]] for a in range(4) for b in range(a + 1, 4)]
-        return theory.products(*means, *pairs)
-
-    J, L = np.repeat(j, p * p), np.repeat(l, p * p)
-    second, _, fourth = moments(J, L, np.tile(j, p * p), np.tile(l, p * p))
-    products = second.reshape(C, p * p, p * p)[:, :, 0]  # E[x_j x_l | a]
-    square = (P @ fourth).reshape(p * p, p * p)
-    _, third, _ = moments(np.repeat(j, p), np.repeat(l, p), np.tile(np.arange(p), p * p), np.tile(j[:1], p**3))
-    # features the samples resolve without penalty: 1 and x, where the kernel has them
+        V = float(theory.response(T, zeta / w2))
+    # the samples resolve 1 and x without penalty, where the kernel has them
     free = [i for i in range(1 + p) if abs((at.F if i == 0 else at.Fu)[0, 0]) > _ROUNDING * scale]
-    H = np.zeros((1 + p, 1 + p))
-    H[0, 0], H[0, 1:], H[1:, 0], H[1:, 1:] = 1.0, P @ V, P @ V, (P[:, None] * V).T @ V + I
-    cross = np.concatenate([(P @ products)[:, None], (P @ third).reshape(p * p, p)], axis=1)
-    drive = np.concatenate([[P @ mixture.labels], (P * mixture.labels) @ V])
-    inverse = np.zeros_like(H)
-    inverse[np.ix_(free, free)] = np.linalg.inv(H[np.ix_(free, free)])
-    covariance = square - cross @ inverse @ cross.T
-    driven = (P * mixture.labels) @ products - cross @ inverse @ drive
-    gain = T / (2 * sigma**4)
-    theta = np.linalg.solve(np.eye(p * p) + gain * covariance, gain * driven)
-    fitted = inverse @ (drive - cross.T @ theta)
+    q = np.arange(1 + p, len(products.drive))
+    H, d = products.gram, products.drive
+    onto = np.linalg.solve(H[np.ix_(free, free)], H[np.ix_(free, q)])  # regression of the products on them
+    gain = T / (2 * sigma**4) * products.twice
+    covariance = H[np.ix_(q, q)] - H[np.ix_(q, free)] @ onto
+    o = np.zeros(len(d))
+    o[q] = np.linalg.solve(np.eye(len(q)) + gain[:, None] * covariance, gain * (d[q] - onto.T @ d[free]))
+    o[free] = np.linalg.solve(H[np.ix_(free, free)], d[free]) - onto @ o[q]
+    return products.record(o, V * products.residual(o), 8 * _EPS, "limit, means of order 1, n = alpha D^2/2")
 
-    quadratic, linear = theta.reshape(p, p), fitted[1:] + 2 * V @ theta.reshape(p, p)
-    level = fitted[0] + V @ fitted[1:] + np.einsum("aj,jl,al->a", V, quadratic, V)
-    along = 2 * sigma**4 * (quadratic**2).sum() + sigma**2 * (linear**2).sum(axis=1)
-    mean = level + sigma**2 * np.trace(quadratic)
-    noise = V_ * float(P @ ((mixture.labels - mean) ** 2 + along))
-    found = _record(mixture, mean, along + noise, 8 * _EPS, "limit, means of order 1, n = alpha D^2/2")
-    curvatures, axes = np.linalg.eigh(quadratic)
-    known: dict[tuple[float, ...], tuple[float, float]] = {}  # clusters that are mirror images have one integral
-    tails = []
-    for y, slope, base in zip(mixture.labels, linear, level, strict=True):
-        c, s = y * sigma**2 * curvatures, np.abs(sigma * slope @ axes)
-        order = np.lexsort((s, c))
-        key = tuple(np.round([*c[order], *s[order], y * base], 14).tolist())
-        if key not in known:
-            known[key] = _below_zero(c, s, y * base, noise)
-        tails.append(known[key])
-    wrong, errors = np.array(tails).T
-    return replace(found, classification_error=float(P @ wrong), error_estimate=float(P @ errors))
+
+def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float) -> ReadoutErrors:
+    """Means of order 1 at finite D and n, of order D^2 at most: orders 1 to 3 of the kernel on a sphere.
+
+    The products of coordinates along the means are features; the rest of orders 1 and 2, and order 3, are channels.
+    """
+    from scipy.special import roots_gegenbauer
+
+    products = _Products(mixture)
+    p = mixture.dimensions
+    if p + 2 > D:
+        raise ValueError(f"D must be >= {p + 2} for means in {p} dimensions, got {D!r}")
+    N = products.sigma**2 + float(mixture.weights @ (mixture.means**2).sum(axis=1)) / D
+    t, mass = roots_gegenbauer(64, (D - 2) / 2)  # exact for polynomials of degree 127
+    F = mass / mass.sum() * np.broadcast_to(kernel.value(N, N, N * t), t.shape)
+    *polynomials, d1, d2, d3 = theory.harmonics(t, D)
+    w0, w1, w2, w3 = F.sum(), *(d * F @ P for d, P in zip((d1, d2, d3), polynomials, strict=True))
+    diagonal = float(kernel.value(N, N, N))
+    zeta = _regular(kernel, np.array([ridge + diagonal - w0 - w1 - w2 - w3]), abs(diagonal), ridge, math.inf, n)
+    q = len(products.twice)
+    # x.x'/(N D) = t, and P_2 has t^2 D/(D - 1)
+    S = np.diag([w0, *[w1 / (N * D)] * p, *(w2 * D / (D - 1) / (N * D) ** 2 * products.twice)])
+    L = np.linalg.cholesky(products.gram)
+    seen, drive = L.T @ S @ L, np.linalg.solve(L, products.drive)  # of features with unit covariance
+    channels = [
+        (np.array([[w1]]), 1 - p / d1, n / d1),
+        (np.array([[w2]]), 1 - q / d2, n / d2),
+        (np.array([[w3]]), 1.0, n / d3),
+        (seen[None, :, None, :], 1.0, n),
+    ]
+    bulk = _Channels(zeta, channels, np.ones(1))
+    gain = n * bulk.r[0] * seen
+    o = np.linalg.solve(L.T, np.linalg.solve(np.eye(len(gain)) + gain, gain @ drive))
+    noise = float(bulk.variance(np.array([products.residual(o)]))[0])
+    relative = 8 * _EPS * float(np.linalg.cond(np.eye(len(gain)) + gain)) + bulk.step
+    return products.record(o, noise, relative, f"equivalent at D = {D:g}, n = {n:g}")
 
 
 def _below_zero(curvatures: Array, slopes: Array, level: float, noise: float) -> tuple[float, float]:
@@ -458,7 +521,8 @@ def kernel_error(
     Without `D` the limit D -> infinity, by the scaling of the mixture: 0, 1/4, 1/2, or coordinates of 1/2 and 0
     together (such as parity at (1/2, 0)).  With `D` the equivalent at finite n and D, for any means, labels, weights
     and sigmas: it differs from real samples by O(1/D), and from the limits by O(1/D), at the crossover by O(D^-1/2).
-    samples="quadratic": n = alpha D^2/2, means of order 1, in the limit; the output is then not Gaussian.
+    samples="quadratic": n = alpha D^2/2, means of order 1, in the limit or with `D`, which matters there: corrections
+    are of order 1/D, from an output that is not Gaussian and from what linear regression on D inputs costs.
 
     `kernel`: see `kernel_functions`.  `ridge`: lambda, added to the diagonal of K.
 
@@ -491,15 +555,16 @@ def _chosen(
 ) -> ReadoutErrors:
     exponents = mixture.exponents
     if D is not None:
-        if samples == "quadratic":
-            raise ValueError(f"samples='quadratic' has a formula for the limit of large D only, got D={D!r}")
-        return _finite(mixture, kernel, alpha * D, ridge, D)
+        if samples == "linear":
+            return _finite(mixture, kernel, alpha * D, ridge, D)
+        if (exponents == 0).all() and (mixture.sigmas == mixture.sigmas[0]).all():
+            return _quadratic_finite(mixture, kernel, alpha * D**2 / 2, ridge, D)
     if (mixture.sigmas != mixture.sigmas[0]).any():
-        raise ValueError(f"mixture must have one sigma in this limit, got {mixture.sigmas.tolist()}; {_ELSEWHERE}")
+        raise ValueError(f"mixture must have one sigma in this case, got {mixture.sigmas.tolist()}; {_ELSEWHERE}")
     if samples == "quadratic":
         if (exponents != 0).any():
             raise ValueError(
-                "samples='quadratic' has a formula for means of order 1 (scaling 0) in the limit of large D, got "
+                "samples='quadratic' has a formula for means of order 1 (scaling 0), got "
                 f"scaling={mixture.scaling!r}; longer means are learned perfectly from as many samples"
             )
         return _quadratic(mixture, kernel, alpha, ridge)

@@ -665,6 +665,36 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     return Derived((theta, q), ((theta, found),), steps)
 
 
+def harmonics(t: Real, D: Positive) -> Derived:
+    """(P_1, P_2, P_3, d_1, d_2, d_3): the orders of a kernel F(t) of inputs on a sphere in R^D, and their directions.
+
+    F(t) = sum_l d_l E[F P_l] P_l(t), t = cos of the angle; P_l(1) = 1, so that d_l E[F P_l] is the share of order l in
+    F(1).  Gram and Schmidt on the powers of t, which has the moments E t^2 = 1/D, E t^4 = 3/(D (D + 2)), ...
+    """
+    x = Symbol("x", real=True)
+
+    def average(expression: sympy.Expr) -> sympy.Expr:
+        """E t^2k = (2k - 1)!!/(D (D + 2) .. (D + 2k - 2))."""
+        total = sympy.Integer(0)
+        for (power,), c in sympy.Poly(sympy.expand(expression), x).terms():
+            if power % 2 == 0:
+                k = power // 2
+                total += c * sympy.factorial2(2 * k - 1) / sympy.prod([D + 2 * i for i in range(k)])
+        return sympy.factor(total)
+
+    orders = [sympy.Integer(1)]
+    for power in (1, 2, 3):
+        rest = x**power - sum(average(x**power * P) / average(P * P) * P for P in orders)
+        orders.append(sympy.expand(sympy.simplify(rest / rest.subs(x, 1))))
+    directions = [sympy.factor(1 / average(P * P)) for P in orders[1:]]
+    polynomials = [sympy.factor(P).subs(x, t) for P in orders[1:]]
+    steps = (
+        *(Step("Gram-Schmidt", rf"P_{l} = {latex(P)}") for l, P in enumerate(polynomials, 1)),
+        *(Step("Directions", rf"d_{l} = 1/E P_{l}^2 = {latex(d)}") for l, d in enumerate(directions, 1)),
+    )
+    return Derived((*polynomials, *directions), steps=steps)
+
+
 FORMULAS = (
     taylor,
     norm_spike,
@@ -679,4 +709,5 @@ FORMULAS = (
     parity,
     products,
     quadratic_xor,
+    harmonics,
 )

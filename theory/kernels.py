@@ -12,11 +12,11 @@ from numpy import arcsin, exp, pi, sqrt
 
 __all__ = [
     "KERNELS", "Kernel", "arccos0", "arccos0_jet", "arccos1", "arccos1_jet", "channels", "crossover", "exponential",
-    "exponential_jet", "laplace", "laplace_jet", "low", "norm_spike", "ntk_abs", "ntk_abs_jet", "ntk_erf",
-    "ntk_erf_jet", "ntk_he2", "ntk_he2_jet", "ntk_he3", "ntk_he3_jet", "ntk_he4", "ntk_he4_jet", "ntk_leaky_relu",
-    "ntk_leaky_relu_jet", "ntk_linear", "ntk_linear_jet", "ntk_quadratic", "ntk_quadratic_jet", "ntk_relu",
-    "ntk_relu_jet", "ntk_sin", "ntk_sin_jet", "parity", "polynomial", "polynomial_jet", "products", "quadratic_xor",
-    "rbf", "rbf_jet", "response", "taylor", "three_clusters", "two_channels", "two_clusters", "xor",
+    "exponential_jet", "harmonics", "laplace", "laplace_jet", "low", "norm_spike", "ntk_abs", "ntk_abs_jet",
+    "ntk_erf", "ntk_erf_jet", "ntk_he2", "ntk_he2_jet", "ntk_he3", "ntk_he3_jet", "ntk_he4", "ntk_he4_jet",
+    "ntk_leaky_relu", "ntk_leaky_relu_jet", "ntk_linear", "ntk_linear_jet", "ntk_quadratic", "ntk_quadratic_jet",
+    "ntk_relu", "ntk_relu_jet", "ntk_sin", "ntk_sin_jet", "parity", "polynomial", "polynomial_jet", "products",
+    "quadratic_xor", "rbf", "rbf_jet", "response", "taylor", "three_clusters", "two_channels", "two_clusters", "xor",
 ]
 
 
@@ -724,4 +724,20 @@ def quadratic_xor(length: float, sigma: float, T: float, V: float) -> tuple[floa
     return (
         theta,
         V*(-length**2*theta + theta**2*(length**2 + 2*sigma**2)**2/4 + 1),
+    )
+
+
+def harmonics(t: float, D: float) -> tuple[float, ...]:
+    """(P_1, P_2, P_3, d_1, d_2, d_3): the orders of a kernel F(t) of inputs on a sphere in R^D, and their directions.
+
+    F(t) = sum_l d_l E[F P_l] P_l(t), t = cos of the angle; P_l(1) = 1, so that d_l E[F P_l] is the share of order l in
+    F(1).  Gram and Schmidt on the powers of t, which has the moments E t^2 = 1/D, E t^4 = 3/(D (D + 2)), ...
+    """
+    return (
+        t,
+        (D*t**2 - 1)/(D - 1),
+        t*(D*t**2 + 2*t**2 - 3)/(D - 1),
+        D,
+        (D - 1)*(D + 2)/2,
+        D*(D - 1)*(D + 4)/6,
     )

@@ -14,6 +14,7 @@ SMOOTH = ["arccos0", "arccos1", "exponential:0.5", "polynomial:3", "rbf:1.5", "n
 XOR = Mixture.xor(0.8, 1.2, 0.25)
 THREE = Mixture.three_clusters(0.8, 1.2, 0.25)
 MIXED = Mixture.parity(0.8, (0.9, 1.3), (0.5, 0.0))
+UNEQUAL = Mixture([[1.0, 0.2], [-0.7, 0.4], [0.1, -0.9]], [1, -1, 1], [0.5, 0.3, 0.2], 0.7)
 # a rounding of 1 per operation in some hundred, on numbers of order 1
 ROUNDING = 1e-12
 
@@ -185,6 +186,25 @@ def test_the_equivalent_at_finite_D_tends_to_the_limit(mixture: Mixture, power: 
     assert gaps[0] / gaps[1] == pytest.approx(100**power, rel=0.3)
 
 
+@pytest.mark.parametrize("kernel", ["exponential", "rbf", "ntk:relu"])
+def test_quadratic_sampling_at_finite_D_tends_to_the_limit(kernel: str) -> None:
+    """O(1/D): between D = 10^3 and 10^5 the difference shrinks by 100, up to the next order, 1/D of it times 300."""
+    for mixture in (Mixture.xor(0.6), Mixture.three_clusters(0.5), UNEQUAL):
+        limit = kernel_error(mixture, kernel, 1.5, 0.1, samples="quadratic").pmse
+        gaps = [kernel_error(mixture, kernel, 1.5, 0.1, samples="quadratic", D=D).pmse - limit for D in (1e3, 1e5)]
+        assert gaps[0] / gaps[1] == pytest.approx(100, rel=0.3)
+        assert abs(gaps[0]) < 0.1
+
+
+def test_few_samples_have_two_equivalents() -> None:
+    """n = alpha D is n = (2 alpha/D) D^2/2: expansions around clusters and around the origin differ at O(1/D)."""
+    for D in (200.0, 2000.0):
+        one = kernel_error(UNEQUAL, "exponential", 1.5, 0.1, D=D)
+        two = kernel_error(UNEQUAL, "exponential", 3.0 / D, 0.1, samples="quadratic", D=D)
+        assert one.pmse == pytest.approx(two.pmse, rel=2 / D)
+        np.testing.assert_allclose(one.mean, two.mean, rtol=0, atol=2 / D)
+
+
 def test_equal_noise_and_clusters_split_in_two_change_nothing() -> None:
     """A cluster of weight P is two of weight P/2 at the same place; sigma as a number or for each cluster."""
     whole = Mixture([[1.0, 0.2], [-0.7, 0.0]], [1, -1], [0.6, 0.4], 0.7)
@@ -282,12 +302,13 @@ def test_the_record_says_what_was_asked() -> None:
         ({"kernel": "polynomial:2", "ridge": 0.0, "samples": "quadratic"}, "kernel 'polynomial:2'"),
         ({"mixture": Mixture.two_clusters(1e-200), "kernel": "arccos1", "D": 100.0}, "no finite derivatives"),
         ({"samples": "cubic"}, "samples must be 'linear' .*, got 'cubic'"),
-        ({"samples": "quadratic", "D": 100}, "limit of large D only, got D=100"),
+        ({"samples": "quadratic", "D": 3}, "D must be >= 4 for means in 2 dimensions, got 3"),
+        ({"samples": "quadratic", "D": 100, "mixture": XOR}, "means of order 1"),
         ({"samples": "quadratic", "mixture": XOR}, "means of order 1"),
         ({"D": -1}, "D must be finite and > 0, got -1"),
         ({"D": 2}, "D must be >= 4 for means in 2 dimensions, got 2"),
         ({"mixture": Mixture.xor(1.0, scaling=0.3)}, "scaling=0.3: no formula for the limit; with D=..."),
-        ({"mixture": Mixture([[1.0], [-1.0]], [1, -1], sigma=[1.0, 0.5])}, "one sigma in this limit.*with D=..."),
+        ({"mixture": Mixture([[1.0], [-1.0]], [1, -1], sigma=[1.0, 0.5])}, "one sigma in this case.*with D=..."),
         ({"mixture": Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum([1.0, 2.0], [0.5, 0.5]))}, "isotropic"),
     ],
 )

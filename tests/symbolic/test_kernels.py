@@ -194,6 +194,16 @@ def test_the_resolvent_is_that_of_random_matrices() -> None:
     assert abs(r / float(solution) - 1) < 10 / n
 
 
+def test_orders_on_a_sphere_are_legendre_and_chebyshev() -> None:
+    """D = 3: Legendre polynomials, 2 l + 1 directions.  D = 2: cos(l theta), two directions each."""
+    t = sympy.Symbol("t")
+    symbols = specification_symbols(kernels.harmonics)
+    for D, polynomial, directions in ((3, sympy.legendre, (3, 5, 7)), (2, sympy.chebyshevt, (2, 2, 2))):
+        found = [v.subs(dict(zip(symbols, (t, D), strict=True))) for v in derived(kernels.harmonics).values]
+        assert all(sympy.expand(P - polynomial(l, t)) == 0 for l, P in enumerate(found[:3], 1))
+        assert tuple(found[3:]) == directions
+
+
 def test_power_counting_names_the_surviving_orders() -> None:
     """n u^j: orders 0 and 1 at n ~ D and fixed means, 0 to 2 at D^(1/4); 0 to 2 at n ~ D^2."""
     lines = [s.latex for s in derived(kernels.taylor).steps if s.rule == "Power counting"]
