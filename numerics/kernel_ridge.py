@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import null_space
+from scipy.linalg import eigh_tridiagonal, null_space
 from scipy.special import ndtr
 
 from quenched.numerics.checks import number
@@ -43,6 +43,7 @@ theory: Any = kernels  # ufunc expressions: they take arrays where their signatu
 marchenko_pastur: Any = features.marchenko_pastur
 
 _EPS = float(np.finfo(np.float64).eps)
+_LENGTHS = 5  # groups of |x|^2 at n of order D^2
 _ROUNDING = 1e-12  # relative: what is smaller is the rounding of what it is the difference of
 _ELSEWHERE = (
     "with D=... and n = alpha D, the equivalent at finite D takes any scaling, means, weights, labels and sigmas"
@@ -201,31 +202,38 @@ class _Outputs(NamedTuple):
     error: float
 
 
-def _spiked(S: Array, weights: Array, labels: Array, divergent: Sequence[Array] = ()) -> _Outputs:
-    """o = Y - beta/weights, (1/weights + S) beta = Y: S (C, k, C, k) on k features of each cluster, the first constant.
+def _coefficients(S: Array, weights: Array, Y: Array, divergent: Sequence[Array] = ()) -> tuple[Array, float]:
+    """o = Y - beta/weights (G, k), (1/weights + S) beta = Y, and its relative error: S (G, k, G, k), weights (G,).
 
-    weights (C,): n P_a r_a in the units of S; `divergent`: vectors (C,) on the constants along which S is infinite.
+    `divergent`: vectors (G,) on the first feature along which S is infinite.
     """
-    C, k = S.shape[:2]
+    G, k = Y.shape
     root = np.repeat(np.sqrt(weights), k)
-    Y = np.zeros((C, k))
-    Y[:, 0] = labels
-    blocked = np.zeros((len(divergent), C, k))
     if len(divergent):
+        blocked = np.zeros((len(divergent), G, k))
         blocked[:, :, 0] = divergent
         # in the variables beta/root, in which 1/weights is the identity
         N = null_space(blocked.reshape(len(divergent), -1) * root, rcond=_ROUNDING)
     else:
-        N = np.eye(C * k)
-    matrix = np.eye(C * k) + root[:, None] * S.reshape(C * k, C * k) * root
+        N = np.eye(G * k)
+    if not N.shape[1]:
+        return Y, _EPS
+    matrix = np.eye(G * k) + root[:, None] * S.reshape(G * k, G * k) * root
     reduced = N.T @ (matrix + matrix.T) @ N / 2
-    beta = N @ np.linalg.solve(reduced, N.T @ (root * Y.ravel())) if N.shape[1] else np.zeros(C * k)
-    o = Y - (beta / root).reshape(C, k)
-    along = (o[:, 1:] ** 2).sum(axis=1)
-    values = np.linalg.eigvalsh(reduced) if N.shape[1] else np.ones(1)
+    values = np.linalg.eigvalsh(reduced)
     if values[0] <= 0:
         raise RuntimeError(f"the features' matrix has the eigenvalue {values[0]:.1e}: raise ridge")
-    return _Outputs(o[:, 0], along, (labels - o[:, 0]) ** 2 + along, 8 * _EPS * float(values[-1] / values[0]))
+    beta = N @ np.linalg.solve(reduced, N.T @ (root * Y.ravel()))
+    return Y - (beta / root).reshape(G, k), 8 * _EPS * float(values[-1] / values[0])
+
+
+def _spiked(S: Array, weights: Array, labels: Array, divergent: Sequence[Array] = ()) -> _Outputs:
+    """Outputs of C clusters with the features 1, .. of zero mean: n P_a r_a = weights (C,), in the units of S."""
+    Y = np.zeros(S.shape[:2])
+    Y[:, 0] = labels
+    o, error = _coefficients(S, weights, Y, divergent)
+    along = (o[:, 1:] ** 2).sum(axis=1)
+    return _Outputs(o[:, 0], along, (labels - o[:, 0]) ** 2 + along, error)
 
 
 def _record(mixture: Mixture, mean: Array, variance: Array, relative: float, method: str) -> ReadoutErrors:
@@ -373,34 +381,37 @@ class _Products:
         y = P * mixture.labels
         self.drive = np.concatenate([[y.sum()], y @ V, y @ second[:, j, l]])
 
-    def residual(self, o: Array) -> float:
-        """E2 = E[(y - o.phi)^2]."""
-        return float(1 - 2 * o @ self.drive + o @ self.gram @ o)
+    def residual(self, o: Array) -> Array:
+        """E2 = E[(y - o.phi)^2] of coefficients o (.., k)."""
+        found: Array = 1 - 2 * o @ self.drive + ((o @ self.gram) * o).sum(axis=-1)
+        return found
 
-    def record(self, o: Array, noise: float, relative: float, method: str) -> ReadoutErrors:
-        """The errors of the output o.phi + sqrt(noise) h."""
+    def record(self, o: Array, noise: Array, shares: Array, relative: float, method: str) -> ReadoutErrors:
+        """The errors of outputs o_g.phi + sqrt(noise_g) h, which come with the probabilities `shares` (G,)."""
         mixture, sigma, V = self.mixture, self.sigma, self.mixture.means
         p = mixture.dimensions
-        quadratic = np.zeros((p, p))
-        quadratic[self.j, self.l] = o[1 + p :] / 2
-        quadratic = quadratic + quadratic.T
-        linear = o[1 : 1 + p] + 2 * V @ quadratic
-        level = o[0] + V @ o[1 : 1 + p] + np.einsum("aj,jl,al->a", V, quadratic, V)
-        along = 2 * sigma**4 * (quadratic**2).sum() + sigma**2 * (linear**2).sum(axis=1)
-        found = _record(mixture, level + sigma**2 * np.trace(quadratic), along + noise, relative, method)
+        quadratic = np.zeros((len(o), p, p))
+        quadratic[:, self.j, self.l] = o[:, 1 + p :] / 2
+        quadratic = quadratic + quadratic.swapaxes(1, 2)
+        linear = o[:, None, 1 : 1 + p] + 2 * V @ quadratic
+        level = o[:, :1] + o[:, 1 : 1 + p] @ V.T + np.einsum("aj,gjl,al->ga", V, quadratic, V)
+        means = level + sigma**2 * np.trace(quadratic, axis1=1, axis2=2)[:, None]
+        along = 2 * sigma**4 * (quadratic**2).sum(axis=(1, 2))[:, None] + sigma**2 * (linear**2).sum(axis=2)
+        mean = shares @ means
+        found = _record(mixture, mean, shares @ (along + noise[:, None] + (means - mean) ** 2), relative, method)
         curvatures, axes = np.linalg.eigh(quadratic)
         known: dict[tuple[float, ...], tuple[float, float]] = {}  # clusters that are mirror images have one integral
-        tails = []
-        for y, slope, base in zip(mixture.labels, linear, level, strict=True):
-            c, s = y * sigma**2 * curvatures, np.abs(sigma * slope @ axes)
+        tails = np.zeros((*means.shape, 2))
+        for g, a in np.ndindex(means.shape):
+            y = mixture.labels[a]
+            c, s, base = y * sigma**2 * curvatures[g], np.abs(sigma * linear[g, a] @ axes[g]), y * level[g, a]
             order = np.lexsort((s, c))
-            key = tuple(np.round([*c[order], *s[order], y * base], 14).tolist())
+            key = (g, *np.round([*c[order], *s[order], base], 14).tolist())
             if key not in known:
-                known[key] = _below_zero(c, s, y * base, noise)
-            tails.append(known[key])
-        wrong, errors = np.array(tails).T
-        error = float(mixture.weights @ wrong)
-        return replace(found, classification_error=error, error_estimate=float(mixture.weights @ errors) + relative)
+                known[key] = _below_zero(c, s, base, float(noise[g]))
+            tails[g, a] = known[key]
+        wrong, error = shares @ np.tensordot(tails, mixture.weights, (1, 0))
+        return replace(found, classification_error=float(wrong), error_estimate=float(error) + relative)
 
 
 def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
@@ -421,50 +432,64 @@ def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: f
     free = [i for i in range(1 + p) if abs((at.F if i == 0 else at.Fu)[0, 0]) > _ROUNDING * scale]
     q = np.arange(1 + p, len(products.drive))
     H, d = products.gram, products.drive
-    onto = np.linalg.solve(H[np.ix_(free, free)], H[np.ix_(free, q)])  # regression of the products on them
+    onto = np.linalg.solve(H[free][:, free], H[free][:, q])  # regression of the products on them
     gain = T / (2 * sigma**4) * products.twice
-    covariance = H[np.ix_(q, q)] - H[np.ix_(q, free)] @ onto
+    covariance = H[q][:, q] - H[q][:, free] @ onto
     o = np.zeros(len(d))
     o[q] = np.linalg.solve(np.eye(len(q)) + gain[:, None] * covariance, gain * (d[q] - onto.T @ d[free]))
-    o[free] = np.linalg.solve(H[np.ix_(free, free)], d[free]) - onto @ o[q]
-    return products.record(o, V * products.residual(o), 8 * _EPS, "limit, means of order 1, n = alpha D^2/2")
+    o[free] = np.linalg.solve(H[free][:, free], d[free]) - onto @ o[q]
+    noise = V * products.residual(o[None, :])
+    return products.record(o[None, :], noise, np.ones(1), 8 * _EPS, "limit, means of order 1, n = alpha D^2/2")
 
 
 def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float) -> ReadoutErrors:
-    """Means of order 1 at finite D and n, of order D^2 at most: orders 1 to 3 of the kernel on a sphere.
+    """Means of order 1 at finite D and n, of order D^2 at most: orders 1 to 3 of the kernel on spheres.
 
-    The products of coordinates along the means are features; the rest of orders 1 and 2, and order 3, are channels.
+    Inputs come in groups by their length, nodes of the chi-square law of |x|^2: what regularises a sample, zeta, grows
+    with a high power of its length.  The products of coordinates along the means are features; the rest of orders 1 and
+    2, and order 3, are channels.
     """
     from scipy.special import roots_gegenbauer
 
     products = _Products(mixture)
-    p = mixture.dimensions
+    p, q = mixture.dimensions, len(products.twice)
     if p + 2 > D:
         raise ValueError(f"D must be >= {p + 2} for means in {p} dimensions, got {D!r}")
-    N = products.sigma**2 + float(mixture.weights @ (mixture.means**2).sum(axis=1)) / D
+    lengths, shares = _chi_square(D, _LENGTHS)
+    N = products.sigma**2 * lengths / D + float(mixture.weights @ (mixture.means**2).sum(axis=1)) / D
+    R = np.sqrt(np.outer(N, N))
     t, mass = roots_gegenbauer(64, (D - 2) / 2)  # exact for polynomials of degree 127
-    F = mass / mass.sum() * np.broadcast_to(kernel.value(N, N, N * t), t.shape)
+    F = np.asarray(kernel.value(N[:, None, None], N[None, :, None], R[:, :, None] * t))
+    F = np.broadcast_to(F, (*R.shape, len(t))) * (mass / mass.sum())
     *polynomials, d1, d2, d3 = theory.harmonics(t, D)
-    w0, w1, w2, w3 = F.sum(), *(d * F @ P for d, P in zip((d1, d2, d3), polynomials, strict=True))
-    diagonal = float(kernel.value(N, N, N))
-    zeta = _regular(kernel, np.array([ridge + diagonal - w0 - w1 - w2 - w3]), abs(diagonal), ridge, math.inf, n)
-    q = len(products.twice)
-    # x.x'/(N D) = t, and P_2 has t^2 D/(D - 1)
-    S = np.diag([w0, *[w1 / (N * D)] * p, *(w2 * D / (D - 1) / (N * D) ** 2 * products.twice)])
-    L = np.linalg.cholesky(products.gram)
-    seen, drive = L.T @ S @ L, np.linalg.solve(L, products.drive)  # of features with unit covariance
-    channels = [
-        (np.array([[w1]]), 1 - p / d1, n / d1),
-        (np.array([[w2]]), 1 - q / d2, n / d2),
-        (np.array([[w3]]), 1.0, n / d3),
-        (seen[None, :, None, :], 1.0, n),
-    ]
-    bulk = _Channels(zeta, channels, np.ones(1))
-    gain = n * bulk.r[0] * seen
-    o = np.linalg.solve(L.T, np.linalg.solve(np.eye(len(gain)) + gain, gain @ drive))
-    noise = float(bulk.variance(np.array([products.residual(o)]))[0])
-    relative = 8 * _EPS * float(np.linalg.cond(np.eye(len(gain)) + gain)) + bulk.step
-    return products.record(o, noise, relative, f"equivalent at D = {D:g}, n = {n:g}")
+    w0 = F.sum(axis=2)
+    w1, w2, w3 = (d * F @ P for d, P in zip((d1, d2, d3), polynomials, strict=True))
+    diagonal = np.broadcast_to(kernel.value(N, N, N), N.shape)
+    rest = ridge + diagonal - np.diag(w0 + w1 + w2 + w3)
+    zeta = _regular(kernel, rest, np.abs(diagonal).max(), ridge, math.inf, n)
+    # x.x'/(R D) = t, and P_2 has t^2 D/(D - 1)
+    orders = [w0, *[w1 / (R * D)] * p, *(w2 * D / (D - 1) / (R * D) ** 2 * times for times in products.twice)]
+    L = np.linalg.cholesky(products.gram)  # to features of unit covariance
+    seen = np.einsum("ai,agh,aj->gihj", L, np.stack(orders), L)
+    drive = np.linalg.solve(L, products.drive)
+    channels = [(w1, 1 - p / d1, n / d1), (w2, 1 - q / d2, n / d2), (w3, 1.0, n / d3), (seen, 1.0, n)]
+    bulk = _Channels(zeta, channels, shares)
+    out, relative = _coefficients(seen, n * shares * bulk.r, np.tile(drive, (len(N), 1)))
+    o = np.linalg.solve(L.T, out.T).T
+    noise = bulk.variance(products.residual(o))
+    return products.record(o, noise, shares, relative + bulk.step, f"equivalent at D = {D:g}, n = {n:g}")
+
+
+def _chi_square(D: float, nodes: int) -> tuple[Array, Array]:
+    """Gauss quadrature for the chi-square law of D degrees of freedom: nodes and weights (Golub and Welsch 1969).
+
+    >>> x, weights = _chi_square(30.0, 5)
+    >>> [round(float(weights @ x**k), 6) for k in (0, 1, 2)]  # E x^2 = D (D + 2)
+    [1.0, 30.0, 960.0]
+    """
+    k, a = np.arange(nodes), D / 2 - 1
+    x, vectors = eigh_tridiagonal(2 * k + 1 + a, np.sqrt(k[1:] * (k[1:] + a)))
+    return 2 * x, vectors[0] ** 2
 
 
 def _below_zero(curvatures: Array, slopes: Array, level: float, noise: float) -> tuple[float, float]:

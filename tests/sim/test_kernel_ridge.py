@@ -62,6 +62,22 @@ def test_matrices_agree_with_the_equivalent() -> None:
                 assert abs(values.mean() - kernel_error(mixture, kernel, alpha, ridge).pmse) > allowed
 
 
+def test_matrices_agree_with_quadratic_sampling() -> None:
+    """n = D^2/2 on XOR at D = 30, mean over 10 training sets; the bias is O(1/D) with a coefficient of 1 as seen.
+
+    The limit of large D is off by more than that, in the classification error by a third.
+    """
+    D, seeds, mixture = 30, 10, Mixture.xor(0.5)
+    runs = simulate_kernel(mixture, "exponential", D, D**2 // 2, range(seeds), 0.5, backend="numpy")
+    theory = kernel_error(mixture, "exponential", 1.0, 0.5, samples="quadratic", D=D)
+    limit = kernel_error(mixture, "exponential", 1.0, 0.5, samples="quadratic")
+    for name in ("pmse", "classification_error"):
+        values, exact = runs[name].values, getattr(theory, name)
+        allowed = 4.3 * values.std(ddof=1) / np.sqrt(seeds) + exact / D
+        assert abs(values.mean() - exact) < allowed
+    assert values.mean() - limit.classification_error > 2 * allowed
+
+
 def test_few_samples_by_hand() -> None:
     """Three samples in four dimensions: the same numbers from a loop over pairs, up to rounding of the solution."""
     problem = _Problem(UNEQUAL, 4, get_backend("numpy"), "float64")
