@@ -487,7 +487,7 @@ def latex() -> str:
     field = (sympy.Symbol("rho", real=True), sympy.Symbol("sigma", positive=True))
     orders = [
         (
-            f"orders of {name}",
+            f"orders_{name}",
             f"(psi_0, psi_1, psi_2, E psi^2) of psi = {text}.",
             field,
             features.coefficients(parse(text), *field),
