@@ -441,7 +441,10 @@ class _Response(NamedTuple):
 
 def _response(activation: str, sigma: float, gamma: float, ridge: float, resolved: int) -> _Response:
     """Features without means: order `resolved` has P/gamma directions, those below have few, those beyond are noise."""
-    c, higher, _, error = hermite_orders(activation, 0.0, sigma)
+    c, higher, square, error = hermite_orders(activation, 0.0, sigma)
+    c[np.abs(c) < _ROUNDING * math.sqrt(square)] = (
+        0  # by quadrature a coefficient that vanishes by symmetry is rounding
+    )
     rest = float(higher + (c[2] ** 2 if resolved == 1 else 0))
     size, noise = float(c[resolved] ** 2), ridge + rest
     if noise <= 0 and (size == 0 or gamma >= 1):

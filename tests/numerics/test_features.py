@@ -164,6 +164,17 @@ def test_odd_activations_stay_at_chance(activation: str, scaling) -> None:
         assert not found.rate
 
 
+def test_an_even_activation_has_no_linear_spike() -> None:
+    """log cosh by quadrature: its linear coefficient is rounding, and must not count as a spike that diverges."""
+    line = Mixture([[1.5], [-0.5]], [1, -1], scaling=0.25)
+    limit = random_features_error(line, "log(exp(x) + exp(-x))", 2.0)
+    finite = random_features_error(line, "log(exp(x) + exp(-x))", 2.0, D=1e10)
+    # squares of the means, 9 to 1, carry all: no certainty, as a linear spike would give; O(D^-1/2) from the limit
+    assert limit.classification_error > 0.01
+    assert finite.classification_error == pytest.approx(limit.classification_error, abs=1e-4)
+    assert random_features_error(line, "relu", 2.0).classification_error == 0.0
+
+
 def test_low_signal_to_noise_is_chance_without_a_linear_signal() -> None:
     for mixture in (Mixture.xor(0.3), Mixture.three_clusters(0.3)):
         found = random_features_error(mixture, "relu", 5.0)
