@@ -188,7 +188,7 @@ def log_law(times: xr.DataArray) -> tuple[float, float]:
 
     >>> import xarray as xr
     >>> slope, error = log_law(xr.DataArray([[1.0, 3.0], [4.0, 6.0]], coords={"D": [1, 100]}, dims=("D", "run")))
-    >>> round(slope * np.log(100), 12)
+    >>> round(slope * math.log(100), 12)
     3.0
     """
     number = times.notnull().sum("run")
