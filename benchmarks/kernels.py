@@ -169,7 +169,8 @@ def quadratic() -> None:
             n = round(alpha * D**2 / 2)
             numbers = f"{kernel:15} {alpha:5g} {ridge:5g} {D:5d} {seeds:5d}"
             theory = kernel_error(mixture, kernel, 2 * n / D**2, ridge, samples="quadratic", D=D)
-            runs = simulate_kernel(mixture, kernel, D, n, range(seeds), ridge, backend="numpy")
+            first = 100 * len(found)  # own training sets for each cell
+            runs = simulate_kernel(mixture, kernel, D, n, range(first, first + seeds), ridge, backend="numpy")
             found.append(scores(theory, runs))
             row(f"{name}, n = alpha D^2/2", numbers, found[-1])
         limit = kernel_error(mixture, kernel, alpha, ridge, samples="quadratic")

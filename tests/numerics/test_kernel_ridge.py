@@ -254,6 +254,23 @@ def test_long_means_are_learned_perfectly() -> None:
     assert kernel_error(Mixture.two_clusters(0.8, scaling=0.25), "rbf", 1.0).classification_error == 0
 
 
+@pytest.mark.parametrize("kernel", ["rbf", "laplace", "exponential:0.5"])
+def test_the_rate_at_long_means_is_that_of_finite_D(kernel: str) -> None:
+    """pmse -> 1/(2 (1 + D rate)), corrections O(1/D) with a coefficient below 10^4."""
+    for mixture in (
+        Mixture.xor(1.0, 0.5, 0.5),
+        Mixture.ring(3, 0.8, 0.7, 0.5),
+        Mixture.three_clusters(0.7, scaling=0.5),
+    ):
+        limit = kernel_error(mixture, kernel, 1.5, 0.1)
+        assert limit.pmse < 1e-15
+        finite = kernel_error(mixture, kernel, 1.5, 0.1, D=1e7)
+        assert 1 / (1 + 1e7 * limit.rate) == pytest.approx(2 * finite.pmse, rel=1e-2)
+    # relu has no odd orders beyond the first: its kernels are blind to the order 3 of a ring of 6
+    assert kernel_error(Mixture.ring(3, 0.8, 0.7, 0.5), "arccos1", 1.5, 0.1).rate == 0
+    assert kernel_error(Mixture.xor(0.8), "rbf", 1.5, 0.1).rate is None
+
+
 def test_the_norm_counts_only_for_kernels_that_do_not_factor() -> None:
     """Three clusters differ in |x|^2: F_NN' - F_N F_N'/F is 0 for exp(-|x - x'|^2/2), not for exp(-|x - x'|)."""
     for kernel, matters in (("rbf", False), ("arccos1", False), ("ntk:relu", False), ("laplace", True)):
