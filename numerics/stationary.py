@@ -23,6 +23,7 @@ can trade w_k -> c w_k against v_k -> v_k/c, and neurons with parallel weights c
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,10 +33,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.checks import integer, number
+from quenched.numerics.checks import increasing_times, integer, number
 from quenched.numerics.dynamics import CLOSED_FORM_NEURONS, drift, drift_arrays
 from quenched.numerics.errors import Errors, errors
-from quenched.numerics.flow import _Coordinates, random_state
+from quenched.numerics.flow import IntegrationError, _Coordinates, random_state
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
 from quenched.numerics.symmetry import equivalent, homogeneity, orbits
@@ -45,7 +46,7 @@ from quenched.theory import two_layer
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FixedPoint", "FixedPointError", "fixed_point", "fixed_points"]
+__all__ = ["FixedPoint", "FixedPointError", "fixed_point", "fixed_points", "path"]
 
 Array = npt.NDArray[np.float64]
 
@@ -58,7 +59,8 @@ _DYING = 1e-2  # of the largest: neurons with smaller v_k and |w_k| where the fl
 _INDEFINITE = 1e-9  # of Q - A^T A, relative to Q: allowed, as its eigenvalues may be 0 up to rounding
 _NEAR = 0.3  # of the length of the state: Newton's steps may lead no further away from where the flow came to rest
 _TOLERANCE = 5e-7  # standard error of the classification error
-_STIFF = 400  # unknowns up to which the flow is followed by an implicit method
+_STIFF = 220  # unknowns up to which the flow is followed by an implicit method
+_OVERFLOW = 1e50  # products of a few such numbers are still finite
 _GROWN = 1e3  # a state that has grown as much has no fixed point ahead
 _POINTS = 2**17  # lines for the classification error: a standard error below 1e-6 for four relu
 
@@ -281,7 +283,7 @@ class _System:
         """F(x); NaN where no weights have these overlaps, which makes the solver take a smaller step."""
         A, Q, v = self.arrays(x)
         outside = not self.projected and np.linalg.eigvalsh(Q - A.T @ A)[0] < -_INDEFINITE * np.abs(Q).max()
-        if outside or not np.abs(x).max() < 1e50:
+        if outside or not np.abs(x).max() < _OVERFLOW:
             return np.full_like(x, np.nan)
         return self.inner.rates(A, Q, v)[self.free]
 
@@ -398,6 +400,45 @@ def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, fl
             float(np.abs(F(0.0, end)).max()),
         )
     return end, reached, status == 1
+
+
+def path(
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParameters, times: npt.ArrayLike
+) -> list[OrderParameters]:
+    """The states at increasing times (n,), t = n/D, of learning from `state` at time 0: `integrate` without errors.
+
+    By LSODA, which turns to an implicit method with the exact Jacobian where the equations are stiff; relative errors
+    of 1e-6 a step.  IntegrationError if the solution blows up.
+    """
+    from scipy.integrate import solve_ivp
+
+    grid = increasing_times("times", times)
+    flow = _Flow(mixture, network, sgd, 1.0)
+    coordinates = flow.coordinates
+
+    def F(_: float, y: Array) -> Array:
+        return flow.rates(*coordinates.unpack(y)) if np.abs(y).max() < _OVERFLOW else np.full_like(y, np.nan)
+
+    start = coordinates.pack(state.projections(mixture), state.Q, state.v)
+    options: dict[str, Any] = {"method": "RK45"}
+    if len(start) <= _STIFF and flow.tangents is not None:
+        options = {"method": "LSODA", "jac": lambda _, y: flow.linear(*coordinates.unpack(y), *flow.directions)}
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # LSODA's way to say that it failed
+        run = solve_ivp(F, (0.0, grid[-1]), start, t_eval=grid, rtol=1e-6, atol=1e-8, **options)
+    states = []
+    for y in run.y.T:
+        A, Q, v = coordinates.unpack(y)
+        states.append((mixture.means @ A, _possible(A, Q), v))
+    if run.status < 0 or len(states) < len(grid):
+        last = float(run.t[-1]) if len(run.t) else 0.0
+        raise IntegrationError(
+            f"the integration stopped at t = {last:.6g} of {grid[-1]:.6g}: the state blows up; lower lr (now "
+            f"{sgd.lr:g}) or add weight_decay",
+            last,
+            OrderParameters.derivative(*states[-1]) if states else state,
+        )
+    return [OrderParameters(*each) for each in states]
 
 
 def _attractor(system: _System, state: OrderParameters, t: float) -> Array:

@@ -16,7 +16,7 @@ from quenched.numerics.flow import integrate, random_state
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim import lazy, plot, studies
+from quenched.sim import endings, lazy, plot, studies, width
 from quenched.sim.curve import error_curve, in_processes
 from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.train import simulate
@@ -181,4 +181,6 @@ FIGURES: dict[str, Callable[[Path, int, Report], str]] = (
     }
     | studies.FIGURES
     | lazy.FIGURES
+    | endings.FIGURES
+    | width.FIGURES
 )
