@@ -300,7 +300,9 @@ app.command("fixed-points")(endings.find)
 
 @app.command()
 def reproduce(
-    figures: Annotated[list[str] | None, typer.Argument(help="Which figures [default: all].")] = None,
+    figures: Annotated[
+        list[str] | None, typer.Argument(help="Which figures, or 'all' [default: the main three].")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where figures and data go.")] = Path("results"),
     processes: Processes = 2,
 ) -> None:
@@ -308,9 +310,9 @@ def reproduce(
 
     Example:  quenched reproduce dynamics headline
     """
-    from quenched.sim.reproduce import FIGURES, make
+    from quenched.sim.reproduce import FIGURES, MAIN, make
 
-    for name in figures or FIGURES:
+    for name in FIGURES if figures == ["all"] else figures or MAIN:
         with _progress(name) as report:
             sentence = make(name, folder, processes, report)
         Console().print(f"[bold]{name}[/]  {sentence}", soft_wrap=True)

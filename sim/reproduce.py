@@ -24,7 +24,7 @@ from quenched.sim.train import simulate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FIGURES", "make"]
+__all__ = ["FIGURES", "MAIN", "make"]
 
 Report = Callable[[float], None]
 
@@ -184,3 +184,7 @@ FIGURES: dict[str, Callable[[Path, int, Report], str]] = (
     | endings.FIGURES
     | width.FIGURES
 )
+"""Every figure, by name."""
+
+MAIN = ("dynamics", "headline", "digits")
+"""Those that `quenched reproduce` makes when not told which: minutes.  All of them take about an hour."""
