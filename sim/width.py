@@ -157,16 +157,16 @@ def figure(study: xr.Dataset) -> Figure:
         K = cell.K.values * np.exp(offset)
         label = f"initial scale {scale:g}"
         success.errorbar(K, cell.success, cell.success_error, color=colour, label=label, marker="o", ms=3.4)
-        quartiles = cell.time.quantile([0.25, 0.5, 0.75], "initial", skipna=True)
-        middle = quartiles.sel(quantile=0.5)
-        reach = np.abs(quartiles.sel(quantile=[0.25, 0.75]) - middle).transpose("quantile", "K")
-        time.errorbar(K, middle, reach, color=colour, marker="o", ms=3.4)
-        every = cell.final_error.values
+        every, some = cell.final_error.values, cell.success.values > 0
+        if some.any():
+            quartiles = np.stack([np.nanquantile(row, (0.25, 0.5, 0.75)) for row in cell.time.values[some]], axis=1)
+            reach = np.abs(quartiles[[0, 2]] - quartiles[1])
+            time.errorbar(K[some], quartiles[1], reach, color=colour, marker="o", ms=3.4)
+            good = [np.median(e[np.isfinite(t)]) for e, t in zip(every[some], cell.time.values[some], strict=True)]
+            final.plot(K[some], good, color=colour)
         final.plot(
             np.repeat(K, every.shape[1]), every.ravel(), ls="", marker="o", ms=2.4, color=colour, alpha=0.35, mew=0
         )
-        good = cell.final_error.where(np.isfinite(cell.time)).median("initial")
-        final.plot(K, good, color=colour)
     final.axhline(float(study.oracle), **plot.LEVEL)
     final.text(float(study.K[-1]), float(study.oracle), "oracle ", ha="right", va="top", fontsize="small", color="0.25")
     success.set(xscale="log", ylabel="probability of success", ylim=(-0.03, 1.03))
@@ -183,12 +183,12 @@ def figure(study: xr.Dataset) -> Figure:
 
 def _width(folder: Path, processes: int, progress: Report) -> str:
     """Success, time and final error of relu networks on XOR against their width, under gradient flow."""
-    mixture, rule, t = Mixture.xor(0.4), GradientFlow(weight_decay=1e-3), 600.0
+    mixture, rule, t = Mixture.xor(0.4), GradientFlow(weight_decay=1e-3), 200.0
     narrow = widths(
         mixture,
         "relu",
         rule,
-        (2, 3, 4, 5, 6, 8, 12, 24),
+        (2, 3, 4, 5, 6, 8, 12),
         range(60),
         t=t,
         scales=(0.3, 1.0),
@@ -199,8 +199,8 @@ def _width(folder: Path, processes: int, progress: Report) -> str:
         mixture,
         "relu",
         rule,
-        (48, 100),
-        range(8),
+        (24, 48, 100),
+        range(4),
         t=t,
         scales=(0.3, 1.0),
         processes=processes,
