@@ -47,6 +47,10 @@ class IntegrationError(RuntimeError):
         self.t = t
         self.state = state
 
+    def __reduce__(self) -> tuple[type[IntegrationError], tuple[str, float, OrderParameters | Densities]]:
+        """Processes hand errors on by their arguments."""
+        return type(self), (str(self), self.t, self.state)
+
 
 def integrate(
     mixture: Mixture,

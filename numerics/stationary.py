@@ -73,6 +73,10 @@ class FixedPointError(RuntimeError):
         self.state = state
         self.residual = residual
 
+    def __reduce__(self) -> tuple[type[FixedPointError], tuple[str, OrderParameters, float]]:
+        """Processes hand errors on by their arguments."""
+        return type(self), (str(self), self.state, self.residual)
+
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:

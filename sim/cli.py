@@ -38,7 +38,7 @@ MixtureName = Annotated[
     str, typer.Option("--mixture", help=f"{', '.join(problems.MIXTURES)}, or ring:M for 2M clusters.")
 ]
 Data = Annotated[str | None, typer.Option(help="Estimate the mixture from 'digits' or an .npz with X, cluster, label.")]
-Sigma = Annotated[float | None, typer.Option(help="Noise per component [default: 0.4, or as estimated from --data].")]
+Sigma = Annotated[float | None, typer.Option(help="Noise per component (default: 0.4, or as estimated from --data).")]
 Covariance = Annotated[str, typer.Option(help="Of --data: isotropic, shared, or full (one for each cluster).")]
 Shrinkage = Annotated[str | None, typer.Option(help="Of covariances: ledoit-wolf, or the weight of the identity.")]
 Project = Annotated[bool, typer.Option("--project", help="Leave out what keeps covariances from commuting.")]
@@ -52,11 +52,11 @@ Separation = Annotated[float, typer.Option(help="Length of the mean vectors.")]
 Neurons = Annotated[int, typer.Option("--K", help="Number of neurons.")]
 Activation = Annotated[str, typer.Option(help="erf, relu, linear, ..., or an expression in x.")]
 LR = Annotated[float, typer.Option("--lr", help="Learning rate eta.")]
-SecondLR = Annotated[float | None, typer.Option(help="Learning rate of the second layer [default: as of the first].")]
+SecondLR = Annotated[float | None, typer.Option(help="Learning rate of the second layer (default: as of the first).")]
 Decay = Annotated[float, typer.Option(help="Weight decay kappa.")]
 Time = Annotated[float, typer.Option("--time", "-t", help="End, in units of D steps of SGD.")]
 DefaultDimension = Annotated[
-    int | None, typer.Option("--D", help="Input dimension [default: 1000, or that of the covariance of --data].")
+    int | None, typer.Option("--D", help="Input dimension (default: 1000, or that of the covariance of --data).")
 ]
 Dimension = Annotated[
     int, typer.Option("--D", help="Input dimension, of the simulation and of the random initial state.")
@@ -131,7 +131,7 @@ def dynamics(
     second_lr: SecondLR = None,
     weight_decay: Decay = 0.0,
     second_weight_decay: Annotated[
-        float | None, typer.Option(help="Decay of the second layer [default: as of the first].")
+        float | None, typer.Option(help="Decay of the second layer (default: as of the first).")
     ] = None,
     label_noise: Annotated[float, typer.Option(help="Standard deviation of the noise on training labels.")] = 0.0,
     output_scale: Annotated[float, typer.Option(help="Factor s on the output; lazy for large s.")] = 1.0,
@@ -210,7 +210,7 @@ def curve(
     spectrum: Law = None,
     learner: Annotated[
         list[str] | None,
-        typer.Option(help="oracle, two-layer, random-features, kernel, ntk; repeat for more [default: first two]."),
+        typer.Option(help="oracle, two-layer, random-features, kernel, ntk; repeat for more (default: first two)."),
     ] = None,
     scaling: Annotated[str, typer.Option(help="Means times D^scaling: an exponent, or one per coordinate.")] = "0",
     K: Neurons = 4,
@@ -230,7 +230,7 @@ def curve(
     alpha: Annotated[float, typer.Option(help="Samples per dimension of kernel and ntk.")] = 2.0,
     ridge: Annotated[float, typer.Option(help="Ridge of the readout of random features, of kernels.")] = 0.0,
     features_at: Annotated[
-        float | None, typer.Option(help="Random features and kernels at this dimension [default: their limit].")
+        float | None, typer.Option(help="Random features and kernels at this dimension (default: their limit).")
     ] = None,
     processes: Processes = 1,
     output: Output = None,
@@ -301,7 +301,7 @@ app.command("fixed-points")(endings.find)
 @app.command()
 def reproduce(
     figures: Annotated[
-        list[str] | None, typer.Argument(help="Which figures, or 'all' [default: the main three].")
+        list[str] | None, typer.Argument(help="Which figures, or 'all' (default: the main three).")
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where figures and data go.")] = Path("results"),
     processes: Processes = 2,
