@@ -265,8 +265,8 @@ def _gradient_functions(name: str, text: str) -> tuple[list[str], str]:
     for group in closed:
         names = ", ".join(str(symbol) for symbol in group.arguments)
         docstring = (
-            f"Derivatives of the averages of g = {text} over {_FIELDS[group.n - 1]}: each of `{name}_{group.n}` with "
-            f"respect to\n{names}."
+            f"Derivatives of the averages of g = {text} over {_FIELDS[group.n - 1]}.\n\n"
+            f"Of each of `{name}_{group.n}`, with respect to {names}."
         )
         outcome = gradients.gradient(activation, group)
         outcome = Derived(outcome.values, outcome.definitions)

@@ -145,8 +145,9 @@ def diffusion_tangent(
 
 
 def abs_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Abs(x) over one field: each of `abs_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = Abs(x) over one field.
+
+    Of each of `abs_1`, with respect to m0, c00.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     s0 = -d0*m0/c00
@@ -172,8 +173,9 @@ def abs_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def abs_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Abs(x) over two fields: each of `abs_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = Abs(x) over two fields.
+
+    Of each of `abs_2`, with respect to m0, m1, c00, c01, c11.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m1_0 = residual(m1, c01, m0, c00)
@@ -303,8 +305,9 @@ def abs_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> 
 def abs_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Abs(x) over three fields: each of `abs_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = Abs(x) over three fields.
+
+    Of each of `abs_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
@@ -627,8 +630,9 @@ def abs_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Abs(x) over four fields: each of `abs_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = Abs(x) over four fields.
+
+    Of each of `abs_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
@@ -1401,8 +1405,9 @@ def abs_4_gradient(
 
 
 def erf_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = erf(x/sqrt(2)) over one field: each of `erf_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = erf(x/sqrt(2)) over one field.
+
+    Of each of `erf_1`, with respect to m0, c00.
     """
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     m0_t0 = residual(m0, c00, m0, c00 + 1)
@@ -1472,8 +1477,9 @@ def erf_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def erf_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = erf(x/sqrt(2)) over two fields: each of `erf_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = erf(x/sqrt(2)) over two fields.
+
+    Of each of `erf_2`, with respect to m0, m1, c00, c01, c11.
     """
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     c11_t0 = remainder(c11, c01, c00 + 1)
@@ -1829,8 +1835,9 @@ def erf_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> 
 def erf_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = erf(x/sqrt(2)) over three fields: each of `erf_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = erf(x/sqrt(2)) over three fields.
+
+    Of each of `erf_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     m1_t0 = residual(m1, c01, m0, c00 + 1)
@@ -2519,8 +2526,9 @@ def erf_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = erf(x/sqrt(2)) over four fields: each of `erf_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = erf(x/sqrt(2)) over four fields.
+
+    Of each of `erf_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     m1_t0 = residual(m1, c01, m0, c00 + 1)
@@ -3024,8 +3032,9 @@ def erf_4_gradient(
 
 
 def he2_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 - 1 over one field: each of `he2_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = x**2 - 1 over one field.
+
+    Of each of `he2_1`, with respect to m0, c00.
     """
     e00 = c00 + m0**2
     e000 = 2*c00*m0 + e00*m0
@@ -3054,8 +3063,9 @@ def he2_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def he2_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 - 1 over two fields: each of `he2_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = x**2 - 1 over two fields.
+
+    Of each of `he2_2`, with respect to m0, m1, c00, c01, c11.
     """
     e11 = c11 + m1**2
     e01 = c01 + m0*m1
@@ -3167,8 +3177,9 @@ def he2_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> 
 def he2_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 - 1 over three fields: each of `he2_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = x**2 - 1 over three fields.
+
+    Of each of `he2_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     e22 = c22 + m2**2
     e122 = 2*c12*m2 + e22*m1
@@ -3362,8 +3373,9 @@ def he2_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 - 1 over four fields: each of `he2_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = x**2 - 1 over four fields.
+
+    Of each of `he2_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     e33 = c33 + m3**2
     e133 = 2*c13*m3 + e33*m1
@@ -3515,8 +3527,9 @@ def he2_4_gradient(
 
 
 def he3_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**3 - 3*x over one field: each of `he3_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = x**3 - 3*x over one field.
+
+    Of each of `he3_1`, with respect to m0, c00.
     """
     e00 = c00 + m0**2
     e000 = 2*c00*m0 + e00*m0
@@ -3549,8 +3562,9 @@ def he3_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def he3_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**3 - 3*x over two fields: each of `he3_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = x**3 - 3*x over two fields.
+
+    Of each of `he3_2`, with respect to m0, m1, c00, c01, c11.
     """
     e11 = c11 + m1**2
     e111 = 2*c11*m1 + e11*m1
@@ -3697,8 +3711,9 @@ def he3_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> 
 def he3_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**3 - 3*x over three fields: each of `he3_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = x**3 - 3*x over three fields.
+
+    Of each of `he3_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     e22 = c22 + m2**2
     e222 = 2*c22*m2 + e22*m2
@@ -4044,8 +4059,9 @@ def he3_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**3 - 3*x over four fields: each of `he3_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = x**3 - 3*x over four fields.
+
+    Of each of `he3_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     e33 = c33 + m3**2
     e333 = 2*c33*m3 + e33*m3
@@ -4386,8 +4402,9 @@ def he3_4_gradient(
 
 
 def he4_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over one field: each of `he4_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over one field.
+
+    Of each of `he4_1`, with respect to m0, c00.
     """
     e00 = c00 + m0**2
     e000 = 2*c00*m0 + e00*m0
@@ -4425,8 +4442,9 @@ def he4_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def he4_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over two fields: each of `he4_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over two fields.
+
+    Of each of `he4_2`, with respect to m0, m1, c00, c01, c11.
     """
     e11 = c11 + m1**2
     e111 = 2*c11*m1 + e11*m1
@@ -4660,8 +4678,9 @@ def he4_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> 
 def he4_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over three fields: each of `he4_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over three fields.
+
+    Of each of `he4_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     e22 = c22 + m2**2
     e222 = 2*c22*m2 + e22*m2
@@ -5419,8 +5438,9 @@ def he4_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over four fields: each of `he4_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = x**4 - 6*x**2 + 3 over four fields.
+
+    Of each of `he4_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     e33 = c33 + m3**2
     e333 = 2*c33*m3 + e33*m3
@@ -6395,8 +6415,9 @@ def he4_4_gradient(
 
 
 def leaky_relu_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over one field: each of `leaky_relu_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over one field.
+
+    Of each of `leaky_relu_1`, with respect to m0, c00.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     s0 = -d0*m0/c00
@@ -6427,8 +6448,9 @@ def leaky_relu_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def leaky_relu_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over two fields: each of `leaky_relu_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over two fields.
+
+    Of each of `leaky_relu_2`, with respect to m0, m1, c00, c01, c11.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m1_0 = residual(m1, c01, m0, c00)
@@ -6568,8 +6590,9 @@ def leaky_relu_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: flo
 def leaky_relu_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over three fields: each of `leaky_relu_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over three fields.
+
+    Of each of `leaky_relu_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
@@ -6976,8 +6999,9 @@ def leaky_relu_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over four fields: each of `leaky_relu_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = Max(x, 0) - Max(-x, 0)/100 over four fields.
+
+    Of each of `leaky_relu_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
@@ -7840,8 +7864,9 @@ def leaky_relu_4_gradient(
 
 
 def linear_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x over one field: each of `linear_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = x over one field.
+
+    Of each of `linear_1`, with respect to m0, c00.
     """
     return (
         0,
@@ -7856,8 +7881,9 @@ def linear_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def linear_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x over two fields: each of `linear_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = x over two fields.
+
+    Of each of `linear_2`, with respect to m0, m1, c00, c01, c11.
     """
     return (
         0,
@@ -7901,8 +7927,9 @@ def linear_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) 
 def linear_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x over three fields: each of `linear_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = x over three fields.
+
+    Of each of `linear_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     return (
         0,
@@ -7993,8 +8020,9 @@ def linear_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x over four fields: each of `linear_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = x over four fields.
+
+    Of each of `linear_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     return (
         0,
@@ -8085,8 +8113,9 @@ def linear_4_gradient(
 
 
 def quadratic_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 over one field: each of `quadratic_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = x**2 over one field.
+
+    Of each of `quadratic_1`, with respect to m0, c00.
     """
     e00 = c00 + m0**2
     e000 = 2*c00*m0 + e00*m0
@@ -8115,8 +8144,9 @@ def quadratic_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def quadratic_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 over two fields: each of `quadratic_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = x**2 over two fields.
+
+    Of each of `quadratic_2`, with respect to m0, m1, c00, c01, c11.
     """
     e11 = c11 + m1**2
     e01 = c01 + m0*m1
@@ -8213,8 +8243,9 @@ def quadratic_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: floa
 def quadratic_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 over three fields: each of `quadratic_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = x**2 over three fields.
+
+    Of each of `quadratic_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     e22 = c22 + m2**2
     e122 = 2*c12*m2 + e22*m1
@@ -8390,8 +8421,9 @@ def quadratic_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = x**2 over four fields: each of `quadratic_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = x**2 over four fields.
+
+    Of each of `quadratic_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     e33 = c33 + m3**2
     e233 = 2*c23*m3 + e33*m2
@@ -8539,8 +8571,9 @@ def quadratic_4_gradient(
 
 
 def relu_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) over one field: each of `relu_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = Max(x, 0) over one field.
+
+    Of each of `relu_1`, with respect to m0, c00.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     s0 = -d0*m0/c00
@@ -8563,8 +8596,9 @@ def relu_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def relu_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) over two fields: each of `relu_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = Max(x, 0) over two fields.
+
+    Of each of `relu_2`, with respect to m0, m1, c00, c01, c11.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m1_0 = residual(m1, c01, m0, c00)
@@ -8643,8 +8677,9 @@ def relu_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) ->
 def relu_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) over three fields: each of `relu_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = Max(x, 0) over three fields.
+
+    Of each of `relu_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
@@ -8832,8 +8867,9 @@ def relu_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = Max(x, 0) over four fields: each of `relu_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = Max(x, 0) over four fields.
+
+    Of each of `relu_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
@@ -9158,8 +9194,9 @@ def relu_4_gradient(
 
 
 def sin_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = sin(x) over one field: each of `sin_1` with respect to
-    m0, c00.
+    """Derivatives of the averages of g = sin(x) over one field.
+
+    Of each of `sin_1`, with respect to m0, c00.
     """
     pc0 = exp(-c00/2)*cos(m0)
     ps0 = exp(-c00/2)*sin(m0)
@@ -9195,8 +9232,9 @@ def sin_1_gradient(m0: float, c00: float) -> tuple[float, ...]:
 
 
 def sin_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> tuple[float, ...]:
-    """Derivatives of the averages of g = sin(x) over two fields: each of `sin_2` with respect to
-    m0, m1, c00, c01, c11.
+    """Derivatives of the averages of g = sin(x) over two fields.
+
+    Of each of `sin_2`, with respect to m0, m1, c00, c01, c11.
     """
     ps01 = exp(-c00/2 - c01 - c11/2)*sin(m0 + m1)
     ps01a = exp(-c00/2 + c01 - c11/2)*sin(m0 - m1)
@@ -9332,8 +9370,9 @@ def sin_2_gradient(m0: float, m1: float, c00: float, c01: float, c11: float) -> 
 def sin_3_gradient(
     m0: float, m1: float, m2: float, c00: float, c01: float, c02: float, c11: float, c12: float, c22: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = sin(x) over three fields: each of `sin_3` with respect to
-    m0, m1, m2, c00, c01, c02, c11, c12, c22.
+    """Derivatives of the averages of g = sin(x) over three fields.
+
+    Of each of `sin_3`, with respect to m0, m1, m2, c00, c01, c02, c11, c12, c22.
     """
     pc012 = exp(-c00/2 - c01 + c02 - c11/2 + c12 - c22/2)*cos(m0 + m1 - m2)
     pc012a = exp(-c00/2 - c01 - c02 - c11/2 - c12 - c22/2)*cos(m0 + m1 + m2)
@@ -9548,8 +9587,9 @@ def sin_4_gradient(
     m0: float, m1: float, m2: float, m3: float, c00: float, c01: float, c02: float, c03: float, c11: float, c12:
     float, c13: float, c22: float, c23: float, c33: float
 ) -> tuple[float, ...]:
-    """Derivatives of the averages of g = sin(x) over four fields: each of `sin_4` with respect to
-    m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
+    """Derivatives of the averages of g = sin(x) over four fields.
+
+    Of each of `sin_4`, with respect to m0, m1, m2, m3, c00, c01, c02, c03, c11, c12, c13, c22, c23, c33.
     """
     ps0123 = exp(-c00/2 - c01 + c02 - c03 - c11/2 + c12 - c13 - c22/2 + c23 - c33/2)*sin(m0 + m1 - m2 + m3)
     ps0123a = exp(-c00/2 - c01 + c02 + c03 - c11/2 + c12 + c13 - c22/2 - c23 - c33/2)*sin(m0 + m1 - m2 - m3)
