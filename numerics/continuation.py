@@ -318,8 +318,8 @@ class _Branch:
 def _dataset(found: list[tuple[float, FixedPoint, str]], parameter: str, grid: Array, **problem: Any) -> xr.Dataset:
     import xarray as xr
 
-    names = ("pmse", "pmse_error_estimate", "classification_error", "error_estimate", "tie_probability")
-    names += ("residual", "accuracy", "leading", "stable", "zero_modes")
+    names = ["pmse", "pmse_error_estimate", "classification_error", "error_estimate", "tie_probability"]
+    names += ["residual", "accuracy", "leading", "stable", "zero_modes"]
     return xr.Dataset(
         {
             "M": (("point", "cluster", "neuron"), np.stack([f.state.M for _, f, _ in found])),

@@ -252,8 +252,9 @@ class _System:
         self.free = np.concatenate(
             [np.full(size, moves) for size, moves in zip((A.size, K * (K + 1) // 2, K), learns, strict=True)]
         )
-        buried = self.inner.coordinates.pack(np.tile(dead, (len(A), 1)), dead[:, None] | dead, dead)
-        self.free &= ~buried.astype(bool)
+        gone = dead.astype(np.float64)
+        buried = self.inner.coordinates.pack(np.tile(gone, (len(A), 1)), np.maximum.outer(gone, gone), gone)
+        self.free &= buried == 0
         self.frozen = self.inner.coordinates.pack(A, Q, state.v)
         self.x0 = self.frozen[self.free]
 

@@ -168,9 +168,9 @@ def figure(study: xr.Dataset) -> Figure:
             np.repeat(K, every.shape[1]), every.ravel(), ls="", marker="o", ms=2.4, color=colour, alpha=0.35, mew=0
         )
     final.axhline(float(study.oracle), **plot.LEVEL)
-    final.text(float(study.K[-1]), float(study.oracle), "oracle ", ha="right", va="top", fontsize="small", color="0.25")
+    final.text(float(study.K[-1]), 0.9 * float(study.oracle), "oracle", ha="right", va="top", color="0.25")
     success.set(xscale="log", ylabel="probability of success", ylim=(-0.03, 1.03))
-    time.set(yscale="log", ylabel="time of success,  median and quartiles")
+    time.set(ylabel="time of success,  median and quartiles", ylim=(0, None))
     final.set(ylabel="final classification error", ylim=(0, None))
     success.legend()
     for axes in (success, time, final):
