@@ -221,7 +221,9 @@ def test_a_killed_worker_is_replaced(spec: Path, unbroken: dict[str, bytes]) -> 
 def test_an_interrupt_says_how_to_go_on(spec: Path, unbroken: dict[str, bytes]) -> None:
     """To the whole group of processes, as a terminal sends it; one line, and nothing lost."""
     store = spec.with_name("store.zarr")
-    command = [*COMMAND, str(spec), "--store", str(store), "--processes", "1"]
+    # a test that runs in the background of a shell inherits an ignored SIGINT; a terminal's child does not
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + COMMAND[2]
+    command = [*COMMAND[:2], program, "sweep", str(spec), "--store", str(store), "--processes", "1"]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: finished(store) > 0)
     os.killpg(run.pid, signal.SIGINT)
