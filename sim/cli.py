@@ -301,7 +301,7 @@ app.command("fixed-points")(endings.find)
 @app.command()
 def reproduce(
     figures: Annotated[
-        list[str] | None, typer.Argument(help="Which figures, or 'all' (default: the main three).")
+        list[str] | None, typer.Argument(help="Which figures, or 'all' (default: the main four).")
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where figures and data go.")] = Path("results"),
     processes: Processes = 2,

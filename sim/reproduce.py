@@ -186,5 +186,5 @@ FIGURES: dict[str, Callable[[Path, int, Report], str]] = (
 )
 """Every figure, by name."""
 
-MAIN = ("dynamics", "headline", "digits")
-"""Those that `quenched reproduce` makes when not told which: minutes.  All of them take about an hour."""
+MAIN = ("dynamics", "headline", "digits", "comparison")
+"""Those that `quenched reproduce` makes when not told which: five minutes.  All of them take about an hour."""
