@@ -32,6 +32,8 @@ from quenched.theory import activations as theory
 
 __all__ = [
     "FIELD_LIMIT",
+    "ORTHANT_ERROR",
+    "PAIR_ERROR",
     "activation_functions",
     "averages",
     "cache_folder",
@@ -51,6 +53,8 @@ Array = NDArray[np.float64]
 TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
 JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
 PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
+ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
+PAIR_ERROR = 1e-13  # of averages over one and two fields
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 

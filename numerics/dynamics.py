@@ -16,7 +16,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages import FIELD_LIMIT, activation_functions, averages, tables
+from quenched.numerics.averages import (
+    FIELD_LIMIT,
+    ORTHANT_ERROR,
+    PAIR_ERROR,
+    activation_functions,
+    averages,
+    tables,
+)
 from quenched.numerics.checks import integer, number
 from quenched.numerics.precision import bind
 from quenched.numerics.quadrature import randomised
@@ -33,8 +40,6 @@ CLOSED_FORM_NEURONS = 12
 """Up to this width the diffusion is exact; beyond, its averages over four distinct neurons cost more than sampling."""
 
 _PATH_POINTS = 2**15  # along a trajectory: always the same ones, so that the equations stay smooth
-_NORMAL_ERROR = 1e-10  # of orthant probabilities at regular covariances; 1e-8 at singular ones (numerics.kernels)
-_PAIR_ERROR = 1e-13  # of averages over one and two fields, which are all that the flow needs
 
 _contract = {"einsum": partial(np.einsum, optimize=True)}  # pairwise, by matrix products: pays for large arrays
 _wide_flow = bind(two_layer.flow, _contract)
@@ -112,11 +117,11 @@ class _Equations:
         flow = two_layer.flow if self.narrow else _wide_flow
         dA, dQ, dv = flow(*self.clusters, means, M, A, Q, v, found, *self.first_order)
         if not self.sgd.diffusion:
-            return (dA, dQ, dv), _PAIR_ERROR, "closed form"
+            return (dA, dQ, dv), PAIR_ERROR, "closed form"
         if exact:
             sgd, s = self.sgd, self.network.output_scale
             dQ = dQ + two_layer.diffusion(*self.clusters, v, found, sgd.eta, s, sgd.label_noise)
-            return (dA, dQ, dv), _NORMAL_ERROR, "closed form"
+            return (dA, dQ, dv), ORTHANT_ERROR, "closed form"
         (_, diffusion, _), error, _ = self._sampled(A, Q, v, flow=False)
         return (dA, dQ + diffusion, dv), error, "closed form, diffusion by quasi-Monte Carlo"
 

@@ -52,14 +52,11 @@ class Fit:
 
         D = self.axes.shape[1]
         w = finite_array("W", W, (None, D)) / math.sqrt(D)
+        readout = finite_array("v", v, (len(w),))
         if self.vectors is None:
-            return OrderParameters(self.arguments["means"] @ self.axes @ w.T, w @ w.T, v)  # type: ignore[arg-type]
+            return OrderParameters(self.arguments["means"] @ self.axes @ w.T, w @ w.T, readout)
         along, axes = w @ self.vectors, self.axes @ self.vectors
-        return Densities(
-            np.einsum("bu,ku->ubk", axes, along),
-            np.einsum("ku,lu->ukl", along, along),
-            v,  # type: ignore[arg-type]
-        )
+        return Densities(np.einsum("bu,ku->ubk", axes, along), np.einsum("ku,lu->ukl", along, along), readout)
 
 
 def estimate(

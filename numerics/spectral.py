@@ -17,12 +17,21 @@ which is Stein's lemma once more and needs no second derivative of g.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.across import closes, tables_across
-from quenched.numerics.averages import FIELD_LIMIT, activation_functions, averages, piecewise_linear, tables
+from quenched.numerics.averages import (
+    FIELD_LIMIT,
+    ORTHANT_ERROR,
+    PAIR_ERROR,
+    activation_functions,
+    averages,
+    piecewise_linear,
+    tables,
+)
 from quenched.numerics.precision import bind
 from quenched.numerics.quadrature import randomised
 from quenched.numerics.records import Densities, Mixture, OnlineSGD, OrderParameters, Teacher, TwoLayer
@@ -139,7 +148,7 @@ class SpectralEquations:
     ) -> None:
         self.mixture, self.network, self.sgd = mixture, network, sgd
         self.fields = Fields(mixture, network)
-        self.sampling = {"tolerance": tolerance, "seed": seed, "points": points}
+        self.sampling: dict[str, Any] = {"tolerance": tolerance, "seed": seed, "points": points}
         self.labels = mixture.labels.astype(np.float64)
         self.eigenvalues, self.shares = mixture.eigenvalues, mixture.shares
         self.T = mixture.means @ self.fields.G  # mean_a·Pi_u e_b, (U, C, p)
@@ -174,7 +183,7 @@ class SpectralEquations:
         diagonal += curvature
         if diffusion:
             noise = two_layer.response_noise(self.labels, v, found, s, self.sgd.label_noise)
-        return (force, response, noise, readout), 1e-10 if diffusion else 1e-13, "closed form"
+        return (force, response, noise, readout), ORTHANT_ERROR if diffusion else PAIR_ERROR, "closed form"
 
     def _sampled(self, M: Array, covariance: Array, v: Array) -> tuple[tuple[Array, Array, Array, Array], float, str]:
         C, N = M.shape
@@ -197,7 +206,7 @@ class SpectralEquations:
             ]
             return np.concatenate([part.ravel() for part in parts])[None]
 
-        result = randomised(block, N, **self.sampling)  # type: ignore[arg-type]
+        result = randomised(block, N, **self.sampling)
         cuts = np.cumsum([C * N, C * N * N, C * N * N])
         force, response, noise, readout = np.split(result.value, cuts)
         inverse = np.linalg.pinv(root, rcond=1e-8, hermitian=True)

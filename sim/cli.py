@@ -255,7 +255,7 @@ def curve(
     with _progress("curve") as report:
         result = error_curve(
             problem,
-            _levels(sigma),
+            problems.levels("sigma", sigma),
             learner or (LEARNERS[:2] if _has_oracle(problem) else ["two-layer"]),
             network=TwoLayer(K, activation),
             sgd=OnlineSGD(lr, weight_decay, second_lr),
@@ -336,16 +336,6 @@ def _exponents(text: str) -> Any:
     except ValueError as error:
         raise ValueError(f"scaling must be a number or a comma-separated list, got {text!r}") from error
     return exponents if len(exponents) > 1 else exponents[0]
-
-
-def _levels(text: str) -> list[float]:
-    try:
-        if ":" in text:
-            first, last, number = text.split(":")
-            return np.linspace(float(first), float(last), int(number)).tolist()
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"sigma must be FIRST:LAST:NUMBER or a comma-separated list, got {text!r}") from error
 
 
 def _simulate(

@@ -1,6 +1,6 @@
 """Theory against simulation: is each simulated mean where the learning curve says, within its own error bar?
 
-For every recorded number (each time; M_ak, Q_kl with k <= l, v_k, the errors), over S seeds:
+For every recorded number (each time; M_ak, R_mk, Q_kl with k <= l, v_k, the errors), over S seeds:
 
     z = (mean - theory)/SE,    SE^2 = s^2/S + (error of the theory's number)^2,    s: standard deviation over the seeds
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OBSERVABLES", "Comparison", "compare"]
 
-OBSERVABLES = ("M", "Q", "v", "pmse", "classification_error", "tie_probability")
+OBSERVABLES = ("M", "R", "Q", "v", "pmse", "classification_error", "tie_probability")
 # What integrate() and simulate() record in the same way, and has to be the same for a comparison to mean anything.
 _PROBLEM = ("mixture", "network", "sgd", "initial_state")
 # Relative error of an integrated order parameter, from rtol = 1e-8 per step.
@@ -87,7 +87,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         raise ValueError("theory must be integrated to the times of the simulation, simulation.time (multiples of 1/D)")
 
     columns: dict[str, list[np.ndarray]] = {}
-    for name in OBSERVABLES:
+    for name in (name for name in OBSERVABLES if name in theory):
         exact, runs = theory[name].values, simulation[name].values
         if name == "Q":  # symmetric: each pair once
             upper = np.triu_indices(exact.shape[-1])

@@ -50,7 +50,6 @@ def find(
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.stationary import FixedPointError, fixed_points
     from quenched.sim import plot
-    from quenched.sim.cli import _levels
 
     if figure is not None and follow is None:
         raise ValueError(f"follow must name a parameter for a plot, got --plot {figure} alone")
@@ -94,7 +93,7 @@ def find(
                 network,
                 rule,
                 follow,
-                _levels(values),
+                problems.levels("values", values),
                 OrderParameters(best.M, best.Q, best.v),
                 progress=report,
             )

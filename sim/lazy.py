@@ -65,6 +65,7 @@ def _comparison(folder: Path, processes: int, progress: Report) -> str:
     learners = ["oracle", NAME, *map(_features, GAMMAS), *map(_kernel, KERNELS)]
     theory, limit = (_empty(learners, sigma=LINES) for _ in range(2))
     runs, network = _empty(learners, sigma=POINTS, seed=range(2)), _empty([NAME], sigma=POINTS)
+    options: dict[str, Any]
     for (task, length), mixture in PANELS.items():
         at = {"task": task, "length": length}
         for sigma in LINES:
@@ -72,10 +73,10 @@ def _comparison(folder: Path, processes: int, progress: Report) -> str:
             theory.loc[at | {"learner": "oracle", "sigma": sigma}] = float(oracle_error(noisy.finite(D)))
             for values, options in ((theory, {"D": D}), (limit, {})):
                 for gamma in GAMMAS:
-                    found = random_features_error(noisy, "relu", gamma, **options)  # type: ignore[arg-type]
+                    found = random_features_error(noisy, "relu", gamma, **options)
                     values.loc[at | {"learner": _features(gamma), "sigma": sigma}] = found.classification_error
                 for name, kernel in KERNELS.items():
-                    found = kernel_error(noisy, kernel, ALPHA, **options)  # type: ignore[arg-type]
+                    found = kernel_error(noisy, kernel, ALPHA, **options)
                     values.loc[at | {"learner": _kernel(name), "sigma": sigma}] = found.classification_error
     jobs = [
         (replace(mixture, sigma=float(sigma)), runs.seed.values.tolist(), length == "1")

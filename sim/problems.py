@@ -12,7 +12,7 @@ import numpy as np
 
 from quenched.numerics.records import Mixture, Spectrum, Teacher
 
-__all__ = ["MIXTURES", "SPECTRA", "mixture", "spectrum", "taught", "with_spectrum"]
+__all__ = ["MIXTURES", "SPECTRA", "levels", "mixture", "spectrum", "taught", "with_spectrum"]
 
 MIXTURES: dict[str, Callable[[float, float], Mixture]] = {
     "xor": Mixture.xor,
@@ -118,6 +118,21 @@ def taught(inputs: Mixture, text: str) -> Mixture:
         spectrum=inputs.spectrum,
         teacher=Teacher(weights, np.ones(m), activation),
     )
+
+
+def levels(name: str, text: str) -> list[float]:
+    """Numbers from FIRST:LAST:NUMBER or a comma-separated list.
+
+    >>> levels("sigma", "0.5:1:3"), levels("sigma", "2,4")
+    ([0.5, 0.75, 1.0], [2.0, 4.0])
+    """
+    try:
+        if ":" in text:
+            first, last, number = text.split(":")
+            return np.linspace(float(first), float(last), int(number)).tolist()
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{name} must be FIRST:LAST:NUMBER or a comma-separated list, got {text!r}") from error
 
 
 def _numbers(name: str, text: str, count: int) -> list[float]:

@@ -289,17 +289,22 @@ def _xor(length: sympy.Expr) -> list[Cluster]:
 # -----------------------------------------------------------------------
 
 
+def _resolvent_equation(gamma: sympy.Expr, r: sympy.Expr) -> tuple[sympy.Expr, sympy.Poly]:
+    """The equation of the resolvent in T and r, and the polynomial in T that it asks to vanish."""
+    k1, kst = sympy.symbols("k_1 k_*", positive=True)
+    equation = lam + kst**2 + k1**2 / (1 + gamma * k1**2 * A) - 1 / A
+    scaled = sympy.simplify(equation.subs(A, T_ / (gamma * k1**2)).subs(lam, r * k1**2 - kst**2) / k1**2)
+    polynomial = sympy.Poly(sympy.numer(sympy.together(scaled)), T_)
+    return scaled, polynomial * sympy.sign(polynomial.LC().subs({gamma: 1, r: 1}))
+
+
 def marchenko_pastur(gamma: Positive, r: Positive) -> Derived:
     """T(gamma, r), the positive root of gamma/T = r + 1/(1 + T): the resolvent of one set of channels.
 
     With P = gamma D features and means of order below sqrt D, A does not depend on f; T = gamma k_1^2 A and
     r = (lambda + k*^2)/k_1^2, where k*^2 is the variance of all orders beyond the first.
     """
-    k1, kst = sympy.symbols("k_1 k_*", positive=True)
-    equation = lam + kst**2 + k1**2 / (1 + gamma * k1**2 * A) - 1 / A
-    scaled = sympy.simplify(equation.subs(A, T_ / (gamma * k1**2)).subs(lam, r * k1**2 - kst**2) / k1**2)
-    polynomial = sympy.Poly(sympy.numer(sympy.together(scaled)), T_)
-    polynomial = polynomial * sympy.sign(polynomial.LC().subs({gamma: 1, r: 1}))
+    scaled, polynomial = _resolvent_equation(gamma, r)
     u = sympy.Symbol("u", real=True)
     root = sympy.Symbol("root", positive=True)
     (positive,) = [s for s in sympy.solve(polynomial, T_) if s.subs({gamma: 2, r: 1}).is_positive]
@@ -321,7 +326,7 @@ def marchenko_pastur(gamma: Positive, r: Positive) -> Derived:
 
 def marchenko_pastur_slope(T: Positive, gamma: Positive, r: Positive) -> Derived:
     """dT/dr at T = T(gamma, r), by differentiating the equation of `marchenko_pastur`; lambda dT/dlambda follows."""
-    equation = r * T * (1 + T) + T - gamma * (1 + T)
+    equation = sympy.factor(_resolvent_equation(gamma, r)[1].as_expr().subs(T_, T))
     slope = sympy.factor(-sympy.diff(equation, r) / sympy.diff(equation, T))
     return Derived(
         slope, steps=(Step("Implicit differentiation", rf"{latex(equation)} = 0 \implies dT/dr = {latex(slope)}"),)

@@ -1,6 +1,7 @@
 """Learning curves against exact solutions, and random states against their moments."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from scipy.linalg import expm
 
 from quenched.numerics.flow import IntegrationError, integrate, random_state
 from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.stationary import FixedPointError
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")
@@ -163,3 +165,11 @@ def test_random_states_have_the_moments_of_gaussian_weights() -> None:
     A = np.array([state.projections(mixture) for state in states])
     det, n = np.linalg.det((Q - A.swapaxes(1, 2) @ A) * D / scale**2), D - 2
     assert det.mean() == pytest.approx(n * (n - 1), rel=five * np.sqrt((n + 2) * (n + 1) / (n * (n - 1)) - 1))
+
+
+def test_failures_survive_the_way_between_processes() -> None:
+    state = OrderParameters([[0.5], [-0.5]], [[1.0]], [2.0])
+    for failure in (IntegrationError("stopped", 1.5, state), FixedPointError("none", state, 0.1)):
+        arrived = pickle.loads(pickle.dumps(failure))
+        assert str(arrived) == str(failure)
+        assert (arrived.state.Q == state.Q).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics.provenance import provenance
-from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, Spectrum, TwoLayer
 
 MIXTURES = {
     "xor": Mixture.xor(0.5, separation=1.5),
@@ -184,3 +184,13 @@ def test_importing_the_records_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_provenance_keeps_large_arrays_as_digests_that_tell_them_apart() -> None:
+    small, large = (Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum(np.linspace(1, 2, n))) for n in (5, 2000))
+    assert json.loads(provenance(mixture=small)["mixture"])["spectrum"]["eigenvalues"] == [1.0, 1.25, 1.5, 1.75, 2.0]
+    text = provenance(mixture=large)["mixture"]
+    assert json.loads(text)["spectrum"]["eigenvalues"]["shape"] == [2000]
+    assert len(text) < 64_000
+    moved = dataclasses.replace(large, spectrum=Spectrum(np.linspace(1, 2.1, 2000)))
+    assert provenance(mixture=moved)["mixture"] != text

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from quenched.numerics import Mixture, Spectrum
+from quenched.numerics import Densities, Mixture, Spectrum, TwoLayer, random_state
+from quenched.numerics.estimate import estimate
 
 LAWS = {
     "marchenko-pastur, ratio 1/2": (lambda **k: Spectrum.marchenko_pastur(0.5, **k), (1.0, 1.5)),
@@ -105,6 +106,45 @@ def test_shrinkage_of_a_covariance_without_enough_samples():
         # at least 30 - 18 directions have nothing but the identity's share, and the trace stays
         assert np.sort(mixture.spectrum.eigenvalues)[:12] == pytest.approx(np.full(12, r), rel=1e-10)
         assert mixture.eigenvalues.mean() == pytest.approx(plain.sigma**2, rel=1e-12)
+
+
+def test_the_state_of_given_weights_is_measured_in_the_coordinates_of_the_data():
+    """Sums over the nodes and forms of the covariance, against the vectors themselves; to rounding."""
+    X, cluster, label = labelled(500, 12)
+    rng = np.random.default_rng(3)
+    W, v = rng.standard_normal((3, 12)), rng.standard_normal(3)
+    means = np.stack([X[cluster == a].mean(axis=0) for a in (0, 1)]) - X.mean(axis=0)
+    within = X - means[cluster] - X.mean(axis=0)
+    S = within.T @ within / 498
+    for covariance in ("isotropic", "shared"):
+        fit = estimate(X, cluster, label, covariance=covariance)
+        mixture, state = Mixture(**fit.arguments), fit.state(W, v)
+        overlaps = state.overlaps(mixture) if isinstance(state, Densities) else state
+        assert np.abs(overlaps.M - means @ W.T / np.sqrt(12)).max() < 1e-12
+        assert np.abs(overlaps.Q - W @ W.T / 12).max() < 1e-12
+        if isinstance(state, Densities):
+            state.check(mixture)
+            fields = np.tensordot(mixture.eigenvalues[0], state.Q, axes=1)
+            assert np.abs(fields - W @ S @ W.T / 12).max() < 1e-12
+
+
+@pytest.mark.parametrize("weights", [[0.25, 0.75], [0.004, 0.996]], ids=["bartlett", "few directions"])
+def test_random_states_have_the_densities_of_random_weights(weights):
+    """E Q_u = scale^2 s_u 1 and E A_u A_u^T = K scale^2 G_u/D; means of 400 draws, five standard errors.
+
+    Q_u,kk is scale^2/D times a chi-square of D s_u degrees; A_u,bk^2 one of a single degree, K of them.
+    """
+    D, K, scale, n = 500, 2, 1.5, 400
+    base = Mixture.xor(0.5)
+    mixture = Mixture(base.means, base.labels, sigma=0.5, spectrum=Spectrum([0.5, 2.0], weights))
+    states = [random_state(mixture, TwoLayer(K, "relu"), D, seed, weight_scale=scale) for seed in range(n)]
+    for u, share in enumerate(weights):
+        Q = np.mean([s.Q[u] for s in states], axis=0)
+        error = scale**2 * np.sqrt(2 * share / D / n)
+        assert np.abs(Q - scale**2 * share * np.eye(K)).max() < 5 * error
+        A2 = np.mean([s.A[u] @ s.A[u].T for s in states], axis=0)
+        expected = K * scale**2 / D * mixture.alignment[u]
+        assert np.abs(A2 - expected).max() < 5 * scale**2 / D * share * np.sqrt(2 * K / n)
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,7 @@ def test_theory_and_simulation_agree(mixture, network, test):
     theory = integrate(mixture, network, rule, state, runs.time.values, rtol=1e-7)
     found = compare(theory, runs, significance=0.01 / 8)
     assert found.agrees, found.worst().to_dataframe()
-    if mixture.teacher is not None:
-        spread = runs.R.std("seed", ddof=1) / np.sqrt(24)
-        z = (runs.R.mean("seed") - theory.R) / spread
-        # Student's t of 23 degrees of freedom, 2.5e-5 at 4.9; at most 18 numbers
-        assert np.abs(z).max() < 4.9
+    assert ("R" in found.worst().observable.values) == (mixture.teacher is not None)
 
 
 def test_means_that_spread_over_more_directions_than_a_node_has_are_refused():

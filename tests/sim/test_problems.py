@@ -53,6 +53,7 @@ def test_a_teacher_stands_beside_the_means() -> None:
             "teacher must be ACTIVATION:NEURONS, as in erf:2, got 'erf'",
         ),
         (lambda: problems.taught(Mixture.xor(1.0), "erf:0"), "teacher must be ACTIVATION:NEURONS"),
+        (lambda: problems.levels("values", "1:2"), "values must be FIRST:LAST:NUMBER or a comma-separated list"),
         (
             lambda: problems.with_spectrum(problems.mixture(data="digits", covariance="shared"), "mp:1"),
             "spectrum='mp:1' and the covariance of the data are two answers",
