@@ -46,7 +46,7 @@ from quenched.theory import two_layer
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FixedPoint", "FixedPointError", "fixed_point", "fixed_points", "path"]
+__all__ = ["FixedPoint", "FixedPointError", "binomial_error", "fixed_point", "fixed_points", "path"]
 
 Array = npt.NDArray[np.float64]
 
@@ -154,6 +154,18 @@ def fixed_point(
         state = _random(mixture, network, integer("D", D), integer("seed", seed))
         x = _attractor(system, state, number("t", t, positive=True))
     return _measured(system, x, points, guess=guess, seed=seed if guess is None else None)
+
+
+def binomial_error(fraction: npt.ArrayLike, n: int) -> Array:
+    """Error of a fraction of n trials: the standard deviation of the probability given them, its prior uniform.
+
+    That of a beta law, sqrt(q (1 - q)/(n + 3)) with q = (n fraction + 1)/(n + 2): not 0 where all trials agree.
+
+    >>> binomial_error([0.5, 1.0], 2).round(3).tolist()
+    [0.224, 0.194]
+    """
+    q = (n * np.asarray(fraction, dtype=np.float64) + 1) / (n + 2)
+    return np.sqrt(q * (1 - q) / (n + 3))
 
 
 def _random(mixture: Mixture, network: TwoLayer, D: int, seed: int) -> OrderParameters:
@@ -557,7 +569,7 @@ def fixed_points(
 
     Returns a dataset along `solution`, the best first: M, Q, v of its first copy; pmse, classification_error and their
     error estimates; residual, leading (eigenvalue), zero_modes, `seed` of the first copy; basin, the fraction of seeds,
-    and basin_error, its binomial standard error; `dead`, the neurons without effect, and `kind`.  The kinds follow the
+    and basin_error, its error (`binomial_error`); `dead`, the neurons without effect, and `kind`.  The kinds follow the
     gain (chance - error)/(chance - oracle): "good" from `good` on, "unspecialised" below `poor`, else "partial"; chance
     is the error of the best constant.  Along `initial` (the seeds): `reached`, the number of the solution, -1 where
     none was found; their fraction is `unfinished`.
@@ -619,7 +631,7 @@ def fixed_points(
             "Q": (("solution", "neuron", "neuron_"), np.array([f.state.Q for f, _ in solutions]).reshape(-1, K, K)),
             "v": (("solution", "neuron"), np.array([f.state.v for f, _ in solutions]).reshape(-1, K)),
             "basin": ("solution", fraction),
-            "basin_error": ("solution", np.sqrt(fraction * (1 - fraction) / len(names))),
+            "basin_error": ("solution", binomial_error(fraction, len(names))),
             "reached": ("initial", reached),
             "unfinished": float((reached < 0).mean()),
         }

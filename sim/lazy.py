@@ -65,13 +65,13 @@ def _comparison(folder: Path, processes: int, progress: Report) -> str:
     learners = ["oracle", NAME, *map(_features, GAMMAS), *map(_kernel, KERNELS)]
     theory, limit = (_empty(learners, sigma=LINES) for _ in range(2))
     runs, network = _empty(learners, sigma=POINTS, seed=range(2)), _empty([NAME], sigma=POINTS)
-    options: dict[str, Any]
     for (task, length), mixture in PANELS.items():
         at = {"task": task, "length": length}
         for sigma in LINES:
             noisy = replace(mixture, sigma=float(sigma))
             theory.loc[at | {"learner": "oracle", "sigma": sigma}] = float(oracle_error(noisy.finite(D)))
-            for values, options in ((theory, {"D": D}), (limit, {})):
+            at_dimension: tuple[dict[str, Any], ...] = {"D": D}, {}
+            for values, options in zip((theory, limit), at_dimension, strict=True):
                 for gamma in GAMMAS:
                     found = random_features_error(noisy, "relu", gamma, **options)
                     values.loc[at | {"learner": _features(gamma), "sigma": sigma}] = found.classification_error

@@ -24,7 +24,7 @@ from quenched.numerics.flow import random_state
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.provenance import provenance
 from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.numerics.stationary import path
+from quenched.numerics.stationary import binomial_error, path
 from quenched.sim import plot
 from quenched.sim.curve import in_processes
 
@@ -60,7 +60,7 @@ def widths(
     between two of 400 recorded times: to 1 %.  For K > 12, `sgd` must be the `GradientFlow`.
 
     Returns a dataset over K, scale, initial (the seeds): final_error, final_error_estimate, final_pmse, time (NaN
-    without success); over K, scale: success, the fraction of runs, success_error, its binomial standard error,
+    without success); over K, scale: success, the fraction of runs, success_error, its `binomial_error`,
     median_time of the runs that succeed; and `oracle`.
 
     ValueError: bad input by name and value.  Runs that blow up raise `IntegrationError`.
@@ -100,7 +100,7 @@ def widths(
             "final_pmse": (dims, runs[..., 2]),
             "time": (dims, times),
             "success": (cells, success),
-            "success_error": (cells, np.sqrt(success * (1 - success) / len(names))),
+            "success_error": (cells, binomial_error(success, len(names))),
             "median_time": (cells, median),
             "oracle": target - margin,
         },

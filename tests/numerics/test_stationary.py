@@ -89,7 +89,7 @@ def test_four_relu_come_close_to_the_oracle_and_three_do_not():
         assert float(found.basin.sum() + found.unfinished) == pytest.approx(1)
         assert (found.residual < 1e-10).all()
         p, n = found.basin.values, found.sizes["initial"]
-        np.testing.assert_allclose(found.basin_error, np.sqrt(p * (1 - p) / n))
+        np.testing.assert_allclose(found.basin_error, np.sqrt((n * p + 1) * (n * (1 - p) + 1) / (n + 2) ** 2 / (n + 3)))
         assert all((found.reached == j).mean() == p[j] for j in range(len(p)))
 
 
