@@ -4,7 +4,7 @@
 
 All on XOR with relu, CPU time of one core.  The floor is the time of the random numbers of a step alone: for the chain
 a uniform, p + K normals and a chi-square; for vectors D normals.  The other limit of vectors is memory: the traffic
-that `quenched.sim.speed` counts, at the bandwidth that it measures.
+that `quenched.sim.referee.throughput` counts, at the bandwidth that it measures.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
 from quenched.sim.backend import get_backend
-from quenched.sim.chain import Overlaps
-from quenched.sim.speed import measure
-from quenched.sim.train import BLOCK, Engine, Problem, Vectors
+from quenched.sim.engines.overlaps import Overlaps
+from quenched.sim.referee.throughput import measure
+from quenched.sim.training import BLOCK, Engine, Problem, Vectors
 
 MIXTURE, SGD = Mixture.xor(0.4), OnlineSGD(lr=0.3, weight_decay=0.01)
 

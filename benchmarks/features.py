@@ -16,10 +16,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quenched.numerics.features import random_features_error
-from quenched.numerics.records import Mixture
+from quenched.numerics.problem.records import Mixture
+from quenched.numerics.random_features import random_features_error
 from quenched.sim.backend import get_backend
-from quenched.sim.features import Features, simulate_features
+from quenched.sim.random_features import Features, simulate_features
 
 SHIFTED = "erf((x + 1)/sqrt(2))"
 TILTED = Mixture([[1.2, 0.0, 0.3], [-0.4, 1.0, 0.0], [0.0, -1.1, 0.8]], [1, -1, 1], [0.5, 0.3, 0.2], 0.9, 0.25)

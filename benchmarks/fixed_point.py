@@ -20,7 +20,7 @@ from quenched.numerics import (
     fixed_point,
     fixed_points,
 )
-from quenched.numerics.stationary import _System
+from quenched.numerics.two_layer.fixed_points import _System
 
 
 def timed(call: Callable[[], object], repeats: int = 1) -> float:

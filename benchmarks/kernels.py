@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from quenched.numerics.features import ReadoutErrors
 from quenched.numerics.kernel_ridge import kernel_error
-from quenched.numerics.records import Mixture, TwoLayer
+from quenched.numerics.problem.records import Mixture, TwoLayer
+from quenched.numerics.random_features import ReadoutErrors
 from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
 
 TILTED = Mixture([[1.2, 0.0, 0.3], [-0.4, 1.0, 0.0], [0.0, -1.1, 0.8]], [1, -1, 1], [0.5, 0.3, 0.2], 0.9, 0.25)

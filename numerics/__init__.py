@@ -7,16 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Not lazy: a module that shares its function's name would take its place when imported first.
-from quenched.numerics.errors import errors
+from quenched.numerics.two_layer.errors import errors
 
 if TYPE_CHECKING:
-    from quenched.numerics.continuation import curve
-    from quenched.numerics.dynamics import drift
-    from quenched.numerics.features import random_features_error
-    from quenched.numerics.flow import integrate, random_state
     from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
-    from quenched.numerics.records import (
+    from quenched.numerics.problem.records import (
         Densities,
         GradientFlow,
         Mixture,
@@ -26,7 +22,11 @@ if TYPE_CHECKING:
         Teacher,
         TwoLayer,
     )
-    from quenched.numerics.stationary import fixed_point, fixed_points
+    from quenched.numerics.random_features import random_features_error
+    from quenched.numerics.two_layer.continuation import curve
+    from quenched.numerics.two_layer.drift import drift
+    from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
+    from quenched.numerics.two_layer.flow import integrate, random_state
 
 __all__ = [
     "Densities",
@@ -50,23 +50,23 @@ __all__ = [
 ]
 
 _HOME = {
-    "Densities": "records",
-    "GradientFlow": "records",
-    "Mixture": "records",
-    "OnlineSGD": "records",
-    "OrderParameters": "records",
-    "Spectrum": "spectrum",
-    "Teacher": "records",
-    "TwoLayer": "records",
-    "curve": "continuation",
-    "drift": "dynamics",
-    "fixed_point": "stationary",
-    "fixed_points": "stationary",
-    "integrate": "flow",
+    "Densities": "problem.records",
+    "GradientFlow": "problem.records",
+    "Mixture": "problem.records",
+    "OnlineSGD": "problem.records",
+    "OrderParameters": "problem.records",
+    "Spectrum": "problem.spectrum",
+    "Teacher": "problem.records",
+    "TwoLayer": "problem.records",
+    "curve": "two_layer.continuation",
+    "drift": "two_layer.drift",
+    "fixed_point": "two_layer.fixed_points",
+    "fixed_points": "two_layer.fixed_points",
+    "integrate": "two_layer.flow",
     "kernel_error": "kernel_ridge",
     "oracle_error": "oracle",
-    "random_features_error": "features",
-    "random_state": "flow",
+    "random_features_error": "random_features",
+    "random_state": "two_layer.flow",
 }
 
 

@@ -7,7 +7,8 @@ the cluster the output on a fresh input has mean m_a and variance q_a; it is Gau
 
     pmse = sum_a P_a [(y_a - m_a)^2 + q_a]/2,   classification error = sum_a P_a Phi(-y_a m_a/sqrt(q_a)).
 
-Formulas: `quenched.theory.kernels`, derived in symbolic/kernels.py, whose docstring tells the route.  Here:
+Formulas: `quenched.theory.kernel_ridge`, derived in symbolic/learners/kernel_ridge.py, whose docstring tells the route.
+Here:
 
 1. `kernel_functions`: a kernel from its name;
 2. `_Channels`: the resolvent r_a of channels of many directions that see C clusters (or groups of them) differently;
@@ -29,18 +30,18 @@ import numpy.typing as npt
 from scipy.linalg import eigh_tridiagonal, null_space
 from scipy.special import ndtr
 
-from quenched.numerics.checks import number
-from quenched.numerics.features import ReadoutErrors, isotropic
-from quenched.numerics.records import Mixture
-from quenched.theory import features, kernels
+from quenched.numerics.problem.checks import number
+from quenched.numerics.problem.records import Mixture
+from quenched.numerics.random_features import ReadoutErrors, isotropic
+from quenched.theory import kernel_ridge, random_features
 
 __all__ = ["KernelFunctions", "kernel_error", "kernel_functions"]
 
 Array = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
-theory: Any = kernels  # ufunc expressions: they take arrays where their signature says float
-marchenko_pastur: Any = features.marchenko_pastur
+theory: Any = kernel_ridge  # ufunc expressions: they take arrays where their signature says float
+marchenko_pastur: Any = random_features.marchenko_pastur
 
 _EPS = float(np.finfo(np.float64).eps)
 _LENGTHS = 5  # groups of |x|^2 at n of order D^2
@@ -78,7 +79,7 @@ def kernel_functions(kernel: str) -> KernelFunctions:
     >>> float(F(1.0, 1.0, 0.5)), round(float(kernel_functions("arccos1").value(1.0, 1.0, 0.0)) * np.pi, 12)
     (3.375, 1.0)
     """
-    table = kernels.KERNELS
+    table = kernel_ridge.KERNELS
     if not isinstance(kernel, str):
         raise ValueError(f"kernel must be a name, got {kernel!r}")
     text = kernel.strip()
@@ -293,7 +294,7 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     pair = sigmas[:, None], sigmas[None, :]
     w1, w2, rest = theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], *pair, ridge)
     zeta = np.diag(rest)
-    directions = float(features.quadratic_directions(D))
+    directions = float(random_features.quadratic_directions(D))
     rank = 1 + (D if w1.any() else 0) + (directions if w2.any() else 0)
     zeta = _regular(kernel, zeta, np.abs(at.diagonal).max(), ridge, rank / D, n / D)
 

@@ -2,10 +2,11 @@
 
     error = sum_a P_a P(yhat != y_a | a),   yhat(x) = sign D(x),   D(x) = sum_a y_a P_a N(x; mean_a, sigma^2)
 
-(derived in symbolic/bayes.py).  It depends on the mixture only through the affine span of the means.  The route:
+(derived in symbolic/learners/oracle.py).  It depends on the mixture only through the affine span of the means.  The
+route:
 
 1. `_reduce`: distinct means as signed weights, in the coordinates of their span and in units of sigma;
-2. `_closed_form`: two or three clusters, XOR and parity, in any position, by the formulas of `quenched.theory.bayes`;
+2. `_closed_form`: two or three clusters, XOR and parity, in any position, by the formulas of `quenched.theory.oracle`;
 3. `_on_line`: in one dimension D is a sum of exponentials: all its real zeros, and Phi between them;
 4. `_on_plane`: in two dimensions the same on every line across the plane, and an adaptive integral over the lines.
 
@@ -23,11 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.checks import integer, number
-from quenched.numerics.precision import bind, context, mp_array, mp_namespace
-from quenched.numerics.quadrature import adaptive, tanh_sinh
-from quenched.numerics.records import Mixture
-from quenched.theory import bayes
+from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
+from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
+from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.records import Mixture
+from quenched.theory import oracle
 
 __all__ = ["OracleError", "oracle_error"]
 
@@ -155,12 +156,12 @@ def _closed_form(sites: _Sites, numbers: _Numbers) -> tuple[Any, str] | None:
         return bool(np.ptp(weights) <= 64 * _EPS * weights.max())
 
     if len(p) == len(m) == 1:
-        value = numbers.formula(bayes.two_clusters)(length(plus[0] - minus[0]) / 2, one, p[0], m[0])
+        value = numbers.formula(oracle.two_clusters)(length(plus[0] - minus[0]) / 2, one, p[0], m[0])
         return value, "two clusters"
     if {len(p), len(m)} == {1, 2}:
         (centre, w), (outer, u) = ((plus, p), (minus, m)) if len(p) == 1 else ((minus, m), (plus, p))
         if equal(u) and np.abs(outer.sum(axis=0) - 2 * centre[0]).max() <= small:
-            value = numbers.formula(bayes.three_clusters)(length(outer[0] - outer[1]) / 2, one, w[0], u.sum())
+            value = numbers.formula(oracle.three_clusters)(length(outer[0] - outer[1]) / 2, one, w[0], u.sum())
             return value, "three clusters"
     if len(p) == len(m) == 2 and equal(np.concatenate([p, m])):
         diagonals = [length(pair[0] - pair[1]) for pair in (plus, minus)]
@@ -169,8 +170,8 @@ def _closed_form(sites: _Sites, numbers: _Numbers) -> tuple[Any, str] | None:
             sides = [length(plus[0] - corner) for corner in minus]
             total = p.sum() + m.sum()
             if abs(sides[0] - sides[1]) <= small:
-                return total * numbers.formula(bayes.xor)(diagonals[0] / 2, one), "XOR"
-            return total * numbers.formula(bayes.parity)(sides[0] / 2, sides[1] / 2, one), "parity"
+                return total * numbers.formula(oracle.xor)(diagonals[0] / 2, one), "XOR"
+            return total * numbers.formula(oracle.parity)(sides[0] / 2, sides[1] / 2, one), "parity"
     return None
 
 
@@ -241,7 +242,7 @@ def _terms(sites: _Sites, lines: Array, numbers: _Numbers) -> tuple[Array, Array
     """Outer coordinates of the means, rates a_j (n,) and logs b_j (Y, n) of D = sum_j y_j exp(a_j x + b_j) on lines."""
     inner, outer = sites.means[:, 0], sites.means[:, 1] if sites.dimensions == 2 else 0 * sites.means[:, 0]
     one = numbers.number(1.0)
-    rates, logs = numbers.formula(bayes.discriminant)(np.abs(sites.weights), inner, outer, lines[:, None], one)
+    rates, logs = numbers.formula(oracle.discriminant)(np.abs(sites.weights), inner, outer, lines[:, None], one)
     return outer, rates, logs
 
 
@@ -290,7 +291,7 @@ def _line_error(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> A
     lower, upper = np.where(mirrored, -upper, lower), np.where(mirrored, -lower, upper)
     one = numbers.number(1.0)
     error = np.zeros(wrong.shape, dtype=edges.dtype)
-    error[wrong] = numbers.formula(bayes.slice_mass)(
+    error[wrong] = numbers.formula(oracle.slice_mass)(
         weight, np.where(mirrored, -mean, mean), other, y, lower, upper, one
     )
     return np.asarray(error.sum(axis=(1, 2)))
@@ -324,7 +325,7 @@ def _at_least(sites: _Sites, numbers: _Numbers) -> Any:
     difference = plus[:, None] - minus
     half = numbers.sqrt((difference * difference).sum(axis=2)) / 2
     one = numbers.number(1.0)
-    return numbers.formula(bayes.two_clusters)(half, one, p[:, None], m).max()
+    return numbers.formula(oracle.two_clusters)(half, one, p[:, None], m).max()
 
 
 def _strips(sites: _Sites, reach: float) -> list[tuple[float, float]]:

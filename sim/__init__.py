@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Not lazy: a module that shares its function's name would take its place when imported first.
-from quenched.sim.compare import compare
+from quenched.sim.referee.compare import compare
 
 if TYPE_CHECKING:
-    from quenched.sim.features import simulate_features
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
+    from quenched.sim.random_features import simulate_features
     from quenched.sim.sweeps import Sweep, read_spec, sweep
-    from quenched.sim.train import simulate
+    from quenched.sim.training import simulate
 
 __all__ = [
     "Sweep",
@@ -26,8 +26,8 @@ __all__ = [
 _HOME = {
     "Sweep": "sweeps",
     "read_spec": "sweeps",
-    "simulate": "train",
-    "simulate_features": "features",
+    "simulate": "training",
+    "simulate_features": "random_features",
     "simulate_kernel": "kernel_ridge",
     "simulate_lazy": "kernel_ridge",
     "sweep": "sweeps",

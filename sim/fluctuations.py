@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.checks import integer, number
-from quenched.numerics.dynamics import Drift, drift
-from quenched.numerics.flow import integrate
-from quenched.numerics.provenance import provenance
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.drift import Drift, drift
+from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.backend import get_backend
-from quenched.sim.train import DivergenceError, Problem, step_counts
+from quenched.sim.training import DivergenceError, Problem, step_counts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from quenched.sim.chain import Overlaps
+    from quenched.sim.engines.overlaps import Overlaps
 
 __all__ = ["components", "growth_rate", "learning_times", "log_law", "moments", "plateau"]
 
@@ -224,7 +224,7 @@ def _runs(
     state: OrderParameters,
 ) -> Iterator[Overlaps]:
     """The chain of all seeds, after each of the step counts."""
-    from quenched.sim.chain import Overlaps
+    from quenched.sim.engines.overlaps import Overlaps
 
     state.check(mixture, D)
     problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K),

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages import activation_functions
-from quenched.numerics.checks import integer, number
-from quenched.numerics.features import isotropic
+from quenched.numerics.calculus.averages import activation_functions
 from quenched.numerics.kernel_ridge import KernelFunctions, kernel_functions
-from quenched.numerics.provenance import provenance
-from quenched.numerics.records import Mixture, TwoLayer
+from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import Mixture, TwoLayer
+from quenched.numerics.random_features import isotropic
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.train import CLUSTER, DATA, FRAME, TEST
+from quenched.sim.training import CLUSTER, DATA, FRAME, TEST
 
 if TYPE_CHECKING:
     import xarray as xr

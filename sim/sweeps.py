@@ -1,7 +1,7 @@
 """Simulations over a grid of mixtures x networks x learning rules x D x seeds, on all cores or a cluster, never lost.
 
 A cell of the grid is one problem with one seed (or `batch` of them).  Cells are computed by any
-`concurrent.futures.Executor`, and the program that started them writes each to a Zarr store (`quenched.sim.store`) as
+`concurrent.futures.Executor`, and the program that started them writes each to a Zarr store (`quenched.sim.results`) as
 it finishes.  A cell depends on nothing but its parameters, so whatever kills a run, the resumed one ends with the same
 bits.
 """
@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages import activation_functions
-from quenched.numerics.checks import increasing_times, integer, number
-from quenched.numerics.dynamics import is_spectral
-from quenched.numerics.flow import random_state
-from quenched.numerics.provenance import provenance
-from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.two_layer.drift import is_spectral
+from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend
-from quenched.sim.store import DONE, OVERFLOW, UNFINISHED, Index, Store, difference
-from quenched.sim.train import DivergenceError, Problem, simulate, step_counts
+from quenched.sim.results import DONE, OVERFLOW, UNFINISHED, Index, Store, difference
+from quenched.sim.training import DivergenceError, Problem, simulate, step_counts
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -17,11 +17,11 @@ from typing import Any
 import mpmath
 import sympy
 
-from quenched.symbolic.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
-from quenched.symbolic.latex import latex
-from quenched.symbolic.notation import Derived, Step
-from quenched.symbolic.parse import VARIABLE, parse
-from quenched.symbolic.two_layer import AVERAGES, slots
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.notation import Derived, Step
+from quenched.symbolic.language.parse import VARIABLE, parse
+from quenched.symbolic.learners.two_layer import AVERAGES, slots
 
 __all__ = ["BUILTIN", "NAMED", "Activation", "Group", "group_symbols", "layouts", "screen"]
 

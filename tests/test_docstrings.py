@@ -8,9 +8,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = [
-    f"quenched.{layer}" + ("" if path.stem == "__init__" else f".{path.stem}")
+    ".".join(("quenched", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
     for layer in ("symbolic", "theory", "numerics", "sim")
-    for path in sorted((ROOT / layer).glob("*.py"))
+    for path in sorted((ROOT / layer).rglob("*.py"))
 ]
 
 

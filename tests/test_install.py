@@ -26,9 +26,9 @@ def test_every_module_of_the_wheel_imports(tmp_path: Path) -> None:
     subprocess.run([*pip, "install", *offline, "--target", str(target), str(wheel)], check=True)
 
     modules = [
-        f"quenched.{layer}" + ("" if path.stem == "__init__" else f".{path.stem}")
+        ".".join(("quenched", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
         for layer in LAYERS
-        for path in sorted((ROOT / layer).glob("*.py"))
+        for path in sorted((ROOT / layer).rglob("*.py"))
     ]
     # -P and a foreign working directory keep the checkout off the path; the editable install, where there is one, comes
     # after `target` in sys.path, and each module's file is checked to be the wheel's.

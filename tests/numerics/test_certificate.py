@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from quenched.numerics.averages import averages
-from quenched.numerics.certificate import certify, certify_equations, document
-from quenched.numerics.precise import precise_averages
-from quenched.numerics.precision import context
-from quenched.numerics.reference import Point, points, reference
+from quenched.numerics.calculus.averages import averages
+from quenched.numerics.calculus.certificate import certify, certify_equations, document
+from quenched.numerics.calculus.defining_average import Point, points, reference
+from quenched.numerics.calculus.multiprecision import precise_averages
+from quenched.numerics.calculus.precision import context
 from quenched.theory.activations import ACTIVATIONS
 
 

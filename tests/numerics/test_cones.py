@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from quenched.numerics import Mixture, OrderParameters, TwoLayer, errors
-from quenched.numerics.cones import cone_signs
+from quenched.numerics import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.two_layer import errors
+from quenched.numerics.two_layer.homogeneous_signs import cone_signs
 
 MIXTURE = Mixture([[1.0, 0.2], [-0.5, 0.8], [0.1, -1.0]], [1, -1, 1], [0.5, 0.3, 0.2], sigma=[0.5, 0.8, 0.6])
 RELU = np.array([0.0, 1.0])
@@ -30,7 +31,7 @@ def test_cones_against_sampled_lines(activation, K, monkeypatch):
         assert exact.method == "exact"
         assert exact.error_estimate < 1e-7
         with monkeypatch.context() as patch:
-            patch.setattr(sys.modules["quenched.numerics.errors"], "cone_signs", lambda *_: None)
+            patch.setattr(sys.modules["quenched.numerics.two_layer.errors"], "cone_signs", lambda *_: None)
             sampled = errors(MIXTURE, network, state, points=2**13)
         assert sampled.method != "exact"
         gap = abs(exact.classification_error - sampled.classification_error)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer, curve, fixed_point
-from quenched.numerics.stationary import FixedPointError
+from quenched.numerics.two_layer.fixed_points import FixedPointError
 
 XOR = Mixture.xor(0.4)
 RELU = TwoLayer(4, "relu")

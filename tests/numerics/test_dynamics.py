@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer, drift
-from quenched.numerics.averages import activation_functions
-from quenched.numerics.dynamics import drift_arrays
+from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.two_layer.drift import drift_arrays
 
 
 def some_state(mixture, K, seed=0, scale=0.5):
@@ -86,7 +86,7 @@ def test_relu_drift_against_sampling(K):
     """Closed forms against the sampled equations, which share no average with them: within 5 standard errors."""
     mixture, network, sgd = Mixture.xor(0.6), TwoLayer(K, "relu"), OnlineSGD(lr=0.3, weight_decay=0.1, label_noise=0.2)
     state = some_state(mixture, K)
-    from quenched.numerics.dynamics import _Equations
+    from quenched.numerics.two_layer.drift import _Equations
 
     equations = _Equations(mixture, network, sgd, 1e-4, 7, 2**16)
     (dA, dQ, dv), error, method = equations._sampled(state.projections(mixture), state.Q, state.v, flow=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from quenched.numerics.averages import activation_functions, piecewise_linear
-from quenched.numerics.errors import errors
-from quenched.numerics.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.calculus.averages import activation_functions, piecewise_linear
+from quenched.numerics.problem.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.errors import errors
 
-module = importlib.import_module("quenched.numerics.errors")  # the package's name `errors` is the function
+module = importlib.import_module("quenched.numerics.two_layer.errors")  # the package's name `errors` is the function
 
 MIXTURE = Mixture([[1.0, 0.0], [-0.3, 0.7], [0.2, -1.1]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.8, 0.5, 1.1])
 

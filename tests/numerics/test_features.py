@@ -7,9 +7,9 @@ import pytest
 from scipy.special import ndtr, roots_hermitenorm
 
 from quenched.numerics import Mixture, oracle_error, random_features_error
-from quenched.numerics.features import hermite_orders
-from quenched.numerics.records import Spectrum
-from quenched.theory import features as theory
+from quenched.numerics.problem.records import Spectrum
+from quenched.numerics.random_features import hermite_orders
+from quenched.theory import random_features as theory
 
 XOR = Mixture.xor(1.0, 1.4, 0.25)
 THREE = Mixture.three_clusters(1.0, 1.4, 0.25)

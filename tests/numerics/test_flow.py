@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from scipy.linalg import expm
 
-from quenched.numerics.flow import IntegrationError, integrate, random_state
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.numerics.stationary import FixedPointError
+from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.fixed_points import FixedPointError
+from quenched.numerics.two_layer.flow import IntegrationError, integrate, random_state
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")

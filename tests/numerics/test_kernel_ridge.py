@@ -6,9 +6,9 @@ from scipy.special import ndtr
 
 from quenched.numerics import Mixture, kernel_error, oracle_error
 from quenched.numerics.kernel_ridge import _below_zero, kernel_functions
-from quenched.numerics.records import Spectrum
-from quenched.theory import features
-from quenched.theory import kernels as theory
+from quenched.numerics.problem.records import Spectrum
+from quenched.theory import kernel_ridge as theory
+from quenched.theory import random_features
 
 SMOOTH = ["arccos0", "arccos1", "exponential:0.5", "polynomial:3", "rbf:1.5", "ntk:relu", "ntk:leaky_relu"]
 XOR = Mixture.xor(0.8, 1.2, 0.25)
@@ -25,7 +25,7 @@ def single(kernel: str, sigma: float, alpha: float, ridge: float, order: int = 1
     F, Fu, Fuu, *_ = kernel_functions(kernel).jet(N, N, 0.0)
     w1, w2, zeta = theory.channels(F, Fu, Fuu, kernel_functions(kernel).value(N, N, N), sigma, sigma, ridge)
     weight, rest = (w1, zeta + w2) if order == 1 else (w2, zeta)
-    T = float(features.marchenko_pastur(alpha, rest / weight))
+    T = float(random_features.marchenko_pastur(alpha, rest / weight))
     return T, theory.response(T, rest / weight), Fuu / Fu
 
 

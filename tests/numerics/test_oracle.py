@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from scipy.stats import norm
 
 from quenched.numerics import Mixture, Spectrum, Teacher, oracle, oracle_error
-from quenched.numerics.precision import context
+from quenched.numerics.calculus.precision import context
 
 FLOAT = oracle._Numbers()
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from quenched.numerics.averages import averages, tables
-from quenched.numerics.errors import errors
-from quenched.numerics.precise import precise_averages, precise_risk
-from quenched.numerics.precision import context
-from quenched.numerics.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.calculus.averages import averages, tables
+from quenched.numerics.calculus.multiprecision import precise_averages, precise_risk
+from quenched.numerics.calculus.precision import context
+from quenched.numerics.problem.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.errors import errors
 
 
 @pytest.mark.parametrize("digits", [15, 30, 60])

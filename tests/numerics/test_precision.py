@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import sympy
 
-from quenched.numerics.precision import bind, context, mp_array, mp_namespace
-from quenched.symbolic import bayes
-from quenched.symbolic.notation import derived, specification_symbols
-from quenched.theory import bayes as generated
+from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
+from quenched.symbolic.language.notation import derived, specification_symbols
+from quenched.symbolic.learners.oracle import FORMULAS
+from quenched.theory import oracle
 
 
-@pytest.mark.parametrize("specification", bayes.FORMULAS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("specification", FORMULAS, ids=lambda f: f.__name__)
 def test_bound_formulas_have_the_digits_of_the_derivation(specification) -> None:
     symbols = specification_symbols(specification)
     arguments = [0.4 + 0.1 * i for i in range(len(symbols))]
-    function = getattr(generated, specification.__name__)
+    function = getattr(oracle, specification.__name__)
     ctx = context(40)
     precise = np.atleast_1d(np.array(bind(function, mp_namespace(ctx))(*map(ctx.mpf, arguments)), dtype=object))
     exact = [
@@ -28,9 +28,9 @@ def test_bound_formulas_have_the_digits_of_the_derivation(specification) -> None
 
 
 def test_bind_leaves_the_function_as_it_was() -> None:
-    bound = bind(generated.xor, {"Phi": lambda x: 2.0})
+    bound = bind(oracle.xor, {"Phi": lambda x: 2.0})
     assert bound(1.0, 1.0) == 8.0
-    assert generated.xor(1.0, 1.0) < 0.5
+    assert oracle.xor(1.0, 1.0) < 0.5
     assert bound.__name__ == "xor"
 
 

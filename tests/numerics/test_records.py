@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from quenched.numerics.provenance import provenance
-from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, Spectrum, TwoLayer
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, Spectrum, TwoLayer
 
 MIXTURES = {
     "xor": Mixture.xor(0.5, separation=1.5),

@@ -21,9 +21,9 @@ from quenched.numerics import (
     integrate,
     random_state,
 )
-from quenched.numerics.averages import activation_functions, tables
-from quenched.numerics.dynamics import drift_arrays
-from quenched.numerics.spectral import Fields, SpectralEquations
+from quenched.numerics.calculus.averages import activation_functions, tables
+from quenched.numerics.two_layer.drift import drift_arrays
+from quenched.numerics.two_layer.step_averages import Fields, SpectralEquations
 from quenched.theory import two_layer
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "refdata"

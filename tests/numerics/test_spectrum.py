@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import Densities, Mixture, Spectrum, TwoLayer, random_state
-from quenched.numerics.estimate import estimate
+from quenched.numerics.problem.from_data import estimate
 
 LAWS = {
     "marchenko-pastur, ratio 1/2": (lambda **k: Spectrum.marchenko_pastur(0.5, **k), (1.0, 1.5)),

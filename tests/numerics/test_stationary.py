@@ -15,8 +15,8 @@ from quenched.numerics import (
     oracle_error,
     random_state,
 )
-from quenched.numerics.stationary import FixedPointError
-from quenched.numerics.symmetry import equivalent, orbits, stabiliser, symmetries
+from quenched.numerics.two_layer.fixed_points import FixedPointError
+from quenched.numerics.two_layer.symmetry import equivalent, orbits, stabiliser, symmetries
 
 XOR = Mixture.xor(0.4)
 RELU = TwoLayer(4, "relu")

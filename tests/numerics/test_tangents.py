@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.numerics.stationary import _System
+from quenched.numerics.two_layer.fixed_points import _System
 
 UNEVEN = Mixture([[1.0, 0.2], [-0.5, 0.8], [0.1, -1.0]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.5, 0.8, 0.6])
 SGD = OnlineSGD(lr=0.3, weight_decay=0.1, second_lr=0.4, second_weight_decay=0.2, label_noise=0.3)

@@ -9,14 +9,14 @@ import pytest
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from quenched.numerics.averages import activation_functions, compiled_activation
-from quenched.numerics.flow import integrate, random_state
-from quenched.numerics.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim import chain
+from quenched.numerics.calculus.averages import activation_functions, compiled_activation
+from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import generators, get_backend
-from quenched.sim.chain import Overlaps
-from quenched.sim.compare import compare
-from quenched.sim.train import CHAIN, DivergenceError, Problem, simulate
+from quenched.sim.engines import overlaps
+from quenched.sim.engines.overlaps import Overlaps
+from quenched.sim.referee.compare import compare
+from quenched.sim.training import CHAIN, DivergenceError, Problem, simulate
 from quenched.theory.activations import ACTIVATIONS
 
 XOR = Mixture.xor(0.5)
@@ -216,7 +216,7 @@ def test_a_seed_gives_the_same_bits_whatever_runs_beside_it(monkeypatch: pytest.
     together = simulate(*arguments, seeds, "overlaps", test_samples=30)
     for threads, steps in ((1, 2**20), (2, 7), (5, 100)):
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", threads)
-        monkeypatch.setattr(chain, "_CALL", steps)
+        monkeypatch.setattr(overlaps, "_CALL", steps)
         identical(together, simulate(*arguments, seeds, "overlaps", test_samples=30))
         identical(together, simulate(*arguments, seeds, "overlaps", test_samples=30, memory=2880))  # a seed at a time
         for seed in (11, 3):

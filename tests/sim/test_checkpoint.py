@@ -14,10 +14,10 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer
-from quenched.sim import chain
 from quenched.sim.backend import Backend, get_backend
-from quenched.sim.checkpoint import Checkpoint, CheckpointError
-from quenched.sim.train import simulate
+from quenched.sim.engines import overlaps
+from quenched.sim.engines.checkpoint import Checkpoint, CheckpointError
+from quenched.sim.training import simulate
 
 MIXTURE, NETWORK, RULE = Mixture.xor([0.5, 0.6, 0.5, 0.6]), TwoLayer(3, "relu"), OnlineSGD(0.4, label_noise=0.3)
 TIMES = [0.0, 1.0, 2.0, 3.0]
@@ -53,7 +53,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also twice, and once more when it is at its end: then without a single step."""
-    monkeypatch.setattr(chain, "_CALL", 1000)
+    monkeypatch.setattr(overlaps, "_CALL", 1000)
     whole = simulate(MIXTURE, NETWORK, RULE, t=TIMES, backend="numpy", **settings)
     for after in (0, 1, 2):
         file = tmp_path / f"{after}.nc"

@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.special import ndtr
 from typer.testing import CliRunner
 
-from quenched.sim import cli
+from quenched.sim.cli.main import main
 
 VERBS = ["derive", "dynamics", "curve", "validate", "sweep", "reproduce"]
 
@@ -20,23 +20,23 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """Exit code of `quenched ARGUMENTS`, run in this process."""
     monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     return int(end.value.code or 0)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_has_an_example(verb: str) -> None:
-    help_text = CliRunner().invoke(cli.app, [verb, "--help"], terminal_width=120).output
+    help_text = CliRunner().invoke(main.app, [verb, "--help"], terminal_width=120).output
     assert f"Example:  quenched {verb}" in help_text
 
 
 def test_derive_check_prints_what_is_stale_and_exits_1(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("quenched.symbolic.derive.check", lambda folder: ["stale: theory/normal.py\n-old\n+new\n"])
+    monkeypatch.setattr("quenched.symbolic.generate.check", lambda folder: ["stale: theory/normal.py\n-old\n+new\n"])
     assert run(monkeypatch, "derive", "--check") == 1
     assert "stale: theory/normal.py\n-old\n+new\n" in capfd.readouterr().out
-    monkeypatch.setattr("quenched.symbolic.derive.check", lambda folder: [])
+    monkeypatch.setattr("quenched.symbolic.generate.check", lambda folder: [])
     assert run(monkeypatch, "derive", "--check") == 0
     assert capfd.readouterr().out == ""
 

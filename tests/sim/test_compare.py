@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from quenched.numerics.flow import integrate, random_state
-from quenched.numerics.provenance import provenance
-from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
-from quenched.sim.compare import OBSERVABLES, compare
-from quenched.sim.train import simulate
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.two_layer.flow import integrate, random_state
+from quenched.sim.referee.compare import OBSERVABLES, compare
+from quenched.sim.training import simulate
 
 XOR = Mixture.xor(0.5)
 

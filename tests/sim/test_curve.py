@@ -9,7 +9,7 @@ import pytest
 from scipy.special import ndtr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, kernel_error, random_features_error, random_state
-from quenched.sim.curve import error_curve, in_processes
+from quenched.sim.error_curve import error_curve, in_processes
 
 SIGMAS = [0.5, 0.3, 1.0]  # any order
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import Mixture
-from quenched.sim.data import digits, labelled
+from quenched.sim.samples import digits, labelled
 
 
 def test_digits_are_centred_and_labelled_by_parity() -> None:

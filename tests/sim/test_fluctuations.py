@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, TwoLayer, random_state
-from quenched.sim import plot
+from quenched.sim.figures import plot
 from quenched.sim.fluctuations import components, growth_rate, learning_times, log_law, moments, plateau
-from quenched.sim.train import DivergenceError, simulate
+from quenched.sim.training import DivergenceError, simulate
 
 FROZEN = OnlineSGD(0.5, second_lr=0.0)
 

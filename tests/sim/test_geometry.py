@@ -14,8 +14,9 @@ from quenched.numerics import (
     integrate,
     random_state,
 )
-from quenched.sim import compare, simulate
-from quenched.sim.geometry import Geometry
+from quenched.sim import simulate
+from quenched.sim.engines.geometry import Geometry
+from quenched.sim.referee import compare
 
 BASE = Mixture.xor(0.6)
 ANISOTROPIC = Mixture(

@@ -7,12 +7,12 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, oracle_error, random_features_error
-from quenched.sim import lazy, reproduce
+from quenched.sim.figures import lazy_methods, reproduce
 
 
 def test_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy, "DIMENSIONS", [30, 40, 10**12])
-    monkeypatch.setattr(lazy, "EXPONENTS", np.linspace(0, 0.5, 11))
+    monkeypatch.setattr(lazy_methods, "DIMENSIONS", [30, 40, 10**12])
+    monkeypatch.setattr(lazy_methods, "EXPONENTS", np.linspace(0, 0.5, 11))
     done: list[float] = []
     sentence = reproduce.make("phase", tmp_path, progress=done.append)
     theory, runs = (
@@ -43,22 +43,24 @@ def test_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "STARTS": 2,
         "TIME": 2.0,
     }.items():
-        monkeypatch.setattr(lazy, name, value)
+        monkeypatch.setattr(lazy_methods, name, value)
     sentence = reproduce.make("comparison", tmp_path)
     data = {
         name: xr.load_dataset(tmp_path / f"comparison_{name}.nc").classification_error
         for name in ("theory", "limit", "simulation", "equations")
     }
     theory = data["theory"].sel(sigma=1.0)
-    for (task, length), mixture in lazy.PANELS.items():
+    for (task, length), mixture in lazy_methods.PANELS.items():
         at = theory.sel(task=task, length=length)
         assert at.sel(learner="oracle").item() == oracle_error(mixture.finite(40)).value
-        rest = at.drop_sel(learner=["oracle", lazy.NAME])
+        rest = at.drop_sel(learner=["oracle", lazy_methods.NAME])
         assert (rest >= at.sel(learner="oracle") - 1e-12).all()
-    low = data["limit"].sel(task="XOR", length="1").drop_sel(learner=["oracle", lazy.NAME])
+    low = data["limit"].sel(task="XOR", length="1").drop_sel(learner=["oracle", lazy_methods.NAME])
     np.testing.assert_allclose(low, 0.5, rtol=0, atol=1e-12)
     runs = data["simulation"].sel(task="XOR", length="D^{1/4}")
-    simulated = [lazy._features(gamma) for gamma in lazy.SIMULATED] + [lazy._kernel(name) for name in lazy.KERNELS]
+    simulated = [lazy_methods._features(gamma) for gamma in lazy_methods.SIMULATED] + [
+        lazy_methods._kernel(name) for name in lazy_methods.KERNELS
+    ]
     assert not runs.sel(learner=simulated).isnull().any()
     assert data["equations"].sel(length="1").notnull().all()
     assert "tend to chance" in sentence

@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state
-from quenched.sim import plot, simulate
-from quenched.sim.curve import error_curve
+from quenched.sim import simulate
+from quenched.sim.error_curve import error_curve
+from quenched.sim.figures import plot
 
 MIXTURE, NETWORK, SGD = Mixture.xor(0.5), TwoLayer(2, "erf"), OnlineSGD(0.3)
 

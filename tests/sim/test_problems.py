@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import Mixture, Spectrum
-from quenched.sim import problems
+from quenched.sim.cli import problems
 
 
 def test_specifications_build_what_they_say() -> None:

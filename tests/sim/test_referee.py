@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import OnlineSGD
-from quenched.sim import cli, referee
-from quenched.sim.referee import Grid, Verdict, holm, judge, power_law, write
-from quenched.sim.train import simulate
+from quenched.sim.cli.main import main
+from quenched.sim.referee.judge import Grid, Verdict, holm, judge, power_law, write
+from quenched.sim.training import simulate
 
 SMALL = Grid(
     mixtures=("two clusters", "XOR"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
@@ -55,7 +55,7 @@ def verdict() -> Verdict:
 
 
 def test_it_agrees_with_what_is_right(verdict: Verdict, tmp_path: Path) -> None:
-    assert verdict.agrees, referee.summary(verdict)
+    assert verdict.agrees, judge.summary(verdict)
     assert [(c.mixture, c.D) for c in verdict.cells] == [(m, D) for m in SMALL.mixtures for D in SMALL.D]
     assert len(verdict.controls) == 2
     assert all(cell.p < 1e-3 for cell in verdict.controls)
@@ -80,7 +80,7 @@ def test_each_cell_has_runs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.extend(arguments[5])
         return simulate(*arguments, **options)
 
-    monkeypatch.setattr(referee, "simulate", counted)
+    monkeypatch.setattr(judge, "simulate", counted)
     judge(replace(SMALL, D=(20, 30)), engine="vectors", processes=1)
     assert len(seen) == len(set(seen)) == 4 * SMALL.seeds
 
@@ -93,7 +93,7 @@ def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         right = simulate(mixture, network, rule, *rest, **options)
         return simulate(mixture, network, other, *rest, **options).assign_attrs(right.attrs)
 
-    monkeypatch.setattr(referee, "simulate", wrong)
+    monkeypatch.setattr(judge, "simulate", wrong)
     found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
     assert not found.agrees
     assert [cell.mixture for cell in found.denied] == ["two clusters"]
@@ -101,7 +101,7 @@ def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_referee_that_never_objects_does_not_agree(monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
-    monkeypatch.setattr(referee, "_WRONG", 1.0)
+    monkeypatch.setattr(judge, "_WRONG", 1.0)
     found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
     assert len(found.missed) == 2
     assert not found.denied
@@ -113,7 +113,7 @@ def test_a_referee_that_never_objects_does_not_agree(monkeypatch: pytest.MonkeyP
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     return int(end.value.code or 0)
 
 
@@ -126,7 +126,7 @@ def test_the_verb_writes_a_report_and_exits_by_the_verdict(
         given.append((grid, options))
         return verdict
 
-    monkeypatch.setattr(referee, "judge", recorded)
+    monkeypatch.setattr(judge, "judge", recorded)
     assert run(monkeypatch, "validate", "--report", tmp_path) == 0
     assert run(monkeypatch, "validate", "--full", "--D", 500, "--D", 700, "--seeds", 9, "--report", tmp_path) == 0
     assert [grid for grid, _ in given] == [Grid(), replace(Grid.full(), D=(500, 700), seeds=9)]
@@ -137,7 +137,7 @@ def test_the_verb_writes_a_report_and_exits_by_the_verdict(
     assert "steps x replicas x D per second" in (tmp_path / "report.md").read_text()
 
     denied = replace(verdict, adjusted=np.full(4, 1e-5))
-    monkeypatch.setattr(referee, "judge", lambda grid, **options: denied)
+    monkeypatch.setattr(judge, "judge", lambda grid, **options: denied)
     assert run(monkeypatch, "validate", "--report", tmp_path) == 1
     assert "DISAGREE: 4 of 4 cells denied" in capfd.readouterr().out
 

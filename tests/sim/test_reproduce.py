@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import OnlineSGD, TwoLayer
-from quenched.sim import reproduce, studies
+from quenched.sim.figures import reproduce, studies
 
 
 def test_one_step_on_an_image_is_the_learning_rule() -> None:

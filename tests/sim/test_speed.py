@@ -13,8 +13,8 @@ import pytest
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer
 from quenched.sim.backend import get_backend
-from quenched.sim.speed import Speed, measure
-from quenched.sim.train import simulate
+from quenched.sim.referee.throughput import Speed, measure
+from quenched.sim.training import simulate
 
 # What runs on the arrays of a backend.
 SOURCES = ("backend.py", "train.py", "speed.py")

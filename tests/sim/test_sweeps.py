@@ -20,11 +20,11 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
-from quenched.numerics.records import Teacher
+from quenched.numerics.problem.records import Teacher
 from quenched.sim import sweeps
-from quenched.sim.store import DONE, OVERFLOW, StoreError
+from quenched.sim.results import DONE, OVERFLOW, StoreError
 from quenched.sim.sweeps import Sweep, SweepError, read_spec, sweep
-from quenched.sim.train import simulate
+from quenched.sim.training import simulate
 
 MIXTURES = {"xor": Mixture.xor(0.4), "two": Mixture.two_clusters(0.5)}
 NETWORKS = [TwoLayer(2, "relu"), TwoLayer(3, "erf")]
@@ -39,7 +39,7 @@ mixture = [{ kind = "xor", sigma = 0.4 }]
 network = [{ K = 3, activation = "relu" }]
 rule = [{ lr = 0.5 }]
 """
-COMMAND = [sys.executable, "-c", "from quenched.sim.cli import main; main()", "sweep"]
+COMMAND = [sys.executable, "-c", "from quenched.sim.cli.main import main; main()", "sweep"]
 
 
 @pytest.fixture

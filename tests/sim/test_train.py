@@ -11,12 +11,12 @@ import pytest
 import xarray as xr
 from scipy.special import ndtr
 
-from quenched.numerics.averages import activation_functions
-from quenched.numerics.flow import random_state
-from quenched.numerics.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.problem.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
-from quenched.sim.geometry import Geometry
-from quenched.sim.train import CLUSTER, DATA, FRAME, NOISE, DivergenceError, simulate
+from quenched.sim.engines.geometry import Geometry
+from quenched.sim.training import CLUSTER, DATA, FRAME, NOISE, DivergenceError, simulate
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")

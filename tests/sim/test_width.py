@@ -16,8 +16,8 @@ from quenched.numerics import (
     oracle_error,
     random_state,
 )
-from quenched.sim.cli import app
-from quenched.sim.width import figure, widths
+from quenched.sim.cli.main import app
+from quenched.sim.figures.width import figure, widths
 
 XOR = Mixture.xor(0.4)
 FLOW = GradientFlow(weight_decay=1e-3)

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from quenched.numerics import normal
-from quenched.symbolic.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
-from quenched.symbolic.normal import Phi, Phi2, Phi3, Phi4
+from quenched.numerics.calculus import normal
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.calculus.normal import Phi, Phi2, Phi3, Phi4
 
 X0, X1 = fields(2)
 H = sympy.Heaviside
@@ -171,7 +171,7 @@ def test_evalf():
     ],
 )
 def test_derivative_with_kinks(g, dg):
-    from quenched.symbolic.parse import VARIABLE, parse
+    from quenched.symbolic.language.parse import VARIABLE, parse
 
     found = derivative(parse(g), VARIABLE)
     assert all(found.subs(VARIABLE, v) == parse(dg).subs(VARIABLE, v) for v in (-2, sympy.Rational(1, 3), 1, 5))

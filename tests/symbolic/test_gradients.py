@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import sympy
 
-from quenched.symbolic.gaussian import GaussianAlgebra, fields, in_steps
-from quenched.symbolic.gradients import tangent
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields, in_steps
+from quenched.symbolic.calculus.gradients import tangent
 from quenched.theory.activations import ACTIVATIONS
 from quenched.theory.gradients import GRADIENTS
 

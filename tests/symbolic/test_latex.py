@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import sympy
 
-from quenched.symbolic import bayes, derive
-from quenched.symbolic.latex import breakable, document, latex
-from quenched.symbolic.notation import Derived, Step, derived
+from quenched.symbolic import generate
+from quenched.symbolic.language.latex import breakable, document, latex
+from quenched.symbolic.language.notation import Derived, Step, derived
+from quenched.symbolic.learners import oracle
 
 
 def compiled(text: str, folder: Path) -> str:
@@ -30,7 +31,7 @@ def tokens(line: str) -> list[str]:
     return re.findall(r"\\[A-Za-z]+|[^\s{}]", bare)
 
 
-LINES = [step.latex for f in bayes.FORMULAS for step in derived(f).steps]
+LINES = [step.latex for f in oracle.FORMULAS for step in derived(f).steps]
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -76,7 +77,7 @@ def test_any_docstring_compiles(tmp_path: Path) -> None:
 
 
 def test_the_derivation_compiles_and_stays_on_the_page(tmp_path: Path) -> None:
-    log = compiled(derive.latex(), tmp_path)
+    log = compiled(generate.latex(), tmp_path)
     overfull = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
     assert max(overfull, default=0) < 5  # of a margin of 71
     assert "Missing character" not in log

@@ -2,7 +2,20 @@
 
 import sympy
 
-from quenched.symbolic.two_layer import AVERAGES, P, equations, eta, eta_v, kappa, kappa_v, noise, s, sigma2, v, y
+from quenched.symbolic.learners.two_layer import (
+    AVERAGES,
+    P,
+    equations,
+    eta,
+    eta_v,
+    kappa,
+    kappa_v,
+    noise,
+    s,
+    sigma2,
+    v,
+    y,
+)
 
 
 def test_the_averages_are_those_of_the_theory():

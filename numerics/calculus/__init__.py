@@ -1,0 +1,1 @@
+"""Gaussian averages, normal probabilities, quadrature: numbers for the generated formulas."""

@@ -1,0 +1,233 @@
+"""Certificates: every generated formula against quadrature of the average that defines it.
+
+Points are seeded by the formula's name; the hard ones are the same for all: correlation ±1 and within 1e-8 of it,
+repeated and opposite fields, zero variance, means eight standard deviations out, variances of 1e-12 and 1e12 (25 for
+oscillating ones).
+
+Digits are -log10(|value - reference|/size), size being the product over the factors g, g', g'' of their largest value
+within |mean| + 2 deviations of the origin (a jump of g' counts in full in g', as jump/deviation in g''): where an
+average is much smaller than its factors, eight deviations out, they are absolute digits.  Compiled values are meant to
+be right to an absolute error; for them sizes below one count as one.
+
+Required are 25 digits of averages over one and two fields and 12 over three and four; of compiled ones 11, and 8 where
+the covariance is singular or within 1e-8 of it: float64 knows it to rounding only, of which averages keep the square
+root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quenched.numerics.calculus.averages import activation_functions, averages, tables
+from quenched.numerics.calculus.defining_average import DIGITS, Point, points, reference, sum_over_pairs
+from quenched.numerics.calculus.multiprecision import precise_averages
+from quenched.numerics.calculus.precision import context
+from quenched.numerics.calculus.quadrature import converged, legendre
+from quenched.theory import activations as theory
+from quenched.theory import normal, two_layer
+
+__all__ = ["Certificate", "certify", "certify_equations", "document"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One value at one point: `digits` to which formula and quadrature agree, those `required`, and the latter's error.
+
+    `path`: "mpmath" (the formula at high precision), "compiled" (float64, `averages.tables`) or "numpy".
+    """
+
+    formula: str
+    layout: str
+    point: str
+    path: str
+    digits: float
+    required: float
+    reference_error: float
+
+
+_DEAR = ("random 2", "8 sigma out", "variance", "correlation 1 -", "correlation 5e-9")  # seconds, for two fields
+
+
+def certify(names: Iterable[str] | None = None, quick: bool = False) -> list[Certificate]:
+    """Certificates of the averages of activations, built-in names or expressions; None: of every generated formula.
+
+    `quick`: of two fields near correlation ±1, far out, or of extreme scales only relu's; at high precision three and
+    four fields at one point each.  ValueError: an activation whose averages have no closed form.
+    """
+    found: list[Certificate] = []
+    for name in theory.ACTIVATIONS if names is None else names:
+        activation = averages(name)
+        if not activation.groups:
+            raise ValueError(f"activation {name!r}: its averages have no closed form, there is nothing to certify")
+        centred = all(Fraction(k) == 0 for k, _ in activation.jumps)
+        oscillates = re.search(r"\b(sin|cos)\(", activation.text) is not None
+        for n in range(1, len(activation.groups) + 1):
+            for point in points(name, n, oscillates):
+                dear = n == 2 and name != "relu" and point.label.startswith(_DEAR)
+                if not (quick and dear) and (centred or n < 3 or not point.planar):
+                    found += _certificates(name, activation, n, point, quick)
+    return found if names is not None else [*found, *certify_equations()]
+
+
+def _certificates(name: str, activation: theory.Averages, n: int, point: Point, quick: bool) -> Iterator[Certificate]:
+    expected, sizes, error = reference(activation, n, point)
+    paths: dict[str, tuple[Mapping[str, Any], float]] = {
+        "compiled": (_compiled(name, expected, *point.law()), 8.0 if point.singular else 11.0)
+    }
+    if n <= 2:
+        law = point.law(context(2 * DIGITS[0]))
+        paths["mpmath"] = precise_averages(activation, n, *law, DIGITS[0] + 3), 25.0
+    elif not quick or point.label == "random 1":
+        law = point.law(context(4 * DIGITS[-1]))
+        paths["mpmath"] = precise_averages(activation, n, *law, DIGITS[-1] + 1), 12.0
+    for path, (values, digits) in paths.items():
+        for layout, value in values.items():
+            size = sizes[layout] or 1
+            gap = abs(value - expected[layout]) / (max(size, 1) if path == "compiled" else size)
+            yield Certificate(f"{name}_{n}", layout, point.label, path, _digits(gap), digits, error)
+
+
+def _digits(gap: Any) -> float:
+    return float(-np.log10(max(float(gap), 1e-30)))
+
+
+def _compiled(name: str, layouts: Iterable[str], mean: Array, covariance: Array) -> dict[str, float]:
+    """The averages from the compiled tables: a layout's factors, sorted, name a table, their fields the entry."""
+    found = tables(name, mean[None], covariance[None])
+    result = {}
+    for layout in layouts:
+        factors = [(f, i) for i, part in enumerate(layout.split(",")) for f in part.split("*")]
+        factors.sort(key=lambda item: ("ddg", "dg", "g").index(item[0]))
+        result[layout] = float(found[",".join(f for f, _ in factors)][0][tuple(i for _, i in factors)])
+    return result
+
+
+# --- the other formulas -----------------------------------------------------------------------------------------------
+
+
+def certify_equations() -> list[Certificate]:
+    """Certificates of the normal probabilities and of the learning equations."""
+    return [*_normal_certificates(), *_learning_certificates()]
+
+
+def _normal_certificates() -> Iterator[Certificate]:
+    """`theory.normal`: probabilities at well-conditioned correlations, against the density summed over the orthant."""
+    rng = np.random.default_rng(list(b"normal"))
+    for n, function in ((2, normal.Phi2), (3, normal.Phi3), (4, normal.Phi4)):
+        loadings = np.eye(n) + 0.4 * rng.uniform(-1, 1, (n, n))
+        R = (unit := loadings / np.linalg.norm(loadings, axis=1)[:, None]) @ unit.T
+        h, P = rng.uniform(-1, 1, n), np.zeros((4, 4))
+        P[:n, :n] = np.linalg.inv(R)
+
+        def rule(order: int, n: int = n, R: Array = R, h: Array = h, P: Array = P) -> Array:
+            axes = [legendre(np.linspace(-8.5, limit, 5), order) for limit in h]
+            axes += [(np.zeros(1), np.ones(1))] * (4 - n)
+            columns = [(w * np.exp(-P[i, i] * z * z / 2))[:, None] for i, (z, w) in enumerate(axes)]
+            total = sum_over_pairs(columns, lambda i, j: np.exp(-P[i, j] * np.outer(axes[i][0], axes[j][0])))
+            return total.ravel() / np.sqrt(np.linalg.det(2 * np.pi * R))
+
+        expected = converged(rule, [1.0], DIGITS[-1], start=14)
+        gap = abs(function(*h, *R[np.triu_indices(n, 1)]) - expected.value[0])
+        yield Certificate(f"Phi{n}", "", "random", "numpy", _digits(gap), 12.0, float(expected.error))
+
+
+def _learning_certificates() -> Iterator[Certificate]:
+    """`theory.two_layer`: flow, diffusion and risk, against averages over a Gauss-Hermite grid of inputs.
+
+    Two neurons, two clusters on a line with a variance each; weights with a component along the means and two across.
+    """
+    P, y, sigma2, T = np.array([0.6, 0.4]), np.array([1.0, -1.0]), np.array([0.5, 0.3]), np.array([[0.8], [-0.7]])
+    A, L, v = np.array([[0.7, -0.4]]), np.array([[0.6, 0.0], [0.2, 0.5]]), np.array([0.9, -0.6])
+    Q, M = A.T @ A + L @ L.T, T @ A
+    rates, s, noise = (0.7, 0.2, 0.5, 0.1), 0.8, 0.3
+
+    def sampled(name: str, order: int) -> tuple[Array, ...]:
+        z, w = np.polynomial.hermite_e.hermegauss(order)
+        grid = np.stack([axis.ravel() for axis in np.meshgrid(z, z, z)], axis=1)
+        weights = np.prod(np.meshgrid(w, w, w), axis=0).ravel() / (2 * np.pi) ** 1.5
+        a = np.repeat([0, 1], len(grid))  # cluster of each sample
+        x = np.sqrt(sigma2[a])[:, None] * np.tile(grid, (2, 1)) + np.pad(T, ((0, 0), (0, 2)))[a]
+        fields = x @ np.vstack([A, L.T])
+        g, dg = (function(fields) for function in activation_functions(name))
+        phi, p = s * (g @ v), P[a] * np.tile(weights, 2)
+        force, square = two_layer.moments(phi, y[a], noise)
+        flow = two_layer.sampled_flow(p, force, fields, x[:, :1], g, dg, A, Q, v, *rates, s)
+        diffusion = two_layer.sampled_diffusion(p, sigma2[a], square, dg, v, rates[0], s)
+        return *flow, diffusion, p @ (phi - y[a]) ** 2 / 2
+
+    names = (("flow", "dR"), ("flow", "dQ"), ("flow", "dv"), ("diffusion", "dQ"), ("risk", ""))
+    for name in ("erf", "he2"):
+        found = tables(name, M, sigma2[:, None, None] * Q)
+        values = (
+            *two_layer.flow(P, y, sigma2, T, M, A, Q, v, found, *rates, s),
+            two_layer.diffusion(P, y, sigma2, v, found, rates[0], s, noise),
+            two_layer.risk(P, y, v, found, s),
+        )
+        for (formula, part), value, rough, expected in zip(
+            names, values, sampled(name, 36), sampled(name, 44), strict=True
+        ):
+            error, gap = np.max(abs(rough - expected)), np.max(abs(value - expected))
+            yield Certificate(formula, part, f"K = 2, {name}", "compiled", _digits(gap), 10.0, float(error))
+
+
+# --- the document -----------------------------------------------------------------------------------------------------
+
+
+def document(records: Sequence[Certificate], rules: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The certificates as a Markdown document: per formula its rules and worst digits, then the worst of all.
+
+    `rules`: formula -> names of the rules that its derivation applied.
+    """
+    lines = [
+        "# Certificate of the generated formulas",
+        "",
+        *__doc__.strip().splitlines(),
+        "",
+        "The oracle errors of `theory.bayes` are certified by tests/symbolic/test_bayes.py: 27 digits, against the",
+        "integral of the smaller posterior.",
+        "",
+        f"{len(records)} comparisons; {sum(r.digits < r.required for r in records)} below the digits required.",
+        "",
+        "Fewest digits, and where:",
+        "",
+        "| formula | rules applied | values | mpmath | float64, regular | float64, singular |",
+        "|---|---|---|---|---|---|",
+    ]
+
+    def worst(rows: Iterable[Certificate]) -> str:
+        row = min(rows, key=lambda r: r.digits, default=None)
+        return f"{row.digits:.1f} ({row.layout or 'value'}; {row.point})" if row else "–"
+
+    for formula in dict.fromkeys(r.formula for r in records):
+        rows = [r for r in records if r.formula == formula]
+        precise = [r for r in rows if r.path == "mpmath"]
+        singular = [r for r in rows if r.path != "mpmath" and r.required <= 8]
+        regular = [r for r in rows if r.path != "mpmath" and r.required > 8]
+        cells = [f"`{formula}`", ", ".join((rules or {}).get(formula, ())), str(len(rows))]
+        lines.append(f"| {' | '.join([*cells, worst(precise), worst(regular), worst(singular)])} |")
+    lines += ["", "The ten comparisons with the least margin over the digits required:", ""]
+    lines += [
+        "| formula | average | point | evaluated by | digits | required | error of the quadrature |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(records, key=lambda r: r.digits - r.required)[:10]:
+        cells = [
+            f"`{r.formula}`",
+            r.layout,
+            r.point,
+            r.path,
+            f"{r.digits:.1f}",
+            f"{r.required:g}",
+            f"{r.reference_error:.1e}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

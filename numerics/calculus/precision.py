@@ -1,0 +1,73 @@
+"""One text, any precision: run a function with its elementary functions replaced.
+
+A generated function is plain arithmetic on names such as `exp` and `Phi`.  `bind` gives those names other meanings;
+with `mp_namespace(ctx)` they are mpmath's, applied element by element to object arrays, so that array code runs at any
+precision too.  Precision lives in a context object of its own, never in global state:
+
+>>> from quenched.theory.oracle import xor
+>>> print(xor(1.0, 0.5))
+0.1449276867809608
+>>> ctx = context(30)
+>>> print(bind(xor, mp_namespace(ctx))(ctx.mpf(1), ctx.mpf(0.5)))
+0.144927686780960894980997686045
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+__all__ = ["bind", "context", "mp_array", "mp_namespace"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def bind(function: _Function, namespace: Mapping[str, Any]) -> _Function:
+    """The same code with other globals: names in `namespace` replace those of the function's module."""
+    bound = types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **namespace},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    bound.__kwdefaults__ = function.__kwdefaults__
+    return bound  # type: ignore[return-value]
+
+
+def context(digits: int) -> Any:
+    """A new mpmath context of `digits` decimal digits, independent of `mpmath.mp` and of every other one."""
+    import mpmath
+
+    ctx = mpmath.mp.clone()
+    ctx.dps = digits
+    return ctx
+
+
+def mp_array(ctx: Any, values: Any) -> Any:
+    """Object array of the context's numbers; floats are taken at their exact binary value."""
+    return np.frompyfunc(ctx.mpf, 1, 1)(np.asarray(values))
+
+
+def mp_namespace(ctx: Any) -> dict[str, Any]:
+    """The functions of an mpmath context under their names in numpy and scipy.special, on scalars and object arrays."""
+    same = ["cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p", "sign", "sin", "sinh", "sqrt", "tan", "tanh"]
+    unary: dict[str, Callable[..., Any]] = {name: getattr(ctx, name) for name in same} | {
+        "absolute": abs,
+        "arccos": ctx.acos,
+        "arccosh": ctx.acosh,
+        "arcsin": ctx.asin,
+        "arctan": ctx.atan,
+        "Phi": ctx.ncdf,
+    }
+    binary: dict[str, Callable[..., Any]] = {
+        "maximum": max,
+        "minimum": min,
+        "heaviside": lambda x, half: ctx.mpf(half if x == 0 else x > 0),
+    }
+    functions: dict[str, Any] = {name: np.frompyfunc(f, 1, 1) for name, f in unary.items()}
+    functions |= {name: np.frompyfunc(f, 2, 1) for name, f in binary.items()}
+    return {**functions, "pi": +ctx.pi}

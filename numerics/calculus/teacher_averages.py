@@ -1,0 +1,114 @@
+"""Averages over the fields of a network and of a teacher with another activation, as tables over all neurons.
+
+Those over fields of one kind are in the tables of its activation.  Those across the two are derived when a pair is used
+first (symbolic/learners/teachers.py) and compiled like the others.  What the learning equations of a teacher that does
+not learn have no use for, such as E[g*'(nu) g(lambda)], is left 0.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import combinations, product
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quenched.numerics.calculus import averages as own
+
+__all__ = ["closes", "tables_across"]
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+def _module(student: str, teacher: str) -> Any:
+    return own.derived_module("across", student, "--teacher", teacher).ACROSS
+
+
+def closes(student: str, teacher: str) -> bool:
+    """Whether all averages over both are in closed form.
+
+    >>> closes("erf", "tanh")
+    False
+    """
+    both = own.averages(student).groups and own.averages(teacher).groups
+    return bool(both and _module(student, teacher).groups)
+
+
+@lru_cache(maxsize=64)
+def _compiled(student: str, teacher: str) -> ModuleType:
+    found = _module(student, teacher)
+    groups = {f"{s}_{t}": (s + t, function) for (s, t), function in zip(found.kinds, found.groups, strict=True)}
+    return own.load_compiled(own.compiled_text(f"{student} and, of a teacher, {teacher}", groups))
+
+
+@lru_cache(maxsize=64)
+def _scatter(
+    student: str, teacher: str, K: int, m: int, limit: int
+) -> tuple[dict[str, tuple[Index, int]], dict[str, tuple[Index, Index]]]:
+    """For each kind, index sets of neurons and averages per set; for each table, entries and where they come from."""
+    found = _module(student, teacher)
+    sets: dict[str, tuple[Index, int]] = {}
+    position: dict[tuple[int, ...], tuple[int, dict[str, int]]] = {}
+    offset = 0
+    for (s, t), places in zip(found.kinds, found.places, strict=True):
+        if s + t > limit:
+            continue
+        chosen = [a + b for a in combinations(range(K), s) for b in combinations(range(K, K + m), t)]
+        width = max(places.values()) + 1
+        for row, neurons in enumerate(chosen):
+            position[neurons] = offset + row * width, places
+        sets[f"{s}_{t}"] = np.array(chosen, dtype=np.int64).reshape(-1, s + t), width
+        offset += len(chosen) * width
+    entries: dict[str, tuple[Index, Index]] = {}
+    for pattern in own.patterns(student, limit):
+        factors = pattern.split(",")
+        targets, sources = [], []
+        for flat, neurons in enumerate(product(range(K + m), repeat=len(factors))):
+            together = tuple(sorted(set(neurons)))
+            if together not in position:
+                continue
+            layout = ",".join(
+                "*".join(sorted(f for f, n in zip(factors, neurons, strict=True) if n == c)) for c in together
+            )
+            start, places = position[together]
+            if layout in places:
+                targets.append(flat)
+                sources.append(start + places[layout])
+        entries[pattern] = np.array(targets, dtype=np.int64), np.array(sources, dtype=np.int64)
+    return sets, entries
+
+
+def tables_across(
+    student: str, teacher: str, K: int, mean: Array, covariance: Array, limit: int = own.FIELD_LIMIT
+) -> dict[str, Array]:
+    """The tables of `averages.tables` for N = K + m fields, the first K of the network and the rest of its teacher.
+
+    mean (C, N) and covariance (C, N, N), which may be singular.
+    """
+    clusters, N = mean.shape
+    sets, entries = _scatter(student, teacher, K, N - K, limit)
+    module = _compiled(student, teacher)
+    regular, given = own.regularised(covariance), own.positive(covariance)
+    mean = np.ascontiguousarray(mean, dtype=np.float64)
+    parts = []
+    for label, (members, width) in sets.items():
+        out = np.empty((clusters, len(members), width))
+        if len(members):
+            getattr(module, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, out)
+        parts.append(out.reshape(clusters, -1))
+    values = np.concatenate(parts, axis=1)
+    taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)
+    found = {}
+    for pattern, inside in own.tables(student, mean[:, :K], covariance[:, :K, :K], limit).items():
+        targets, sources = entries[pattern]
+        table = np.zeros((clusters, N ** (inside.ndim - 1)))
+        table[:, targets] = values[:, sources]
+        table = table.reshape((clusters,) + (N,) * (inside.ndim - 1))
+        table[(slice(None),) + (slice(K),) * (inside.ndim - 1)] = inside
+        if pattern in ("g", "g,g"):
+            table[(slice(None),) + (slice(K, None),) * (inside.ndim - 1)] = taught[pattern]
+        found[pattern] = table
+    return found

@@ -1,0 +1,1 @@
+"""Two-layer networks: the learning equations, their solutions, fixed points and errors."""

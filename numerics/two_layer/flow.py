@@ -1,0 +1,299 @@
+"""Learning curves: the order-parameter equations integrated in time, and random states to start from.
+
+The state (M, Q, v) is integrated as A (p, K), the upper triangle of Q, and v, with A_bk = w_k·e_b/sqrt(D) the
+projections of the weights on the coordinates of the means: M = means A keeps the linear relations between the means
+exact (four XOR clusters have two independent ones), and A is what Q - A^T A >= 0 is stated in.  Inputs with a spectrum
+have such a state in each node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import scipy.integrate
+
+from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.drift import drift_arrays, is_spectral
+from quenched.numerics.two_layer.errors import errors
+from quenched.numerics.two_layer.step_averages import densities
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["IntegrationError", "frames", "integrate", "random_state"]
+
+Array = npt.NDArray[np.float64]
+
+_METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
+
+# Tolerances are kept above rounding errors: this many times the largest that a coordinate can be.  Otherwise the step
+# size of a run with growing weights collapses long before it blows up.
+_ROUNDING = 1e-13
+_NO_DIRECTION = 1e-12  # smaller squared components of the means along a node are rounding
+_OVERFLOW = 1e100  # products of a few such numbers are still finite
+
+
+class IntegrationError(RuntimeError):
+    """The integration could not go on; `t` and `state` are the last good time and state."""
+
+    def __init__(self, message: str, t: float, state: OrderParameters | Densities) -> None:
+        super().__init__(message)
+        self.t = t
+        self.state = state
+
+    def __reduce__(self) -> tuple[type[IntegrationError], tuple[str, float, OrderParameters | Densities]]:
+        """Processes hand errors on by their arguments."""
+        return type(self), (str(self), self.t, self.state)
+
+
+def integrate(
+    mixture: Mixture,
+    network: TwoLayer,
+    sgd: OnlineSGD,
+    state: OrderParameters | Densities,
+    t: npt.ArrayLike,
+    *,
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    method: str = "DOP853",
+    progress: Callable[[float], None] | None = None,
+) -> xr.Dataset:
+    """M(t), Q(t), v(t) and the errors of online SGD for D -> infinity, from `state` at t = 0.
+
+    `t`: increasing times >= 0, one unit being D steps.  `rtol`, `atol`: tolerance per step of scipy's `method`, an
+    explicit Runge-Kutta pair of order 8 by default ("Radau" or "BDF" where very different time scales make it slow).
+    `progress` is called with the time reached after each step.
+
+    Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
+    neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
+    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
+    the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
+    (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
+    (cluster, node) and share (node) of each node; M, Q and R are their sums.
+
+    ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
+    overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
+    """
+    import xarray as xr
+
+    times = increasing_times("t", t)
+    if (mixture.exponents != 0).any():
+        raise ValueError(
+            f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
+            "simulate treats it at finite D"
+        )
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    spectral = is_spectral(mixture) or isinstance(state, Densities)
+    coordinates = _Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
+    derivative = drift_arrays(mixture, network, sgd)
+
+    def rate(_: float, y: Array) -> Array:
+        if not np.abs(y).max() < _OVERFLOW:  # a trial step too far: its error estimate becomes NaN, and it is rejected
+            return np.full_like(y, np.nan)
+        return coordinates.pack(*derivative(*coordinates.unpack(y)))
+
+    def failure(cause: str, remedy: str) -> IntegrationError:
+        # derivative(): not validated, as rounding near an overflow can break semidefiniteness
+        A, Q, v = coordinates.unpack(good[1])
+        last = Densities.derivative(A, Q, v) if spectral else OrderParameters.derivative(mixture.means @ A, Q, v)
+        return IntegrationError(
+            f"the integration stopped at t = {good[0]:.6g} of {times[-1]:.6g}: {cause} (there |Q| <= "
+            f"{np.abs(last.Q).max():.3g}, |v| <= {np.abs(last.v).max():.3g}; full state in .state); {remedy}",
+            good[0],
+            last,
+        )
+
+    def at(y: Array) -> OrderParameters | Densities:
+        A, Q, v = coordinates.unpack(y)
+        found = Densities(A, Q, v) if spectral else OrderParameters(mixture.means @ A, Q, v)
+        found.check(mixture)
+        return found
+
+    if spectral:
+        begin = densities(mixture, state)
+        start = coordinates.pack(begin.A, begin.Q, begin.v)
+    else:
+        assert isinstance(state, OrderParameters)
+        start = coordinates.pack(state.projections(mixture), state.Q, state.v)
+    states: list[OrderParameters | Densities] = []
+    good = 0.0, start
+    # A trial step of an unstable run may overflow: the state is looked at after each step.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        solver = getattr(scipy.integrate, method)(rate, 0.0, start, times[-1], rtol=rtol, atol=atol)
+        while True:
+            reached = int(np.searchsorted(times, solver.t, side="right"))
+            if reached > len(states):
+                inside = times[len(states) : reached]
+                path = solver.dense_output() if (inside < solver.t).any() else None
+                for time in inside:
+                    y = solver.y if time == solver.t or path is None else path(time)
+                    try:
+                        states.append(at(y))
+                    except ValueError as error:
+                        raise failure(f"no weights have the overlaps found ({error})", "lower rtol and atol") from error
+            if solver.status == "finished":
+                break
+            good = float(solver.t), solver.y
+            solver.atol = np.maximum(atol, _ROUNDING * coordinates.scales(solver.y))
+            remedy = f"lower lr (now {sgd.lr:g}) or add weight_decay if it is unstable, or end before this time"
+            try:
+                message = solver.step()
+            except ValueError as error:  # an implicit method met a NaN
+                raise failure(str(error), remedy) from error
+            if solver.status == "failed" or not np.abs(solver.y).max() < _OVERFLOW:
+                raise failure(message or f"the state grew beyond {_OVERFLOW:g}", remedy)
+            if progress is not None:
+                progress(float(solver.t))
+
+    measured = [errors(mixture, network, state) for state in states]
+    along = {
+        "pmse": [e.pmse for e in measured],
+        "classification_error": [e.classification_error for e in measured],
+        "classification_error_estimate": [e.error_estimate for e in measured],
+        "tie_probability": [e.tie_probability for e in measured],
+    }
+    totals = [s.overlaps(mixture) if isinstance(s, Densities) else s for s in states]
+    M = np.stack([s.M for s in totals])
+    variables = {
+        "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
+        "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
+        "v": (("time", "neuron"), np.stack([s.v for s in totals])),
+    }
+    if mixture.teacher is not None:
+        variables["R"] = ("time", "teacher", "neuron"), M[:, mixture.clusters :]
+    if mixture.spectrum is not None:
+        parts = [s for s in states if isinstance(s, Densities)]
+        variables |= {
+            "A_u": (("time", "node", "coordinate", "neuron"), np.stack([s.A for s in parts])),
+            "Q_u": (("time", "node", "neuron", "neuron_"), np.stack([s.Q for s in parts])),
+            "eigenvalue": (("cluster", "node"), mixture.eigenvalues),
+            "share": (("node",), mixture.shares),
+        }
+    return xr.Dataset(
+        variables | {name: (("time",), np.array(values, dtype=np.float64)) for name, values in along.items()},
+        coords={"time": times},
+        attrs=provenance(
+            mixture=mixture,
+            network=network,
+            sgd=sgd,
+            initial_state=state,
+            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": solver.nfev},
+        ),
+    )
+
+
+def random_state(
+    mixture: Mixture,
+    network: TwoLayer,
+    D: int,
+    seed: int,
+    *,
+    weight_scale: float = 1.0,
+    readout_scale: float = 1.0,
+) -> OrderParameters | Densities:
+    """Order parameters of random weights w_k ~ N(0, weight_scale^2 I_D) and readout v_k ~ N(0, readout_scale^2/K).
+
+    Drawn exactly and without D-vectors: A_bk ~ N(0, weight_scale^2/D) on the p coordinates of the means, and
+    Q = A^T A + (weight_scale^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
+    (L lower triangular, L_jj^2 ~ chi^2_{D-p-j} for j = 0..K-1, normal below the diagonal).
+
+    Where the inputs have a spectrum with a whole number D s_u of directions in each node, the densities are drawn in
+    the same way, node by node; the nodes of a quadrature over a law are no directions, and get `Densities.spread`.
+
+    ValueError: D < p + K, where K weights cannot be independent of each other and of the means.
+
+    >>> state = random_state(Mixture.xor(1.0), TwoLayer(3, "relu"), D=10**6, seed=0)
+    >>> bool(abs(state.Q - np.eye(3)).max() < 5 / 1000)             # Q = 1 + O(1/sqrt(D))
+    True
+    """
+    p, K = mixture.dimensions, network.K
+    D = integer("D", D, at_least=p + K)
+    variance = number("weight_scale", weight_scale) ** 2 / D
+    rng = np.random.default_rng(integer("seed", seed))
+    if mixture.spectrum is not None:
+        whole = D * mixture.shares
+        if np.abs(whole - np.rint(whole)).max() <= 1e-6 and whole.min() > 0.5:
+            A, Q = _random_densities(mixture, K, D, variance, rng)
+            return Densities(A, Q, rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K)))
+    A = rng.standard_normal((p, K)) * np.sqrt(variance)
+    L = _bartlett(D - p, K, rng)
+    v = rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K))
+    state = OrderParameters(mixture.references_at(D) @ A, A.T @ A + variance * (L @ L.T), v)
+    return state if mixture.spectrum is None else Densities.spread(mixture, state)
+
+
+def _random_densities(
+    mixture: Mixture, K: int, D: int, variance: float, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """A (U, p, K) and Q (U, K, K) of random weights, from their components in each node."""
+    assert mixture.spectrum is not None
+    A, Q = [], []
+    counts = mixture.spectrum.multiplicities(D)
+    for frame, count in zip(frames(mixture, counts), counts, strict=True):
+        inside = rng.standard_normal((frame.shape[1], K))
+        free = int(count) - frame.shape[1]
+        rest = rng.standard_normal((free, K)) if free < 4 * K else _bartlett(free, K, rng).T
+        A.append(frame @ inside)
+        Q.append(inside.T @ inside + rest.T @ rest)
+    return np.sqrt(variance) * np.stack(A), variance * np.stack(Q)
+
+
+def _bartlett(freedom: int, K: int, rng: np.random.Generator) -> Array:
+    """L (K, K) lower triangular with L L^T a Wishart matrix, freedom >= K."""
+    return np.tril(rng.standard_normal((K, K)), -1) + np.diag(np.sqrt(rng.chisquare(freedom - np.arange(K))))
+
+
+def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
+    """F_u (p, r_u) with G_u = F_u F_u^T: the coordinates of the means on r_u orthonormal directions of each node.
+
+    ValueError if r_u is more than the number of its directions, `counts` (U,).
+    """
+    found = []
+    for u, (G, count) in enumerate(zip(mixture.alignment, counts, strict=True)):
+        values, vectors = np.linalg.eigh(G)
+        kept = values > _NO_DIRECTION
+        if kept.sum() > count:
+            raise ValueError(
+                f"D gives node {u} of the spectrum {count} directions, too few for means that spread over "
+                f"{kept.sum()}: take a larger D, or mixture.spectrum.oriented(p, seed)"
+            )
+        found.append(vectors[:, kept] * np.sqrt(values[kept]))
+    return found
+
+
+class _Coordinates:
+    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
+
+    def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
+        outer = () if nodes is None else (nodes,)
+        self.shape = (*outer, p, K)
+        self.upper = np.triu_indices(K)
+        self.triangle = (*outer, len(self.upper[0]))
+        self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
+
+    def pack(self, A: Array, Q: Array, v: Array) -> Array:
+        return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v])
+
+    def unpack(self, y: Array) -> tuple[Array, Array, Array]:
+        A, triangle, v = np.split(y, self.cuts)
+        Q = np.empty((*self.triangle[:-1], len(v), len(v)))
+        Q[..., *self.upper] = triangle.reshape(self.triangle)
+        Q.swapaxes(-1, -2)[..., *self.upper] = triangle.reshape(self.triangle)
+        return A.reshape(self.shape), Q, v
+
+    def scales(self, y: Array) -> Array:
+        """The largest that each coordinate can be at these lengths of the weights: |w_k|, |w_k||w_l| and max |v|."""
+        _, Q, v = self.unpack(y)
+        lengths = np.sqrt(np.abs(np.einsum("...kk->...k", Q)))
+        bound = np.broadcast_to(np.abs(v).max(), v.shape)
+        products = lengths[..., :, None] * lengths[..., None, :]
+        return self.pack(np.broadcast_to(lengths[..., None, :], self.shape), products, bound)

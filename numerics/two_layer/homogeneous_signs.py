@@ -1,0 +1,120 @@
+"""The sign of a network of three or four homogeneous piecewise linear neurons, such as relu: exact probabilities.
+
+On each set of fields of given signs e_k, with u_k = e_k lambda_k > 0, the output is linear, phi = sum_k c_k u_k.  Where
+phi < 0 is a polyhedral cone, and every one with up to four neurons is a sum and difference of cones with as many faces
+as there are fields; the normal probability of such a cone is an orthant probability of its forms, Phi_3 or Phi_4.  With
+p positive and q negative coefficients,
+
+    q = 0            nothing
+    p = 0            all u > 0
+    q = 1            u_k > 0 but for that of the negative coefficient, which phi < 0 implies
+    p = 1            all u > 0, less the cone with phi > 0 in place of the positive one
+    p = q = 2        a1 + a2 < b3 + b4 with a, b = |c| u is, according to the sign of b3 - a1,
+                     {a1, a2, b3 - a1, b4 > 0} less the part of it with a2 > b3 - a1 + b4,
+                     and {b3, a2, a1 - b3, b4 - a2 - a1 + b3 > 0}
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quenched.numerics.calculus import normal
+
+__all__ = ["cone_signs"]
+
+Array = NDArray[np.float64]
+
+# errors of Phi3 and Phi4 (numerics.normal), where the smallest eigenvalue of the correlations is above or below
+_REGULAR, _SINGULAR, _NEARLY = 1e-11, 1e-8, 1e-6
+
+
+def cone_signs(
+    weights: Array, labels: Array, mean: Array, covariance: Array, v: Array, slopes: Array
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """P(y phi < 0) + P(phi = 0)/2 and P(phi = 0), and bounds on their errors.
+
+    Fields lambda | a ~ N(mean[a], covariance[a]), mean (C, n), n = 3 or 4; phi = sum_k v_k g(lambda_k), with slopes
+    (2,) of g left and right of 0.  None where a form does not vary, so that no density exists.
+
+    Three independent relu, unit readouts: the output is never negative, and 0 if all are off, with probability 1/8.
+
+    >>> one, zero, identity = np.ones(1), np.zeros((1, 3)), np.eye(3)[None]
+    >>> (wrong, tie), _ = cone_signs(one, one, zero, identity, np.ones(3), np.array([0.0, 1.0]))
+    >>> round(wrong, 12), round(tie, 12)
+    (0.0625, 0.125)
+    """
+    wrong = tie = wrong_error = tie_error = 0.0
+    for y in (-1.0, 1.0):
+        chosen = labels == y
+        if not chosen.any():
+            continue
+        negative, flat = _cones(y * v, slopes)
+        for cones, ties in ((negative, False), (flat, True)):
+            for sign, forms in cones:
+                found = _probability(forms, mean[chosen], covariance[chosen])
+                if found is None:
+                    return None
+                value, error = (float(weights[chosen] @ part) for part in found)
+                wrong += sign * value * (0.5 if ties else 1.0)
+                wrong_error += error
+                tie += value if ties else 0.0
+                tie_error += error if ties else 0.0
+    return (wrong, tie), (wrong_error, tie_error)
+
+
+Cones = list[tuple[int, Array]]  # signs, and the forms (n, n) that are positive in a cone, as rows
+
+
+def _cones(v: Array, slopes: Array) -> tuple[Cones, Cones]:
+    """Cones that add up to phi < 0, and those where phi = 0."""
+    n = len(v)
+    negative: Cones = []
+    flat: Cones = []
+    for signs in product((-1, 1), repeat=n):
+        side = np.array(signs)
+        c = v * side * np.where(side > 0, slopes[1], slopes[0])
+        u = np.diag(side).astype(np.float64)  # u_k as forms of the fields
+        output = c @ u
+        above, below = np.flatnonzero(c > 0), np.flatnonzero(c < 0)
+
+        def replaced(k: int, form: Array, u: Array = u) -> Array:
+            forms = u.copy()
+            forms[k] = form
+            return forms
+
+        if not len(below):
+            if not len(above):
+                flat.append((1, u))
+        elif not len(above):
+            negative.append((1, u))
+        elif len(below) == 1:
+            negative.append((1, replaced(int(below[0]), -output)))
+        elif len(above) == 1:
+            negative += [(1, u), (-1, replaced(int(above[0]), output))]
+        else:  # two of each
+            a1, a2 = (c[k] * u[k] for k in above)
+            b3, b4 = (-c[k] * u[k] for k in below)
+            gap = b3 - a1
+            negative.append((1, np.stack([a1, a2, gap, b4])))
+            negative.append((-1, np.stack([a1, gap, b4, a2 - gap - b4])))
+            negative.append((1, np.stack([b3, a2, -gap, b4 + gap - a2])))
+    return negative, flat
+
+
+def _probability(forms: Array, mean: Array, covariance: Array) -> tuple[Array, Array] | None:
+    """P(all forms > 0) and a bound on its error, for each law (C,); None if a form does not vary."""
+    forms = forms / np.linalg.norm(forms, axis=1, keepdims=True)
+    means, C = mean @ forms.T, forms @ covariance @ forms.T
+    variance = np.einsum("akk->ak", C)
+    if (variance <= 1e-14 * np.einsum("akk->a", covariance)[:, None]).any():
+        return None
+    spread = np.sqrt(variance)
+    R = np.clip(C / (spread[:, :, None] * spread[:, None, :]), -1, 1)
+    n = len(forms)
+    i, j = np.triu_indices(n, 1)
+    value = (normal.Phi3, normal.Phi4)[n - 3](*(means / spread).T, *R[:, i, j].T)
+    lowest = np.linalg.eigvalsh(R)[:, 0]
+    return np.asarray(value), np.where(lowest > _NEARLY, _REGULAR, _SINGULAR)

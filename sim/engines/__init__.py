@@ -1,0 +1,1 @@
+"""Engines: ways to simulate one learning rule, behind one protocol."""

@@ -1,0 +1,300 @@
+"""Given random features at finite D and P: their exact errors, and what SGD and ridge regression on samples reach.
+
+    z_i = psi(f_i·x/sqrt(D)),   f_i uniform on the sphere |f_i|^2 = D,   i = 1 .. P,   output w·(z - E z)
+
+Given the features, the errors of any readout w follow from the mean and the covariance of z in each cluster, and these
+are exact sums (Mehler): with r_ij = f_i·f_j/D and the Hermite coefficients c_k of each feature,
+
+    Cov_a[z_i, z_j] = sum_k>0 c_k(rho_ia) c_k(rho_ja) r_ij^k   for i != j,   Var_a z_i,   rho_ia = f_i·mean_a/sqrt(D)
+
+where r_ij is of order D^-1/2, so that few orders suffice; what is left out is bounded and reported.  Nothing is sampled
+but the features, and the training set where there is one.  Matrices are made in blocks of rows; one P x P matrix and
+its Cholesky factor are kept, 4 GB at P = 16,000.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import Mixture
+from quenched.numerics.random_features import hermite_orders, isotropic
+from quenched.sim.backend import Backend, generators, get_backend
+from quenched.sim.training import CLUSTER, DATA
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Features", "simulate_features"]
+
+Array = npt.NDArray[np.float64]
+
+FEATURES = 100  # the use that the random stream of a seed is put to, beside those of sim.train
+_ROWS = 512  # of a block of a P x P matrix
+_STEPS = 64  # samples of SGD whose inner products are formed together
+_TAIL = 1e-7  # largest entry of a covariance that its Mehler sum may leave out
+_ORDERS = 40
+
+
+class Features:
+    """P random features of one seed, with their exact moments on a mixture.
+
+    `mean` (P, C): E_a z; `average` (P,): E z.  Arrays are those of the backend.
+    """
+
+    def __init__(
+        self, mixture: Mixture, activation: str, D: int, P: int, seed: int, backend: Backend, dtype: str
+    ) -> None:
+        self.mixture, self.backend, self.D, self.P, self.dtype = mixture, backend, D, P, dtype
+        self.xp = xp = backend.xp
+        F = backend.normals([seed], FEATURES, dtype)((P, D))[0, :, :]
+        self.F = F * xp.reshape(1 / xp.sqrt(xp.sum(F * F, axis=1)), (P, 1))  # f_i/sqrt(D)
+        self.psi = backend.elementwise(activation_functions(activation)[0])
+        self.means = mixture.at(D)
+        rho = backend.to_host(self.F[:, : mixture.dimensions]).astype(np.float64) @ self.means.T
+        overlap = min(0.9, (1 + 2 * math.sqrt(math.log(P + 1))) / math.sqrt(D))  # of the closest pair, roughly
+        self.orders = min(_ORDERS, math.ceil(math.log(_TAIL) / math.log(overlap)))
+        per_cluster = [hermite_orders(activation, rho[:, a], s, self.orders) for a, s in enumerate(mixture.sigmas)]
+        coefficients = np.stack([c.coefficients for c in per_cluster], axis=2)  # (orders + 1, P, C)
+        self._tail = max(float(c.higher.max()) for c in per_cluster)
+        variance = np.stack([c.square - c.coefficients[0] ** 2 for c in per_cluster], axis=1)
+        self.coefficients, self.variance = self.array(coefficients), self.array(variance)
+        self.mean = self.coefficients[0, :, :]
+        self.weights = self.array(mixture.weights)
+        self.average = xp.sum(self.mean * self.weights, axis=1)
+        self.truncation = 0.0
+
+    def array(self, values: npt.ArrayLike) -> Any:
+        """`values` as an array of the backend."""
+        return self.xp.asarray(np.asarray(values, dtype=self.dtype))
+
+    @property
+    def centred(self) -> Any:
+        """E_a z - E z, (P, C)."""
+        return self.mean - self.xp.reshape(self.average, (self.P, 1))
+
+    def _blocks(self) -> Any:
+        """Rows start .. stop of r_ij with zeros for i = j, and where those are."""
+        xp, everyone = self.xp, self.xp.arange(self.P)
+        for start in range(0, self.P, _ROWS):
+            stop = min(start + _ROWS, self.P)
+            same = xp.reshape(everyone[start:stop], (stop - start, 1)) == xp.reshape(everyone, (1, self.P))
+            r = xp.matmul(self.F[start:stop, :], self.F.T)
+            r = xp.where(same, xp.zeros_like(r), r)
+            self.truncation = max(self.truncation, self._tail * float(xp.max(xp.abs(r))) ** (self.orders + 1))
+            yield start, stop, r, same
+
+    def covariance(self) -> Any:
+        """Cov z over the whole mixture, (P, P)."""
+        xp, c = self.xp, self.coefficients
+        total = xp.empty((self.P, self.P), dtype=c.dtype)
+        weighted, centred = c * self.weights, self.centred
+        variance = xp.reshape(xp.sum(self.variance * self.weights, axis=1), (1, self.P))
+        for start, stop, r, same in self._blocks():
+            block = xp.zeros_like(r)
+            for k in range(self.orders, 0, -1):  # Horner
+                block = (block + xp.matmul(weighted[k, start:stop, :], c[k, :, :].T)) * r
+            block = xp.where(same, variance, block)
+            total[start:stop, :] = block + xp.matmul(centred[start:stop, :] * self.weights, centred.T)
+        return total
+
+    def outputs(self, w: Any) -> tuple[Array, Array]:
+        """Means and variances of the output of readouts w (P, n) in each cluster, (n, C)."""
+        xp, C, n = self.xp, self.mixture.clusters, w.shape[1]
+        mean = xp.matmul(w.T, self.centred)
+        variance = xp.matmul((w * w).T, self.variance)
+        for start, stop, r, _ in self._blocks():
+            power = r
+            for k in range(1, self.orders + 1):
+                ahead = xp.reshape(w[:, :, None] * self.coefficients[k, :, None, :], (self.P, n * C))
+                product = xp.sum(ahead[start:stop, :] * xp.matmul(power, ahead), axis=0)
+                variance = variance + xp.reshape(product, (n, C))
+                power = power * r
+        return self.backend.to_host(mean).astype(np.float64), self.backend.to_host(variance).astype(np.float64)
+
+    def population(self, ridge: float) -> Any:
+        """(Cov z + ridge)^-1 E[y (z - E z)], (P, 1), by Cholesky."""
+        xp = self.xp
+        matrix = self.covariance()
+        for start in range(0, self.P, _ROWS):
+            stop = min(start + _ROWS, self.P)
+            matrix[start:stop, start:stop] = matrix[start:stop, start:stop] + ridge * xp.eye(
+                stop - start, dtype=matrix.dtype
+            )
+        target = xp.matmul(self.centred, xp.reshape(self.weights * self.array(self.mixture.labels), (-1, 1)))
+        return self._solve(matrix, target, ridge)
+
+    def _solve(self, matrix: Any, target: Any, ridge: float) -> Any:
+        """Cholesky, and substitution in blocks: the standard has no triangular solver.  RuntimeError if singular."""
+        xp = self.xp
+        try:
+            L = xp.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError as error:
+            raise RuntimeError(
+                f"the covariance of {self.P} features in {self.D} dimensions is singular at ridge = {ridge:g}: raise it"
+            ) from error
+        n = matrix.shape[0]
+        edges = [(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
+        x = xp.asarray(target, copy=True)
+        for i, j in edges:
+            known = x[i:j, :] - xp.matmul(L[i:j, :i], x[:i, :]) if i else x[i:j, :]
+            x[i:j, :] = xp.linalg.solve(L[i:j, i:j], known)
+        for i, j in reversed(edges):
+            known = x[i:j, :] - xp.matmul(L[j:, i:j].T, x[j:, :]) if j < n else x[i:j, :]
+            x[i:j, :] = xp.linalg.solve(L[i:j, i:j].T, known)
+        return x
+
+    def samples(self, normals: Any, choices: np.random.Generator, n: int) -> tuple[Any, Any]:
+        """Centred features (n, P) of n fresh inputs and their labels (n,)."""
+        mixture = self.mixture
+        cluster = np.searchsorted(np.cumsum(mixture.weights)[:-1], choices.random(n), side="right")
+        X = normals((n, self.D))[0, :, :] * self.array(mixture.sigmas[cluster])[:, None]
+        X[:, : mixture.dimensions] = X[:, : mixture.dimensions] + self.array(self.means[cluster])
+        Z = self.psi(self.xp.matmul(X, self.F.T)) - self.average
+        return Z, self.array(mixture.labels[cluster])
+
+    def ridge(self, n: int, ridge: float, seed: int) -> Any:
+        """Ridge regression on n samples, argmin_w sum_s (w·z_s - y_s)^2/n + ridge |w|^2, (P, 1)."""
+        xp = self.xp
+        normals = self.backend.normals([seed], DATA, self.dtype)
+        Z, y = self.samples(normals, generators([seed], CLUSTER)[0], n)
+        y = xp.reshape(y, (n, 1))
+        if n < self.P:
+            return xp.matmul(Z.T, self._solve(xp.matmul(Z, Z.T) / n + ridge * xp.eye(n, dtype=Z.dtype), y / n, ridge))
+        gram = xp.matmul(Z.T, Z) / n + ridge * xp.eye(self.P, dtype=Z.dtype)
+        return self._solve(gram, xp.matmul(Z.T, y) / n, ridge)
+
+    def sgd(self, steps: Sequence[int], lr: float, decay: float, ridge: float, seed: int) -> Any:
+        """Readouts (P, len(steps)) of online SGD on the half squared loss after so many steps, from 0.
+
+        w <- w - eta_s/P [(w·z - y) z + ridge w] with one fresh sample a step, eta_s = lr/(1 + s/(decay D)).
+        """
+        xp = self.xp
+        normals, choices = self.backend.normals([seed], DATA, self.dtype), generators([seed], CLUSTER)[0]
+        w = xp.zeros((self.P, 1), dtype=self.F.dtype)
+        now, found = 0, []
+        for stop in steps:
+            while now < stop:
+                n = min(_STEPS, stop - now)
+                Z, y = self.samples(normals, choices, n)
+                eta = lr / (1 + (now + np.arange(n)) / (decay * self.D)) / self.P
+                shrink = 1 - eta * ridge
+                gram = self.backend.to_host(xp.matmul(Z, Z.T)).astype(np.float64)
+                field = self.backend.to_host(xp.matmul(Z, w))[:, 0].astype(np.float64)
+                label = self.backend.to_host(y).astype(np.float64)
+                moved = np.zeros(n)  # w = prod(shrink) w + sum_s moved_s z_s
+                for s in range(n):
+                    step = eta[s] * (label[s] - field[s])
+                    moved[:s] *= shrink[s]
+                    moved[s] = step
+                    field[s + 1 :] = shrink[s] * field[s + 1 :] + step * gram[s, s + 1 :]
+                w = float(np.prod(shrink)) * w + xp.matmul(Z.T, xp.reshape(self.array(moved), (n, 1)))
+                now += n
+            found.append(w)
+        return xp.concat(found, axis=1)
+
+
+def simulate_features(
+    mixture: Mixture,
+    activation: str,
+    D: int,
+    P: int,
+    seeds: Sequence[int],
+    ridge: float = 0.0,
+    *,
+    readout: str = "population",
+    samples: int | None = None,
+    t: npt.ArrayLike | None = None,
+    lr: float = 0.5,
+    decay: float = np.inf,
+    backend: str | Backend = "auto",
+    dtype: str = "float64",
+    progress: Callable[[float], None] | None = None,
+) -> xr.Dataset:
+    """Errors of P random features of an activation in dimension D, for each seed its own features.
+
+    `readout`: "population", the minimum of the mean square error on the whole mixture plus ridge |w|^2; "samples",
+    ridge regression on `samples` = n inputs; "sgd", online SGD from w = 0, recorded after round(t D) steps for each of
+    `t`, at the learning rate lr/(1 + t/decay): with a finite decay it ends at the population minimum.  The errors are
+    exact given features and readout: means and variances of the output come from Mehler sums, the classification error
+    takes it as Gaussian in each cluster.
+
+    `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction done.
+
+    Returns a dataset with dimensions seed, cluster, and time with "sgd": pmse, classification_error, mean, variance;
+    `truncation` (seed): the largest entry that a covariance leaves out.
+
+    ValueError: bad input, by name and value.  RuntimeError: a singular covariance.
+    """
+    import xarray as xr
+
+    isotropic(mixture)
+    D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
+    ridge, names = number("ridge", ridge), [integer("seeds", seed) for seed in seeds]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"seeds must be one or more different integers, got {names}")
+    if dtype not in ("float64", "float32"):
+        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
+    needed = {"population": None, "samples": samples, "sgd": t}
+    if readout not in needed:
+        raise ValueError(f"readout must be 'population', 'samples' or 'sgd', got {readout!r}")
+    if readout != "population" and needed[readout] is None:
+        raise ValueError(
+            f"{'samples' if readout == 'samples' else 't'} must be given for readout={readout!r}, got None"
+        )
+    steps: list[int] = []
+    if readout == "sgd":
+        assert t is not None
+        steps = [round(time * D) for time in increasing_times("t", t).tolist()]
+        lr = number("lr", lr, positive=True)
+        if not decay > 0:
+            raise ValueError(f"decay must be > 0, got {decay!r}")
+    n = integer("samples", samples, at_least=1) if readout == "samples" else 0
+    chosen = get_backend(backend)
+    records = []
+    for done, seed in enumerate(names, 1):
+        features = Features(mixture, activation, D, P, seed, chosen, dtype)
+        if readout == "population":
+            w = features.population(ridge)
+        elif readout == "samples":
+            w = features.ridge(n, ridge, seed)
+        else:
+            w = features.sgd(steps, lr, decay, ridge, seed)
+        mean, variance = features.outputs(w)
+        wrong = ndtr(-mixture.labels * mean / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny)))
+        record = {
+            "pmse": ((mixture.labels - mean) ** 2 + variance) @ mixture.weights / 2,
+            "classification_error": wrong @ mixture.weights,
+            "mean": mean,
+            "variance": variance,
+        }
+        records.append(
+            {name: value if steps else value[0] for name, value in record.items()} | {"truncation": features.truncation}
+        )
+        if progress is not None:
+            progress(done / len(names))
+    time = ("time",) if steps else ()
+    dims = {"mean": (*time, "cluster"), "variance": (*time, "cluster"), "truncation": ()}
+    simulation = {"D": D, "P": P, "readout": readout, "samples": samples, "backend": chosen.name, "dtype": dtype}
+    return xr.Dataset(
+        {
+            name: (("seed", *dims.get(name, time)), np.stack([record[name] for record in records]))
+            for name in records[0]
+        },
+        coords={"seed": names} | ({"time": np.array(steps) / D} if steps else {}),
+        attrs=provenance(
+            mixture=mixture,
+            activation=activation,
+            ridge=ridge,
+            simulation=simulation | ({"lr": lr, "decay": str(decay)} if steps else {}),
+            seeds=names,
+        ),
+    )

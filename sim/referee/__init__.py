@@ -1,0 +1,1 @@
+"""Theory against simulation: comparison, verdict, throughput."""

@@ -1,0 +1,127 @@
+"""Theory against simulation: is each simulated mean where the learning curve says, within its own error bar?
+
+For every recorded number (each time; M_ak, R_mk, Q_kl with k <= l, v_k, the errors), over S seeds:
+
+    z = (mean - theory)/SE,    SE^2 = s^2/S + (error of the theory's number)^2,    s: standard deviation over the seeds
+
+Fluctuations between seeds are O(1/sqrt(D)) and are measured by s.  The theory is the limit D -> infinity, from which
+the true mean is off by O(1/D): this is allowed for explicitly, as `bias`/D times the largest theoretical value that
+the observable takes.  A number agrees if
+
+    |mean - theory| <= c SE + bias/D max|theory|
+
+with c the quantile of Student's t with S - 1 degrees of freedom (s is itself estimated) at which all n numbers together
+exceed it with probability `significance` at most (Bonferroni: each at significance/n; true for dependent numbers too).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quenched.numerics.problem.checks import number
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["OBSERVABLES", "Comparison", "compare"]
+
+OBSERVABLES = ("M", "R", "Q", "v", "pmse", "classification_error", "tie_probability")
+# What integrate() and simulate() record in the same way, and has to be the same for a comparison to mean anything.
+_PROBLEM = ("mixture", "network", "sgd", "initial_state")
+# Relative error of an integrated order parameter, from rtol = 1e-8 per step.
+_NUMERICAL = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` found.
+
+    `table`: a dataset along `entry` (one recorded number each) with the variables observable, index, time, theory,
+    simulation, standard_error, z, allowance (the O(1/D) term) and agrees; `threshold`: c.
+    """
+
+    table: xr.Dataset
+    threshold: float
+    significance: float
+    seeds: int
+    D: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all numbers agree."""
+        return bool(self.table.agrees.all())
+
+    def worst(self) -> xr.Dataset:
+        """The row of largest |z| of each observable."""
+        z, observable = np.abs(self.table.z.values), self.table.observable.values
+        rows = [np.flatnonzero(observable == name) for name in OBSERVABLES if name in observable]
+        return self.table.isel(entry=[int(row[np.argmax(z[row])]) for row in rows])
+
+
+def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float = 0.01, bias: float = 1.0) -> Comparison:
+    """Compare a learning curve of `integrate` with runs of `simulate` from the same state, at the same times.
+
+    `significance`: probability that agreement is denied by chance alone; `bias`: size of the O(1/D) corrections
+    allowed for, in units of 1/D times the largest value of the observable.
+
+    ValueError: fewer than two seeds (no standard error), different problems or times, or no D recorded.
+    """
+    import xarray as xr
+    from scipy.special import stdtrit
+
+    if not 0 < significance < 1:
+        raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
+    for name in _PROBLEM:
+        if (one := theory.attrs.get(name)) != (other := simulation.attrs.get(name)):
+            raise ValueError(f"theory and simulation must have the same {name}, got {one} and {other}")
+    if (seeds := simulation.sizes["seed"]) < 2:
+        raise ValueError(f"simulation must hold two seeds or more, got {seeds}")
+    D = int(json.loads(simulation.attrs["simulation"])["D"])
+    times = simulation.time.values
+    if theory.time.shape != times.shape or not np.allclose(theory.time.values, times, rtol=1e-12, atol=1e-12):
+        raise ValueError("theory must be integrated to the times of the simulation, simulation.time (multiples of 1/D)")
+
+    columns: dict[str, list[np.ndarray]] = {}
+    for name in (name for name in OBSERVABLES if name in theory):
+        exact, runs = theory[name].values, simulation[name].values
+        if name == "Q":  # symmetric: each pair once
+            upper = np.triu_indices(exact.shape[-1])
+            exact, runs = exact[:, *upper], runs[:, :, *upper]
+            index = np.array([f"{k},{l}" for k, l in zip(*upper, strict=True)])
+        else:
+            index = np.array([",".join(map(str, i)) for i in np.ndindex(exact.shape[1:])])
+        exact, runs = exact.reshape(len(times), -1), runs.reshape(seeds, len(times), -1)
+        largest = float(np.abs(exact).max())
+        numerical = np.full(exact.shape, _NUMERICAL * largest)
+        if name in ("classification_error", "tie_probability"):
+            numerical = np.hypot(numerical, theory.classification_error_estimate.values[:, None])
+        mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1)
+        error = np.hypot(spread / math.sqrt(seeds), numerical)
+        difference = mean - exact
+        row = {
+            "observable": np.full(exact.shape, name),
+            "index": np.broadcast_to(index, exact.shape),
+            "time": np.broadcast_to(times[:, None], exact.shape),
+            "theory": exact,
+            "simulation": mean,
+            "standard_error": error,
+            # an observable that is 0 in every run and in theory agrees
+            "z": np.divide(difference, error, out=np.zeros_like(difference), where=error > 0),
+            "allowance": np.full(exact.shape, number("bias", bias) / D * largest),
+        }
+        for column, values in row.items():
+            columns.setdefault(column, []).append(values.ravel())
+    table = {column: np.concatenate(values) for column, values in columns.items()}
+    n = len(table["z"])
+    threshold = float(-stdtrit(seeds - 1, significance / (2 * n)))
+    table["agrees"] = (
+        np.abs(table["simulation"] - table["theory"]) <= threshold * table["standard_error"] + table["allowance"]
+    )
+    return Comparison(
+        xr.Dataset({column: ("entry", values) for column, values in table.items()}), threshold, significance, seeds, D
+    )

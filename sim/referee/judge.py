@@ -1,0 +1,444 @@
+"""The referee: theory against simulation over a grid of problems, one verdict, and a report of it.
+
+A cell is one problem at one D: runs from one state are compared with the equations, number by number
+(`quenched.sim.referee.compare`).  The p-value of a cell is that of its worst number, times how many there are
+(Bonferroni). Over the cells p-values are adjusted after Holm (1979): if theory and simulation agree in truth, some
+adjusted p falls below `significance` with at most that probability, however the cells depend on each other.
+
+A referee who never objects is of no use: *controls* compare the same runs with the equations of a learning rate that is
+a quarter too large, and have to be denied.
+
+That the equations are the limit of large D is shown by the bias <x_D> - x of one order parameter, which is followed to
+where it drowns in the noise, and has to fall as 1/D.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.problem.checks import integer
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.two_layer.flow import integrate, random_state
+from quenched.sim.fluctuations import moments
+from quenched.sim.referee.compare import Comparison, compare
+from quenched.sim.sweeps import local_processes
+from quenched.sim.training import simulate
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["MIXTURES", "Cell", "Grid", "Verdict", "holm", "judge", "power_law", "write"]
+
+Array = npt.NDArray[np.float64]
+Report = Callable[[float], None]
+
+MIXTURES: dict[str, Mixture] = {
+    "XOR": Mixture.xor(0.4),
+    "ring of 6": Mixture.ring(3, 0.4),
+    "three clusters": Mixture.three_clusters(0.4),
+    "two clusters": Mixture.two_clusters(0.4),
+}
+_STATE_D = 500  # where initial states are drawn
+_WRONG = 1.25  # times the learning rate, in the controls
+_BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
+_BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this time
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
+
+    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    """
+
+    mixtures: tuple[str, ...] = tuple(MIXTURES)
+    activations: tuple[str, ...] = ("erf", "relu")
+    K: tuple[int, ...] = (2, 4)
+    rates: tuple[float, ...] = (0.5,)
+    D: tuple[int, ...] = (10_000,)
+    seeds: int = 20
+    times: tuple[float, ...] = (1.0, 2.0, 5.0)
+    bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
+    bias_runs: float = 1e6
+
+    @classmethod
+    def full(cls) -> Grid:
+        """240 cells."""
+        return cls(
+            activations=("linear", "erf", "sin", "relu", "abs"),
+            K=(1, 2, 4),
+            rates=(0.2, 0.8),
+            D=(10_000, 100_000),
+            bias_D=(100, 200, 400, 1000, 10_000, 100_000, 1_000_000),
+            bias_runs=8e6,
+        )
+
+    def problems(self) -> list[tuple[str, str, int, float]]:
+        """Mixture, activation, K and rate of every problem."""
+        return list(product(self.mixtures, self.activations, self.K, self.rates))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What came out of one cell.
+
+    `numbers` were compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2,
+    which is (S - 1)/(S - 3) where the fluctuations of S runs are as their standard errors say.  `resolution`: the
+    deviation that would have been found in half of the numbers, relative to the largest theoretical value of the
+    observable.
+    """
+
+    mixture: str
+    network: str
+    lr: float
+    D: int
+    numbers: int
+    worst: str
+    t: float
+    theory: float
+    simulation: float
+    standard_error: float
+    z: float
+    mean_z2: float
+    resolution: float
+    p: float
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Cells, controls, z of all that varies, the cells' p-values after Holm, the bias (D,) and its power of D."""
+
+    grid: Grid
+    engine: str
+    significance: float
+    cells: list[Cell]
+    controls: list[Cell]
+    z: Array
+    adjusted: Array
+    bias: xr.Dataset
+    seconds: tuple[float, float]  # by the clock, and of all processors together
+
+    @property
+    def denied(self) -> list[Cell]:
+        """The cells that disagree."""
+        return [cell for cell, p in zip(self.cells, self.adjusted, strict=True) if p < self.significance]
+
+    @property
+    def missed(self) -> list[Cell]:
+        """The controls that were not denied."""
+        return [each for each in self.controls if each.p >= self.significance / len(self.controls)]
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether the bias falls as 1/D, within three standard errors of the exponent."""
+        return abs(self.bias.attrs["exponent"] + 1) < 3 * self.bias.attrs["exponent_error"]
+
+    @property
+    def agrees(self) -> bool:
+        """No cell is denied, every control is, and the bias vanishes."""
+        return not self.denied and not self.missed and self.vanishes
+
+
+def judge(
+    grid: Grid,
+    *,
+    engine: str = "overlaps",
+    backend: str = "numpy",
+    significance: float = 0.01,
+    processes: int = 2,
+    progress: Report | None = None,
+) -> Verdict:
+    """Simulate and compare every cell of the grid, and follow the bias.
+
+    The chain runs on `processes` processes; engine "vectors" in this one, on the backend (the bias is the chain's).
+
+    ValueError: bad input.  RuntimeError: a problem cannot be integrated or simulated.
+    """
+    if not 0 < significance < 1:
+        raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
+    if engine not in ("vectors", "overlaps"):
+        raise ValueError(f"engine must be 'vectors' or 'overlaps', got {engine!r}")
+    integer("seeds", grid.seeds, at_least=2)
+    if unknown := [name for name in grid.mixtures if name not in MIXTURES]:
+        raise ValueError(f"mixtures must be among {', '.join(MIXTURES)}, got {unknown[0]!r}")
+    for K, name in product(grid.K, grid.mixtures):
+        for D in grid.D:
+            integer("D", D, at_least=K + MIXTURES[name].dimensions)
+    clock, cpu = time.perf_counter(), time.process_time()
+    problems = grid.problems()
+    level = significance / (len(problems) * len(grid.D))
+    controlled = {problem for problem in problems if problem[2:] == (grid.K[0], grid.rates[0])}
+    jobs = [
+        (grid, *problem, i * len(grid.D), engine, backend, level, problem in controlled)
+        for i, problem in enumerate(problems)
+    ]
+    total = len(jobs) + len(grid.bias_D)
+    results: list[tuple[list[Cell], list[Cell], Array, float]] = []
+    points: list[tuple[float, float, float, float]] = []
+
+    def report() -> None:
+        if progress is not None:
+            progress((len(results) + len(points)) / total)
+
+    with local_processes(integer("processes", processes, at_least=1)) as pool:
+        bias = [pool.submit(_bias, D, max(20, round(grid.bias_runs / D))) for D in reversed(grid.bias_D)]
+        cells = [pool.submit(_problem, *job) for job in jobs] if engine == "overlaps" else []
+        for job in jobs if engine != "overlaps" else []:
+            results.append(_problem(*job))
+            report()
+        for point in bias:
+            points.append(point.result())
+            report()
+        for cell in cells:
+            results.append(cell.result())
+            report()
+    found = [cell for one, _, _, _ in results for cell in one]
+    spent = sum(point[3] for point in points) + (sum(r[3] for r in results) if cells else 0)
+    return Verdict(
+        grid,
+        engine if engine == "overlaps" else f"{engine}, {backend}",
+        significance,
+        found,
+        [control for _, one, _, _ in results for control in one],
+        np.concatenate([z for _, _, z, _ in results]),
+        holm(np.array([cell.p for cell in found])),
+        _law(grid.bias_D, np.array(points[::-1])),
+        (time.perf_counter() - clock, time.process_time() - cpu + spent),
+    )
+
+
+def holm(p: Array) -> Array:
+    """p-values adjusted for their number, step by step from the smallest.
+
+    >>> holm(np.array([0.01, 0.5, 0.02]))
+    array([0.03, 0.5 , 0.04])
+    """
+    order = np.argsort(p)
+    steps = np.minimum(1, p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(steps)
+    return adjusted
+
+
+def power_law(x: Array, y: Array, error: Array) -> tuple[float, float, float, float]:
+    """b and s of y = b x^s and their standard errors, by weighted least squares; y may be 0 within its errors.
+
+    >>> x = np.array([1.0, 10.0, 100.0])
+    >>> b, s, _, _ = power_law(x, -2 / x, np.full(3, 1e-3))
+    >>> round(b, 9), round(s, 9)
+    (-2.0, -1.0)
+    """
+    from scipy.optimize import curve_fit
+
+    start = y[0] * x[0], -1.0
+    (b, s), covariance = curve_fit(lambda x, b, s: b * x**s, x, y, start, error, absolute_sigma=True)
+    b_error, s_error = np.sqrt(np.diag(covariance))
+    return float(b), float(s), float(b_error), float(s_error)
+
+
+def _problem(
+    grid: Grid,
+    mixture: str,
+    activation: str,
+    K: int,
+    lr: float,
+    number: int,
+    engine: str,
+    backend: str,
+    level: float,
+    control: bool,
+) -> tuple[list[Cell], list[Cell], Array, float]:
+    """The cells of one problem, its control, all z, and the CPU time spent."""
+    cpu = time.process_time()
+    data, network, rule = MIXTURES[mixture], TwoLayer(K, activation), OnlineSGD(lr)
+    state = random_state(data, network, _STATE_D, number)
+    label = mixture, f"{activation}, K = {K}", lr
+    theory = integrate(data, network, rule, state, grid.times)
+    cells, controls, z = [], [], []
+    for i, D in enumerate(grid.D):
+        seeds = range((number + i) * grid.seeds, (number + i + 1) * grid.seeds)  # of no other cell
+        runs = simulate(data, network, rule, D, grid.times, seeds, engine, backend, state=state)
+        found = compare(theory.assign_coords(time=runs.time), runs, significance=level)
+        cells.append(_cell(label, D, found))
+        z.append(_varying(found.table))
+        if control and i == len(grid.D) - 1:
+            other = integrate(data, network, OnlineSGD(_WRONG * lr), state, grid.times).assign_attrs(theory.attrs)
+            controls.append(_cell(label, D, compare(other.assign_coords(time=runs.time), runs, significance=level)))
+    return cells, controls, np.concatenate(z), time.process_time() - cpu
+
+
+def _cell(label: tuple[str, str, float], D: int, found: Comparison) -> Cell:
+    from scipy.special import stdtr
+
+    table, S = found.table, found.seeds
+    error = table.standard_error.values
+    excess = np.abs(table.simulation.values - table.theory.values) - table.allowance.values
+    tail = np.divide(excess, error, out=np.zeros_like(error), where=error > 0).max()
+    at = int(np.abs(table.z.values).argmax())
+    row = {name: values.values[at] for name, values in table.data_vars.items()}
+    scale = table.allowance.values * D  # the largest theoretical value of the observable
+    shown = (scale > 0) & (error > 0)
+    mixture, network, lr = label
+    return Cell(
+        mixture=mixture,
+        network=network,
+        lr=lr,
+        D=D,
+        numbers=len(error),
+        worst=f"{row['observable']}[{row['index']}]" if row["index"] else str(row["observable"]),
+        t=float(row["time"]),
+        theory=float(row["theory"]),
+        simulation=float(row["simulation"]),
+        standard_error=float(row["standard_error"]),
+        z=float(row["z"]),
+        mean_z2=float((_varying(table) ** 2).mean()),
+        resolution=float(np.median(found.threshold * error[shown] / scale[shown])),
+        p=float(min(1, len(error) * 2 * stdtr(S - 1, -max(0.0, tail)))),
+    )
+
+
+def _varying(table: xr.Dataset) -> Array:
+    """z of the numbers that are not the same in all runs and in theory, as the probability of a tie may be."""
+    z: Array = table.z.values
+    return z[z != 0]
+
+
+def _bias(D: int, runs: int) -> tuple[float, float, float, float]:
+    """Bias of the followed order parameter at D, its standard error, the spread of a run, and the CPU time."""
+    cpu = time.process_time()
+    mixture, network, rule, t = _BIAS
+    state = random_state(mixture, network, _STATE_D, 0)
+    assert isinstance(state, OrderParameters)
+    found = moments(mixture, network, rule, D, [t], range(runs), state).isel(time=0).sel(component=_BIASED)
+    spread = math.sqrt(float(found.covariance.sel(component_=_BIASED)) / D)
+    return float(found.bias) / D, float(found.bias_error) / D, spread, time.process_time() - cpu
+
+
+def _law(sizes: Sequence[int], points: Array) -> xr.Dataset:
+    """The bias against D and its power law."""
+    import xarray as xr
+
+    b, s, b_error, s_error = power_law(np.array(sizes, dtype=np.float64), points[:, 0], points[:, 1])
+    mixture, network, rule, t = _BIAS
+    return xr.Dataset(
+        {name: ("D", points[:, i]) for i, name in enumerate(("bias", "error", "spread"))},
+        coords={"D": list(sizes)},
+        attrs={"coefficient": b, "coefficient_error": b_error, "exponent": s, "exponent_error": s_error}
+        | provenance(mixture=mixture, network=network, sgd=rule, t=t, component=_BIASED),
+    )
+
+
+# --- the report
+
+
+def write(verdict: Verdict, folder: Path, remarks: Sequence[str] = ()) -> Path:
+    """The report as `report.md` with its figure `report.png`, and the cells and the bias as NetCDF; the path of it."""
+    import xarray as xr
+
+    from quenched.sim.figures import plot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    plot.save(plot.referee(verdict.z, verdict.grid.seeds, [c.p for c in verdict.cells], verdict.significance,
+                           verdict.bias), folder / "report.png")  # fmt: skip
+    columns = {field.name: [getattr(cell, field.name) for cell in verdict.cells] for field in fields(Cell)}
+    cells = xr.Dataset({name: ("cell", np.array(values)) for name, values in columns.items()})
+    cells["adjusted_p"] = "cell", verdict.adjusted
+    cells.attrs = provenance(grid=asdict(verdict.grid), engine=verdict.engine, significance=verdict.significance)
+    cells.to_netcdf(folder / "cells.nc", engine="h5netcdf")
+    verdict.bias.to_netcdf(folder / "bias.nc", engine="h5netcdf")
+    path = folder / "report.md"
+    path.write_text(document(verdict, remarks), encoding="utf-8")
+    return path
+
+
+def document(verdict: Verdict, remarks: Sequence[str] = ()) -> str:
+    """The report in Markdown."""
+    grid, S, bias = verdict.grid, verdict.grid.seeds, verdict.bias
+    b, s = (f"{bias.attrs[name]:.4f} ± {bias.attrs[name + '_error']:.4f}" for name in ("coefficient", "exponent"))
+    versions = json.loads(provenance()["versions"])
+    expected = f", expected {(S - 1) / (S - 3):.3f}" if S > 3 else ""
+    lines = [
+        "# Theory against simulation",
+        "",
+        f"**Verdict: {'they agree' if verdict.agrees else 'THEY DISAGREE'}.**  {summary(verdict)}",
+        "",
+        *(f"- {remark}" for remark in remarks),
+        f"- Grid: {', '.join(grid.mixtures)} (σ = 0.4); {', '.join(grid.activations)}; K = {_list(grid.K)}; "
+        f"η = {_list(grid.rates)}; D = {_list(grid.D)}; {S} runs per cell (engine: {verdict.engine}), compared at "
+        f"t = {_list(grid.times)}.",
+        f"- {sum(cell.numbers for cell in verdict.cells)} numbers were compared.  Mean of z² over the cells: "
+        f"{np.mean([cell.mean_z2 for cell in verdict.cells]):.3f}{expected} where fluctuations are as the standard "
+        "errors say.",
+        f"- {verdict.seconds[0]:.0f} s by the clock, {verdict.seconds[1]:.0f} s of CPU time; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}.",
+        "",
+        "![z-scores, p-values and bias](report.png)",
+        "",
+        "## The limit of large D",
+        "",
+        f"{_BIASED} at t = {_BIAS[3]:g} of a relu network with K = 2 on XOR (σ = {_BIAS[0].sigma:g}, "
+        f"η = {_BIAS[2].lr:g}).  A run fluctuates by O(1/√D), the mean of many is off by O(1/D).  Fitted: bias = b D^s "
+        f"with b = {b}, s = {s}.",
+        "",
+        "| D | bias | standard error | D · bias | fluctuation of a run | times √D |",
+        "|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {D} | {x:+.2e} | {e:.1e} | {D * x:+.4f} ± {D * e:.4f} | {f:.2e} | {math.sqrt(D) * f:.4f} |"
+            for D, x, e, f in zip(bias.D.values, bias.bias.values, bias.error.values, bias.spread.values, strict=True)
+        ),
+        "",
+        "## Controls",
+        "",
+        f"The same runs against the equations at {_WRONG:g} times the learning rate; all must be denied.",
+        "",
+        *_table(verdict.controls, None),
+        "",
+        "## Cells",
+        "",
+        "The worst number of each cell; p of the cell (Bonferroni over its numbers) and after Holm over all cells; and "
+        "the relative deviation that would have been found in half of the numbers.",
+        "",
+        *_table(verdict.cells, verdict.adjusted),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def summary(verdict: Verdict) -> str:
+    """The verdict in a sentence or two."""
+    least = float(verdict.adjusted.min())
+    s, error = verdict.bias.attrs["exponent"], verdict.bias.attrs["exponent_error"]
+    return (
+        f"{len(verdict.denied)} of {len(verdict.cells)} cells denied at a family-wise significance of "
+        f"{verdict.significance:g} (smallest p after Holm: {least:.3g}); "
+        f"{len(verdict.controls) - len(verdict.missed)} of {len(verdict.controls)} controls denied, as they must be; "
+        f"the bias falls as D^({s:.3f} ± {error:.3f})."
+    )
+
+
+def _table(cells: Sequence[Cell], adjusted: Array | None) -> list[str]:
+    lines = [
+        "| mixture | network | η | D | worst | t | theory | simulation | s.e. | z | p | Holm | resolves |",
+        "|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for i, c in enumerate(cells):
+        after = "" if adjusted is None else f"{adjusted[i]:.2g}"
+        lines.append(
+            f"| {c.mixture} | {c.network} | {c.lr:g} | {c.D} | {c.worst} | {c.t:g} | {c.theory:.5f} | "
+            f"{c.simulation:.5f} | {c.standard_error:.5f} | {c.z:+.2f} | {c.p:.2g} | {after} | {c.resolution:.1%} |"
+        )
+    return lines
+
+
+def _list(values: Sequence[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

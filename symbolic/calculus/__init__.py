@@ -1,0 +1,1 @@
+"""The calculus of Gaussian averages: the only place where averages are taken."""

@@ -1,0 +1,1 @@
+"""How formulas are written: notation, reading user expressions, emitting code and LaTeX."""

@@ -1,0 +1,713 @@
+r"""Kernel ridge regression on a Gaussian mixture in high dimension: kernels, their Taylor orders, outputs.
+
+A kernel here is a function F(N, N', u) of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D.  From n samples with labels y_i it
+learns f(x) = sum_i c_i F(x, x_i), c = (K + ridge)^-1 y.  Write a sample of cluster a as x = sqrt(D) A_a + sigma g, with
+g normal, and split g into its components g_j along the means, a fluctuation xi of |g|^2, and the rest z:
+
+    |x|^2/D = |A_a + sigma g/sqrt(D)|^2 + sigma^2 (1 + sqrt(2/D) xi),   x.x'/D = (along the means) + sigma^2 z.z'/D
+
+*Taylor.*  Around the means F is a polynomial in these small quantities.  Its coefficients are a matrix S between the
+features 1, g_j, xi of one cluster and those of another (`taylor`), and its powers of z.z' are channels of many
+directions each: kernels (w_j/d_j) sum_tau z_tau z_tau' (`channels`).  What is of higher order acts like a ridge zeta.
+
+*Resolvent.*  For the channels alone, R = (K + zeta)^-1 has z_tau.R z_tau = t/(1 + w t) by Sherman and Morrison, with
+t = n r/d, r = Tr R/n the same without the direction tau; Tr R (K + zeta) = n then says what r is:
+
+    r (zeta + sum_j w_j/(1 + nu_j w_j r)) = 1,   nu_j = n/d_j                           (`response`, `two_channels`)
+
+*Spikes.*  The features of finite number add Z S Z^T with Z^T R Z = diag(n P_a r) on them (independent of the channels),
+and so, by Woodbury, f has the coefficients o on the features, Y the labels on the features 1 and 0 elsewhere:
+
+    Z^T c = beta = (diag(n P_a r)^-1 + S)^-1 Y,   o = S beta = Y - diag(n P_a r)^-1 beta           (`spiked`)
+
+Directions in which n S diverges as D grows only restrict beta to their complement.  What the features leave,
+E2 = E[(y - o.features)^2], is noise to the channels; the channel j responds with an output of variance
+
+    -E2 nu_j w_j^2 dr/dw_j,      since  |w_j/d_j sum_i c_i z_i|^2 = -(w_j^2/d_j) d(e.R e)/dw_j
+
+(El Karoui 2010 for the linear channel.)  All of this is a deterministic equivalent: exact as D grows, not rigorous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import sympy
+from sympy import Rational, Symbol, sqrt
+from sympy.polys.matrices import DomainMatrix
+
+from quenched.symbolic.activations import BUILTIN, Activation
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, fields
+from quenched.symbolic.calculus.normal import Phi2
+from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.notation import Derived, Positive, Real, Step, derived, specification_symbols
+from quenched.symbolic.learners.random_features import marchenko_pastur
+
+__all__ = ["ARGUMENTS", "FORMULAS", "KERNELS", "Kernel", "jet", "spiked", "tangent", "value"]
+
+norm, other_norm, inner = sympy.symbols("norm other_norm inner", real=True)  # N, N', u
+parameter = Symbol("parameter", positive=True)
+ARGUMENTS = (norm, other_norm, inner, parameter)
+ONE, HALF = sympy.Integer(1), Rational(1, 2)
+
+
+# --- kernels
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel F(N, N', u) and what its parameter means (with the default), if it has one."""
+
+    name: str
+    text: str
+    expression: Callable[[], tuple[sympy.Expr, tuple[Step, ...]]]
+    meaning: str | None = None
+    default: float | None = None
+
+
+def _given(expression: sympy.Expr) -> Callable[[], tuple[sympy.Expr, tuple[Step, ...]]]:
+    return lambda: (expression, ())
+
+
+def _two_fields(integrand: sympy.Expr) -> tuple[sympy.Expr, tuple[Step, ...]]:
+    """E[integrand(x0, x1)] over fields of zero means, variances N and N' and covariance u."""
+    N, N_ = sympy.symbols("N N'", positive=True)
+    algebra = GaussianAlgebra(fields(2), (0, 0), ((N, inner), (inner, N_)))
+    average = algebra.reduce(integrand)
+    known: dict[sympy.Symbol, sympy.Expr] = {}
+    for symbol, expression in algebra.definitions:
+        known[symbol] = expression.xreplace(known).doit()
+    average = average.xreplace(known).doit()
+    # Plackett: dPhi_2(0, 0; r)/dr = 1/(2 pi sqrt(1 - r^2)), and Phi_2(0, 0; 0) = 1/4
+    r = Symbol("r", real=True)
+    orthant = Rational(1, 4) + sympy.asin(r) / (2 * sympy.pi)
+    assert sympy.simplify(Phi2(0, 0, r).fdiff(3) - orthant.diff(r)) == 0
+    average = average.replace(Phi2, lambda h, k, c: orthant.subs(r, c))
+    average = average.xreplace({N: norm, N_: other_norm})
+    average = average.replace(sympy.asin, lambda a: sympy.asin(_one_root(a)))
+    average = sympy.Add(*(_one_root(term) for term in sympy.Add.make_args(sympy.expand(average))))
+    step = Step("Average over two fields", rf"E\left[{latex(integrand)}\right] = {latex(average)}")
+    return average, (*algebra.steps, step)
+
+
+def _one_root(term: sympy.Expr) -> sympy.Expr:
+    """sqrt(a) sqrt(b) -> sqrt(a b), multiplied out: exact in floating point where u = N = N'."""
+    merged = sympy.powsimp(term, combine="base", force=True)
+    return merged.replace(
+        lambda e: isinstance(e, sympy.Pow) and abs(e.exp) == HALF,
+        lambda e: sympy.expand(sympy.cancel(e.base)) ** e.exp,
+    )
+
+
+def _arc_cosine(order: int) -> tuple[sympy.Expr, tuple[Step, ...]]:
+    """2 E[x0^p x1^p theta(x0) theta(x1)]."""
+    step = [x**order * sympy.Heaviside(x) for x in fields(2)]
+    average, steps = _two_fields(2 * step[0] * step[1])
+    return average, steps
+
+
+@cache
+def tangent(name: str) -> tuple[sympy.Expr, tuple[Step, ...]]:
+    """Neural tangent kernel of a wide two-layer network, sum_k v_k g(w_k.x/sqrt D)/sqrt K, both layers learning.
+
+    The gradients with respect to v_k and w_k, averaged over normal weights: E[g g'] and u E[g'(.) g'(.)].
+    """
+    activation = Activation(name, BUILTIN[name])
+    values, slopes = (_two_fields(activation.integrand(layout)) for layout in ("g,g", "dg,dg"))
+    return sympy.expand(values[0] + inner * slopes[0]), (*values[1], *slopes[1])
+
+
+_distance = norm + other_norm - 2 * inner  # |x - x'|^2/D
+
+
+def _tangents() -> list[Kernel]:
+    found = []
+    for name, text in BUILTIN.items():
+        try:
+            tangent(name)
+        except NoClosedForm:
+            continue
+        found.append(Kernel(f"ntk:{name}", f"neural tangent kernel of g = {text}", partial(tangent, name)))
+    return found
+
+
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("arccos0", "1 - theta/pi, theta the angle of x and x'", lambda: _arc_cosine(0)),
+        Kernel("arccos1", "sqrt(N N') [sin(theta) + (pi - theta) cos(theta)]/pi", lambda: _arc_cosine(1)),
+        Kernel("exponential", "exp(s x.x'/D)", _given(sympy.exp(parameter * inner)), "rate s", 1.0),
+        Kernel("laplace", "exp(-|x - x'|/(w sqrt D))", _given(sympy.exp(-sqrt(_distance) / parameter)), "width w", 1.0),
+        Kernel("polynomial", "(1 + x.x'/D)^d", _given((1 + inner) ** parameter), "degree d"),
+        Kernel("rbf", "exp(-|x - x'|^2/(2 w^2 D))", _given(sympy.exp(-_distance / (2 * parameter**2))), "width w", 1.0),
+        *_tangents(),
+    )
+}
+"""The kernels, by name."""
+
+
+def value(kernel: Kernel) -> Derived:
+    """F(N, N', u)."""
+    expression, steps = kernel.expression()
+    return Derived(expression, steps=steps)
+
+
+def jet(kernel: Kernel) -> Derived:
+    """F and the derivatives that the Taylor expansion needs: F, F_u, F_uu, F_N', F_uN', F_NN'."""
+    F, _ = kernel.expression()
+    orders = ((inner,), (inner, inner), (other_norm,), (inner, other_norm), (norm, other_norm))
+    shared, values = sympy.cse(
+        [F, *(_tidy(F.diff(*order)) for order in orders)], sympy.numbered_symbols("x"), order="canonical"
+    )
+    return Derived(tuple(values), tuple(shared))
+
+
+def _tidy(expression: sympy.Expr) -> sympy.Expr:
+    """Simplified for N, N' > 0."""
+    positive = {norm: Symbol("N", positive=True), other_norm: Symbol("N'", positive=True)}
+    simple = sympy.simplify(expression.xreplace(positive)).xreplace({v: k for k, v in positive.items()})
+    return simple.replace(sympy.asin, lambda a: sympy.asin(_one_root(a)))
+
+
+# --- Taylor orders: finite-rank spikes and channels
+
+
+def _coefficients(
+    F: sympy.Expr,
+    Fu: sympy.Expr,
+    Fuu: sympy.Expr,
+    F1: sympy.Expr,
+    F2: sympy.Expr,
+    Fu1: sympy.Expr,
+    Fu2: sympy.Expr,
+    F12: sympy.Expr,
+    own: sympy.Expr,
+    other: sympy.Expr,
+    own_prime: sympy.Expr,
+    other_prime: sympy.Expr,
+    same: sympy.Expr,
+    sigma: sympy.Expr,
+    other_sigma: sympy.Expr,
+    D: sympy.Expr,
+) -> tuple[sympy.Expr, sympy.Expr, tuple[sympy.Expr, ...]]:
+    """The increments of N and u, and the entries of S: coefficients of the second-order Taylor polynomial of F."""
+    e, e_, xi, xi_, omega = sympy.symbols("g g' xi xi' omega", real=True)
+    step, step_ = sigma / sqrt(D), other_sigma / sqrt(D)
+    dN = 2 * step * own * e + step**2 * e**2 + sigma**2 * sqrt(2 / D) * xi
+    dN_ = 2 * step_ * own_prime * e_ + step_**2 * e_**2 + other_sigma**2 * sqrt(2 / D) * xi_
+    du = step * other * e + step_ * other_prime * e_ + step * step_ * (same * e * e_ + sqrt(D) * omega)
+    series = F + F1 * dN + F2 * dN_ + Fu * du + Fuu * du**2 / 2 + F12 * dN * dN_ + Fu1 * dN * du + Fu2 * dN_ * du
+    polynomial = sympy.Poly(sympy.expand(series), e, e_, xi, xi_, omega)
+
+    def entry(*powers: int) -> sympy.Expr:
+        return sympy.factor(polynomial.coeff_monomial((*powers, 0)), deep=False)
+
+    # z.z'/sqrt D is a unit normal omega: its square is 1 on average
+    constant = entry(0, 0, 0, 0) + polynomial.coeff_monomial((0, 0, 0, 0, 2))
+    values = (constant, entry(0, 1, 0, 0), sympy.expand(entry(1, 1, 0, 0)), entry(0, 0, 0, 1), entry(1, 0, 0, 1),
+              entry(0, 0, 1, 1))  # fmt: skip
+    return dN, du, values
+
+
+def taylor(
+    F: Real,
+    Fu: Real,
+    Fuu: Real,
+    F1: Real,
+    F2: Real,
+    Fu1: Real,
+    Fu2: Real,
+    F12: Real,
+    own: Real,
+    other: Real,
+    own_prime: Real,
+    other_prime: Real,
+    same: Real,
+    sigma: Positive,
+    other_sigma: Positive,
+    D: Positive,
+) -> Derived:
+    """(S_11, S_1g', S_gg', S_1xi', S_gxi', S_xixi'): the kernel between two clusters on the features 1, g_j, xi.
+
+    F ..: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A'); sigma,
+    other_sigma: the noise in each; for the coordinate j of the first cluster own = A_j and other = A'_j; for l of the
+    second own_prime = A'_l, other_prime = A_l; same = 1 if j = l, else 0.
+    """
+    dN, du, values = _coefficients(
+        F, Fu, Fuu, F1, F2, Fu1, Fu2, F12, own, other, own_prime, other_prime, same, sigma, other_sigma, D
+    )
+    names = ("S_{1 1}", "S_{1 g'}", "S_{g g'}", r"S_{1 \xi'}", r"S_{g \xi'}", r"S_{\xi \xi'}")
+    steps = [
+        Step("Increments", rf"\delta N = {latex(dN)},\quad \delta u = {latex(du)}"),
+        Step("Average over the bulk", r"E\,\omega^2 = 1,\quad \omega = z\cdot z'/\sqrt{D}"),
+        *(Step("Coefficient", f"{n} = {latex(v)}") for n, v in zip(names, values, strict=True)),
+        *_power_counting(dict(zip(names, values, strict=True))),
+    ]
+    return Derived(values, steps=tuple(steps))
+
+
+def _power_counting(entries: dict[str, sympy.Expr]) -> list[Step]:
+    """Powers of D of the orders of the kernel and of n S, between means of length D^a."""
+    D, a = sympy.symbols("D a", positive=True)
+    mean = D ** (a - HALF)
+    names = ("own", "other", "own_prime", "other_prime")
+    sizes = {f"u^{j}": mean ** (2 * j) for j in range(4)}
+    for name, entry in entries.items():
+        if name != "S_{1 1}":
+            small = {symbol: mean for symbol in entry.free_symbols if symbol.name in names}
+            sizes[name] = entry.subs(small | {symbol: D for symbol in entry.free_symbols if symbol.name == "D"})
+    steps = []
+    for n, power in ((r"n \sim D", 1), (r"n \sim D^2", 2)):
+        for length in (sympy.Integer(0), Rational(1, 4), HALF):
+            parts = []
+            for name, size in sizes.items():
+                terms = sympy.Add.make_args(sympy.expand(sympy.powsimp(sympy.expand(D**power * size.subs(a, length)))))
+                exponent = max(sympy.powsimp(term, force=True).as_coeff_exponent(D)[1] for term in terms)
+                parts.append(rf"n {name} \sim D^{{{latex(exponent)}}}")
+            heading = rf"{n},\ \text{{means}} \sim D^{{{latex(length)}}}: "
+            steps.append(Step("Power counting", heading + r",\ ".join(parts)))
+    return steps
+
+
+def norm_spike(F: Real, F1: Real, F2: Real, F12: Real) -> Derived:
+    """The coefficient of delta N delta N' that is left when the constant feature, whose n F diverges, is eliminated.
+
+    Zero for kernels that depend on the norms by factors f(N) f(N'), such as arc-cosine and Gaussian ones.
+    """
+    S = sympy.Matrix([[F, F2], [F1, F12]])
+    left = sympy.factor(S[1, 1] - S[1, 0] * S[0, 1] / S[0, 0])
+    step = Step("Schur complement of the constant in the features 1 and delta N", f"{latex(S)} \\to {latex(left)}")
+    return Derived(left, steps=(step,))
+
+
+def low(Fu: Real, overlap: Real, other_prime: Real, same: Real, sigma: Positive) -> Derived:
+    """(S_11, S_1g', S_gg') D at means of order 1, without what diverges as D grows.
+
+    overlap: inner product of the means; other_prime: the coordinate l of the first; same = 1 if j = l, else 0.
+    """
+    D = Symbol("D", positive=True)
+    zero = sympy.Integer(0)
+    own, other, own_prime = sympy.symbols("own other own_prime", real=True)
+    _, _, entries = _coefficients(
+        Fu * overlap / D, Fu, zero, zero, zero, zero, zero, zero, own / sqrt(D), other / sqrt(D), own_prime / sqrt(D),
+        other_prime / sqrt(D), same, sigma, sigma, D,
+    )  # fmt: skip
+    values = tuple(_leading(D * entry, D) for entry in entries[:3])
+    return Derived(values, steps=(Step("Leading order of D S", ",\\ ".join(map(latex, values))),))
+
+
+def crossover(Fuu: Real, spike: Real, overlap: Real, length: Real, other_length: Real, sigma: Positive) -> Derived:
+    """(S_11, S_1xi', S_xixi') D at means of order D^(1/4), without what diverges as D grows.
+
+    overlap, length, other_length: V.V', |V|^2 and |V'|^2 of the means V D^(1/4); spike: `norm_spike`.
+    """
+    D = Symbol("D", positive=True)
+    xi, xi_ = sympy.symbols("xi xi'", real=True)
+    u, dN, dN_ = (
+        overlap / sqrt(D),
+        *((m + sqrt(2) * sigma**2 * x) / sqrt(D) for m, x in ((length, xi), (other_length, xi_))),
+    )
+    polynomial = sympy.Poly(sympy.expand(Fuu * u**2 / 2 + spike * dN * dN_), xi, xi_)
+    values = tuple(_leading(D * polynomial.coeff_monomial(m), D) for m in (1, xi_, xi * xi_))
+    return Derived(values, steps=(Step("Leading order of D S", ",\\ ".join(map(latex, values))),))
+
+
+def channels(
+    F: Real, Fu: Real, Fuu: Real, diagonal: Real, sigma: Positive, other_sigma: Positive, ridge: Positive
+) -> Derived:
+    """(w1, w2, zeta): weights of the linear and of the quadratic channel, and the ridge made by all higher orders.
+
+    F, Fu, Fuu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
+    itself) keeps what the orders 0, 1, 2 do not explain.  The linear channel has D directions, the quadratic D^2/2.
+    """
+    D = Symbol("D", positive=True)
+    z, z_ = sympy.symbols("z_1:3", real=True), sympy.symbols("z'_1:3", real=True)
+    u = sigma * other_sigma * sum(p * q for p, q in zip(z, z_, strict=True)) / D
+    linear = sympy.Poly(sympy.expand(Fu * u), *z, *z_).coeff_monomial(z[0] * z_[0])
+    quadratic = sympy.Poly(sympy.expand(Fuu * u**2 / 2), *z, *z_).coeff_monomial(z[0] * z[1] * z_[0] * z_[1])
+    w1, w2 = linear * D, quadratic * D**2 / 2
+    zeta = ridge + diagonal - F - w1 - w2
+    steps = (
+        Step("Kernel of one direction z_1", latex(linear)),
+        Step("Kernel of one direction z_1 z_2", latex(quadratic)),
+        Step("Times their number D and D^2/2", rf"w_1 = {latex(w1)},\quad w_2 = {latex(w2)}"),
+        Step("What is left of the diagonal", rf"\zeta = {latex(zeta)}"),
+    )
+    return Derived((w1, w2, zeta), steps=steps)
+
+
+# --- resolvent
+
+
+@dataclass(frozen=True)
+class _Resolvent:
+    """r(zeta, w) of channels of weights w_j and n/d_j = nu_j, through an equation; derivatives by implicit ones."""
+
+    equation: sympy.Expr
+    r: sympy.Symbol
+    steps: tuple[Step, ...]
+
+    def variance(self, weight: sympy.Symbol, nu: sympy.Expr) -> sympy.Expr:
+        """-nu w^2 dr/dw: output variance of a channel for unit residual."""
+        return nu * weight**2 * self.derivative(weight) / self.derivative(self.r)
+
+    def derivative(self, symbol: sympy.Symbol) -> sympy.Expr:
+        """Of the equation, term by term: c/(1 + nu c r)^2 from each channel."""
+        return sympy.Add(*(sympy.factor(term.diff(symbol)) for term in sympy.Add.make_args(self.equation)))
+
+
+def _resolvent(weights: Sequence[sympy.Symbol], nus: Sequence[sympy.Expr], zeta: sympy.Expr) -> _Resolvent:
+    """Sherman-Morrison for one direction, and the trace identity."""
+    t, w, r, n = sympy.symbols("t w r n", positive=True)
+    without = sympy.factor(t - w * t**2 / (1 + w * t))  # z.R z from z.R_- z = t
+    trace = zeta * n * r
+    for weight, nu in zip(weights, nus, strict=True):  # n/nu directions of weight w nu/n, each with t = n r
+        trace += (n / nu) * (weight * nu / n) * without.subs({w: weight * nu / n}).subs(t, n * r)
+    equation = zeta * r - 1 + sympy.Add(*(r * c / (1 + nu * c * r) for c, nu in zip(weights, nus, strict=True)))
+    assert sympy.simplify(trace / n - 1 - equation) == 0
+    steps = (
+        Step("Sherman-Morrison", rf"z^T R z = {latex(t - w * t**2 / (1 + w * t))} = {latex(without)}"),
+        Step("Trace of R (K + zeta)", rf"{latex(equation)} = 0"),
+    )
+    return _Resolvent(equation, r, steps)
+
+
+def response(T: Positive, ratio: Positive) -> Derived:
+    """V = T + ratio dT/dratio: variance of the output of a single channel for residuals of unit variance.
+
+    T = nu w r = `marchenko_pastur(nu, ratio)` of `quenched.theory.random_features`, ratio = zeta/w.
+    """
+    nu, w, zeta = sympy.symbols("nu w zeta", positive=True)
+    resolvent = _resolvent([w], [nu], zeta)
+    at_root = {zeta: ratio * w, resolvent.r: T / (nu * w)}
+    equation = sympy.expand(sympy.numer(sympy.together(resolvent.equation.subs(at_root))))
+    known = derived(marchenko_pastur)
+    gamma, r = specification_symbols(marchenko_pastur)
+    for root, _ in known.explicit()[0].args:  # both forms of the root of the other module
+        if sympy.simplify(equation.subs({T: root, nu: gamma, ratio: r})) != 0:
+            raise AssertionError("T is not the root of the resolvent equation")
+    (solved,) = sympy.solve(equation, nu)
+    variance = sympy.simplify(resolvent.variance(w, nu).subs(at_root).subs(nu, solved))
+    slope = -equation.diff(ratio) / equation.diff(T)
+    if sympy.simplify((T + ratio * slope).subs(nu, solved) - variance) != 0:
+        raise AssertionError("V is not d(ratio T)/dratio")
+    steps = (
+        *resolvent.steps,
+        Step("With T = nu w r", rf"{latex(sympy.collect(equation, T))} = 0"),
+        Step("Response", rf"V = -\nu w^2\,\partial r/\partial w = {latex(variance)}"),
+    )
+    return Derived(variance, steps=steps)
+
+
+def two_channels(even_slope: Real, odd_slope: Real, alpha: Positive, zeta: Positive, r: Positive) -> Derived:
+    """(residual, slope, V) of two linear channels of weights even_slope and odd_slope.
+
+    residual(r) = 0 determines r, slope = d residual/dr; V is the variance of the sum of their outputs for residuals of
+    unit variance.
+    """
+    first_channel, second_channel = sympy.symbols("w_e w_o", real=True)
+    resolvent = _resolvent([first_channel, second_channel], [alpha, alpha], zeta)
+    given = {first_channel: even_slope, second_channel: odd_slope, resolvent.r: r}
+    response = sum(resolvent.variance(w, alpha) for w in (first_channel, second_channel))
+    values = (resolvent.equation, resolvent.derivative(resolvent.r), response)
+    return Derived(tuple(value.subs(given) for value in values), steps=resolvent.steps)
+
+
+# --- spikes: the closed forms
+
+
+def spiked(
+    S: sympy.Matrix, weights: Sequence[sympy.Expr], Y: sympy.Matrix, divergent: Sequence[sympy.Matrix] = ()
+) -> sympy.Matrix:
+    """The coefficients o of the output on the features: (diag(weights)^-1 + S) beta = Y, o = Y - diag(weights)^-1 beta.
+
+    Along the vectors `divergent` S is infinite: beta is orthogonal to them.
+
+    >>> s, t = sympy.symbols("s t", positive=True)
+    >>> spiked(sympy.Matrix([[s]]), [t], sympy.Matrix([1]))
+    Matrix([[s*t/(s*t + 1)]])
+    """
+    inverse = sympy.diag(*(1 / w for w in weights))
+    basis = sympy.eye(len(weights))
+    if divergent:
+        columns = sympy.Matrix.hstack(*divergent).T.nullspace()
+        basis = sympy.Matrix.hstack(*columns) if columns else sympy.zeros(len(weights), 0)
+    if basis.cols == 0:
+        return Y
+    # over the field of rational functions: elimination without growing expressions
+    reduced, right = (DomainMatrix.from_Matrix(m) for m in (basis.T * (inverse + S) * basis, basis.T * Y))
+    reduced, right = reduced.to_field().unify(right.to_field())
+    beta = basis * reduced.lu_solve(right).to_Matrix()
+    return (Y - inverse * beta).applyfunc(sympy.factor)
+
+
+def _leading(S: sympy.Expr, D: sympy.Symbol) -> sympy.Expr:
+    """The limit of an expansion in powers of D^(1/4) without its divergent terms."""
+    root = Symbol("root", positive=True)
+    return sympy.expand(sympy.expand(S).subs(D, root**4)).coeff(root, 0)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """One cluster: coordinates of the mean in units of D^scaling, label, weight, sign of the part of length sqrt D."""
+
+    mean: tuple[sympy.Expr, ...]
+    label: int
+    weight: sympy.Expr
+    group: int = 0
+
+
+def _finite(
+    sites: Sequence[_Site],
+    scaling: sympy.Rational,
+    sigma: sympy.Symbol,
+    slope: Callable[[int, int], sympy.Expr],
+    curvature: sympy.Expr,
+) -> sympy.Matrix:
+    """The finite part of D S on (1 of each cluster, g_j of each cluster), the kernel expanded around its group values.
+
+    Inner-product kernels: no derivative with respect to the norms.
+    """
+    D = Symbol("D", positive=True)
+    names = ("F", "Fu", "Fuu", "F1", "F2", "Fu1", "Fu2", "F12", "own", "other", "own_prime", "other_prime", "same",
+             "sigma", "other_sigma", "D")  # fmt: skip
+    symbols = sympy.symbols(names, real=True)
+    _, _, entries = _coefficients(*symbols)
+    C, p = len(sites), len(sites[0].mean)
+    S = sympy.zeros(C * (1 + p), C * (1 + p))
+    unit = D ** (scaling - HALF)
+    for i, s in enumerate(sites):
+        for k, s_ in enumerate(sites):
+            u = sum(x * y for x, y in zip(s.mean, s_.mean, strict=True)) * unit**2
+            local = {"F": slope(s.group, s_.group) * u + curvature * u**2 / 2, "Fu": slope(s.group, s_.group),
+                     "Fuu": curvature, "sigma": sigma, "other_sigma": sigma, "D": D}  # fmt: skip
+            zero = dict.fromkeys(("F1", "F2", "Fu1", "Fu2", "F12"), sympy.Integer(0))
+            for j in range(p):
+                for l in range(p):
+                    place = {"own": s.mean[j] * unit, "other": s_.mean[j] * unit, "own_prime": s_.mean[l] * unit,
+                             "other_prime": s.mean[l] * unit, "same": sympy.Integer(int(j == l))}  # fmt: skip
+                    given = {symbol: {**local, **zero, **place}[symbol.name] for symbol in symbols}
+                    at = [sympy.expand(D * entry.subs(given)) for entry in entries[:3]]
+                    a, b = i * (1 + p), k * (1 + p)
+                    # a constant in all entries 1 1' (the average over the bulk) is part of what diverges anyway
+                    S[a, b] = _leading(D * local["F"], D)
+                    S[a, b + 1 + l] = S[b + 1 + l, a] = _leading(at[1], D)
+                    S[a + 1 + j, b + 1 + l] = _leading(at[2], D)
+    return S
+
+
+def _outputs(
+    sites: Sequence[_Site], S: sympy.Matrix, weights: Callable[[_Site], sympy.Expr], divergent: Sequence[sympy.Matrix]
+) -> tuple[list[sympy.Expr], list[sympy.Expr], list[sympy.Expr]]:
+    """Mean, variance along the features and E2 of each cluster."""
+    p = len(sites[0].mean)
+    Y = sympy.Matrix([s.label if j == 0 else 0 for s in sites for j in range(1 + p)])
+    o = spiked(S, [weights(s) for s in sites for _ in range(1 + p)], Y, divergent)
+    means = [o[a * (1 + p)] for a in range(len(sites))]
+    along = [sympy.factor(sum(o[a * (1 + p) + 1 + j] ** 2 for j in range(p))) for a in range(len(sites))]
+    left = [sympy.factor((s.label - m) ** 2 + v) for s, m, v in zip(sites, means, along, strict=True)]
+    return means, along, left
+
+
+def _features(sites: Sequence[_Site], values: Sequence[sympy.Expr]) -> sympy.Matrix:
+    """A vector on the features: a value on the constant of each cluster, 0 on the g_j."""
+    p = len(sites[0].mean)
+    return sympy.Matrix([value if j == 0 else 0 for value in values for j in range(1 + p)])
+
+
+def _told(sites: Sequence[_Site], S: sympy.Matrix, divergent: str, results: dict[str, sympy.Expr]) -> tuple[Step, ...]:
+    p = len(sites[0].mean)
+    means = S.extract(range(0, S.rows, 1 + p), range(0, S.rows, 1 + p))
+    return (
+        Step("Finite part of D S on the constants of the clusters", latex(means)),
+        Step("Divergent", divergent),
+        Step("Woodbury", r"\beta = (\Lambda^{-1} + S)^{-1} Y,\quad o = Y - \Lambda^{-1}\beta,\quad \Lambda = n P_a r"),
+        *(Step("Output", f"{name} = {latex(value)}") for name, value in results.items()),
+    )
+
+
+def two_clusters(length: Positive, sigma: Positive, T: Positive, V: Positive) -> Derived:
+    """(m, q): output m y and its variance for means ±length e1, labels ±1, at n = alpha D and fixed length.
+
+    T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+    """
+    k, x = sympy.symbols("k x", positive=True)  # F_u and alpha r
+    sites = [_Site((length,), 1, HALF), _Site((-length,), -1, HALF)]
+    S = _finite(sites, sympy.Integer(0), sigma, lambda g, h: k, sympy.Integer(0))
+    means, along, left = _outputs(sites, S, lambda s: s.weight * x, [_features(sites, [ONE] * len(sites))])
+    m = sympy.factor(means[0].subs(x, T / (k * sigma**2)))
+    residual = sympy.factor(sum(s.weight * e for s, e in zip(sites, left, strict=True)).subs(x, T / (k * sigma**2)))
+    q = V * residual + sympy.factor(along[0].subs(x, T / (k * sigma**2)))
+    assert sympy.simplify(means[0] + means[1]) == 0
+    return Derived((m, q), steps=_told(sites, S, "the constant", {"m": m, "q": q}))
+
+
+def _crossover(
+    sites: Sequence[_Site], sigma: sympy.Symbol, curvature: sympy.Expr, T: sympy.Symbol
+) -> tuple[list[sympy.Expr], sympy.Expr, sympy.Matrix]:
+    k, x = sympy.symbols("k x", positive=True)
+    S = _finite(sites, Rational(1, 4), sigma, lambda g, h: k, k * curvature)
+    constants = [_features(sites, [ONE] * len(sites))]
+    constants += [_features(sites, [s.mean[j] for s in sites]) for j in range(len(sites[0].mean))]
+    # the g_j carry no finite part beyond k sigma^2, which no label drives
+    means, along, left = _outputs(sites, S, lambda s: s.weight * x, constants)
+    assert all(v == 0 for v in along)
+    given = {x: T / (k * sigma**2)}
+    residual = sympy.factor(sum(s.weight * e for s, e in zip(sites, left, strict=True)).subs(given))
+    return [sympy.factor(m.subs(given)) for m in means], residual, S
+
+
+def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Positive) -> Derived:
+    """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
+
+    curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+    """
+    zero, quarter = sympy.Integer(0), Rational(1, 4)
+    sites = [_Site((length, zero), -1, quarter), _Site((-length, zero), -1, quarter),
+             _Site((zero, length), 1, quarter), _Site((zero, -length), 1, quarter)]  # fmt: skip
+    means, residual, S = _crossover(sites, sigma, curvature, T)
+    assert all(sympy.simplify(m - s.label * means[-1]) == 0 for m, s in zip(means, sites, strict=True))
+    q = V * residual
+    return Derived((means[-1], q), steps=_told(sites, S, "the constant, the means", {"m": means[-1], "q": q}))
+
+
+def three_clusters(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Positive) -> Derived:
+    """(m_outer, m_centre, q): outputs on three clusters with outer means of length·D^(1/4), and their variance.
+
+    Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1),
+    V = response(T, zeta/w1).
+    """
+    sites = [_Site((length,), -1, Rational(1, 4)), _Site((-length,), -1, Rational(1, 4)),
+             _Site((sympy.Integer(0),), 1, HALF)]  # fmt: skip
+    means, residual, S = _crossover(sites, sigma, curvature, T)
+    values = (means[0], means[2], V * residual)
+    names = ("m_1", "m_0", "q")
+    return Derived(values, steps=_told(sites, S, "the constant, the means", dict(zip(names, values, strict=True))))
+
+
+def parity(
+    length: Positive, sigma: Positive, even_slope: Real, odd_slope: Real, alpha: Positive, r: Positive, V: Positive
+) -> Derived:
+    """(m, q): output m y and its variance on the parity mixture with means ±sqrt(D) m1 e1 ± length e2, at n = alpha D.
+
+    even_slope, odd_slope = [F_u(m1^2) ± F_u(-m1^2)]/2, the kernel being expanded between samples on the same and on
+    opposite sides of the first axis; r and V: `two_channels` at sigma^2 even_slope and sigma^2 odd_slope.
+    """
+    x = alpha * r
+    sites = [_Site((length,), 1, Rational(1, 4), 1), _Site((-length,), -1, Rational(1, 4), 1),
+             _Site((length,), -1, Rational(1, 4), -1), _Site((-length,), 1, Rational(1, 4), -1)]  # fmt: skip
+    S = _finite(sites, sympy.Integer(0), sigma, lambda g, h: even_slope + g * h * odd_slope, sympy.Integer(0))
+    sides = [_features(sites, [sympy.Integer(int(s.group == side)) for s in sites]) for side in (1, -1)]
+    means, along, left = _outputs(sites, S, lambda s: s.weight * x, sides)
+    assert all(sympy.simplify(m - s.label * means[0]) == 0 for m, s in zip(means, sites, strict=True))
+    q = V * left[0] + along[0]
+    return Derived((means[0], q), steps=_told(sites, S, "the constant on either side", {"m": means[0], "q": q}))
+
+
+# --- n of order D^2: ridge regression on the products of coordinates
+
+
+def products(
+    m0: Real, m1: Real, m2: Real, m3: Real, c01: Real, c02: Real, c03: Real, c12: Real, c13: Real, c23: Real
+) -> Derived:
+    """(E[x0 x1], E[x0 x1 x2], E[x0 x1 x2 x3]) of normal fields with means m_i and covariances c_ij."""
+    zero = sympy.Integer(0)  # the variances do not appear
+    covariance = ((zero, c01, c02, c03), (c01, zero, c12, c13), (c02, c12, zero, c23), (c03, c13, c23, zero))
+    x = fields(4)
+    algebra = GaussianAlgebra(x, (m0, m1, m2, m3), covariance)
+    values = []
+    for k in (2, 3, 4):
+        average = algebra.reduce(sympy.Mul(*x[:k]))
+        known: dict[sympy.Symbol, sympy.Expr] = {}
+        for symbol, expression in algebra.definitions:
+            known[symbol] = expression.xreplace(known).doit()
+        values.append(sympy.expand(average.xreplace(known).doit()))
+    return Derived(tuple(values), steps=tuple(algebra.steps))
+
+
+def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -> Derived:
+    """(theta, q): on XOR with means of fixed length the output is theta (x_2^2 - x_1^2)/2 + sqrt(q) normal noise.
+
+    Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
+    """
+    Fuu, D, r, alpha = sympy.symbols("F_uu D r alpha", positive=True)
+    x, x_ = sympy.symbols("x_1:3", real=True), sympy.symbols("v_1:3", real=True)
+    kernel = sympy.expand(Fuu / 2 * (sum(p * q for p, q in zip(x, x_, strict=True)) / D) ** 2)
+    s, s_ = ((b**2 - a**2) / 2 for a, b in (x, x_))
+    symmetric = sympy.expand(kernel - 2 * Fuu / (2 * D**2) * s * s_)
+    # the rest depends on x_1^2 + x_2^2 and x_1 x_2 only, which no label drives
+    total, product = sympy.symbols("total product", real=True)
+    rest = symmetric.subs(x[1] ** 2, total - x[0] ** 2).expand()
+    assert not rest.subs(x[0] * x[1], product).has(x[0])
+    weight = (Fuu / D**2) * (alpha * D**2 / 2) * r
+    algebra = GaussianAlgebra(fields(2), (sympy.Integer(0), length), ((sigma**2, 0), (0, sigma**2)))
+    x0, x1 = fields(2)
+    moments = []
+    for power in (1, 2):
+        average = algebra.reduce(sympy.expand(((x1**2 - x0**2) / 2) ** power))
+        known: dict[sympy.Symbol, sympy.Expr] = {}
+        for symbol, expression in algebra.definitions:
+            known[symbol] = expression.xreplace(known).doit()
+        moments.append(sympy.factor(sympy.expand(average.xreplace(known).doit())))
+    drive, square = moments  # E[y s] and E[s^2], the same in all clusters
+    theta = spiked(sympy.Matrix([[square]]), [weight], sympy.Matrix([drive]))[0] / square
+    w2 = Fuu * sigma**4 / 2
+    found, theta = sympy.factor(theta.subs(r, T / (alpha * w2))), Symbol("theta", positive=True)
+    q = V * (1 - 2 * theta * drive + theta**2 * square)
+    steps = (
+        Step("Kernel of x and v along the means", latex(kernel)),
+        Step("Feature that the labels drive", rf"s = {latex(s)}"),
+        Step("Its averages", rf"E[y s] = {latex(drive)},\quad E[s^2] = {latex(square)}"),
+        Step("Woodbury", rf"\theta = {latex(found)}"),
+    )
+    return Derived((theta, q), ((theta, found),), steps)
+
+
+def harmonics(t: Real, D: Positive) -> Derived:
+    """(P_1, P_2, P_3, d_1, d_2, d_3): the orders of a kernel F(t) of inputs on a sphere in R^D, and their directions.
+
+    F(t) = sum_l d_l E[F P_l] P_l(t), t = cos of the angle; P_l(1) = 1, so that d_l E[F P_l] is the share of order l in
+    F(1).  Gram and Schmidt on the powers of t, which has the moments E t^2 = 1/D, E t^4 = 3/(D (D + 2)), ...
+    """
+    x = Symbol("x", real=True)
+
+    def average(expression: sympy.Expr) -> sympy.Expr:
+        """E t^2k = (2k - 1)!!/(D (D + 2) .. (D + 2k - 2))."""
+        total = sympy.Integer(0)
+        for (power,), c in sympy.Poly(sympy.expand(expression), x).terms():
+            if power % 2 == 0:
+                k = power // 2
+                total += c * sympy.factorial2(2 * k - 1) / sympy.prod([D + 2 * i for i in range(k)])
+        return sympy.factor(total)
+
+    orders = [sympy.Integer(1)]
+    for power in (1, 2, 3):
+        rest = x**power - sum(average(x**power * P) / average(P * P) * P for P in orders)
+        orders.append(sympy.expand(sympy.simplify(rest / rest.subs(x, 1))))
+    directions = [sympy.factor(1 / average(P * P)) for P in orders[1:]]
+    polynomials = [sympy.factor(P).subs(x, t) for P in orders[1:]]
+    steps = (
+        *(Step("Gram-Schmidt", rf"P_{l} = {latex(P)}") for l, P in enumerate(polynomials, 1)),
+        *(Step("Directions", rf"d_{l} = 1/E P_{l}^2 = {latex(d)}") for l, d in enumerate(directions, 1)),
+    )
+    return Derived((*polynomials, *directions), steps=steps)
+
+
+FORMULAS = (
+    taylor,
+    norm_spike,
+    low,
+    crossover,
+    channels,
+    response,
+    two_channels,
+    two_clusters,
+    xor,
+    three_clusters,
+    parity,
+    products,
+    quadratic_xor,
+    harmonics,
+)

@@ -1,0 +1,232 @@
+"""Oracle: the error of the Bayes rule on an isotropic Gaussian mixture with known means.
+
+    x | a ~ N(mean_a, sigma^2 I),   label y_a = ±1,   weight P_a
+    rule:   yhat(x) = sign D(x),    D(x) = sum_a y_a P_a exp[(mean_a·x - |mean_a|^2/2)/sigma^2]
+    error:  sum_a P_a P(yhat != y_a | a)
+
+A mixture is given as data, a list of clusters.  D is formed and factorised by sympy; where each factor depends on one
+coordinate only, its real zeros cut space into boxes, and the Gaussian integral over a box is a product of Phi.  Where D
+does not factorise, two formulas serve a numerical solver: D along a line as an exponential sum, and the mass of a
+cluster on a piece of that line.  All errors are homogeneous of degree one in the weights, which need not sum to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import sympy
+
+from quenched.symbolic.calculus.normal import Phi, density
+from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.notation import Derived, Positive, Real, Step
+
+__all__ = ["FORMULAS", "Cluster", "bayes_error", "discriminant", "parity", "slice_mass", "three_clusters", "xor"]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One Gaussian of a mixture: coordinates of its mean, its weight, its label ±1."""
+
+    mean: tuple[sympy.Expr, ...]
+    weight: sympy.Expr
+    label: int
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """Where one factor of D changes sign along its coordinate: ascending thresholds, and the sign beyond the last."""
+
+    thresholds: tuple[sympy.Expr, ...]
+    sign: int
+    definitions: tuple[tuple[sympy.Symbol, sympy.Expr], ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+def _sign(expression: sympy.Expr) -> int:
+    if expression.is_positive is None:
+        raise ValueError(f"the sign of {expression} is not decided by the assumptions on its symbols")
+    return 1 if expression.is_positive else -1
+
+
+def _ratio_to_centre(cluster: Cluster, x: Sequence[sympy.Symbol], sigma: sympy.Symbol) -> sympy.Expr:
+    """Density of a cluster at x over that of a cluster at the origin: the exponential of a linear function of x."""
+    ratio = sympy.prod(
+        density(xi - mi, sigma**2) / density(xi, sigma**2) for xi, mi in zip(x, cluster.mean, strict=True)
+    )
+    return sympy.expand(sympy.powsimp(ratio))
+
+
+def _cuts(factor: sympy.Expr, x: sympy.Symbol) -> _Cuts:
+    """Solve a polynomial with one or two positive roots in E = exp(k x) for x.
+
+    Binomial a E^n + c: x = log(-c/a)/(n k).  Quadratic a E^2 + b E + c with c/a > 0: it vanishes where
+    sqrt(a/c) E + sqrt(c/a)/E = 2 cosh(..) = 2 R, R = -(b/a)/(2 sqrt(c/a)); for R <= 1 it keeps its sign.
+    """
+    (E,) = (generator for generator in sympy.Poly(factor).gens if generator.has(x))
+    k = E.exp.coeff(x)
+    polynomial = sympy.Poly(factor, E)
+    if not k.is_positive:
+        raise ValueError(f"the sign beyond the last threshold needs a growing exponential, got {E}")
+    name = latex(x)
+    if len(polynomial.terms()) == 2:
+        (n, a), (_, c) = ((monomial[0], value) for monomial, value in polynomial.terms())
+        zero = sympy.log(-c / a) / (n * k)
+        steps: tuple[Step, ...] = (Step("Zero", rf"{name} = {latex(zero)}"),)
+        if zero == 0:
+            return _Cuts((zero,), _sign(a), (), steps)
+        threshold = sympy.Symbol("threshold", real=True)
+        return _Cuts((threshold,), _sign(a), ((threshold, zero),), steps)
+    a, b, c = polynomial.all_coeffs()
+    centre = sympy.expand_log(sympy.log(sympy.simplify(c / a))) / (2 * k)
+    log_R = sympy.expand_log(sympy.log(sympy.powsimp(-(b / a) / (2 * sympy.sqrt(c / a)))))
+    reach = sympy.Symbol("reach", nonnegative=True)
+    threshold = sympy.Symbol("threshold", nonnegative=True)
+    # arccosh(exp(l)) in terms of l, which stays finite where R overflows
+    inverse = reach + sympy.log(1 + sympy.sqrt(1 - sympy.exp(-2 * reach)))
+    if sympy.simplify((sympy.exp(inverse) + sympy.exp(-inverse)) / 2 - sympy.exp(reach)) != 0:
+        raise AssertionError("the logarithmic form of arccosh is wrong")
+    steps = (
+        Step("Hyperbolic form", rf"{latex(factor)} = 0 \iff \cosh\Bigl({latex(k * x)}\Bigr) = R"),
+        Step("Zeros", rf"{name} = \pm {latex(1 / k)} \operatorname{{arccosh}} R,\quad \log R = {latex(log_R)}"),
+        Step("Logarithmic form", r"\operatorname{arccosh} e^\ell = \ell + \log\bigl(1 + \sqrt{1 - e^{-2\ell}}\bigr)"),
+        Step(
+            "No zeros", r"R \le 1 \implies D \text{ keeps its sign: } \ell = \max(0, \log R) = 0 \text{ and } \tau = 0"
+        ),
+    )
+    definitions = ((reach, sympy.Max(0, log_R)), (threshold, inverse / k))
+    return _Cuts((centre - threshold, centre + threshold), _sign(a), definitions, steps)
+
+
+def _mass(lower: sympy.Expr, upper: sympy.Expr, mean: sympy.Expr, sigma: sympy.Expr) -> sympy.Expr:
+    """P(lower < x < upper) for x ~ N(mean, sigma^2), in the form whose terms are small where the probability is."""
+    if lower == -sympy.oo and upper == sympy.oo:
+        return sympy.Integer(1)
+    if lower == -sympy.oo:
+        return Phi((upper - mean) / sigma)
+    if upper == sympy.oo:
+        return Phi((mean - lower) / sigma)
+    if mean.is_negative:  # reflection x -> -x
+        lower, upper, mean = -upper, -lower, -mean
+    return Phi((upper - mean) / sigma) - Phi((lower - mean) / sigma)
+
+
+def bayes_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sympy.Symbol]) -> Derived:
+    """Error of the Bayes rule of a mixture whose D factorises into functions of one coordinate each."""
+    name = ", ".join(latex(xi) for xi in x)
+    D = sum(c.label * c.weight * _ratio_to_centre(c, x, sigma) for c in clusters)
+    rule = r"\sum_a y_a P_a \exp\Bigl[\Bigl(\mu_a\cdot x - \frac{|\mu_a|^2}{2}\Bigr)\Big/\sigma^2\Bigr]"
+    steps = [
+        Step("Bayes rule", rf"\hat y = \operatorname{{sign}} D({name}),\quad D({name}) = {rule}"),
+        Step("Cluster means", rf"D({name}) = {latex(sympy.powsimp(D))}"),
+    ]
+    factorised = sympy.factor(D)
+    steps.append(Step("Factorisation", rf"D({name}) = {latex(factorised)}"))
+
+    cuts: dict[sympy.Symbol, _Cuts] = {}
+    sign = 1
+    for factor in sympy.Mul.make_args(factorised):
+        coordinates = [xi for xi in x if factor.has(xi)]
+        if factor.is_positive or not coordinates:
+            sign *= _sign(factor)
+        elif len(coordinates) > 1 or coordinates[0] in cuts:
+            raise ValueError(f"the discriminant has no single factor per coordinate: {factorised}")
+        else:
+            cuts[coordinates[0]] = _cuts(factor, coordinates[0])
+            sign *= cuts[coordinates[0]].sign
+
+    error: sympy.Expr = sympy.Integer(0)
+    whole = _Cuts((), 1)
+    edges = [(-sympy.oo, *cuts.get(xi, whole).thresholds, sympy.oo) for xi in x]
+    for cell in product(*(range(len(e) - 1) for e in edges)):
+        crossings = sum(len(e) - 2 - i for e, i in zip(edges, cell, strict=True))  # thresholds between cell and +oo
+        label = sign * (-1) ** crossings
+        box = [list(pairwise(e))[i] for e, i in zip(edges, cell, strict=True)]
+        for c in clusters:
+            if c.label != label:
+                error += c.weight * sympy.prod(
+                    _mass(low, high, m, sigma) for (low, high), m in zip(box, c.mean, strict=True)
+                )
+    for cut in cuts.values():
+        steps += cut.steps
+    definitions = sum((cut.definitions for cut in cuts.values()), ())
+    steps.append(Step("Gaussian integral over the cells of the wrong label", rf"\varepsilon = {latex(error)}"))
+    return Derived(error, definitions, tuple(steps))
+
+
+def two_clusters(separation: Positive, sigma: Positive, weight_plus: Positive, weight_minus: Positive) -> Derived:
+    """Bayes error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
+    clusters = [Cluster((separation,), weight_plus, 1), Cluster((-separation,), weight_minus, -1)]
+    return bayes_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
+
+
+def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positive, weight_outer: Positive) -> Derived:
+    """Bayes error of three clusters: +1 at the origin, -1 at ±separation e1 with half of weight_outer each.
+
+    Label +1 on |x1| < threshold = (sigma^2/separation) arccosh(R), log R = log(weight_centre/weight_outer)
+    + separation^2/(2 sigma^2); reach = max(0, log R), so that for R <= 1 the label is -1 everywhere.
+    """
+    clusters = [
+        Cluster((sympy.Integer(0),), weight_centre, 1),
+        Cluster((separation,), weight_outer / 2, -1),
+        Cluster((-separation,), weight_outer / 2, -1),
+    ]
+    return bayes_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
+
+
+def parity(first_length: Positive, second_length: Positive, sigma: Positive) -> Derived:
+    """Bayes error of four equal clusters at ±first_length e1 ± second_length e2, the label the product of the signs."""
+    signs = list(product((1, -1), repeat=2))
+    clusters = [Cluster((s * first_length, t * second_length), sympy.Rational(1, 4), s * t) for s, t in signs]
+    return bayes_error(clusters, sigma, sympy.symbols("x_1:3", real=True))
+
+
+def xor(separation: Positive, sigma: Positive) -> Derived:
+    """Bayes error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
+    x = sympy.Matrix(sympy.symbols("x_1:3", real=True))
+    u = sympy.Matrix(sympy.symbols("u_1:3", real=True))
+    e1, e2 = sympy.eye(2).columnspace()
+    given = [(e1, -1), (-e1, -1), (e2, 1), (-e2, 1)]
+    rotation = sympy.Matrix([[1, 1], [1, -1]]) / sympy.sqrt(2)
+    clusters = [Cluster(tuple(separation * rotation * mean), sympy.Rational(1, 4), label) for mean, label in given]
+    step = Step("Rotation (isotropic noise is invariant)", rf"{latex(u)} = {latex(rotation)} {latex(x)}")
+    outcome = bayes_error(clusters, sigma, tuple(u))
+    return Derived(outcome.value, outcome.definitions, (step, *outcome.steps))
+
+
+def discriminant(weight: Positive, inner_mean: Real, outer_mean: Real, outer: Real, sigma: Positive) -> Derived:
+    """(rate, log_coefficient): the term coefficient·exp(rate·x) that a cluster of a mixture contributes to D.
+
+    The mixture has means (inner_mean, outer_mean) in the plane; x is the inner coordinate and `outer` the other one:
+    D(x) = sum_a y_a exp(log_coefficient_a + rate_a x) up to a positive factor which all clusters share.
+    """
+    x = sympy.Symbol("x", real=True)
+    along = _ratio_to_centre(Cluster((inner_mean,), weight, 1), (x,), sigma)
+    across = density(outer - outer_mean, sigma**2) / density(sympy.Integer(0), sigma**2)
+    exponent = sympy.collect(sympy.expand(sympy.expand_log(sympy.log(along), force=True)), x)
+    rate = exponent.coeff(x)
+    constant = sympy.log(weight) + exponent.coeff(x, 0) + sympy.expand_log(sympy.log(across), force=True)
+    joint = weight * density(x - inner_mean, sigma**2) * density(outer - outer_mean, sigma**2)
+    steps = (
+        Step("Bayes rule", rf"D(x, {latex(outer)}) = \sum_a y_a\, {latex(joint)}"),
+        Step("Shared factor", rf"D(x, {latex(outer)}) \propto \sum_a y_a \exp\Bigl[{latex(rate * x + constant)}\Bigr]"),
+    )
+    return Derived((rate, constant), steps=steps)
+
+
+def slice_mass(
+    weight: Positive, inner_mean: Real, outer_mean: Real, outer: Real, lower: Real, upper: Real, sigma: Positive
+) -> Derived:
+    """Weight of a cluster, per unit of the outer coordinate, on the piece (lower, upper) of the inner coordinate.
+
+    Its integral over `outer` is the probability of that region; a difference of Phi loses digits if lower > inner_mean.
+    """
+    x = sympy.Symbol("x", real=True)
+    inner = _mass(lower, upper, inner_mean, sigma)
+    joint = weight * density(x - inner_mean, sigma**2) * density(outer - outer_mean, sigma**2)
+    step = Step("Gaussian integral", rf"\int_{{{latex(lower)}}}^{{{latex(upper)}}} {latex(joint)}\, dx")
+    return Derived(weight * density(outer - outer_mean, sigma**2) * inner, steps=(step,))
+
+
+FORMULAS = (two_clusters, three_clusters, xor, parity, discriminant, slice_mass)
