@@ -104,7 +104,7 @@ def paired_state(mixture: Mixture, network: TwoLayer, D: int, seed: int, readout
     """Random weights in pairs of equal neurons with opposite readouts, so that phi = 0; K must be even.
 
     >>> mixture, network = Mixture.xor(0.5), TwoLayer(4, "relu", output_scale=10.0)
-    >>> from quenched.numerics.two_layer import errors
+    >>> from quenched.numerics import errors
     >>> round(errors(mixture, network, paired_state(mixture, network, 1000, seed=0)).pmse, 10)
     0.5
     """

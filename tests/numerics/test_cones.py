@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from quenched.numerics import Mixture, OrderParameters, TwoLayer
-from quenched.numerics.two_layer import errors
+from quenched.numerics import Mixture, OrderParameters, TwoLayer, errors
 from quenched.numerics.two_layer.homogeneous_signs import cone_signs
 
 MIXTURE = Mixture([[1.0, 0.2], [-0.5, 0.8], [0.1, -1.0]], [1, -1, 1], [0.5, 0.3, 0.2], sigma=[0.5, 0.8, 0.6])

@@ -14,9 +14,8 @@ from quenched.numerics import (
     integrate,
     random_state,
 )
-from quenched.sim import simulate
+from quenched.sim import compare, simulate
 from quenched.sim.engines.geometry import Geometry
-from quenched.sim.referee import compare
 
 BASE = Mixture.xor(0.6)
 ANISOTROPIC = Mixture(
