@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quenched.numerics.problem.records import Mixture
+from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.random_features import random_features_error
 from quenched.sim.backend import get_backend
 from quenched.sim.random_features import Features, simulate_features

@@ -18,7 +18,8 @@ import numpy as np
 import xarray as xr
 
 from quenched.numerics.kernel_ridge import kernel_error
-from quenched.numerics.problem.records import Mixture, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.random_features import ReadoutErrors
 from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
 

@@ -12,16 +12,11 @@ from quenched.numerics.two_layer.errors import errors
 if TYPE_CHECKING:
     from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
-    from quenched.numerics.problem.records import (
-        Densities,
-        GradientFlow,
-        Mixture,
-        OnlineSGD,
-        OrderParameters,
-        Spectrum,
-        Teacher,
-        TwoLayer,
-    )
+    from quenched.numerics.problem.mixture import Mixture
+    from quenched.numerics.problem.network import Teacher, TwoLayer
+    from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+    from quenched.numerics.problem.spectrum import Spectrum
+    from quenched.numerics.problem.state import Densities, OrderParameters
     from quenched.numerics.random_features import random_features_error
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
@@ -50,14 +45,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "Densities": "problem.records",
-    "GradientFlow": "problem.records",
-    "Mixture": "problem.records",
-    "OnlineSGD": "problem.records",
-    "OrderParameters": "problem.records",
+    "Densities": "problem.state",
+    "GradientFlow": "problem.rules",
+    "Mixture": "problem.mixture",
+    "OnlineSGD": "problem.rules",
+    "OrderParameters": "problem.state",
     "Spectrum": "problem.spectrum",
-    "Teacher": "problem.records",
-    "TwoLayer": "problem.records",
+    "Teacher": "problem.network",
+    "TwoLayer": "problem.network",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
     "fixed_point": "two_layer.fixed_points",

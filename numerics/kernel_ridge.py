@@ -31,7 +31,7 @@ from scipy.linalg import eigh_tridiagonal, null_space
 from scipy.special import ndtr
 
 from quenched.numerics.problem.checks import number
-from quenched.numerics.problem.records import Mixture
+from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.random_features import ReadoutErrors, isotropic
 from quenched.theory import kernel_ridge, random_features
 

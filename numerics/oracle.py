@@ -27,7 +27,7 @@ import numpy.typing as npt
 from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
 from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
 from quenched.numerics.problem.checks import integer, number
-from quenched.numerics.problem.records import Mixture
+from quenched.numerics.problem.mixture import Mixture
 from quenched.theory import oracle
 
 __all__ = ["OracleError", "oracle_error"]

@@ -35,8 +35,8 @@ from scipy.special import ndtr
 from quenched.numerics.calculus.averages import activation_functions, averages
 from quenched.numerics.calculus.quadrature import adaptive
 from quenched.numerics.problem.checks import number
+from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture
 from quenched.theory import random_features
 
 __all__ = ["HermiteOrders", "ReadoutErrors", "hermite_orders", "isotropic", "random_features_error"]

@@ -18,8 +18,10 @@ import numpy.typing as npt
 from quenched.numerics.kernel_ridge import kernel_error
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.checks import finite_array, integer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.random_features import random_features_error
 from quenched.numerics.two_layer.flow import integrate, random_state
 

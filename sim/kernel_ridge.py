@@ -22,8 +22,9 @@ import numpy.typing as npt
 from quenched.numerics.calculus.averages import activation_functions
 from quenched.numerics.kernel_ridge import KernelFunctions, kernel_functions
 from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture, TwoLayer
 from quenched.numerics.random_features import isotropic
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.training import CLUSTER, DATA, FRAME, TEST

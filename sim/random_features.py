@@ -24,8 +24,8 @@ from scipy.special import ndtr
 
 from quenched.numerics.calculus.averages import activation_functions
 from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture
 from quenched.numerics.random_features import hermite_orders, isotropic
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.training import CLUSTER, DATA

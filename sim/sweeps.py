@@ -30,8 +30,10 @@ import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import activation_functions
 from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.two_layer.drift import is_spectral
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend

@@ -20,7 +20,9 @@ from quenched.numerics.calculus import normal
 from quenched.numerics.calculus.averages import averages
 from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
 from quenched.numerics.problem.checks import integer
-from quenched.numerics.problem.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.state import OrderParameters
 from quenched.theory import activations as theory
 from quenched.theory import two_layer
 

@@ -26,7 +26,7 @@ from quenched.numerics.problem.spectrum import Spectrum
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from quenched.numerics.problem.records import Densities, OrderParameters
+    from quenched.numerics.problem.state import Densities, OrderParameters
 
 __all__ = ["COVARIANCES", "Fit", "estimate"]
 
@@ -48,7 +48,7 @@ class Fit:
 
     def state(self, W: npt.ArrayLike, v: npt.ArrayLike) -> OrderParameters | Densities:
         """The order parameters of weights W (K, D), in the coordinates of the data, and readout v (K,)."""
-        from quenched.numerics.problem.records import Densities, OrderParameters
+        from quenched.numerics.problem.state import Densities, OrderParameters
 
         D = self.axes.shape[1]
         w = finite_array("W", W, (None, D)) / math.sqrt(D)

@@ -16,8 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.problem.checks import finite_array
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.fixed_points import (
     _POINTS,
     FixedPoint,

@@ -27,7 +27,10 @@ from quenched.numerics.calculus.averages import (
 from quenched.numerics.calculus.precision import bind
 from quenched.numerics.calculus.quadrature import randomised
 from quenched.numerics.problem.checks import integer, number
-from quenched.numerics.problem.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.step_averages import SpectralEquations, densities
 from quenched.theory import two_layer
 

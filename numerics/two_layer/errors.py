@@ -29,7 +29,9 @@ from scipy.special import ndtr, ndtri
 from quenched.numerics.calculus.averages import activation_functions, piecewise_linear
 from quenched.numerics.calculus.quadrature import adaptive, randomised
 from quenched.numerics.problem.checks import integer, number
-from quenched.numerics.problem.records import Densities, Mixture, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.homogeneous_signs import cone_signs
 from quenched.numerics.two_layer.step_averages import Fields, fields
 from quenched.theory import two_layer

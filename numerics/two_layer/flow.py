@@ -17,8 +17,11 @@ import numpy.typing as npt
 import scipy.integrate
 
 from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Densities, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.drift import drift_arrays, is_spectral
 from quenched.numerics.two_layer.errors import errors
 from quenched.numerics.two_layer.step_averages import densities

@@ -35,7 +35,9 @@ from quenched.numerics.calculus.averages import (
     tables,
 )
 from quenched.numerics.calculus.precision import bind
-from quenched.numerics.problem.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
 from quenched.theory import gradients as theory
 
 __all__ = ["drift_tangents", "table_tangents"]

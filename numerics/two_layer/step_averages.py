@@ -34,7 +34,10 @@ from quenched.numerics.calculus.averages import (
 from quenched.numerics.calculus.precision import bind
 from quenched.numerics.calculus.quadrature import randomised
 from quenched.numerics.calculus.teacher_averages import closes, tables_across
-from quenched.numerics.problem.records import Densities, Mixture, OnlineSGD, OrderParameters, Teacher, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import Teacher, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.theory import two_layer
 
 __all__ = ["Fields", "SpectralEquations", "densities", "fields"]

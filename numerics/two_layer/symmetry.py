@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.problem.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.state import OrderParameters
 
 __all__ = ["Symmetry", "equivalent", "homogeneity", "orbits", "parity", "stabiliser", "symmetries"]
 

@@ -17,7 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from quenched.numerics.problem.records import Densities, GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.cli import at_length, problems
 from quenched.sim.cli.terminal import print_table, progress
 from quenched.sim.figures import asymptotic

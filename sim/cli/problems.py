@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from quenched.numerics.problem.records import Mixture, Spectrum, Teacher
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import Teacher
+from quenched.numerics.problem.spectrum import Spectrum
 
 __all__ = ["MIXTURES", "SPECTRA", "levels", "mixture", "spectrum", "taught", "with_spectrum"]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.records import Densities, Mixture, OrderParameters
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import frames
 from quenched.numerics.two_layer.step_averages import densities
 

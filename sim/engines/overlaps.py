@@ -40,7 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import compiled_activation
-from quenched.numerics.problem.records import OrderParameters
+from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import generators
 from quenched.sim.engines.geometry import root
 from quenched.sim.training import CHAIN

@@ -11,7 +11,10 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from quenched.numerics.problem.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.cli import problems
 from quenched.sim.cli.terminal import print_table, progress
 

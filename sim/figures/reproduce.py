@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quenched.numerics.oracle import oracle_error
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.error_curve import error_curve, in_processes
 from quenched.sim.figures import asymptotic, lazy_methods, plot, studies, width

@@ -16,8 +16,11 @@ import numpy as np
 from quenched.numerics.calculus.averages import activation_functions
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.from_data import estimate
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.error_curve import in_processes
 from quenched.sim.samples import digits

@@ -19,8 +19,11 @@ from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.checks import finite_array, integer, number
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS
 from quenched.numerics.two_layer.errors import Errors, errors
 from quenched.numerics.two_layer.fixed_points import binomial_error, path

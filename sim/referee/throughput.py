@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quenched.numerics.problem.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.training import BLOCK, Problem, Vectors

@@ -10,7 +10,9 @@ import pytest
 from scipy.special import ndtr
 
 from quenched.numerics.calculus.averages import activation_functions, piecewise_linear
-from quenched.numerics.problem.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.errors import errors
 
 module = importlib.import_module("quenched.numerics.two_layer.errors")  # the package's name `errors` is the function

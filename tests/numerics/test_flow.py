@@ -11,7 +11,10 @@ import pytest
 import xarray as xr
 from scipy.linalg import expm
 
-from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.fixed_points import FixedPointError
 from quenched.numerics.two_layer.flow import IntegrationError, integrate, random_state
 

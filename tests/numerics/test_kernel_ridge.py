@@ -6,7 +6,7 @@ from scipy.special import ndtr
 
 from quenched.numerics import Mixture, kernel_error, oracle_error
 from quenched.numerics.kernel_ridge import _below_zero, kernel_functions
-from quenched.numerics.problem.records import Spectrum
+from quenched.numerics.problem.spectrum import Spectrum
 from quenched.theory import kernel_ridge as theory
 from quenched.theory import random_features
 

@@ -6,7 +6,9 @@ import pytest
 from quenched.numerics.calculus.averages import averages, tables
 from quenched.numerics.calculus.multiprecision import precise_averages, precise_risk
 from quenched.numerics.calculus.precision import context
-from quenched.numerics.problem.records import Mixture, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.errors import errors
 
 

@@ -9,8 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, Spectrum, TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.spectrum import Spectrum
+from quenched.numerics.problem.state import OrderParameters
 
 MIXTURES = {
     "xor": Mixture.xor(0.5, separation=1.5),

@@ -10,7 +10,10 @@ import xarray as xr
 from scipy.stats import ks_2samp
 
 from quenched.numerics.calculus.averages import activation_functions, compiled_activation
-from quenched.numerics.problem.records import Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import generators, get_backend
 from quenched.sim.engines import overlaps

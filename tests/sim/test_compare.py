@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.records import Mixture, OnlineSGD, TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.referee.compare import OBSERVABLES, compare
 from quenched.sim.training import simulate

@@ -20,7 +20,7 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
-from quenched.numerics.problem.records import Teacher
+from quenched.numerics.problem.network import Teacher
 from quenched.sim import sweeps
 from quenched.sim.results import DONE, OVERFLOW, StoreError
 from quenched.sim.sweeps import Sweep, SweepError, read_spec, sweep

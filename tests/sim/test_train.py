@@ -12,7 +12,10 @@ import xarray as xr
 from scipy.special import ndtr
 
 from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.problem.records import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
 from quenched.sim.engines.geometry import Geometry

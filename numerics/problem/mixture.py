@@ -1,0 +1,277 @@
+"""The law of the data: a mixture of Gaussians in high dimension, with labels by cluster or by a teacher.
+
+    x | a ~ N(mu_a/sqrt(D), sigma_a^2 I),  label y_a = ±1,  probability P_a       (D: input dimension, C: clusters)
+
+Named mixtures are class methods of `Mixture`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.problem.checks import Record, finite_array, integer, number
+from quenched.numerics.problem.network import Teacher
+from quenched.numerics.problem.spectrum import Spectrum
+
+__all__ = ["Mixture"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(Record):
+    """A mixture of C Gaussians with binary labels: x | a ~ N(mu_a/sqrt(D), sigma_a^2 I_D), label y_a.
+
+    `means` (C, p): coordinates of mu_a/sqrt(D) in an orthonormal basis of a p-dimensional space that holds all means,
+    in the units of a component of x; `labels` (C,): y_a = ±1; `weights` (C,): P_a > 0, equal if None; `sigma`: noise
+    per component of x, one number or one per cluster; `scaling`: the mean vector at dimension D is the coordinates
+    times D^scaling, one exponent or one per coordinate (0 low, 1/4 crossover, 1/2 high signal-to-noise ratio).
+
+    `spectrum`: covariances sigma_a^2 rho_au on common eigenvectors instead of sigma_a^2 1.  `teacher`: labels made by a
+    network of the input, y = y*(x), instead of by the cluster; `labels` are then left out, and its weights have the
+    same p coordinates as the means.
+
+    >>> Mixture.xor(0.5).T                    # T_ab = mu_a·mu_b/D
+    array([[ 1., -1.,  0.,  0.],
+           [-1.,  1.,  0.,  0.],
+           [ 0.,  0.,  1., -1.],
+           [ 0.,  0., -1.,  1.]])
+    >>> Mixture([[1.0], [-1.0]], labels=[1, 0])
+    Traceback (most recent call last):
+    ...
+    ValueError: labels must be +1 or -1, got 0.0
+    """
+
+    means: Array
+    labels: Array = None  # type: ignore[assignment]  # an array once constructed
+    weights: Array = None  # type: ignore[assignment]
+    sigma: float | Array = 1.0
+    scaling: float | Array = 0.0
+    spectrum: Spectrum | None = None
+    teacher: Teacher | None = None
+
+    def __post_init__(self) -> None:
+        means = finite_array("means", self.means, (None, None))
+        clusters, dimensions = means.shape
+        spectrum, teacher = self._parts(clusters, dimensions)
+        if teacher is None:
+            labels = finite_array("labels", self.labels, (clusters,))
+            if (wrong := labels[np.abs(labels) != 1]).size:
+                raise ValueError(f"labels must be +1 or -1, got {wrong[0]}")
+        elif self.labels is None or not np.any(self.labels):
+            labels = finite_array("labels", np.zeros(clusters), (clusters,))
+        else:
+            raise ValueError(f"labels must be left out where a teacher makes them, got {self.labels!r}")
+        given = np.full(clusters, 1 / clusters) if self.weights is None else self.weights
+        weights = finite_array("weights", given, (clusters,))
+        if (wrong := weights[weights <= 0]).size:
+            raise ValueError(f"weights must be > 0, got {wrong[0]}")
+        if abs(weights.sum() - 1) > 1e-12 * clusters:
+            raise ValueError(f"weights must sum to 1, got a sum of {weights.sum()!s}")
+        sigma: float | Array
+        if np.ndim(self.sigma) == 0:
+            sigma = number("sigma", self.sigma, positive=True)
+        else:
+            sigma = finite_array("sigma", self.sigma, (clusters,))
+            if (wrong := sigma[sigma <= 0]).size:
+                raise ValueError(f"sigma must be > 0, got {wrong[0]}")
+        exponents = finite_array("scaling", self.scaling, () if np.ndim(self.scaling) == 0 else (dimensions,))
+        scaling = float(exponents) if exponents.ndim == 0 else exponents
+        self._set(means=means, labels=labels, weights=weights, sigma=sigma, scaling=scaling)
+        self._set(spectrum=spectrum, teacher=teacher)
+
+    def _parts(self, clusters: int, dimensions: int) -> tuple[Spectrum | None, Teacher | None]:
+        """Spectrum and teacher, rebuilt if they came as dictionaries."""
+        spectrum = Spectrum(**self.spectrum) if isinstance(self.spectrum, dict) else self.spectrum
+        teacher = Teacher(**self.teacher) if isinstance(self.teacher, dict) else self.teacher
+        if spectrum is not None:
+            if not isinstance(spectrum, Spectrum):
+                raise ValueError(f"spectrum must be a Spectrum, got {spectrum!r}")
+            if spectrum.eigenvalues.ndim == 2 and len(spectrum.eigenvalues) != clusters:
+                raise ValueError(
+                    f"spectrum must have eigenvalues of {clusters} clusters, got {len(spectrum.eigenvalues)}"
+                )
+            if spectrum.alignment is not None and spectrum.alignment.shape[1] != dimensions:
+                raise ValueError(
+                    f"spectrum must have an alignment of {dimensions} coordinates like the means, got "
+                    f"{spectrum.alignment.shape[1]}"
+                )
+        if teacher is not None:
+            if not isinstance(teacher, Teacher):
+                raise ValueError(f"teacher must be a Teacher, got {teacher!r}")
+            if teacher.weights.shape[1] != dimensions:
+                have = teacher.weights.shape[1]
+                raise ValueError(f"teacher must have weights of {dimensions} coordinates like the means, got {have}")
+        return spectrum, teacher
+
+    @property
+    def clusters(self) -> int:
+        """C, the number of clusters."""
+        return self.means.shape[0]
+
+    @property
+    def dimensions(self) -> int:
+        """p, the number of coordinates of the means."""
+        return self.means.shape[1]
+
+    @property
+    def sigmas(self) -> Array:
+        """sigma_a, shape (C,)."""
+        return np.broadcast_to(np.asarray(self.sigma, dtype=np.float64), (self.clusters,))
+
+    @property
+    def isotropic_sigma(self) -> float:
+        """The noise level that all clusters share; ValueError if they do not."""
+        first = float(self.sigmas[0])
+        if (self.sigmas != first).any():
+            raise ValueError(f"sigma must be the same for all clusters here, got {self.sigmas.tolist()}")
+        return first
+
+    @property
+    def eigenvalues(self) -> Array:
+        """Variances sigma_a^2 rho_au of each cluster along the directions of each node, (C, U); U = 1 if isotropic."""
+        rho = np.ones(1) if self.spectrum is None else self.spectrum.eigenvalues
+        return np.asarray(self.sigmas[:, None] ** 2 * rho)
+
+    @property
+    def shares(self) -> Array:
+        """The share s_u of all directions that each node has, (U,)."""
+        return np.ones(1) if self.spectrum is None else self.spectrum.weights
+
+    @property
+    def alignment(self) -> Array:
+        """G (U, p, p), how the coordinates of the means are spread over the nodes: `Spectrum`."""
+        return np.eye(self.dimensions)[None] if self.spectrum is None else self.spectrum.aligned(self.dimensions)
+
+    @property
+    def references(self) -> Array:
+        """The vectors whose overlaps with the weights are the rows of M: the means, then the teacher's weights."""
+        return self.means if self.teacher is None else np.concatenate([self.means, self.teacher.weights])
+
+    @property
+    def exponents(self) -> Array:
+        """The exponent of D of each coordinate, shape (p,)."""
+        return np.broadcast_to(np.asarray(self.scaling, dtype=np.float64), (self.dimensions,))
+
+    @property
+    def T(self) -> Array:
+        """T_ab = mu_a·mu_b/D without the factors D^scaling, shape (C, C)."""
+        return self.means @ self.means.T
+
+    def at(self, D: float) -> Array:
+        """Mean vectors at dimension D, in the basis of `means`: means · D^scaling, shape (C, p).
+
+        >>> Mixture.two_clusters(1.0, scaling=0.5).at(100).ravel()
+        array([ 10., -10.])
+        """
+        return self.means * number("D", D, positive=True) ** self.exponents
+
+    def finite(self, D: float) -> Mixture:
+        """The mixture as it is at dimension D: means · D^scaling as means of scaling 0.
+
+        What the learning equations make of it holds as long as a step moves the local fields little, eta v^2 |mean|^2
+        being small against D: up to corrections of O(D^(2 scaling - 1)) for scaling < 1/2.
+
+        >>> Mixture.two_clusters(1.0, scaling=0.25).finite(10**4).means.ravel()
+        array([ 10., -10.])
+        """
+        return replace(self, means=self.at(D), scaling=0.0)
+
+    def references_at(self, D: float) -> Array:
+        """`references` at dimension D; a teacher's weights do not scale."""
+        return self.at(D) if self.teacher is None else np.concatenate([self.at(D), self.teacher.weights])
+
+    @classmethod
+    def xor(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """Labels -1 at ±e1 and +1 at ±e2, times `separation`; equal weights."""
+        means = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        return cls._named(means, [-1, -1, 1, 1], sigma, separation, scaling)
+
+    @classmethod
+    def two_clusters(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """Labels ±1 at ±e1, times `separation`: linearly separable but for the noise."""
+        return cls._named(np.array([[1.0], [-1.0]]), [1, -1], sigma, separation, scaling)
+
+    @classmethod
+    def three_clusters(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """Label -1 at ±e1 (weight 1/4 each), times `separation`, and +1 at the origin (weight 1/2)."""
+        means = np.array([[1.0], [-1.0], [0.0]])
+        return cls._named(means, [-1, -1, 1], sigma, separation, scaling, weights=[0.25, 0.25, 0.5])
+
+    @classmethod
+    def ring(cls, m: int, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """2m clusters at the angles pi j/m, j = 0..2m-1, with labels -(-1)^j, times `separation`: XOR is m = 2.
+
+        >>> Mixture.ring(2, 0.5).means[:2]
+        array([[1., 0.],
+               [0., 1.]])
+        """
+        from scipy.special import cosdg, sindg  # in degrees: exact zeros at the quarter turns
+
+        j = np.arange(2 * integer("m", m, at_least=1))
+        means = np.stack([cosdg(180 * j / m), sindg(180 * j / m)], axis=1) + 0.0  # -0 -> 0
+        return cls._named(means, -((-1.0) ** j), sigma, separation, scaling)
+
+    @classmethod
+    def parity(
+        cls, sigma: float, lengths: tuple[float, float] = (1.0, 1.0), scaling: float | npt.ArrayLike = 0.0
+    ) -> Mixture:
+        """Means ±m1 e1 ± m2 e2 with (m1, m2) = `lengths`; the label is the product of the two signs.
+
+        Equal lengths give XOR turned by 45 degrees; scaling = (1/2, 0) gives the mixed signal-to-noise regime.
+        """
+        m1, m2 = (number("lengths", m, positive=True) for m in finite_array("lengths", lengths, (2,)).tolist())
+        signs = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+        return cls(signs * [m1, m2], signs.prod(axis=1), sigma=sigma, scaling=scaling)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_data(
+        cls,
+        X: npt.ArrayLike,
+        cluster: npt.ArrayLike,
+        label: npt.ArrayLike,
+        *,
+        covariance: str = "isotropic",
+        shrinkage: float | str | None = None,
+        project: bool = False,
+        centre: bool = True,
+    ) -> Mixture:
+        """The mixture closest to labelled data: n samples X (n, D), `cluster` (n,) and `label` (n,) ±1.
+
+            P_a = n_a/n,   mean_a = average of cluster a,   sigma^2 = sum_i |x_i - mean_a(i)|^2 / ((n - C) D)
+
+        A row of X is an input x: means and sigma come out in the units of a component of X, the mean vectors
+        mu_a/sqrt(D) with their length in D dimensions, on the orthonormal basis (right singular vectors, p = rank)
+        of their span.  `centre` subtracts the average of all of X first, as is usual before training.  Clusters are
+        in sorted order; all samples of a cluster must have one label.
+
+        `covariance`: "isotropic", an overall noise level only; "shared", the eigenvalues of the pooled covariance and
+        where the means lie on its eigenvectors; "full", those of each cluster, which must commute unless `project`
+        replaces them by their diagonals in the pooled eigenbasis (`mixture.spectrum.discarded` says what is lost).
+        Fewer degrees of freedom than D are refused unless `shrinkage` is given: "ledoit-wolf", or the weight of the
+        identity.  Source: `quenched.numerics.problem.from_data`.
+
+        >>> Mixture.from_data([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]], [0, 0, 1, 1], [1, 1, -1, -1]).sigma
+        1.0
+        """
+        from quenched.numerics.problem.from_data import estimate
+
+        options: dict[str, Any] = {"covariance": covariance, "shrinkage": shrinkage, "project": project}
+        return cls(**estimate(X, cluster, label, **options, centre=centre).arguments)
+
+    @classmethod
+    def _named(
+        cls,
+        means: Array,
+        labels: npt.ArrayLike,
+        sigma: float,
+        separation: float,
+        scaling: float | npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+    ) -> Mixture:
+        length = number("separation", separation, positive=True)
+        return cls(means * length, labels, weights, sigma, scaling)  # type: ignore[arg-type]

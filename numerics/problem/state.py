@@ -1,0 +1,171 @@
+"""States: the order parameters that a learning network is described by, and their densities over a spectrum.
+
+M_ak = w_k·mu_a/D,  Q_kl = w_k·w_l/D,  so that the fields lambda given a are N(M_a, sigma_a^2 Q)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.problem.checks import Record, finite_array
+from quenched.numerics.problem.mixture import Mixture
+
+__all__ = ["Densities", "OrderParameters"]
+
+Array = npt.NDArray[np.float64]
+
+# Order parameters are products of floating-point sums, or solutions of an ODE with a relative error near 1e-8:
+# semidefiniteness and consistency are asked for up to this fraction of the largest entry.
+_ROUNDING = math.sqrt(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False)
+class OrderParameters(Record):
+    """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
+
+    `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,).
+    Weights with these overlaps exist only if Q is large enough for M: `check(mixture)`.
+
+    >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.25]], v=[1.0])     # a weight along the mean: w/sqrt(D) = e1/2
+    >>> state.check(Mixture.two_clusters(1.0))
+    >>> OrderParameters(M=[[0.5], [-0.5]], Q=[[0.2]], v=[1.0]).check(Mixture.two_clusters(1.0))
+    Traceback (most recent call last):
+    ...
+    ValueError: Q is too small for M: Q - A^T A has the eigenvalue -0.05, A the projections on the span of the means
+    """
+
+    M: Array
+    Q: Array
+    v: Array
+
+    def __post_init__(self) -> None:
+        self._store(self.M, self.Q, self.v)
+        scale = np.abs(self.Q).max()
+        if (asymmetry := np.abs(self.Q - self.Q.T).max()) > _ROUNDING * scale:
+            raise ValueError(f"Q must be symmetric, got |Q - Q^T| up to {asymmetry:.6g}")
+        Q = (self.Q + self.Q.T) / 2
+        if (smallest := np.linalg.eigvalsh(Q)[0]) < -_ROUNDING * scale:
+            raise ValueError(f"Q must be positive semi-definite, got the eigenvalue {smallest:.6g}")
+        Q.flags.writeable = False
+        self._set(Q=Q)
+
+    def _store(self, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
+        M = finite_array("M", M, (None, None))
+        K = M.shape[1]
+        self._set(M=M, Q=finite_array("Q", Q, (K, K)), v=finite_array("v", v, (K,)))
+
+    @classmethod
+    def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> OrderParameters:
+        """The same record for time derivatives dM/dt, dQ/dt, dv/dt, which need not be positive semi-definite.
+
+        >>> OrderParameters.derivative(M=[[1.0]], Q=[[-2.0]], v=[0.0]).Q
+        array([[-2.]])
+        """
+        record: OrderParameters = object.__new__(cls)
+        record._store(M, Q, v)
+        return record
+
+    @property
+    def K(self) -> int:
+        """Number of neurons."""
+        return self.v.shape[0]
+
+    def projections(self, mixture: Mixture, D: float | None = None) -> Array:
+        """A (p, K), A_bk = w_k·e_b/sqrt(D): the weights on the basis of the means, M = means A; of least norm.
+
+        D is needed only where the length of the means depends on it (scaling other than 0).  ValueError if no A gives
+        this M, or if the joint Gram matrix of weights and means is not positive semi-definite: Q - A^T A >= 0.
+        """
+        means = mixture.references if D is None else mixture.references_at(D)
+        if D is None and (mixture.exponents != 0).any():
+            raise ValueError(f"D must be given where the means depend on it, scaling={mixture.scaling!r}")
+        if len(self.M) != len(means):
+            rows = "per cluster" if mixture.teacher is None else "per cluster and teacher neuron"
+            raise ValueError(f"M must have one row {rows}, {len(means)}, got shape {self.M.shape}")
+        A = np.linalg.lstsq(means, self.M, rcond=None)[0]
+        if (gap := np.abs(means @ A - self.M).max()) > _ROUNDING * np.abs(self.M).max():
+            raise ValueError(f"M is not consistent with the linear relations between the means: off by {gap:.6g}")
+        smallest = np.linalg.eigvalsh(self.Q - A.T @ A)[0]
+        if smallest < -_ROUNDING * max(np.abs(self.Q).max(), np.abs(A).max() ** 2):
+            raise ValueError(
+                f"Q is too small for M: Q - A^T A has the eigenvalue {smallest:.6g}, "
+                "A the projections on the span of the means"
+            )
+        return np.asarray(A, dtype=np.float64)
+
+    def check(self, mixture: Mixture, D: float | None = None) -> None:
+        """ValueError unless real weight vectors with these overlaps exist for this mixture (see `projections`)."""
+        self.projections(mixture, D)
+
+
+@dataclass(frozen=True, eq=False)
+class Densities(Record):
+    """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
+
+    `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
+    semi-definite in each node; `v` (K,).  Their sums over u are the overlaps A and Q; the local fields of cluster a
+    have the covariance sigma_a^2 sum_u rho_au Q_u.
+    """
+
+    A: Array
+    Q: Array
+    v: Array
+
+    def __post_init__(self) -> None:
+        self._store(self.A, self.Q, self.v)
+        scale = np.abs(self.Q).max()
+        if (asymmetry := np.abs(self.Q - self.Q.swapaxes(1, 2)).max()) > _ROUNDING * scale:
+            raise ValueError(f"Q must be symmetric in each node, got |Q - Q^T| up to {asymmetry:.6g}")
+        if (smallest := np.linalg.eigvalsh(self.Q).min()) < -_ROUNDING * scale:
+            raise ValueError(f"Q must be positive semi-definite in each node, got the eigenvalue {smallest:.6g}")
+
+    def _store(self, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
+        readout = finite_array("v", v, (None,))
+        K = len(readout)
+        weights = finite_array("A", A, (None, None, K))
+        self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)), v=readout)
+
+    @classmethod
+    def derivative(cls, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Densities:
+        """The same record for time derivatives, which need not be positive semi-definite."""
+        record: Densities = object.__new__(cls)
+        record._store(A, Q, v)
+        return record
+
+    @classmethod
+    def spread(cls, mixture: Mixture, state: OrderParameters) -> Densities:
+        """The densities of weights that point anywhere but for their overlaps with the means, for D -> infinity.
+
+            A_u = G_u A,   Q_u = A^T G_u A + s_u (Q - A^T A)
+
+        >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[1.0]], v=[1.0])
+        >>> mixture = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
+        >>> Densities.spread(mixture, state).Q.ravel()
+        array([0.75, 0.25])
+        """
+        A, G = state.projections(mixture), mixture.alignment
+        aligned = G @ A
+        residual = mixture.shares[:, None, None] * (state.Q - A.T @ A)
+        return cls(aligned, A.T @ aligned + residual, state.v)
+
+    @property
+    def K(self) -> int:
+        """Number of neurons."""
+        return self.v.shape[0]
+
+    def overlaps(self, mixture: Mixture) -> OrderParameters:
+        """M, Q and v: the sums over the nodes."""
+        return OrderParameters(mixture.references @ self.A.sum(axis=0), self.Q.sum(axis=0), self.v)
+
+    def check(self, mixture: Mixture) -> None:
+        """ValueError unless the state fits the mixture: A of its nodes and coordinates, Q_u large enough for A_u."""
+        G = mixture.alignment
+        if self.A.shape[:2] != G.shape[:2]:
+            raise ValueError(f"A must have shape (nodes, p, K) = {(*G.shape[:2], self.K)}, got {self.A.shape}")
+        rest = self.Q - self.A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ self.A
+        if (smallest := np.linalg.eigvalsh(rest).min()) < -_ROUNDING * np.abs(self.Q).max():
+            raise ValueError(f"Q is too small for A: Q_u - A_u^T G_u^+ A_u has the eigenvalue {smallest:.6g}")
