@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics import averages as own
+from quenched.numerics.checks import activation_text
 
 __all__ = ["closes", "tables_across"]
 
@@ -24,7 +25,7 @@ Index = NDArray[np.int64]
 
 
 def _module(student: str, teacher: str) -> Any:
-    return own.derived_module("across", student, "--teacher", teacher).ACROSS
+    return own.derived_module("across", activation_text(student), "--teacher", activation_text(teacher)).ACROSS
 
 
 def closes(student: str, teacher: str) -> bool:
@@ -41,7 +42,7 @@ def closes(student: str, teacher: str) -> bool:
 def _compiled(student: str, teacher: str) -> ModuleType:
     found = _module(student, teacher)
     groups = {f"{s}_{t}": (s + t, function) for (s, t), function in zip(found.kinds, found.groups, strict=True)}
-    return own.load_compiled(own.compiled_text(f"{student} and, of a teacher, {teacher}", groups))
+    return own.load_compiled(own.compiled_text(groups))
 
 
 @lru_cache(maxsize=64)

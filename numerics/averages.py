@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.checks import activation_text
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -71,9 +72,8 @@ def averages(activation: str) -> theory.Averages:
     >>> averages("relu").text
     'Max(x, 0)'
     """
-    if activation in theory.ACTIVATIONS:
-        return theory.ACTIVATIONS[activation]
-    return _derived(activation)
+    name = activation_text(activation)
+    return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
 
 
 @lru_cache(maxsize=64)
@@ -143,7 +143,7 @@ def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
 # --- compilation
 # --------------------------------------------------------------------------------------------------------------
 
-_PRELUDE = '''"""Compiled form of the averages of {name}; written by quenched.numerics.averages, safe to delete."""
+_PRELUDE = '''"""Compiled form of averages; written by quenched.numerics.averages, safe to delete."""
 
 from math import erf, erfc
 from numpy import cos, exp, pi, sin, sqrt
@@ -235,9 +235,9 @@ class _DoubledRegression(ast.NodeTransformer):
         return node
 
 
-def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
+def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
     """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
-    parts = [_PRELUDE.format(name=name, parallel=PARALLEL, noise=2.0**-50)]
+    parts = [_PRELUDE.format(parallel=PARALLEL, noise=2.0**-50)]
     for label, (n, function) in groups.items():
         tree = ast.parse(inspect.getsource(function))
         definition = tree.body[0]
@@ -273,7 +273,7 @@ def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]
 def _compiled(activation: str) -> ModuleType:
     """The compiled module of an activation: fill_1 .. fill_4."""
     groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
-    return load_compiled(compiled_text(activation, groups))
+    return load_compiled(compiled_text(groups))
 
 
 def load_compiled(text: str) -> ModuleType:
@@ -287,7 +287,7 @@ def load_compiled(text: str) -> ModuleType:
     return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
 
 
-_SCALAR = '''"""Compiled form of g and g' of {name}; written by quenched.numerics.averages, safe to delete."""
+_SCALAR = '''"""Compiled form of g and g'; written by quenched.numerics.averages, safe to delete."""
 
 from math import erf, erfc
 from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
@@ -321,7 +321,7 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
     found = averages(activation)
     decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
     sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
-    text = _SCALAR.format(name=activation) + "\n\n".join(sources)
+    text = _SCALAR + "\n\n".join(sources)
     digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
     module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
     return getattr(module, found.g.__name__), getattr(module, found.dg.__name__)

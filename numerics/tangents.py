@@ -34,6 +34,7 @@ from quenched.numerics.averages import (
     regularised,
     tables,
 )
+from quenched.numerics.checks import activation_text
 from quenched.numerics.precision import bind
 from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
 from quenched.theory import gradients as theory
@@ -50,7 +51,7 @@ _contract = {"einsum": partial(np.einsum, optimize=True)}
 _flow = bind(theory.flow_tangent, _contract)
 _diffusion = bind(theory.diffusion_tangent, _contract)
 
-_PRELUDE = '''"""Compiled form of the gradients of {name}; written by quenched.numerics.tangents, safe to delete."""
+_PRELUDE = '''"""Compiled form of gradients; written by quenched.numerics.tangents, safe to delete."""
 
 from numpy import cos, empty, exp, pi, sin, sqrt
 from math import erf, erfc
@@ -87,9 +88,8 @@ def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
 
 def _gradients(activation: str) -> tuple[Gradient, ...]:
     """The generated gradients of an activation, derived on first use if it is not a built-in."""
-    if activation in theory.GRADIENTS:
-        return theory.GRADIENTS[activation]
-    return _derived(activation)
+    name = activation_text(activation)
+    return theory.GRADIENTS[name] if name in theory.GRADIENTS else _derived(name)
 
 
 @lru_cache(maxsize=64)
@@ -134,7 +134,7 @@ def _compiled(activation: str, n: int) -> ModuleType:
         arguments=", ".join(arguments),
         terms=" + ".join(f"gradient[{len(moved)} * o + {t}] * {term}" for t, term in enumerate(moved)),
     )
-    text = _PRELUDE.format(name=activation, parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
+    text = _PRELUDE.format(parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
     origin = text + inspect.getsource(kernels) + inspect.getsource(doubled) + numba.__version__ + sys.version
     digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
     return load_text(text, cache_folder() / "compiled" / f"gradients_{digest}.py")

@@ -22,6 +22,8 @@ ALLOWED = {
     "sim": {"theory", "numerics", "sim"},
 }
 DERIVERS = {"sim/cli.py"}
+# What a user may write for an activation is said once, for the derivation and for the records: without sympy.
+GRAMMAR = "quenched.symbolic.grammar"
 
 
 def name(path: Path) -> str:
@@ -57,8 +59,14 @@ def test_a_layer_imports_only_layers_to_its_left(path: Path) -> None:
         assert top not in LAYERS, f"{name(path)}: {module} is a folder, the module is quenched.{module}"
         if top == "quenched":
             layer = rest.partition(".")[0]
-            allowed = ALLOWED[path.parent.name] | ({"symbolic"} if name(path) in DERIVERS else set())
+            derives = name(path) in DERIVERS or module == GRAMMAR
+            allowed = ALLOWED[path.parent.name] | ({"symbolic"} if derives else set())
             assert layer in allowed, f"{name(path)} imports {module}"
+
+
+def test_the_grammar_needs_the_standard_library_only() -> None:
+    tree = ast.parse((ROOT / "symbolic" / "grammar.py").read_text())
+    assert {module.partition(".")[0] for module, _ in imports(tree)} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("deriver", sorted(DERIVERS))
