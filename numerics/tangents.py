@@ -12,9 +12,7 @@ those on both sides, to 1e-8.
 from __future__ import annotations
 
 import ast
-import hashlib
 import inspect
-import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import ModuleType
@@ -28,12 +26,10 @@ from quenched.numerics.averages import (
     _DoubledRegression,
     _gather,
     averages,
-    cache_folder,
-    derived_module,
-    load_text,
     regularised,
     tables,
 )
+from quenched.numerics.cache import derived_module, module
 from quenched.numerics.checks import activation_text
 from quenched.numerics.precision import bind
 from quenched.numerics.records import Mixture, OnlineSGD, TwoLayer
@@ -51,11 +47,12 @@ _contract = {"einsum": partial(np.einsum, optimize=True)}
 _flow = bind(theory.flow_tangent, _contract)
 _diffusion = bind(theory.diffusion_tangent, _contract)
 
-_PRELUDE = '''"""Compiled form of gradients; written by quenched.numerics.tangents, safe to delete."""
+_PRELUDE = '''"""Compiled form of gradients, written by quenched.numerics.tangents."""
 
 from numpy import cos, empty, exp, pi, sin, sqrt
 from math import erf, erfc
 from numba import njit
+from quenched.numerics.compile import njit as kept
 from quenched.numerics.doubled import over, plus, remainder, residual, times
 from quenched.numerics.kernels import Phi, Phi2, Phi3, Phi4
 
@@ -67,7 +64,7 @@ def Phi2_of_pair(h, k, r):
 
 '''
 _FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
     gradient = empty({size})
     for a in range(mean.shape[0]):
@@ -101,10 +98,6 @@ def _derived(activation: str) -> tuple[Gradient, ...]:
 @lru_cache(maxsize=64)
 def _compiled(activation: str, n: int) -> ModuleType:
     """The compiled module of the gradients over n fields: tangent_n."""
-    import numba
-
-    from quenched.numerics import doubled, kernels
-
     function = _gradients(activation)[n - 1]
     tree = ast.parse(inspect.getsource(function))
     definition = tree.body[0]
@@ -135,9 +128,7 @@ def _compiled(activation: str, n: int) -> ModuleType:
         terms=" + ".join(f"gradient[{len(moved)} * o + {t}] * {term}" for t, term in enumerate(moved)),
     )
     text = _PRELUDE.format(parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
-    origin = text + inspect.getsource(kernels) + inspect.getsource(doubled) + numba.__version__ + sys.version
-    digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
-    return load_text(text, cache_folder() / "compiled" / f"gradients_{digest}.py")
+    return module(text, "gradients")
 
 
 def table_tangents(

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from quenched.numerics.records import Densities, GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.sim import endings, problems, verbs
+from quenched.sim import cache, endings, problems, verbs
 from quenched.sim.terminal import print_table as _print
 from quenched.sim.terminal import progress as _progress
 
@@ -296,6 +296,7 @@ def curve(
 app.command()(verbs.validate)
 app.command()(verbs.sweep)
 app.command("fixed-points")(endings.find)
+app.command("cache")(cache.show)
 
 
 @app.command()
