@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 from pathlib import Path
@@ -38,6 +38,7 @@ __all__ = [
     "averages",
     "cache_folder",
     "compiled_activation",
+    "compiled_functions",
     "compiled_text",
     "derived_module",
     "load_compiled",
@@ -287,10 +288,10 @@ def load_compiled(text: str) -> ModuleType:
     return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
 
 
-_SCALAR = '''"""Compiled form of g and g' of {name}; written by quenched.numerics, safe to delete."""
+_SCALAR = '''"""Compiled functions of {name}; written by quenched.numerics, safe to delete."""
 
 from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
+from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, log1p, maximum, minimum, pi
 from numpy import sign, sin, sinh, sqrt, tanh
 from numba import cfunc, njit
 
@@ -316,15 +317,24 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
     >>> g.ctypes(-2.0), dg.ctypes(0.0)
     (0.0, 0.5)
     """
+    found = averages(activation)
+    g, dg = compiled_functions(activation, (found.g, found.dg))
+    return g, dg
+
+
+def compiled_functions(name: str, functions: Sequence[Callable[..., Any]]) -> list[Any]:
+    """Generated functions of numbers, of a thing called `name`, as numba `cfunc`s."""
     import numba
 
-    found = averages(activation)
-    decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
-    sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
-    text = _SCALAR.format(name=activation) + "\n\n".join(sources)
+    sources = []
+    for function in functions:
+        arguments = ", ".join(["float64"] * function.__code__.co_argcount)
+        decorator = f'@cfunc("float64({arguments})", cache=True, error_model="numpy")'
+        sources.append(f"{decorator}\n{inspect.getsource(function)}")
+    text = _SCALAR.format(name=name) + "\n\n".join(sources)
     digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
-    module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
-    return getattr(module, found.g.__name__), getattr(module, found.dg.__name__)
+    module = load_text(text, cache_folder() / "compiled" / f"functions_{digest}.py")
+    return [getattr(module, function.__name__) for function in functions]
 
 
 def load_text(text: str | None, path: Path) -> ModuleType:
