@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.symbolic.language.grammar import canonical
+from quenched.symbolic.language.grammar import ACTIVATION, Grammar, canonical
 
-__all__ = ["Record", "activation_text", "finite_array", "increasing_times", "integer", "number"]
+__all__ = ["Record", "expression_text", "finite_array", "increasing_times", "integer", "number"]
 
 
 def _plain(value: Any) -> Any:
@@ -34,19 +34,20 @@ class Record:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init}  # type: ignore[arg-type]
 
 
-def activation_text(value: Any) -> str:
-    """`value` as the name of an activation or the canonical print of an expression in x: all that any code ever holds.
+def expression_text(value: Any, grammar: Grammar = ACTIVATION) -> str:
+    """`value` as a name of the grammar or the canonical print of an expression: all that any code ever holds of it.
 
-    >>> activation_text("Max(x,0)")
+    >>> expression_text("Max(x,0)")
     'Max(x, 0)'
-    >>> activation_text("x # y")
+    >>> expression_text("x # y")
     Traceback (most recent call last):
     ...
     ValueError: activation 'x # y': '#' at character 3 is not understood...
     """
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"activation must be a name or an expression in x, got {value!r}")
-    return canonical(str(value))
+        variables = " and ".join(grammar.variables)
+        raise ValueError(f"{grammar.kind} must be a name or an expression in {variables}, got {value!r}")
+    return canonical(str(value), grammar)
 
 
 def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> npt.NDArray[np.float64]:

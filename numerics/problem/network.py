@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, activation_text, finite_array, integer, number
+from quenched.numerics.problem.checks import Record, expression_text, finite_array, integer, number
 
 __all__ = ["Teacher", "TwoLayer"]
 
@@ -37,7 +37,7 @@ class TwoLayer(Record):
     def __post_init__(self) -> None:
         K = integer("K", self.K, at_least=1)
         scale = number("output_scale", self.output_scale, positive=True)
-        self._set(K=K, activation=activation_text(self.activation), output_scale=scale)
+        self._set(K=K, activation=expression_text(self.activation), output_scale=scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Teacher(Record):
     def __post_init__(self) -> None:
         weights = finite_array("weights", self.weights, (None, None))
         v = finite_array("v", self.v, (len(weights),))
-        self._set(weights=weights, v=v, activation=activation_text(self.activation))
+        self._set(weights=weights, v=v, activation=expression_text(self.activation))
 
     @property
     def neurons(self) -> int:
