@@ -140,7 +140,7 @@ def _final(
     """Classification error, its numerical error, and pmse at time t."""
     start = random_state(mixture, network, D, seed, readout_scale=readout_scale)
     end = integrate(mixture, network, sgd, start, [t], rtol=rtol).isel(time=-1)
-    return float(end.classification_error), float(end.classification_error_estimate), float(end.pmse)
+    return float(end.classification_error), float(end.classification_error_error), float(end.pmse)
 
 
 def in_processes(

@@ -518,9 +518,9 @@ def _measured(system: _System, x: Array, points: int, **origin: Any) -> FixedPoi
         eigenvalues,
         zero_modes,
         found.pmse,
-        found.pmse_error_estimate + accuracy,
+        found.pmse_error + accuracy,
         found.classification_error,
-        found.error_estimate + accuracy,
+        found.classification_error_error + accuracy,
         found.tie_probability,
         provenance(
             mixture=system.mixture,

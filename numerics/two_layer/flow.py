@@ -75,7 +75,7 @@ def integrate(
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
-    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
+    classification_error_error, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
     the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
     (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
     (cluster, node) and share (node) of each node; M, Q and R are their sums.
@@ -161,7 +161,7 @@ def integrate(
     along = {
         "pmse": [e.pmse for e in measured],
         "classification_error": [e.classification_error for e in measured],
-        "classification_error_estimate": [e.error_estimate for e in measured],
+        "classification_error_error": [e.classification_error_error for e in measured],
         "tie_probability": [e.tie_probability for e in measured],
     }
     totals = [s.overlaps(mixture) if isinstance(s, Densities) else s for s in states]

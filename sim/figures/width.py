@@ -144,7 +144,7 @@ def _run(
             else:
                 early = middle
         reached = times[late]
-    return final.classification_error, final.error_estimate, final.pmse, float(reached)
+    return final.classification_error, final.classification_error_error, final.pmse, float(reached)
 
 
 @mpl.rc_context(plot.STYLE)
