@@ -113,12 +113,12 @@ def error_curve(
     if "random-features" in learners:
         lazy = [random_features_error(m, activation, gamma, ridge, D=features_at) for m in mixtures]
         result.classification_error.loc["random-features"] = [found.classification_error for found in lazy]
-        result.numerical_error.loc["random-features"] = [found.error_estimate for found in lazy]
+        result.numerical_error.loc["random-features"] = [found.classification_error_error for found in lazy]
     for learner, name in (("kernel", kernel), ("ntk", f"ntk:{activation}")):
         if learner in learners:
             lazy = [kernel_error(m, name, alpha, ridge, D=features_at) for m in mixtures]
             result.classification_error.loc[learner] = [found.classification_error for found in lazy]
-            result.numerical_error.loc[learner] = [found.error_estimate for found in lazy]
+            result.numerical_error.loc[learner] = [found.classification_error_error for found in lazy]
     result.attrs = provenance(
         mixture=mixture,
         network=network,

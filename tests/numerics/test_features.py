@@ -7,8 +7,8 @@ import pytest
 from scipy.special import ndtr, roots_hermitenorm
 
 from quenched.numerics import Mixture, oracle_error, random_features_error
+from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.problem.spectrum import Spectrum
-from quenched.numerics.random_features import hermite_orders
 from quenched.theory import random_features as theory
 
 XOR = Mixture.xor(1.0, 1.4, 0.25)
@@ -87,7 +87,7 @@ def test_the_equivalent_at_finite_D_tends_to_the_limit(name: str, power: float, 
         ]  # fmt: skip
         if gaps[1] > 1e-9:
             assert np.log10(gaps[0] / gaps[1]) / 2 == pytest.approx(power, abs=0.02)
-        assert gaps[2] < 10 * 1e10**-power + 2 * limit.error_estimate + 1e-8
+        assert gaps[2] < 10 * 1e10**-power + 2 * limit.classification_error_error + 1e-8
 
 
 @pytest.mark.parametrize("mixture", [HIGH, Mixture.three_clusters(1.0, scaling=0.5)], ids=["XOR", "three"])
