@@ -283,8 +283,10 @@ def _crossover(mixture: Mixture, activation: str, gamma: float, ridge: float) ->
     centre = np.eye(mixture.clusters) - weights
     inner, lengths = mixture.T**2, np.outer(np.diag(mixture.T), np.diag(mixture.T))
     G, slope = (centre @ (a * inner + b * lengths) @ centre.T for a, b in ((tensor, norm), (tensor_slope, norm_slope)))
-    diverging = (centre @ mixture.means).T if found.coefficients[1] != 0 else np.zeros((1, mixture.clusters))
-    N = null_space(diverging, rcond=_ROUNDING * mixture.clusters)
+    diverging = (centre @ mixture.means).T
+    # means that are all one leave rounding, which the relative rcond below would take for a direction
+    seen = found.coefficients[1] != 0 and np.abs(diverging).max() > _ROUNDING * np.abs(mixture.means).max()
+    N = null_space(diverging if seen else np.zeros_like(diverging), rcond=_ROUNDING * mixture.clusters)
     beta = N @ np.linalg.solve(N.T @ (np.diag(1 / weights) + G) @ N, N.T @ mixture.labels)
     m = mixture.labels - beta / weights
     q = np.full(mixture.clusters, max(0.0, beta @ (G + slope) @ beta))
@@ -320,7 +322,9 @@ def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, toleran
         carried = -np.linalg.solve(np.eye(Z.shape[1]) + Z.T @ Z, inner)  # what the other spikes answer to a class mean
         g = M.T @ M + inner.T @ carried
         values, vectors = np.linalg.eigh((g + g.T) / 2)
-        kept = values > 1e-10 * max(values[-1], np.finfo(np.float64).tiny)
+        # class means that differ by rounding alone are one: of even features, at opposite means
+        rounding = _ROUNDING**2 * float((weights * (scale * n) ** 2).sum())
+        kept = values > max(1e-10 * values[-1], rounding)
         eta = root * mixture.labels
         components = vectors.T @ eta
         unfit = vectors[:, ~kept] @ components[~kept]
