@@ -14,7 +14,7 @@ __all__ = ["GradientFlow", "OnlineSGD"]
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class OnlineSGD(Record):
     """One fresh sample (x, y) per step, half squared loss, Delta = phi(x) - y - `label_noise`·N(0, 1):
 
@@ -70,7 +70,7 @@ class OnlineSGD(Record):
         return self.weight_decay if self.second_weight_decay is None else self.second_weight_decay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradientFlow(OnlineSGD):
     """The limit eta -> 0 of `OnlineSGD` at fixed eta t: gradient descent on the population risk, without its noise.
 
