@@ -28,7 +28,9 @@ __all__ = [
     "integer",
     "integers",
     "number",
+    "one_or_each",
     "real",
+    "real_array",
     "record",
     "shown",
     "tolerance",
@@ -138,7 +140,7 @@ class Record:
 
 def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> Array:
     """A read-only float64 copy of `value`, finite and of `shape` (None: any length >= 1)."""
-    array = _real(name, value)
+    array = real_array(name, value)
     if array.ndim != len(shape) or any(
         have != want if want is not None else have < 1 for have, want in zip(array.shape, shape, strict=True)
     ):
@@ -151,7 +153,7 @@ def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...])
     return array
 
 
-def _real(name: str, value: npt.ArrayLike) -> Array:
+def real_array(name: str, value: npt.ArrayLike) -> Array:
     """A float64 copy; ValueError where that would read texts or booleans as numbers, or drop parts of them."""
     refusal = f"{name} must be an array of real numbers, got {shown(value)}"
     if np.ma.is_masked(value):
@@ -165,6 +167,17 @@ def _real(name: str, value: npt.ArrayLike) -> Array:
     if array.dtype.kind not in "iuf" or (isinstance(value, (list, tuple)) and _holds_a_boolean(value, array.size)):
         raise ValueError(refusal)
     return np.array(array, dtype=np.float64)
+
+
+def one_or_each(name: str, value: npt.ArrayLike, n: int, *, positive: bool = False) -> float | Array:
+    """One finite number for all of n, or an array (n,) of them; > 0 if `positive`."""
+    given = real_array(name, value)
+    if given.ndim == 0:
+        return number(name, given, positive=True) if positive else float(finite_array(name, given, ()))
+    array = finite_array(name, given, (n,))
+    if positive and (wrong := array[array <= 0]).size:
+        raise ValueError(f"{name} must be > 0, got {wrong[0]}")
+    return array
 
 
 def _is_real(value: Any) -> bool:
@@ -257,16 +270,14 @@ def integer(name: str, value: Any, *, at_least: int = 0, at_most: int = _LARGEST
     return int(scalar)
 
 
-def integers(
-    name: str, value: Any, *, at_least: int = 0, at_most: int = _LARGEST, most: int = _MOST
-) -> tuple[int, ...]:
+def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> tuple[int, ...]:
     """One or more integers, of a sequence or alone, each >= `at_least`; at most `most` of them.
 
     >>> integers("seeds", 3), integers("seeds", range(2))
     ((3,), (0, 1))
     """
     if isinstance(value, (int, np.integer)) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return (integer(name, value, at_least=at_least, at_most=at_most),)
+        return (integer(name, value, at_least=at_least),)
     if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
         raise ValueError(f"{name} must be one or more integers >= {at_least}, got {shown(value)}")
     if np.ma.is_masked(value):
@@ -275,7 +286,7 @@ def integers(
     for entry in value:
         if len(entries) == most:
             raise ValueError(f"{name} must be at most {most} integers, got more: {shown(value)}")
-        entries.append(integer(name, entry, at_least=at_least, at_most=at_most))
+        entries.append(integer(name, entry, at_least=at_least))
     if not entries:
         raise ValueError(f"{name} must be one or more integers >= {at_least}, got none")
     return tuple(entries)

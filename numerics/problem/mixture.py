@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, integer, number, record, shown
+from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, integer, number, one_or_each, record, shown
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.spectrum import Spectrum
 
@@ -72,15 +72,8 @@ class Mixture(Record):
             raise ValueError(f"weights must be > 0, got {wrong[0]}")
         if abs(weights.sum() - 1) > 1e-12 * clusters:
             raise ValueError(f"weights must sum to 1, got a sum of {weights.sum()!s}")
-        sigma: float | Array
-        if np.ndim(self.sigma) == 0:
-            sigma = number("sigma", self.sigma, positive=True)
-        else:
-            sigma = finite_array("sigma", self.sigma, (clusters,))
-            if (wrong := sigma[sigma <= 0]).size:
-                raise ValueError(f"sigma must be > 0, got {wrong[0]}")
-        exponents = finite_array("scaling", self.scaling, () if np.ndim(self.scaling) == 0 else (dimensions,))
-        scaling = float(exponents) if exponents.ndim == 0 else exponents
+        sigma = one_or_each("sigma", self.sigma, clusters, positive=True)
+        scaling = one_or_each("scaling", self.scaling, dimensions)
         self._set(means=means, labels=labels, weights=weights, sigma=sigma, scaling=scaling)
         self._set(spectrum=spectrum, teacher=teacher)
 

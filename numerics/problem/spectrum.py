@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, flag, integer, number, real
+from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, flag, integer, number, real, real_array
 
 __all__ = ["Spectrum"]
 
@@ -54,7 +54,7 @@ class Spectrum(Record):
     discarded: float = 0.0
 
     def __post_init__(self) -> None:
-        shape = (None,) if np.ndim(self.eigenvalues) == 1 else (None, None)
+        shape = (None,) if real_array("eigenvalues", self.eigenvalues).ndim == 1 else (None, None)
         eigenvalues = finite_array("eigenvalues", self.eigenvalues, shape)
         if (wrong := eigenvalues[eigenvalues < 0]).size:
             raise ValueError(f"eigenvalues must be >= 0, got {wrong.min()}")
