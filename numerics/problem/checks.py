@@ -173,7 +173,7 @@ def one_or_each(name: str, value: npt.ArrayLike, n: int, *, positive: bool = Fal
     """One finite number for all of n, or an array (n,) of them; > 0 if `positive`."""
     given = real_array(name, value)
     if given.ndim == 0:
-        return number(name, given, positive=True) if positive else float(finite_array(name, given, ()))
+        return number(name, float(given), positive=True) if positive else float(finite_array(name, given, ()))
     array = finite_array(name, given, (n,))
     if positive and (wrong := array[array <= 0]).size:
         raise ValueError(f"{name} must be > 0, got {wrong[0]}")
