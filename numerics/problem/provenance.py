@@ -59,9 +59,19 @@ def provenance(**records: Any) -> dict[str, str]:
     '[1, 2]'
     """
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
-    kinds = {name: type(value).__name__ for name, value in records.items() if isinstance(value, Record)}
+    kinds = _kinds(records)
     stored = records | ({"kinds": kinds} if kinds else {}) | {"versions": versions}
     return {name: _text(value) for name, value in stored.items()}
+
+
+def _kinds(value: Any) -> Any:
+    """The class of a record; of a mapping, list or other object, those of the records in it, by key; None if none."""
+    if isinstance(value, Record):
+        return type(value).__name__ if type(value).__name__ in KINDS else None
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if type(value) in (list, tuple) else ()
+    return {str(key): kind for key, part in entries if (kind := _kinds(part))} or None
 
 
 def _text(value: Any) -> str:
@@ -111,20 +121,28 @@ def records_of(dataset: xr.Dataset | Mapping[str, Any]) -> dict[str, Any]:
     attributes = dataset if isinstance(dataset, Mapping) and not hasattr(dataset, "attrs") else _attributes(dataset)
     values = {str(name): _parsed(str(name), text) for name, text in attributes.items()}
     kinds = values.pop("kinds", None)
-    named = kinds if isinstance(kinds, dict) else {}
-    found = {}
-    for name, value in values.items():
-        kind = KINDS.get(str(named[name])) if name in named else _older(name, value, values)
-        if name in named and kind is None:
-            raise ValueError(f"kinds must name one of {', '.join(KINDS)}, got {shown(named[name])} for {name!r}")
-        if kind is None or value is None:
-            found[name] = value
-            continue
-        try:
-            found[name] = kind.from_dict(value)
-        except ValueError as error:
-            raise ValueError(f"attribute {name!r} does not hold a {kind.__name__}: {error}") from error
-    return found
+    if kinds is None:
+        kinds = {name: kind for name, value in values.items() if (kind := _older(name, value))}
+    if not isinstance(kinds, dict):
+        raise ValueError(f"kinds must name the records by attribute, got {shown(kinds)}")
+    return {name: _rebuilt(name, value, kinds.get(name)) for name, value in values.items()}
+
+
+def _rebuilt(name: str, value: Any, kind: Any) -> Any:
+    """A value with its records made anew; `kind`: as `_kinds` gave it."""
+    if kind is None or value is None:
+        return value
+    if isinstance(kind, dict):
+        if isinstance(value, dict):
+            return {key: _rebuilt(f"{name}[{key!r}]", part, kind.get(key)) for key, part in value.items()}
+        if isinstance(value, list):
+            return [_rebuilt(f"{name}[{i}]", part, kind.get(str(i))) for i, part in enumerate(value)]
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"kinds must name one of {', '.join(KINDS)} for {name}, got {shown(kind)}")
+    try:
+        return KINDS[kind].from_dict(value)
+    except ValueError as error:
+        raise ValueError(f"attribute {name} does not hold a {kind}: {error}") from error
 
 
 def _attributes(dataset: Any) -> Mapping[Any, Any]:
@@ -139,7 +157,7 @@ def _parsed(name: str, text: Any) -> Any:
         return text
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or nested to no end
         return text
     return _unpacked(name, value)
 
@@ -169,15 +187,15 @@ def _unpacked(name: str, value: Any) -> Any:
     return np.frombuffer(data, dtype="<f8").reshape(shape)
 
 
-def _older(name: str, value: Any, values: Mapping[str, Any]) -> type[Record] | None:
+def _older(name: str, value: Any) -> str | None:
     """The kind of an attribute of a file that names none, as written before there were `kinds`."""
-    if "kinds" in values or not isinstance(value, dict):
+    if not isinstance(value, dict):
         return None
     if name in ("sgd", "rule"):
-        return OnlineSGD if "label_noise" in value else GradientFlow
+        return "OnlineSGD" if "label_noise" in value else "GradientFlow"
     if name == "initial_state":
-        return Densities if "A" in value else OrderParameters
-    return {"mixture": Mixture, "network": TwoLayer}.get(name)
+        return "Densities" if "A" in value else "OrderParameters"
+    return {"mixture": "Mixture", "network": "TwoLayer"}.get(name)
 
 
 # --- states
