@@ -96,7 +96,7 @@ def integrate(
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     spectral = is_spectral(mixture) or isinstance(state, Densities)
-    coordinates = _Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
+    coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
     derivative = drift_arrays(mixture, network, sgd)
 
     def rate(_: float, y: Array) -> Array:
@@ -273,7 +273,7 @@ def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
     return found
 
 
-class _Coordinates:
+class Coordinates:
     """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
 
     def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
