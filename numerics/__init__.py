@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.problem.mixture import Mixture
     from quenched.numerics.problem.network import Teacher, TwoLayer
+    from quenched.numerics.problem.provenance import records_of, state_at
     from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
     from quenched.numerics.problem.spectrum import Spectrum
     from quenched.numerics.problem.state import Densities, OrderParameters
@@ -43,6 +44,8 @@ __all__ = [
     "oracle_error",
     "random_features_error",
     "random_state",
+    "records_of",
+    "state_at",
 ]
 
 _HOME = {
@@ -64,6 +67,8 @@ _HOME = {
     "oracle_error": "oracle",
     "random_features_error": "random_features",
     "random_state": "two_layer.flow",
+    "records_of": "problem.provenance",
+    "state_at": "problem.provenance",
 }
 
 

@@ -17,7 +17,7 @@ __all__ = ["Teacher", "TwoLayer"]
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TwoLayer(Record):
     """The network phi(x) = s sum_k v_k g(w_k·x/sqrt(D)) with K neurons, s = `output_scale`.
 
@@ -39,8 +39,16 @@ class TwoLayer(Record):
         scale = number("output_scale", self.output_scale, positive=True)
         self._set(K=K, activation=expression_text(self.activation), output_scale=scale)
 
+    def _repr_latex_(self) -> str:
+        """The network's function, for notebooks."""
+        scale = "" if self.output_scale == 1 else f"{self.output_scale:.4g}\\, "
+        return (
+            rf"$\phi(x) = {scale}\sum_{{k=1}}^{{{self.K}}} v_k\, g(w_k\cdot x/\sqrt D),\quad "
+            rf"g = \texttt{{{self.activation}}}$"
+        )
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Teacher(Record):
     """Labels made by a network: y = sum_m v_m g(nu_m), nu_m = w*_m·x/sqrt(D), in place of a label per cluster.
 

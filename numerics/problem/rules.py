@@ -16,7 +16,7 @@ __all__ = ["GradientFlow", "LearningRule", "OnlineSGD"]
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LearningRule(Record, ABC):
     """A step on fresh samples (x, y) with the loss l(phi, y), F = dl/dphi at the label y + `label_noise`·N(0, 1):
 
@@ -71,7 +71,7 @@ class LearningRule(Record, ABC):
         return self.weight_decay if self.second_weight_decay is None else self.second_weight_decay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class OnlineSGD(LearningRule):
     """Online stochastic gradient descent: the steps of `LearningRule`, one unit of time being D of them.
 
@@ -91,7 +91,7 @@ class OnlineSGD(LearningRule):
         return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradientFlow(LearningRule):
     """The limit eta -> 0 of `OnlineSGD` at fixed eta t: gradient descent on the population risk, without its noise.
 

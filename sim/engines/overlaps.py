@@ -69,8 +69,8 @@ class Overlaps:
         self.means = np.ascontiguousarray(mixture.at(D))
         self.p = mixture.dimensions
         self.random = generators(seeds, CHAIN)
-        known = {id(state): _coordinates(state.projections(mixture, D), state.Q) for state in set(states)}
-        self.W = np.array([known[id(state)] for state in states], order="C")
+        known = {state: _coordinates(state.projections(mixture, D), state.Q) for state in set(states)}
+        self.W = np.array([known[state] for state in states], order="C")
         self.v = np.array([state.v for state in states])
         scale = problem.network.output_scale
         self.parameters: tuple[Any, ...] = (
