@@ -95,7 +95,7 @@ def kernel_functions(kernel: str) -> KernelFunctions:
     else:
         names = ", ".join(name + (f":{e.meaning.split()[1]}" if e.meaning else "") for name, e in table.items())
         reason = "; an NTK needs averages over two fields in closed form" if head == "ntk" else ""
-        raise ValueError(f"kernel must be one of {names}, got {kernel!r}{reason}")
+        raise ValueError(f"kernel must be one of {names}, got {kernel[:80]!r}{reason}")
     return KernelFunctions(
         text, lambda N, N_, u: entry.value(N, N_, u, parameter), lambda N, N_, u: entry.jet(N, N_, u, parameter)
     )
