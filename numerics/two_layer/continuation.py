@@ -94,10 +94,10 @@ def curve(
 
     Returns a dataset along `point`, in the order of the branch, with the parameter as a coordinate: M, Q, v and their
     state_error; pmse, classification_error, their numerical errors pmse_error and classification_error_error,
-    tie_probability; residual, leading (eigenvalue), stable, zero_modes; `fold` and `pitchfork`.  There is a point for each value, and one at each turning point, which the last two mark.
-    At a fold a solution meets an unstable one and both cease to exist: the branch turns back, with one more point for
-    each value that it passes again, until it leaves the range.  At a pitchfork it meets its own mirror image and goes
-    on with a symmetry that it did not have.
+    tie_probability; residual, leading (eigenvalue), stable, zero_modes; `fold` and `pitchfork`.  There is a point for
+    each value, and one at each turning point, which the last two mark. At a fold a solution meets an unstable one and
+    both cease to exist: the branch turns back, with one more point for each value that it passes again, until it leaves
+    the range.  At a pitchfork it meets its own mirror image and goes on with a symmetry that it did not have.
 
     ValueError: an unknown parameter, values that are not monotonic or that the problem refuses.  FixedPointError: no
     solution at values[0], or a branch that ends (a kink of the equations, a neuron dying) short of the last value.

@@ -1,7 +1,8 @@
 """Fixed points of the order-parameter equations: from a guess or from random states, their stability, errors, basins.
 
 A fixed point solves F(x) = 0, F the drift in units of the larger learning rate (`stationary`).  Its residual is
-computed anew and must be below 1e-10.  Without a guess, the flow is followed from a random state to its end (`attractor`).
+computed anew and must be below 1e-10.  Without a guess, the flow is followed from a random state to its end
+(`attractor`).
 
 Eigenvalues that vanish belong to families of fixed points with one and the same function: a relu network without decay
 can trade w_k -> c w_k against v_k -> v_k/c, and neurons with parallel weights can share a readout.
