@@ -17,7 +17,8 @@ from typing import Any
 import mpmath
 import sympy
 
-from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.steps import NoClosedForm, derivative
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Step
 from quenched.symbolic.language.parse import VARIABLE, parse

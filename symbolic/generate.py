@@ -12,7 +12,7 @@ import sympy
 
 from quenched.symbolic import activations
 from quenched.symbolic.calculus import gradients, normal
-from quenched.symbolic.calculus.gaussian import NoClosedForm
+from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.notation import Derived, derived, specification_symbols
 from quenched.symbolic.language.parse import parse

@@ -33,7 +33,8 @@ from dataclasses import dataclass
 import sympy
 from sympy.polys.matrices import DomainMatrix
 
-from quenched.symbolic.calculus.gaussian import GaussianAlgebra, derivative, fields
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.steps import derivative
 from quenched.symbolic.calculus.normal import Phi, Phi2, density
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
