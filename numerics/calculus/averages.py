@@ -15,7 +15,6 @@ import importlib.util
 import inspect
 import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -28,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.calculus.derivation import derived_text
+from quenched.numerics.calculus.precision import float_source
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ORTHANT_ERROR",
     "PAIR_ERROR",
     "activation_functions",
+    "activation_value",
     "averages",
     "cache_folder",
     "compiled_activation",
@@ -46,6 +48,7 @@ __all__ = [
     "positive",
     "regularised",
     "tables",
+    "value_averages",
 ]
 
 Array = NDArray[np.float64]
@@ -66,10 +69,24 @@ def cache_folder() -> Path:
 
 
 def averages(activation: str) -> theory.Averages:
-    """The generated functions of an activation, derived on first use if it is not a built-in.
+    """The generated functions of an activation, derived on first use if it is not a built-in, however that is written.
 
-    >>> averages("relu").text
-    'Max(x, 0)'
+    ValueError: what has no learning equations, a g with jumps included.
+
+    >>> averages("relu").text, averages("Max(0, x)") is averages("relu")
+    ('Max(x, 0)', True)
+    """
+    found = value_averages(activation)
+    if found.places and "dg" not in found.places[0]:
+        raise ValueError(f"activation {activation!r} jumps: its derivative, a delta, is not square-integrable")
+    return found
+
+
+def value_averages(activation: str) -> theory.Averages:
+    """As `averages`; of a g with jumps, which may make labels or random features, those of g without derivatives.
+
+    >>> value_averages("sign(x)").places
+    ({'g': 0, 'g*g': 1}, {'g,g': 0})
     """
     if activation in theory.ACTIVATIONS:
         return theory.ACTIVATIONS[activation]
@@ -79,7 +96,10 @@ def averages(activation: str) -> theory.Averages:
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    found: theory.Averages = derived_module("activation", activation).ACTIVATIONS["custom"]
+    module = derived_module("activation", activation)
+    if module.SAME:
+        return theory.ACTIVATIONS[module.SAME]
+    found: theory.Averages = module.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
@@ -103,16 +123,7 @@ def derived_module(kind: str, *arguments: str) -> ModuleType:
     path = cache_folder() / "derived" / f"{kind}_{digest.hexdigest()[:20]}.py"
     text = None
     if not path.exists():
-        command = [sys.executable, "-m", "quenched.symbolic", *arguments]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode == 2:
-            raise ValueError(process.stderr.strip())
-        if process.returncode:
-            raise RuntimeError(
-                f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
-                f"It said:\n{process.stderr}"
-            )
-        text = process.stdout
+        text = derived_text(*arguments)
     return load_text(text, path)
 
 
@@ -127,13 +138,22 @@ def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[
     return found.g, found.dg
 
 
+def activation_value(activation: str) -> Callable[..., Any]:
+    """g alone, which may have jumps: of a teacher, or of random features.
+
+    >>> float(activation_value("sign(x)")(-2.0))
+    -1.0
+    """
+    return value_averages(activation).g
+
+
 def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     """Kinks (n,), slopes (n + 1,) and intercepts (n + 1,) of a piecewise linear activation, else None.
 
     >>> piecewise_linear("abs")
     (array([0.]), array([-1.,  1.]), array([0., 0.]))
     """
-    pieces = averages(activation).pieces
+    pieces = value_averages(activation).pieces
     if pieces is None:
         return None
     kinks, lines = pieces
@@ -239,7 +259,7 @@ def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]
     """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
     parts = [_PRELUDE.format(name=name, parallel=PARALLEL, noise=2.0**-50)]
     for label, (n, function) in groups.items():
-        tree = ast.parse(inspect.getsource(function))
+        tree = ast.parse(float_source(function))
         definition = tree.body[0]
         assert isinstance(definition, ast.FunctionDef)
         definition.returns = None
@@ -272,7 +292,7 @@ def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> ModuleType:
     """The compiled module of an activation: fill_1 .. fill_4."""
-    groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
+    groups = {str(n): (n, function) for n, function in enumerate(value_averages(activation).groups, start=1)}
     return load_compiled(compiled_text(activation, groups))
 
 
@@ -320,7 +340,7 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
 
     found = averages(activation)
     decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
-    sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
+    sources = [f"{decorator}\n{float_source(function)}" for function in (found.g, found.dg)]
     text = _SCALAR.format(name=activation) + "\n\n".join(sources)
     digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
     module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
@@ -354,7 +374,7 @@ def _gather(
     activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
-    found = averages(activation)
+    found = value_averages(activation)
     subsets = tuple(
         np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, limit + 1)
     )
@@ -384,7 +404,7 @@ def patterns(activation: str, limit: int) -> list[str]:
     >>> patterns("relu", 2)
     ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
     """
-    places = averages(activation).places[:limit]
+    places = value_averages(activation).places[:limit]
     return sorted({layout for index in places for layout in index if "*" not in layout and _canonical(layout)})
 
 

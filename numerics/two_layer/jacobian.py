@@ -34,7 +34,7 @@ from quenched.numerics.calculus.averages import (
     regularised,
     tables,
 )
-from quenched.numerics.calculus.precision import bind
+from quenched.numerics.calculus.precision import bind, float_source
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
@@ -108,7 +108,7 @@ def _compiled(activation: str, n: int) -> ModuleType:
     from quenched.numerics.calculus import double_double, orthant
 
     function = _gradients(activation)[n - 1]
-    tree = ast.parse(inspect.getsource(function))
+    tree = ast.parse(float_source(function))
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.returns = None

@@ -266,6 +266,8 @@ def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
     result = found.values[0].diff(x) + sharp.diff(x)
     for point, (before, after) in zip(found.points, pairwise(found.values), strict=True):
         jump = (after - before).subs(x, point)
+        if not jump.is_finite:
+            raise NoClosedForm(f"{smooth} is infinite at {point}")
         result += (after - before).diff(x) * sympy.Heaviside(x - point)
         result += 0 if is_zero(jump) else jump * sympy.DiracDelta(x - point)
     return sympy.expand(result)

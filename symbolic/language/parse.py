@@ -48,7 +48,7 @@ FUNCTIONS: dict[str, Callable[..., sympy.Expr]] = {
     "sqrt": sympy.sqrt,
     "tanh": sympy.tanh,
 }
-_NAMES: dict[str, sympy.Expr] = {"x": VARIABLE, "pi": sympy.pi}
+_NAMES: dict[str, sympy.Expr] = {"x": VARIABLE, "E": sympy.E, "pi": sympy.pi}
 _BINARY: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
