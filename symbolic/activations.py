@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -56,6 +57,7 @@ logger = logging.getLogger("quenched.symbolic")
 
 _SECONDS = 2.5e-3  # per unit of cost: to derive and, mostly, to compile; fitted to twenty activations
 _LONG, _TOO_LONG = 60.0, 720.0  # seconds; announced before it starts, and sampled instead
+_SILENCE = 5.0  # seconds between two words about how far a long derivation is
 FIELD_LIMIT = 4  # an average over more distinct fields needs orthant probabilities of more than four
 
 
@@ -224,15 +226,15 @@ class Activation:
         """All averages over 1 .. `limit` fields; raises `NoClosedForm` if one of them has none, or takes too long.
 
         Of a g that jumps, those of g and of products of g.  What takes more than a minute is announced to the logger
-        `quenched.symbolic`, which then hears of each layout.
+        `quenched.symbolic`, which then hears how far it is.
         """
         if self.jumps:
             return self.group(1, ["g", "g*g"]), self.group(2, ["g,g"])
         total = sum(self.seconds(n) for n in range(1, limit + 1))
         if total > _TOO_LONG:
-            time = _duration(total)
-            logger.warning("the averages of %s in closed form would take about %s: they are sampled", self.text, time)
-            raise NoClosedForm(f"{self.text}: its averages would take about {time} to derive and compile")
+            needed = _duration(total)
+            logger.warning("the averages of %s in closed form would take about %s: they are sampled", self.text, needed)
+            raise NoClosedForm(f"{self.text}: its averages would take about {needed} to derive and compile")
         if total > _LONG:
             logger.info("the averages of %s take about %s to derive and compile", self.text, _duration(total))
         return tuple(self.group(n, announce=total > _LONG) for n in range(1, limit + 1))
@@ -246,13 +248,15 @@ class Activation:
         place: dict[sympy.Expr, int] = {}
         titles: list[Step] = []
         needed = needed or list(layouts(n))
+        said = time.monotonic()
         for done, layout in enumerate(needed):
             integrand = self.integrand(layout)
             value = algebra.reduce(integrand)
             index[layout] = place.setdefault(value, len(place))
             titles.append(Step("Result", rf"E\left[{latex(integrand)}\right] = {latex(value)}"))
-            if announce:
+            if announce and time.monotonic() - said > _SILENCE:
                 logger.info("%d of %d averages over %d fields derived", done + 1, len(needed), n)
+                said = time.monotonic()
         triangle = tuple(covariance[i][j] for i in range(n) for j in range(i, n))
         derived = Derived(tuple(place), tuple(algebra.definitions), (*algebra.steps, *titles))
         return Group(n, (*means, *triangle), index, derived)
