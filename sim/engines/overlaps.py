@@ -40,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import compiled_activation
+from quenched.numerics.calculus.compile import njit
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import generators
 from quenched.sim.engines.geometry import root
@@ -115,7 +116,7 @@ def _coordinates(A: Array, Q: Array) -> Array:
     return np.concatenate([A, np.linalg.qr(root(Q - A.T @ A), mode="r")])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _advance(
     steps: int,
     random: np.random.Generator,
