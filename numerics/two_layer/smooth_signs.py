@@ -13,16 +13,15 @@ on the error.  Multiple zeros and close pairs need no care: the cells around the
 
 from __future__ import annotations
 
-import hashlib
 import math
-import sys
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from quenched.numerics.calculus.averages import averages, cache_folder, compiled_activation, load_text
+from quenched.numerics.calculus.averages import averages, compiled_activation
+from quenched.numerics.calculus.cache import module
 from quenched.numerics.calculus.intervals import OPERATIONS, enclosure_text
 from quenched.numerics.calculus.orthant import Phi
 
@@ -33,15 +32,15 @@ _DEPTH = 200  # halvings: 38.5/2^200 is below the spacing of float64 numbers aro
 _CELLS = 20_000  # of a line at most, then what is open stays unsettled
 _ROUNDING = 1e-13  # of phi, relative to sum_k |v_k g_k|, where it is not enclosed
 
-_TEXT = '''"""Enclosures of {name}; written by quenched.numerics, safe to delete."""
+_TEXT = '''"""Enclosures of an activation, written by quenched.numerics.two_layer.smooth_signs."""
 
-from numba import cfunc
+from quenched.numerics.calculus.compile import callback
 from quenched.numerics.calculus.intervals import (
     {operations},
 )
 
 
-@cfunc("UniTuple(float64, 4)(float64, float64)", cache=True, error_model="numpy")
+@callback("UniTuple(float64, 4)(float64, float64)", error_model="numpy")
 {definition}
 '''
 
@@ -49,13 +48,9 @@ from quenched.numerics.calculus.intervals import (
 @lru_cache(maxsize=64)
 def compiled_enclosure(activation: str) -> tuple[Any, Any, Any]:
     """g, g' and the jet of g over (low, high) as numba `cfunc`s; `intervals.NoEnclosure` if g has none."""
-    import numba
-
     definition = enclosure_text(averages(activation).g, "enclosure")
-    text = _TEXT.format(name=activation, operations=",\n    ".join(OPERATIONS), definition=definition)
-    digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
-    module = load_text(text, cache_folder() / "compiled" / f"enclosure_{digest}.py")
-    return *compiled_activation(activation), module.enclosure
+    text = _TEXT.format(operations=",\n    ".join(OPERATIONS), definition=definition)
+    return *compiled_activation(activation), module(text, "enclosure").enclosure
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -164,7 +159,9 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
 
 @njit(cache=True, error_model="numpy")
 def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
-    """(1, sign) of a cell of one sign, 0 for a tie; (2, direction) where phi is monotonic; (0, 0) if neither is seen."""
+    """(1, sign) of a cell of one sign, 0 for a tie; (2, direction) where phi is monotonic; (0, 0) if neither is
+    seen.
+    """
     low, high, slope_low, slope_high = _enclose(line, a, b, enclosure)
     if low > 0.0 or high < 0.0 or low == 0.0 == high:
         return 1, (low > 0.0) - (high < 0.0)
@@ -186,8 +183,8 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
 def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, out):  # type: ignore[no-untyped-def]
     """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the number of changes of sign into out (n, 4).
 
-    alpha (n, K), beta (K,), v (K,); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| < `reach`.  If not
-    `certain`, single values of phi count at their rounded values, and a zero is where Newton's method ends.
+    alpha (n, K), beta (K,), v (K,); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| < `reach`.
+    If not `certain`, single values of phi count at their rounded values, and a zero is where Newton's method ends.
     """
     ends, line = np.empty(_DEPTH + 2), np.empty((3, v.size))
     line[1], line[2] = beta, v
@@ -219,7 +216,9 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                     half = 0.5 * _mass(left, right)
                     negative += half
                     open_ += half
-                first, second = (-sign, sign) if left > a and right < b else (sign, sign) if left == a else (-sign, -sign)
+                first, second = (
+                    (-sign, sign) if left > a and right < b else (sign, sign) if left == a else (-sign, -sign)
+                )
                 changes += (first != last and last != 2) + (first != second)
                 last = second
             elif kind == 1:

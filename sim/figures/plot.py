@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from quenched.numerics.records import TwoLayer
+from quenched.numerics.problem.network import TwoLayer
 
 __all__ = ["comparison", "curve", "dynamics", "fluctuations", "learners", "phase", "referee", "save"]
 
