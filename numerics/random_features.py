@@ -35,11 +35,20 @@ from scipy.special import ndtr
 from quenched.numerics.calculus.averages import activation_functions, averages
 from quenched.numerics.calculus.quadrature import adaptive
 from quenched.numerics.problem.checks import number
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.theory import random_features
 
-__all__ = ["HermiteOrders", "ReadoutErrors", "hermite_orders", "isotropic", "random_features_error"]
+__all__ = [
+    "LEARNERS",
+    "HermiteOrders",
+    "RandomFeaturesOptions",
+    "ReadoutErrors",
+    "hermite_orders",
+    "isotropic",
+    "random_features_error",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -676,3 +685,37 @@ def _is_xor(mixture: Mixture) -> bool:
     length = T[0, 0]
     wanted = np.where(pairs, np.where(np.eye(4) > 0, length, -length), 0)
     return bool(abs(mixture.labels.sum()) == 0 and np.allclose(T, wanted, rtol=0, atol=1e-12 * length))
+
+
+# --- as a learner
+
+
+@dataclass(frozen=True)
+class RandomFeaturesOptions(Options):
+    """The arguments of `random_features_error`; features_at is its D."""
+
+    activation: str = option("relu", "Activation of the features: a name or an expression in x.")
+    gamma: float = option(2.0, "Random features per dimension, P/D.")
+    ridge: float = option(0.0, "Ridge of the readout.")
+    features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+
+    @property
+    def caption(self) -> str:
+        """Activation and number of features."""
+        return f"{self.activation}, P = {self.gamma:g} D"
+
+
+def _learned(mixture: Mixture, options: RandomFeaturesOptions) -> Solution:
+    """`random_features_error` as a solution."""
+    found = random_features_error(mixture, options.activation, options.gamma, options.ridge, D=options.features_at)
+    return Solution(found.classification_error, found.error_estimate, found.method, found.provenance)
+
+
+LEARNERS = (
+    Learner(
+        "random-features",
+        _learned,
+        RandomFeaturesOptions(),
+        "Random features of an activation, their readout at the population minimum.",
+    ),
+)
