@@ -643,9 +643,7 @@ class _RegressionOptions(Options):
 class KernelOptions(_RegressionOptions):
     """The arguments of `kernel_error`."""
 
-    kernel: str = option(
-        "arccos1", "arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION."
-    )
+    kernel: str = option("arccos1", "arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION.")
 
     @property
     def caption(self) -> str:

@@ -22,13 +22,13 @@ __all__ = ["LEARNERS", "TwoLayerOptions", "two_layer_error"]
 
 @dataclass(frozen=True)
 class TwoLayerOptions(Options):
-    """`network` trained by `rule` up to time `t`, from `random_state(.., D, seed)`, seed = initial, .., initial + starts.
+    """`network` trained by `rule` up to time `t`, from `random_state(.., D, seed)` of `starts` seeds from `initial` on.
 
     D: None stands for 1000, or for the number of eigenvalues of the inputs.
     """
 
-    network: TwoLayer = TwoLayer(4, "relu")
-    rule: OnlineSGD = OnlineSGD(0.1)
+    network: TwoLayer = option(TwoLayer(4, "relu"), "The network.")
+    rule: OnlineSGD = option(OnlineSGD(0.1), "The learning rule.")
     t: float = option(800.0, "End of learning, in units of D steps of SGD.")
     D: int | None = option(None, "Dimension of the initial states (default: 1000, or that of the spectrum).")
     initial: int = option(0, "Seed of the first initial state.")
