@@ -29,6 +29,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.backend import get_backend
@@ -91,21 +92,23 @@ def moments(
     covariance = (product - mean[:, :, None] * mean[:, None, :]) * n / (n - 1)
     variances = np.diagonal(covariance, axis1=1, axis2=2)
     label = _labels(mixture.clusters, network.K)
-    return xr.Dataset(
-        {
-            "theory": (("time", "component"), theory),
-            "bias": (("time", "component"), D * mean),
-            "bias_error": (("time", "component"), D * np.sqrt(np.maximum(variances, 0) / n)),
-            "covariance": (("time", "component", "component_"), D * covariance),
-            "covariance_error": (
-                ("time", "component", "component_"),
-                D * np.sqrt(np.maximum(square - product**2, 0) / n),
+    return described(
+        xr.Dataset(
+            {
+                "theory": (("time", "component"), theory),
+                "bias": (("time", "component"), D * mean),
+                "bias_error": (("time", "component"), D * np.sqrt(np.maximum(variances, 0) / n)),
+                "covariance": (("time", "component", "component_"), D * covariance),
+                "covariance_error": (
+                    ("time", "component", "component_"),
+                    D * np.sqrt(np.maximum(square - product**2, 0) / n),
+                ),
+            },
+            coords={"time": times, "component": label, "component_": label},
+            attrs=provenance(
+                mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
             ),
-        },
-        coords={"time": times, "component": label, "component_": label},
-        attrs=provenance(
-            mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
-        ),
+        )
     )
 
 

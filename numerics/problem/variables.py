@@ -5,12 +5,16 @@ Times are in units of D steps; overlaps, errors and eigenvalues are pure numbers
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["VARIABLES", "described"]
+__all__ = ["VARIABLES", "described", "describing"]
+
+P = ParamSpec("P")
 
 _STEPS = "D steps"
 
@@ -114,3 +118,13 @@ def described(dataset: xr.Dataset) -> xr.Dataset:
             continue
         dataset[name].attrs.update({"long_name": text} | ({"units": units} if units else {}))
     return dataset
+
+
+def describing(function: Callable[P, xr.Dataset]) -> Callable[P, xr.Dataset]:
+    """A function whose dataset comes `described`."""
+
+    @wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> xr.Dataset:
+        return described(function(*args, **kwargs))
+
+    return inner

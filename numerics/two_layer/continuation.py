@@ -21,6 +21,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.fixed_points import (
     _POINTS,
     FixedPoint,
@@ -79,6 +80,7 @@ PARAMETERS: dict[str, Callable[[Problem, float], Problem]] = {
 """What can be varied: the problem at a value of it.  "separation" multiplies the means of the mixture."""
 
 
+@describing
 def curve(
     mixture: Mixture,
     network: TwoLayer,

@@ -39,6 +39,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, drift, drift_arrays
 from quenched.numerics.two_layer.errors import Errors, errors
 from quenched.numerics.two_layer.flow import IntegrationError, _Coordinates, random_state
@@ -550,6 +551,7 @@ def _errors(mixture: Mixture, network: TwoLayer, state: OrderParameters, points:
     return errors(part, network, OrderParameters(state.M[first], state.Q, state.v), tolerance=_TOLERANCE, points=points)
 
 
+@describing
 def fixed_points(
     mixture: Mixture,
     network: TwoLayer,
