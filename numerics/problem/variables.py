@@ -97,6 +97,8 @@ VARIABLES: dict[str, tuple[str, str]] = {
 }
 """Long name and units by variable; X_error is the numerical or statistical error of X."""
 
+_ENDS = ("_error", "_estimate", "_error_estimate")
+
 
 def described(dataset: xr.Dataset) -> xr.Dataset:
     """The dataset, its variables and coordinates with the attributes long_name and units of `VARIABLES`.
@@ -109,10 +111,10 @@ def described(dataset: xr.Dataset) -> xr.Dataset:
     """
     for name in dataset.variables:
         key = str(name)
-        subject = next((key.removesuffix(e) for e in ("_error_estimate", "_estimate", "_error") if key.endswith(e)), "")
+        subject = next((x for end in _ENDS if key.endswith(end) and (x := key.removesuffix(end)) in VARIABLES), "")
         if key in VARIABLES:
             text, units = VARIABLES[key]
-        elif subject in VARIABLES:
+        elif subject:
             text, units = f"error of {VARIABLES[subject][0]}", VARIABLES[subject][1]
         else:
             continue

@@ -31,7 +31,7 @@ from quenched.sim.figures.style import (
     styled,
 )
 
-__all__ = ["branches", "comparison", "curve", "dynamics", "plot"]
+__all__ = ["branches", "comparison", "curve", "dynamics", "plot", "title"]
 
 _BLACK = Cue("0.0", "o", "-")
 _PARAMETERS = ("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise")
@@ -51,7 +51,7 @@ def plot(*results: xr.Dataset) -> Figure:
         if not theory or any("M" not in each for each in theory):
             names = [f"simulation {i + 1}" for i in range(len(runs))] if len(runs) > 1 else ["simulation"]
             return comparison(dict(zip(names, runs, strict=True)) | {f"theory {i}": t for i, t in enumerate(theory)})
-        titles = [_title(each, i) for i, each in enumerate(theory)]
+        titles = [title(each, i) for i, each in enumerate(theory)]
         found = {titles[i]: runs[i] for i in range(min(len(runs), len(theory)))}
         if len(runs) > len(theory):
             raise ValueError(f"simulations must be at most as many as solutions, got {len(runs)} for {len(theory)}")
@@ -61,14 +61,14 @@ def plot(*results: xr.Dataset) -> Figure:
     if results and all("point" in each.dims for each in results):
         shared = [name for name in _PARAMETERS if all(name in each.coords for each in results)]
         if shared:
-            return branches({_title(each, i): each for i, each in enumerate(results)}, shared[0])
+            return branches({title(each, i): each for i, each in enumerate(results)}, shared[0])
     raise ValueError(
         "results must be datasets along time (and seed), over learner and sigma, or along point, got "
         f"{[dict(each.sizes) for each in results]}"
     )
 
 
-def _title(result: xr.Dataset, number: int) -> str:
+def title(result: xr.Dataset, number: int = 0) -> str:
     """Network and learning rate, as far as the attributes tell them."""
     network, rule = (json.loads(result.attrs.get(name, "{}")) for name in ("network", "sgd"))
     parts = [f"K = {network['K']}, {network['activation']}"] if network else []
