@@ -128,8 +128,8 @@ def encode(value: Any) -> Any:
         ]
         return {_MARK: "dataset", "variables": variables, "attrs": encode(value.attrs)}
     if is_dataclass(value) and not isinstance(value, type):
-        items = {f.name: encode(getattr(value, f.name)) for f in fields(value) if f.init}
-        return {_MARK: "record", "class": _name(type(value)), "fields": items}
+        parts = {f.name: encode(getattr(value, f.name)) for f in fields(value) if f.init}
+        return {_MARK: "record", "class": _name(type(value)), "fields": parts}
     if callable(value) and hasattr(value, "__qualname__"):
         return {_MARK: "function", "name": _name(value)}
     raise TypeError(f"no form for {type(value).__name__}: {value!r}")
@@ -164,11 +164,16 @@ def decode(value: Any) -> Any:
             module, _, name = value["class"].partition(":")
             if module.partition(".")[0] != "quenched":
                 raise ValueError(f"record must be one of quenched, got {value['class']!r}")
-            cls = getattr(import_module(module), name)
-            if not is_dataclass(cls):
-                raise ValueError(f"record must be a dataclass, got {value['class']!r}")
-            return cls(**{key: decode(each) for key, each in value["fields"].items()})
+            parameters = {key: decode(each) for key, each in value["fields"].items()}
+            return _record(getattr(import_module(module), name), parameters)
     raise ValueError(f"unknown kind {value[_MARK]!r}")
+
+
+def _record(make: Any, parameters: dict[str, Any]) -> Any:
+    """An instance of a dataclass; ValueError for anything else, which is not called."""
+    if not isinstance(make, type) or not is_dataclass(make):
+        raise ValueError(f"record must be a dataclass, got {make!r}")
+    return make(**parameters)
 
 
 def _name(thing: Any) -> str:

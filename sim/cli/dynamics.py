@@ -63,7 +63,7 @@ def dynamics(
     mixture, D = _mixture(inputs, run, D)
     rule = _flow(rule) if run.gradient_flow else rule
     state = _start(mixture, network, D, run)
-    beside = (targets or [run.plot])[0]
+    beside = next(iter(targets), run.plot)
     place = _cache("dynamics") if beside is None else beside.with_name(f"{beside.name}.unfinished")
     with kept(place, files.resume) as journal:
         from quenched.sim.processes import Work

@@ -12,6 +12,7 @@ import numpy as np
 
 from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.learner import option
+from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
@@ -100,14 +101,14 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
             _draw(result, named, run, run.plot)
 
 
-def _found(problem: problems.Mixture, network: TwoLayer, rule: OnlineSGD, seeds: Collection[int]) -> xr.Dataset:
+def _found(problem: Mixture, network: TwoLayer, rule: OnlineSGD, seeds: Collection[int]) -> xr.Dataset:
     from quenched.numerics.two_layer.fixed_points import fixed_points
 
     return fixed_points(problem, network, rule, list(seeds))
 
 
 def _branch(
-    problem: problems.Mixture,
+    problem: Mixture,
     network: TwoLayer,
     rule: OnlineSGD,
     parameter: str,

@@ -136,11 +136,11 @@ def _flags(records: Mapping[str, Any]) -> list[inspect.Parameter]:
             shown = ", ".join(f"{title} {other.default}" for title, other in owners)
         about = "; ".join(title for title, _ in owners if title)
         text = f"{leaf.text}  [{about}]" if about else leaf.text
-        kind = list[leaf.kind] if leaf.several else leaf.kind  # type: ignore[name-defined]
+        kind: Any = list[leaf.kind] if leaf.several else leaf.kind  # type: ignore[name-defined]
         default = (list(leaf.default) if leaf.several else leaf.default) if alike else None
         # a switch that is off has no --no-: there is nothing to switch off
         declared = _FLAGS.get(name) or ([flag(name)] if leaf.kind is bool and not leaf.default else [])
-        annotation = Annotated[kind | None, typer.Option(*declared, help=text, show_default=shown)]
+        annotation: Any = Annotated[kind | None, typer.Option(*declared, help=text, show_default=shown)]
         if leaf.kind is bool:
             annotation = Annotated[bool, typer.Option(*declared, help=text, show_default=bool(leaf.default))]
         parameters.append(

@@ -67,10 +67,17 @@ def validate(run: Run, given: Collection[str]) -> None:
         grid = replace(grid, D=tuple(run.D))
     if run.seeds is not None:
         grid = replace(grid, seeds=run.seeds)
-    options = {"engine": engine, "backend": backend, "significance": run.significance, "processes": run.processes}
     with kept(run.report / "unfinished", run.resume) as journal:
         with progress("validate") as done:
-            verdict = judge(grid, **options, progress=done, journal=journal)
+            verdict = judge(
+                grid,
+                engine=engine,
+                backend=backend,
+                significance=run.significance,
+                processes=run.processes,
+                progress=done,
+                journal=journal,
+            )
         path = write(verdict, run.report, remarks)
     sys.stdout.write(f"{'agree' if verdict.agrees else 'DISAGREE'}: {summary(verdict)}\n")
     for cell in [*verdict.denied, *verdict.missed]:

@@ -56,7 +56,7 @@ def _one(name: str) -> xr.Dataset:
         "theory_isotropic": {},
         "theory_shared": {"covariance": "shared"},
     }.get(name, {"covariance": "full", "shrinkage": "ledoit-wolf", "project": True})
-    fit = estimate(*data, **how)  # type: ignore[arg-type]  # options by name
+    fit = estimate(*data, **how)
     mixture, state = Mixture(**fit.arguments), fit.state(W, v)
     if name == "mixture":
         return simulate(mixture, NETWORK, SGD, D, times, SEEDS, state=state)

@@ -115,8 +115,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for cue, name in zip(cues(len(RULES)), RULES, strict=True):
-        pair = (data[f"{name.split()[0]}_{kind}"] for kind in ("theory", "simulation"))
-        observable(left, *pair, "classification_error", cue)
+        theory, runs = (data[f"{name.split()[0]}_{kind}"] for kind in ("theory", "simulation"))
+        observable(left, theory, runs, "classification_error", cue)
         left.plot([], [], **cue.line, marker=cue.marker, ms=3.4, mfc="white", label=name)
     left.axhline(oracle, label="oracle", **LEVEL)
     left.set(xlabel=TIME, ylabel=ERROR, ylim=(0, 0.54), title="what is trained")

@@ -81,8 +81,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     for axes, name in zip(grid, REGIMES, strict=False):
         chance(axes)
         for D in DIMENSIONS:
-            pair = (data[f"{_stem(name, D)}_{kind}"] for kind in ("theory", "simulation"))
-            observable(axes, *pair, "classification_error", cue[D])
+            theory, runs = (data[f"{_stem(name, D)}_{kind}"] for kind in ("theory", "simulation"))
+            observable(axes, theory, runs, "classification_error", cue[D])
         axes.set(xscale="log", title=name)
     for axes in grid[len(REGIMES) :]:
         axes.set_axis_off()
