@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM end a command within two seconds.
 
-A handler written in Python runs between two bytecodes only: a long call of compiled code delays it, and code that
-swallows exceptions can lose it.  So a thread waits for the signal as well, which it is told by the system at once, and
-ends the process when the command has not ended by itself.  Worker processes end with the process (`local_processes`).
+A handler written in Python runs between two bytecodes only: a long call of compiled code delays it.  So a thread waits
+for the signal as well, which it is told by the system at once, and ends the process when the command has not ended by
+itself.  Where the exception is raised in a function that compiled code has called, Python drops it: it is raised again.
+Worker processes end with the process (`local_processes`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from types import FrameType
 __all__ = ["Interrupted", "interruptible"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_GRACE = 1.5  # seconds that a command has to end by itself
+_GRACE = 1.2  # seconds that a command has to end by itself
+_AGAIN = 0.05  # seconds after which a dropped exception is raised again, by when its caller has returned
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,12 +43,18 @@ def interruptible() -> Iterator[None]:
         return
     inbox, outbox = socket.socketpair()
     outbox.setblocking(False)
-    over = threading.Event()
+    over, raised = threading.Event(), threading.Event()
 
     def raising(number: int, frame: FrameType | None) -> None:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)  # one is enough: what follows is cleaning up
-        raise Interrupted(number)
+        if not raised.is_set():  # one is enough: what follows is cleaning up
+            raised.set()
+            raise Interrupted(number)
+
+    def dropped(event: sys.UnraisableHookArgs) -> None:
+        if not isinstance(event.exc_value, Interrupted):
+            return hook(event)
+        raised.clear()
+        return threading.Timer(_AGAIN, signal.raise_signal, (event.exc_value.status - 128,)).start()
 
     def watch() -> None:
         while received := inbox.recv(1):
@@ -55,6 +63,7 @@ def interruptible() -> Iterator[None]:
                 sys.stderr.flush()
                 os._exit(128 + received[0])
 
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
     before = {number: signal.signal(number, raising) for number in _SIGNALS}
     descriptor = signal.set_wakeup_fd(outbox.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=watch, name="interrupts", daemon=True).start()
@@ -62,6 +71,7 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         over.set()
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(descriptor)
         for number, handler in before.items():
             signal.signal(number, handler)
