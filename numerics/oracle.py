@@ -27,10 +27,12 @@ import numpy.typing as npt
 from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
 from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
 from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.provenance import provenance
 from quenched.theory import oracle
 
-__all__ = ["OracleError", "oracle_error"]
+__all__ = ["LEARNERS", "OracleError", "OracleOptions", "oracle_error"]
 
 Array = npt.NDArray[Any]
 
@@ -536,3 +538,26 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
         raise ValueError(f"mixture must have a sigma above 1e-100 of the distances between means, got 1/{span:.3g}")
     with np.errstate(under="ignore"):
         return _solve(mixture, tolerance, digits, numbers)
+
+
+# --- as a learner
+
+
+@dataclass(frozen=True)
+class OracleOptions(Options):
+    """How precisely: float64, or this many digits."""
+
+    digits: int | None = option(None, "Digits of the oracle's error (default: float64).")
+
+
+def _learned(mixture: Mixture, options: OracleOptions) -> Solution:
+    """`oracle_error` as a solution; with digits, parts hold them as text."""
+    import xarray as xr
+
+    found = oracle_error(mixture, digits=options.digits)
+    parts = {} if options.digits is None else {"digits": xr.DataArray(str(found.value))}
+    record = provenance(mixture=mixture, options=options)
+    return Solution(float(found.value), float(found.error), found.method, record, parts)
+
+
+LEARNERS = (Learner("oracle", _learned, OracleOptions(), "The Bayes rule that knows the means: nothing beats it."),)

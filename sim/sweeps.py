@@ -11,17 +11,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import threading
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from itertools import product
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,16 +30,18 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import is_spectral
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend
+from quenched.sim.processes import local_processes
 from quenched.sim.results import DONE, OVERFLOW, UNFINISHED, Index, Store, difference
 from quenched.sim.training import DivergenceError, Problem, simulate, step_counts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Sweep", "SweepError", "local_processes", "read_spec", "sweep"]
+__all__ = ["Sweep", "SweepError", "read_spec", "sweep"]
 
 Values = dict[str, npt.NDArray[Any]]
 
@@ -178,7 +176,7 @@ class Sweep:
             "K": ("network", [network.K for network in networks]),
             "lr": ("rule", [rule.lr for rule in rules]),
         }
-        return xr.Dataset(variables, coords=names | labels, attrs=provenance(sweep=self))
+        return described(xr.Dataset(variables, coords=names | labels, attrs=provenance(sweep=self)))
 
 
 def sweep(
@@ -333,37 +331,6 @@ def _cell(
 
 
 @contextmanager
-def local_processes(n: int) -> Iterator[Executor]:
-    """Processes that start afresh (forking one that has threads can deadlock), and end when this one ends or hangs up.
-
-    They hold the end of a line that closes with this process, however that dies.
-    """
-    context = get_context("spawn")
-    theirs, ours = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(n, context, _begin, (theirs,))
-    try:
-        yield pool
-    finally:  # on the way out of an interrupt, cells half done are not waited for
-        ours.close()
-        pool.shutdown(cancel_futures=True)
-        theirs.close()
-
-
-def _begin(line: Connection) -> None:
-    """In a new process: one core, no opinion of Ctrl-C, and the end with the end of the line."""
-    os.environ["NUMBA_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        try:
-            line.recv()
-        except (EOFError, OSError):
-            os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
 def _cluster(address: str) -> Iterator[Executor]:
     """The Dask cluster whose scheduler is at `address`."""
     try:
@@ -432,7 +399,7 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
     ValueError: what cannot be read, is not known or is missing, with its place.
     """
     try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        given = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # with or without a byte order mark
     except (OSError, ValueError) as error:
         raise ValueError(f"spec must be a TOML file, got {str(path)!r}: {error}") from error
     _known("spec", given, _TOP)

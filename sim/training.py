@@ -32,6 +32,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import is_spectral
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, HostNormals, Normals, generators, get_backend
@@ -67,6 +68,7 @@ class DivergenceError(RuntimeError):
         return type(self), (self.seeds, self.t, self.lr)
 
 
+@describing
 def simulate(
     mixture: Mixture,
     network: TwoLayer,

@@ -8,8 +8,6 @@ checkpoint is there at any moment.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.sim.files import replace
 from quenched.sim.results import difference
 
 __all__ = ["Checkpoint", "CheckpointError", "Moment"]
@@ -108,17 +107,6 @@ class Checkpoint:
             return {str(name)[len(prefix) :]: dataset[name].values for name in dataset if str(name).startswith(prefix)}
 
         return Moment(first, recorded, steps, group("records_"), group("weights_"), [_state(g) for g in generators])
-
-
-def replace(path: Path, content: bytes | memoryview) -> None:
-    """Make `content` that of the file at once: whatever happens, it is the old or the new one."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        draft = Path(folder) / "draft"
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
 
 
 def _state(generator: dict[str, Any]) -> Mapping[str, Any]:
