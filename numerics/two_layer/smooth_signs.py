@@ -7,7 +7,7 @@ cut into cells.  A cell is settled where interval arithmetic (`quenched.numerics
 - excludes both signs from the values: phi is 0 all over it, a tie;
 - excludes one sign from the slopes: phi is monotonic, with one change of sign at most, which is bracketed;
 
-and halved otherwise, until it holds less than `smallest` probability.  What stays unsettled is counted: it is a bound
+and halved otherwise, until it holds less than `smallest` probability or nothing but rounding.  What stays unsettled is counted: it is a bound
 on the error.  Multiple zeros and close pairs need no care: the cells around them shrink until they do not matter.
 """
 
@@ -31,6 +31,7 @@ __all__ = ["compiled_enclosure", "sign_probabilities"]
 _REACH = 38.5  # P(|u| > 38.5) < 1e-323
 _DEPTH = 200  # halvings: 38.5/2^200 is below the spacing of float64 numbers around any u > 1e-43
 _CELLS = 20_000  # of a line at most, then what is open stays unsettled
+_CONVERGED = 1e-8  # step at which Newton's method ends where zeros are not bracketed; the next would be its square
 _ROUNDING = 1e-13  # of phi, relative to sum_k |v_k g_k|, where it is not enclosed
 
 _TEXT = '''"""Enclosures of {name}; written by quenched.numerics, safe to delete."""
@@ -127,7 +128,7 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
     u = min(max(0.0, a), b)
     if u == a or u == b:
         u = 0.5 * (a + b)
-    accuracy, tested = max(1e-15, min(1e-6, smallest)), False
+    accuracy, tested = 1e-15 if certain else _CONVERGED, False
     for _ in range(200):
         value, slope, _ = _output(line, u, g, dg)
         side = -1 if value < 0.0 else 1
@@ -137,6 +138,9 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
             high = u
         step = -value / slope if slope != 0.0 else math.inf
         following = u + step
+        if abs(step) <= accuracy * max(1.0, abs(u)):
+            u = min(max(following, low), high)
+            break
         if not low < following < high:
             if not tested:  # it may be that there is no change of sign at all
                 tested = True
@@ -144,9 +148,8 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
                 if _signed(line, end, g, dg, enclosure, certain) == (before if end == b else -before):
                     return end, end
             following = 0.5 * (low + high)
-        step = abs(following - u)
         u = following
-        if step <= accuracy * max(1.0, abs(u)) or high - low <= accuracy * abs(u):
+        if high - low <= 1e-15 * abs(u):
             break
     if not certain:
         return u, u
@@ -164,7 +167,10 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
 
 @njit(cache=True, error_model="numpy")
 def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
-    """(1, sign) of a cell of one sign, 0 for a tie; (2, direction) where phi is monotonic; (0, 0) if neither is seen."""
+    """(1, sign) of a cell of one sign, 0 for a tie; (2, direction) where phi is monotonic; (0, 0) if neither is seen.
+
+    (3, 0): never, as all of the cell is below the rounding of phi.
+    """
     low, high, slope_low, slope_high = _enclose(line, a, b, enclosure)
     if low > 0.0 or high < 0.0 or low == 0.0 == high:
         return 1, (low > 0.0) - (high < 0.0)
@@ -179,20 +185,20 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
         low, high = value - rounding, value + rounding
     if low > drop or high < -drop:
         return 1, 1 if low > drop else -1
-    return 0, 0
+    return 0 if drop > high - low else 3, 0
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, out):  # type: ignore[no-untyped-def]
-    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the number of changes of sign into out (n, 4).
+    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the number of changes of sign into out (C, n, 4).
 
-    alpha (n, K), beta (K,), v (K,); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| < `reach`.  If not
+    alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| < `reach`.  If not
     `certain`, single values of phi count at their rounded values, and a zero is where Newton's method ends.
     """
-    ends, line = np.empty(_DEPTH + 2), np.empty((3, v.size))
-    line[1], line[2] = beta, v
-    for i in range(alpha.shape[0]):
-        line[0] = alpha[i]
+    ends, line = np.empty(_DEPTH + 2), np.empty((3, v.shape[1]))
+    for i in range(alpha.shape[0] * alpha.shape[1]):
+        c, row = divmod(i, alpha.shape[1])
+        line[0], line[1], line[2] = alpha[c, row], beta[c], v[c]
         negative, zero, open_, changes, last = 0.0, 0.0, 2.0 * Phi(-reach), 0, 2
         a, top, cells = -reach, 0, 0
         ends[0] = reach
@@ -234,4 +240,4 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                 open_ += half
             a = b
             top -= 1
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = negative, zero, open_, changes
+        out[c, row, 0], out[c, row, 1], out[c, row, 2], out[c, row, 3] = negative, zero, open_, changes
