@@ -106,6 +106,8 @@ def signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Si
     if sampling.points is None:
         sampling = replace(sampling, points=2**12 if pieces is None else 2**14)
     result = _integrated(mixture, lines, law, padded(roots), sampling)
+    if result is None:
+        return sampled_signs(mixture, activation, law, replace(sampling, points=2**17))
     if pieces is not None and 2 < min(root.shape[1] for root in roots) == len(v):
         return _with_ties(result, _all_off(mixture, law, pieces, sampling.seed))
     dropped = max(_dropped(C, root) for C, root in zip(law.covariance, roots, strict=True))
@@ -173,12 +175,13 @@ def _directions(Q: Array, v: Array, slopes: Array) -> Array:
 # --- integration over lines
 
 
-def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs:
-    """The probabilities from those along lines; L (C, n, r) by cluster, its first columns along the lines."""
+def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
+    """The probabilities from those along lines, None if these stay unsettled; L (C, n, r) by cluster, its first columns along the lines."""
     if L.shape[2] < 2:
         return _on_one_line(mixture, lines, law, L)
     if L.shape[2] == 2:
-        return _on_planes(mixture, lines, law, L, sampling)
+        # outputs that nearly cancel along one direction need not along the other
+        return _on_planes(mixture, lines, law, L, sampling) or _on_planes(mixture, lines, law, L[:, :, ::-1], sampling)
     def given(z: Array) -> Array:
         return _weighted(mixture, lines, law, L, z, (_SAMPLED_REACH, _UNSETTLED))[:, :3]
 
@@ -211,13 +214,16 @@ def _on_one_line(mixture: Mixture, lines: _Lines, law: Law, L: Array) -> Signs:
         if open_ <= 1e-13 * wrong or smallest < 1e-290:
             break
         smallest *= 1e-30
-    rounding = 1e-15 * (1 + 2 * abs(np.log(max(wrong, 1e-300))))
+    rounding = 1e-15 * (1 + 2 * abs(np.log(max(wrong, 1e-300)))) + min(4e-12, 4e-16 / max(wrong, 1e-300))
     tie_error = float(open_ + (rounding * tie if 0 < tie < 1 else 0.0))
     return Signs(float(wrong), float(tie), float(open_ + rounding * wrong), tie_error, "exact")
 
 
-def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs:
-    """Two directions: adaptive quadrature over the second, between points at which sign changes appear or vanish."""
+def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
+    """Two directions: adaptive quadrature over the second, between points at which sign changes appear or vanish.
+
+    None where lines stay unsettled.
+    """
     most = ties = 0.0
 
     def given(z: Array) -> Array:
@@ -226,6 +232,9 @@ def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sa
         most, ties = max(most, float(found[:, 2].max())), max(ties, float(found[:, 1].max()))
         return found
 
+    given(np.linspace(-4, 4, 65))
+    if most > 0.01:  # outputs that cancel so well that intervals do not tell their sign
+        return None
     cuts = np.unique(np.concatenate([_PANELS, _appearances(lambda z: given(z)[:, 3])]))
     panels = np.stack([cuts[:-1], cuts[1:]], axis=1)
 
@@ -279,7 +288,8 @@ def sampled_signs(mixture: Mixture, activation: str, law: Law, sampling: Samplin
         given, max(1, roots.shape[2]), tolerance=tolerance, seed=sampling.seed, points=sampling.points or 2**17
     )
     (wrong, tie), (error, tie_error) = result.value.tolist(), result.error.tolist()
-    return Signs(wrong, tie, error, tie_error, "randomised quasi-Monte Carlo")
+    count = 0.5 / result.evaluations  # stratified points may count a step alike in all scramblings
+    return Signs(wrong, tie, error + count, tie_error + count, "randomised quasi-Monte Carlo")
 
 
 # --- lines, cones and ties of the kinds of activations

@@ -30,7 +30,7 @@ __all__ = ["compiled_enclosure", "sign_probabilities"]
 
 _REACH = 38.5  # P(|u| > 38.5) < 1e-323
 _DEPTH = 200  # halvings: 38.5/2^200 is below the spacing of float64 numbers around any u > 1e-43
-_CELLS = 20_000  # of a line at most, then what is open stays unsettled
+_CELLS, _FEW_CELLS = 20_000, 400  # of a line at most, if certain or not; then what is open stays unsettled
 _CONVERGED = 1e-8  # step at which Newton's method ends where zeros are not bracketed; the next would be its square
 _ROUNDING = 1e-13  # of phi, relative to sum_k |v_k g_k|, where it is not enclosed
 
@@ -61,7 +61,12 @@ def compiled_enclosure(activation: str) -> tuple[Any, Any, Any]:
 
 @njit(cache=True, error_model="numpy", inline="always")
 def _mass(a, b):  # type: ignore[no-untyped-def]
-    """P(a < u < b), to a relative accuracy in both tails."""
+    """P(a < u < b), to a relative accuracy in both tails, around 0, and on short intervals."""
+    if b - a < 1e-6:
+        middle = 0.5 * (a + b)
+        return (b - a) * math.exp(-0.5 * middle * middle) / math.sqrt(2.0 * math.pi)
+    if a < 0.0 < b and b - a < 2.0:
+        return 0.5 * (math.erf(b * math.sqrt(0.5)) - math.erf(a * math.sqrt(0.5)))
     return Phi(-a) - Phi(-b) if a > 0.0 else Phi(b) - Phi(a)
 
 
@@ -196,6 +201,7 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
     `certain`, single values of phi count at their rounded values, and a zero is where Newton's method ends.
     """
     ends, line = np.empty(_DEPTH + 2), np.empty((3, v.shape[1]))
+    most = _CELLS if certain else _FEW_CELLS
     for i in range(alpha.shape[0] * alpha.shape[1]):
         c, row = divmod(i, alpha.shape[1])
         line[0], line[1], line[2] = alpha[c, row], beta[c], v[c]
@@ -206,7 +212,7 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
             b = ends[top]
             cells += 1
             kind, sign = _verdict(line, a, b, g, dg, enclosure, certain)
-            if kind == 0 and cells < _CELLS and top < _DEPTH and _mass(a, b) > smallest:
+            if kind == 0 and cells < most and top < _DEPTH and _mass(a, b) > smallest:
                 middle = 0.0 if a < 0.0 < b and a + b == 0.0 else 0.5 * (a + b)
                 if a < middle < b:
                     top += 1
@@ -216,7 +222,7 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                 left, right = _crossing(line, a, b, sign > 0, smallest, g, dg, enclosure, certain)
                 if right > left and a < left and right < b and _mass(left, right) > smallest and top < _DEPTH - 2:
                     # a flat zero, or one too close to rounding: its surroundings are cells of their own
-                    if cells < _CELLS and left - a + b - right > 1e-3 * (b - a):
+                    if cells < most and left - a + b - right > 1e-3 * (b - a):
                         top += 2
                         ends[top], ends[top - 1] = left, right
                         continue
