@@ -110,19 +110,28 @@ def signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Si
         return sampled_signs(mixture, activation, law, replace(sampling, points=2**17))
     if pieces is not None and 2 < min(root.shape[1] for root in roots) == len(v):
         return _with_ties(result, _all_off(mixture, law, pieces, sampling.seed))
-    dropped = max(_dropped(C, root) for C, root in zip(law.covariance, roots, strict=True))
-    return replace(result, wrong_error=result.wrong_error + 4 * dropped)
+    lost = max(_lost(C, root) for C, root in zip(law.covariance, roots, strict=True))
+    return replace(result, wrong_error=result.wrong_error + lost)
 
 
 def _with_ties(result: Signs, found: tuple[float, float] | None) -> Signs:
     return result if found is None else replace(result, tie=found[0], tie_error=found[1])
 
 
-def _dropped(covariance: Array, root: Array) -> float:
-    """The fraction of the variance that a square root leaves out; above rounding it moves probabilities by as much."""
+def _lost(covariance: Array, root: Array) -> float:
+    """What probabilities may owe to the rounding of a square root, and to the variance that it leaves out.
+
+    Eigenvalues are known to some eps of the largest, hence the smallest to a relative eps times their ratio; a relative
+    change of one spread moves a normal probability by a quarter of it at most.
+    """
+    if not root.shape[1]:
+        return 0.0
+    strength = (root**2).sum(axis=0)
+    values = np.linalg.svd(root, compute_uv=False) ** 2
     total = float(np.trace(covariance))
-    fraction = abs(total - float((root**2).sum())) / total if total > 0 else 0.0
-    return fraction if fraction > 1e-15 * len(covariance) else 0.0
+    dropped = abs(total - float(strength.sum())) / total
+    rounding = 2 * np.finfo(np.float64).eps * len(covariance) * float(values[0] / values[-1])
+    return (4 * dropped if dropped > 1e-15 * len(covariance) else 0.0) + (rounding if root.shape[1] > 1 else 0.0)
 
 
 # --- directions

@@ -127,7 +127,7 @@ def _signed(line, u, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
 def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     """(left, right) around the change of sign of a monotonic phi on (a, b): phi has its signs outside of it.
 
-    left = right at the end where there is none.  Newton's method, or halving where it leaves the bracket.
+    left = right at the end where there is none, (a, b) where phi is flat at a zero.  Newton's method, or halving where it leaves the bracket.
     """
     low, high, before = a, b, -1 if rising else 1
     u = min(max(0.0, a), b)
@@ -136,6 +136,8 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
     accuracy, tested = 1e-15 if certain else _CONVERGED, False
     for _ in range(200):
         value, slope, _ = _output(line, u, g, dg)
+        if value == 0.0 and slope == 0.0:
+            return a, b
         side = -1 if value < 0.0 else 1
         if side == before:
             low = u
@@ -200,7 +202,7 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
     alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| < `reach`.  If not
     `certain`, single values of phi count at their rounded values, and a zero is where Newton's method ends.
     """
-    ends, line = np.empty(_DEPTH + 2), np.empty((3, v.shape[1]))
+    ends, line = np.empty(_DEPTH + 4), np.empty((3, v.shape[1]))
     most = _CELLS if certain else _FEW_CELLS
     for i in range(alpha.shape[0] * alpha.shape[1]):
         c, row = divmod(i, alpha.shape[1])
@@ -220,12 +222,16 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                     continue
             if kind == 2:
                 left, right = _crossing(line, a, b, sign > 0, smallest, g, dg, enclosure, certain)
-                if right > left and a < left and right < b and _mass(left, right) > smallest and top < _DEPTH - 2:
+                middle = 0.5 * (a + b)
+                if right > left and _mass(left, right) > smallest and cells < most and top < _DEPTH and a < middle < b:
                     # a flat zero, or one too close to rounding: its surroundings are cells of their own
-                    if cells < most and left - a + b - right > 1e-3 * (b - a):
+                    if a < left and right < b and left - a + b - right > 0.5 * (b - a):
                         top += 2
                         ends[top], ends[top - 1] = left, right
-                        continue
+                    else:
+                        top += 1
+                        ends[top] = middle
+                    continue
                 negative += _mass(a, left) if sign > 0 else _mass(right, b)
                 if right > left:
                     half = 0.5 * _mass(left, right)
