@@ -191,12 +191,15 @@ def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: S
     if L.shape[2] == 2:
         # outputs that nearly cancel along one direction need not along the other
         return _on_planes(mixture, lines, law, L, sampling) or _on_planes(mixture, lines, law, L[:, :, ::-1], sampling)
+
     def given(z: Array) -> Array:
         return _weighted(mixture, lines, law, L, z, (_SAMPLED_REACH, _UNSETTLED))[:, :3]
 
     tolerance = np.array([sampling.tolerance, np.inf, np.inf])
     points = sampling.points or 2**14
-    result = randomised(given, L.shape[2] - 1, tolerance=tolerance, seed=sampling.seed, points=points, first=_FIRST, joined=True)
+    result = randomised(
+        given, L.shape[2] - 1, tolerance=tolerance, seed=sampling.seed, points=points, first=_FIRST, joined=True
+    )
     (wrong, tie, open_), (error, tie_error, _) = result.value.tolist(), result.error.tolist()
     return Signs(wrong, tie, error + open_, tie_error, "randomised quasi-Monte Carlo")
 
@@ -343,9 +346,7 @@ def _by_cones(mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array] | N
     return Signs(wrong, tie, error, tie_error, "exact")
 
 
-def _all_off(
-    mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array], seed: int
-) -> tuple[float, float] | None:
+def _all_off(mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array], seed: int) -> tuple[float, float] | None:
     """P(all neurons on their zero piece) and its error for an activation with one kink, such as relu; else None.
 
     The orthant probability of a regular Q: Phi_n for up to four neurons, else quasi-Monte Carlo over one neuron after

@@ -98,7 +98,9 @@ def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type:
             if c < crossings:
                 k, j = divmod(label[c], p)
                 old, new = (j, j + 1) if beta[a, k] > 0.0 else (j + 1, j)
-                at_zero += v[a, k] * ((slopes[new] - slopes[old]) * alpha[a, row, k] + intercepts[new] - intercepts[old])
+                at_zero += v[a, k] * (
+                    (slopes[new] - slopes[old]) * alpha[a, row, k] + intercepts[new] - intercepts[old]
+                )
                 slope += v[a, k] * (slopes[new] - slopes[old]) * beta[a, k]
                 alive += slopes[new] != 0.0 or intercepts[new] != 0.0
                 alive -= slopes[old] != 0.0 or intercepts[old] != 0.0

@@ -237,7 +237,9 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                     half = 0.5 * _mass(left, right)
                     negative += half
                     open_ += half
-                first, second = (-sign, sign) if left > a and right < b else (sign, sign) if left == a else (-sign, -sign)
+                first, second = (
+                    (-sign, sign) if left > a and right < b else (sign, sign) if left == a else (-sign, -sign)
+                )
                 changes += (first != last and last != 2) + (first != second)
                 last = second
             elif kind == 1:

@@ -183,7 +183,8 @@ def test_error_estimate_of_quasi_monte_carlo(K):
     assert best.classification_error_error < 5e-5
     quick = [errors(MIXTURE, network, state, points=2**10, seed=seed) for seed in range(20)]
     z = [
-        (q.classification_error - best.classification_error) / math.hypot(q.classification_error_error, best.classification_error_error)
+        (q.classification_error - best.classification_error)
+        / math.hypot(q.classification_error_error, best.classification_error_error)
         for q in quick
     ]
     # Student's t with 7 degrees of freedom has variance 7/5: its square averages 1.4, over 20 seeds +- 0.9
