@@ -26,6 +26,7 @@ import numpy.typing as npt
 from quenched.numerics.calculus.exponential_sums import Numbers, sign_changes
 from quenched.numerics.calculus.precision import context
 from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
+from quenched.numerics.oracle_sampling import Gaussians, sampled_error, separate_covariances
 from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.whitening import Part, whitened
@@ -36,6 +37,8 @@ __all__ = ["OracleError", "oracle_error"]
 Array = npt.NDArray[Any]
 
 _EPS = float(np.finfo(np.float64).eps)
+_MANY = 40_000  # means times changes of label squared: a line takes as many exponentials
+_SAMPLED = 1e-6  # relative standard error asked of what is sampled
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _reduce(mixture: Mixture, sigma: Any, numbers: Numbers) -> tuple[_Sites, Any
 
 
 def _coordinates(means: Array, numbers: Numbers) -> Array:
-    """Coordinates of points (n, p) in their affine span, of dimension 1 or 2; ValueError if it is larger."""
+    """Coordinates of points (n, p) in their affine span."""
     rest = means - means[0]
     scale = np.abs(rest).max()
     columns: list[Array] = []
@@ -108,11 +111,6 @@ def _coordinates(means: Array, numbers: Numbers) -> Array:
         farthest = lengths.argmax()
         if lengths[farthest] <= (64 * _EPS * scale) ** 2:
             break
-        if len(columns) == 2:
-            raise ValueError(
-                f"mixture must have means that span at most two dimensions, got {len(means)} means that span more: "
-                "estimate that error by simulation, or project the means on a plane"
-            )
         direction = rest[farthest] / numbers.sqrt(lengths[farthest])
         columns.append(rest @ direction)
         rest = rest - columns[-1][:, None] * direction
@@ -374,6 +372,20 @@ def _on_plane(sites: _Sites, tolerance: float, numbers: Numbers) -> tuple[Any, A
     return result.value, error, f"adaptive over {result.evaluations} lines, {len(kinks)} kinks"
 
 
+def _many_changes(sites: _Sites) -> bool:
+    """Whether D has so many zeros along a line that finding them all on thousands of lines takes seconds."""
+    labels = sites.labels[np.argsort(_turned(sites, Numbers()).means[:, 0])] if sites.weights.dtype != object else None
+    return labels is not None and len(labels) * int((labels[1:] != labels[:-1]).sum()) ** 2 > _MANY
+
+
+def _sampled(sites: _Sites) -> tuple[float, float]:
+    """The error and its standard error; the weights need not add up to 1."""
+    total = float(np.abs(sites.weights).sum())
+    roots = np.broadcast_to(np.eye(sites.dimensions), (len(sites.weights), *(sites.dimensions,) * 2))
+    value, error = sampled_error(Gaussians(sites.means, roots, sites.labels, np.abs(sites.weights) / total), _SAMPLED)
+    return total * value, total * error
+
+
 def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: Numbers) -> OracleError:
     """Steps 1 to 4 of the module's docstring."""
     sites, contested = _reduce(mixture, numbers.number(mixture.isotropic_sigma), numbers)
@@ -384,6 +396,14 @@ def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: Number
         value, error, method = 0.0, 1e-290 * len(sites.weights) ** 2, "below 1e-290: ask for digits"
     elif sites.dimensions == 1:
         value, method = _on_line(sites, numbers)
+    elif sites.dimensions > 2 or _many_changes(sites):
+        if digits is not None:
+            raise ValueError(
+                f"mixture must have means on a plane, and few changes of label across it, for digits={digits}, got "
+                f"{len(sites.weights)} means in {sites.dimensions} dimensions; leave digits out for an error bar"
+            )
+        value, error = _sampled(sites)
+        method = f"randomised quasi-Monte Carlo in {sites.dimensions} dimensions"
     else:
         value, error, method = _on_plane(sites, tolerance, numbers)
     value = value + contested
@@ -421,8 +441,12 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
     number of that many certain digits; the numbers of the mixture are then taken at their exact binary values, but for
     the weights, which are normalised, and for means that coincide or are symmetric up to float64 rounding.
 
-    ValueError where the means depend on D, the clusters differ in sigma or spectrum, the means span three or more
-    dimensions, or a teacher makes the labels (the best error is then 0).
+    Means that span more dimensions, labels that change very often across the plane, and clusters with covariances of
+    their own (a spectrum of single directions, as `Mixture.from_data` estimates it) are sampled; `error` is then a
+    standard error.
+
+    ValueError where the means depend on D, the clusters differ in sigma or in a law of eigenvalues, or a teacher makes
+    the labels (the best error is then 0).
 
     >>> oracle = oracle_error(Mixture.xor(sigma=0.5))
     >>> print(f"{oracle.value:.15f}, {oracle.method}")
@@ -435,11 +459,12 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
             f"mixture must not depend on D, got scaling={mixture.scaling!r}: the distances, and with them the error, "
             "change with D; for one D take Mixture(mixture.at(D), mixture.labels, mixture.weights, mixture.sigma)"
         )
-    if (mixture.sigmas != mixture.sigmas[0]).any():
-        raise ValueError(
-            f"mixture must have one sigma for all clusters, got {mixture.sigmas.tolist()}: as D grows, |x|^2/D tells "
-            "them apart; take each group of equal sigma as a mixture of its own"
-        )
+    if mixture.teacher is None and (mixture.eigenvalues != mixture.eigenvalues[0]).any():
+        if digits is not None:
+            raise ValueError(f"mixture must have one covariance for all clusters for digits={digits}")
+        clusters = separate_covariances(mixture)
+        value, error = sampled_error(clusters, _SAMPLED)
+        return OracleError(value, error, f"randomised quasi-Monte Carlo in {clusters.means.shape[1]} dimensions")
     parts = whitened(mixture)
     span = max(float(np.abs(m.means - m.means[0]).max() / m.sigmas[0]) for _, m, _ in parts)
     if digits is None:

@@ -168,8 +168,8 @@ def test_errors_beyond_float() -> None:
     [
         (Mixture.xor(0.5, scaling=0.25), {}, r"mixture must not depend on D, got scaling=0.25"),
         (Mixture.parity(0.5, scaling=[0.5, 0.0]), {}, r"mixture must not depend on D"),
-        (Mixture([[1.0], [-1.0]], [1, -1], sigma=[1.0, 2.0]), {}, r"one sigma for all clusters, got \[1.0, 2.0\]"),
-        (Mixture(np.eye(4), [1, -1, 1, -1]), {}, r"at most two dimensions, got 4 means that span more"),
+        (Mixture([[1.0], [-1.0]], [1, -1], sigma=[1.0, 2.0]), {}, r"and one sigma, got sigma=\[1.0, 2.0\]"),
+        (Mixture(np.eye(4), [1, -1, 1, -1]), {"digits": 20}, r"means on a plane, .* got 4 means in 3 dimensions"),
         (Mixture.xor(0.5), {"tolerance": 0}, r"tolerance must be finite and > 0, got 0"),
         (Mixture.xor(0.5), {"tolerance": 1e-15}, r"tolerance must be in \[1e-13, 1\), got 1e-15"),
         (Mixture.xor(0.5), {"digits": 0}, r"digits must be an integer >= 1, got 0"),
@@ -249,7 +249,7 @@ def test_means_that_differ_where_there_is_no_variance_are_told_apart() -> None:
     expected = sum(float(oracle_error(part)) / 2 for part in parts)
     assert float(oracle_error(xor)) == pytest.approx(expected, rel=1e-14)
     unclear = Mixture([[1.0], [1.0 + 1e-8]], [1, -1], spectrum=Spectrum([1e-14, 1.0]))
-    with pytest.raises(ValueError, match="differ by 7.07e-09 where its spectrum has no variance but for rounding"):
+    with pytest.raises(ValueError, match=r"differ by 7\.07e-09 where its spectrum has no variance but for rounding"):
         oracle_error(unclear)
 
 
@@ -284,3 +284,41 @@ def test_laws_with_mass_near_zero(spectrum: Spectrum, inverse: float) -> None:
 )
 def test_laws_whose_inverse_diverges_have_no_error(spectrum: Spectrum) -> None:
     assert oracle_error(Mixture([[1.0], [-1.0]], [1, -1], spectrum=spectrum)).value == 0
+
+
+# ------------------------------------------------------------------------------ more dimensions, several covariances
+
+
+def test_means_in_three_and_four_dimensions() -> None:
+    """The label is a product of independent signs: P(wrong) = (1 - (1 - 2p)^n)/2, p = Phi(-1/sigma)."""
+    for n in (3, 4):
+        signs = np.array(np.meshgrid(*[[1.0, -1.0]] * n)).reshape(n, -1).T
+        found = oracle_error(Mixture(signs, signs.prod(axis=1), sigma=0.8))
+        expected = (1 - (1 - 2 * ndtr(-1 / 0.8)) ** n) / 2
+        assert found.method.startswith("randomised")
+        assert abs(found.value - expected) < 5 * found.error < 1e-3  # Student's t, 7 degrees: P = 2e-3, fixed seed
+
+
+def test_many_changes_of_label_take_bounded_time() -> None:
+    found = oracle_error(Mixture.ring(40, 0.3))  # the labels cancel: nothing can be told, by 1e-10
+    assert found.value == pytest.approx(0.5, abs=1e-9)
+    found = oracle_error(Mixture.ring(40, 0.05))
+    assert abs(found.value - float(ring_by_angle(40, 0.05))) < 5 * found.error < 1e-3
+
+
+def test_quadratic_discriminants() -> None:
+    """Two clusters of one mean and spreads 1 and s in n directions: the boundary is a sphere, the errors chi^2 laws."""
+    from scipy.stats import chi2
+
+    s, n = 2.0, 3
+    alignment = np.zeros((n, 1, 1))
+    alignment[0] = 1.0
+    spectrum = Spectrum(np.array([[1.0] * n, [s * s] * n]), alignment=alignment)
+    found = oracle_error(Mixture([[0.0], [0.0]], [1, -1], spectrum=spectrum))
+    radius = n * np.log(s * s) / (1 - 1 / (s * s))  # |x|^2 where both densities agree
+    expected = (chi2.sf(radius, n) + chi2.cdf(radius / (s * s), n)) / 2
+    assert abs(found.value - expected) < 5 * found.error < 1e-3
+    with pytest.raises(ValueError, match="some clusters have no variance and others do"):
+        oracle_error(
+            Mixture([[0.0], [0.0]], [1, -1], spectrum=Spectrum([[0.0, 1.0], [1.0, 1.0]], alignment=[[[1.0]], [[0.0]]]))
+        )

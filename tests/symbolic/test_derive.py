@@ -36,7 +36,7 @@ def test_check_names_stale_missing_and_extra_files(tmp_path):
         "missing: theory/two_layer.py",
     ]
     assert "sqrT" in messages[0]
-    assert sorted(generate.write(folder)) == ["oracle.py", "extra.py", "two_layer.py"]
+    assert sorted(generate.write(folder)) == ["extra.py", "oracle.py", "two_layer.py"]
     assert generate.check(folder) == []
 
 
