@@ -143,9 +143,10 @@ def simulate_kernel(
 ) -> xr.Dataset:
     """Kernel ridge regression on `samples` = n inputs in dimension D, its own for each seed.
 
-    `kernel`: see `quenched.numerics.calculus.kernels.kernel_functions`.  `measuring`: the fields of `Measuring`.  Errors
-    are averages over `test_samples` fresh inputs, as many from each cluster, weighted by P_a; an output of exactly 0
-    counts as half an error.  `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction done.
+    `kernel`: see `quenched.numerics.calculus.kernels.kernel_functions`.  `measuring`: the fields of `Measuring`.
+    Errors are averages over `test_samples` fresh inputs, as many from each cluster, weighted by P_a; an output of
+    exactly 0 counts as half an error.  `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction
+    done.
 
     Returns a dataset with dimensions seed, cluster: pmse, classification_error; mean and variance of the output.
 
