@@ -8,7 +8,7 @@ the two.
 
 import sys
 
-from quenched.symbolic.generate import user_activation, user_gradients, user_teacher
+from quenched.symbolic.user import user_activation, user_gradients, user_teacher
 
 __all__: list[str] = []
 

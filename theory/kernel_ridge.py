@@ -557,8 +557,22 @@ KERNELS: dict[str, Kernel] = {
 
 
 def taylor(
-    F: float, Fu: float, Fuu: float, F1: float, F2: float, Fu1: float, Fu2: float, F12: float, own: float, other:
-    float, own_prime: float, other_prime: float, same: float, sigma: float, other_sigma: float, D: float
+    F: float,
+    Fu: float,
+    Fuu: float,
+    F1: float,
+    F2: float,
+    Fu1: float,
+    Fu2: float,
+    F12: float,
+    own: float,
+    other: float,
+    own_prime: float,
+    other_prime: float,
+    same: float,
+    sigma: float,
+    other_sigma: float,
+    D: float,
 ) -> tuple[float, ...]:
     """(S_11, S_1g', S_gg', S_1xi', S_gxi', S_xixi'): the kernel between two clusters on the features 1, g_j, xi.
 
@@ -599,7 +613,12 @@ def low(Fu: float, overlap: float, other_prime: float, same: float, sigma: float
 
 
 def crossover(
-    Fuu: float, spike: float, overlap: float, length: float, other_length: float, sigma: float
+    Fuu: float,
+    spike: float,
+    overlap: float,
+    length: float,
+    other_length: float,
+    sigma: float,
 ) -> tuple[float, ...]:
     """(S_11, S_1xi', S_xixi') D at means of order D^(1/4), without what diverges as D grows.
 
@@ -613,7 +632,13 @@ def crossover(
 
 
 def channels(
-    F: float, Fu: float, Fuu: float, diagonal: float, sigma: float, other_sigma: float, ridge: float
+    F: float,
+    Fu: float,
+    Fuu: float,
+    diagonal: float,
+    sigma: float,
+    other_sigma: float,
+    ridge: float,
 ) -> tuple[float, ...]:
     """(w1, w2, zeta): weights of the linear and of the quadratic channel, and the ridge made by all higher orders.
 
@@ -687,7 +712,13 @@ def three_clusters(length: float, sigma: float, curvature: float, T: float, V: f
 
 
 def parity(
-    length: float, sigma: float, even_slope: float, odd_slope: float, alpha: float, r: float, V: float
+    length: float,
+    sigma: float,
+    even_slope: float,
+    odd_slope: float,
+    alpha: float,
+    r: float,
+    V: float,
 ) -> tuple[float, ...]:
     """(m, q): output m y and its variance on the parity mixture with means ±sqrt(D) m1 e1 ± length e2, at n = alpha D.
 
@@ -703,8 +734,16 @@ def parity(
 
 
 def products(
-    m0: float, m1: float, m2: float, m3: float, c01: float, c02: float, c03: float, c12: float, c13: float, c23:
-    float
+    m0: float,
+    m1: float,
+    m2: float,
+    m3: float,
+    c01: float,
+    c02: float,
+    c03: float,
+    c12: float,
+    c13: float,
+    c23: float,
 ) -> tuple[float, ...]:
     """(E[x0 x1], E[x0 x1 x2], E[x0 x1 x2 x3]) of normal fields with means m_i and covariances c_ij."""
     return (

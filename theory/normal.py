@@ -10,8 +10,9 @@ from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr as Phi
 
 __all__ = [
-    "Phi2", "Phi3", "Phi4", "remainder", "residual",
+    "GAUSS", "Phi2", "Phi3", "Phi4", "remainder", "residual",
 ]
+
 
 GAUSS = tuple(zip(*leggauss(64), strict=True))
 
@@ -79,8 +80,16 @@ def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) ->
 
 
 def Phi4(
-    h1: float, h2: float, h3: float, h4: float, r12: float, r13: float, r14: float, r23: float, r24: float, r34:
-    float
+    h1: float,
+    h2: float,
+    h3: float,
+    h4: float,
+    r12: float,
+    r13: float,
+    r14: float,
+    r23: float,
+    r24: float,
+    r34: float,
 ) -> float:
     """P(z_i < h_i) for four unit normals of correlations r_ij.
 

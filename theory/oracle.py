@@ -56,7 +56,13 @@ def discriminant(weight: float, inner_mean: float, outer_mean: float, outer: flo
 
 
 def slice_mass(
-    weight: float, inner_mean: float, outer_mean: float, outer: float, lower: float, upper: float, sigma: float
+    weight: float,
+    inner_mean: float,
+    outer_mean: float,
+    outer: float,
+    lower: float,
+    upper: float,
+    sigma: float,
 ) -> float:
     """Weight of a cluster, per unit of the outer coordinate, on the piece (lower, upper) of the inner coordinate.
 

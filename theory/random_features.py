@@ -46,7 +46,13 @@ def quadratic_directions(D: float) -> float:
 
 
 def spikes(
-    centred: float, linear: float, quadratic: float, first: float, second: float, weight: float, D: float
+    centred: float,
+    linear: float,
+    quadratic: float,
+    first: float,
+    second: float,
+    weight: float,
+    D: float,
 ) -> tuple[float, ...]:
     """Amplitudes of a feature on the spikes of one cluster: (mean, along, norm, same, mixed).
 
@@ -174,8 +180,14 @@ def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tu
 
 
 def xor_spikes(
-    mean_1: float, mean_2: float, quadratic_1: float, quadratic_2: float, odd_1: float, odd_2: float, f_1: float,
-    f_2: float
+    mean_1: float,
+    mean_2: float,
+    quadratic_1: float,
+    quadratic_2: float,
+    odd_1: float,
+    odd_2: float,
+    f_1: float,
+    f_2: float,
 ) -> tuple[float, ...]:
     """XOR with means of length sqrt(D): (d, z_norm, z_along), the spikes even in f_1 and f_2, odd under their exchange.
 

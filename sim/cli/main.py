@@ -91,6 +91,7 @@ def derive(
     Example:  quenched derive --check
     """
     try:
+        from quenched.symbolic import document, user
         from quenched.symbolic import generate as derivation
     except ModuleNotFoundError as error:
         raise RuntimeError(f"derive needs the extra quenched[derive]: {error}") from error
@@ -99,16 +100,17 @@ def derive(
     if certify is not None:
         from quenched.numerics.calculus import certificate
 
+        rules = derivation.rules() if activation is None else user.rules(activation)
         records = certificate.certify(None if activation is None else [activation])
-        certify.write_text(certificate.document(records, derivation.rules(activation)), encoding="utf-8")
+        certify.write_text(certificate.document(records, rules), encoding="utf-8")
         if failed := [r for r in records if r.digits < r.required]:
             raise RuntimeError(f"{len(failed)} of {len(records)} values have fewer digits than required: see {certify}")
         return
     if activation is not None:
-        sys.stdout.write(derivation.user_activation(activation))
+        sys.stdout.write(user.user_activation(activation))
         return
     if latex is not None:
-        latex.write_text(derivation.latex(), encoding="utf-8")
+        latex.write_text(document.latex(), encoding="utf-8")
         return
     if not check:
         for name in derivation.write(folder):

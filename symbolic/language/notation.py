@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import sympy
 
-__all__ = ["Derived", "Positive", "Real", "Specification", "Step", "derived", "specification_symbols"]
+__all__ = ["Derived", "Formula", "Positive", "Real", "Specification", "Step", "derived", "specification_symbols"]
 
 Real = Annotated[sympy.Symbol, "real"]
 Positive = Annotated[sympy.Symbol, "positive"]
@@ -51,6 +51,11 @@ class Derived:
         """The value as a tuple, whatever its arity."""
         return self.value if isinstance(self.value, tuple) else (self.value,)
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The names of the rules that were applied, in the order of their first use."""
+        return tuple(dict.fromkeys(step.rule for step in self.steps if step.rule != "Result"))
+
     def explicit(self) -> tuple[sympy.Expr, ...]:
         """The values with every definition substituted back, in the specification's symbols alone."""
         known: dict[sympy.Symbol, sympy.Expr] = {}
@@ -76,3 +81,33 @@ def derived(specification: Specification) -> Derived:
     """Call a specification on its symbols; a bare expression is wrapped in a `Derived`."""
     outcome = specification(*specification_symbols(specification))
     return outcome if isinstance(outcome, Derived) else Derived(outcome)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A derived function: what the emitter writes and the document tells.
+
+    `meanings` says what an argument is (its shape first, where it has one), `labels` what each value is, `above` what
+    stands over the function: the formula in one line, the rules that led to it.
+    """
+
+    name: str
+    docstring: str
+    arguments: tuple[sympy.Symbol, ...]
+    outcome: Derived
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, specification: Specification) -> Formula:
+        """That of a specification; an annotation `Annotated[Real, "(C,): weights"]` gives the meaning."""
+        hints = typing.get_type_hints(specification, include_extras=True)
+        notes = {name: hints[name].__metadata__[1:] for name in inspect.signature(specification).parameters}
+        return cls(
+            specification.__name__,
+            inspect.getdoc(specification) or "",
+            specification_symbols(specification),
+            derived(specification),
+            {name: note[0] for name, note in notes.items() if note},
+        )

@@ -41,11 +41,44 @@ from sympy.polys.matrices import DomainMatrix
 from quenched.symbolic.activations import BUILTIN, Activation
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, fields
 from quenched.symbolic.calculus.normal import Phi2
-from quenched.symbolic.language.latex import latex
-from quenched.symbolic.language.notation import Derived, Positive, Real, Step, derived, specification_symbols
+from quenched.symbolic.language.latex import in_letters
+from quenched.symbolic.language import emit
+from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step, derived, specification_symbols
 from quenched.symbolic.learners.random_features import marchenko_pastur
 
-__all__ = ["ARGUMENTS", "FORMULAS", "KERNELS", "Kernel", "jet", "spiked", "tangent", "value"]
+__all__ = ["ARGUMENTS", "FORMULAS", "KERNELS", "Kernel", "NOTATION", "TITLE", "jet", "spiked", "tangent", "value"]
+
+TITLE = "Kernels"
+NOTATION = {
+    "norm": "N",
+    "other_norm": "N'",
+    "inner": "u",
+    "parameter": "s",
+    "diagonal": "F_{0}",
+    "Fu": "F_{u}",
+    "Fuu": "F_{uu}",
+    "F1": "F_{N}",
+    "F2": "F_{N'}",
+    "Fu1": "F_{uN}",
+    "Fu2": "F_{uN'}",
+    "F12": "F_{NN'}",
+    "own": "A_{j}",
+    "other": "A'_{j}",
+    "own_prime": "A'_{l}",
+    "other_prime": "A_{l}",
+    "same": r"\delta_{jl}",
+    "other_sigma": r"\sigma'",
+    "overlap": r"V\cdot V'",
+    "other_length": "m'",
+    "spike": r"F_{\delta}",
+    "even_slope": "k_{e}",
+    "odd_slope": "k_{o}",
+    "curvature": r"\kappa",
+    "ratio": r"\ell",
+    "length": "m",
+    "response": r"\chi",
+}
+latex = in_letters(NOTATION)
 
 norm, other_norm, inner = sympy.symbols("norm other_norm inner", real=True)  # N, N', u
 parameter = Symbol("parameter", positive=True)
@@ -711,3 +744,41 @@ FORMULAS = (
     quadratic_xor,
     harmonics,
 )
+
+
+_KERNEL = '''class Kernel(NamedTuple):
+    """A kernel F(N, N', u) of N = |x|^2/D, N' = |x'|^2/D, u = x.x'/D; its functions take these and its parameter.
+
+    value is F; jet returns (F, F_u, F_uu, F_N', F_uN', F_NN').  meaning of the parameter, and its default: None where
+    there is no parameter, or no default.
+    """
+
+    text: str
+    value: Callable[..., float]
+    jet: Callable[..., tuple[float, ...]]
+    meaning: str | None
+    default: float | None'''
+
+
+def generated() -> str:
+    """The kernels, each as two functions and an entry of the table `KERNELS`."""
+    parts, entries = [_KERNEL], []
+    for kernel in KERNELS.values():
+        name = kernel.name.replace(":", "_")
+        parts += [
+            emit.function(Formula(name, f"F = {kernel.text}.", ARGUMENTS, value(kernel))),
+            emit.function(
+                Formula(f"{name}_jet", f"F, F_u, F_uu, F_N', F_uN', F_NN' for F = {kernel.text}.", ARGUMENTS, jet(kernel))
+            ),
+        ]
+        meaning = f'"{kernel.meaning}"' if kernel.meaning else None
+        members = (f'"{kernel.text}"', name, f"{name}_jet", meaning, kernel.default)
+        lines = "".join(f"        {member},\n" for member in members)
+        entries.append(f'    "{kernel.name}": Kernel(\n{lines}    ),')
+    parts.append("KERNELS: dict[str, Kernel] = {\n" + "\n".join(entries) + "\n}")
+    return "\n\n\n".join(parts)
+
+
+def derivations() -> list[Formula]:
+    """The kernels, for the document."""
+    return [Formula(k.name, k.text, ARGUMENTS, value(k)) for k in KERNELS.values()]

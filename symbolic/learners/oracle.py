@@ -19,10 +19,30 @@ from itertools import pairwise, product
 import sympy
 
 from quenched.symbolic.calculus.normal import Phi, density
-from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 
-__all__ = ["FORMULAS", "Cluster", "bayes_error", "discriminant", "parity", "slice_mass", "three_clusters", "xor"]
+__all__ = ["Cluster", "FORMULAS", "NOTATION", "TITLE", "bayes_error", "discriminant", "parity", "slice_mass", "three_clusters", "xor"]
+
+TITLE = "Oracle error"
+NOTATION = {
+    "separation": "r",
+    "first_length": "m_{1}",
+    "second_length": "m_{2}",
+    "weight": "P",
+    "weight_plus": "P_{+}",
+    "weight_minus": "P_{-}",
+    "weight_centre": "P_{0}",
+    "weight_outer": "P_{1}",
+    "inner_mean": "m_{x}",
+    "outer_mean": "m_{y}",
+    "outer": "y",
+    "lower": "a",
+    "upper": "b",
+    "reach": r"\ell",
+    "threshold": r"\tau",
+}
+latex = in_letters(NOTATION)
 
 
 @dataclass(frozen=True)

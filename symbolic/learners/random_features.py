@@ -33,13 +33,41 @@ from dataclasses import dataclass
 import sympy
 from sympy.polys.matrices import DomainMatrix
 
+from quenched.symbolic.activations import BUILTIN
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, derivative, fields
 from quenched.symbolic.calculus.normal import Phi, Phi2, density
-from quenched.symbolic.language.latex import latex
-from quenched.symbolic.language.notation import Derived, Positive, Real, Step
-from quenched.symbolic.language.parse import VARIABLE
+from quenched.symbolic.language.latex import in_letters
+from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
+from quenched.symbolic.language.parse import VARIABLE, parse
 
-__all__ = ["FORMULAS", "Cluster", "coefficients", "mehler", "outputs", "power_counting"]
+__all__ = ["Cluster", "FORMULAS", "NOTATION", "TITLE", "coefficients", "mehler", "outputs", "power_counting"]
+
+TITLE = "Random features"
+NOTATION = {
+    "second_length": "m_{2}",
+    "weight": "P",
+    "along": "p",
+    "response": r"\chi",
+    "bulk": "Q_{b}",
+    "centred": r"\delta\psi_{0}",
+    "first": "f_{i}",
+    "length": "m",
+    "linear": "k_{1}",
+    "odd": "s_{o}",
+    "even": r"\beta_{e}",
+    "quadratic": "k_{2}",
+    "ridge_slope": r"\lambda T'",
+    "second": "f_{j}",
+    "shift": "b",
+    "square": r"E[\psi^{2}]",
+    "var_minus": "v_{-}",
+    "var_plus": "v_{+}",
+    "psi_minus": r"\psi_{-}",
+    "psi_plus": r"\psi_{+}",
+    "ratio": r"\ell",
+    "norm": "N",
+}
+latex = in_letters(NOTATION)
 
 D, gamma, lam, A = sympy.symbols("D gamma lambda A", positive=True)
 T_ = sympy.Symbol("T", positive=True)
@@ -600,3 +628,17 @@ FORMULAS = (
     quadratic_moments,
     quadratic_error,
 )
+
+
+def derivations() -> list[Formula]:
+    """The Hermite orders of the activations that are built in, for the document."""
+    field = (sympy.Symbol("rho", real=True), sympy.Symbol("sigma", positive=True))
+    return [
+        Formula(
+            f"orders_{name}",
+            f"(psi_0, psi_1, psi_2, E psi^2) of psi = {text}.",
+            field,
+            coefficients(parse(text), *field),
+        )
+        for name, text in BUILTIN.items()
+    ]

@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields, in_steps
-from quenched.symbolic.calculus.gradients import tangent
+from quenched.symbolic.language.arrays import tangent
 from quenched.theory.activations import ACTIVATIONS
 from quenched.theory.gradients import GRADIENTS
 

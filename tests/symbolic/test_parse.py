@@ -4,7 +4,7 @@ import pytest
 import sympy
 
 from quenched.symbolic.activations import BUILTIN, NAMED, Activation, screen
-from quenched.symbolic.generate import user_activation
+from quenched.symbolic.user import user_activation
 from quenched.symbolic.language.parse import VARIABLE, parse
 
 

@@ -1,0 +1,184 @@
+"""The averages of the activations over jointly normal fields, and their gradients.
+
+For each activation of `quenched.symbolic.activations` the averages over n = 1 .. 4 fields form one function, which
+computes what they share once.  By the rules of `quenched.symbolic.calculus.gaussian` they come down to intermediate
+quantities, named after what they are; the legend of each generated file explains the names.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from functools import cache
+
+import sympy
+
+from quenched.symbolic.activations import BUILTIN, FIELD_LIMIT, Activation, Group
+from quenched.symbolic.calculus import gradients
+from quenched.symbolic.calculus.gaussian import NoClosedForm
+from quenched.symbolic.language import emit
+from quenched.symbolic.language.notation import Derived, Formula
+
+__all__ = ["TITLE", "averages_module", "derivations", "files", "formulas", "gradients_module"]
+
+TITLE = "Averages of the activations"
+
+GRADIENTS = ("erf", "linear", "relu")
+"""The activations whose gradients are checked in; those of others are derived on first use."""
+
+_FIELDS = ("one field", "two fields", "three fields", "four fields")
+
+_TABLE = '''class Averages(NamedTuple):
+    """An activation and its averages: groups[n - 1] returns those over n fields, places[n - 1] says which is where.
+
+    jumps lists where g' jumps and by how much, as exact decimals or fractions; pieces, of a piecewise linear g, has its
+    kinks and the (slope, intercept) of each piece.
+    """
+
+    text: str
+    g: Callable[..., float]
+    dg: Callable[..., float]
+    ddg: Callable[..., float]
+    jumps: tuple[tuple[str, str], ...]
+    pieces: tuple[tuple[float, ...], tuple[tuple[float, float], ...]] | None
+    groups: tuple[Callable[..., tuple[float, ...]], ...]
+    places: tuple[dict[str, int], ...]'''
+
+_LAZY = '''class _Lazy(Mapping[str, {kind}]):
+    """By name, from the module of its own, which is loaded when it is first asked for."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __getitem__(self, name: str) -> {kind}:
+        if name not in self._names:
+            raise KeyError(name)
+        found: {kind} = import_module(f"quenched.theory.{folder}.{{name}}").{table}[name]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+{table}: Mapping[str, {kind}] = _Lazy(
+    {names},
+)'''
+_GRADIENT = "tuple[Callable[..., tuple[float, ...]], ...]"
+
+
+@cache
+def _groups(name: str, text: str) -> tuple[Group, ...]:
+    """The averages over n = 1, 2, .. fields; none if they do not close."""
+    activation = Activation(name, text)
+    try:
+        return tuple(activation.group(n) for n in range(1, FIELD_LIMIT + 1))
+    except NoClosedForm:
+        return ()
+
+
+def formulas(name: str, text: str) -> list[Formula]:
+    """The averages of one activation: NAME_1 .. NAME_4."""
+    found = []
+    for group in _groups(name, text):
+        layouts = ["; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values))]
+        docstring = (
+            f"Averages of g = {text} over {_FIELDS[group.n - 1]}: {{g, g', g''}} products in the order\n\n"
+            + "\n".join(f"    {layout}" for layout in layouts)
+        )
+        found.append(Formula(f"{name}_{group.n}", docstring, group.arguments, group.derived))
+    return found
+
+
+def _shapes(activation: Activation) -> list[str]:
+    """The functions g, g' and g''."""
+    x = sympy.Symbol("x", real=True)
+    curvature, _ = activation.curvature()
+    shapes = (
+        ("g", "g(x)", activation.expression),
+        ("dg", "g'(x)", activation.derivatives["dg"]),
+        ("ddg", "g''(x) away from the kinks", curvature),
+    )
+    found = []
+    for label, title, expression in shapes:
+        # adding 0 x keeps the shape of the argument where the derivative is a constant
+        p, q = expression.as_numer_denom()
+        constant = f"{emit.code(expression)} + 0*x" if q == 1 else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
+        source = emit.code(expression) if expression.has(x) else constant
+        head = f'def {activation.name}_{label}(x: float) -> float:\n    """{title} for g = {activation.text}."""'
+        found.append(f"{head}\n    return {source}")
+    return found
+
+
+def _entry(activation: Activation) -> str:
+    """The record of an activation and its functions."""
+    name = activation.name
+    _, jumps = activation.curvature()
+    pieces = "None"
+    if (kinks := activation.kinks()) is not None:
+        points, linear = kinks
+        pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in linear)))
+    places, groups = [], _groups(name, activation.text)
+    for group in groups:
+        pairs = ", ".join(f'"{k}": {v}' for k, v in group.index.items())
+        text = textwrap.fill(f"{{{pairs}}}", emit.WIDTH - 1, initial_indent=" " * 12, subsequent_indent=" " * 13)
+        places.append(f"{text},\n")
+    listing = "".join(f"{name}_{group.n}, " for group in groups).strip()
+    members = [f'"{activation.text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(jumps), pieces, f"({listing})"]
+    lines = "".join(f"        {member},\n" for member in members)
+    return f'    "{name}": Averages(\n{lines}        (\n{"".join(places)}        ),\n    ),'
+
+
+def averages_module(name: str, text: str, docstring: str, source: str) -> str:
+    """The module of the averages of one activation; its record is ACTIVATIONS[name]."""
+    activation = Activation(name, text)
+    parts = [*_shapes(activation), *(emit.function(formula) for formula in formulas(name, text))]
+    parts.append(f"ACTIVATIONS: dict[str, Averages] = {{\n{_entry(activation)}\n}}")
+    return emit.header(source, docstring, "\n\n\n".join(parts))
+
+
+def gradients_module(name: str, text: str, docstring: str, source: str) -> str:
+    """The module of the gradients of the averages of one activation: GRADIENTS[name], empty if they do not close."""
+    activation = Activation(name, text)
+    parts, names = [], []
+    for group in _groups(name, text):
+        symbols = ", ".join(str(symbol) for symbol in group.arguments)
+        title = (
+            f"Derivatives of the averages of g = {text} over {_FIELDS[group.n - 1]}.\n\n"
+            f"Of each of `{name}_{group.n}`, with respect to {symbols}."
+        )
+        outcome = gradients.gradient(activation, group)
+        names.append(f"{name}_{group.n}_gradient")
+        parts.append(emit.function(Formula(names[-1], title, group.arguments, outcome)))
+    parts.append(f'GRADIENTS: dict[str, {_GRADIENT}] = {{\n    "{name}": ({", ".join(names)}),\n}}')
+    return emit.header(source, docstring, "\n\n\n".join(parts))
+
+
+def _lazy(kind: str, folder: str, table: str, names: Mapping[str, str] | tuple[str, ...]) -> str:
+    listing = ", ".join(f'"{name}"' for name in names)
+    return _LAZY.format(kind=kind, folder=folder, table=table, names=listing)
+
+
+def files() -> dict[str, str]:
+    """One file for each activation, one for its gradients, and the tables that find them."""
+    activations, own = "symbolic/activations.py", "symbolic/averages.py"
+    table = "\n\n\n".join((_TABLE, _lazy("Averages", "averages", "ACTIVATIONS", BUILTIN)))
+    found = {
+        "activations.py": emit.header(own, "The activations: name -> their averages over local fields.", table),
+        "gradients/__init__.py": emit.header(
+            own, "Gradients of the averages: name -> those over n fields.", _lazy(_GRADIENT, "gradients", "GRADIENTS", GRADIENTS)
+        ),
+    }
+    for name, text in BUILTIN.items():
+        found[f"averages/{name}.py"] = averages_module(name, text, f"The averages of g = {text}.", activations)
+    for name in GRADIENTS:
+        docstring = f"Gradients of the averages of g = {BUILTIN[name]}."
+        found[f"gradients/{name}.py"] = gradients_module(name, BUILTIN[name], docstring, activations)
+    return found
+
+
+def derivations() -> list[Formula]:
+    """The averages, for the document."""
+    return [formula for name, text in BUILTIN.items() for formula in formulas(name, text)]
