@@ -7,8 +7,9 @@ quantities, named after what they are; the legend of each generated file explain
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import sympy
@@ -66,7 +67,33 @@ _LAZY = '''class _Lazy(Mapping[str, {kind}]):
 {table}: Mapping[str, {kind}] = _Lazy(
     {names},
 )'''
+_LEGEND = (  # names that match, and what they are
+    (r"m\d", "m0, c00, c01", "mean and variance of the field x0, covariance of x0 and x1; numbers, or arrays that broadcast"),
+    (r"[mc]\d+_\d", "m1_0, c12_0", "mean of x1, covariance of x1 and x2, given x0 = 0; m2_0_1: given x0 = 0 and x1 = 0"),
+    (r"[mc]\d+_t", "m1_t0, c12_t0", "the same given x0 + z = 0 (tilted), z normal of zero mean and independent"),
+    (r"d\d", "d0, d1_0, d0t", "density at 0 of x0; of x1 given x0 = 0; of x0 + z"),
+    (r"h\d", "h0, h1_0", "mean over standard deviation, of x0 (of x0 + z where g is smooth); of x1 given x0 = 0"),
+    (r"r\d", "r01, r12_0", "correlation of the same two; of x1 and x2 given x0 = 0"),
+    (r"p\d", "p0, p01, p12_0", "orthant probabilities P(x0 > 0), P(x0 > 0, x1 > 0) (of x0 + z, ..); given x0 = 0"),
+    (r"p[cs]\d", "pc01, ps01", "E[cos f] and E[sin f] of a form f = a x0 + b x1 in these fields"),
+    (r"e\d+(?!\w*_p)", "e0, e001, e12_0", "E[x0], E[x0^2 x1]; E[x1 x2] given x0 = 0"),
+    (r"e\d+_p", "e0_p01, e01_p2_3", "E[x0 H(x0) H(x1)], H Heaviside's step (or Phi of the field); E[x0 x1 H(x2)] given x3 = 0"),
+    (r"s\d", "s0, s00_e1_p2", "averages with delta'(x0), with delta''(x0) x1 H(x2)"),
+    (r"[a-z]+\d\w*[a-z]", "m0_t0a, pc01b", "a letter at the end: another variable of the same kind (variance of z, form f)"),
+)
 _GRADIENT = "tuple[Callable[..., tuple[float, ...]], ...]"
+
+
+def legend(functions: Sequence[str]) -> str:
+    """What the variables of generated averages are called after: the lines of those that occur."""
+    names = set(re.findall(r"^    (\w+)(?: = |: )", "\n".join(functions), flags=re.M))
+    lines = [
+        f"    {examples:<17} {meaning}"
+        for pattern, examples, meaning in _LEGEND
+        if any(re.fullmatch(pattern + r"\w*" if pattern[-1] != "]" else pattern, name) for name in names)
+    ]
+    head = "An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g(x1)].  Variables:"
+    return "\n".join([head, "", *lines])
 
 
 @cache
@@ -79,16 +106,38 @@ def _groups(name: str, text: str) -> tuple[Group, ...]:
         return ()
 
 
+def meanings(arguments: Sequence[sympy.Symbol]) -> dict[str, str]:
+    """What the arguments of an average are: means, variances and covariances of the fields."""
+    found = {}
+    for symbol in arguments:
+        kind, i, j = symbol.name[0], symbol.name[1], symbol.name[-1]
+        found[symbol.name] = f"E[x{i}]" if kind == "m" else f"Var[x{i}]" if i == j else f"Cov[x{i}, x{j}]"
+    return found
+
+
+def _labels(group: Group) -> tuple[str, ...]:
+    """The averages that each value of a group stands for."""
+    return tuple("; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values)))
+
+
 def formulas(name: str, text: str) -> list[Formula]:
     """The averages of one activation: NAME_1 .. NAME_4."""
     found = []
     for group in _groups(name, text):
-        layouts = ["; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values))]
-        docstring = (
-            f"Averages of g = {text} over {_FIELDS[group.n - 1]}: {{g, g', g''}} products in the order\n\n"
-            + "\n".join(f"    {layout}" for layout in layouts)
+        docstring = f"Averages over {_FIELDS[group.n - 1]} of products of g, g' and g'' for g = {text}."
+        fields = ", ".join(f"x{i}" for i in range(group.n))
+        above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx", f"Rules: {'; '.join(group.derived.rules)}")
+        found.append(
+            Formula(
+                f"{name}_{group.n}",
+                docstring,
+                group.arguments,
+                group.derived,
+                meanings(group.arguments),
+                _labels(group),
+                above,
+            )
         )
-        found.append(Formula(f"{name}_{group.n}", docstring, group.arguments, group.derived))
     return found
 
 
@@ -105,7 +154,7 @@ def _shapes(activation: Activation) -> list[str]:
     for label, title, expression in shapes:
         # adding 0 x keeps the shape of the argument where the derivative is a constant
         p, q = expression.as_numer_denom()
-        constant = f"{emit.code(expression)} + 0*x" if q == 1 else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
+        constant = "0*x" if p == 0 else f"{emit.code(expression)} + 0*x" if q == 1 else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
         source = emit.code(expression) if expression.has(x) else constant
         head = f'def {activation.name}_{label}(x: float) -> float:\n    """{title} for g = {activation.text}."""'
         found.append(f"{head}\n    return {source}")
@@ -134,26 +183,29 @@ def _entry(activation: Activation) -> str:
 def averages_module(name: str, text: str, docstring: str, source: str) -> str:
     """The module of the averages of one activation; its record is ACTIVATIONS[name]."""
     activation = Activation(name, text)
-    parts = [*_shapes(activation), *(emit.function(formula) for formula in formulas(name, text))]
-    parts.append(f"ACTIVATIONS: dict[str, Averages] = {{\n{_entry(activation)}\n}}")
-    return emit.header(source, docstring, "\n\n\n".join(parts))
+    functions = [emit.function(formula) for formula in formulas(name, text)]
+    table = f"ACTIVATIONS: dict[str, Averages] = {{\n{_entry(activation)}\n}}"
+    body = "\n\n\n".join([*_shapes(activation), *functions, table])
+    return emit.header(source, docstring, body, legend(functions) if functions else "")
 
 
 def gradients_module(name: str, text: str, docstring: str, source: str) -> str:
     """The module of the gradients of the averages of one activation: GRADIENTS[name], empty if they do not close."""
     activation = Activation(name, text)
-    parts, names = [], []
+    functions, names = [], []
     for group in _groups(name, text):
-        symbols = ", ".join(str(symbol) for symbol in group.arguments)
         title = (
-            f"Derivatives of the averages of g = {text} over {_FIELDS[group.n - 1]}.\n\n"
-            f"Of each of `{name}_{group.n}`, with respect to {symbols}."
+            f"Derivatives of the averages over {_FIELDS[group.n - 1]} for g = {text}.\n\n"
+            f"Of each value of `{name}_{group.n}`, with respect to each argument, in their order."
         )
         outcome = gradients.gradient(activation, group)
         names.append(f"{name}_{group.n}_gradient")
-        parts.append(emit.function(Formula(names[-1], title, group.arguments, outcome)))
-    parts.append(f'GRADIENTS: dict[str, {_GRADIENT}] = {{\n    "{name}": ({", ".join(names)}),\n}}')
-    return emit.header(source, docstring, "\n\n\n".join(parts))
+        above = ("∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩", f"Rules: {'; '.join(('Price', *outcome.rules))}")
+        told = meanings(group.arguments), _labels(group), above, len(group.arguments)
+        functions.append(emit.function(Formula(names[-1], title, group.arguments, outcome, *told)))
+    table = f'GRADIENTS: dict[str, {_GRADIENT}] = {{\n    "{name}": ({", ".join(names)}),\n}}'
+    body = "\n\n\n".join([*functions, table])
+    return emit.header(source, docstring, body, legend(functions) if functions else "")
 
 
 def _lazy(kind: str, folder: str, table: str, names: Mapping[str, str] | tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +20,7 @@ import quenched.symbolic.language
 import quenched.symbolic.learners
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.notation import Formula, Specification
+from quenched.symbolic.language.unicode import line
 
 __all__ = ["Subject", "check", "modules", "rules", "subjects", "write"]
 
@@ -58,7 +59,18 @@ class Subject:
 
     def formulas(self) -> list[Formula]:
         """Those of FORMULAS, derived."""
-        return [Formula.of(specification) for specification in self.FORMULAS]
+        return [self._told(Formula.of(specification)) for specification in self.FORMULAS]
+
+    def _told(self, formula: Formula) -> Formula:
+        """With the formula in one line, where it fits in one, and the rules that led to it."""
+        printed, outcome = line(self.NOTATION), formula.outcome
+        head = f"{formula.name}({', '.join(map(printed, formula.arguments))}) = "
+        explicit = head + ", ".join(map(printed, outcome.explicit()))
+        let = ", ".join(f"{printed(symbol)} = {printed(value)}" for symbol, value in outcome.definitions)
+        shared = head + ", ".join(map(printed, outcome.values)) + (f" with {let}" if let else "")
+        texts = [text for text in (explicit, shared) if len(text) <= emit.WIDTH - 2]
+        rules = [f"Rules: {'; '.join(outcome.rules)}"] if outcome.rules else []
+        return replace(formula, above=(*texts[:1], *rules))
 
     def texts(self) -> dict[str, str]:
         """The files of theory/ that come from this module: path -> text."""

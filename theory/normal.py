@@ -17,11 +17,13 @@ __all__ = [
 GAUSS = tuple(zip(*leggauss(64), strict=True))
 
 
+# residual(a, b, c, d) = a - b c/d
 def residual(a: float, b: float, c: float, d: float) -> float:
     """a - b c/d: a mean or covariance after regression on a field of variance d."""
     return a - b*c/d
 
 
+# remainder(a, b, d) = Max(a/1125899906842624, a - b²/d)
 def remainder(a: float, b: float, d: float) -> float:
     """a - b^2/d: a variance after regression on a field of variance d, floored at four rounding units of a.
 
@@ -30,6 +32,8 @@ def remainder(a: float, b: float, d: float) -> float:
     return maximum(a/1125899906842624, a - b**2/d)
 
 
+# Phi2(h, k, r) = Φ(h) Φ(k) + Integral(exp((-h² + 2 h k sin(θ) - k²)/(2 cos(θ)²))/(2 π), (θ, 0, asin(r)))
+# Rules: Plackett
 def Phi2(h: float, k: float, r: float) -> float:
     """P(z_1 < h, z_2 < k) for unit normals of correlation r.
 
@@ -44,6 +48,7 @@ def Phi2(h: float, k: float, r: float) -> float:
     return total
 
 
+# Rules: Plackett; Integrate from independent blocks
 def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) -> float:
     """P(z_i < h_i) for three unit normals of correlations r_ij.
 
@@ -79,6 +84,7 @@ def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) ->
     return total
 
 
+# Rules: Plackett; Integrate from independent blocks
 def Phi4(
     h1: float,
     h2: float,

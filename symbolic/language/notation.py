@@ -87,8 +87,8 @@ def derived(specification: Specification) -> Derived:
 class Formula:
     """A derived function: what the emitter writes and the document tells.
 
-    `meanings` says what an argument is (its shape first, where it has one), `labels` what each value is, `above` what
-    stands over the function: the formula in one line, the rules that led to it.
+    `meanings` says what an argument is (its shape first, where it has one), `above` what stands over the function: the
+    formula in one line, the rules that led to it.  Values stand `row` to a row, and `labels` say what each row is.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Formula:
     meanings: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     above: tuple[str, ...] = ()
+    row: int = 1
 
     @classmethod
     def of(cls, specification: Specification) -> Formula:
