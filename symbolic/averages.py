@@ -18,9 +18,9 @@ from quenched.symbolic.activations import BUILTIN, FIELD_LIMIT, Activation, Grou
 from quenched.symbolic.calculus import gradients
 from quenched.symbolic.calculus.gaussian import NoClosedForm
 from quenched.symbolic.language import emit
-from quenched.symbolic.language.notation import Derived, Formula
+from quenched.symbolic.language.notation import Formula
 
-__all__ = ["TITLE", "averages_module", "derivations", "files", "formulas", "gradients_module"]
+__all__ = ["LEGEND", "TITLE", "averages_module", "derivations", "files", "formulas", "gradients_module"]
 
 TITLE = "Averages of the activations"
 
@@ -67,20 +67,38 @@ _LAZY = '''class _Lazy(Mapping[str, {kind}]):
 {table}: Mapping[str, {kind}] = _Lazy(
     {names},
 )'''
-_LEGEND = (  # names that match, and what they are
-    (r"m\d", "m0, c00, c01", "mean and variance of the field x0, covariance of x0 and x1; numbers, or arrays that broadcast"),
-    (r"[mc]\d+_\d", "m1_0, c12_0", "mean of x1, covariance of x1 and x2, given x0 = 0; m2_0_1: given x0 = 0 and x1 = 0"),
-    (r"[mc]\d+_t", "m1_t0, c12_t0", "the same given x0 + z = 0 (tilted), z normal of zero mean and independent"),
-    (r"d\d", "d0, d1_0, d0t", "density at 0 of x0; of x1 given x0 = 0; of x0 + z"),
-    (r"h\d", "h0, h1_0", "mean over standard deviation, of x0 (of x0 + z where g is smooth); of x1 given x0 = 0"),
-    (r"r\d", "r01, r12_0", "correlation of the same two; of x1 and x2 given x0 = 0"),
-    (r"p\d", "p0, p01, p12_0", "orthant probabilities P(x0 > 0), P(x0 > 0, x1 > 0) (of x0 + z, ..); given x0 = 0"),
-    (r"p[cs]\d", "pc01, ps01", "E[cos f] and E[sin f] of a form f = a x0 + b x1 in these fields"),
-    (r"e\d+(?!\w*_p)", "e0, e001, e12_0", "E[x0], E[x0^2 x1]; E[x1 x2] given x0 = 0"),
-    (r"e\d+_p", "e0_p01, e01_p2_3", "E[x0 H(x0) H(x1)], H Heaviside's step (or Phi of the field); E[x0 x1 H(x2)] given x3 = 0"),
-    (r"s\d", "s0, s00_e1_p2", "averages with delta'(x0), with delta''(x0) x1 H(x2)"),
-    (r"[a-z]+\d\w*[a-z]", "m0_t0a, pc01b", "a letter at the end: another variable of the same kind (variance of z, form f)"),
+LEGEND = (
+    (
+        r"m\d",
+        "m0, c00, c01",
+        "mean and variance of the field x0, covariance of x0 and x1: numbers, or arrays that broadcast",
+    ),
+    (
+        r"[mc]\d+(_\d+)+",
+        "m1_0, c12_0",
+        "mean of x1, covariance of x1 and x2, given x0 = 0; m2_0_1: given x0 = 0 and x1 = 0",
+    ),
+    (
+        r"[mc]\d+(_t?\d+)*_t\d.*",
+        "m1_t0, c12_t0",
+        "the same given x0 + z = 0 (tilted), z normal of zero mean, independent",
+    ),
+    (r"d\d.*", "d0, d1_0, d0t", "density at 0 of x0; of x1 given x0 = 0; of x0 + z"),
+    (r"h\d.*", "h0, h1_0", "mean over standard deviation, of x0 (of x0 + z where g is smooth); of x1 given x0 = 0"),
+    (r"r\d.*", "r01, r12_0", "correlation of the same two; of x1 and x2 given x0 = 0"),
+    (r"p\d.*", "p0, p01, p12_0", "orthant probabilities P(x0 > 0), P(x0 > 0, x1 > 0) (of x0 + z, ..); given x0 = 0"),
+    (r"p[cs]\d.*", "pc01, ps01", "E[cos f] and E[sin f] of a form f = a x0 + b x1"),
+    (r"e\d+((?!_p).)*", "e0, e001, e12_0", "E[x0], E[x0^2 x1]; E[x1 x2] given x0 = 0"),
+    (r"e\d+_p.*", "e0_p01, e01_p2_3", "E[x0 H(x0) H(x1)], E[x0 x1 H(x2)] given x3 = 0; H is Heaviside's step, or Phi"),
+    (r"s\d.*", "s0, s00_e1_p2", "averages with delta'(x0); with delta''(x0) x1 H(x2)"),
+    (
+        r".*\d.*[a-z]\d*",
+        "m0_t0a, pc01_2",
+        "a letter or number at the end: another of the same kind (variance of z, form f)",
+    ),
 )
+"""Names of variables that match, examples of them, what they are."""
+
 _GRADIENT = "tuple[Callable[..., tuple[float, ...]], ...]"
 
 
@@ -89,8 +107,8 @@ def legend(functions: Sequence[str]) -> str:
     names = set(re.findall(r"^    (\w+)(?: = |: )", "\n".join(functions), flags=re.M))
     lines = [
         f"    {examples:<17} {meaning}"
-        for pattern, examples, meaning in _LEGEND
-        if any(re.fullmatch(pattern + r"\w*" if pattern[-1] != "]" else pattern, name) for name in names)
+        for pattern, examples, meaning in LEGEND
+        if any(re.fullmatch(pattern, name) for name in names)
     ]
     head = "An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g(x1)].  Variables:"
     return "\n".join([head, "", *lines])
@@ -126,7 +144,7 @@ def formulas(name: str, text: str) -> list[Formula]:
     for group in _groups(name, text):
         docstring = f"Averages over {_FIELDS[group.n - 1]} of products of g, g' and g'' for g = {text}."
         fields = ", ".join(f"x{i}" for i in range(group.n))
-        above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx", f"Rules: {'; '.join(group.derived.rules)}")
+        above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx", f"Derived by: {'; '.join(group.derived.rules)}")
         found.append(
             Formula(
                 f"{name}_{group.n}",
@@ -154,7 +172,13 @@ def _shapes(activation: Activation) -> list[str]:
     for label, title, expression in shapes:
         # adding 0 x keeps the shape of the argument where the derivative is a constant
         p, q = expression.as_numer_denom()
-        constant = "0*x" if p == 0 else f"{emit.code(expression)} + 0*x" if q == 1 else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
+        constant = (
+            "0*x"
+            if p == 0
+            else f"{emit.code(expression)} + 0*x"
+            if q == 1
+            else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
+        )
         source = emit.code(expression) if expression.has(x) else constant
         head = f'def {activation.name}_{label}(x: float) -> float:\n    """{title} for g = {activation.text}."""'
         found.append(f"{head}\n    return {source}")
@@ -180,6 +204,7 @@ def _entry(activation: Activation) -> str:
     return f'    "{name}": Averages(\n{lines}        (\n{"".join(places)}        ),\n    ),'
 
 
+@cache
 def averages_module(name: str, text: str, docstring: str, source: str) -> str:
     """The module of the averages of one activation; its record is ACTIVATIONS[name]."""
     activation = Activation(name, text)
@@ -189,6 +214,7 @@ def averages_module(name: str, text: str, docstring: str, source: str) -> str:
     return emit.header(source, docstring, body, legend(functions) if functions else "")
 
 
+@cache
 def gradients_module(name: str, text: str, docstring: str, source: str) -> str:
     """The module of the gradients of the averages of one activation: GRADIENTS[name], empty if they do not close."""
     activation = Activation(name, text)
@@ -200,7 +226,10 @@ def gradients_module(name: str, text: str, docstring: str, source: str) -> str:
         )
         outcome = gradients.gradient(activation, group)
         names.append(f"{name}_{group.n}_gradient")
-        above = ("∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩", f"Rules: {'; '.join(('Price', *outcome.rules))}")
+        above = (
+            "∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩",
+            f"Derived by: {'; '.join(('Price', *outcome.rules))}",
+        )
         told = meanings(group.arguments), _labels(group), above, len(group.arguments)
         functions.append(emit.function(Formula(names[-1], title, group.arguments, outcome, *told)))
     table = f'GRADIENTS: dict[str, {_GRADIENT}] = {{\n    "{name}": ({", ".join(names)}),\n}}'
@@ -220,7 +249,9 @@ def files() -> dict[str, str]:
     found = {
         "activations.py": emit.header(own, "The activations: name -> their averages over local fields.", table),
         "gradients/__init__.py": emit.header(
-            own, "Gradients of the averages: name -> those over n fields.", _lazy(_GRADIENT, "gradients", "GRADIENTS", GRADIENTS)
+            own,
+            "Gradients of the averages: name -> those over n fields.",
+            _lazy(_GRADIENT, "gradients", "GRADIENTS", GRADIENTS),
         ),
     }
     for name, text in BUILTIN.items():

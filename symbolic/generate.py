@@ -69,7 +69,7 @@ class Subject:
         let = ", ".join(f"{printed(symbol)} = {printed(value)}" for symbol, value in outcome.definitions)
         shared = head + ", ".join(map(printed, outcome.values)) + (f" with {let}" if let else "")
         texts = [text for text in (explicit, shared) if len(text) <= emit.WIDTH - 2]
-        rules = [f"Rules: {'; '.join(outcome.rules)}"] if outcome.rules else []
+        rules = [f"Derived by: {'; '.join(outcome.rules)}"] if outcome.rules else []
         return replace(formula, above=(*texts[:1], *rules))
 
     def texts(self) -> dict[str, str]:
@@ -103,7 +103,9 @@ def modules() -> dict[str, str]:
     folders = {"": "The formulas, as derived in quenched.symbolic."}
     folders |= {f"{Path(path).parent}/": "" for path in texts if "/" in path}
     for folder, docstring in folders.items():
-        texts.setdefault(f"{folder}__init__.py", emit.package(docstring or f"{folder[:-1].capitalize()}, one file each."))
+        texts.setdefault(
+            f"{folder}__init__.py", emit.package(docstring or f"{folder[:-1].capitalize()}, one file each.")
+        )
     return dict(sorted(texts.items()))
 
 

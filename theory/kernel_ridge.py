@@ -556,7 +556,7 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
-# Rules: Increments; Average over the bulk; Coefficient; Power counting
+# Derived by: Increments; Average over the bulk; Coefficient; Power counting
 def taylor(
     F: float,
     Fu: float,
@@ -594,7 +594,7 @@ def taylor(
 
 
 # norm_spike(F, F_N, F_N′, F_NN′) = (F F_NN′ - F_N F_N′)/F
-# Rules: Schur complement of the constant in the features 1 and delta N
+# Derived by: Schur complement of the constant in the features 1 and delta N
 def norm_spike(F: float, F1: float, F2: float, F12: float) -> float:
     """The coefficient of delta N delta N' that is left when the constant feature, whose n F diverges, is eliminated.
 
@@ -604,7 +604,7 @@ def norm_spike(F: float, F1: float, F2: float, F12: float) -> float:
 
 
 # low(F_u, V·V′, A_l, δ_jl, σ) = F_u V·V′, F_u A_l σ, F_u δ_jl σ²
-# Rules: Leading order of D S
+# Derived by: Leading order of D S
 def low(Fu: float, overlap: float, other_prime: float, same: float, sigma: float) -> tuple[float, ...]:
     """(S_11, S_1g', S_gg') D at means of order 1, without what diverges as D grows.
 
@@ -618,7 +618,7 @@ def low(Fu: float, overlap: float, other_prime: float, same: float, sigma: float
 
 
 # crossover(F_uu, Fδ, V·V′, m, m′, σ) = F_uu V·V′²/2 + m m′ Fδ, √2 m σ² Fδ, 2 σ⁴ Fδ
-# Rules: Leading order of D S
+# Derived by: Leading order of D S
 def crossover(
     Fuu: float,
     spike: float,
@@ -639,8 +639,8 @@ def crossover(
 
 
 # channels(F, F_u, F_uu, F₀, σ, σ′, ridge) = F_u σ′ σ, F_uu σ′² σ²/2, -F - F_u σ′ σ - F_uu σ′² σ²/2 + F₀ + ridge
-# Rules: Kernel of one direction z_1; Kernel of one direction z_1 z_2; Times their number D and D^2/2; What is left of
-#   the diagonal
+# Derived by: Kernel of one direction z_1; Kernel of one direction z_1 z_2; Times their number D and D^2/2; What is left
+#   of the diagonal
 def channels(
     F: float,
     Fu: float,
@@ -663,7 +663,7 @@ def channels(
 
 
 # response(T, ℓ) = T/(ℓ (T + 1)² + 1)
-# Rules: Sherman-Morrison; Trace of R (K + zeta); With T = nu w r; Response
+# Derived by: Sherman-Morrison; Trace of R (K + zeta); With T = nu w r; Response
 def response(T: float, ratio: float) -> float:
     """V = T + ratio dT/dratio: variance of the output of a single channel for residuals of unit variance.
 
@@ -672,7 +672,7 @@ def response(T: float, ratio: float) -> float:
     return T/(ratio*(T + 1)**2 + 1)
 
 
-# Rules: Sherman-Morrison; Trace of R (K + zeta)
+# Derived by: Sherman-Morrison; Trace of R (K + zeta)
 def two_channels(even_slope: float, odd_slope: float, alpha: float, zeta: float, r: float) -> tuple[float, ...]:
     """(residual, slope, V) of two linear channels of weights even_slope and odd_slope.
 
@@ -688,7 +688,7 @@ def two_channels(even_slope: float, odd_slope: float, alpha: float, zeta: float,
     )
 
 
-# Rules: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
+# Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def two_clusters(length: float, sigma: float, T: float, V: float) -> tuple[float, ...]:
     """(m, q): output m y and its variance for means ±length e1, labels ±1, at n = alpha D and fixed length.
 
@@ -702,7 +702,7 @@ def two_clusters(length: float, sigma: float, T: float, V: float) -> tuple[float
 
 
 # xor(m, σ, κ, T, V) = T κ m⁴/(T κ m⁴ + 4 σ²), 16 V σ⁴/(T κ m⁴ + 4 σ²)²
-# Rules: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
+# Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def xor(length: float, sigma: float, curvature: float, T: float, V: float) -> tuple[float, ...]:
     """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
 
@@ -715,7 +715,7 @@ def xor(length: float, sigma: float, curvature: float, T: float, V: float) -> tu
 
 
 # three_clusters(m, σ, κ, T, V) = -T κ m⁴/(T κ m⁴ + 8 σ²), T κ m⁴/(T κ m⁴ + 8 σ²), 64 V σ⁴/(T κ m⁴ + 8 σ²)²
-# Rules: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
+# Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def three_clusters(length: float, sigma: float, curvature: float, T: float, V: float) -> tuple[float, ...]:
     """(m_outer, m_centre, q): outputs on three clusters with outer means of length·D^(1/4), and their variance.
 
@@ -729,7 +729,7 @@ def three_clusters(length: float, sigma: float, curvature: float, T: float, V: f
     )
 
 
-# Rules: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
+# Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def parity(
     length: float,
     sigma: float,
@@ -752,7 +752,7 @@ def parity(
     )
 
 
-# Rules: Stein
+# Derived by: Stein
 def products(
     m0: float,
     m1: float,
@@ -775,7 +775,7 @@ def products(
 
 
 # quadratic_xor(m, σ, T, V) = θ, V (-m² θ + θ² (m² + 2 σ²)²/4 + 1) with θ = 2 T m²/(T m⁴ + 4 T m² σ² + 4 T σ⁴ + 4 σ⁴)
-# Rules: Kernel of x and v along the means; Feature that the labels drive; Its averages; Woodbury
+# Derived by: Kernel of x and v along the means; Feature that the labels drive; Its averages; Woodbury
 def quadratic_xor(length: float, sigma: float, T: float, V: float) -> tuple[float, ...]:
     """(theta, q): on XOR with means of fixed length the output is theta (x_2^2 - x_1^2)/2 + sqrt(q) normal noise.
 
@@ -789,7 +789,7 @@ def quadratic_xor(length: float, sigma: float, T: float, V: float) -> tuple[floa
 
 
 # harmonics(t, D) = t, (D t² - 1)/(D - 1), t (D t² + 2 t² - 3)/(D - 1), D, (D - 1) (D + 2)/2, D (D - 1) (D + 4)/6
-# Rules: Gram-Schmidt; Directions
+# Derived by: Gram-Schmidt; Directions
 def harmonics(t: float, D: float) -> tuple[float, ...]:
     """(P_1, P_2, P_3, d_1, d_2, d_3): the orders of a kernel F(t) of inputs on a sphere in R^D, and their directions.
 

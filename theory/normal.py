@@ -33,7 +33,7 @@ def remainder(a: float, b: float, d: float) -> float:
 
 
 # Phi2(h, k, r) = Φ(h) Φ(k) + Integral(exp((-h² + 2 h k sin(θ) - k²)/(2 cos(θ)²))/(2 π), (θ, 0, asin(r)))
-# Rules: Plackett
+# Derived by: Plackett
 def Phi2(h: float, k: float, r: float) -> float:
     """P(z_1 < h, z_2 < k) for unit normals of correlation r.
 
@@ -48,7 +48,7 @@ def Phi2(h: float, k: float, r: float) -> float:
     return total
 
 
-# Rules: Plackett; Integrate from independent blocks
+# Derived by: Plackett; Integrate from independent blocks
 def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) -> float:
     """P(z_i < h_i) for three unit normals of correlations r_ij.
 
@@ -84,7 +84,7 @@ def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) ->
     return total
 
 
-# Rules: Plackett; Integrate from independent blocks
+# Derived by: Plackett; Integrate from independent blocks
 def Phi4(
     h1: float,
     h2: float,

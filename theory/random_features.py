@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-# Rules: Price; Average
+# Derived by: Price; Average
 def shifted_erf(rho: float, sigma: float, shift: float) -> tuple[float, ...]:
     """(psi_0, psi_1, psi_2, E psi^2) of psi(x) = erf((x + shift)/sqrt 2): an activation with odd and even parts."""
     return (
@@ -30,7 +30,7 @@ def shifted_erf(rho: float, sigma: float, shift: float) -> tuple[float, ...]:
 
 
 # hermite_orders(ψ₀, ψ₁, ψ₂, E[ψ²], σ) = ψ₁ σ, √2 ψ₂ σ²/2, -ψ₀² - ψ₁² σ² - ψ₂² σ⁴/2 + E[ψ²]
-# Rules: Hermite expansion; Orthogonality; Mehler: Price in r
+# Derived by: Hermite expansion; Orthogonality; Mehler: Price in r
 def hermite_orders(psi_0: float, psi_1: float, psi_2: float, square: float, sigma: float) -> tuple[float, ...]:
     """(linear, quadratic, higher): standard deviations of a feature's orders 1 and 2, variance of all orders beyond.
 
@@ -44,15 +44,15 @@ def hermite_orders(psi_0: float, psi_1: float, psi_2: float, square: float, sigm
 
 
 # quadratic_directions(D) = (D - 1) (D + 2)/2
-# Rules: Count
+# Derived by: Count
 def quadratic_directions(D: float) -> float:
     """Directions of order 2 in D dimensions: symmetric matrices without trace."""
     return (D - 1)*(D + 2)/2
 
 
 # spikes(δψ₀, k₁, k₂, f_i, f_j, P, D) = δψ₀ √P, f_i k₁ √P/√D, k₂ √P/√D, k₂ √P (f_i - 1) (f_i + 1)/D, √2 f_i k₂ f_j √P/D
-# Rules: Projection on noise; Projection on a square; Sum over all directions, |f|^2 = D; Square along a mean, less its
-#   share of the norm
+# Derived by: Projection on noise; Projection on a square; Sum over all directions, |f|^2 = D; Square along a mean, less
+#   its share of the norm
 def spikes(
     centred: float,
     linear: float,
@@ -77,7 +77,7 @@ def spikes(
     )
 
 
-# Rules: Scaling; Power counting: survives; Power counting: vanishes; Resolvent; In T and r; Positive root
+# Derived by: Scaling; Power counting: survives; Power counting: vanishes; Resolvent; In T and r; Positive root
 def marchenko_pastur(gamma: float, r: float) -> float:
     """T(gamma, r), the positive root of gamma/T = r + 1/(1 + T): the resolvent of one set of channels.
 
@@ -90,14 +90,14 @@ def marchenko_pastur(gamma: float, r: float) -> float:
 
 
 # marchenko_pastur_slope(T, γ, r) = -T (T + 1)/(2 T r - γ + r + 1)
-# Rules: Implicit differentiation
+# Derived by: Implicit differentiation
 def marchenko_pastur_slope(T: float, gamma: float, r: float) -> float:
     """dT/dr at T = T(gamma, r), by differentiating the equation of `marchenko_pastur`; lambda dT/dlambda follows."""
     return -T*(T + 1)/(2*T*r - gamma + r + 1)
 
 
 # signal(τ, λT′) = τ/(τ + 1), (λT′ + τ)/(τ + 1)²
-# Rules: Woodbury; Cov = G^{-1} - lambda + spikes; Signal
+# Derived by: Woodbury; Cov = G^{-1} - lambda + spikes; Signal
 def signal(tau: float, ridge_slope: float) -> tuple[float, ...]:
     """(mean, variance): output y·mean and its variance, where the labels excite one spike of Gamma = tau.
 
@@ -110,8 +110,8 @@ def signal(tau: float, ridge_slope: float) -> tuple[float, ...]:
 
 
 # low(T, λT′, σ) = T/(σ² (T + 1)), (T² + T + λT′)/(σ² (T² + 2 T + 1))
-# Rules: Scaling; Power counting: survives; Power counting: vanishes; Along an eigenvector of S; Shrinkage; Two clusters
-#   at distance m: signal; XOR: outputs
+# Derived by: Scaling; Power counting: survives; Power counting: vanishes; Along an eigenvector of S; Shrinkage; Two
+#   clusters at distance m: signal; XOR: outputs
 def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
@@ -125,8 +125,8 @@ def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
 
 
 # crossover(χ, λT′, k₂, σ) = k₂² χ/σ⁴, k₂² χ/(2 σ⁴ (k₂² χ + 1)), k₂² λT′/σ⁴, k₂² λT′/(2 σ⁴ (k₂² χ + 1)²)
-# Rules: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Class means to second
-#   order; Norm spike; Woodbury
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Class means to
+#   second order; Norm spike; Woodbury
 def crossover(response: float, ridge_slope: float, quadratic: float, sigma: float) -> tuple[float, ...]:
     """Means V_a D^(1/4): (tensor, norm, and lambda d/dlambda of both), the weights of the Gram matrix of class means
 
@@ -149,21 +149,21 @@ def crossover(response: float, ridge_slope: float, quadratic: float, sigma: floa
 
 
 # crossover_xor(χ, k₂, m, σ) = m⁴ k₂² χ/(2 σ⁴)
-# Rules: Woodbury at finite D, then the limit
+# Derived by: Woodbury at finite D, then the limit
 def crossover_xor(response: float, quadratic: float, length: float, sigma: float) -> float:
     """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S)."""
     return length**4*quadratic**2*response/(2*sigma**4)
 
 
 # crossover_three_clusters(χ, k₂, m, σ) = m⁴ k₂² χ (2 k₂² χ + 3)/(8 σ⁴ (k₂² χ + 1))
-# Rules: Woodbury at finite D, then the limit
+# Derived by: Woodbury at finite D, then the limit
 def crossover_three_clusters(response: float, quadratic: float, length: float, sigma: float) -> float:
     """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0."""
     return length**4*quadratic**2*response*(2*quadratic**2*response + 3)/(8*sigma**4*(quadratic**2*response + 1))
 
 
 # gates(ψ₊, ψ₋, v₊, v₋, σ) = σ (ψ₋ + ψ₊)/2, -σ (ψ₋ - ψ₊)/2, -ψ₋² σ²/2 - ψ₊² σ²/2 + v₋/2 + v₊/2
-# Rules: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Channels of the two
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Channels of the two
 #   signs; Even and odd in f_1: S is diagonal; Order 2 has D^2/2 directions for P = gamma D features: noise
 def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, sigma: float) -> tuple[float, ...]:
     """Means ±sqrt(D) m1 e1 ± m2 e2: (even, odd, noise) of a feature with component f1 along e1.
@@ -181,7 +181,7 @@ def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, 
 
 
 # gate_signal(s_o, m₂, σ) = s_o m₂²/(σ² (s_o + 1)), m₂²/(σ² (s_o + 1)²)
-# Rules: Odd in f_1 and in f_2; Woodbury
+# Derived by: Odd in f_1 and in f_2; Woodbury
 def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, ...]:
     """(tau, dtau/dodd): the signal of the label, the product of two signs, through the odd gates; odd = s_o.
 
@@ -194,7 +194,7 @@ def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, 
 
 
 # xor_channels(even₁, even₂, odd₁, odd₂) = (even₁ + even₂)/2, (even₁ - even₂)/2, √2 odd₁/2, √2 odd₂/2
-# Rules: Parity and exchange
+# Derived by: Parity and exchange
 def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tuple[float, ...]:
     """The four channels of XOR with means of length sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
 
@@ -209,7 +209,8 @@ def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tu
     )
 
 
-# Rules: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Even, odd under exchange
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Even, odd under
+#   exchange
 def xor_spikes(
     mean_1: float,
     mean_2: float,
@@ -232,8 +233,8 @@ def xor_spikes(
     )
 
 
-# Rules: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; The readout sees s(x);
-#   Woodbury at finite D, then the limit; Bulk: all other directions of order 2
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; The readout sees
+#   s(x); Woodbury at finite D, then the limit; Bulk: all other directions of order 2
 def quadratic_features(T: float, ridge_slope: float, length: float, sigma: float) -> tuple[float, ...]:
     """P = gamma_2 D^2/2 features, XOR with means of length m: (theta, bulk) of the output theta s(x) + sqrt(bulk) g.
 
@@ -256,7 +257,7 @@ def quadratic_moments(length: float, sigma: float) -> tuple[float, ...]:
 
 
 # quadratic_error(p, θ, Q_b, m, σ) = √2 exp(-(p - √2 m/2)²/(2 σ²)) Φ(-√2 p m θ/(2 √(p² σ² θ² + Q_b)))/(2 √π σ)
-# Rules: Rotation by 45 degrees; Gaussian given p
+# Derived by: Rotation by 45 degrees; Gaussian given p
 def quadratic_error(along: float, theta: float, bulk: float, length: float, sigma: float) -> float:
     """Density over `along` of the error of the output theta s(x) + sqrt(bulk) g on XOR; its integral is the error.
 

@@ -35,7 +35,7 @@ def flow(
     dg_g = averages["dg,g"]
     g_g = averages["g,g"]
     dR = (
-        -eta*kappa*einsum("bk->bk", R)
+        -eta*kappa*R
         + eta*s*einsum("a,ab,ak,k,a->bk", P, T, dg, v, y)
         - eta*s**2*einsum("a,ab,aki,i,k->bk", P, T, dg_g, v, v)
         + eta*s*einsum("a,bk,ak,a,k,a->bk", P, R, ddg, sigma2, v, y)
@@ -43,7 +43,7 @@ def flow(
         - eta*s**2*einsum("a,bk,aki,a,i,k->bk", P, R, ddg_g, sigma2, v, v)
     )
     dQ = (
-        -2*eta*kappa*einsum("kl->kl", Q)
+        -2*eta*kappa*Q
         + eta*s*einsum("ak,a,al,l,a->kl", M, P, dg, v, y)
         + eta*s*einsum("al,a,ak,k,a->kl", M, P, dg, v, y)
         - eta*s**2*einsum("ak,a,ali,i,l->kl", M, P, dg_g, v, v)
@@ -56,7 +56,7 @@ def flow(
         - eta*s**2*einsum("a,lk,aki,a,i,k->kl", P, Q, ddg_g, sigma2, v, v)
     )
     dv = (
-        -eta_v*kappa_v*einsum("k->k", v)
+        -eta_v*kappa_v*v
         + eta_v*s*einsum("a,ak,a->k", P, g, y)
         - eta_v*s**2*einsum("a,aki,i->k", P, g_g, v)
     )
@@ -91,16 +91,16 @@ def sampled_flow(
     nu (N, B): r_b.x; the rest as in `flow`.
     """
     dR = (
-        -eta*kappa*einsum("bk->bk", R)
+        -eta*kappa*R
         - eta*s*einsum("n,nk,n,nb,k->bk", P, dg, force, nu, v)
     )
     dQ = (
-        -2*eta*kappa*einsum("kl->kl", Q)
+        -2*eta*kappa*Q
         - eta*s*einsum("n,nk,n,nl,k->kl", P, dg, force, lambda_, v)
         - eta*s*einsum("n,nl,n,nk,l->kl", P, dg, force, lambda_, v)
     )
     dv = (
-        -eta_v*kappa_v*einsum("k->k", v)
+        -eta_v*kappa_v*v
         - eta_v*s*einsum("n,n,nk->k", P, force, g)
     )
     return dR, dQ, dv
@@ -187,19 +187,19 @@ def spectral_flow(
     averages of one step, `responses`.
     """
     dR = (
-        -eta*kappa*einsum("ubk->ubk", R)
+        -eta*kappa*R
         - eta*einsum("a,uab,ak->ubk", P, T, force)
         - eta*einsum("a,ubi,aki,au->ubk", P, R, response, rho)
     )
     dQ = (
-        -2*eta*kappa*einsum("ukl->ukl", Q)
+        -2*eta*kappa*Q
         - eta*einsum("uak,a,al->ukl", M, P, force)
         - eta*einsum("ual,a,ak->ukl", M, P, force)
         - eta*einsum("a,uki,ali,au->ukl", P, Q, response, rho)
         - eta*einsum("a,uli,aki,au->ukl", P, Q, response, rho)
     )
     dv = (
-        -eta_v*kappa_v*einsum("k->k", v)
+        -eta_v*kappa_v*v
         - eta_v*einsum("a,ak->k", P, readout)
     )
     return dR, dQ, dv
@@ -251,7 +251,7 @@ def flow_tangent(
     g_g = averages["g,g"]
     g_g_z = averages_z["g,g"]
     dR_z = (
-        -eta*kappa*einsum("bkz->bkz", R_z)
+        -eta*kappa*R_z
         + eta*s*einsum("a,ab,ak,kz,a->bkz", P, T, dg, v_z, y)
         + eta*s*einsum("a,ab,akz,k,a->bkz", P, T, dg_z, v, y)
         - eta*s**2*einsum("a,ab,aki,i,kz->bkz", P, T, dg_g, v, v_z)
@@ -270,7 +270,7 @@ def flow_tangent(
         - eta*s**2*einsum("a,bkz,aki,a,i,k->bkz", P, R_z, ddg_g, sigma2, v, v)
     )
     dQ_z = (
-        -2*eta*kappa*einsum("klz->klz", Q_z)
+        -2*eta*kappa*Q_z
         + eta*s*einsum("ak,a,al,lz,a->klz", M, P, dg, v_z, y)
         + eta*s*einsum("ak,a,alz,l,a->klz", M, P, dg_z, v, y)
         + eta*s*einsum("al,a,ak,kz,a->klz", M, P, dg, v_z, y)
@@ -309,7 +309,7 @@ def flow_tangent(
         - eta*s**2*einsum("a,lkz,aki,a,i,k->klz", P, Q_z, ddg_g, sigma2, v, v)
     )
     dv_z = (
-        -eta_v*kappa_v*einsum("kz->kz", v_z)
+        -eta_v*kappa_v*v_z
         + eta_v*s*einsum("a,akz,a->kz", P, g_z, y)
         - eta_v*s**2*einsum("a,aki,iz->kz", P, g_g, v_z)
         - eta_v*s**2*einsum("a,akiz,i->kz", P, g_g_z, v)

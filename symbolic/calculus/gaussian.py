@@ -31,7 +31,7 @@ sqrt(2)/sqrt(pi)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import combinations
@@ -367,6 +367,7 @@ class GaussianAlgebra:
     covariance: Sequence[Sequence[Any]]
     definitions: list[tuple[sympy.Symbol, sympy.Expr]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    printed: Callable[[sympy.Expr], str] = latex  # of the steps
     _known: dict[Any, sympy.Expr] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _shifts: dict[Form, GaussianAlgebra] = field(default_factory=dict)  # the same fields under shifted means
@@ -394,8 +395,8 @@ class GaussianAlgebra:
         assumptions = {"positive": True} if positive else {"real": True}
         symbol = sympy.Symbol(name + ("abcdefghijklmnopqrstuvwxyz"[count - 1] if count else ""), **assumptions)
         self.definitions.append((symbol, expression))
-        left = latex(symbol) + (f" = {meaning}" if meaning else "")
-        self.steps.append(Step(rule, f"{left} = {latex(expression)}"))
+        left = self.printed(symbol) + (f" = {meaning}" if meaning else "")
+        self.steps.append(Step(rule, f"{left} = {self.printed(expression)}"))
         self._known[key] = symbol
         return symbol
 
@@ -507,7 +508,7 @@ class GaussianAlgebra:
                 for i, x in enumerate(self.variables)
             ]
             self._shifts[shift] = GaussianAlgebra(
-                self.variables, means, self.covariance, self.definitions, self.steps, _names=self._names
+                self.variables, means, self.covariance, self.definitions, self.steps, self.printed, _names=self._names
             )
         return self._known[key] * self._shifts[shift]._term(replace(term, shift=None))
 

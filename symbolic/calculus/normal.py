@@ -21,7 +21,7 @@ import sympy
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Real, Step
 
-__all__ = ["FORMULAS", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "TITLE", "density", "normal_probability"]
+__all__ = ["FORMULAS", "TITLE", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
 
 TITLE = "Normal probabilities"
 

@@ -13,7 +13,7 @@ __all__ = ["letter", "line"]
 
 _GREEK = dict(
     zip(
-        "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split(),
+        ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega"],
         "αβγδεζηθκλμνξπρστφχψω",
         strict=True,
     )
@@ -71,7 +71,9 @@ class _Printer(StrPrinter):
     def _print_Pow(self, expr: sympy.Pow, rational: bool = False) -> str:
         base, exponent = expr.args
         if exponent == sympy.Rational(1, 2):
-            return f"√{self._print(base)}" if isinstance(base, _ATOMS) or base is sympy.pi else f"√({self._print(base)})"
+            return (
+                f"√{self._print(base)}" if isinstance(base, _ATOMS) or base is sympy.pi else f"√({self._print(base)})"
+            )
         if exponent.is_Rational and exponent < 0:
             return f"1/{self.parenthesize(base**-exponent, PRECEDENCE['Pow'])}"
         power = self._print(exponent)

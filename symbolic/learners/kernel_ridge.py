@@ -41,12 +41,12 @@ from sympy.polys.matrices import DomainMatrix
 from quenched.symbolic.activations import BUILTIN, Activation
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, fields
 from quenched.symbolic.calculus.normal import Phi2
-from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language import emit
+from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step, derived, specification_symbols
 from quenched.symbolic.learners.random_features import marchenko_pastur
 
-__all__ = ["ARGUMENTS", "FORMULAS", "KERNELS", "Kernel", "NOTATION", "TITLE", "jet", "spiked", "tangent", "value"]
+__all__ = ["ARGUMENTS", "FORMULAS", "KERNELS", "NOTATION", "TITLE", "Kernel", "jet", "spiked", "tangent", "value"]
 
 TITLE = "Kernels"
 NOTATION = {
@@ -107,7 +107,7 @@ def _given(expression: sympy.Expr) -> Callable[[], tuple[sympy.Expr, tuple[Step,
 def _two_fields(integrand: sympy.Expr) -> tuple[sympy.Expr, tuple[Step, ...]]:
     """E[integrand(x0, x1)] over fields of zero means, variances N and N' and covariance u."""
     N, N_ = sympy.symbols("N N'", positive=True)
-    algebra = GaussianAlgebra(fields(2), (0, 0), ((N, inner), (inner, N_)))
+    algebra = GaussianAlgebra(fields(2), (0, 0), ((N, inner), (inner, N_)), printed=latex)
     average = algebra.reduce(integrand)
     known: dict[sympy.Symbol, sympy.Expr] = {}
     for symbol, expression in algebra.definitions:
@@ -768,7 +768,9 @@ def generated() -> str:
         parts += [
             emit.function(Formula(name, f"F = {kernel.text}.", ARGUMENTS, value(kernel))),
             emit.function(
-                Formula(f"{name}_jet", f"F, F_u, F_uu, F_N', F_uN', F_NN' for F = {kernel.text}.", ARGUMENTS, jet(kernel))
+                Formula(
+                    f"{name}_jet", f"F, F_u, F_uu, F_N', F_uN', F_NN' for F = {kernel.text}.", ARGUMENTS, jet(kernel)
+                )
             ),
         ]
         meaning = f'"{kernel.meaning}"' if kernel.meaning else None

@@ -22,7 +22,18 @@ from quenched.symbolic.calculus.normal import Phi, density
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 
-__all__ = ["Cluster", "FORMULAS", "NOTATION", "TITLE", "bayes_error", "discriminant", "parity", "slice_mass", "three_clusters", "xor"]
+__all__ = [
+    "FORMULAS",
+    "NOTATION",
+    "TITLE",
+    "Cluster",
+    "bayes_error",
+    "discriminant",
+    "parity",
+    "slice_mass",
+    "three_clusters",
+    "xor",
+]
 
 TITLE = "Oracle error"
 NOTATION = {

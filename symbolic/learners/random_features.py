@@ -40,7 +40,7 @@ from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
 from quenched.symbolic.language.parse import VARIABLE, parse
 
-__all__ = ["Cluster", "FORMULAS", "NOTATION", "TITLE", "coefficients", "mehler", "outputs", "power_counting"]
+__all__ = ["FORMULAS", "NOTATION", "TITLE", "Cluster", "coefficients", "mehler", "outputs", "power_counting"]
 
 TITLE = "Random features"
 NOTATION = {

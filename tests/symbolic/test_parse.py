@@ -4,8 +4,8 @@ import pytest
 import sympy
 
 from quenched.symbolic.activations import BUILTIN, NAMED, Activation, screen
-from quenched.symbolic.user import user_activation
 from quenched.symbolic.language.parse import VARIABLE, parse
+from quenched.symbolic.user import user_activation
 
 
 @pytest.mark.parametrize(

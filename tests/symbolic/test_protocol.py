@@ -1,0 +1,150 @@
+"""What a module of symbolic/ declares is found, generated and told; and generated code is for readers."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quenched.symbolic.learners
+from quenched.symbolic import averages, document, generate
+
+ROOT = Path(__file__).parents[2]
+THEORY = ROOT / "theory"
+READING = "closed form, for reading and for tests"
+TOY = '''"""A toy learner: the mean label.
+
+It answers every input with the mean label y of the clusters.
+"""
+
+from typing import Annotated
+
+import sympy
+
+from quenched.symbolic.language.latex import in_letters
+from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
+
+__all__ = ["FORMULAS", "NOTATION", "TITLE", "risk"]
+
+TITLE = "Mean label"
+NOTATION = {"mean_label": r"\\bar y"}
+latex = in_letters(NOTATION)
+
+
+def risk(mean_label: Annotated[Real, "(C,): the mean"], spread: Positive) -> Derived:
+    """Half the mean squared error of the constant answer."""
+    value = (1 - mean_label**2) / 2 + spread
+    return Derived(value, steps=(Step("Variance", latex(value)),))
+
+
+def generated() -> str:
+    return "CLASSES = 2"
+
+
+def derivations() -> list[Formula]:
+    return [Formula("aside", "An aside.", (), Derived(sympy.Integer(1)))]
+
+
+FORMULAS = (risk,)
+'''
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> generate.Subject:
+    """One file in a folder of learners, and no edit anywhere."""
+    (tmp_path / "mean_label.py").write_text(TOY)
+    package = quenched.symbolic.learners
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    importlib.invalidate_caches()
+    (found,) = (subject for subject in generate.subjects() if subject.name == "mean_label")
+    return found
+
+
+def test_a_learner_is_one_file(toy: generate.Subject, tmp_path: Path) -> None:
+    ((path, text),) = toy.texts().items()
+    assert path == "mean_label.py"
+    module = tmp_path / "generated.py"
+    module.write_text(text)
+    spec = importlib.util.spec_from_file_location("generated", module)
+    assert spec is not None
+    assert spec.loader is not None
+    generated = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generated)
+    np.testing.assert_allclose(generated.risk(np.array([0.0, 0.5]), 0.25), [0.75, 0.625], rtol=1e-15)
+    assert generated.risk.__doc__ == "Half the mean squared error of the constant answer."
+    assert generated.CLASSES == 2
+    assert "mean_label: float,  # (C,): the mean" in text
+    assert "# Derived by: Variance" in text
+
+
+def test_a_learner_is_a_chapter_of_the_document(toy: generate.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "subjects", lambda: [toy])
+    text = document.latex()
+    assert r"\section{Mean label}" in text
+    assert "It answers every input" in text
+    assert r"\texttt{mean\_label}~$= \bar y$" in text
+    assert text.index("An aside.") < text.index("Half the mean squared error")
+
+
+def test_two_modules_for_one_file_are_refused(toy: generate.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "subjects", lambda: [toy, toy])
+    with pytest.raises(ValueError, match=r"theory/mean_label.py comes from .*mean_label.py and from another"):
+        generate.modules()
+
+
+def test_every_learner_takes_part() -> None:
+    names = {subject.name for subject in generate.subjects()}
+    learners = {path.stem for path in (ROOT / "symbolic" / "learners").glob("[a-z]*.py")}
+    silent = {"teachers"}  # derived when a problem has them
+    assert learners - names <= silent
+
+
+# --- generated code is for readers
+
+
+def functions() -> list[tuple[Path, ast.FunctionDef]]:
+    return [
+        (path, node)
+        for path in sorted(THEORY.rglob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    ]
+
+
+def test_theory_is_small() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in THEORY.rglob("*.py")) < 9500
+
+
+def test_what_no_solver_calls_says_so() -> None:
+    sources = [path.read_text() for layer in ("numerics", "sim") for path in (ROOT / layer).rglob("*.py")]
+    called = set(re.findall(r"\w+", "\n".join(sources)))
+    for path, node in functions():
+        if path.parent != THEORY:
+            continue  # by the tables of the activations
+        within = re.findall(rf"\b{node.name}\b", path.read_text())
+        says = READING in (ast.get_docstring(node) or "")
+        # once as a definition, once in __all__: anything more is a use within the module
+        if node.name not in called and len(within) <= 2 + ("# " + node.name + "(" in path.read_text()):
+            assert says, f"{path.name}: {node.name} is called by no solver"
+
+
+def test_legends_explain_every_variable() -> None:
+    for path in sorted([*(THEORY / "averages").glob("[a-z]*.py"), *(THEORY / "gradients").glob("[a-z]*.py")]):
+        text = path.read_text()
+        legend = ast.get_docstring(ast.parse(text)) or ""
+        for name in set(re.findall(r"^    (\w+) = ", text, flags=re.M)):
+            lines = [examples for pattern, examples, _ in averages.LEGEND if re.fullmatch(pattern, name)]
+            assert lines, f"{path.name}: nothing explains {name}"
+            assert all(f"    {examples}" in legend for examples in lines), f"{path.name}: {name}"
+
+
+def test_no_identity_is_contracted() -> None:
+    for path in THEORY.rglob("*.py"):
+        assert not re.search(r'einsum\("(\w+)->\1"', path.read_text()), path.name
+        assert not re.search(r"^ *\w+\[\d+\] = 0$", path.read_text(), flags=re.M), path.name
+
+
+def test_gradients_are_checked_in_for_three_activations() -> None:
+    assert {path.stem for path in (THEORY / "gradients").glob("[a-z]*.py")} == {"erf", "linear", "relu"}
