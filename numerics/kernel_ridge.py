@@ -33,7 +33,7 @@ from scipy.special import ndtr
 from quenched.numerics.problem.checks import number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.random_features import ReadoutErrors, isotropic
-from quenched.theory import kernel_ridge, random_features
+from quenched.theory import kernel_ridge, kernels, random_features
 
 __all__ = ["KernelFunctions", "kernel_error", "kernel_functions"]
 
@@ -79,7 +79,7 @@ def kernel_functions(kernel: str) -> KernelFunctions:
     >>> float(F(1.0, 1.0, 0.5)), round(float(kernel_functions("arccos1").value(1.0, 1.0, 0.0)) * np.pi, 12)
     (3.375, 1.0)
     """
-    table = kernel_ridge.KERNELS
+    table = kernels.KERNELS
     if not isinstance(kernel, str):
         raise ValueError(f"kernel must be a name, got {kernel!r}")
     text = kernel.strip()
@@ -270,9 +270,9 @@ def _taylor(at: _Local, A: Array, sigmas: Array, D: float) -> Array:
     """theory.taylor as a matrix S (C, p + 2, C, p + 2) between features 1, g_j, xi of clusters at sqrt(D) A (C, p)."""
     C, p = A.shape
     local = [d[:, None, :, None] for d in at[:-1]]
-    noise = sigmas[:, None, None, None], sigmas[None, None, :, None]
-    places = A[:, :, None, None], A.T[None, :, :, None], A[None, None], A[:, None, None, :]
-    constant, slope, both, norm, mixed, norms = theory.taylor(*local, *places, np.eye(p)[None, :, None, :], *noise, D)
+    first = A[:, :, None, None], A.T[None, :, :, None], sigmas[:, None, None, None]
+    second = A[None, None], A[:, None, None, :], sigmas[None, None, :, None]
+    constant, slope, both, norm, mixed, norms = theory.taylor(local, first, second, np.eye(p)[None, :, None, :], D)
     S = np.zeros((C, p + 2, C, p + 2))
     g = slice(1, p + 1)
     S[:, 0, :, 0], S[:, 0, :, g], S[:, g, :, g] = constant[:, 0, :, 0], slope[:, 0], both

@@ -198,16 +198,20 @@ def _docstring(text: str, indent: str = "    ") -> str:
     return "\n".join([indent + quote + body[0], *body[1:], f'{indent}"""'])
 
 
-def _signature(formula: Formula, result: str) -> str:
+def _signature(formula: Formula, result: str) -> list[str]:
     """On one line, or one parameter a line where one has a meaning or the line is too long."""
-    line = f"def {formula.name}({', '.join(f'{symbol}: float' for symbol in formula.arguments)}) -> {result}:"
-    if len(line) <= WIDTH and not formula.meanings:
-        return line
-    parameters = []
-    for symbol in formula.arguments:
-        meaning = formula.meanings.get(symbol.name)
-        parameters.append(f"    {symbol}: float," + (f"  # {meaning}" if meaning else ""))
-    return "\n".join([f"def {formula.name}(", *parameters, f") -> {result}:"])
+    parameters, unpacked, left = [], [], list(map(str, formula.arguments))
+    for name, members in (formula.records or dict.fromkeys(left, 0)).items():
+        taken, left = left[: max(members, 1)], left[max(members, 1) :]
+        if members:
+            unpacked.append(f"    {', '.join(taken)} = {name}")
+        meaning = formula.meanings.get(name, ", ".join(taken) if members else "")
+        parameters.append((f"{name}: {'tuple[float, ...]' if members else 'float'}", meaning))
+    line = f"def {formula.name}({', '.join(parameter for parameter, _ in parameters)}) -> {result}:"
+    if len(line) > WIDTH or any(meaning for _, meaning in parameters):
+        lines = [f"    {parameter},{f'  # {meaning}' if meaning else ''}" for parameter, meaning in parameters]
+        line = "\n".join([f"def {formula.name}(", *lines, f") -> {result}:"])
+    return [line, _docstring(formula.docstring), *unpacked]
 
 
 def function(formula: Formula) -> str:
@@ -219,8 +223,7 @@ def function(formula: Formula) -> str:
         for line in formula.above
         for part in textwrap.wrap(line, WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
     ]
-    lines.append(_signature(formula, "tuple[float, ...]" if many else "float"))
-    lines.append(_docstring(formula.docstring))
+    lines += _signature(formula, "tuple[float, ...]" if many else "float")
     lines += assignments(outcome.definitions)
     if many:
         lines += ["    return (", *_rows(outcome.values, formula.row, formula.labels), "    )"]
