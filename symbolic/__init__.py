@@ -1,7 +1,8 @@
 """From the learning rule to generated code, once.
 
     language/    notation: symbols, the record of a derivation, the steps it cites; functions: the elementary functions;
-                 parse: text to sympy against a whitelist; emit, arrays: expressions to Python text; latex: to a document
+                 parse: text to sympy against a whitelist; emit, arrays: expressions to Python text; unicode: to one
+                 line; latex: to a document
     calculus/    normal: Phi_1 .. Phi_4 as sympy functions; gaussian: averages over Gaussian fields, by rule, the only
                  place where averages are taken; gradients: their derivatives
     activations  what g can be; averages: theory/averages/ and theory/gradients/

@@ -99,7 +99,7 @@ LEGEND = (
 )
 """Names of variables that match, examples of them, what they are."""
 
-_GRADIENT = "tuple[Callable[..., tuple[float, ...]], ...]"
+_GRADIENT = "tuple[Gradient, ...]"
 
 
 def legend(functions: Sequence[str]) -> str:
@@ -251,7 +251,7 @@ def files() -> dict[str, str]:
         "gradients/__init__.py": emit.header(
             own,
             "Gradients of the averages: name -> those over n fields.",
-            _lazy(_GRADIENT, "gradients", "GRADIENTS", GRADIENTS),
+            f"Gradient = Callable[..., tuple[float, ...]]\n\n\n{_lazy(_GRADIENT, 'gradients', 'GRADIENTS', GRADIENTS)}",
         ),
     }
     for name, text in BUILTIN.items():

@@ -27,7 +27,7 @@ def taylor(
     own = A_j, other = A'_j for the coordinate j of the first cluster, and its noise; second: own_prime = A'_l and
     other_prime = A_l for l of the second, and its noise; same = 1 if j = l, else 0.
     """
-    F, Fu, Fuu, F1, F2, Fu1, Fu2, F12 = at
+    F, Fu, Fuu, _, F2, Fu1, Fu2, F12 = at
     own, other, sigma = first
     own_prime, other_prime, other_sigma = second
     return (
@@ -142,6 +142,8 @@ def two_clusters(length: float, sigma: float, T: float, V: float) -> tuple[float
     """(m, q): output m y and its variance for means ±length e1, labels ±1, at n = alpha D and fixed length.
 
     T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     return (
         T*length**2/(T*length**2 + T*sigma**2 + sigma**2),
@@ -156,6 +158,8 @@ def xor(length: float, sigma: float, curvature: float, T: float, V: float) -> tu
     """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
 
     curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     return (
         T*curvature*length**4/(T*curvature*length**4 + 4*sigma**2),
@@ -170,6 +174,8 @@ def three_clusters(length: float, sigma: float, curvature: float, T: float, V: f
 
     Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1),
     V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     return (
         -T*curvature*length**4/(T*curvature*length**4 + 8*sigma**2),
@@ -229,6 +235,8 @@ def quadratic_xor(length: float, sigma: float, T: float, V: float) -> tuple[floa
     """(theta, q): on XOR with means of fixed length the output is theta (x_2^2 - x_1^2)/2 + sqrt(q) normal noise.
 
     Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
+
+    Closed form, for reading and for tests.
     """
     theta = 2*T*length**2/(T*length**4 + 4*T*length**2*sigma**2 + 4*T*sigma**4 + 4*sigma**4)
     return (

@@ -19,7 +19,10 @@ __all__ = [
 
 # Derived by: Price; Average
 def shifted_erf(rho: float, sigma: float, shift: float) -> tuple[float, ...]:
-    """(psi_0, psi_1, psi_2, E psi^2) of psi(x) = erf((x + shift)/sqrt 2): an activation with odd and even parts."""
+    """(psi_0, psi_1, psi_2, E psi^2) of psi(x) = erf((x + shift)/sqrt 2): an activation with odd and even parts.
+
+    Closed form, for reading and for tests.
+    """
     return (
         2*Phi(rho/sqrt(sigma**2 + 1) + shift/sqrt(sigma**2 + 1)) - 1,
         sqrt(2)*exp(-(rho + shift)**2/(2*(sigma**2 + 1)))/(sqrt(pi)*sqrt(sigma**2 + 1)),
@@ -151,14 +154,20 @@ def crossover(response: float, ridge_slope: float, quadratic: float, sigma: floa
 # crossover_xor(χ, k₂, m, σ) = m⁴ k₂² χ/(2 σ⁴)
 # Derived by: Woodbury at finite D, then the limit
 def crossover_xor(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S)."""
+    """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S).
+
+    Closed form, for reading and for tests.
+    """
     return length**4*quadratic**2*response/(2*sigma**4)
 
 
 # crossover_three_clusters(χ, k₂, m, σ) = m⁴ k₂² χ (2 k₂² χ + 3)/(8 σ⁴ (k₂² χ + 1))
 # Derived by: Woodbury at finite D, then the limit
 def crossover_three_clusters(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0."""
+    """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0.
+
+    Closed form, for reading and for tests.
+    """
     return length**4*quadratic**2*response*(2*quadratic**2*response + 3)/(8*sigma**4*(quadratic**2*response + 1))
 
 
@@ -200,6 +209,8 @@ def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tu
 
     E_i, O_i: even and odd part in f_i of sigma psi_1(m f_i).  S is diagonal in them, by reflection of either axis and
     exchange of the two.
+
+    Closed form, for reading and for tests.
     """
     return (
         (even_1 + even_2)/2,
@@ -225,6 +236,8 @@ def xor_spikes(
 
     mean_i, quadratic_i: even parts in f_i of psi_0(m f_i) and k_2(m f_i); odd_i: odd part of sigma psi_1(m f_i).  With
     <p, q> = gamma E[p q A], D tau_3 = D [<d,d> - <d,z> (1 + <z,z>)^-1 <z,d>]; pmse = 1/(2 (1 + D tau_3)).
+
+    Closed form, for reading and for tests.
     """
     return (
         (mean_1 - mean_2)/2,

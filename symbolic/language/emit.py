@@ -79,6 +79,7 @@ _IMPORTS: tuple[dict[str, list[str]], ...] = (  # standard library, others, our 
     },
     {
         "quenched.theory.activations": ["Averages"],
+        "quenched.theory.gradients": ["Gradient"],
         "quenched.theory.normal": ["Phi2", "Phi3", "Phi4", "remainder", "residual"],
     },
 )
@@ -200,11 +201,14 @@ def _docstring(text: str, indent: str = "    ") -> str:
 
 def _signature(formula: Formula, result: str) -> list[str]:
     """On one line, or one parameter a line where one has a meaning or the line is too long."""
+    outcome = formula.outcome
+    expressions = (*outcome.values, *(value for _, value in outcome.definitions))
+    used = {symbol.name for expression in expressions for symbol in expression.free_symbols}
     parameters, unpacked, left = [], [], list(map(str, formula.arguments))
     for name, members in (formula.records or dict.fromkeys(left, 0)).items():
         taken, left = left[: max(members, 1)], left[max(members, 1) :]
         if members:
-            unpacked.append(f"    {', '.join(taken)} = {name}")
+            unpacked.append(f"    {', '.join(member if member in used else '_' for member in taken)} = {name}")
         meaning = formula.meanings.get(name, ", ".join(taken) if members else "")
         parameters.append((f"{name}: {'tuple[float, ...]' if members else 'float'}", meaning))
     line = f"def {formula.name}({', '.join(parameter for parameter, _ in parameters)}) -> {result}:"
@@ -282,7 +286,7 @@ def package(docstring: str) -> str:
 
 
 def header(source: str, docstring: str, body: str, legend: str = "") -> str:
-    """A whole generated module: what it is, where it comes from, a legend, the imports that its body needs, the body."""
+    """A whole generated module: what it is, its source, a legend, the imports that its body needs, the body."""
     prose_free = re.sub(r'r?""".*?"""|"[^"\n]*"', "", body, flags=re.S)
     used = set(re.findall(r"\b[A-Za-z_]\w*\b", prose_free))
     defined = set(re.findall(r"^(?:def|class) (\w+)|^([A-Z]\w*)\b", body, flags=re.M))

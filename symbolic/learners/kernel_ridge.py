@@ -249,6 +249,8 @@ def two_clusters(length: Positive, sigma: Positive, T: Positive, V: Positive) ->
     """(m, q): output m y and its variance for means ±length e1, labels ±1, at n = alpha D and fixed length.
 
     T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     k, x = sympy.symbols("k x", positive=True)  # F_u and alpha r
     sites = [_Site((length,), 1, HALF), _Site((-length,), -1, HALF)]
@@ -280,6 +282,8 @@ def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Posi
     """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
 
     curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     zero, quarter = sympy.Integer(0), Rational(1, 4)
     sites = [_Site((length, zero), -1, quarter), _Site((-length, zero), -1, quarter),
@@ -295,6 +299,8 @@ def three_clusters(length: Positive, sigma: Positive, curvature: Real, T: Positi
 
     Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1),
     V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     sites = [_Site((length,), -1, Rational(1, 4)), _Site((-length,), -1, Rational(1, 4)),
              _Site((sympy.Integer(0),), 1, HALF)]  # fmt: skip
@@ -348,6 +354,8 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     """(theta, q): on XOR with means of fixed length the output is theta (x_2^2 - x_1^2)/2 + sqrt(q) normal noise.
 
     Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
+
+    Closed form, for reading and for tests.
     """
     Fuu, D, r, alpha = sympy.symbols("F_uu D r alpha", positive=True)
     x, x_ = sympy.symbols("x_1:3", real=True), sympy.symbols("v_1:3", real=True)

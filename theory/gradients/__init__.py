@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 
 __all__ = [
-    "GRADIENTS",
+    "GRADIENTS", "Gradient",
 ]
 
 
-class _Lazy(Mapping[str, tuple[Callable[..., tuple[float, ...]], ...]]):
+Gradient = Callable[..., tuple[float, ...]]
+
+
+class _Lazy(Mapping[str, tuple[Gradient, ...]]):
     """By name, from the module of its own, which is loaded when it is first asked for."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
 
-    def __getitem__(self, name: str) -> tuple[Callable[..., tuple[float, ...]], ...]:
+    def __getitem__(self, name: str) -> tuple[Gradient, ...]:
         if name not in self._names:
             raise KeyError(name)
-        found: tuple[Callable[..., tuple[float, ...]], ...] = import_module(f"quenched.theory.gradients.{name}").GRADIENTS[name]
+        found: tuple[Gradient, ...] = import_module(f"quenched.theory.gradients.{name}").GRADIENTS[name]
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -32,6 +35,6 @@ class _Lazy(Mapping[str, tuple[Callable[..., tuple[float, ...]], ...]]):
         return len(self._names)
 
 
-GRADIENTS: Mapping[str, tuple[Callable[..., tuple[float, ...]], ...]] = _Lazy(
+GRADIENTS: Mapping[str, tuple[Gradient, ...]] = _Lazy(
     "erf", "linear", "relu",
 )

@@ -17,11 +17,10 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from numpy import exp, pi, sqrt
 from scipy.special import ndtr as Phi
 
+from quenched.theory.gradients import Gradient
 from quenched.theory.normal import Phi2, remainder, residual
 
 __all__ = [
@@ -1697,6 +1696,6 @@ def erf_4_gradient(
     )
 
 
-GRADIENTS: dict[str, tuple[Callable[..., tuple[float, ...]], ...]] = {
+GRADIENTS: dict[str, tuple[Gradient, ...]] = {
     "erf": (erf_1_gradient, erf_2_gradient, erf_3_gradient, erf_4_gradient),
 }

@@ -9,7 +9,7 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from quenched.theory.gradients import Gradient
 
 __all__ = [
     "GRADIENTS", "linear_1_gradient", "linear_2_gradient", "linear_3_gradient", "linear_4_gradient",
@@ -120,6 +120,6 @@ def linear_4_gradient(
     )
 
 
-GRADIENTS: dict[str, tuple[Callable[..., tuple[float, ...]], ...]] = {
+GRADIENTS: dict[str, tuple[Gradient, ...]] = {
     "linear": (linear_1_gradient, linear_2_gradient, linear_3_gradient, linear_4_gradient),
 }

@@ -17,11 +17,10 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from numpy import exp, pi, sqrt
 from scipy.special import ndtr as Phi
 
+from quenched.theory.gradients import Gradient
 from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
 
 __all__ = [
@@ -526,6 +525,6 @@ def relu_4_gradient(
     )
 
 
-GRADIENTS: dict[str, tuple[Callable[..., tuple[float, ...]], ...]] = {
+GRADIENTS: dict[str, tuple[Gradient, ...]] = {
     "relu": (relu_1_gradient, relu_2_gradient, relu_3_gradient, relu_4_gradient),
 }
