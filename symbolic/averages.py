@@ -144,7 +144,7 @@ def formulas(name: str, text: str) -> list[Formula]:
     for group in _groups(name, text):
         docstring = f"Averages over {_FIELDS[group.n - 1]} of products of g, g' and g'' for g = {text}."
         fields = ", ".join(f"x{i}" for i in range(group.n))
-        above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx", f"Derived by: {'; '.join(group.derived.rules)}")
+        above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx; derived by: {'; '.join(group.derived.rules) or 'linearity'}",)
         found.append(
             Formula(
                 f"{name}_{group.n}",
@@ -200,8 +200,15 @@ def _entry(activation: Activation) -> str:
         places.append(f"{text},\n")
     listing = "".join(f"{name}_{group.n}, " for group in groups).strip()
     members = [f'"{activation.text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(jumps), pieces, f"({listing})"]
-    lines = "".join(f"        {member},\n" for member in members)
-    return f'    "{name}": Averages(\n{lines}        (\n{"".join(places)}        ),\n    ),'
+    lines = textwrap.fill(
+        ", ".join(members) + ",",
+        emit.WIDTH,
+        initial_indent=" " * 8,
+        subsequent_indent=" " * 8,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f'    "{name}": Averages(\n{lines}\n        (\n{"".join(places)}        ),\n    ),'
 
 
 @cache
@@ -215,26 +222,21 @@ def averages_module(name: str, text: str, docstring: str, source: str) -> str:
 
 
 @cache
-def gradients_module(name: str, text: str, docstring: str, source: str) -> str:
+def gradients_module(name: str, text: str, title: str, source: str) -> str:
     """The module of the gradients of the averages of one activation: GRADIENTS[name], empty if they do not close."""
     activation = Activation(name, text)
     functions, names = [], []
     for group in _groups(name, text):
-        title = (
-            f"Derivatives of the averages over {_FIELDS[group.n - 1]} for g = {text}.\n\n"
-            f"Of each value of `{name}_{group.n}`, with respect to each argument, in their order."
-        )
+        docstring = f"Derivatives of each value of `{name}_{group.n}`, to each argument in their order."
         outcome = gradients.gradient(activation, group)
         names.append(f"{name}_{group.n}_gradient")
-        above = (
-            "∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩",
-            f"Derived by: {'; '.join(('Price', *outcome.rules))}",
-        )
+        by = "; ".join(("Price", *outcome.rules))
+        above = (f"∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: {by}",)
         told = meanings(group.arguments), _labels(group), above, len(group.arguments)
-        functions.append(emit.function(Formula(names[-1], title, group.arguments, outcome, *told)))
+        functions.append(emit.function(Formula(names[-1], docstring, group.arguments, outcome, *told)))
     table = f'GRADIENTS: dict[str, {_GRADIENT}] = {{\n    "{name}": ({", ".join(names)}),\n}}'
     body = "\n\n\n".join([*functions, table])
-    return emit.header(source, docstring, body, legend(functions) if functions else "")
+    return emit.header(source, title, body, legend(functions) if functions else "")
 
 
 def _lazy(kind: str, folder: str, table: str, names: Mapping[str, str] | tuple[str, ...]) -> str:

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import NamedTuple
 
-__all__ = [
-    "ACTIVATIONS", "Averages",
-]
+__all__ = ["ACTIVATIONS", "Averages"]
 
 
 class Averages(NamedTuple):

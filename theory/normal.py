@@ -9,9 +9,7 @@ from numpy import arcsin, cos, exp, maximum, pi, sin, sqrt
 from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr as Phi
 
-__all__ = [
-    "GAUSS", "Phi2", "Phi3", "Phi4", "remainder", "residual",
-]
+__all__ = ["GAUSS", "Phi2", "Phi3", "Phi4", "remainder", "residual"]
 
 
 GAUSS = tuple(zip(*leggauss(64), strict=True))

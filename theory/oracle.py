@@ -8,9 +8,7 @@ from __future__ import annotations
 from numpy import exp, log, maximum, pi, sqrt
 from scipy.special import ndtr as Phi
 
-__all__ = [
-    "discriminant", "parity", "slice_mass", "three_clusters", "two_clusters", "xor",
-]
+__all__ = ["discriminant", "parity", "slice_mass", "three_clusters", "two_clusters", "xor"]
 
 
 # two_clusters(r, σ, P₊, P₋) = P₋ Φ((-r - σ² log(P₋/P₊)/(2 r))/σ) + P₊ Φ((-r + σ² log(P₋/P₊)/(2 r))/σ)

@@ -300,9 +300,11 @@ def header(source: str, docstring: str, body: str, legend: str = "") -> str:
             lines += [f"from {module} import {', '.join(plain)}"] if plain else []
             lines += [f"from {module} import {n}" for n in wanted if " as " in n]
         blocks.append("\n".join(lines))
-    exported = textwrap.fill(
-        ", ".join(f'"{n}"' for n in public), WIDTH - 4, initial_indent="    ", subsequent_indent="    "
-    )
+    listing = ", ".join(f'"{n}"' for n in public)
+    exported = f"__all__ = [{listing}]"
+    if len(exported) > WIDTH:
+        inside = textwrap.fill(listing, WIDTH - 4, initial_indent="    ", subsequent_indent="    ")
+        exported = f"__all__ = [\n{inside},\n]"
     parts = [
         '"""'
         + "\n\n".join(
@@ -311,6 +313,6 @@ def header(source: str, docstring: str, body: str, legend: str = "") -> str:
         + '\n"""',
         "from __future__ import annotations",
         *blocks,
-        f"__all__ = [\n{exported},\n]",
+        exported,
     ]
     return "\n\n".join(part for part in parts if part) + f"\n\n\n{body.rstrip()}\n"

@@ -23,9 +23,7 @@ from scipy.special import ndtr as Phi
 from quenched.theory.activations import Averages
 from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
 
-__all__ = [
-    "ACTIVATIONS", "abs_1", "abs_2", "abs_3", "abs_4", "abs_ddg", "abs_dg", "abs_g",
-]
+__all__ = ["ACTIVATIONS", "abs_1", "abs_2", "abs_3", "abs_4", "abs_ddg", "abs_dg", "abs_g"]
 
 
 def abs_g(x: float) -> float:
@@ -43,8 +41,7 @@ def abs_ddg(x: float) -> float:
     return 0*x
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Conditioning; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Conditioning; Orthant; Stein
 def abs_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -66,8 +63,7 @@ def abs_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Conditioning; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Conditioning; Orthant; Stein
 def abs_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -133,8 +129,7 @@ def abs_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Orthant; Conditioning; Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Orthant; Conditioning; Stein
 def abs_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -285,8 +280,7 @@ def abs_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Stein; Orthant; Conditioning
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Stein; Orthant; Conditioning
 def abs_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -727,13 +721,8 @@ def abs_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "abs": Averages(
-        "Abs(x)",
-        abs_g,
-        abs_dg,
-        abs_ddg,
-        (('0', '2'),),
-        ((0.0,), ((-1.0, 0.0), (1.0, 0.0))),
-        (abs_1, abs_2, abs_3, abs_4,),
+        "Abs(x)", abs_g, abs_dg, abs_ddg, (('0', '2'),), ((0.0,), ((-1.0, 0.0), (1.0, 0.0))), (abs_1, abs_2, abs_3,
+        abs_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 2, "dg*dg*g*g": 6},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":

@@ -23,9 +23,7 @@ from scipy.special import ndtr as Phi
 from quenched.theory.activations import Averages
 from quenched.theory.normal import Phi2, remainder, residual
 
-__all__ = [
-    "ACTIVATIONS", "erf_1", "erf_2", "erf_3", "erf_4", "erf_ddg", "erf_dg", "erf_g",
-]
+__all__ = ["ACTIVATIONS", "erf_1", "erf_2", "erf_3", "erf_4", "erf_ddg", "erf_dg", "erf_g"]
 
 
 def erf_g(x: float) -> float:
@@ -43,8 +41,7 @@ def erf_ddg(x: float) -> float:
     return -sqrt(2)*x*exp(-x**2/2)/sqrt(pi)
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Tilting; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Tilting; Orthant; Stein
 def erf_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -81,8 +78,7 @@ def erf_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Tilting; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Tilting; Orthant; Stein
 def erf_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -180,8 +176,7 @@ def erf_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Tilting; Orthant
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Tilting; Orthant
 def erf_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -332,8 +327,7 @@ def erf_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Tilting; Orthant
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Tilting; Orthant
 def erf_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -465,13 +459,7 @@ def erf_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "erf": Averages(
-        "erf(x/sqrt(2))",
-        erf_g,
-        erf_dg,
-        erf_ddg,
-        (),
-        None,
-        (erf_1, erf_2, erf_3, erf_4,),
+        "erf(x/sqrt(2))", erf_g, erf_dg, erf_ddg, (), None, (erf_1, erf_2, erf_3, erf_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from quenched.theory.activations import Averages
 
-__all__ = [
-    "ACTIVATIONS", "he2_1", "he2_2", "he2_3", "he2_4", "he2_ddg", "he2_dg", "he2_g",
-]
+__all__ = ["ACTIVATIONS", "he2_1", "he2_2", "he2_3", "he2_4", "he2_ddg", "he2_dg", "he2_g"]
 
 
 def he2_g(x: float) -> float:
@@ -32,8 +30,7 @@ def he2_ddg(x: float) -> float:
     return 2 + 0*x
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Stein
 def he2_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -57,8 +54,7 @@ def he2_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Stein
 def he2_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -110,8 +106,7 @@ def he2_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Stein
 def he2_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -192,8 +187,7 @@ def he2_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Stein
 def he2_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -270,13 +264,7 @@ def he2_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "he2": Averages(
-        "x**2 - 1",
-        he2_g,
-        he2_dg,
-        he2_ddg,
-        (),
-        None,
-        (he2_1, he2_2, he2_3, he2_4,),
+        "x**2 - 1", he2_g, he2_dg, he2_ddg, (), None, (he2_1, he2_2, he2_3, he2_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":

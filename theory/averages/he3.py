@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from quenched.theory.activations import Averages
 
-__all__ = [
-    "ACTIVATIONS", "he3_1", "he3_2", "he3_3", "he3_4", "he3_ddg", "he3_dg", "he3_g",
-]
+__all__ = ["ACTIVATIONS", "he3_1", "he3_2", "he3_3", "he3_4", "he3_ddg", "he3_dg", "he3_g"]
 
 
 def he3_g(x: float) -> float:
@@ -32,8 +30,7 @@ def he3_ddg(x: float) -> float:
     return 6*x
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Stein
 def he3_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -61,8 +58,7 @@ def he3_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Stein
 def he3_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -158,8 +154,7 @@ def he3_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Stein
 def he3_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -379,8 +374,7 @@ def he3_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Stein
 def he3_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -623,13 +617,7 @@ def he3_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "he3": Averages(
-        "x**3 - 3*x",
-        he3_g,
-        he3_dg,
-        he3_ddg,
-        (),
-        None,
-        (he3_1, he3_2, he3_3, he3_4,),
+        "x**3 - 3*x", he3_g, he3_dg, he3_ddg, (), None, (he3_1, he3_2, he3_3, he3_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":

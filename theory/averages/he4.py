@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from quenched.theory.activations import Averages
 
-__all__ = [
-    "ACTIVATIONS", "he4_1", "he4_2", "he4_3", "he4_4", "he4_ddg", "he4_dg", "he4_g",
-]
+__all__ = ["ACTIVATIONS", "he4_1", "he4_2", "he4_3", "he4_4", "he4_ddg", "he4_dg", "he4_g"]
 
 
 def he4_g(x: float) -> float:
@@ -32,8 +30,7 @@ def he4_ddg(x: float) -> float:
     return 12*x**2 - 12
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Stein
 def he4_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -67,8 +64,7 @@ def he4_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Stein
 def he4_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -222,8 +218,7 @@ def he4_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Stein
 def he4_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -662,8 +657,7 @@ def he4_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Stein
 def he4_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -1248,13 +1242,7 @@ def he4_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "he4": Averages(
-        "x**4 - 6*x**2 + 3",
-        he4_g,
-        he4_dg,
-        he4_ddg,
-        (),
-        None,
-        (he4_1, he4_2, he4_3, he4_4,),
+        "x**4 - 6*x**2 + 3", he4_g, he4_dg, he4_ddg, (), None, (he4_1, he4_2, he4_3, he4_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":

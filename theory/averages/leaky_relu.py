@@ -44,8 +44,7 @@ def leaky_relu_ddg(x: float) -> float:
     return 0*x
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Conditioning; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Conditioning; Orthant; Stein
 def leaky_relu_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -70,8 +69,7 @@ def leaky_relu_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Conditioning; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Conditioning; Orthant; Stein
 def leaky_relu_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -139,8 +137,7 @@ def leaky_relu_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Orthant; Conditioning; Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Orthant; Conditioning; Stein
 def leaky_relu_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -356,8 +353,7 @@ def leaky_relu_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Stein; Orthant; Conditioning
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Stein; Orthant; Conditioning
 def leaky_relu_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -810,13 +806,8 @@ def leaky_relu_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "leaky_relu": Averages(
-        "Max(x, 0) - Max(-x, 0)/100",
-        leaky_relu_g,
-        leaky_relu_dg,
-        leaky_relu_ddg,
-        (('0', '99/100'),),
-        ((0.0,), ((0.01, 0.0), (1.0, 0.0))),
-        (leaky_relu_1, leaky_relu_2, leaky_relu_3, leaky_relu_4,),
+        "Max(x, 0) - Max(-x, 0)/100", leaky_relu_g, leaky_relu_dg, leaky_relu_ddg, (('0', '99/100'),), ((0.0,), ((0.01,
+        0.0), (1.0, 0.0))), (leaky_relu_1, leaky_relu_2, leaky_relu_3, leaky_relu_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":

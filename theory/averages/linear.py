@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from quenched.theory.activations import Averages
 
-__all__ = [
-    "ACTIVATIONS", "linear_1", "linear_2", "linear_3", "linear_4", "linear_ddg", "linear_dg", "linear_g",
-]
+__all__ = ["ACTIVATIONS", "linear_1", "linear_2", "linear_3", "linear_4", "linear_ddg", "linear_dg", "linear_g"]
 
 
 def linear_g(x: float) -> float:
@@ -32,8 +30,7 @@ def linear_ddg(x: float) -> float:
     return 0*x
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Stein
 def linear_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -48,8 +45,7 @@ def linear_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Stein
 def linear_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -72,8 +68,7 @@ def linear_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Stein
 def linear_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -105,8 +100,7 @@ def linear_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Stein
 def linear_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -142,13 +136,7 @@ def linear_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "linear": Averages(
-        "x",
-        linear_g,
-        linear_dg,
-        linear_ddg,
-        (),
-        ((), ((1.0, 0.0),)),
-        (linear_1, linear_2, linear_3, linear_4,),
+        "x", linear_g, linear_dg, linear_ddg, (), ((), ((1.0, 0.0),)), (linear_1, linear_2, linear_3, linear_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 0, "dg*dg": 1, "dg*g": 2, "g*g": 3, "dg*dg*g": 2, "dg*dg*g*g": 3},
             {"ddg,g": 0, "g,ddg": 0, "dg,dg": 1, "dg,g": 2, "g,dg": 3, "g,g": 4, "dg*dg,g": 2, "dg*g,dg": 3, "dg,dg*g":

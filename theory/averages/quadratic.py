@@ -33,8 +33,7 @@ def quadratic_ddg(x: float) -> float:
     return 2 + 0*x
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Stein
 def quadratic_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -58,8 +57,7 @@ def quadratic_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Stein
 def quadratic_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -108,8 +106,7 @@ def quadratic_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Stein
 def quadratic_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -188,8 +185,7 @@ def quadratic_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Stein
 def quadratic_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -257,13 +253,8 @@ def quadratic_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "quadratic": Averages(
-        "x**2",
-        quadratic_g,
-        quadratic_dg,
-        quadratic_ddg,
-        (),
-        None,
-        (quadratic_1, quadratic_2, quadratic_3, quadratic_4,),
+        "x**2", quadratic_g, quadratic_dg, quadratic_ddg, (), None, (quadratic_1, quadratic_2, quadratic_3,
+        quadratic_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 6, "dg*g,dg": 7, "dg,dg*g":

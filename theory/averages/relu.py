@@ -22,9 +22,7 @@ from scipy.special import ndtr as Phi
 from quenched.theory.activations import Averages
 from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
 
-__all__ = [
-    "ACTIVATIONS", "relu_1", "relu_2", "relu_3", "relu_4", "relu_ddg", "relu_dg", "relu_g",
-]
+__all__ = ["ACTIVATIONS", "relu_1", "relu_2", "relu_3", "relu_4", "relu_ddg", "relu_dg", "relu_g"]
 
 
 def relu_g(x: float) -> float:
@@ -42,8 +40,7 @@ def relu_ddg(x: float) -> float:
     return 0*x
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Conditioning; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Conditioning; Orthant; Stein
 def relu_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -63,8 +60,7 @@ def relu_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Conditioning; Orthant; Stein
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Conditioning; Orthant; Stein
 def relu_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -108,8 +104,7 @@ def relu_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Orthant; Conditioning; Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Orthant; Conditioning; Stein
 def relu_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -205,8 +200,7 @@ def relu_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Orthant; Conditioning; Stein
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Orthant; Conditioning; Stein
 def relu_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -399,13 +393,8 @@ def relu_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "relu": Averages(
-        "Max(x, 0)",
-        relu_g,
-        relu_dg,
-        relu_ddg,
-        (('0', '1'),),
-        ((0.0,), ((0.0, 0.0), (1.0, 0.0))),
-        (relu_1, relu_2, relu_3, relu_4,),
+        "Max(x, 0)", relu_g, relu_dg, relu_ddg, (('0', '1'),), ((0.0,), ((0.0, 0.0), (1.0, 0.0))), (relu_1, relu_2,
+        relu_3, relu_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 1, "dg*g": 2, "g*g": 4, "dg*dg*g": 2, "dg*dg*g*g": 4},
             {"ddg,g": 0, "g,ddg": 1, "dg,dg": 2, "dg,g": 3, "g,dg": 4, "g,g": 5, "dg*dg,g": 3, "dg*g,dg": 4, "dg,dg*g":

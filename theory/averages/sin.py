@@ -15,9 +15,7 @@ from numpy import cos, exp, sin
 
 from quenched.theory.activations import Averages
 
-__all__ = [
-    "ACTIVATIONS", "sin_1", "sin_2", "sin_3", "sin_4", "sin_ddg", "sin_dg", "sin_g",
-]
+__all__ = ["ACTIVATIONS", "sin_1", "sin_2", "sin_3", "sin_4", "sin_ddg", "sin_dg", "sin_g"]
 
 
 def sin_g(x: float) -> float:
@@ -35,8 +33,7 @@ def sin_ddg(x: float) -> float:
     return -sin(x)
 
 
-# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx
-# Derived by: Orthant
+# ⟨f⟩ = ∫ f(x0) N(x; m, c) dx; derived by: Orthant
 def sin_1(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
@@ -63,8 +60,7 @@ def sin_1(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx
-# Derived by: Orthant
+# ⟨f⟩ = ∫ f(x0, x1) N(x; m, c) dx; derived by: Orthant
 def sin_2(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -120,8 +116,7 @@ def sin_2(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx
-# Derived by: Orthant
+# ⟨f⟩ = ∫ f(x0, x1, x2) N(x; m, c) dx; derived by: Orthant
 def sin_3(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -188,8 +183,7 @@ def sin_3(
     )
 
 
-# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx
-# Derived by: Orthant
+# ⟨f⟩ = ∫ f(x0, x1, x2, x3) N(x; m, c) dx; derived by: Orthant
 def sin_4(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -233,13 +227,7 @@ def sin_4(
 
 ACTIVATIONS: dict[str, Averages] = {
     "sin": Averages(
-        "sin(x)",
-        sin_g,
-        sin_dg,
-        sin_ddg,
-        (),
-        None,
-        (sin_1, sin_2, sin_3, sin_4,),
+        "sin(x)", sin_g, sin_dg, sin_ddg, (), None, (sin_1, sin_2, sin_3, sin_4,),
         (
             {"ddg": 0, "dg": 1, "g": 2, "ddg*g": 3, "dg*dg": 4, "dg*g": 5, "g*g": 6, "dg*dg*g": 7, "dg*dg*g*g": 8},
             {"ddg,g": 0, "g,ddg": 0, "dg,dg": 1, "dg,g": 2, "g,dg": 3, "g,g": 4, "dg*dg,g": 5, "dg*g,dg": 6, "dg,dg*g":

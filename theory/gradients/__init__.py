@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 
-__all__ = [
-    "GRADIENTS", "Gradient",
-]
+__all__ = ["GRADIENTS", "Gradient"]
 
 
 Gradient = Callable[..., tuple[float, ...]]

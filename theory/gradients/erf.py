@@ -23,21 +23,15 @@ from scipy.special import ndtr as Phi
 from quenched.theory.gradients import Gradient
 from quenched.theory.normal import Phi2, remainder, residual
 
-__all__ = [
-    "GRADIENTS", "erf_1_gradient", "erf_2_gradient", "erf_3_gradient", "erf_4_gradient",
-]
+__all__ = ["GRADIENTS", "erf_1_gradient", "erf_2_gradient", "erf_3_gradient", "erf_4_gradient"]
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Tilting; Stein; Orthant
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Tilting; Stein; Orthant
 def erf_1_gradient(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over one field for g = erf(x/sqrt(2)).
-
-    Of each value of `erf_1`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `erf_1`, to each argument in their order."""
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     m0_t0 = residual(m0, c00, m0, c00 + 1)
     c00_t0 = remainder(c00, c00, c00 + 1)
@@ -104,8 +98,7 @@ def erf_1_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Tilting; Orthant; Stein
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Tilting; Orthant; Stein
 def erf_2_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -113,10 +106,7 @@ def erf_2_gradient(
     c01: float,  # Cov[x0, x1]
     c11: float,  # Var[x1]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over two fields for g = erf(x/sqrt(2)).
-
-    Of each value of `erf_2`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `erf_2`, to each argument in their order."""
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     c11_t0 = remainder(c11, c01, c00 + 1)
     m1_t0 = residual(m1, c01, m0, c00 + 1)
@@ -464,8 +454,7 @@ def erf_2_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Tilting; Orthant; Stein
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Tilting; Orthant; Stein
 def erf_3_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -477,10 +466,7 @@ def erf_3_gradient(
     c12: float,  # Cov[x1, x2]
     c22: float,  # Var[x2]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over three fields for g = erf(x/sqrt(2)).
-
-    Of each value of `erf_3`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `erf_3`, to each argument in their order."""
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     m1_t0 = residual(m1, c01, m0, c00 + 1)
     c11_t0 = remainder(c11, c01, c00 + 1)
@@ -1167,8 +1153,7 @@ def erf_3_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Tilting; Orthant; Stein
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Tilting; Orthant; Stein
 def erf_4_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -1185,10 +1170,7 @@ def erf_4_gradient(
     c23: float,  # Cov[x2, x3]
     c33: float,  # Var[x3]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over four fields for g = erf(x/sqrt(2)).
-
-    Of each value of `erf_4`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `erf_4`, to each argument in their order."""
     d0t = sqrt(2)*exp(-m0**2/(2*c00 + 2))/(2*sqrt(pi)*sqrt(c00 + 1))
     m1_t0 = residual(m1, c01, m0, c00 + 1)
     c11_t0 = remainder(c11, c01, c00 + 1)

@@ -11,21 +11,15 @@ from __future__ import annotations
 
 from quenched.theory.gradients import Gradient
 
-__all__ = [
-    "GRADIENTS", "linear_1_gradient", "linear_2_gradient", "linear_3_gradient", "linear_4_gradient",
-]
+__all__ = ["GRADIENTS", "linear_1_gradient", "linear_2_gradient", "linear_3_gradient", "linear_4_gradient"]
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price
 def linear_1_gradient(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over one field for g = x.
-
-    Of each value of `linear_1`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `linear_1`, to each argument in their order."""
     return (
         0, 0,  # ddg; ddg*g
         0, 0,  # dg; dg*dg
@@ -34,8 +28,7 @@ def linear_1_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price
 def linear_2_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -43,10 +36,7 @@ def linear_2_gradient(
     c01: float,  # Cov[x0, x1]
     c11: float,  # Var[x1]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over two fields for g = x.
-
-    Of each value of `linear_2`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `linear_2`, to each argument in their order."""
     return (
         0, 0, 0, 0, 0,  # ddg,g; g,ddg
         0, 0, 0, 0, 0,  # dg,dg
@@ -58,8 +48,7 @@ def linear_2_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price
 def linear_3_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -71,10 +60,7 @@ def linear_3_gradient(
     c12: float,  # Cov[x1, x2]
     c22: float,  # Var[x2]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over three fields for g = x.
-
-    Of each value of `linear_3`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `linear_3`, to each argument in their order."""
     return (
         0, 0, 1, 0, 0, 0, 0, 0, 0,  # dg,dg,g
         0, 1, 0, 0, 0, 0, 0, 0, 0,  # dg,g,dg
@@ -88,8 +74,7 @@ def linear_3_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price
 def linear_4_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -106,10 +91,7 @@ def linear_4_gradient(
     c23: float,  # Cov[x2, x3]
     c33: float,  # Var[x3]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over four fields for g = x.
-
-    Of each value of `linear_4`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `linear_4`, to each argument in their order."""
     return (
         0, 0, m3, m2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0,  # dg,dg,g,g
         0, m3, 0, m1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,  # dg,g,dg,g

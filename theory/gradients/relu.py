@@ -23,21 +23,15 @@ from scipy.special import ndtr as Phi
 from quenched.theory.gradients import Gradient
 from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
 
-__all__ = [
-    "GRADIENTS", "relu_1_gradient", "relu_2_gradient", "relu_3_gradient", "relu_4_gradient",
-]
+__all__ = ["GRADIENTS", "relu_1_gradient", "relu_2_gradient", "relu_3_gradient", "relu_4_gradient"]
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Conditioning; By parts; Orthant; Stein
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Conditioning; By parts; Orthant; Stein
 def relu_1_gradient(
     m0: float,  # E[x0]
     c00: float,  # Var[x0]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over one field for g = Max(x, 0).
-
-    Of each value of `relu_1`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `relu_1`, to each argument in their order."""
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     s0 = -d0*m0/c00
     s00 = (-d0 - m0*s0)/c00
@@ -53,8 +47,7 @@ def relu_1_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Conditioning; Orthant; Stein; By parts
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Conditioning; Orthant; Stein; By parts
 def relu_2_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -62,10 +55,7 @@ def relu_2_gradient(
     c01: float,  # Cov[x0, x1]
     c11: float,  # Var[x1]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over two fields for g = Max(x, 0).
-
-    Of each value of `relu_2`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `relu_2`, to each argument in their order."""
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m1_0 = residual(m1, c01, m0, c00)
     c11_0 = remainder(c11, c01, c00)
@@ -108,8 +98,7 @@ def relu_2_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Conditioning; Orthant; Stein; By parts
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Conditioning; Orthant; Stein; By parts
 def relu_3_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -121,10 +110,7 @@ def relu_3_gradient(
     c12: float,  # Cov[x1, x2]
     c22: float,  # Var[x2]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over three fields for g = Max(x, 0).
-
-    Of each value of `relu_3`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `relu_3`, to each argument in their order."""
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
     c11_0 = remainder(c11, c01, c00)
@@ -247,8 +233,7 @@ def relu_3_gradient(
     )
 
 
-# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢᵢ = ⟨∂ᵢ²f⟩/2, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩
-# Derived by: Price; Conditioning; Orthant; Stein; By parts
+# ∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: Price; Conditioning; Orthant; Stein; By parts
 def relu_4_gradient(
     m0: float,  # E[x0]
     m1: float,  # E[x1]
@@ -265,10 +250,7 @@ def relu_4_gradient(
     c23: float,  # Cov[x2, x3]
     c33: float,  # Var[x3]
 ) -> tuple[float, ...]:
-    """Derivatives of the averages over four fields for g = Max(x, 0).
-
-    Of each value of `relu_4`, with respect to each argument, in their order.
-    """
+    """Derivatives of each value of `relu_4`, to each argument in their order."""
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m2_0 = residual(m2, c02, m0, c00)
     m3_0 = residual(m3, c03, m0, c00)
