@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.theory import activations as theory
+from quenched.theory.functions import FUNCTIONS
 
 __all__ = [
     "FIELD_LIMIT",
@@ -289,21 +290,9 @@ def load_compiled(text: str) -> ModuleType:
 
 _SCALAR = '''"""Compiled form of g and g' of {name}; written by quenched.numerics, safe to delete."""
 
-from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
-from numpy import sign, sin, sinh, sqrt, tanh
 from numba import cfunc, njit
-
-
-@njit
-def heaviside(x, half):
-    return half if x == 0 else 1.0 if x > 0 else 0.0
-
-
-@njit
-def where(condition, one, other):
-    return one if condition else other
-
+from numpy import pi
+{functions}
 
 '''
 
@@ -321,7 +310,8 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
     found = averages(activation)
     decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
     sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
-    text = _SCALAR.format(name=activation) + "\n\n".join(sources)
+    functions = "".join(function.compiled for function in FUNCTIONS.values())
+    text = _SCALAR.format(name=activation, functions=functions) + "\n\n".join(sources)
     digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
     module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
     return getattr(module, found.g.__name__), getattr(module, found.dg.__name__)

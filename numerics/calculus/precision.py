@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from quenched.theory.functions import FUNCTIONS
+
 __all__ = ["bind", "context", "mp_array", "mp_namespace"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -54,20 +56,7 @@ def mp_array(ctx: Any, values: Any) -> Any:
 
 def mp_namespace(ctx: Any) -> dict[str, Any]:
     """The functions of an mpmath context under their names in numpy and scipy.special, on scalars and object arrays."""
-    same = ["cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p", "sign", "sin", "sinh", "sqrt", "tan", "tanh"]
-    unary: dict[str, Callable[..., Any]] = {name: getattr(ctx, name) for name in same} | {
-        "absolute": abs,
-        "arccos": ctx.acos,
-        "arccosh": ctx.acosh,
-        "arcsin": ctx.asin,
-        "arctan": ctx.atan,
-        "Phi": ctx.ncdf,
-    }
-    binary: dict[str, Callable[..., Any]] = {
-        "maximum": max,
-        "minimum": min,
-        "heaviside": lambda x, half: ctx.mpf(half if x == 0 else x > 0),
-    }
-    functions: dict[str, Any] = {name: np.frompyfunc(f, 1, 1) for name, f in unary.items()}
-    functions |= {name: np.frompyfunc(f, 2, 1) for name, f in binary.items()}
+    meanings = {name: entry.multiprecision(ctx) for name, entry in FUNCTIONS.items()} | {"Phi": ctx.ncdf}
+    arguments = {name: entry.arguments for name, entry in FUNCTIONS.items()} | {"Phi": 1}
+    functions = {name: np.frompyfunc(meaning, arguments[name], 1) for name, meaning in meanings.items()}
     return {**functions, "pi": +ctx.pi}

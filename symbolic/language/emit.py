@@ -16,66 +16,31 @@ import sympy
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
+from quenched.symbolic.language import functions
 from quenched.symbolic.language.notation import Formula
 
 __all__ = ["WIDTH", "assignments", "code", "einsum", "function", "header", "package", "wrap"]
 
-_NAMES = {
-    "Abs": "absolute",
-    "Max": "maximum",
-    "Min": "minimum",
+_NAMES = functions.printed() | {
     "Phi": "Phi",
     "Phi2": "Phi2",
     "Phi3": "Phi3",
     "Phi4": "Phi4",
     "Remainder": "remainder",
     "Residual": "residual",
-    "acosh": "arccosh",
-    "asin": "arcsin",
-    "atan": "arctan",
-    "cos": "cos",
-    "cosh": "cosh",
-    "erf": "erf",
-    "erfc": "erfc",
-    "exp": "exp",
-    "log": "log",
-    "sign": "sign",
-    "sin": "sin",
-    "sinh": "sinh",
-    "tanh": "tanh",
 }
+_FUNCTIONS = functions.imported()
 _IMPORTS: tuple[dict[str, list[str]], ...] = (  # standard library, others, our own
     {
         "collections.abc": ["Callable", "Iterator", "Mapping"],
         "importlib": ["import_module"],
-        "typing": ["NamedTuple"],
+        "typing": ["Any", "NamedTuple"],
     },
     {
-        "numpy": [
-            "absolute",
-            "arccosh",
-            "arcsin",
-            "arctan",
-            "cos",
-            "cosh",
-            "einsum",
-            "exp",
-            "float64",
-            "heaviside",
-            "log",
-            "maximum",
-            "minimum",
-            "pi",
-            "sign",
-            "sin",
-            "sinh",
-            "sqrt",
-            "tanh",
-            "where",
-        ],
+        "numpy": [*_FUNCTIONS["numpy"], "einsum", "eye", "float64", "pi"],
         "numpy.polynomial.legendre": ["leggauss"],
         "numpy.typing": ["NDArray"],
-        "scipy.special": ["erf", "erfc", "ndtr as Phi"],
+        "scipy.special": [*_FUNCTIONS["scipy.special"], "ndtr as Phi"],
     },
     {
         "quenched.theory.activations": ["Averages"],
@@ -288,7 +253,7 @@ def package(docstring: str) -> str:
 def header(source: str, docstring: str, body: str, legend: str = "") -> str:
     """A whole generated module: what it is, its source, a legend, the imports that its body needs, the body."""
     prose_free = re.sub(r'r?""".*?"""|"[^"\n]*"', "", body, flags=re.S)
-    used = set(re.findall(r"\b[A-Za-z_]\w*\b", prose_free))
+    used = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", prose_free))
     defined = set(re.findall(r"^(?:def|class) (\w+)|^([A-Z]\w*)\b", body, flags=re.M))
     public = sorted(first or second for first, second in defined if not (first or second).startswith("_"))
     blocks = []

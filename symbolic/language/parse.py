@@ -9,6 +9,8 @@ from fractions import Fraction
 
 import sympy
 
+from quenched.symbolic.language import functions
+
 __all__ = ["FUNCTIONS", "VARIABLE", "parse"]
 
 VARIABLE = sympy.Symbol("x", real=True)
@@ -17,37 +19,7 @@ _MAX_LENGTH = 500  # characters; keeps a pasted file from being parsed
 _MAX_POWER = 12  # a power of a power is expanded term by term
 
 
-def _softplus(x: sympy.Expr) -> sympy.Expr:
-    return sympy.log(1 + sympy.exp(x))
-
-
-def _sigmoid(x: sympy.Expr) -> sympy.Expr:
-    return 1 / (1 + sympy.exp(-x))
-
-
-FUNCTIONS: dict[str, Callable[..., sympy.Expr]] = {
-    "Abs": sympy.Abs,
-    "Heaviside": lambda x: sympy.Heaviside(x),
-    "Max": sympy.Max,
-    "Min": sympy.Min,
-    "abs": sympy.Abs,
-    "atan": sympy.atan,
-    "cos": sympy.cos,
-    "cosh": sympy.cosh,
-    "erf": sympy.erf,
-    "erfc": sympy.erfc,
-    "exp": sympy.exp,
-    "log": sympy.log,
-    "max": sympy.Max,
-    "min": sympy.Min,
-    "sigmoid": _sigmoid,
-    "sign": sympy.sign,
-    "sin": sympy.sin,
-    "sinh": sympy.sinh,
-    "softplus": _softplus,
-    "sqrt": sympy.sqrt,
-    "tanh": sympy.tanh,
-}
+FUNCTIONS = functions.written()
 _NAMES: dict[str, sympy.Expr] = {"x": VARIABLE, "pi": sympy.pi}
 _BINARY: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
     ast.Add: operator.add,

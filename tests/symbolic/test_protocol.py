@@ -2,14 +2,20 @@
 
 import ast
 import importlib
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 import quenched.symbolic.learners
+from quenched.numerics.calculus.precision import context, mp_namespace
 from quenched.symbolic import averages, document, generate
+from quenched.theory.functions import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
 THEORY = ROOT / "theory"
@@ -51,6 +57,15 @@ FORMULAS = (risk,)
 '''
 
 
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generated", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> generate.Subject:
     """One file in a folder of learners, and no edit anywhere."""
@@ -67,11 +82,7 @@ def test_a_learner_is_one_file(toy: generate.Subject, tmp_path: Path) -> None:
     assert path == "mean_label.py"
     module = tmp_path / "generated.py"
     module.write_text(text)
-    spec = importlib.util.spec_from_file_location("generated", module)
-    assert spec is not None
-    assert spec.loader is not None
-    generated = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generated)
+    generated = loaded(module)
     np.testing.assert_allclose(generated.risk(np.array([0.0, 0.5]), 0.25), [0.75, 0.625], rtol=1e-15)
     assert generated.risk.__doc__ == "Half the mean squared error of the constant answer."
     assert generated.CLASSES == 2
@@ -148,3 +159,52 @@ def test_no_identity_is_contracted() -> None:
 
 def test_gradients_are_checked_in_for_three_activations() -> None:
     assert {path.stem for path in (THEORY / "gradients").glob("[a-z]*.py")} == {"erf", "linear", "relu"}
+
+
+# --- an elementary function is one entry
+
+SINH = """
+import sys, types
+import sympy
+from quenched.symbolic.language import functions
+functions.ELEMENTARY += (functions.Elementary("arcsinh", sympy.asinh, ("asinh",), "ctx.asinh"),)
+
+from quenched.symbolic import generate
+from quenched.symbolic.user import user_activation
+print(user_activation("asinh(2*x)"))
+(subject,) = (s for s in generate.subjects() if s.name == "functions")
+table = types.ModuleType("quenched.theory.functions")
+exec(subject.texts()["functions.py"], table.__dict__)
+sys.modules["quenched.theory.functions"] = table
+
+from quenched.numerics.calculus.precision import context, mp_namespace
+ctx = context(30)
+assert mp_namespace(ctx)["arcsinh"](ctx.mpf(1)) == ctx.asinh(1)
+assert table.FUNCTIONS["arcsinh"].compiled == "from numpy import arcsinh\\n"
+"""
+
+
+def test_an_elementary_function_is_one_entry(tmp_path: Path) -> None:
+    """With one more entry it is read, printed, imported, evaluated in mpmath and known to compiled code."""
+    run = subprocess.run([sys.executable, "-c", SINH], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    module = tmp_path / "asinh.py"
+    module.write_text(run.stdout)
+    generated = loaded(module)
+    x = np.linspace(-1, 1, 5)
+    np.testing.assert_allclose(generated.custom_g(x), np.arcsinh(2 * x), rtol=1e-15)
+    np.testing.assert_allclose(generated.custom_dg(x), 2 / np.sqrt(1 + 4 * x**2), rtol=1e-14)
+
+
+def test_every_elementary_function_is_known_everywhere() -> None:
+    """In mpmath and in NumPy alike, and as a definition that compiles."""
+    ctx = context(20)
+    names = mp_namespace(ctx)
+    point = {"arccosh": 1.25}
+    for name, function in FUNCTIONS.items():
+        if function.arguments == 1:
+            x = point.get(name, 0.5)
+            value = float(names[name](ctx.mpf(x)))
+            module = importlib.import_module(function.module)
+            assert value == pytest.approx(float(getattr(module, name)(x)), rel=1e-15), name
+        ast.parse(function.compiled)
