@@ -131,11 +131,8 @@ class Sweep:
             Problem(mixture, network, rule, self.D[0], get_backend("numpy"), "float64")
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-able."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("mixtures", "networks", "rules"):
-            found[name] = {key: record.to_dict() for key, record in found[name].items()}
-        return found | {"t": found["t"].tolist()}
+        """All of it, for `provenance`: the records stay records, of which it keeps the kind."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def axes(self) -> tuple[list[Mixture], list[TwoLayer], list[OnlineSGD], list[int], list[int]]:
         """The values along mixture, network, rule, D and seed."""

@@ -1,17 +1,18 @@
 """From the learning rule to generated code, once.
 
     language/    notation: symbols, the record of a derivation, the steps it cites; functions: the elementary functions;
-                 parse: text to sympy against a whitelist; emit, arrays: expressions to Python text; unicode: to one
-                 line; latex: to a document
+                 grammar: what may be written for an activation or a loss, read without sympy; parse: such an expression
+                 in sympy; emit, arrays: expressions to Python text; unicode: to one line; latex: to a document
     calculus/    normal: Phi_1 .. Phi_4 as sympy functions; gaussian: averages over Gaussian fields, by rule, the only
                  place where averages are taken; gradients: their derivatives
-    activations  what g can be; averages: theory/averages/ and theory/gradients/
+    activations  what g can be; averages: theory/averages/ and theory/gradients/; losses: what the output is charged for
     learners/    one module a learner: from its rule to the formulas that the solvers call
     generate     finds what declares formulas; writes theory/, or compares it
     document     the same as LaTeX; user: the averages of what a user wrote
 
 What goes in is the update rule and one expression per activation; what comes out are the modules of `theory/`, the same
-text in every process.  Nothing but `quenched derive` and the tests imports this package.
+text in every process.  Only `quenched derive`, the derivation of what theory/ does not have, and the tests import this
+package, but for `grammar`, by which the records of numerics check an activation.
 
 The protocol.  A module of symbolic/, calculus/ or learners/ takes part if it has a TITLE; nothing lists it.  A new
 learner is one file here:

@@ -1,22 +1,22 @@
-"""What is derived when a user asks: the averages of an activation that is not checked in, and across two of them.
+"""What is derived when a user asks: averages of an activation that is not checked in, or across two; another loss.
 
-Texts are read by `parse` and from there on as sympy writes them: what a user typed (comments, quotes) never reaches
-generated code.
+Texts are read by `parse` and from there on as sympy writes them: nothing that a user typed reaches generated code.
 """
 
 from __future__ import annotations
 
 import textwrap
 
-from quenched.symbolic import averages
-from quenched.symbolic.activations import BUILTIN, NAMED, Activation, screen
+from quenched.symbolic import averages, losses
+from quenched.symbolic.activations import Activation, screen
 from quenched.symbolic.calculus.gaussian import NoClosedForm
 from quenched.symbolic.language import emit
+from quenched.symbolic.language.grammar import LOSS, canonical, expression
 from quenched.symbolic.language.notation import Formula
 from quenched.symbolic.language.parse import parse
 from quenched.symbolic.learners import teachers
 
-__all__ = ["rules", "user_activation", "user_gradients", "user_teacher"]
+__all__ = ["rules", "user_activation", "user_gradients", "user_loss", "user_teacher"]
 
 _ACROSS = '''class Across(NamedTuple):
     """Averages over fields of two activations: groups[i] returns those over kinds[i] fields of each."""
@@ -26,14 +26,9 @@ _ACROSS = '''class Across(NamedTuple):
     places: tuple[dict[str, int], ...]'''
 
 
-def _text(name: str) -> str:
-    """The expression that a name or a text stands for, as sympy writes it."""
-    return str(parse(BUILTIN.get(name, NAMED.get(name, name))))
-
-
 def user_activation(name: str) -> str:
     """The module of the averages of one activation, "custom"; ValueError if it has no equations."""
-    text = _text(name)
+    text = str(parse(name))
     screen(Activation("custom", text))
     docstring = f"The averages of the activation {text}."
     return averages.averages_module("custom", text, docstring, "an activation given by the user")
@@ -41,14 +36,20 @@ def user_activation(name: str) -> str:
 
 def user_gradients(name: str) -> str:
     """The module of the gradients of its averages."""
-    text = _text(name)
+    text = str(parse(name))
     docstring = f"Gradients of the averages of {text}."
     return averages.gradients_module("custom", text, docstring, "an activation given by the user")
 
 
+def user_loss(text: str) -> str:
+    """The module of one loss, "custom"."""
+    text = expression(text, LOSS)
+    return losses.loss_module({"custom": text}, f"The loss {text}.", "a loss given by the user")
+
+
 def user_teacher(student: str, teacher: str) -> str:
     """The module of the averages across two activations, without functions if they do not close."""
-    texts = [_text(student), _text(teacher)]
+    texts = [str(parse(text)) for text in (student, teacher)]
     one, other = (Activation("custom", text) for text in texts)
     for activation in (one, other):
         screen(activation)
@@ -72,4 +73,7 @@ def user_teacher(student: str, teacher: str) -> str:
 
 def rules(activation: str) -> dict[str, tuple[str, ...]]:
     """The rules behind the averages of one activation, in the order of their first use."""
-    return {formula.name: formula.outcome.rules for formula in averages.formulas(activation, _text(activation))}
+    return {
+        formula.name: formula.outcome.rules
+        for formula in averages.formulas(canonical(activation), str(parse(activation)))
+    }

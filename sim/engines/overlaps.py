@@ -40,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import compiled_activation
+from quenched.numerics.calculus.compile import njit
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import generators
 from quenched.sim.engines.geometry import root
@@ -68,8 +69,8 @@ class Overlaps:
         self.means = np.ascontiguousarray(mixture.at(D))
         self.p = mixture.dimensions
         self.random = generators(seeds, CHAIN)
-        known = {id(state): _coordinates(state.projections(mixture, D), state.Q) for state in set(states)}
-        self.W = np.array([known[id(state)] for state in states], order="C")
+        known = {state: _coordinates(state.projections(mixture, D), state.Q) for state in set(states)}
+        self.W = np.array([known[state] for state in states], order="C")
         self.v = np.array([state.v for state in states])
         scale = problem.network.output_scale
         self.parameters: tuple[Any, ...] = (
@@ -115,7 +116,7 @@ def _coordinates(A: Array, Q: Array) -> Array:
     return np.concatenate([A, np.linalg.qr(root(Q - A.T @ A), mode="r")])
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _advance(
     steps: int,
     random: np.random.Generator,

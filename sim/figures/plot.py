@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from quenched.numerics.records import TwoLayer
+
 __all__ = ["comparison", "curve", "dynamics", "fluctuations", "learners", "phase", "referee", "save"]
 
 # Okabe and Ito's colours: distinct under the common forms of colour blindness.
@@ -418,8 +420,8 @@ def _caption(simulation: xr.Dataset) -> str:
 
 def _name(learner: str, theory: xr.Dataset) -> str:
     if learner == "two-layer" and "final_error" in theory:
-        network = json.loads(theory.attrs["network"])
-        return f"two-layer, K = {network['K']} {network['activation']}, best of {theory.sizes['initial']} starts"
+        network = TwoLayer(**json.loads(theory.attrs["network"]))
+        return f"two-layer, K = {network.K} {network.activation}, best of {theory.sizes['initial']} starts"
     return learner
 
 

@@ -1,19 +1,27 @@
 """The elementary functions that formulas are made of: one entry each, which all who read or write formulas follow.
 
 An entry says how a user may write the function, which function of sympy it is, what generated code calls it and where
-that comes from, and what it is at any precision.  `parse` and `emit` read the entries here; `quenched.numerics` reads
-those of `theory/functions.py`, for compiled code and for mpmath.
+that comes from, and what it is at any precision.  `grammar` and `emit` read the entries here; `quenched.numerics` reads
+those of `theory/functions.py`, for compiled code and for mpmath.  Names stand for the functions, so that the grammar
+runs without sympy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import sympy
-from sympy.codegen.cfunctions import log1p
-
-__all__ = ["ELEMENTARY", "TITLE", "Elementary", "generated", "imported", "printed", "written"]
+__all__ = [
+    "COMPOSED",
+    "ELEMENTARY",
+    "TITLE",
+    "Elementary",
+    "generated",
+    "imported",
+    "many",
+    "printed",
+    "steep",
+    "written",
+]
 
 TITLE = "Elementary functions"
 
@@ -22,20 +30,21 @@ TITLE = "Elementary functions"
 class Elementary:
     """A function called `name` in generated code, a ufunc of `module`, and `symbol` in sympy.
 
-    A user writes one of the names `written`, which is read as `read` (the symbol itself, unless told otherwise).
-    `multiprecision` is its Python expression for single numbers of an mpmath context `ctx`; `single`, if it is not that
-    of `compiled`, its expression for single floats in the parameters of `arguments`.
+    `written`: what a user may write for it.  `multiprecision` is its Python expression for single numbers of an mpmath
+    context `ctx`; `single`, where compiled code does not import it from `compiled`, its expression for single floats in
+    the parameters of `arguments`.  `many`: a user may give it any number of arguments; `steep`: it grows exponentially.
     """
 
     name: str
-    symbol: Callable[..., sympy.Expr] | None
+    symbol: str
     written: tuple[str, ...] = ()
     multiprecision: str = ""
     module: str = "numpy"
     compiled: str = "numpy"
     arguments: str = "x"
     single: str = ""
-    read: Callable[..., sympy.Expr] | None = None
+    many: bool = False
+    steep: bool = False
 
     def definition(self) -> str:
         """What makes it known to a compiled module: an import, or its definition."""
@@ -45,36 +54,35 @@ class Elementary:
 
 
 ELEMENTARY: tuple[Elementary, ...] = (
-    Elementary("absolute", sympy.Abs, ("Abs", "abs"), "abs"),
-    Elementary("arccosh", sympy.acosh, (), "ctx.acosh"),
-    Elementary("arcsin", sympy.asin, (), "ctx.asin"),
-    Elementary("arctan", sympy.atan, ("atan",), "ctx.atan"),
-    Elementary("cos", sympy.cos, ("cos",)),
-    Elementary("cosh", sympy.cosh, ("cosh",)),
-    Elementary("erf", sympy.erf, ("erf",), module="scipy.special", compiled="math"),
-    Elementary("erfc", sympy.erfc, ("erfc",), module="scipy.special", compiled="math"),
-    Elementary("exp", sympy.exp, ("exp",)),
+    Elementary("absolute", "Abs", ("Abs", "abs"), "abs"),
+    Elementary("arccosh", "acosh", (), "ctx.acosh"),
+    Elementary("arcsin", "asin", (), "ctx.asin"),
+    Elementary("arctan", "atan", ("atan",), "ctx.atan"),
+    Elementary("cos", "cos", ("cos",)),
+    Elementary("cosh", "cosh", ("cosh",), steep=True),
+    Elementary("erf", "erf", ("erf",), module="scipy.special", compiled="math"),
+    Elementary("erfc", "erfc", ("erfc",), module="scipy.special", compiled="math"),
+    Elementary("exp", "exp", ("exp",), steep=True),
     Elementary(
         "heaviside",
-        sympy.Heaviside,
+        "Heaviside",
         ("Heaviside",),
         "lambda x, half: ctx.mpf(half if x == 0 else x > 0)",
         arguments="x, half",
         single="half if x == 0 else 1.0 if x > 0 else 0.0",
-        read=lambda x: sympy.Heaviside(x),  # of one argument: the value at 0 is not for the user to choose
     ),
-    Elementary("log", sympy.log, ("log",)),
-    Elementary("log1p", log1p),
-    Elementary("maximum", sympy.Max, ("Max", "max"), "max", arguments="x, y"),
-    Elementary("minimum", sympy.Min, ("Min", "min"), "min", arguments="x, y"),
-    Elementary("sign", sympy.sign, ("sign",)),
-    Elementary("sin", sympy.sin, ("sin",)),
-    Elementary("sinh", sympy.sinh, ("sinh",)),
-    Elementary("sqrt", None, ("sqrt",), read=sympy.sqrt),
-    Elementary("tanh", sympy.tanh, ("tanh",)),
+    Elementary("log", "log", ("log",)),
+    Elementary("log1p", "log1p"),
+    Elementary("maximum", "Max", ("Max", "max"), "max", arguments="x, y", many=True),
+    Elementary("minimum", "Min", ("Min", "min"), "min", arguments="x, y", many=True),
+    Elementary("sign", "sign", ("sign",)),
+    Elementary("sin", "sin", ("sin",)),
+    Elementary("sinh", "sinh", ("sinh",), steep=True),
+    Elementary("sqrt", "sqrt", ("sqrt",)),
+    Elementary("tanh", "tanh", ("tanh",)),
     Elementary(
         "where",
-        None,
+        "Piecewise",
         multiprecision="lambda condition, x, y: x if condition else y",
         arguments="condition, x, y",
         single="x if condition else y",
@@ -82,9 +90,9 @@ ELEMENTARY: tuple[Elementary, ...] = (
 )
 """The functions, by their names in generated code."""
 
-COMPOSED: dict[str, Callable[[sympy.Expr], sympy.Expr]] = {
-    "sigmoid": lambda x: 1 / (1 + sympy.exp(-x)),
-    "softplus": lambda x: sympy.log(1 + sympy.exp(x)),
+COMPOSED: dict[str, str] = {
+    "sigmoid": "1/(1 + exp(-x))",
+    "softplus": "log(1 + exp(x))",
 }
 """Further names that a user may write, for expressions in the functions above."""
 
@@ -101,15 +109,25 @@ _TABLE = '''class Function(NamedTuple):
     multiprecision: Callable[[Any], Callable[..., Any]]'''
 
 
-def written() -> dict[str, Callable[..., sympy.Expr]]:
-    """What a user may write, and how it is read."""
-    found = {name: entry.read or entry.symbol for entry in ELEMENTARY for name in entry.written}
-    return {name: read for name, read in {**found, **COMPOSED}.items() if read is not None}
+def written() -> dict[str, str]:
+    """What a user may write -> its name in sympy, or its definition in x."""
+    return {name: entry.symbol for entry in ELEMENTARY for name in entry.written} | COMPOSED
+
+
+def many() -> frozenset[str]:
+    """The names in sympy of the functions that take any number of arguments."""
+    return frozenset(entry.symbol for entry in ELEMENTARY if entry.many)
+
+
+def steep() -> frozenset[str]:
+    """What a user may write for something that grows exponentially."""
+    names = {name for entry in ELEMENTARY if entry.steep for name in entry.written}
+    return frozenset(names | {name for name, text in COMPOSED.items() if any(f"{n}(" in text for n in names)})
 
 
 def printed() -> dict[str, str]:
-    """Name of the class in sympy -> name in generated code."""
-    return {getattr(entry.symbol, "__name__", ""): entry.name for entry in ELEMENTARY if entry.symbol is not None}
+    """Name in sympy -> name in generated code."""
+    return {entry.symbol: entry.name for entry in ELEMENTARY}
 
 
 def imported() -> dict[str, list[str]]:
