@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.calculus.averages import activation_value
 from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
@@ -58,7 +58,7 @@ class Features:
         self.xp = xp = backend.xp
         F = backend.normals([seed], FEATURES, dtype)((P, D))[0, :, :]
         self.F = F * xp.reshape(1 / xp.sqrt(xp.sum(F * F, axis=1)), (P, 1))  # f_i/sqrt(D)
-        self.psi = backend.elementwise(activation_functions(activation)[0])
+        self.psi = backend.elementwise(activation_value(activation))
         self.means = mixture.at(D)
         rho = backend.to_host(self.F[:, : mixture.dimensions]).astype(np.float64) @ self.means.T
         overlap = min(0.9, (1 + 2 * math.sqrt(math.log(P + 1))) / math.sqrt(D))  # of the closest pair, roughly

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.calculus.averages import activation_functions, activation_value
 from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -254,9 +254,9 @@ class Problem:
         """`values` as an array of the backend."""
         return self.backend.xp.asarray(np.asarray(values, dtype=self.dtype))
 
-    def activation(self, name: str | None = None) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-        """An activation, by default the network's, and its derivative, for arrays of the backend."""
-        g, dg = activation_functions(name or self.network.activation)
+    def activation(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """The network's activation and its derivative, for arrays of the backend."""
+        g, dg = activation_functions(self.network.activation)
         return self.backend.elementwise(g), self.backend.elementwise(dg)
 
 
@@ -309,7 +309,7 @@ class Vectors:
         teacher = problem.mixture.teacher
         if teacher is not None:
             self.directions, self.readout = problem.array(self.geometry.teacher), problem.array(teacher.v)
-            self.teacher = problem.activation(teacher.activation)[0]
+            self.teacher = backend.elementwise(activation_value(teacher.activation))
 
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:
@@ -471,7 +471,8 @@ def _errors(problem: Problem, fields: Any, v: Array) -> dict[str, Array]:
     if teacher is None:
         y = problem.array(problem.mixture.labels)[None, :, None]
     else:
-        y = xp.matmul(problem.activation(teacher.activation)[0](fields[..., K:]), problem.array(teacher.v)[:, None])
+        g = problem.backend.elementwise(activation_value(teacher.activation))
+        y = xp.matmul(g(fields[..., K:]), problem.array(teacher.v)[:, None])
         y = y[..., 0]
     outputs = xp.matmul(problem.activation()[0](fields[..., :K]), problem.array(v)[:, None, :, None])[..., 0]
     outputs = problem.network.output_scale * outputs

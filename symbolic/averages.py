@@ -14,11 +14,12 @@ from functools import cache
 
 import sympy
 
-from quenched.symbolic.activations import BUILTIN, FIELD_LIMIT, Activation, Group
+from quenched.symbolic.activations import BUILTIN, Activation, Group
 from quenched.symbolic.calculus import gradients
-from quenched.symbolic.calculus.gaussian import NoClosedForm
+from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.notation import Formula
+from quenched.symbolic.language.parse import VARIABLE
 
 __all__ = ["LEGEND", "TITLE", "averages_module", "derivations", "files", "formulas", "gradients_module"]
 
@@ -117,9 +118,8 @@ def legend(functions: Sequence[str]) -> str:
 @cache
 def _groups(name: str, text: str) -> tuple[Group, ...]:
     """The averages over n = 1, 2, .. fields; none if they do not close."""
-    activation = Activation(name, text)
     try:
-        return tuple(activation.group(n) for n in range(1, FIELD_LIMIT + 1))
+        return Activation(name, text).groups()
     except NoClosedForm:
         return ()
 
@@ -161,25 +161,12 @@ def formulas(name: str, text: str) -> list[Formula]:
 
 def _shapes(activation: Activation) -> list[str]:
     """The functions g, g' and g''."""
-    x = sympy.Symbol("x", real=True)
-    curvature, _ = activation.curvature()
-    shapes = (
-        ("g", "g(x)", activation.expression),
-        ("dg", "g'(x)", activation.derivatives["dg"]),
-        ("ddg", "g''(x) away from the kinks", curvature),
-    )
     found = []
-    for label, title, expression in shapes:
-        # adding 0 x keeps the shape of the argument where the derivative is a constant
-        p, q = expression.as_numer_denom()
-        constant = (
-            "0*x"
-            if p == 0
-            else f"{emit.code(expression)} + 0*x"
-            if q == 1
-            else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
-        )
-        source = emit.code(expression) if expression.has(x) else constant
+    for order, (label, title) in enumerate((("g", "g(x)"), ("dg", "g'(x)"), ("ddg", "g''(x) away from the kinks"))):
+        expression = activation.evaluated(order)
+        source = emit.code(expression)
+        if not expression.has(VARIABLE):
+            source = "0*x" if expression == 0 else f"{source} + 0*x"  # keeps the shape of the argument
         head = f'def {activation.name}_{label}(x: float) -> float:\n    """{title} for g = {activation.text}."""'
         found.append(f"{head}\n    return {source}")
     return found
@@ -188,10 +175,9 @@ def _shapes(activation: Activation) -> list[str]:
 def _entry(activation: Activation) -> str:
     """The record of an activation and its functions."""
     name = activation.name
-    _, jumps = activation.curvature()
     pieces = "None"
-    if (kinks := activation.kinks()) is not None:
-        points, linear = kinks
+    if (lines := activation.lines()) is not None:
+        points, linear = lines
         pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in linear)))
     places, groups = [], _groups(name, activation.text)
     for group in groups:
@@ -199,8 +185,16 @@ def _entry(activation: Activation) -> str:
         text = textwrap.fill(f"{{{pairs}}}", emit.WIDTH - 1, initial_indent=" " * 12, subsequent_indent=" " * 13)
         places.append(f"{text},\n")
     listing = "".join(f"{name}_{group.n}, " for group in groups).strip()
-    members = [f'"{activation.text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(jumps), pieces, f"({listing})"]
-    lines = textwrap.fill(
+    members = [
+        f'"{activation.text}"',
+        f"{name}_g",
+        f"{name}_dg",
+        f"{name}_ddg",
+        repr(activation.kinks()),
+        pieces,
+        f"({listing})",
+    ]
+    told = textwrap.fill(
         ", ".join(members) + ",",
         emit.WIDTH,
         initial_indent=" " * 8,
@@ -208,16 +202,16 @@ def _entry(activation: Activation) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return f'    "{name}": Averages(\n{lines}\n        (\n{"".join(places)}        ),\n    ),'
+    return f'    "{name}": Averages(\n{told}\n        (\n{"".join(places)}        ),\n    ),'
 
 
 @cache
-def averages_module(name: str, text: str, docstring: str, source: str) -> str:
-    """The module of the averages of one activation; its record is ACTIVATIONS[name]."""
+def averages_module(name: str, text: str, docstring: str, source: str, facts: str = "") -> str:
+    """The module of the averages of one activation; its record is ACTIVATIONS[name]; `facts`: statements at its end."""
     activation = Activation(name, text)
     functions = [emit.function(formula) for formula in formulas(name, text)]
     table = f"ACTIVATIONS: dict[str, Averages] = {{\n{_entry(activation)}\n}}"
-    body = "\n\n\n".join([*_shapes(activation), *functions, table])
+    body = "\n\n\n".join([*_shapes(activation), *functions, table]) + (f"\n\n{facts}" if facts else "")
     return emit.header(source, docstring, body, legend(functions) if functions else "")
 
 

@@ -9,7 +9,7 @@ import textwrap
 
 from quenched.symbolic import averages, losses
 from quenched.symbolic.activations import Activation, screen
-from quenched.symbolic.calculus.gaussian import NoClosedForm
+from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.grammar import LOSS, canonical, expression
 from quenched.symbolic.language.notation import Formula
@@ -27,11 +27,19 @@ _ACROSS = '''class Across(NamedTuple):
 
 
 def user_activation(name: str) -> str:
-    """The module of the averages of one activation, "custom"; ValueError if it has no equations."""
+    """The module of the averages of one activation, "custom"; ValueError if it has no equations.
+
+    SAME names the built-in that is the same function, if one is.  JUMPS says that g has a jump: there are averages of g
+    alone then, for teachers and random features.
+    """
     text = str(parse(name))
-    screen(Activation("custom", text))
-    docstring = f"The averages of the activation {text}."
-    return averages.averages_module("custom", text, docstring, "an activation given by the user")
+    activation = Activation("custom", text)
+    screen(activation)
+    source, same = "an activation given by the user", activation.builtin()
+    facts = f'SAME = "{same}"\nJUMPS = {activation.jumps}'
+    if same:
+        return emit.header(source, f"The activation {text}.", facts)
+    return averages.averages_module("custom", text, f"The averages of the activation {text}.", source, facts)
 
 
 def user_gradients(name: str) -> str:

@@ -9,10 +9,16 @@ from numpy import arcsin, cos, exp, maximum, pi, sin, sqrt
 from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr as Phi
 
-__all__ = ["GAUSS", "Phi2", "Phi3", "Phi4", "remainder", "residual"]
+__all__ = ["GAUSS", "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"]
 
 
 GAUSS = tuple(zip(*leggauss(64), strict=True))
+
+
+# ratio(p, q) = p/q
+def ratio(p: float, q: float) -> float:
+    """p/q, integers: a constant that no float holds, for code that is also evaluated at higher precision."""
+    return p/q
 
 
 # residual(a, b, c, d) = a - b c/d

@@ -10,7 +10,6 @@ is the average over the one field that is left.
 from __future__ import annotations
 
 import ast
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.precision import float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
 from quenched.theory.functions import FUNCTIONS
@@ -31,6 +31,7 @@ __all__ = [
     "ORTHANT_ERROR",
     "PAIR_ERROR",
     "activation_functions",
+    "activation_value",
     "averages",
     "compiled_activation",
     "compiled_functions",
@@ -40,6 +41,7 @@ __all__ = [
     "positive",
     "regularised",
     "tables",
+    "value_averages",
 ]
 
 Array = NDArray[np.float64]
@@ -53,10 +55,24 @@ FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
 def averages(activation: str) -> theory.Averages:
-    """The generated functions of an activation, derived on first use if it is not a built-in.
+    """The generated functions of an activation, derived on first use if it is not a built-in, however that is written.
 
-    >>> averages("relu").text
-    'Max(x, 0)'
+    ValueError: what has no learning equations, a g with jumps included.
+
+    >>> averages("relu").text, averages("Max(0, x)") is averages("relu")
+    ('Max(x, 0)', True)
+    """
+    found = value_averages(activation)
+    if found.places and "dg" not in found.places[0]:
+        raise ValueError(f"activation {activation!r} jumps: its derivative, a delta, is not square-integrable")
+    return found
+
+
+def value_averages(activation: str) -> theory.Averages:
+    """As `averages`; of a g with jumps, which may make labels or random features, those of g without derivatives.
+
+    >>> value_averages("sign(x)").places
+    ({'g': 0, 'g*g': 1}, {'g,g': 0})
     """
     name = expression_text(activation)
     return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
@@ -65,7 +81,10 @@ def averages(activation: str) -> theory.Averages:
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    found: theory.Averages = derived_module("activation", activation).ACTIVATIONS["custom"]
+    derived = derived_module("activation", activation)
+    if derived.SAME:
+        return theory.ACTIVATIONS[derived.SAME]
+    found: theory.Averages = derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
@@ -85,13 +104,22 @@ def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[
     return found.g, found.dg
 
 
+def activation_value(activation: str) -> Callable[..., Any]:
+    """g alone, which may have jumps: of a teacher, or of random features.
+
+    >>> float(activation_value("sign(x)")(-2.0))
+    -1.0
+    """
+    return value_averages(activation).g
+
+
 def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     """Kinks (n,), slopes (n + 1,) and intercepts (n + 1,) of a piecewise linear activation, else None.
 
     >>> piecewise_linear("abs")
     (array([0.]), array([-1.,  1.]), array([0., 0.]))
     """
-    pieces = averages(activation).pieces
+    pieces = value_averages(activation).pieces
     if pieces is None:
         return None
     kinks, lines = pieces
@@ -198,7 +226,7 @@ def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
     """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
     parts = [_PRELUDE.format(parallel=PARALLEL, noise=2.0**-50)]
     for label, (n, function) in groups.items():
-        tree = ast.parse(inspect.getsource(function))
+        tree = ast.parse(float_source(function))
         definition = tree.body[0]
         assert isinstance(definition, ast.FunctionDef)
         definition.returns = None
@@ -231,7 +259,7 @@ def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> ModuleType:
     """The compiled module of an activation: fill_1 .. fill_4."""
-    groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
+    groups = {str(n): (n, function) for n, function in enumerate(value_averages(activation).groups, start=1)}
     return module(compiled_text(groups), "averages")
 
 
@@ -265,7 +293,7 @@ def compiled_functions(*functions: Callable[..., Any]) -> list[Any]:
     sources = []
     for function in functions:
         arguments = ", ".join(["float64"] * function.__code__.co_argcount)
-        sources.append(f'@callback("float64({arguments})", error_model="numpy")\n{inspect.getsource(function)}')
+        sources.append(f'@callback("float64({arguments})", error_model="numpy")\n{float_source(function)}')
     compiled = module(_SCALAR + "\n\n".join(sources), "functions")
     return [getattr(compiled, function.__name__) for function in functions]
 
@@ -279,7 +307,7 @@ def _gather(
     activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
-    found = averages(activation)
+    found = value_averages(activation)
     subsets = tuple(
         np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, limit + 1)
     )
@@ -309,7 +337,7 @@ def patterns(activation: str, limit: int) -> list[str]:
     >>> patterns("relu", 2)
     ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
     """
-    places = averages(activation).places[:limit]
+    places = value_averages(activation).places[:limit]
     return sorted({layout for index in places for layout in index if "*" not in layout and _canonical(layout)})
 
 

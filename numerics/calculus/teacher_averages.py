@@ -35,7 +35,7 @@ def closes(student: str, teacher: str) -> bool:
     >>> closes("erf", "tanh")
     False
     """
-    both = own.averages(student).groups and own.averages(teacher).groups
+    both = own.averages(student).groups and own.value_averages(teacher).groups
     return bool(both and _module(student, teacher).groups)
 
 

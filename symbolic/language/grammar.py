@@ -58,7 +58,7 @@ LOSSES: dict[str, str] = {
 FUNCTIONS: dict[str, str] = functions.written()
 """Functions of an expression: their name in sympy, or their definition in x."""
 
-CONSTANTS = ("pi",)
+CONSTANTS = ("E", "pi")
 
 
 @dataclass(frozen=True, eq=False)

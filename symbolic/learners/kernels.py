@@ -15,8 +15,9 @@ import sympy
 from sympy import Rational, Symbol, sqrt
 
 from quenched.symbolic.activations import BUILTIN, Activation
-from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, fields
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.normal import Phi2
+from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Step

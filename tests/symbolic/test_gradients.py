@@ -5,7 +5,8 @@ import pytest
 import sympy
 
 from quenched.numerics.calculus.averages import derived_module
-from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields, in_steps
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.steps import in_steps
 from quenched.symbolic.language.arrays import tangent
 from quenched.theory.activations import ACTIVATIONS
 from quenched.theory.gradients import GRADIENTS

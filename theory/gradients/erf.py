@@ -21,7 +21,7 @@ from numpy import exp, pi, sqrt
 from scipy.special import ndtr as Phi
 
 from quenched.theory.gradients import Gradient
-from quenched.theory.normal import Phi2, remainder, residual
+from quenched.theory.normal import Phi2, ratio, remainder, residual
 
 __all__ = ["GRADIENTS", "erf_1_gradient", "erf_2_gradient", "erf_3_gradient", "erf_4_gradient"]
 
@@ -50,12 +50,12 @@ def erf_1_gradient(
     c00_t0_t0 = remainder(c00_t0, c00_t0, c00_t0 + 1)
     e00_t0_t0 = c00_t0_t0 + m0_t0_t0**2
     e000_p0_t0 = c00_t0*d0t_t0*e00_t0_t0 + 2*c00_t0*e0_p0_t0 + e00_p0_t0*m0_t0
-    d0tb = sqrt(2)*exp(-m0**2/((6*c00 + 2)/3))/(2*sqrt(pi)*sqrt((3*c00 + 1)/3))
+    d0tb = sqrt(2)*exp(-m0**2/(2*c00 + ratio(2, 3)))/(2*sqrt(pi)*sqrt(c00 + ratio(1, 3)))
     h0_t0a = m0_t0a/sqrt(c00_t0a + 1)
     p0_t0a = Phi(h0_t0a)
     d0t_t0a = sqrt(2)*exp(-m0_t0a**2/(2*c00_t0a + 2))/(2*sqrt(pi)*sqrt(c00_t0a + 1))
     e0_p0_t0a = c00_t0a*d0t_t0a + m0_t0a*p0_t0a
-    m0_t0b = residual(m0, c00, m0, (3*c00 + 1)/3)
+    m0_t0b = residual(m0, c00, m0, c00 + ratio(1, 3))
     m0_t0_t0a = residual(m0_t0a, c00_t0a, m0_t0a, c00_t0a + 1)
     e00_p0_t0a = c00_t0a*d0t_t0a*m0_t0_t0a + c00_t0a*p0_t0a + e0_p0_t0a*m0_t0a
     r00_t0 = c00_t0a/(c00_t0a + 1)
@@ -64,7 +64,7 @@ def erf_1_gradient(
     h0_t0_t0 = m0_t0_t0a/sqrt(c00_t0_t0a + 1)
     p0_t0_t0 = Phi(h0_t0_t0)
     e0_p00_t0 = 2*c00_t0a*d0t_t0a*p0_t0_t0 + m0_t0a*p00_t0
-    c00_t0b = remainder(c00, c00, (3*c00 + 1)/3)
+    c00_t0b = remainder(c00, c00, c00 + ratio(1, 3))
     h0_t0b = m0_t0b/sqrt(c00_t0b + 1)
     p0_t0b = Phi(h0_t0b)
     d0tc = sqrt(2)*exp(-m0**2/(2*c00 + 1/2))/(2*sqrt(pi)*sqrt(c00 + 1/4))
@@ -196,9 +196,9 @@ def erf_2_gradient(
     c11_t1a = remainder(c11, c11, c11 + 1/2)
     e11_p0_t1a = c01_t1a*d0t_t1a*m1_t1_t0 + c11_t1a*p0_t1a + e1_p0_t1a*m1_t1a
     e11_t1a = c11_t1a + m1_t1a**2
-    d0tb = sqrt(2)*exp(-m0**2/((6*c00 + 2)/3))/(2*sqrt(pi)*sqrt((3*c00 + 1)/3))
-    c11_t0b = remainder(c11, c01, (3*c00 + 1)/3)
-    m1_t0b = residual(m1, c01, m0, (3*c00 + 1)/3)
+    d0tb = sqrt(2)*exp(-m0**2/(2*c00 + ratio(2, 3)))/(2*sqrt(pi)*sqrt(c00 + ratio(1, 3)))
+    c11_t0b = remainder(c11, c01, c00 + ratio(1, 3))
+    m1_t0b = residual(m1, c01, m0, c00 + ratio(1, 3))
     h1_t0b = m1_t0b/sqrt(c11_t0b + 1)
     p1_t0b = Phi(h1_t0b)
     h0_t0 = m0_t0a/sqrt(c00_t0a + 1)
@@ -215,8 +215,8 @@ def erf_2_gradient(
     e0_p01_t0 = c00_t0a*d0t_t0*p1_t0_t0 + c01_t0a*d1t_t0a*p0_t0_t1a + m0_t0a*p01_t0
     p0_t0 = Phi(h0_t0)
     e0_p0_t0 = c00_t0a*d0t_t0 + m0_t0a*p0_t0
-    m0_t0b = residual(m0, c00, m0, (3*c00 + 1)/3)
-    c01_t0b = residual(c01, c00, c01, (3*c00 + 1)/3)
+    m0_t0b = residual(m0, c00, m0, c00 + ratio(1, 3))
+    c01_t0b = residual(c01, c00, c01, c00 + ratio(1, 3))
     d1t_t0c = sqrt(2)*exp(-m1_t0b**2/(2*c11_t0b + 2))/(2*sqrt(pi)*sqrt(c11_t0b + 1))
     e0_p1_t0b = c01_t0b*d1t_t0c + m0_t0b*p1_t0b
     m0_t0_t0a = residual(m0_t0a, c00_t0a, m0_t0a, c00_t0a + 1)
@@ -308,16 +308,16 @@ def erf_2_gradient(
     e0_p1_t1_t0 = c01_t1_t0*d1t_t1_t0 + m0_t1_t0*p1_t1_t0
     e1_p1_t0_t1_t1 = c11_t0_t1_t1*d1t_t0_t1_t1 + m1_t0_t1_t1*p1_t0_t1_t1
     e01_p11_t0_t1 = 2*c01_t0_t1*d1t_t0_t1*e1_p1_t0_t1_t1 + c01_t0_t1*p11_t0_t1 + e1_p11_t0_t1*m0_t0_t1
-    d1t_t0e = sqrt(2)*exp(-m1_t0**2/((6*c11_t0 + 2)/3))/(2*sqrt(pi)*sqrt((3*c11_t0 + 1)/3))
+    d1t_t0e = sqrt(2)*exp(-m1_t0**2/(2*c11_t0 + ratio(2, 3)))/(2*sqrt(pi)*sqrt(c11_t0 + ratio(1, 3)))
     e1_p1_t1_t0 = c11_t1_t0*d1t_t1_t0 + m1_t1_t0*p1_t1_t0
     e11_p11_t0_t1 = 2*c11_t0_t1*d1t_t0_t1*e1_p1_t0_t1_t1 + c11_t0_t1*p11_t0_t1 + e1_p11_t0_t1*m1_t0_t1
     r00_t1 = c00_t1a/(c00_t1a + 1)
     p00_t1 = Phi2(h0_t1a, h0_t1a, r00_t1)
     e1_p00_t1 = 2*c01_t1a*d0t_t1a*p0_t1_t0 + m1_t1a*p00_t1
     e11_p00_t1 = 2*c01_t1a*d0t_t1a*e1_p0_t1_t0 + c11_t1a*p00_t1 + e1_p00_t1*m1_t1a
-    d1tb = sqrt(2)*exp(-m1**2/((6*c11 + 2)/3))/(2*sqrt(pi)*sqrt((3*c11 + 1)/3))
-    c00_t1b = remainder(c00, c01, (3*c11 + 1)/3)
-    m0_t1b = residual(m0, c01, m1, (3*c11 + 1)/3)
+    d1tb = sqrt(2)*exp(-m1**2/(2*c11 + ratio(2, 3)))/(2*sqrt(pi)*sqrt(c11 + ratio(1, 3)))
+    c00_t1b = remainder(c00, c01, c11 + ratio(1, 3))
+    m0_t1b = residual(m0, c01, m1, c11 + ratio(1, 3))
     h0_t1b = m0_t1b/sqrt(c00_t1b + 1)
     p0_t1b = Phi(h0_t1b)
     h1_t1 = m1_t1a/sqrt(c11_t1a + 1)
@@ -331,8 +331,8 @@ def erf_2_gradient(
     e1_p01_t1 = c01_t1a*d0t_t1a*p1_t1_t0 + c11_t1a*d1t_t1*p0_t1_t1 + m1_t1a*p01_t1
     p1_t1 = Phi(h1_t1)
     e1_p1_t1 = c11_t1a*d1t_t1 + m1_t1a*p1_t1
-    m1_t1b = residual(m1, c11, m1, (3*c11 + 1)/3)
-    c01_t1b = residual(c01, c01, c11, (3*c11 + 1)/3)
+    m1_t1b = residual(m1, c11, m1, c11 + ratio(1, 3))
+    c01_t1b = residual(c01, c01, c11, c11 + ratio(1, 3))
     d0t_t1b = sqrt(2)*exp(-m0_t1b**2/(2*c00_t1b + 2))/(2*sqrt(pi)*sqrt(c00_t1b + 1))
     e1_p0_t1b = c01_t1b*d0t_t1b + m1_t1b*p0_t1b
     m1_t1_t1 = residual(m1_t1a, c11_t1a, m1_t1a, c11_t1a + 1)
