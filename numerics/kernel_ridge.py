@@ -119,9 +119,9 @@ def _taylor(at: LocalKernel, A: Array, sigmas: Array, D: float) -> Array:
     """theory.taylor as a matrix S (C, p + 2, C, p + 2) between features 1, g_j, xi of clusters at sqrt(D) A (C, p)."""
     C, p = A.shape
     local = [d[:, None, :, None] for d in at[:-1]]
-    noise = sigmas[:, None, None, None], sigmas[None, None, :, None]
-    places = A[:, :, None, None], A.T[None, :, :, None], A[None, None], A[:, None, None, :]
-    constant, slope, both, norm, mixed, norms = theory.taylor(*local, *places, np.eye(p)[None, :, None, :], *noise, D)
+    first = A[:, :, None, None], A.T[None, :, :, None], sigmas[:, None, None, None]
+    second = A[None, None], A[:, None, None, :], sigmas[None, None, :, None]
+    constant, slope, both, norm, mixed, norms = theory.taylor(local, first, second, np.eye(p)[None, :, None, :], D)
     S = np.zeros((C, p + 2, C, p + 2))
     g = slice(1, p + 1)
     S[:, 0, :, 0], S[:, 0, :, g], S[:, g, :, g] = constant[:, 0, :, 0], slope[:, 0], both

@@ -25,6 +25,7 @@ from quenched.numerics.calculus.coincident_fields import consistent, distinct
 from quenched.numerics.calculus.precision import float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
+from quenched.theory.functions import FUNCTIONS
 
 __all__ = [
     "FIELD_LIMIT",
@@ -276,26 +277,16 @@ def _compiled(activation: str) -> ModuleType:
     return module(compiled_text(groups), "averages")
 
 
-_SCALAR = '''"""Compiled form of functions of numbers, written by quenched.numerics.calculus.averages."""
+_SCALAR = (
+    '''"""Compiled form of functions of numbers, written by quenched.numerics.calculus.averages."""
 
-from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, log1p, maximum, minimum, pi
-from numpy import sign, sin, sinh, sqrt, tanh
+from numpy import pi
 from numba import njit
 from quenched.numerics.calculus.compile import callback
-
-
-@njit
-def heaviside(x, half):
-    return half if x == 0 else 1.0 if x > 0 else 0.0
-
-
-@njit
-def where(condition, one, other):
-    return one if condition else other
-
-
 '''
+    + "".join(function.compiled for function in FUNCTIONS.values())
+    + "\n\n"
+)
 
 
 @lru_cache(maxsize=64)

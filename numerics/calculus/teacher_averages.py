@@ -97,7 +97,9 @@ def tables_across(
     other_kept, other_place = distinct(mean[:, K:], covariance[:, K:, K:])
     if len(kept) + len(other_kept) < N:
         chosen, places = np.concatenate([kept, K + other_kept]), np.concatenate([place, len(kept) + other_place])
-        merged = tables_across(student, teacher, len(kept), mean[:, chosen], covariance[:, chosen[:, None], chosen], limit)
+        merged = tables_across(
+            student, teacher, len(kept), mean[:, chosen], covariance[:, chosen[:, None], chosen], limit
+        )
         return {pattern: own.expanded(table, places) for pattern, table in merged.items()}
     sets, entries = _scatter(student, teacher, K, N - K, limit)
     compiled = _compiled(student, teacher)
