@@ -28,7 +28,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.random_features import hermite_orders, isotropic
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.training import CLUSTER, DATA
+from quenched.sim.engines.base import CLUSTER, DATA
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -1,0 +1,26 @@
+"""The slope F(phi, y) = dl/dphi of the loss, as the engines take it: for arrays, and for compiled loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+__all__ = ["compiled_slope", "slope"]
+
+
+def slope(loss: str) -> Callable[[Any, Any], Any]:
+    """F for arrays of any namespace."""
+    return _square
+
+
+@cache
+def compiled_slope(loss: str) -> Any:
+    """F of two numbers as a numba `cfunc`."""
+    import numba
+
+    return numba.cfunc("float64(float64, float64)", cache=True)(_square)
+
+
+def _square(phi: Any, y: Any) -> Any:
+    return phi - y
