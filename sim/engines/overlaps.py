@@ -135,13 +135,13 @@ class Chain(Engine):
         """Do `steps` steps with each replica that is still finite."""
         living = np.flatnonzero(self.good == self.steps)
         threads = max(1, min(numba.config.NUMBA_NUM_THREADS, len(living)))  # type: ignore[attr-defined]
-        law, which = (self.freedom, self.batch.problem.samples), self.batch.which
+        B, which = self.batch.problem.samples, self.batch.which
 
         def run(first: int) -> None:
             for i in living[first::threads]:
                 data, rule = self.parameters[which[i]]
-                state = self.random[i], self.W[i], self.v[i]
-                self.good[i] += _advance(steps, *state, data, (*law, *rule), *self.functions)
+                state, numbers = (self.random[i], self.W[i], self.v[i]), (data, (self.freedom, *rule))
+                self.good[i] += _advance(steps, state, numbers, B, *self.functions)
 
         if threads == 1:
             run(0)
@@ -178,35 +178,39 @@ def _coordinates(A: Array, Q: Array) -> Array:
     return np.concatenate([A, np.linalg.qr(root(Q - A.T @ A), mode="r")])
 
 
+_State = tuple[np.random.Generator, Array, Array]
+_Numbers = tuple[tuple[Array, Array, Array, Array, Array], tuple[float, float, float, float, float, float, float]]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _advance(
-    steps: int,
-    random: np.random.Generator,
-    W: Array,
-    v: Array,
-    data: tuple[Array, Array, Array, Array, Array],
-    rule: tuple[float, int, float, float, float, float, float, float],
-    g: Any,
-    dg: Any,
-    slope: Any,
-    teacher: Any,
+    steps: int, state: _State, numbers: _Numbers, B: int, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
-    """`steps` steps of the chain, in place, in the notation of the module.
+    """`steps` steps of the chain, in place; how many of them were done before the weights ceased to be finite."""
+    taught = len(numbers[0][4])
+    if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
+        return _steps(steps, state, numbers, 1, 0, g, dg, slope, teacher)
+    return _steps(steps, state, numbers, B, taught, g, dg, slope, teacher)
 
-    Returns how many of them were done before the weights ceased to be finite numbers.
-    """
-    freedom, B, scale, label_noise, rho, rho_v, rate, rate_v = rule
+
+@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+def _steps(
+    steps: int, state: _State, numbers: _Numbers, B: int, taught: int, g: Any, dg: Any, slope: Any, teacher: Any
+) -> int:
+    """The same, in the notation of the module."""
+    random, W, v = state
+    data, (freedom, scale, label_noise, rho, rho_v, rate, rate_v) = numbers
     K = len(v)
     p = len(W) - K
     x = np.zeros((B, p + K + B))
     rest, y = np.empty(B), np.empty(B)  # the squares of the last components, and the labels
     field, value, c, push = np.empty(K), np.empty(K), np.empty((B, K)), np.empty(K)
-    work = np.empty(K), np.empty((K, K)), np.empty((K, B)), np.empty(K), np.empty(B)
+    work = np.empty((K, K)), np.empty((K, B)), np.empty(K), np.empty(K), np.empty(B)
     for step in range(steps):
         push[:] = 0.0
         for b in range(B):
-            y[b], rest[b] = _sample(random, x, b, K, data, freedom, label_noise, teacher)
-            _fields(W, x[b], field)
+            y[b], rest[b] = _sample(random, x, b, B, K, data, (freedom, label_noise), taught, teacher)
+            _fields(W, x, b, field, work[0])
             output, size = 0.0, 0.0
             for k in range(K):
                 value[k] = g(field[k])
@@ -221,19 +225,20 @@ def _advance(
         for k in range(K):
             v[k] = rho_v * v[k] - rate_v * push[k]
         for b in range(B):
-            _absorb(W, x, c[b], b, rest[b], rho if b == 0 else 1.0, work)
+            _absorb(W, x, c, b, B, rest[b], rho if b == 0 else 1.0, work)
     return steps
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", forceinline=True)
 def _sample(
     random: np.random.Generator,
     x: Array,
     b: int,
+    B: int,
     K: int,
     data: tuple[Array, Array, Array, Array, Array],
-    freedom: float,
-    label_noise: float,
+    rest: tuple[float, float],
+    taught: int,
     teacher: Any,
 ) -> tuple[float, float]:
     """Draw sample number b of a step into x[b]: p components, K, and b + 1 beyond.
@@ -241,6 +246,7 @@ def _sample(
     Returns its label, and the square of the last component.
     """
     references, sigmas, labels, thresholds, readout = data
+    freedom, label_noise = rest
     chosen, a = random.random(), 0
     while a < len(thresholds) and chosen >= thresholds[a]:
         a += 1
@@ -252,11 +258,11 @@ def _sample(
         x[b, i] += references[a, i]
     left = max(freedom - b, 0.0)
     square = sigma**2 * random.chisquare(left) if left > 0 else 0.0
-    if len(x) > 1:
+    if B > 1:
         for i in range(b):
             x[b, p + K + i] = sigma * random.standard_normal() if freedom > i else 0.0
         x[b, p + K + b] = math.sqrt(square)
-    for m in range(len(readout)):
+    for m in range(taught):
         seen = 0.0
         for i in range(p):
             seen += references[len(sigmas) + m, i] * x[b, i]
@@ -264,68 +270,80 @@ def _sample(
     return y, square
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _fields(W: Array, x: Array, field: Array) -> None:
-    """The local fields of a sample."""
+@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+def _fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
+    """The local fields of sample b, and on the way h[j, k], which counts where a step has one sample."""
     K = len(field)
     p = len(W) - K
     field[:] = 0.0
     for j in range(K - 1, -1, -1):
         for k in range(j, K):
-            field[k] += W[p + j, k] * x[p + j]
+            h[j, k] = field[k]
+            field[k] += W[p + j, k] * x[b, p + j]
     for i in range(p):
         for k in range(K):
-            field[k] += W[i, k] * x[i]
+            field[k] += W[i, k] * x[b, i]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+def _inner_products(W: Array, x: Array, b: int, B: int, work: tuple[Array, Array, Array, Array, Array]) -> None:
+    """h[j, k] of sample b, and of the samples after it, in the basis as it is now."""
+    h, h_later, _, inner, _ = work
+    K = len(inner)
+    p = len(W) - K
+    for later in range(b + 1, B):
+        h_later[K - 1, later] = 0.0
+        for i in range(p + K, p + K + b + 1):
+            h_later[K - 1, later] += x[later, i] * x[b, i]
+    inner[:] = 0.0
+    for j in range(K - 1, -1, -1):
+        for k in range(j, K):
+            h[j, k] = inner[k]
+            inner[k] += W[p + j, k] * x[b, p + j]
+        for later in range(b + 1, B) if j else range(0):
+            h_later[j - 1, later] = h_later[j, later] + x[later, p + j] * x[b, p + j]
+
+
+@numba.njit(nogil=True, error_model="numpy", forceinline=True)
 def _absorb(
     W: Array,
     x: Array,
     c: Array,
     b: int,
+    B: int,
     last: float,
     rho: float,
     work: tuple[Array, Array, Array, Array, Array],
 ) -> None:
-    """W <- rho W + c x_b, and the basis rotated so that L is lower triangular again, with it the samples to come.
+    """W <- rho W + c_b x_b, and the basis rotated so that L is lower triangular again, with it the samples to come.
 
     `last`: the square of the last component of x_b.
     """
-    beyond, h, h_later, inner, turned = work  # beyond[j] is |u_>|^2 after f_j; h[j, k]; the h of later samples
-    K, B = len(c), len(x)
+    h, h_later, beyond, inner, turned = work  # beyond[j] is |u_>|^2 after f_j
+    K = len(inner)
     p = len(W) - K
-    inner[:], turned[:] = 0.0, 0.0
+    if B > 1:
+        turned[:] = 0.0
+        _inner_products(W, x, b, B, work)
     for i in range(p + K, p + K + b):
         last += x[b, i] ** 2
-    for later in range(b + 1, B):
-        h_later[K - 1, later] = 0.0
-        for i in range(p + K, p + K + b + 1):
-            h_later[K - 1, later] += x[later, i] * x[b, i]
     for j in range(K - 1, -1, -1):
-        u = x[b, p + j]
         beyond[j] = last
-        last += u * u
-        for k in range(j, K):
-            h[j, k] = inner[k]
-            inner[k] += W[p + j, k] * u
-        for later in range(b + 1, B) if j else range(0):
-            h_later[j - 1, later] = h_later[j, later] + x[later, p + j] * u
+        last += x[b, p + j] ** 2
     for i in range(p):
         for k in range(K):
-            W[i, k] = rho * W[i, k] + c[k] * x[b, i]
+            W[i, k] = rho * W[i, k] + c[b, k] * x[b, i]
     for j in range(K):
-        L = W[p + j]  # column j of L
         u, rest = x[b, p + j], beyond[j]
-        first = rho * L[j] + c[j] * u
-        length = math.copysign(math.sqrt(first**2 + c[j] ** 2 * rest), first)
-        cos, s = (first / length, c[j] / length) if length else (1.0, 0.0)
+        first = rho * W[p + j, j] + c[b, j] * u
+        length = math.copysign(math.sqrt(first**2 + c[b, j] ** 2 * rest), first)
+        cos, s = (first / length, c[b, j] / length) if length else (1.0, 0.0)
         turn = s**2 / (1 + cos)
-        L[j] = length
+        W[p + j, j] = length
         for k in range(j + 1, K):
-            q, outside = rho * L[k] + c[k] * u, rho * h[j, k]
-            L[k] = cos * q + s * (c[k] * rest + outside)
-            c[k] = cos * c[k] - s * q - turn * outside
+            q, outside = rho * W[p + j, k] + c[b, k] * u, rho * h[j, k]
+            W[p + j, k] = cos * q + s * (c[b, k] * rest + outside)
+            c[b, k] = cos * c[b, k] - s * q - turn * outside
         for later in range(b + 1, B):
             q, outside = x[later, p + j] + turned[later] * u, h_later[j, later]
             x[later, p + j] = cos * q + s * (turned[later] * rest + outside)
