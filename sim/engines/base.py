@@ -112,7 +112,7 @@ class Problem:
 
 
 class Memory(NamedTuple):
-    """What an engine may use: `numbers` of `itemsize` bytes, of which each replica needs `tests` for its test samples."""
+    """What an engine may use: `numbers` of `itemsize` bytes; test samples take `tests` of them for each replica."""
 
     numbers: int
     itemsize: int
@@ -227,6 +227,11 @@ class Engine(ABC):
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
         """How to run so many replicas of this structure.  ValueError: the memory does not do for one."""
 
+    @classmethod
+    @abstractmethod
+    def together(cls, problem: Problem, steps: int) -> int:
+        """How many replicas that are to do so many steps are worth running at once: more are no faster each."""
+
     @abstractmethod
     def advance(self, steps: int) -> None:
         """Do `steps` steps, no more than planned, and bring `steps` and `good` up to date."""
@@ -261,4 +266,3 @@ class Engine(ABC):
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
         """The same from inputs that are drawn as vectors, where there are such; room for those of `steps` steps."""
         raise NotImplementedError(f"{type(self).__name__} has no vectors")
-

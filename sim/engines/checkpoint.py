@@ -1,8 +1,8 @@
 """A long simulation on disk, so that it can go on after it was killed and end with the same bits.
 
 A checkpoint holds all that the rest of a run depends on: the state of the engine (`Engine.state`, arrays on the host
-whichever device it runs on), how far it is, and the records so far.  It is one NetCDF file, put in its place by renaming a finished one: the last good
-checkpoint is there at any moment.
+whichever device it runs on), how far it is, and the records so far.
+It is one NetCDF file, put in its place by renaming a finished one: the last good checkpoint is there at any moment.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class CheckpointError(RuntimeError):
 class Moment:
     """A moment of a run: the batch of seeds from number `first` on has done `steps` steps and `recorded` records.
 
-    `records` by name, (seed, time, ...); `good` (seed,), the steps that finished seeds did with finite weights; `state`,
-    that of the engine and of the generators of test samples, is of this batch.
+    `records` by name, (seed, time, ...); `good` (seed,): the steps that finished seeds did with finite weights;
+    `state`: that of the engine for this batch, and of the generators of its test samples.
     """
 
     first: int
@@ -119,4 +119,3 @@ def replace(path: Path, content: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-

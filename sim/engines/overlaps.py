@@ -1,8 +1,8 @@
 """Online SGD in any dimension at a cost that does not depend on it: the exact Markov chain of the order parameters.
 
 With isotropic noise an input matters only through its components along the weights, the means and a teacher's weights,
-and its length.  Let e_1..e_p be a basis of the means and the teacher, f_1..f_K an orthonormal basis beside it built from
-the weights one after the other, and f_{K+1} the direction of what is left of the input of cluster a:
+and its length.  Let e_1..e_p be a basis of the means and the teacher, f_1..f_K an orthonormal basis beside it built
+from the weights one after the other, and f_{K+1} the direction of what is left of the input of cluster a:
 
     w_k/sqrt(D) = sum_b A_bk e_b + sum_{j<=k} L_kj f_j
     x = mean_a + sigma_a (sum_b z_b e_b + sum_{j<=K} z_j f_j + chi f_{K+1})
@@ -38,7 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 import numpy as np
@@ -55,6 +55,7 @@ __all__ = ["Chain"]
 Array = npt.NDArray[np.float64]
 
 _CALL = 2**20  # steps of all replicas together between two looks at them: about 0.2 s
+_SHORT = 2**19  # steps: about 0.1 s
 
 
 class Chain(Engine):
@@ -64,7 +65,11 @@ class Chain(Engine):
     nothing but its problem, state and seed.
     """
 
-    accepts = {"backend": ("numpy",), "test": ("fields",), "dtype": ("float64",)}
+    accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "backend": ("numpy",),
+        "test": ("fields",),
+        "dtype": ("float64",),
+    }
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
@@ -120,6 +125,11 @@ class Chain(Engine):
         memory.check(problem, memory.tests)
         replicas = min(replicas, memory.numbers // memory.tests)
         return Plan(replicas, max(1, _CALL // (replicas * problem.samples)))
+
+    @classmethod
+    def together(cls, problem: Problem, steps: int) -> int:
+        """A tenth of a second of steps, beside which what it takes to begin and to record is small."""
+        return max(1, _SHORT // max(1, steps * problem.samples))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Order parameters and generators."""
@@ -183,9 +193,7 @@ _Numbers = tuple[tuple[Array, Array, Array, Array, Array], tuple[float, float, f
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _advance(
-    steps: int, state: _State, numbers: _Numbers, B: int, g: Any, dg: Any, slope: Any, teacher: Any
-) -> int:
+def _advance(steps: int, state: _State, numbers: _Numbers, B: int, g: Any, dg: Any, slope: Any, teacher: Any) -> int:
     """`steps` steps of the chain, in place; how many of them were done before the weights ceased to be finite."""
     taught = len(numbers[0][4])
     if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
@@ -287,7 +295,7 @@ def _fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
 
 @numba.njit(nogil=True, error_model="numpy", forceinline=True)
 def _inner_products(W: Array, x: Array, b: int, B: int, work: tuple[Array, Array, Array, Array, Array]) -> None:
-    """h[j, k] of sample b, and of the samples after it, in the basis as it is now."""
+    """Fill h[j, k] of sample b, and that of the samples after it, in the basis as it is now."""
     h, h_later, _, inner, _ = work
     K = len(inner)
     p = len(W) - K

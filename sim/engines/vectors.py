@@ -30,6 +30,7 @@ __all__ = ["BLOCK", "Vectors"]
 Array = npt.NDArray[np.float64]
 
 BLOCK = 32  # samples; the Gram matrix of a longer block costs more than the calls it saves
+_WIDE = 2**14  # components of all inputs of a step
 
 
 class Vectors(Engine):
@@ -91,6 +92,11 @@ class Vectors(Engine):
         samples = max(B, min(BLOCK, (memory.numbers // D - 2 * K) // 2))
         per_replica = 2 * (samples + K) * D + memory.tests
         return Plan(max(1, min(replicas, memory.numbers // per_replica)), samples // B)
+
+    @classmethod
+    def together(cls, problem: Problem, steps: int) -> int:
+        """So many that the arithmetic of a step takes longer than calling it."""
+        return max(1, _WIDE // problem.D)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights, readouts, and the generators of inputs, clusters and label noise."""
@@ -170,9 +176,7 @@ class Vectors(Engine):
         references = np.stack([geometry.references for geometry in self.geometries])[self.mixture]
         A = host(self.W[:, :, : references.shape[2]]).astype(np.float64) / math.sqrt(D)
         Q = host(xp.matmul(self.W, self.W.mT)).astype(np.float64) / D
-        return Overlaps(
-            references @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64)
-        )
+        return Overlaps(references @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64))
 
     def law(self) -> Law:
         """From the weights and the teacher's, together (S, N, D): the same matrix in each cluster if isotropic."""
@@ -189,7 +193,8 @@ class Vectors(Engine):
         else:
             parts = [W * self.batch.array(scales[:, a, None, :]) for a in range(scales.shape[1])]
             covariances = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in parts], axis=1)
-        return Law((host(W[:, :, : means.shape[2]]).astype(np.float64) @ means.swapaxes(1, 2)).swapaxes(1, 2), covariances)
+        A = host(W[:, :, : means.shape[2]]).astype(np.float64)
+        return Law(means @ A.swapaxes(1, 2), covariances)
 
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
         """Local fields (S, C, n, N) of inputs drawn as vectors."""

@@ -18,8 +18,8 @@ from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, HostNormals, generators, get_backend
-from quenched.sim.engines.geometry import Geometry
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE
+from quenched.sim.engines.geometry import Geometry
 from quenched.sim.training import DivergenceError, simulate
 
 XOR = Mixture.xor(0.5)
