@@ -3,7 +3,8 @@
     notation     symbols, the record of a derivation, the steps it cites
     normal       Phi_1 .. Phi_4 as sympy functions: derivatives by Plackett's identity
     gaussian     averages over Gaussian fields, by rule: the only place where averages are taken
-    parse        text to sympy against a whitelist
+    grammar      what may be written for an activation, read without sympy
+    parse        such an expression in sympy
     activations  what g can be, and its averages                      -> theory/activations.py
     two_layer    the SGD rule -> increments -> order-parameter equations -> theory/two_layer.py
     teachers     averages across two activations, derived when a problem has them
@@ -15,7 +16,8 @@
     derive       the driver: write, compare, tell
 
 What goes in is the update rule and one expression per activation; what comes out are the modules of `theory/`, the same
-text in every process.  Nothing but `quenched derive` and the tests imports this package.
+text in every process.  Only `quenched derive`, the derivation of what theory/ does not have, and the tests import this
+package, but for `grammar`, by which the records of numerics check an activation.
 """
 
 __all__: list[str] = []

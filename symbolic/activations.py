@@ -1,9 +1,9 @@
 """The activations, and every average of them that the learning equations ask for.
 
-An activation is one entry of `BUILTIN`: a name and an expression in x.  `symbolic.two_layer` says which averages its
-equations contain (E[g' g], E[g' g' g g], ...); here each is taken over n = 1 .. 4 distinct fields, with the
-coincidences of indices that occur: where two factors sit on the same neuron, they multiply within one field.  All
-averages over the same n fields form one generated function, so that they share their orthant probabilities.
+An activation is one entry of `BUILTIN` in `symbolic.grammar`: a name and an expression in x.  `symbolic.two_layer` says
+which averages its equations contain (E[g' g], E[g' g' g g], ...); here each is taken over n = 1 .. 4 distinct fields,
+with the coincidences of indices that occur: where two factors sit on the same neuron, they multiply within one field.
+All averages over the same n fields form one generated function, so that they share their orthant probabilities.
 """
 
 from __future__ import annotations
@@ -18,35 +18,13 @@ import mpmath
 import sympy
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.language.grammar import BUILTIN
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Step
 from quenched.symbolic.language.parse import VARIABLE, parse
 from quenched.symbolic.learners.two_layer import AVERAGES, slots
 
-__all__ = ["BUILTIN", "NAMED", "Activation", "Group", "group_symbols", "layouts", "screen"]
-
-BUILTIN: dict[str, str] = {
-    "abs": "Abs(x)",
-    "erf": "erf(x/sqrt(2))",
-    "he2": "x**2 - 1",
-    "he3": "x**3 - 3*x",
-    "he4": "x**4 - 6*x**2 + 3",
-    "leaky_relu": "Max(x, 0) - Max(-x, 0)/100",
-    "linear": "x",
-    "quadratic": "x**2",
-    "relu": "Max(x, 0)",
-    "sin": "sin(x)",
-}
-"""The activations whose averages are checked in under `theory/`."""
-
-NAMED: dict[str, str] = {
-    "gelu": "x*(1 + erf(x/sqrt(2)))/2",
-    "sigmoid": "1/(1 + exp(-x))",
-    "softplus": "log(1 + exp(x))",
-    "swish": "x/(1 + exp(-x))",
-    "tanh": "tanh(x)",
-}
-"""Further names that users may write; derived on first use, like any expression."""
+__all__ = ["BUILTIN", "Activation", "Group", "group_symbols", "layouts", "screen"]
 
 FIELD_LIMIT = 4  # an average over more distinct fields needs orthant probabilities of more than four
 

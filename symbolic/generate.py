@@ -14,6 +14,7 @@ from quenched.symbolic import activations
 from quenched.symbolic.calculus import gradients, normal
 from quenched.symbolic.calculus.gaussian import NoClosedForm
 from quenched.symbolic.language import emit
+from quenched.symbolic.language.grammar import canonical
 from quenched.symbolic.language.notation import Derived, derived, specification_symbols
 from quenched.symbolic.language.parse import parse
 from quenched.symbolic.learners import kernel_ridge, oracle, random_features, teachers, two_layer
@@ -295,7 +296,7 @@ def gradient_module(table: dict[str, str], docstring: str, source: str, function
 
 def user_gradients(text: str) -> str:
     """The same for one activation that a user wrote, "custom"."""
-    text = str(parse(activations.NAMED.get(text, text)))
+    text = str(parse(text))
     return gradient_module({"custom": text}, f"Gradients of the averages of {text}.", "an activation given by the user")
 
 
@@ -355,8 +356,8 @@ def activation_module(table: dict[str, str], docstring: str, source: str) -> str
 
 def user_activation(text: str) -> str:
     """The module of one activation that a user wrote, its entry named "custom"; ValueError if it has no equations."""
-    # from here on the expression as sympy writes it: what a user typed (comments, quotes) never reaches generated code
-    text = str(parse(activations.NAMED.get(text, text)))
+    # from here on the expression as sympy writes it: nothing that a user typed reaches generated code
+    text = str(parse(text))
     activations.screen(activations.Activation("custom", text))
     docstring = f"The averages of the activation {text}."
     return activation_module({"custom": text}, docstring, "an activation given by the user")
@@ -372,7 +373,7 @@ _ACROSS = '''class Across(NamedTuple):
 
 def user_teacher(student: str, teacher: str) -> str:
     """The module of the averages across two activations, without functions if they do not close."""
-    texts = [str(parse(_text_of(text))) for text in (student, teacher)]
+    texts = [str(parse(text)) for text in (student, teacher)]
     one, other = (activations.Activation("custom", text) for text in texts)
     for activation in (one, other):
         activations.screen(activation)
@@ -393,11 +394,6 @@ def user_teacher(student: str, teacher: str) -> str:
     table = f"ACROSS = Across(\n    {tuple(groups)!r},\n    ({members}),\n    (\n{listing}\n    ),\n)"
     docstring = f"Averages across the activations {texts[0]} and, of a teacher, {texts[1]}."
     return emit.header("two activations given by the user", docstring, "\n\n\n".join([_ACROSS, *functions, table]))
-
-
-def _text_of(name: str) -> str:
-    """The expression of an activation that has a name."""
-    return activations.BUILTIN.get(name, activations.NAMED.get(name, name))
 
 
 def _activations() -> str:
@@ -467,7 +463,7 @@ def rules(activation: str | None = None) -> dict[str, tuple[str, ...]]:
         steps |= {f"kernels.{f.__name__}": derived(f).steps for f in kernel_ridge.FORMULAS}
         steps |= dict.fromkeys(("flow", "diffusion", "risk"), two_layer.equations().steps)
     else:
-        table, steps = {activation: str(parse(activations.NAMED.get(activation, activation)))}, {}
+        table, steps = {canonical(activation): str(parse(activation))}, {}
     steps |= {f"{name}_{g.n}": g.derived.steps for name, text in table.items() for g in _groups(name, text)}
     return {
         name: tuple(dict.fromkeys(step.rule for step in line if step.rule != "Result")) for name, line in steps.items()

@@ -2,32 +2,27 @@
 
 The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
 first use).  This module compiles them: the text of the generated functions, with Phi_n taken from
-`quenched.numerics.calculus.orthant` and the regressions done in doubled precision, is written to the user's cache and
-compiled there once.  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)], is the average over the one
-field that is left.
+`quenched.numerics.calculus.orthant` and the regressions done in doubled precision, is compiled once and kept in the
+user's cache (`quenched.numerics.calculus.cache`).  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)],
+is the average over the one field that is left.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
-import importlib.util
 import inspect
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import combinations, product
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.problem.checks import activation_text
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -36,11 +31,8 @@ __all__ = [
     "PAIR_ERROR",
     "activation_functions",
     "averages",
-    "cache_folder",
     "compiled_activation",
     "compiled_text",
-    "derived_module",
-    "load_compiled",
     "patterns",
     "piecewise_linear",
     "positive",
@@ -58,22 +50,14 @@ PAIR_ERROR = 1e-13  # of averages over one and two fields
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
-def cache_folder() -> Path:
-    """Where compiled and derived code is kept: $QUENCHED_CACHE, or the user's cache directory."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("QUENCHED_CACHE") or user_cache_dir("quenched"))
-
-
 def averages(activation: str) -> theory.Averages:
     """The generated functions of an activation, derived on first use if it is not a built-in.
 
     >>> averages("relu").text
     'Max(x, 0)'
     """
-    if activation in theory.ACTIVATIONS:
-        return theory.ACTIVATIONS[activation]
-    return _derived(activation)
+    name = activation_text(activation)
+    return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
 
 
 @lru_cache(maxsize=64)
@@ -86,34 +70,6 @@ def _derived(activation: str) -> theory.Averages:
             activation,
         )
     return found
-
-
-def derived_module(kind: str, *arguments: str) -> ModuleType:
-    """What `python -m quenched.symbolic ARGUMENTS` prints, run in a process of its own, cached.
-
-    The cache knows the arguments and the text of the derivation, so that a change of either derives anew.
-    """
-    digest = hashlib.sha256("\0".join(arguments).encode())
-    spec = importlib.util.find_spec("quenched.symbolic")
-    if spec is None or spec.submodule_search_locations is None:
-        raise RuntimeError(f"{arguments[0]!r} has to be derived, and quenched.symbolic is not installed")
-    for folder in spec.submodule_search_locations:
-        for source in sorted(Path(folder).rglob("*.py")):
-            digest.update(source.read_bytes())
-    path = cache_folder() / "derived" / f"{kind}_{digest.hexdigest()[:20]}.py"
-    text = None
-    if not path.exists():
-        command = [sys.executable, "-m", "quenched.symbolic", *arguments]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode == 2:
-            raise ValueError(process.stderr.strip())
-        if process.returncode:
-            raise RuntimeError(
-                f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
-                f"It said:\n{process.stderr}"
-            )
-        text = process.stdout
-    return load_text(text, path)
 
 
 def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -143,11 +99,12 @@ def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
 # --- compilation
 # --------------------------------------------------------------------------------------------------------------
 
-_PRELUDE = '''"""Compiled form of the averages of {name}; written by quenched.numerics, safe to delete."""
+_PRELUDE = '''"""Compiled form of averages, written by quenched.numerics.calculus.averages."""
 
 from math import erf, erfc
 from numpy import cos, exp, pi, sin, sqrt
 from numba import njit
+from quenched.numerics.calculus.compile import njit as kept
 from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
@@ -174,7 +131,7 @@ def raised(m0, m1, c00, c01, c11):
 
 '''
 _FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def fill_{label}(mean, covariance, subsets, out):
     for a in range(mean.shape[0]):
         for s in range(subsets.shape[0]):
@@ -235,9 +192,9 @@ class _DoubledRegression(ast.NodeTransformer):
         return node
 
 
-def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
+def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
     """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
-    parts = [_PRELUDE.format(name=name, parallel=PARALLEL, noise=2.0**-50)]
+    parts = [_PRELUDE.format(parallel=PARALLEL, noise=2.0**-50)]
     for label, (n, function) in groups.items():
         tree = ast.parse(inspect.getsource(function))
         definition = tree.body[0]
@@ -273,26 +230,16 @@ def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]
 def _compiled(activation: str) -> ModuleType:
     """The compiled module of an activation: fill_1 .. fill_4."""
     groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
-    return load_compiled(compiled_text(activation, groups))
+    return module(compiled_text(groups), "averages")
 
 
-def load_compiled(text: str) -> ModuleType:
-    """Import the text of `compiled_text` from the cache, which knows the text and what it is compiled with."""
-    import numba
-
-    from quenched.numerics.calculus import double_double, orthant
-
-    origin = text + inspect.getsource(orthant) + inspect.getsource(double_double) + numba.__version__ + sys.version
-    digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
-    return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
-
-
-_SCALAR = '''"""Compiled form of g and g' of {name}; written by quenched.numerics, safe to delete."""
+_SCALAR = '''"""Compiled form of g and g', written by quenched.numerics.calculus.averages."""
 
 from math import erf, erfc
 from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
 from numpy import sign, sin, sinh, sqrt, tanh
-from numba import cfunc, njit
+from numba import njit
+from quenched.numerics.calculus.compile import callback
 
 
 @njit
@@ -310,39 +257,17 @@ def where(condition, one, other):
 
 @lru_cache(maxsize=64)
 def compiled_activation(activation: str) -> tuple[Any, Any]:
-    """g and g' of one number as numba `cfunc`s: arguments of compiled loops, which need not be compiled for each anew.
+    """g and g' of one number as numba's C callbacks: arguments of compiled loops, which need not be compiled anew.
 
     >>> g, dg = compiled_activation("relu")
     >>> g.ctypes(-2.0), dg.ctypes(0.0)
     (0.0, 0.5)
     """
-    import numba
-
     found = averages(activation)
-    decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
+    decorator = '@callback("float64(float64)", error_model="numpy")'
     sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
-    text = _SCALAR.format(name=activation) + "\n\n".join(sources)
-    digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
-    module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
-    return getattr(module, found.g.__name__), getattr(module, found.dg.__name__)
-
-
-def load_text(text: str | None, path: Path) -> ModuleType:
-    """Import generated text from a file of the cache, which is written (atomically: others may race) if not there."""
-    if text is not None and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as draft:
-            draft.write(text)
-        Path(draft.name).replace(path)
-    name = f"quenched_cache_{path.stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # numba finds the functions of a cached file through sys.modules
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+    compiled = module(_SCALAR + "\n\n".join(sources), "activation")
+    return getattr(compiled, found.g.__name__), getattr(compiled, found.dg.__name__)
 
 
 # --- tables
@@ -427,14 +352,14 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
      Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
     clusters, K = mean.shape
-    module = _compiled(activation)
+    compiled = _compiled(activation)
     subsets, widths, gather = _gather(activation, K, limit)
     regular, given = regularised(covariance), positive(covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width))
         if len(members):
-            getattr(module, f"fill_{n}")(
+            getattr(compiled, f"fill_{n}")(
                 np.ascontiguousarray(mean, dtype=np.float64), given if n < 3 else regular, members, out
             )
         flat.append(out.reshape(clusters, -1))

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus import averages as own
+from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.problem.checks import activation_text
 
 __all__ = ["closes", "tables_across"]
 
@@ -24,7 +26,7 @@ Index = NDArray[np.int64]
 
 
 def _module(student: str, teacher: str) -> Any:
-    return own.derived_module("across", student, "--teacher", teacher).ACROSS
+    return derived_module("across", activation_text(student), "--teacher", activation_text(teacher)).ACROSS
 
 
 def closes(student: str, teacher: str) -> bool:
@@ -41,7 +43,7 @@ def closes(student: str, teacher: str) -> bool:
 def _compiled(student: str, teacher: str) -> ModuleType:
     found = _module(student, teacher)
     groups = {f"{s}_{t}": (s + t, function) for (s, t), function in zip(found.kinds, found.groups, strict=True)}
-    return own.load_compiled(own.compiled_text(f"{student} and, of a teacher, {teacher}", groups))
+    return module(own.compiled_text(groups), "averages")
 
 
 @lru_cache(maxsize=64)
@@ -90,14 +92,14 @@ def tables_across(
     """
     clusters, N = mean.shape
     sets, entries = _scatter(student, teacher, K, N - K, limit)
-    module = _compiled(student, teacher)
+    compiled = _compiled(student, teacher)
     regular, given = own.regularised(covariance), own.positive(covariance)
     mean = np.ascontiguousarray(mean, dtype=np.float64)
     parts = []
     for label, (members, width) in sets.items():
         out = np.empty((clusters, len(members), width))
         if len(members):
-            getattr(module, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, out)
+            getattr(compiled, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, out)
         parts.append(out.reshape(clusters, -1))
     values = np.concatenate(parts, axis=1)
     taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)

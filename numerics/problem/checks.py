@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Record", "finite_array", "increasing_times", "integer", "number"]
+from quenched.symbolic.language.grammar import canonical
+
+__all__ = ["Record", "activation_text", "finite_array", "increasing_times", "integer", "number"]
 
 
 def _plain(value: Any) -> Any:
@@ -30,6 +32,21 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """The fields, arrays as nested lists: JSON-able, and enough to rebuild the record."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init}  # type: ignore[arg-type]
+
+
+def activation_text(value: Any) -> str:
+    """`value` as the name of an activation or the canonical print of an expression in x: all that any code ever holds.
+
+    >>> activation_text("Max(x,0)")
+    'Max(x, 0)'
+    >>> activation_text("x # y")
+    Traceback (most recent call last):
+    ...
+    ValueError: activation 'x # y': '#' at character 3 is not understood...
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"activation must be a name or an expression in x, got {value!r}")
+    return canonical(str(value))
 
 
 def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> npt.NDArray[np.float64]:

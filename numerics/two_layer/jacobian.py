@@ -12,9 +12,7 @@ those on both sides, to 1e-8.
 from __future__ import annotations
 
 import ast
-import hashlib
 import inspect
-import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import ModuleType
@@ -28,13 +26,12 @@ from quenched.numerics.calculus.averages import (
     _DoubledRegression,
     _gather,
     averages,
-    cache_folder,
-    derived_module,
-    load_text,
     regularised,
     tables,
 )
+from quenched.numerics.calculus.cache import derived_module, module
 from quenched.numerics.calculus.precision import bind
+from quenched.numerics.problem.checks import activation_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
@@ -52,11 +49,12 @@ _contract = {"einsum": partial(np.einsum, optimize=True)}
 _flow = bind(theory.flow_tangent, _contract)
 _diffusion = bind(theory.diffusion_tangent, _contract)
 
-_PRELUDE = '''"""Compiled form of the gradients of {name}; written by quenched.numerics, safe to delete."""
+_PRELUDE = '''"""Compiled form of gradients, written by quenched.numerics.two_layer.jacobian."""
 
 from numpy import cos, empty, exp, pi, sin, sqrt
 from math import erf, erfc
 from numba import njit
+from quenched.numerics.calculus.compile import njit as kept
 from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
@@ -68,7 +66,7 @@ def Phi2_of_pair(h, k, r):
 
 '''
 _FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
     gradient = empty({size})
     for a in range(mean.shape[0]):
@@ -89,9 +87,8 @@ def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
 
 def _gradients(activation: str) -> tuple[Gradient, ...]:
     """The generated gradients of an activation, derived on first use if it is not a built-in."""
-    if activation in theory.GRADIENTS:
-        return theory.GRADIENTS[activation]
-    return _derived(activation)
+    name = activation_text(activation)
+    return theory.GRADIENTS[name] if name in theory.GRADIENTS else _derived(name)
 
 
 @lru_cache(maxsize=64)
@@ -103,10 +100,6 @@ def _derived(activation: str) -> tuple[Gradient, ...]:
 @lru_cache(maxsize=64)
 def _compiled(activation: str, n: int) -> ModuleType:
     """The compiled module of the gradients over n fields: tangent_n."""
-    import numba
-
-    from quenched.numerics.calculus import double_double, orthant
-
     function = _gradients(activation)[n - 1]
     tree = ast.parse(inspect.getsource(function))
     definition = tree.body[0]
@@ -136,10 +129,8 @@ def _compiled(activation: str, n: int) -> ModuleType:
         arguments=", ".join(arguments),
         terms=" + ".join(f"gradient[{len(moved)} * o + {t}] * {term}" for t, term in enumerate(moved)),
     )
-    text = _PRELUDE.format(name=activation, parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
-    origin = text + inspect.getsource(orthant) + inspect.getsource(double_double) + numba.__version__ + sys.version
-    digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
-    return load_text(text, cache_folder() / "compiled" / f"gradients_{digest}.py")
+    text = _PRELUDE.format(parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
+    return module(text, "gradients")
 
 
 def table_tangents(

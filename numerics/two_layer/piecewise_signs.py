@@ -7,8 +7,8 @@ linear in u, so that the probability of either sign is a finite sum of normal di
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from quenched.numerics.calculus.compile import njit
 from quenched.numerics.calculus.orthant import Phi
 
 __all__ = ["sign_probabilities"]
@@ -16,12 +16,12 @@ __all__ = ["sign_probabilities"]
 _REACH = 9.0  # |u| > 9 has probability 2e-19
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _sign(x):  # type: ignore[no-untyped-def]
     return (x > 0.0) - (x < 0.0)
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True)
 def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type: ignore[no-untyped-def]
     """Write P(output < 0) and P(output = 0) of every line into out (n, 2), from alpha (n, K), beta (K,), v (K,).
 

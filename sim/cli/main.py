@@ -21,7 +21,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.sim.cli import at_length, problems
+from quenched.sim.cli import at_length, cache, problems
 from quenched.sim.cli.terminal import print_table, progress
 from quenched.sim.figures import asymptotic
 
@@ -299,6 +299,7 @@ def curve(
 app.command()(at_length.validate)
 app.command()(at_length.sweep)
 app.command("fixed-points")(asymptotic.find)
+app.command("cache")(cache.show)
 
 
 @app.command()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from quenched.numerics.calculus.compile import callback
+
 __all__ = ["compiled_slope", "slope"]
 
 
@@ -17,9 +19,7 @@ def slope(loss: str) -> Callable[[Any, Any], Any]:
 @cache
 def compiled_slope(loss: str) -> Any:
     """F of two numbers as a numba `cfunc`."""
-    import numba
-
-    return numba.cfunc("float64(float64, float64)", cache=True)(_square)
+    return callback("float64(float64, float64)")(_square)
 
 
 def _square(phi: Any, y: Any) -> Any:

@@ -45,6 +45,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import compiled_activation
+from quenched.numerics.calculus.compile import njit
 from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.geometry import root
@@ -192,7 +193,7 @@ _State = tuple[np.random.Generator, Array, Array]
 _Numbers = tuple[tuple[Array, Array, Array, Array, Array], tuple[float, float, float, float, float, float, float]]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _advance(steps: int, state: _State, numbers: _Numbers, B: int, g: Any, dg: Any, slope: Any, teacher: Any) -> int:
     """`steps` steps of the chain, in place; how many of them were done before the weights ceased to be finite."""
     taught = len(numbers[0][4])
@@ -201,7 +202,7 @@ def _advance(steps: int, state: _State, numbers: _Numbers, B: int, g: Any, dg: A
     return _steps(steps, state, numbers, B, taught, g, dg, slope, teacher)
 
 
-@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _steps(
     steps: int, state: _State, numbers: _Numbers, B: int, taught: int, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
@@ -237,7 +238,7 @@ def _steps(
     return steps
 
 
-@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _sample(
     random: np.random.Generator,
     x: Array,
@@ -278,7 +279,7 @@ def _sample(
     return y, square
 
 
-@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
     """The local fields of sample b, and on the way h[j, k], which counts where a step has one sample."""
     K = len(field)
@@ -293,7 +294,7 @@ def _fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
             field[k] += W[i, k] * x[b, i]
 
 
-@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _inner_products(W: Array, x: Array, b: int, B: int, work: tuple[Array, Array, Array, Array, Array]) -> None:
     """Fill h[j, k] of sample b, and that of the samples after it, in the basis as it is now."""
     h, h_later, _, inner, _ = work
@@ -312,7 +313,7 @@ def _inner_products(W: Array, x: Array, b: int, B: int, work: tuple[Array, Array
             h_later[j - 1, later] = h_later[j, later] + x[later, p + j] * x[b, p + j]
 
 
-@numba.njit(nogil=True, error_model="numpy", forceinline=True)
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _absorb(
     W: Array,
     x: Array,
