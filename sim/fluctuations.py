@@ -33,7 +33,7 @@ from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.backend import get_backend
 from quenched.sim.engines import find_engine
-from quenched.sim.engines.base import Batch, DivergenceError, Engine, Problem
+from quenched.sim.engines.base import Batch, Engine, Problem
 from quenched.sim.training import step_counts
 
 if TYPE_CHECKING:
@@ -234,7 +234,5 @@ def _runs(
     for stop in steps:
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
             run.advance(stop - run.steps)
-        if (lost := np.flatnonzero(run.good < run.steps)).size:
-            t = int(run.good[lost].min()) / D
-            raise DivergenceError([seeds[i] for i in lost], t, sgd.lr)
+        run.require_finite()
         yield run

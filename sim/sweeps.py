@@ -114,7 +114,7 @@ class Sweep:
         mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures)
         networks: dict[str, TwoLayer] = _named("networks", self.networks)
         rules: dict[str, OnlineSGD] = _named("rules", self.rules)
-        times = increasing_times("t", [self.t] if np.ndim(self.t) == 0 else self.t)
+        times = increasing_times("t", [self.t] if isinstance(self.t, (int, float)) else self.t)
         checked: dict[str, Any] = {
             "mixtures": mixtures,
             "networks": networks,

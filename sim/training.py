@@ -194,7 +194,7 @@ def choose_engine(
 
 def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
     """Step counts n = round(t D), increasing, of a time or of increasing times."""
-    times = increasing_times("t", [t] if np.ndim(t) == 0 else t)
+    times = increasing_times("t", [t] if isinstance(t, (int, float)) else t)
     steps = [int(n) for n in np.rint(times * D)]
     for i in range(1, len(steps)):
         if steps[i] == steps[i - 1]:

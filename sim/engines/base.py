@@ -98,9 +98,14 @@ class Problem:
         return getattr(self.rule, "batch", 1)
 
     @property
+    def readout(self) -> Array:
+        """The readout of the teacher, (m,); m = 0 where labels come with the clusters."""
+        return np.zeros(0) if self.mixture.teacher is None else self.mixture.teacher.v
+
+    @property
     def teachers(self) -> int:
-        """m, the number of the teacher's neurons; 0 where labels come with the clusters."""
-        return 0 if self.mixture.teacher is None else self.mixture.teacher.neurons
+        """m, the number of the teacher's neurons."""
+        return len(self.readout)
 
     @property
     def structure(self) -> Hashable:
@@ -235,6 +240,13 @@ class Engine(ABC):
     @abstractmethod
     def advance(self, steps: int) -> None:
         """Do `steps` steps, no more than planned, and bring `steps` and `good` up to date."""
+
+    def require_finite(self) -> None:
+        """DivergenceError: some replicas have diverged."""
+        if lost := np.flatnonzero(self.good < self.steps).tolist():
+            problem = self.batch.problems[self.batch.which[lost[0]]]
+            t = int(self.good[lost].min()) / problem.D
+            raise DivergenceError([self.batch.seeds[s] for s in lost], t, problem.rule.lr)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """All that the rest of the run depends on, generators included, as named arrays on the host.

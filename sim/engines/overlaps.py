@@ -46,8 +46,10 @@ import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import compiled_activation
 from quenched.numerics.calculus.compile import njit
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import generator_words, generators, restore_generators
-from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
+from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
 from quenched.sim.engines.geometry import root
 from quenched.sim.engines.loss import compiled_slope
 
@@ -78,13 +80,12 @@ class Chain(Engine):
         self.p = problem.mixture.dimensions
         self.random = generators(batch.seeds, CHAIN)
         starts: dict[tuple[int, int], Array] = {}  # replicas may share states
-        for state, mixture in zip(batch.states, self._mixtures(), strict=True):
-            if (key := (id(state), id(mixture))) not in starts:
-                starts[key] = _coordinates(state.projections(mixture, D), state.Q)
-        self.W = np.array(
-            [starts[id(state), id(mixture)] for state, mixture in zip(batch.states, self._mixtures(), strict=True)],
-            order="C",
-        )
+        mixtures, which = batch.mixtures
+        keys = [(id(state), i) for state, i in zip(batch.states, which.tolist(), strict=True)]
+        for state, key in zip(batch.states, keys, strict=True):
+            if key not in starts:
+                starts[key] = _start(state, mixtures[key[1]], D)
+        self.W = np.array([starts[key] for key in keys], order="C")
         self.v = np.array([state.v for state in batch.states])
         self.freedom = float(D - self.p - problem.network.K)
         self.parameters = [self._parameters(each) for each in batch.problems]
@@ -93,23 +94,13 @@ class Chain(Engine):
         known = g if teacher is None else compiled_activation(teacher.activation)[0]
         self.functions = g, dg, compiled_slope(problem.loss), known
 
-    def _mixtures(self) -> Any:
-        mixtures, which = self.batch.mixtures
-        return (mixtures[i] for i in which)
-
     @staticmethod
     def _parameters(problem: Problem) -> tuple[tuple[Array, ...], tuple[float, ...]]:
         """The numbers of a problem as a step takes them: arrays of the data, and those of the rule."""
         mixture, rule, D = problem.mixture, problem.rule, problem.D
         references = np.ascontiguousarray(mixture.references_at(D))
-        readout = np.zeros(0) if mixture.teacher is None else mixture.teacher.v.copy()
-        data = (
-            references,
-            mixture.sigmas.copy(),
-            mixture.labels.copy(),
-            np.cumsum(mixture.weights)[:-1],
-            readout,
-        )
+        thresholds = np.cumsum(mixture.weights)[:-1]
+        data = references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, problem.readout.copy()
         scale = problem.network.output_scale / (D * problem.samples)
         decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
         rates = rule.eta * scale, rule.eta_v * scale
@@ -184,8 +175,11 @@ class Chain(Engine):
         return Law(np.concatenate([M[:, :C], known], axis=2), sigmas[:, :, None, None] ** 2 * gram[:, None])
 
 
-def _coordinates(A: Array, Q: Array) -> Array:
+def _start(state: State, mixture: Mixture, D: int) -> Array:
     """A (p, K) over L^T (K, K), with L lower triangular and L L^T = Q - A^T A, which may be singular."""
+    if not isinstance(state, OrderParameters):
+        raise ValueError(f"state must be OrderParameters, got {type(state).__name__}")
+    A, Q = state.projections(mixture, D), state.Q
     return np.concatenate([A, np.linalg.qr(root(Q - A.T @ A), mode="r")])
 
 

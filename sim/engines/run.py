@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.sim.backend import Normals, one_blas_thread
-from quenched.sim.engines.base import TEST, Batch, DivergenceError, Engine, Memory, Plan
+from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Plan
 from quenched.sim.engines.checkpoint import Checkpoint, Moment
 
 __all__ = ["Outcome", "Protocol", "plan", "run"]
@@ -113,24 +113,20 @@ class _Whole:
             while engine.steps < stop:
                 with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
                     engine.advance(min(block, stop - engine.steps))
-                self._living(engine, chosen)
+                self._look(engine)
                 report(engine.steps)
                 if self.file is not None and self.file.due():
                     self._save(chosen, i, engine, draws)
             values = _record(engine, draws, self.protocol, block, before)
-            self._living(engine, chosen)
+            self._look(engine)
             for name, here in values.items():
                 shape = (len(self.good), len(steps), *here.shape[1:])
                 self.records.setdefault(name, np.full(shape, np.nan))[chosen, i] = here
         self.good[chosen] = engine.good
 
-    def _living(self, engine: Engine, chosen: slice) -> None:
-        """DivergenceError where some are not, and may not be so."""
-        if not self.diverge and (lost := np.flatnonzero(engine.good < engine.steps)).size:
-            batch = engine.batch
-            t = int(engine.good[lost].min()) / batch.problem.D
-            rule = batch.problems[batch.which[lost[0]]].rule
-            raise DivergenceError([batch.seeds[s] for s in lost], t, rule.lr)
+    def _look(self, engine: Engine) -> None:
+        if not self.diverge:
+            engine.require_finite()
 
     def _save(self, chosen: slice, recorded: int, engine: Engine, draws: Normals) -> None:
         if self.file is not None:
@@ -177,7 +173,7 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     if teacher is None:
         y = batch.array(numbers(lambda mixture: mixture.labels))[:, :, None]
     else:
-        readout = batch.array(batch.numbers(lambda each: each.mixture.teacher.v))[:, None, :, None]
+        readout = batch.array(batch.numbers(lambda each: each.readout))[:, None, :, None]
         y = xp.matmul(batch.activation(teacher.activation)[0](fields[..., K:]), readout)[..., 0]
     g = batch.activation(problem.network.activation)[0]
     outputs = xp.matmul(g(fields[..., :K]), batch.array(v)[:, None, :, None])[..., 0]
