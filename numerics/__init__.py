@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.problem.mixture import Mixture
     from quenched.numerics.problem.network import Teacher, TwoLayer
-    from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+    from quenched.numerics.problem.provenance import records_of, state_at
+    from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
     from quenched.numerics.problem.spectrum import Spectrum
     from quenched.numerics.problem.state import Densities, OrderParameters
     from quenched.numerics.random_features import random_features_error
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Densities",
     "GradientFlow",
+    "LearningRule",
     "Mixture",
     "OnlineSGD",
     "OrderParameters",
@@ -42,11 +44,14 @@ __all__ = [
     "oracle_error",
     "random_features_error",
     "random_state",
+    "records_of",
+    "state_at",
 ]
 
 _HOME = {
     "Densities": "problem.state",
     "GradientFlow": "problem.rules",
+    "LearningRule": "problem.rules",
     "Mixture": "problem.mixture",
     "OnlineSGD": "problem.rules",
     "OrderParameters": "problem.state",
@@ -62,6 +67,8 @@ _HOME = {
     "oracle_error": "oracle",
     "random_features_error": "random_features",
     "random_state": "two_layer.flow",
+    "records_of": "problem.provenance",
+    "state_at": "problem.provenance",
 }
 
 

@@ -113,12 +113,12 @@ def error_curve(
     if "random-features" in learners:
         lazy = [random_features_error(m, activation, gamma, ridge, D=features_at) for m in mixtures]
         result.classification_error.loc["random-features"] = [found.classification_error for found in lazy]
-        result.numerical_error.loc["random-features"] = [found.error_estimate for found in lazy]
+        result.numerical_error.loc["random-features"] = [found.classification_error_error for found in lazy]
     for learner, name in (("kernel", kernel), ("ntk", f"ntk:{activation}")):
         if learner in learners:
             lazy = [kernel_error(m, name, alpha, ridge, D=features_at) for m in mixtures]
             result.classification_error.loc[learner] = [found.classification_error for found in lazy]
-            result.numerical_error.loc[learner] = [found.error_estimate for found in lazy]
+            result.numerical_error.loc[learner] = [found.classification_error_error for found in lazy]
     result.attrs = provenance(
         mixture=mixture,
         network=network,
@@ -140,7 +140,7 @@ def _final(
     """Classification error, its numerical error, and pmse at time t."""
     start = random_state(mixture, network, D, seed, readout_scale=readout_scale)
     end = integrate(mixture, network, sgd, start, [t], rtol=rtol).isel(time=-1)
-    return float(end.classification_error), float(end.classification_error_estimate), float(end.pmse)
+    return float(end.classification_error), float(end.classification_error_error), float(end.pmse)
 
 
 def in_processes(

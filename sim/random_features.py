@@ -23,10 +23,11 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.random_features import hermite_orders, isotropic
+from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA
 
@@ -236,7 +237,7 @@ def simulate_features(
     """
     import xarray as xr
 
-    isotropic(mixture)
+    labelled_by_cluster(mixture)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
     ridge, names = number("ridge", ridge), [integer("seeds", seed) for seed in seeds]
     if not names or len(set(names)) < len(names):

@@ -30,7 +30,7 @@ from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend
 from quenched.sim.engines import find_engine
@@ -100,7 +100,7 @@ class Sweep:
 
     mixtures: Mapping[str, Mixture] | Sequence[Mixture]
     networks: Mapping[str, TwoLayer] | Sequence[TwoLayer]
-    rules: Mapping[str, OnlineSGD] | Sequence[OnlineSGD]
+    rules: Mapping[str, LearningRule] | Sequence[LearningRule]
     D: int | Sequence[int]
     seeds: int | Sequence[int]
     t: npt.ArrayLike
@@ -113,7 +113,7 @@ class Sweep:
     def __post_init__(self) -> None:
         mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures)
         networks: dict[str, TwoLayer] = _named("networks", self.networks)
-        rules: dict[str, OnlineSGD] = _named("rules", self.rules)
+        rules: dict[str, LearningRule] = _named("rules", self.rules)
         times = increasing_times("t", [self.t] if isinstance(self.t, (int, float)) else self.t)
         checked: dict[str, Any] = {
             "mixtures": mixtures,
@@ -147,17 +147,14 @@ class Sweep:
                 raise ValueError(f"{reason}, as in mixture {m!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, JSON-able."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("mixtures", "networks", "rules"):
-            found[name] = {key: record.to_dict() for key, record in found[name].items()}
-        return found | {"t": found["t"].tolist()}
+        """All of it, for `provenance`: the records stay records, of which it keeps the kind."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def axes(self) -> tuple[list[Mixture], list[TwoLayer], list[OnlineSGD], list[int], list[int]]:
+    def axes(self) -> tuple[list[Mixture], list[TwoLayer], list[LearningRule], list[int], list[int]]:
         """The values along mixture, network, rule, D and seed."""
         mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures)
         networks: dict[str, TwoLayer] = _named("networks", self.networks)
-        rules: dict[str, OnlineSGD] = _named("rules", self.rules)
+        rules: dict[str, LearningRule] = _named("rules", self.rules)
         records = list(mixtures.values()), list(networks.values()), list(rules.values())
         return *records, _dimensions(self.D), seed_numbers(self.seeds)
 

@@ -20,7 +20,7 @@ from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, get_backend
@@ -90,7 +90,7 @@ class SimulationOptions:
 def simulate(
     mixture: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     D: int,
     t: npt.ArrayLike,
     seeds: int | Sequence[int],

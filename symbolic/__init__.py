@@ -6,6 +6,7 @@
     grammar      what may be written for an activation, read without sympy
     parse        such an expression in sympy
     activations  what g can be, and its averages                      -> theory/activations.py
+    losses       what the output is charged for, and its slope          -> theory/losses.py
     two_layer    the SGD rule -> increments -> order-parameter equations -> theory/two_layer.py
     teachers     averages across two activations, derived when a problem has them
     bayes        the oracle error of a mixture                          -> theory/oracle.py

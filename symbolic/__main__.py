@@ -1,14 +1,14 @@
 """Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
-the two.
+the two; with `--loss`, the text is a loss in phi and y instead.
 
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
 """
 
 import sys
 
-from quenched.symbolic.generate import user_activation, user_gradients, user_teacher
+from quenched.symbolic.generate import user_activation, user_gradients, user_loss, user_teacher
 
 __all__: list[str] = []
 
@@ -19,7 +19,8 @@ def main() -> int:
         if sys.argv[2:3] == ["--teacher"]:
             sys.stdout.write(user_teacher(sys.argv[1], sys.argv[3]))
         else:
-            build = user_gradients if "--gradients" in sys.argv[2:] else user_activation
+            builds = {"--gradients": user_gradients, "--loss": user_loss}
+            build = builds.get("".join(sys.argv[2:3]), user_activation)
             sys.stdout.write(build(sys.argv[1]))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import sympy
 
-from quenched.symbolic import activations
+from quenched.symbolic import activations, losses
 from quenched.symbolic.calculus import gradients, normal
 from quenched.symbolic.calculus.gaussian import NoClosedForm
-from quenched.symbolic.language import emit
-from quenched.symbolic.language.grammar import canonical
+from quenched.symbolic.language import emit, grammar
+from quenched.symbolic.language.grammar import LOSS, LOSSES, canonical
 from quenched.symbolic.language.notation import Derived, derived, specification_symbols
 from quenched.symbolic.language.parse import parse
 from quenched.symbolic.learners import kernel_ridge, oracle, random_features, teachers, two_layer
@@ -28,6 +28,7 @@ __all__ = [
     "rules",
     "user_activation",
     "user_gradients",
+    "user_loss",
     "user_teacher",
     "write",
 ]
@@ -190,6 +191,68 @@ def _two_layer() -> str:
         + f"    value: float = {total(equations.risk, '')}    return value",
     ]
     return emit.header("symbolic/learners/two_layer.py", _docstring(two_layer), "\n\n\n".join(parts))
+
+
+_LOSS = '''class Loss(NamedTuple):
+    """A loss l: value, slope F = dl/dphi and curvature d^2l/dphi^2 (away from kinks), as functions of phi and y.
+
+    moments: (phi, y, Delta) -> F and F^2 averaged over the label noise Delta N(0, 1) on y, for a polynomial.
+    coefficients: (y, Delta) -> the coefficients of phi^n in l (n = 0, 1, 2), in F (0, 1) and in F^2 (0, 1, 2), the
+    latter two averaged over the label noise, for a polynomial of degree 2 in phi.
+    invariant: whether l depends on phi - y alone.
+    """
+
+    text: str
+    value: Callable[..., float]
+    slope: Callable[..., float]
+    curvature: Callable[..., float]
+    moments: Callable[..., tuple[float, ...]] | None
+    coefficients: Callable[..., tuple[float, ...]] | None
+    invariant: bool'''
+
+
+def loss_module(table: dict[str, str], docstring: str, source: str) -> str:
+    """A module with the given losses (name -> text) and the table `LOSSES` of them."""
+    phi, y, Delta = losses.OUTPUT, losses.LABEL, losses.NOISE
+    parts, entries = [_LOSS], []
+    for name, text in table.items():
+        loss = losses.Loss(name, text)
+        members = [f'"{text}"']
+        titles = {"value": "l(phi, y)", "slope": "dl/dphi", "curvature": "d^2l/dphi^2 away from kinks"}
+        for label, title in titles.items():
+            found = getattr(loss, label)
+            shape = "" if found.has(phi) else " + 0*phi"
+            signature = f"def {name}_{label}(phi: float, y: float) -> float:"
+            value = emit.wrap(f"    return {emit.code(found)}{shape}")
+            parts.append(f'{signature}\n    """{title} for l = {text}."""\n{value}')
+            members.append(f"{name}_{label}")
+        for label, title, arguments in (
+            ("moments", "F and F^2 averaged over the label noise", (phi, y, Delta)),
+            ("coefficients", "Of phi^n in l, and in F and F^2 averaged over the label noise,", (y, Delta)),
+        ):
+            found = getattr(loss, label)
+            members.append(f"{name}_{label}" if found else "None")
+            if found:
+                outcome = Derived(found)
+                title = f"{title} for l = {text}."
+                parts.append(
+                    emit.function(name=f"{name}_{label}", arguments=arguments, docstring=title, outcome=outcome)
+                )
+        members.append(str(loss.invariant))
+        lines = "".join(f"        {member},\n" for member in members)
+        entries.append(f'    "{name}": Loss(\n{lines}    ),')
+    parts.append("LOSSES: dict[str, Loss] = {\n" + "\n".join(entries) + "\n}")
+    return emit.header(source, docstring, "\n\n\n".join(parts))
+
+
+def _losses() -> str:
+    return loss_module(LOSSES, _docstring(losses), "symbolic/losses.py")
+
+
+def user_loss(text: str) -> str:
+    """The module of one loss that a user wrote, its entry named "custom"."""
+    text = grammar.expression(text, LOSS)
+    return loss_module({"custom": text}, f"The loss {text}.", "a loss given by the user")
 
 
 @cache
@@ -406,6 +469,7 @@ _MODULES: dict[str, Callable[[], str]] = {
     "random_features.py": _random_features,
     "gradients.py": _gradients,
     "kernel_ridge.py": _kernel_ridge,
+    "losses.py": _losses,
     "normal.py": _normal,
     "two_layer.py": _two_layer,
 }

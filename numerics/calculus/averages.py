@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus.cache import derived_module, module
-from quenched.numerics.problem.checks import activation_text
+from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "activation_functions",
     "averages",
     "compiled_activation",
+    "compiled_functions",
     "compiled_text",
     "patterns",
     "piecewise_linear",
@@ -56,7 +57,7 @@ def averages(activation: str) -> theory.Averages:
     >>> averages("relu").text
     'Max(x, 0)'
     """
-    name = activation_text(activation)
+    name = expression_text(activation)
     return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
 
 
@@ -233,10 +234,10 @@ def _compiled(activation: str) -> ModuleType:
     return module(compiled_text(groups), "averages")
 
 
-_SCALAR = '''"""Compiled form of g and g', written by quenched.numerics.calculus.averages."""
+_SCALAR = '''"""Compiled form of functions of numbers, written by quenched.numerics.calculus.averages."""
 
 from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
+from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, log1p, maximum, minimum, pi
 from numpy import sign, sin, sinh, sqrt, tanh
 from numba import njit
 from quenched.numerics.calculus.compile import callback
@@ -264,10 +265,18 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
     (0.0, 0.5)
     """
     found = averages(activation)
-    decorator = '@callback("float64(float64)", error_model="numpy")'
-    sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
-    compiled = module(_SCALAR + "\n\n".join(sources), "activation")
-    return getattr(compiled, found.g.__name__), getattr(compiled, found.dg.__name__)
+    g, dg = compiled_functions(found.g, found.dg)
+    return g, dg
+
+
+def compiled_functions(*functions: Callable[..., Any]) -> list[Any]:
+    """Generated functions of numbers as numba's C callbacks."""
+    sources = []
+    for function in functions:
+        arguments = ", ".join(["float64"] * function.__code__.co_argcount)
+        sources.append(f'@callback("float64({arguments})", error_model="numpy")\n{inspect.getsource(function)}')
+    compiled = module(_SCALAR + "\n\n".join(sources), "functions")
+    return [getattr(compiled, function.__name__) for function in functions]
 
 
 # --- tables

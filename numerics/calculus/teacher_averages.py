@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quenched.numerics.calculus import averages as own
 from quenched.numerics.calculus.cache import derived_module, module
-from quenched.numerics.problem.checks import activation_text
+from quenched.numerics.problem.checks import expression_text
 
 __all__ = ["closes", "tables_across"]
 
@@ -26,7 +26,7 @@ Index = NDArray[np.int64]
 
 
 def _module(student: str, teacher: str) -> Any:
-    return derived_module("across", activation_text(student), "--teacher", activation_text(teacher)).ACROSS
+    return derived_module("across", expression_text(student), "--teacher", expression_text(teacher)).ACROSS
 
 
 def closes(student: str, teacher: str) -> bool:

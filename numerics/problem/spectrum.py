@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array, integer, number
+from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, flag, integer, number, real, real_array
 
 __all__ = ["Spectrum"]
 
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float64]
 _ROUNDING = 1e-10  # of sums over hundreds of nodes, and of products of orthonormal vectors
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Spectrum(Record):
     """Eigenvalues rho_au >= 0 of commuting covariances, Omega_a = sigma_a^2 rho_au on node u.
 
@@ -48,13 +48,13 @@ class Spectrum(Record):
     """
 
     eigenvalues: Array
-    weights: Array = None  # type: ignore[assignment]  # an array once constructed
+    weights: Array = LEFT_OUT
     alignment: Array | None = None
     shrinkage: float = 0.0
     discarded: float = 0.0
 
     def __post_init__(self) -> None:
-        shape = (None,) if np.ndim(self.eigenvalues) == 1 else (None, None)
+        shape = (None,) if real_array("eigenvalues", self.eigenvalues).ndim == 1 else (None, None)
         eigenvalues = finite_array("eigenvalues", self.eigenvalues, shape)
         if (wrong := eigenvalues[eigenvalues < 0]).size:
             raise ValueError(f"eigenvalues must be >= 0, got {wrong.min()}")
@@ -123,7 +123,7 @@ class Spectrum(Record):
         >>> Spectrum([0.5, 1.5], weights=[0.25, 0.75]).multiplicities(8)
         array([2, 6])
         """
-        number_of = D * self.weights
+        number_of = integer("D", D, at_least=1) * self.weights
         whole = np.rint(number_of)
         if (wrong := np.flatnonzero(np.abs(number_of - whole) > 1e-6)).size or whole.min() < 1:
             node = int(wrong[0]) if wrong.size else int(whole.argmin())
@@ -149,7 +149,7 @@ class Spectrum(Record):
         c, n = number("ratio", ratio, positive=True), integer("nodes", nodes, at_least=1)
         diagonal = np.full(n, 1 + c)
         diagonal[0] = 1.0
-        if not quantiles:
+        if not flag("quantiles", quantiles):
             from scipy.linalg import eigh_tridiagonal
 
             values, vectors = eigh_tridiagonal(diagonal, np.full(n - 1, math.sqrt(c)))
@@ -181,7 +181,7 @@ class Spectrum(Record):
     def uniform(cls, low: float, high: float, nodes: int = 32, *, quantiles: bool = False) -> Spectrum:
         """Eigenvalues uniform between `low` and `high`."""
         first, last, n = *_interval(low, high), integer("nodes", nodes, at_least=1)
-        if quantiles:
+        if flag("quantiles", quantiles):
             return cls(first + (last - first) * (np.arange(n) + 0.5) / n)
         x, w = np.polynomial.legendre.leggauss(n)
         return cls._quadrature(first + (last - first) * (1 + x) / 2, w)
@@ -196,11 +196,11 @@ class Spectrum(Record):
         """
         first, last, n = *_interval(low, high), integer("nodes", nodes, at_least=1)
         number("low", low, positive=True)
-        power = 1 - float(exponent)
+        power = 1 - real("exponent", exponent)
         if not math.isfinite(power):
             raise ValueError(f"exponent must be finite, got {exponent!r}")
         ends = math.log(first), math.log(last)
-        if quantiles:
+        if flag("quantiles", quantiles):
             return cls._quantiles(lambda x: np.exp(power * (x - ends[1])), ends, np.exp, n, 0.0)
         x, w = np.polynomial.legendre.leggauss(n)
         logs = ends[0] + (ends[1] - ends[0]) * (1 + x) / 2

@@ -58,7 +58,7 @@ class Errors:
     """Errors of a network on a mixture.
 
     `pmse`: half the mean square error.  `classification_error`: P(y phi < 0) + P(phi = 0)/2.  `tie_probability`:
-    P(phi = 0).  `error_estimate`, `tie_error_estimate`, `pmse_error_estimate`: the numerical errors of the
+    P(phi = 0).  `classification_error_error`, `tie_probability_error`, `pmse_error`: the numerical errors of the
     classification error and of the other two, standard errors where they were sampled; `method`: how the
     classification error was computed.
     """
@@ -66,9 +66,9 @@ class Errors:
     pmse: float
     classification_error: float
     tie_probability: float
-    error_estimate: float
-    tie_error_estimate: float
-    pmse_error_estimate: float
+    classification_error_error: float
+    tie_probability_error: float
+    pmse_error: float
     method: str
 
 
@@ -152,7 +152,7 @@ def _precise(mixture: Mixture, network: TwoLayer, state: OrderParameters, found:
 
     rounding = 10.0**-digits
     pmse = precise_risk(mixture, network, state, digits)
-    found = replace(found, pmse=pmse, pmse_error_estimate=rounding)
+    found = replace(found, pmse=pmse, pmse_error=rounding)
     signs = precise_signs(mixture, network, state, digits)
     if signs is None:
         return found
@@ -161,8 +161,8 @@ def _precise(mixture: Mixture, network: TwoLayer, state: OrderParameters, found:
         found,
         classification_error=wrong,
         tie_probability=tie,
-        error_estimate=rounding,
-        tie_error_estimate=rounding,
+        classification_error_error=rounding,
+        tie_probability_error=rounding,
         method="exact",
     )
 

@@ -75,7 +75,7 @@ def integrate(
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
-    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
+    classification_error_error, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
     the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
     (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
     (cluster, node) and share (node) of each node; M, Q and R are their sums.
@@ -96,7 +96,7 @@ def integrate(
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
     spectral = is_spectral(mixture) or isinstance(state, Densities)
-    coordinates = _Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
+    coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
     derivative = drift_arrays(mixture, network, sgd)
 
     def rate(_: float, y: Array) -> Array:
@@ -161,7 +161,7 @@ def integrate(
     along = {
         "pmse": [e.pmse for e in measured],
         "classification_error": [e.classification_error for e in measured],
-        "classification_error_estimate": [e.error_estimate for e in measured],
+        "classification_error_error": [e.classification_error_error for e in measured],
         "tie_probability": [e.tie_probability for e in measured],
     }
     totals = [s.overlaps(mixture) if isinstance(s, Densities) else s for s in states]
@@ -273,7 +273,7 @@ def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
     return found
 
 
-class _Coordinates:
+class Coordinates:
     """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
 
     def __init__(self, p: int, K: int, nodes: int | None = None) -> None:

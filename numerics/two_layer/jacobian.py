@@ -31,7 +31,7 @@ from quenched.numerics.calculus.averages import (
 )
 from quenched.numerics.calculus.cache import derived_module, module
 from quenched.numerics.calculus.precision import bind
-from quenched.numerics.problem.checks import activation_text
+from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
@@ -87,7 +87,7 @@ def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
 
 def _gradients(activation: str) -> tuple[Gradient, ...]:
     """The generated gradients of an activation, derived on first use if it is not a built-in."""
-    name = activation_text(activation)
+    name = expression_text(activation)
     return theory.GRADIENTS[name] if name in theory.GRADIENTS else _derived(name)
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from quenched.numerics.calculus.averages import activation_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.backend import Backend, Normals
 from quenched.sim.engines.geometry import root
@@ -77,7 +77,7 @@ class Problem:
 
     mixture: Mixture
     network: TwoLayer
-    rule: OnlineSGD
+    rule: LearningRule
     D: int
 
     def __post_init__(self) -> None:
@@ -86,16 +86,6 @@ class Problem:
                 f"rule must have steps of finite size, got {self.rule}: the limit eta -> 0 has no samples to draw; "
                 "simulate OnlineSGD with a small lr and compare at equal lr t, or integrate the equations"
             )
-
-    @property
-    def loss(self) -> str:
-        """The loss of the rule, a name or an expression."""
-        return getattr(self.rule, "loss", "square")
-
-    @property
-    def samples(self) -> int:
-        """B, the number of fresh samples in a step."""
-        return getattr(self.rule, "batch", 1)
 
     @property
     def readout(self) -> Array:
@@ -113,7 +103,7 @@ class Problem:
         mixture, network = self.mixture, self.network
         teacher = None if mixture.teacher is None else (mixture.teacher.neurons, mixture.teacher.activation)
         data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, teacher)
-        return data, (network.K, network.activation), (type(self.rule), self.loss, self.samples), self.D
+        return data, (network.K, network.activation), (self.rule.loss, self.rule.batch), self.D
 
 
 class Memory(NamedTuple):

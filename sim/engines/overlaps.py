@@ -46,12 +46,12 @@ import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import compiled_activation
 from quenched.numerics.calculus.compile import njit
+from quenched.numerics.calculus.losses import compiled_loss
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
 from quenched.sim.engines.geometry import root
-from quenched.sim.engines.loss import compiled_slope
 
 __all__ = ["Chain"]
 
@@ -92,7 +92,7 @@ class Chain(Engine):
         teacher = problem.mixture.teacher
         g, dg = compiled_activation(problem.network.activation)
         known = g if teacher is None else compiled_activation(teacher.activation)[0]
-        self.functions = g, dg, compiled_slope(problem.loss), known
+        self.functions = g, dg, compiled_loss(problem.rule.loss), known
 
     @staticmethod
     def _parameters(problem: Problem) -> tuple[tuple[Array, ...], tuple[float, ...]]:
@@ -101,7 +101,7 @@ class Chain(Engine):
         references = np.ascontiguousarray(mixture.references_at(D))
         thresholds = np.cumsum(mixture.weights)[:-1]
         data = references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, problem.readout.copy()
-        scale = problem.network.output_scale / (D * problem.samples)
+        scale = problem.network.output_scale / (D * problem.rule.batch)
         decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
         rates = rule.eta * scale, rule.eta_v * scale
         return data, (problem.network.output_scale, rule.label_noise, *decays, *rates)
@@ -116,12 +116,12 @@ class Chain(Engine):
         """Memory goes to the test samples."""
         memory.check(problem, memory.tests)
         replicas = min(replicas, memory.numbers // memory.tests)
-        return Plan(replicas, max(1, _CALL // (replicas * problem.samples)))
+        return Plan(replicas, max(1, _CALL // (replicas * problem.rule.batch)))
 
     @classmethod
     def together(cls, problem: Problem, steps: int) -> int:
         """A tenth of a second of steps, beside which what it takes to begin and to record is small."""
-        return max(1, _SHORT // max(1, steps * problem.samples))
+        return max(1, _SHORT // max(1, steps * problem.rule.batch))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Order parameters and generators."""
@@ -137,7 +137,7 @@ class Chain(Engine):
         """Do `steps` steps with each replica that is still finite."""
         living = np.flatnonzero(self.good == self.steps)
         threads = max(1, min(numba.config.NUMBA_NUM_THREADS, len(living)))  # type: ignore[attr-defined]
-        B, which = self.batch.problem.samples, self.batch.which
+        B, which = self.batch.problem.rule.batch, self.batch.which
 
         def run(first: int) -> None:
             for i in living[first::threads]:

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.calculus.losses import loss_functions
 from quenched.sim.backend import Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.geometry import Geometry
-from quenched.sim.engines.loss import slope
 
 __all__ = ["BLOCK", "Vectors"]
 
@@ -63,10 +63,10 @@ class Vectors(Engine):
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
         batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
         self.g, self.dg = batch.activation(batch.problem.network.activation)
-        self.slope = batch.backend.elementwise(slope(batch.problem.loss))
+        self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         self.change, self.carry = batch.backend.fuse(_change), batch.backend.fuse(_carry)
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
-        scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.samples
+        scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.rule.batch
         eta, kappa = numbers(lambda problem: problem.rule.eta), numbers(lambda problem: problem.rule.kappa)
         eta_v, kappa_v = numbers(lambda problem: problem.rule.eta_v), numbers(lambda problem: problem.rule.kappa_v)
         self.scale = batch.array(scale[:, None])
@@ -87,7 +87,7 @@ class Vectors(Engine):
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
         """Samples of a block, twice, and weights, twice; blocks are cut before replicas are."""
-        K, D, B = problem.network.K, problem.D, problem.samples
+        K, D, B = problem.network.K, problem.D, problem.rule.batch
         memory.check(problem, 2 * (B + K) * D + memory.tests)
         samples = max(B, min(BLOCK, (memory.numbers // D - 2 * K) // 2))
         per_replica = 2 * (samples + K) * D + memory.tests
@@ -143,7 +143,7 @@ class Vectors(Engine):
 
     def advance(self, steps: int) -> None:
         """A block of `steps` steps of B samples."""
-        xp, root, B = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem.samples
+        xp, root, B = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem.rule.batch
         chosen = zip(self.choices, self.thresholds[self.mixture], strict=True)
         cluster = np.stack([np.searchsorted(bounds, u.random(steps * B), side="right") for u, bounds in chosen])
         X = self.inputs(cluster, self.normals)
@@ -199,7 +199,7 @@ class Vectors(Engine):
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
         """Local fields (S, C, n, N) of inputs drawn as vectors."""
         xp, root, problem = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem
-        parts, room = [], steps * problem.samples
+        parts, room = [], steps * problem.rule.batch
         for a in range(problem.mixture.clusters):
             for start in range(0, per_cluster, room):
                 cluster = np.full((len(self.good), min(room, per_cluster - start)), a)

@@ -51,7 +51,8 @@ def find(
     """
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.two_layer.continuation import curve
-    from quenched.numerics.two_layer.fixed_points import FixedPointError, fixed_points
+    from quenched.numerics.two_layer.fixed_points import fixed_points
+    from quenched.numerics.two_layer.stationary import FixedPointError
     from quenched.sim.figures import plot
 
     if figure is not None and follow is None:
@@ -199,7 +200,7 @@ def _asymptotic(folder: Path, processes: int, report: Callable[[float], None]) -
     oracle = np.array([float(oracle_error(Mixture.xor(s))) for s in sigmas])
     plot.save(branches(curves, "sigma", (sigmas, oracle)), folder / "asymptotic.png")
     ends = "; ".join(f"{title}: {float(branch.classification_error[-1]):.6f}" for title, branch in curves.items())
-    worst = max(float(branch.error_estimate.max()) for branch in curves.values())
+    worst = max(float(branch.classification_error_error.max()) for branch in curves.values())
     return f"at sigma = 1, {ends}; oracle {oracle[-1]:.6f}; numerical errors below {worst:.0e}."
 
 

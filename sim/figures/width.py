@@ -24,9 +24,10 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.two_layer.attractor import path
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS
 from quenched.numerics.two_layer.errors import Errors, errors
-from quenched.numerics.two_layer.fixed_points import binomial_error, path
+from quenched.numerics.two_layer.fixed_points import binomial_error
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.error_curve import in_processes
 from quenched.sim.figures import plot
@@ -144,7 +145,7 @@ def _run(
             else:
                 early = middle
         reached = times[late]
-    return final.classification_error, final.error_estimate, final.pmse, float(reached)
+    return final.classification_error, final.classification_error_error, final.pmse, float(reached)
 
 
 @mpl.rc_context(plot.STYLE)
