@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_info
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, Spectrum, TwoLayer, random_state
 from quenched.numerics.problem.network import Teacher
 from quenched.sim import engines, simulate, sweep
-from quenched.sim.backend import generator_words, generators, get_backend, one_blas_thread, restore_generators
+from quenched.sim.backend import generator_words, generators, get_backend, restore_generators
 from quenched.sim.engines import ENGINES, find_engine
 from quenched.sim.engines.base import Batch, Engine, Problem
 from quenched.sim.engines.overlaps import Chain
 from quenched.sim.engines.run import Outcome, Protocol, run
-from quenched.sim.processes import local_processes
+from quenched.sim.processes import local_processes, one_blas_thread
 from quenched.sim.sweeps import Sweep
 
 NUMPY = get_backend("numpy")
