@@ -92,6 +92,7 @@ class Sweep:
 
     ValueError: what `simulate` would refuse at a point of the grid.
 
+    >>> from quenched.numerics import OnlineSGD
     >>> Sweep([Mixture.xor(0.4)], [TwoLayer(4, "relu")], [OnlineSGD(0.5)], D=[100, 5], seeds=[0], t=[1.0])
     Traceback (most recent call last):
     ...
