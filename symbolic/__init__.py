@@ -9,7 +9,7 @@
     losses       what the output is charged for, and its slope          -> theory/losses.py
     two_layer    the SGD rule -> increments -> order-parameter equations -> theory/two_layer.py
     teachers     averages across two activations, derived when a problem has them
-    bayes        the oracle error of a mixture                          -> theory/oracle.py
+    oracle       the oracle error of a mixture                          -> theory/oracle.py
     features     random features: Hermite orders, spikes, powers of D   -> theory/random_features.py
     kernels      kernel ridge regression: Taylor orders, resolvent      -> theory/kernel_ridge.py
     emit         expressions -> Python text

@@ -12,7 +12,7 @@ import sympy
 
 from quenched.symbolic import activations, losses
 from quenched.symbolic.calculus import gradients, normal
-from quenched.symbolic.calculus.gaussian import NoClosedForm
+from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit, grammar
 from quenched.symbolic.language.grammar import LOSS, LOSSES, canonical
 from quenched.symbolic.language.notation import Derived, derived, specification_symbols
@@ -257,8 +257,7 @@ def user_loss(text: str) -> str:
 
 @cache
 def _groups(name: str, text: str) -> tuple[activations.Group, ...]:
-    activation = activations.Activation(name, text)
-    return tuple(activation.group(n) for n in range(1, activations.FIELD_LIMIT + 1))
+    return activations.Activation(name, text).groups()
 
 
 def _activation(name: str, text: str) -> tuple[str, str]:
@@ -266,13 +265,11 @@ def _activation(name: str, text: str) -> tuple[str, str]:
     activation = activations.Activation(name, text)
     x = sympy.Symbol("x", real=True)
     parts = []
-    curvature, jumps = activation.curvature()
-    shapes = (("g", "g(x)", activation.expression), ("dg", "g'(x)", activation.derivatives["dg"]))
-    for label, title, expression in (*shapes, ("ddg", "g''(x) away from the kinks", curvature)):
-        # adding 0 x keeps the shape of the argument where the derivative is a constant
-        p, q = expression.as_numer_denom()
-        constant = f"{emit.code(expression)} + 0*x" if q == 1 else f"({emit.code(p)} + 0*x)/{emit.code(q)}"
-        source = emit.code(expression) if expression.has(x) else constant
+    titles = (("g", "g(x)"), ("dg", "g'(x)"), ("ddg", "g''(x) away from the kinks"))
+    for order, (label, title) in enumerate(titles):
+        source = emit.code(expression := activation.evaluated(order))
+        if not expression.has(x):
+            source += " + 0*x"  # keeps the shape of the argument
         parts.append(f'def {name}_{label}(x: float) -> float:\n    """{title} for g = {text}."""\n    return {source}')
     entries = []
     try:
@@ -293,16 +290,15 @@ def _activation(name: str, text: str) -> tuple[str, str]:
         entries.append(
             textwrap.fill(f"{{{pairs}}}", emit.WIDTH - 1, initial_indent=" " * 12, subsequent_indent=" " * 13)
         )
-    kinks = activation.kinks()
     pieces = "None"
-    if kinks is not None:
-        points, linear = kinks
+    if (lines := activation.lines()) is not None:
+        points, linear = lines
         pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in linear)))
     groups = ", ".join(f"{name}_{group.n}" for group in closed)
-    members = [f'"{text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(jumps), pieces, f"({groups})"]
-    lines = "".join(f"        {member},\n" for member in members)
+    members = [f'"{text}"', f"{name}_g", f"{name}_dg", f"{name}_ddg", repr(activation.kinks()), pieces, f"({groups})"]
+    listing = "".join(f"        {member},\n" for member in members)
     places = "".join(f"{index},\n" for index in entries)
-    entry = f'    "{name}": Averages(\n{lines}        (\n{places}        ),\n    ),'
+    entry = f'    "{name}": Averages(\n{listing}        (\n{places}        ),\n    ),'
     return "\n\n\n".join(parts), entry
 
 
@@ -409,21 +405,34 @@ def _gradients() -> str:
     return gradient_module(activations.BUILTIN, _docstring(gradients), "symbolic/calculus/gradients.py", functions)
 
 
-def activation_module(table: dict[str, str], docstring: str, source: str) -> str:
-    """A module with the averages of the given activations (name -> text) and the table `ACTIVATIONS` of them."""
+def activation_module(table: dict[str, str], docstring: str, source: str, facts: str = "") -> str:
+    """A module with the averages of the given activations (name -> text) and the table `ACTIVATIONS` of them.
+
+    `facts`: further statements at its end.
+    """
     functions, entries = zip(*(_activation(name, text) for name, text in table.items()), strict=True)
     listing = "\n".join(entries)
     body = "\n\n\n".join([_TABLE, *functions, f"ACTIVATIONS: dict[str, Averages] = {{\n{listing}\n}}"])
+    body += f"\n\n{facts}" if facts else ""
     return emit.header(source, docstring, body)
 
 
 def user_activation(text: str) -> str:
-    """The module of one activation that a user wrote, its entry named "custom"; ValueError if it has no equations."""
+    """The module of one activation that a user wrote, its entry named "custom"; ValueError if it has no equations.
+
+    SAME names the built-in that is the same function, if one is.  JUMPS says that g has a jump: there are averages of g
+    alone then, for teachers and random features.
+    """
     # from here on the expression as sympy writes it: nothing that a user typed reaches generated code
     text = str(parse(text))
-    activations.screen(activations.Activation("custom", text))
+    activation = activations.Activation("custom", text)
+    activations.screen(activation)
+    same = activation.builtin()
+    facts = f'SAME = "{same}"\nJUMPS = {activation.jumps}'
+    if same:
+        return emit.header("an activation given by the user", f"The activation {text}.", facts)
     docstring = f"The averages of the activation {text}."
-    return activation_module({"custom": text}, docstring, "an activation given by the user")
+    return activation_module({"custom": text}, docstring, "an activation given by the user", facts)
 
 
 _ACROSS = '''class Across(NamedTuple):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from numpy import arcsin, exp, pi, sqrt
 
+from quenched.theory.normal import ratio
+
 __all__ = [
     "KERNELS", "Kernel", "arccos0", "arccos0_jet", "arccos1", "arccos1_jet", "channels", "crossover", "exponential",
     "exponential_jet", "harmonics", "laplace", "laplace_jet", "low", "norm_spike", "ntk_abs", "ntk_abs_jet",
@@ -336,7 +338,7 @@ def ntk_leaky_relu_jet(norm: float, other_norm: float, inner: float, parameter: 
     x12 = 9801*x0/(40000*other_norm)
     return (
         inner*x2 + 10201*inner/20000 + x6*x7,
-        (20000*inner*x7*x8 + 20000*x2 + 10201)/20000,
+        inner*x7*x8 + x2 + ratio(10201, 20000),
         -x11*x7*x9,
         x12*x8*(-x10 - x4),
         inner*x11*x12*x9,

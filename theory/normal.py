@@ -10,10 +10,15 @@ from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr as Phi
 
 __all__ = [
-    "Phi2", "Phi3", "Phi4", "remainder", "residual",
+    "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual",
 ]
 
 GAUSS = tuple(zip(*leggauss(64), strict=True))
+
+
+def ratio(p: float, q: float) -> float:
+    """p/q, integers: a constant that no float holds, for code that is also evaluated at higher precision."""
+    return p/q
 
 
 def residual(a: float, b: float, c: float, d: float) -> float:

@@ -14,13 +14,13 @@ __all__ = [
 
 
 def two_clusters(separation: float, sigma: float, weight_plus: float, weight_minus: float) -> float:
-    """Bayes error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
+    """Oracle error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
     threshold = sigma**2*log(weight_minus/weight_plus)/(2*separation)
     return weight_minus*Phi((-separation - threshold)/sigma) + weight_plus*Phi((-separation + threshold)/sigma)
 
 
 def three_clusters(separation: float, sigma: float, weight_centre: float, weight_outer: float) -> float:
-    """Bayes error of three clusters: +1 at the origin, -1 at ±separation e1 with half of weight_outer each.
+    """Oracle error of three clusters: +1 at the origin, -1 at ±separation e1 with half of weight_outer each.
 
     Label +1 on |x1| < threshold = (sigma^2/separation) arccosh(R), log R = log(weight_centre/weight_outer)
     + separation^2/(2 sigma^2); reach = max(0, log R), so that for R <= 1 the label is -1 everywhere.
@@ -34,12 +34,14 @@ def three_clusters(separation: float, sigma: float, weight_centre: float, weight
 
 
 def xor(separation: float, sigma: float) -> float:
-    """Bayes error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
+    """Oracle error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
     return 2*Phi(-sqrt(2)*separation/(2*sigma))*Phi(sqrt(2)*separation/(2*sigma))
 
 
 def parity(first_length: float, second_length: float, sigma: float) -> float:
-    """Bayes error of four equal clusters at ±first_length e1 ± second_length e2, the label the product of the signs."""
+    """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, the label the product of the
+    signs.
+    """
     return Phi(-first_length/sigma)*Phi(second_length/sigma) + Phi(first_length/sigma)*Phi(-second_length/sigma)
 
 

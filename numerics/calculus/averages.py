@@ -10,7 +10,6 @@ is the average over the one field that is left.
 from __future__ import annotations
 
 import ast
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -22,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import consistent, distinct
+from quenched.numerics.calculus.precision import float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
 
@@ -30,21 +31,20 @@ __all__ = [
     "ORTHANT_ERROR",
     "PAIR_ERROR",
     "activation_functions",
+    "activation_value",
     "averages",
     "compiled_activation",
     "compiled_functions",
     "compiled_text",
+    "expanded",
     "patterns",
     "piecewise_linear",
-    "positive",
-    "regularised",
     "tables",
+    "value_averages",
 ]
 
 Array = NDArray[np.float64]
 
-TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
-JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
 PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
 PAIR_ERROR = 1e-13  # of averages over one and two fields
@@ -52,10 +52,24 @@ FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
 def averages(activation: str) -> theory.Averages:
-    """The generated functions of an activation, derived on first use if it is not a built-in.
+    """The generated functions of an activation, derived on first use if it is not a built-in, however that is written.
 
-    >>> averages("relu").text
-    'Max(x, 0)'
+    ValueError: what has no learning equations, a g with jumps included.
+
+    >>> averages("relu").text, averages("Max(0, x)") is averages("relu")
+    ('Max(x, 0)', True)
+    """
+    found = value_averages(activation)
+    if found.places and "dg" not in found.places[0]:
+        raise ValueError(f"activation {activation!r} jumps: its derivative, a delta, is not square-integrable")
+    return found
+
+
+def value_averages(activation: str) -> theory.Averages:
+    """As `averages`; of a g with jumps, which may make labels or random features, those of g without derivatives.
+
+    >>> value_averages("sign(x)").places
+    ({'g': 0, 'g*g': 1}, {'g,g': 0})
     """
     name = expression_text(activation)
     return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
@@ -64,7 +78,10 @@ def averages(activation: str) -> theory.Averages:
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    found: theory.Averages = derived_module("activation", activation).ACTIVATIONS["custom"]
+    derived = derived_module("activation", activation)
+    if derived.SAME:
+        return theory.ACTIVATIONS[derived.SAME]
+    found: theory.Averages = derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
@@ -84,13 +101,22 @@ def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[
     return found.g, found.dg
 
 
+def activation_value(activation: str) -> Callable[..., Any]:
+    """g alone, which may have jumps: of a teacher, or of random features.
+
+    >>> float(activation_value("sign(x)")(-2.0))
+    -1.0
+    """
+    return value_averages(activation).g
+
+
 def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     """Kinks (n,), slopes (n + 1,) and intercepts (n + 1,) of a piecewise linear activation, else None.
 
     >>> piecewise_linear("abs")
     (array([0.]), array([-1.,  1.]), array([0., 0.]))
     """
-    pieces = averages(activation).pieces
+    pieces = value_averages(activation).pieces
     if pieces is None:
         return None
     kinks, lines = pieces
@@ -106,7 +132,7 @@ from math import erf, erfc
 from numpy import cos, exp, pi, sin, sqrt
 from numba import njit
 from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
@@ -150,7 +176,7 @@ _RAISE = """
             )"""
 
 
-_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Mult: "times", ast.Div: "over"}
+_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over"}
 
 
 class _DoubledRegression(ast.NodeTransformer):
@@ -158,7 +184,8 @@ class _DoubledRegression(ast.NodeTransformer):
     value.
 
     A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
-    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field.
+    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field,
+    and the distance of a mean from a kink, which standardised limits h = (mean - kink)/sqrt(variance) divide by it.
     """
 
     def __init__(self) -> None:
@@ -170,10 +197,21 @@ class _DoubledRegression(ast.NodeTransformer):
         if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
             name = _PAIRWISE[type(node.op)]
             return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            zero: ast.expr = ast.Tuple([ast.Constant(0.0), ast.Constant(0.0)], ast.Load())
+            return ast.Call(ast.Name("minus", ast.Load()), [zero, self._pair(node.operand)], [])
         return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
+
+    @staticmethod
+    def _value(pair: ast.expr) -> ast.expr:
+        return ast.Subscript(pair, ast.Constant(0), ast.Load())
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         call = node.value
+        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
+            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
+                call.left = self._value(self._pair(call.left))
+            return node
         if not (
             isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
         ):
@@ -183,7 +221,7 @@ class _DoubledRegression(ast.NodeTransformer):
         call.args = [self._pair(argument) for argument in call.args]
         self.pairs.add(target.id)
         pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
-        value = ast.Assign([target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load()))
+        value = ast.Assign([target], self._value(ast.Name(target.id + "_", ast.Load())))
         return [pair, value]
 
     def visit_Return(self, node: ast.Return) -> ast.Return:
@@ -193,11 +231,15 @@ class _DoubledRegression(ast.NodeTransformer):
         return node
 
 
+def _is_root(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
+
+
 def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
     """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
     parts = [_PRELUDE.format(parallel=PARALLEL, noise=2.0**-50)]
     for label, (n, function) in groups.items():
-        tree = ast.parse(inspect.getsource(function))
+        tree = ast.parse(float_source(function))
         definition = tree.body[0]
         assert isinstance(definition, ast.FunctionDef)
         definition.returns = None
@@ -230,7 +272,7 @@ def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> ModuleType:
     """The compiled module of an activation: fill_1 .. fill_4."""
-    groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
+    groups = {str(n): (n, function) for n, function in enumerate(value_averages(activation).groups, start=1)}
     return module(compiled_text(groups), "averages")
 
 
@@ -274,7 +316,7 @@ def compiled_functions(*functions: Callable[..., Any]) -> list[Any]:
     sources = []
     for function in functions:
         arguments = ", ".join(["float64"] * function.__code__.co_argcount)
-        sources.append(f'@callback("float64({arguments})", error_model="numpy")\n{inspect.getsource(function)}')
+        sources.append(f'@callback("float64({arguments})", error_model="numpy")\n{float_source(function)}')
     compiled = module(_SCALAR + "\n\n".join(sources), "functions")
     return [getattr(compiled, function.__name__) for function in functions]
 
@@ -288,7 +330,7 @@ def _gather(
     activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
-    found = averages(activation)
+    found = value_averages(activation)
     subsets = tuple(
         np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, limit + 1)
     )
@@ -318,7 +360,7 @@ def patterns(activation: str, limit: int) -> list[str]:
     >>> patterns("relu", 2)
     ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
     """
-    places = averages(activation).places[:limit]
+    places = value_averages(activation).places[:limit]
     return sorted({layout for index in places for layout in index if "*" not in layout and _canonical(layout)})
 
 
@@ -329,29 +371,6 @@ def _canonical(layout: str) -> bool:
     return degrees == sorted(degrees, reverse=True)
 
 
-def regularised(covariance: Array) -> Array:
-    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite.
-
-    Averages over three and four fields need it: their densities and conditional probabilities must be those of one law.
-    For one and two fields any covariance will do (an error of JITTER costs the square root of it).
-    """
-    regular = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", regular)
-    scale = np.sqrt(np.maximum(diagonal, TINY))
-    correlation = regular / (scale[:, :, None] * scale[:, None, :])
-    lowest = np.linalg.eigvalsh(correlation)[:, :1]
-    diagonal[...] = np.maximum(diagonal * (1 + np.maximum(JITTER, -2 * lowest)), TINY)
-    return regular
-
-
-def positive(covariance: Array) -> Array:
-    """Covariances with variances above zero, which is all that averages over one and two fields need."""
-    given = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", given)
-    diagonal[...] = np.maximum(diagonal, TINY)
-    return given
-
-
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
@@ -360,20 +379,28 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     learning equations contain.  Singular covariances are allowed.
      Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
+    mean, covariance = (np.ascontiguousarray(part, dtype=np.float64) for part in (mean, covariance))
+    kept, place = distinct(mean, covariance)
+    if len(kept) < len(place):
+        merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
+        return {pattern: expanded(table, place) for pattern, table in merged.items()}
     clusters, K = mean.shape
     compiled = _compiled(activation)
     subsets, widths, gather = _gather(activation, K, limit)
-    regular, given = regularised(covariance), positive(covariance)
+    mean, given, regular = consistent(mean, covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width))
         if len(members):
-            getattr(compiled, f"fill_{n}")(
-                np.ascontiguousarray(mean, dtype=np.float64), given if n < 3 else regular, members, out
-            )
+            getattr(compiled, f"fill_{n}")(mean, given if n < 3 else regular, members, out)
         flat.append(out.reshape(clusters, -1))
     values = np.concatenate(flat, axis=1)
     return {
         pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
         for pattern, index in gather.items()
     }
+
+
+def expanded(table: Array, place: NDArray[np.int64]) -> Array:
+    """The table (C, K, ..) of all fields from that of the distinct ones (`coincident_fields.distinct`)."""
+    return table[(slice(None), *np.ix_(*[place] * (table.ndim - 1)))]

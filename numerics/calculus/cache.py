@@ -18,7 +18,6 @@ import logging
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import Lock, RLock
 from types import ModuleType
+
+from quenched.numerics.calculus.derivation import derived_text
 
 __all__ = [
     "KINDS",
@@ -262,23 +263,7 @@ def derived_module(kind: str, *arguments: str) -> ModuleType:
         with _alone(folder, name):
             content = known()
             if content is None:
-                content = _derive(kind, arguments).encode()
+                content = derived_text(kind, arguments).encode()
                 if folder is None or not write(folder / name, content):
                     _kept[name] = content
     return module(content.decode(), kind)
-
-
-def _derive(kind: str, arguments: tuple[str, ...]) -> str:
-    """Run the derivation where no file of the working directory can stand in for a module."""
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if Path(path).is_absolute())}
-    command = [sys.executable, "-P", "-m", "quenched.symbolic", *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if process.returncode == 2:
-        raise ValueError(process.stderr.strip())
-    if process.returncode:
-        raise RuntimeError(
-            f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
-            f"It said:\n{process.stderr}"
-        )
-    return process.stdout

@@ -264,7 +264,7 @@ def real(name: str, value: Any) -> float:
     """`value` as a float of either sign; a text, a boolean or an array of several numbers is refused."""
     scalar = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
     try:
-        if not _is_real(scalar) or np.ma.is_masked(scalar) or getattr(scalar, "ndim", 0):
+        if not _is_real(scalar) or np.ma.is_masked(scalar) or bool(getattr(scalar, "ndim", False)):
             raise TypeError(f"not a number: {type(value).__name__}")
         return float(scalar)
     except (TypeError, ValueError, OverflowError) as error:
@@ -304,7 +304,7 @@ def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> 
         raise ValueError(f"{name} must be one or more integers >= {at_least}, got {shown(value)}")
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked entries: fill or drop them, got {shown(value)}")
-    entries = []
+    entries: list[int] = []
     for entry in value:
         if len(entries) == most:
             raise ValueError(f"{name} must be at most {most} integers, got more: {shown(value)}")

@@ -1,7 +1,8 @@
 """Fixed points of the order-parameter equations: from a guess or from random states, their stability, errors, basins.
 
 A fixed point solves F(x) = 0, F the drift in units of the larger learning rate (`stationary`).  Its residual is
-computed anew and must be below 1e-10.  Without a guess, the flow is followed from a random state to its end (`attractor`).
+computed anew and must be below 1e-10.  Without a guess, the flow is followed from a random state to its end
+(`attractor`).
 
 Eigenvalues that vanish belong to families of fixed points with one and the same function: a relu network without decay
 can trade w_k -> c w_k against v_k -> v_k/c, and neurons with parallel weights can share a readout.
@@ -20,8 +21,9 @@ from quenched.numerics.problem.checks import function, integer, integers, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.attractor import attractor, random_overlaps
 from quenched.numerics.two_layer.drift import drift
 from quenched.numerics.two_layer.errors import Errors, errors
@@ -84,7 +86,7 @@ class FixedPoint:
 def fixed_point(
     mixture: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     guess: OrderParameters | None = None,
     *,
     seed: int = 0,
@@ -114,7 +116,7 @@ def fixed_point(
     points, time = integer("points", points, at_least=1, at_most=_MOST_LINES), number("t", t, positive=True)
     seed, D = integer("seed", seed), integer("D", D, at_least=1)
     system = StationaryEquations(
-        record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
+        record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     )
     if guess is None:
         x = attractor(system, random_overlaps(mixture, network, D, seed), time)
@@ -212,10 +214,11 @@ def binomial_error(fraction: npt.ArrayLike, n: int) -> Array:
     return np.sqrt(q * (1 - q) / (n + 3))
 
 
+@describing
 def fixed_points(
     mixture: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     seeds: int | Iterable[int],
     *,
     start: Callable[[int], OrderParameters] | None = None,
@@ -240,7 +243,7 @@ def fixed_points(
     """
     import xarray as xr
 
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     function("start", start), function("progress", progress)
     names, size = integers("seeds", seeds), integer("D", D, at_least=1)
     time, points = number("t", t, positive=True), integer("points", points, at_least=1, at_most=_MOST_LINES)

@@ -12,7 +12,6 @@ those on both sides, to 1e-8.
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import ModuleType
@@ -26,11 +25,11 @@ from quenched.numerics.calculus.averages import (
     _DoubledRegression,
     _gather,
     averages,
-    regularised,
     tables,
 )
 from quenched.numerics.calculus.cache import derived_module, module
-from quenched.numerics.calculus.precision import bind
+from quenched.numerics.calculus.coincident_fields import regularised
+from quenched.numerics.calculus.precision import bind, float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -55,7 +54,7 @@ from numpy import cos, empty, exp, pi, sin, sqrt
 from math import erf, erfc
 from numba import njit
 from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
@@ -101,7 +100,7 @@ def _derived(activation: str) -> tuple[Gradient, ...]:
 def _compiled(activation: str, n: int) -> ModuleType:
     """The compiled module of the gradients over n fields: tangent_n."""
     function = _gradients(activation)[n - 1]
-    tree = ast.parse(inspect.getsource(function))
+    tree = ast.parse(float_source(function))
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.returns = None

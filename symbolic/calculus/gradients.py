@@ -20,7 +20,8 @@ import sympy
 from sympy import Idx, IndexedBase
 
 from quenched.symbolic.activations import Activation, Group, group_symbols, layouts
-from quenched.symbolic.calculus.gaussian import GaussianAlgebra, derivative, fields, in_steps
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.steps import derivative, in_steps
 from quenched.symbolic.language.notation import Derived
 from quenched.symbolic.language.parse import VARIABLE
 

@@ -243,6 +243,11 @@ def normal_probability(limits: list[sympy.Expr], correlations: list[sympy.Expr])
     return (Phi, Phi2, Phi3, Phi4)[len(limits) - 1](*limits, *correlations)
 
 
+def ratio(p: Real, q: Real) -> Derived:
+    """p/q, integers: a constant that no float holds, for code that is also evaluated at higher precision."""
+    return Derived(p / q)
+
+
 def residual(a: Real, b: Real, c: Real, d: Real) -> Derived:
     """a - b c/d: a mean or covariance after regression on a field of variance d."""
     return Derived(Residual(a, b, c, d).doit())
@@ -325,4 +330,4 @@ def phi_4(
 for _specification, _name in ((phi_2, "Phi2"), (phi_3, "Phi3"), (phi_4, "Phi4")):
     _specification.__name__ = _name
 
-FORMULAS = (residual, remainder, phi_2, phi_3, phi_4)
+FORMULAS = (ratio, residual, remainder, phi_2, phi_3, phi_4)

@@ -2,12 +2,14 @@
 
 Generated functions are plain expressions in NumPy and SciPy ufuncs, so they take floats and arrays (CuPy ones too), and
 `quenched.numerics.calculus.precision.bind` runs the same text compiled or in mpmath by giving its names other meanings.
-For that no constant is rounded: rationals that binary floats cannot hold are only printed as a division of a variable.
+For that no constant is rounded: a rational that a binary float cannot hold divides a variable, or is a `ratio` of
+integers, which compiled code reads as the float next to it and mpmath at full precision.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Iterable
@@ -75,9 +77,11 @@ _IMPORTS: tuple[dict[str, list[str]], ...] = (  # standard library, others, our 
         "numpy.typing": ["NDArray"],
         "scipy.special": ["erf", "erfc", "ndtr as Phi"],
     },
-    {"quenched.theory.normal": ["Phi2", "Phi3", "Phi4", "remainder", "residual"]},
+    {"quenched.theory.normal": ["Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"]},
 )
 WIDTH = 120
+_LONGEST_SUM = 400  # terms; a longer one goes in parts, for readers of a sum descend into each of its terms
+_EXACT = 2**53  # up to here a float holds every integer
 
 
 class _Printer(StrPrinter):
@@ -93,9 +97,6 @@ class _Printer(StrPrinter):
 
     _print_Max = _print_Min = _print_Heaviside = _print_Function
 
-    def _print__Over(self, expr: sympy.Function) -> str:
-        return f"({self._print(expr.args[0])})/{expr.args[1]}"
-
     def _print_ExprCondPair(self, expr: sympy.Basic) -> str:
         raise ValueError(f"{expr}: a condition outside of a Piecewise")
 
@@ -106,40 +107,47 @@ class _Printer(StrPrinter):
             text = f"where({self._print(condition)}, {self._print(value)}, {text})"
         return text
 
+    def _print_Add(self, expr: sympy.Add, order: str | None = None) -> str:
+        terms = self._as_ordered_terms(expr, order=order)
+        if len(terms) <= _LONGEST_SUM:
+            return str(super()._print_Add(expr, order))
+        size = math.isqrt(len(terms))
+        parts = [sympy.Add(*terms[i : i + size], evaluate=False) for i in range(0, len(terms), size)]
+        return " + ".join(f"({self._print_Add(part, order)})" for part in parts)
+
+    def _print_Exp1(self, expr: sympy.Expr) -> str:
+        return "exp(1)"
+
+    def _print_Integer(self, expr: sympy.Integer) -> str:
+        return str(expr.p) if abs(expr.p) <= _EXACT else self._ratio(expr)
+
     def _print_Rational(self, expr: sympy.Rational) -> str:
-        if expr.q & (expr.q - 1):
-            raise ValueError(f"{expr} is not a binary fraction: write it over a common denominator")
-        return f"{expr.p}/{expr.q}"
+        return f"{expr.p}/{expr.q}" if _is_float(expr) else self._ratio(expr)
+
+    @staticmethod
+    def _ratio(number: sympy.Rational) -> str:
+        return f"{'-' if number < 0 else ''}ratio({abs(number.p)}, {number.q})"
+
+    def _print_Mul(self, expr: sympy.Mul) -> str:
+        number, rest = expr.as_coeff_Mul()
+        if not number.is_Rational or max(abs(number.p), number.q) <= _EXACT:
+            return str(super()._print_Mul(expr))
+        return f"{self._ratio(number)}*{self.parenthesize(rest, PRECEDENCE['Mul'])}"
+
+
+def _is_float(number: sympy.Rational) -> bool:
+    """Whether p/q, divided in floats, is the number itself."""
+    return bool(number.q & (number.q - 1) == 0 and max(abs(number.p), number.q) <= _EXACT)
 
 
 def code(expression: sympy.Expr) -> str:
     """Python source of an expression, in the names of numpy and scipy.special.
 
     >>> x = sympy.Symbol("x")
-    >>> code(sympy.exp(-x**2 / 2) / 3)
-    'exp(-x**2/2)/3'
+    >>> code(sympy.exp(-x**2 / 2) / 3), code(x + sympy.Rational(1, 3)), code(x**sympy.Rational(1, 3))
+    ('exp(-x**2/2)/3', 'x + ratio(1, 3)', 'x**ratio(1, 3)')
     """
-    return str(_Printer().doprint(_common_denominator(expression)))
-
-
-class _Over(sympy.Function):
-    """A sum over an integer, kept as it is: sympy would distribute the one over the other."""
-
-    nargs = 2
-    precedence = PRECEDENCE["Add"]
-
-
-def _common_denominator(expression: sympy.Expr) -> sympy.Expr:
-    """a + 1/3 -> (3 a + 1)/3, so that no rounded constant is printed; not `together`, which would turn exp(-x) over."""
-
-    def awkward(e: sympy.Basic) -> bool:
-        return isinstance(e, sympy.Add) and any(arg.is_Rational and arg.q & (arg.q - 1) for arg in e.args)
-
-    def over(e: sympy.Add) -> sympy.Expr:
-        q = sympy.ilcm(1, *(arg.q for arg in e.args if arg.is_Rational))
-        return _Over(sympy.Add(*(q * arg for arg in e.args)), q)
-
-    return expression.replace(awkward, over) if expression.has(sympy.Rational) else expression
+    return str(_Printer().doprint(expression))
 
 
 def wrap(line: str, indent: str = "    ") -> str:

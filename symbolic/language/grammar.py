@@ -78,7 +78,7 @@ FUNCTIONS: dict[str, str] = {
 }
 """Functions of an expression: their name in sympy, or their definition in x."""
 
-CONSTANTS = ("pi",)
+CONSTANTS = ("E", "pi")
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ def derivations(monkeypatch):
         time.sleep(0.2)
         return f"import time\ntime.sleep(0.2)\nVALUE = {arguments[0]!r}\n"
 
-    monkeypatch.setattr(cache, "_derive", derive)
+    monkeypatch.setattr(cache, "derived_text", derive)
     return ran
 
 
@@ -316,7 +316,7 @@ def test_four_processes_derive_once(tmp_path):
                 file.write("once ")
             time.sleep(1)
             return "VALUE = 2"
-        cache._derive = derive
+        cache.derived_text = derive
         print(cache.derived_module("processes", "x**2").VALUE)
     """
     command = [sys.executable, "-P", "-W", "error", "-c", textwrap.dedent(code)]
@@ -330,7 +330,7 @@ def test_a_derivation_runs_no_file_of_the_working_directory(own_cache, monkeypat
         Path(f"{name}.py").write_text("open('pwned', 'w')\n")
     for path in ("", os.pathsep, f".{os.pathsep}"):
         monkeypatch.setenv("PYTHONPATH", path)
-        assert "def custom_2(" in cache._derive("activation", ("x**2 + x",))
+        assert "def custom_2(" in cache.derived_text("activation", ("x**2 + x",))
     assert not Path("pwned").exists()
 
 

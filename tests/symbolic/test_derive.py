@@ -25,7 +25,7 @@ def test_theory_is_up_to_date(request):
 def test_check_names_stale_missing_and_extra_files(tmp_path):
     folder = tmp_path / "theory"
     shutil.copytree(THEORY, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    stale = folder / "bayes.py"
+    stale = folder / "oracle.py"
     stale.write_text(stale.read_text().replace("sqrt", "sqrT", 1))
     (folder / "two_layer.py").unlink()
     (folder / "extra.py").write_text("x = 1\n")
@@ -36,7 +36,7 @@ def test_check_names_stale_missing_and_extra_files(tmp_path):
         "missing: theory/two_layer.py",
     ]
     assert "sqrT" in messages[0]
-    assert sorted(generate.write(folder)) == ["bayes.py", "extra.py", "two_layer.py"]
+    assert sorted(generate.write(folder)) == ["extra.py", "oracle.py", "two_layer.py"]
     assert generate.check(folder) == []
 
 
