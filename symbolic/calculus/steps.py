@@ -189,10 +189,12 @@ def _exponential_zeros(function: sympy.Expr, x: sympy.Symbol) -> list[sympy.Expr
     rates = [e.args[0].coeff(x, 1) for e in function.atoms(sympy.exp) if e.has(x)]
     smallest = min((abs(rate) for rate in rates if rate.is_Rational and rate != 0), default=ZERO)
     if smallest != 0:
-        written = sympy.expand(sympy.expand(function).replace(
-            lambda e: isinstance(e, sympy.exp) and e.has(x),
-            lambda e: sympy.exp(e.args[0] - e.args[0].coeff(x, 1) * x) * u ** (e.args[0].coeff(x, 1) / smallest),
-        ))
+        written = sympy.expand(
+            sympy.expand(function).replace(
+                lambda e: isinstance(e, sympy.exp) and e.has(x),
+                lambda e: sympy.exp(e.args[0] - e.args[0].coeff(x, 1) * x) * u ** (e.args[0].coeff(x, 1) / smallest),
+            )
+        )
         written = sympy.fraction(sympy.together(written))[0]
         if not written.has(x) and written.is_polynomial(u):
             roots = _polynomial_zeros(sympy.Poly(written, u))

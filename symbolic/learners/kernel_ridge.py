@@ -40,8 +40,8 @@ from sympy.polys.matrices import DomainMatrix
 
 from quenched.symbolic.activations import BUILTIN, Activation
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
-from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.calculus.normal import Phi2
+from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step, derived, specification_symbols
 from quenched.symbolic.learners.random_features import marchenko_pastur

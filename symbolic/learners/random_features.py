@@ -34,8 +34,8 @@ import sympy
 from sympy.polys.matrices import DomainMatrix
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
-from quenched.symbolic.calculus.steps import derivative
 from quenched.symbolic.calculus.normal import Phi, Phi2, density
+from quenched.symbolic.calculus.steps import derivative
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 from quenched.symbolic.language.parse import VARIABLE

@@ -9,8 +9,8 @@ from scipy.special import ndtr
 
 from quenched.numerics.calculus import normal
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
-from quenched.symbolic.calculus.steps import NoClosedForm, derivative
 from quenched.symbolic.calculus.normal import Phi, Phi2, Phi3, Phi4
+from quenched.symbolic.calculus.steps import NoClosedForm, derivative
 
 X0, X1 = fields(2)
 H = sympy.Heaviside

@@ -5,8 +5,8 @@ import pytest
 import sympy
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
-from quenched.symbolic.calculus.steps import in_steps
 from quenched.symbolic.calculus.gradients import tangent
+from quenched.symbolic.calculus.steps import in_steps
 from quenched.theory.activations import ACTIVATIONS
 from quenched.theory.gradients import GRADIENTS
 
