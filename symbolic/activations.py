@@ -175,6 +175,68 @@ class Activation:
             return _located_kinks(self.expression, self.evaluated(1))
         return tuple((_digits(point), "0" if is_zero(jump) else _digits(jump)) for point, jump in jumps)
 
+    def integrand(self, layout: str) -> sympy.Expr:
+        """The product of factors that a layout stands for, in the fields x0, x1, ..."""
+        parts = layout.split(",")
+        result = sympy.Integer(1)
+        for x, part in zip(fields(len(parts)), parts, strict=True):
+            factors = part.split("*")
+            together = sympy.Mul(*(self.derivatives[f] for f in factors))
+            result *= in_steps(together, VARIABLE).subs(VARIABLE, x)
+        return result
+
+    def seconds(self, n: int) -> float:
+        """About how long the averages over n fields take on first use, to a factor of three.
+
+        Each layout costs the product over its fields of the terms there, weighted by what a rule makes of them: degree
+        + 1 by Stein's, two by a step or a shift, three by a wave, which products multiply.
+        """
+
+        @cache
+        def cost(part: str) -> float:
+            return sum(_cost(term) for term in expand(self.integrand(part), fields(1)))
+
+        return _SECONDS * sum(math.prod(map(cost, layout.split(","))) for layout in layouts(n))
+
+    def groups(self, limit: int = FIELD_LIMIT) -> tuple[Group, ...]:
+        """All averages over 1 .. `limit` fields; raises `NoClosedForm` if one of them has none, or takes too long.
+
+        Of a g that jumps, those of g and of products of g.  What takes more than a minute is announced to the logger
+        `quenched.symbolic`, which then hears how far it is.
+        """
+        if self.jumps:
+            return self.group(1, ["g", "g*g"]), self.group(2, ["g,g"])
+        total = sum(self.seconds(n) for n in range(1, limit + 1))
+        if total > _TOO_LONG:
+            needed = _duration(total)
+            logger.warning("the averages of %s in closed form would take about %s: they are sampled", self.text, needed)
+            raise NoClosedForm(f"{self.text}: its averages would take about {needed} to derive and compile")
+        if total > _LONG:
+            logger.info("the averages of %s take about %s to derive and compile", self.text, _duration(total))
+        return tuple(self.group(n, announce=total > _LONG) for n in range(1, limit + 1))
+
+    def group(self, n: int, needed: Sequence[str] = (), announce: bool = False) -> Group:
+        """All averages over n fields, or those `needed`; raises `NoClosedForm` if one of them has none."""
+        means, covariance = group_symbols(n)
+        variables = fields(n)
+        algebra = GaussianAlgebra(variables, means, covariance)
+        index: dict[str, int] = {}
+        place: dict[sympy.Expr, int] = {}
+        titles: list[Step] = []
+        needed = needed or list(layouts(n))
+        said = time.monotonic()
+        for done, layout in enumerate(needed):
+            integrand = self.integrand(layout)
+            value = algebra.reduce(integrand)
+            index[layout] = place.setdefault(value, len(place))
+            titles.append(Step("Result", rf"E\left[{latex(integrand)}\right] = {latex(value)}"))
+            if announce and time.monotonic() - said > _SILENCE:
+                logger.info("%d of %d averages over %d fields derived", done + 1, len(needed), n)
+                said = time.monotonic()
+        triangle = tuple(covariance[i][j] for i in range(n) for j in range(i, n))
+        derived = Derived(tuple(place), tuple(algebra.definitions), (*algebra.steps, *titles))
+        return Group(n, (*means, *triangle), index, derived)
+
     def lines(self) -> tuple[tuple[sympy.Expr, ...], tuple[tuple[sympy.Expr, sympy.Expr], ...]] | None:
         """If g is piecewise linear: where it bends, and (slope, intercept) of each piece from left to right."""
         if self.pieces is None:
