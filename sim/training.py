@@ -309,7 +309,7 @@ class Vectors:
         teacher = problem.mixture.teacher
         if teacher is not None:
             self.directions, self.readout = problem.array(self.geometry.teacher), problem.array(teacher.v)
-            self.teacher = backend.elementwise(activation_value(teacher.activation))
+            self.teacher = problem.backend.elementwise(activation_value(teacher.activation))
 
     @staticmethod
     def plan(problem: Problem, seeds: int, numbers: int, per_cluster: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import TINY, consistent, distinct, relative_error
 from quenched.numerics.calculus.precision import float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
@@ -36,21 +37,21 @@ __all__ = [
     "compiled_activation",
     "compiled_functions",
     "compiled_text",
+    "constant_field_factor",
+    "expanded",
+    "fix_constant_fields",
     "patterns",
     "piecewise_linear",
-    "positive",
-    "regularised",
+    "step_error",
     "tables",
     "value_averages",
 ]
 
 Array = NDArray[np.float64]
 
-TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
-JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
 PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
-ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
-PAIR_ERROR = 1e-13  # of averages over one and two fields
+ORTHANT_ERROR = 1e-10  # of averages over three and four fields, relative to the size of the factors, where regular
+PAIR_ERROR = 1e-13  # of averages over one and two fields, likewise
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
@@ -135,7 +136,7 @@ from math import erf, erfc
 from numpy import cos, exp, pi, sin, sqrt
 from numba import njit
 from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
@@ -179,7 +180,7 @@ _RAISE = """
             )"""
 
 
-_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Mult: "times", ast.Div: "over"}
+_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over"}
 
 
 class _DoubledRegression(ast.NodeTransformer):
@@ -187,7 +188,8 @@ class _DoubledRegression(ast.NodeTransformer):
     value.
 
     A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
-    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field.
+    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field,
+    and the distance of a mean from a kink, which standardised limits h = (mean - kink)/sqrt(variance) divide by it.
     """
 
     def __init__(self) -> None:
@@ -199,10 +201,21 @@ class _DoubledRegression(ast.NodeTransformer):
         if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
             name = _PAIRWISE[type(node.op)]
             return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            zero: ast.expr = ast.Tuple([ast.Constant(0.0), ast.Constant(0.0)], ast.Load())
+            return ast.Call(ast.Name("minus", ast.Load()), [zero, self._pair(node.operand)], [])
         return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
+
+    @staticmethod
+    def _value(pair: ast.expr) -> ast.expr:
+        return ast.Subscript(pair, ast.Constant(0), ast.Load())
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         call = node.value
+        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
+            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
+                call.left = self._value(self._pair(call.left))
+            return node
         if not (
             isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
         ):
@@ -212,7 +225,7 @@ class _DoubledRegression(ast.NodeTransformer):
         call.args = [self._pair(argument) for argument in call.args]
         self.pairs.add(target.id)
         pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
-        value = ast.Assign([target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load()))
+        value = ast.Assign([target], self._value(ast.Name(target.id + "_", ast.Load())))
         return [pair, value]
 
     def visit_Return(self, node: ast.Return) -> ast.Return:
@@ -220,6 +233,10 @@ class _DoubledRegression(ast.NodeTransformer):
         assert isinstance(node.value, ast.Tuple)
         node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
         return node
+
+
+def _is_root(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
 
 
 def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
@@ -348,29 +365,6 @@ def _canonical(layout: str) -> bool:
     return degrees == sorted(degrees, reverse=True)
 
 
-def regularised(covariance: Array) -> Array:
-    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite.
-
-    Averages over three and four fields need it: their densities and conditional probabilities must be those of one law.
-    For one and two fields any covariance will do (an error of JITTER costs the square root of it).
-    """
-    regular = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", regular)
-    scale = np.sqrt(np.maximum(diagonal, TINY))
-    correlation = regular / (scale[:, :, None] * scale[:, None, :])
-    lowest = np.linalg.eigvalsh(correlation)[:, :1]
-    diagonal[...] = np.maximum(diagonal * (1 + np.maximum(JITTER, -2 * lowest)), TINY)
-    return regular
-
-
-def positive(covariance: Array) -> Array:
-    """Covariances with variances above zero, which is all that averages over one and two fields need."""
-    given = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", given)
-    diagonal[...] = np.maximum(diagonal, TINY)
-    return given
-
-
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
@@ -379,20 +373,71 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     learning equations contain.  Singular covariances are allowed.
      Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
+    mean, covariance = (np.ascontiguousarray(part, dtype=np.float64) for part in (mean, covariance))
+    kept, place = distinct(mean, covariance)
+    if len(kept) < len(place):
+        merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
+        return {pattern: expanded(table, place) for pattern, table in merged.items()}
     clusters, K = mean.shape
     compiled = _compiled(activation)
     subsets, widths, gather = _gather(activation, K, limit)
-    regular, given = regularised(covariance), positive(covariance)
+    mean, given, regular = consistent(mean, covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width))
         if len(members):
-            getattr(compiled, f"fill_{n}")(
-                np.ascontiguousarray(mean, dtype=np.float64), given if n < 3 else regular, members, out
-            )
+            getattr(compiled, f"fill_{n}")(mean, given if n < 3 else regular, members, out)
         flat.append(out.reshape(clusters, -1))
     values = np.concatenate(flat, axis=1)
-    return {
+    found = {
         pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
         for pattern, index in gather.items()
     }
+    if "dg,dg" in found:
+        fix_constant_fields(found, constant_field_factor(activation, mean, covariance))
+    return found
+
+
+def constant_field_factor(activation: str, mean: Array, covariance: Array) -> Array:
+    """What turns E[g'^2] of a field without variance, a limit of small ones, into g'(m)^2, for each field.
+
+    At a kink g' is the mean of both sides; a small variance takes either, and E[g'^2] is the mean of both squares.
+    """
+    constant = np.einsum("akk->ak", covariance) == 0
+    factor = np.ones_like(mean)
+    if constant.any():
+        found = value_averages(activation)
+        at = mean[constant]
+        limit = np.broadcast_to(found.groups[0](at, TINY)[found.places[0]["dg*dg"]], at.shape)
+        factor[constant] = np.divide(found.dg(at) ** 2, limit, out=np.ones_like(at), where=limit > 0)
+    return factor
+
+
+def fix_constant_fields(found: dict[str, Array], factor: Array) -> None:
+    """Multiply E[g'(lambda_k) g'(lambda_k) ..] by `factor` (C, K), in place."""
+    diagonal = np.arange(factor.shape[1])
+    for pattern, table in found.items():
+        if pattern.startswith("dg,dg") and (factor != 1).any():
+            table[:, diagonal, diagonal] *= factor.reshape(factor.shape + (1,) * (table.ndim - 3))
+
+
+def step_error(
+    found: Mapping[str, Array], mean: Array, covariance: Array, output: Array, labels: Array, limit: int
+) -> float:
+    """Error of the averages of one step, from tables of up to `limit` factors: it grows with the state.
+
+    Relative to the sizes of what is averaged, as root mean squares: lambda, g and g' of each field, the residual
+    phi - y of at most |y| + sum_k |output_k| g_k, and push_k = output_k g'_k (phi - y).  mean (C, K), covariance
+    (C, K, K), output (K,) = s v, labels (C,).
+    """
+    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance)
+    g, dg = (np.sqrt(np.maximum(np.einsum("akk->ak", found[f"{f},{f}"]), 0)) for f in ("g", "dg"))
+    field = np.sqrt(np.einsum("akk->ak", covariance) + mean**2).max()
+    residual = np.abs(labels) + g @ np.abs(output)
+    push = (np.abs(output) * dg).max() * residual.max()
+    return float(relative * max(1.0, push * max(1.0, field, push), residual.max() * g.max()))
+
+
+def expanded(table: Array, place: NDArray[np.int64]) -> Array:
+    """The table (C, K, ..) of all fields from that of the distinct ones (`coincident_fields.distinct`)."""
+    return table[np.ix_(np.arange(len(table)), *[place] * (table.ndim - 1))]

@@ -25,10 +25,10 @@ from quenched.numerics.calculus.averages import (
     _DoubledRegression,
     _gather,
     averages,
-    regularised,
     tables,
 )
 from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import regularised
 from quenched.numerics.calculus.precision import bind, float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
@@ -55,7 +55,7 @@ from numpy import cos, empty, exp, pi, sin, sqrt
 from math import erf, erfc
 from numba import njit
 from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
