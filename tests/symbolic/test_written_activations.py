@@ -16,10 +16,10 @@ from scipy.special import erf, erfc
 from quenched.numerics.calculus import normal as probabilities
 from quenched.symbolic.activations import Activation, screen
 from quenched.symbolic.calculus.steps import NoClosedForm
-from quenched.symbolic.generate import user_activation
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.notation import Derived
 from quenched.symbolic.language.parse import parse
+from quenched.symbolic.user import user_activation
 from quenched.theory import normal
 
 ONE, TWO = ["g", "g*g", "dg*g", "dg*dg"], ["g,g", "dg,g", "dg,dg"]
