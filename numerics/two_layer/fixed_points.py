@@ -153,7 +153,7 @@ def measured(system: StationaryEquations, x: Array, points: int, **origin: Any) 
     """The record of a solution x; `origin`: what it was found from."""
     J, state = system.jacobian(x), system.state(x)
     rates = drift(system.mixture, system.network, system.rule, state)
-    residual = float(np.abs(system.rates(x)).max())
+    residual = float(np.abs(system.rates(x)).max(initial=0.0))
     # in closed form the error is that of orthant probabilities, which enter at second order in the rates
     rounding = rates.error * (system.unit if rates.method == "closed form" else 1 / system.unit)
     state_error = system.accuracy(J, residual + rounding)
