@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
 from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import digit_count, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.theory import oracle
 
@@ -510,6 +510,7 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
     >>> print(oracle_error(Mixture.ring(3, sigma=0.5), digits=20).value)
     0.29456037591473488938
     """
+    record("mixture", mixture, Mixture)
     if (mixture.exponents != 0).any():
         raise ValueError(
             f"mixture must not depend on D, got scaling={mixture.scaling!r}: the distances, and with them the error, "
@@ -528,7 +529,7 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
             raise ValueError(f"tolerance must be in [1e-13, 1), got {tolerance}; below, ask for digits")
         numbers = _Numbers()
     else:
-        digits = integer("digits", digits, at_least=1)
+        digits = digit_count("digits", digits)
         # a relative error in z is z^2 times larger in Phi(-z)
         numbers = _Numbers(context(digits + 12 + math.ceil(2 * math.log10(1 + span))))
         tolerance = numbers.number(10.0) ** -(digits + 2)

@@ -28,7 +28,7 @@ from scipy.special import ndtr, ndtri
 
 from quenched.numerics.calculus.averages import activation_functions, piecewise_linear
 from quenched.numerics.calculus.quadrature import adaptive, randomised
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import digit_count, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
@@ -102,6 +102,8 @@ def errors(
     >>> float(ndtr(-0.5)), errors(Mixture.two_clusters(2.0), TwoLayer(1, "linear"), state).classification_error
     (0.3085375387259869, 0.3085375387259869)
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
+    record("state", state, (OrderParameters, Densities))
     if isinstance(state, OrderParameters) and state.M.shape != (expected := (len(mixture.references), network.K)):
         raise ValueError(f"state must have M of shape (clusters, K) = {expected}, got {state.M.shape}")
     if state.K != network.K:
@@ -109,9 +111,10 @@ def errors(
     tolerance, seed = number("tolerance", tolerance, positive=True), integer("seed", seed)
     points = points if points is None else integer("points", points, at_least=1)
     if digits is not None:
+        digits = digit_count("digits", digits)
         if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
-        return _precise(mixture, network, state, errors(mixture, network, state), integer("digits", digits, at_least=1))
+        return _precise(mixture, network, state, errors(mixture, network, state), digits)
     law, M, Q, v = fields(mixture, network, state)
     pmse, pmse_error, slopes = _pmse(law, M, Q, v, tolerance, seed)
     if mixture.teacher is not None:

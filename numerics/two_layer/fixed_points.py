@@ -1,7 +1,8 @@
 """Fixed points of the order-parameter equations: from a guess or from random states, their stability, errors, basins.
 
 A fixed point solves F(x) = 0, F the drift in units of the larger learning rate (`stationary`).  Its residual is
-computed anew and must be below 1e-10.  Without a guess, the flow is followed from a random state to its end (`attractor`).
+computed anew and must be below 1e-10.  Without a guess, the flow is followed from a random state to its end
+(`attractor`).
 
 Eigenvalues that vanish belong to families of fixed points with one and the same function: a relu network without decay
 can trade w_k -> c w_k against v_k -> v_k/c, and neurons with parallel weights can share a readout.
@@ -31,7 +32,16 @@ from quenched.numerics.two_layer.symmetry import equivalent, orbits
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["POINTS", "FixedPoint", "binomial_error", "fitting_guess", "fixed_point", "fixed_points", "measured"]
+__all__ = [
+    "POINTS",
+    "FixedPoint",
+    "binomial_error",
+    "fitting_guess",
+    "fixed_point",
+    "fixed_points",
+    "line_count",
+    "measured",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -111,7 +121,7 @@ def fixed_point(
     >>> found.state.M.round(12).tolist(), found.stable, found.eigenvalues.real.round(9).tolist()
     ([[0.2], [-0.2]], True, [-5.0, -8.0])
     """
-    points, time = integer("points", points, at_least=1, at_most=_MOST_LINES), number("t", t, positive=True)
+    points, time = line_count(points), number("t", t, positive=True)
     seed, D = integer("seed", seed), integer("D", D, at_least=1)
     system = StationaryEquations(
         record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
@@ -129,6 +139,11 @@ def fitting_guess(guess: OrderParameters, mixture: Mixture, network: TwoLayer) -
     if guess.M.shape != (expected := (mixture.clusters, network.K)):
         raise ValueError(f"guess must have M of shape (clusters, K) = {expected}, got {guess.M.shape}")
     return guess
+
+
+def line_count(points: int) -> int:
+    """`points`, within what hours of sampling can use."""
+    return integer("points", points, at_least=1, at_most=_MOST_LINES)
 
 
 def _from_guess(system: StationaryEquations, guess: OrderParameters, t: float) -> Array:
@@ -243,7 +258,7 @@ def fixed_points(
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
     function("start", start), function("progress", progress)
     names, size = integers("seeds", seeds), integer("D", D, at_least=1)
-    time, points = number("t", t, positive=True), integer("points", points, at_least=1, at_most=_MOST_LINES)
+    time, points = number("t", t, positive=True), line_count(points)
     levels = _levels(gains)
     system = StationaryEquations(mixture, network, rule)
     draw = start or (lambda seed: random_overlaps(mixture, network, size, seed))
