@@ -110,7 +110,8 @@ class Record:
             raise ValueError(f"{argument}{cls.__name__} must be made of the fields {', '.join(known)}, got {got}")
         needed = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
         if missing := [name for name in needed if name not in values]:
-            raise ValueError(f"{argument}{cls.__name__} needs the field {missing[0]!r}, got {', '.join(values) or 'none'}")
+            got = ", ".join(map(str, values)) or "none"
+            raise ValueError(f"{argument}{cls.__name__} needs the field {missing[0]!r}, got {got}")
         return cls(**values)
 
     def _shown(self) -> dict[str, Any]:
@@ -244,7 +245,7 @@ def real(name: str, value: Any) -> float:
     """`value` as a float of either sign; a text, a boolean or an array of several numbers is refused."""
     scalar = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
     try:
-        if not _is_real(scalar) or np.ma.is_masked(scalar) or getattr(scalar, "ndim", 0):
+        if not _is_real(scalar) or np.ma.is_masked(scalar) or getattr(scalar, "ndim", 0) != 0:
             raise TypeError(f"not a number: {type(value).__name__}")
         return float(scalar)
     except (TypeError, ValueError, OverflowError) as error:
@@ -289,7 +290,7 @@ def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> 
         raise ValueError(f"{name} must be one or more integers >= {at_least}, got {shown(value)}")
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked entries: fill or drop them, got {shown(value)}")
-    entries = []
+    entries: list[int] = []
     for entry in value:
         if len(entries) == most:
             raise ValueError(f"{name} must be at most {most} integers, got more: {shown(value)}")

@@ -145,6 +145,7 @@ CALLS: dict[str, Call] = {
             "discarded": "number",
         },
     ),
+    "Spectrum.aligned": (SPECTRUM.aligned, {"p": 1}, {"p": "integer"}),
     "Spectrum.oriented": (SPECTRUM.oriented, {"p": 1, "seed": 0}, {"p": "integer", "seed": "integer"}),
     "Spectrum.multiplicities": (SPECTRUM.multiplicities, {"D": 8}, {"D": "integer"}),
     "Spectrum.marchenko_pastur": (
