@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from quenched.numerics.problem.mixture import Mixture
     from quenched.numerics.problem.network import Teacher, TwoLayer
     from quenched.numerics.problem.provenance import records_of, state_at
-    from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+    from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
     from quenched.numerics.problem.spectrum import Spectrum
     from quenched.numerics.problem.state import Densities, OrderParameters
     from quenched.numerics.random_features import random_features_error
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Densities",
     "GradientFlow",
+    "LearningRule",
     "Mixture",
     "OnlineSGD",
     "OrderParameters",
@@ -50,6 +51,7 @@ __all__ = [
 _HOME = {
     "Densities": "problem.state",
     "GradientFlow": "problem.rules",
+    "LearningRule": "problem.rules",
     "Mixture": "problem.mixture",
     "OnlineSGD": "problem.rules",
     "OrderParameters": "problem.state",

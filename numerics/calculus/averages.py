@@ -2,118 +2,93 @@
 
 The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
 first use).  This module compiles them: the text of the generated functions, with Phi_n taken from
-`quenched.numerics.calculus.orthant` and the regressions done in doubled precision, is written to the user's cache and
-compiled there once.  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)], is the average over the one
-field that is left.
+`quenched.numerics.calculus.orthant` and the regressions done in doubled precision, is compiled once and kept in the
+user's cache (`quenched.numerics.calculus.cache`).  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)],
+is the average over the one field that is left.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
-import importlib.util
-import inspect
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import combinations, product
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import consistent, distinct
+from quenched.numerics.calculus.precision import float_source
+from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
+from quenched.theory.functions import FUNCTIONS
 
 __all__ = [
     "FIELD_LIMIT",
     "ORTHANT_ERROR",
     "PAIR_ERROR",
     "activation_functions",
+    "activation_value",
     "averages",
-    "cache_folder",
     "compiled_activation",
+    "compiled_functions",
     "compiled_text",
-    "derived_module",
-    "load_compiled",
+    "expanded",
     "patterns",
     "piecewise_linear",
-    "positive",
-    "regularised",
     "tables",
+    "value_averages",
 ]
 
 Array = NDArray[np.float64]
 
-TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
-JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
 PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
 PAIR_ERROR = 1e-13  # of averages over one and two fields
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
-def cache_folder() -> Path:
-    """Where compiled and derived code is kept: $QUENCHED_CACHE, or the user's cache directory."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("QUENCHED_CACHE") or user_cache_dir("quenched"))
-
-
 def averages(activation: str) -> theory.Averages:
-    """The generated functions of an activation, derived on first use if it is not a built-in.
+    """The generated functions of an activation, derived on first use if it is not a built-in, however that is written.
 
-    >>> averages("relu").text
-    'Max(x, 0)'
+    ValueError: what has no learning equations, a g with jumps included.
+
+    >>> averages("relu").text, averages("Max(0, x)") is averages("relu")
+    ('Max(x, 0)', True)
     """
-    if activation in theory.ACTIVATIONS:
-        return theory.ACTIVATIONS[activation]
-    return _derived(activation)
+    found = value_averages(activation)
+    if found.places and "dg" not in found.places[0]:
+        raise ValueError(f"activation {activation!r} jumps: its derivative, a delta, is not square-integrable")
+    return found
+
+
+def value_averages(activation: str) -> theory.Averages:
+    """As `averages`; of a g with jumps, which may make labels or random features, those of g without derivatives.
+
+    >>> value_averages("sign(x)").places
+    ({'g': 0, 'g*g': 1}, {'g,g': 0})
+    """
+    name = expression_text(activation)
+    return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
 
 
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    found: theory.Averages = derived_module("activation", activation).ACTIVATIONS["custom"]
+    derived = derived_module("activation", activation)
+    if derived.SAME:
+        return theory.ACTIVATIONS[derived.SAME]
+    found: theory.Averages = derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
             activation,
         )
     return found
-
-
-def derived_module(kind: str, *arguments: str) -> ModuleType:
-    """What `python -m quenched.symbolic ARGUMENTS` prints, run in a process of its own, cached.
-
-    The cache knows the arguments and the text of the derivation, so that a change of either derives anew.
-    """
-    digest = hashlib.sha256("\0".join(arguments).encode())
-    spec = importlib.util.find_spec("quenched.symbolic")
-    if spec is None or spec.submodule_search_locations is None:
-        raise RuntimeError(f"{arguments[0]!r} has to be derived, and quenched.symbolic is not installed")
-    for folder in spec.submodule_search_locations:
-        for source in sorted(Path(folder).rglob("*.py")):
-            digest.update(source.read_bytes())
-    path = cache_folder() / "derived" / f"{kind}_{digest.hexdigest()[:20]}.py"
-    text = None
-    if not path.exists():
-        command = [sys.executable, "-m", "quenched.symbolic", *arguments]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode == 2:
-            raise ValueError(process.stderr.strip())
-        if process.returncode:
-            raise RuntimeError(
-                f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
-                f"It said:\n{process.stderr}"
-            )
-        text = process.stdout
-    return load_text(text, path)
 
 
 def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -127,13 +102,22 @@ def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[
     return found.g, found.dg
 
 
+def activation_value(activation: str) -> Callable[..., Any]:
+    """g alone, which may have jumps: of a teacher, or of random features.
+
+    >>> float(activation_value("sign(x)")(-2.0))
+    -1.0
+    """
+    return value_averages(activation).g
+
+
 def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     """Kinks (n,), slopes (n + 1,) and intercepts (n + 1,) of a piecewise linear activation, else None.
 
     >>> piecewise_linear("abs")
     (array([0.]), array([-1.,  1.]), array([0., 0.]))
     """
-    pieces = averages(activation).pieces
+    pieces = value_averages(activation).pieces
     if pieces is None:
         return None
     kinks, lines = pieces
@@ -143,12 +127,13 @@ def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
 # --- compilation
 # --------------------------------------------------------------------------------------------------------------
 
-_PRELUDE = '''"""Compiled form of the averages of {name}; written by quenched.numerics, safe to delete."""
+_PRELUDE = '''"""Compiled form of averages, written by quenched.numerics.calculus.averages."""
 
 from math import erf, erfc
 from numpy import cos, exp, pi, sin, sqrt
 from numba import njit
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.compile import njit as kept
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
@@ -174,7 +159,7 @@ def raised(m0, m1, c00, c01, c11):
 
 '''
 _FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def fill_{label}(mean, covariance, subsets, out):
     for a in range(mean.shape[0]):
         for s in range(subsets.shape[0]):
@@ -192,7 +177,7 @@ _RAISE = """
             )"""
 
 
-_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Mult: "times", ast.Div: "over"}
+_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over"}
 
 
 class _DoubledRegression(ast.NodeTransformer):
@@ -200,7 +185,8 @@ class _DoubledRegression(ast.NodeTransformer):
     value.
 
     A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
-    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field.
+    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field,
+    and the distance of a mean from a kink, which standardised limits h = (mean - kink)/sqrt(variance) divide by it.
     """
 
     def __init__(self) -> None:
@@ -212,10 +198,21 @@ class _DoubledRegression(ast.NodeTransformer):
         if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
             name = _PAIRWISE[type(node.op)]
             return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            zero: ast.expr = ast.Tuple([ast.Constant(0.0), ast.Constant(0.0)], ast.Load())
+            return ast.Call(ast.Name("minus", ast.Load()), [zero, self._pair(node.operand)], [])
         return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
+
+    @staticmethod
+    def _value(pair: ast.expr) -> ast.expr:
+        return ast.Subscript(pair, ast.Constant(0), ast.Load())
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         call = node.value
+        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
+            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
+                call.left = self._value(self._pair(call.left))
+            return node
         if not (
             isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
         ):
@@ -225,7 +222,7 @@ class _DoubledRegression(ast.NodeTransformer):
         call.args = [self._pair(argument) for argument in call.args]
         self.pairs.add(target.id)
         pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
-        value = ast.Assign([target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load()))
+        value = ast.Assign([target], self._value(ast.Name(target.id + "_", ast.Load())))
         return [pair, value]
 
     def visit_Return(self, node: ast.Return) -> ast.Return:
@@ -235,11 +232,15 @@ class _DoubledRegression(ast.NodeTransformer):
         return node
 
 
-def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
+def _is_root(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
+
+
+def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
     """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
-    parts = [_PRELUDE.format(name=name, parallel=PARALLEL, noise=2.0**-50)]
+    parts = [_PRELUDE.format(parallel=PARALLEL, noise=2.0**-50)]
     for label, (n, function) in groups.items():
-        tree = ast.parse(inspect.getsource(function))
+        tree = ast.parse(float_source(function))
         definition = tree.body[0]
         assert isinstance(definition, ast.FunctionDef)
         definition.returns = None
@@ -272,77 +273,43 @@ def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> ModuleType:
     """The compiled module of an activation: fill_1 .. fill_4."""
-    groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
-    return load_compiled(compiled_text(activation, groups))
+    groups = {str(n): (n, function) for n, function in enumerate(value_averages(activation).groups, start=1)}
+    return module(compiled_text(groups), "averages")
 
 
-def load_compiled(text: str) -> ModuleType:
-    """Import the text of `compiled_text` from the cache, which knows the text and what it is compiled with."""
-    import numba
+_SCALAR = (
+    '''"""Compiled form of functions of numbers, written by quenched.numerics.calculus.averages."""
 
-    from quenched.numerics.calculus import double_double, orthant
-
-    origin = text + inspect.getsource(orthant) + inspect.getsource(double_double) + numba.__version__ + sys.version
-    digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
-    return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
-
-
-_SCALAR = '''"""Compiled form of g and g' of {name}; written by quenched.numerics, safe to delete."""
-
-from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
-from numpy import sign, sin, sinh, sqrt, tanh
-from numba import cfunc, njit
-
-
-@njit
-def heaviside(x, half):
-    return half if x == 0 else 1.0 if x > 0 else 0.0
-
-
-@njit
-def where(condition, one, other):
-    return one if condition else other
-
-
+from numpy import pi
+from numba import njit
+from quenched.numerics.calculus.compile import callback
 '''
+    + "".join(function.compiled for function in FUNCTIONS.values())
+    + "\n\n"
+)
 
 
 @lru_cache(maxsize=64)
 def compiled_activation(activation: str) -> tuple[Any, Any]:
-    """g and g' of one number as numba `cfunc`s: arguments of compiled loops, which need not be compiled for each anew.
+    """g and g' of one number as numba's C callbacks: arguments of compiled loops, which need not be compiled anew.
 
     >>> g, dg = compiled_activation("relu")
     >>> g.ctypes(-2.0), dg.ctypes(0.0)
     (0.0, 0.5)
     """
-    import numba
-
     found = averages(activation)
-    decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
-    sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
-    text = _SCALAR.format(name=activation) + "\n\n".join(sources)
-    digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
-    module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
-    return getattr(module, found.g.__name__), getattr(module, found.dg.__name__)
+    g, dg = compiled_functions(found.g, found.dg)
+    return g, dg
 
 
-def load_text(text: str | None, path: Path) -> ModuleType:
-    """Import generated text from a file of the cache, which is written (atomically: others may race) if not there."""
-    if text is not None and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as draft:
-            draft.write(text)
-        Path(draft.name).replace(path)
-    name = f"quenched_cache_{path.stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # numba finds the functions of a cached file through sys.modules
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+def compiled_functions(*functions: Callable[..., Any]) -> list[Any]:
+    """Generated functions of numbers as numba's C callbacks."""
+    sources = []
+    for function in functions:
+        arguments = ", ".join(["float64"] * function.__code__.co_argcount)
+        sources.append(f'@callback("float64({arguments})", error_model="numpy")\n{float_source(function)}')
+    compiled = module(_SCALAR + "\n\n".join(sources), "functions")
+    return [getattr(compiled, function.__name__) for function in functions]
 
 
 # --- tables
@@ -354,7 +321,7 @@ def _gather(
     activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
-    found = averages(activation)
+    found = value_averages(activation)
     subsets = tuple(
         np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, limit + 1)
     )
@@ -384,7 +351,7 @@ def patterns(activation: str, limit: int) -> list[str]:
     >>> patterns("relu", 2)
     ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
     """
-    places = averages(activation).places[:limit]
+    places = value_averages(activation).places[:limit]
     return sorted({layout for index in places for layout in index if "*" not in layout and _canonical(layout)})
 
 
@@ -395,29 +362,6 @@ def _canonical(layout: str) -> bool:
     return degrees == sorted(degrees, reverse=True)
 
 
-def regularised(covariance: Array) -> Array:
-    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite.
-
-    Averages over three and four fields need it: their densities and conditional probabilities must be those of one law.
-    For one and two fields any covariance will do (an error of JITTER costs the square root of it).
-    """
-    regular = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", regular)
-    scale = np.sqrt(np.maximum(diagonal, TINY))
-    correlation = regular / (scale[:, :, None] * scale[:, None, :])
-    lowest = np.linalg.eigvalsh(correlation)[:, :1]
-    diagonal[...] = np.maximum(diagonal * (1 + np.maximum(JITTER, -2 * lowest)), TINY)
-    return regular
-
-
-def positive(covariance: Array) -> Array:
-    """Covariances with variances above zero, which is all that averages over one and two fields need."""
-    given = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", given)
-    diagonal[...] = np.maximum(diagonal, TINY)
-    return given
-
-
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
@@ -426,20 +370,28 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     learning equations contain.  Singular covariances are allowed.
      Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
+    mean, covariance = (np.ascontiguousarray(part, dtype=np.float64) for part in (mean, covariance))
+    kept, place = distinct(mean, covariance)
+    if len(kept) < len(place):
+        merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
+        return {pattern: expanded(table, place) for pattern, table in merged.items()}
     clusters, K = mean.shape
-    module = _compiled(activation)
+    compiled = _compiled(activation)
     subsets, widths, gather = _gather(activation, K, limit)
-    regular, given = regularised(covariance), positive(covariance)
+    mean, given, regular = consistent(mean, covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width))
         if len(members):
-            getattr(module, f"fill_{n}")(
-                np.ascontiguousarray(mean, dtype=np.float64), given if n < 3 else regular, members, out
-            )
+            getattr(compiled, f"fill_{n}")(mean, given if n < 3 else regular, members, out)
         flat.append(out.reshape(clusters, -1))
     values = np.concatenate(flat, axis=1)
     return {
         pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
         for pattern, index in gather.items()
     }
+
+
+def expanded(table: Array, place: NDArray[np.int64]) -> Array:
+    """The table (C, K, ..) of all fields from that of the distinct ones (`coincident_fields.distinct`)."""
+    return table[(slice(None), *np.ix_(*[place] * (table.ndim - 1)))]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_functions, averages
+from quenched.numerics.calculus.averages import activation_value, value_averages
 from quenched.numerics.problem.checks import number
 from quenched.theory import random_features
 
@@ -55,8 +55,8 @@ def hermite_orders(activation: str, rho: npt.ArrayLike, sigma: float, orders: in
     """
     points, sigma = np.asarray(rho, dtype=np.float64), number("sigma", sigma, positive=True)
     distinct, place = np.unique(points, return_inverse=True)
-    found = averages(activation)
-    if found.groups and orders <= 2:
+    found = value_averages(activation)
+    if found.groups and orders <= 2 and "dg" in found.places[0]:
         one_field: Any = found.groups[0]
         values, places = one_field(distinct, sigma**2), found.places[0]
         psi = [np.broadcast_to(values[places[name]], distinct.shape) for name in ("g", "dg", "ddg", "g*g")]
@@ -86,8 +86,8 @@ def _by_quadrature(activation: str, rho: Array, sigma: float, orders: int) -> tu
         ]
         c, square, errors = zip(*parts, strict=True)
         return np.concatenate(c, axis=1), np.concatenate(square), max(errors)
-    psi, _ = activation_functions(activation)
-    kinks = sorted(_fraction(position) for position, _ in averages(activation).jumps)
+    psi = activation_value(activation)
+    kinks = sorted(_fraction(position) for position, _ in value_averages(activation).jumps)
     inner = (np.clip((kink - rho) / sigma, -_REACH, _REACH) for kink in kinks)
     edges = np.stack([np.full_like(rho, -_REACH), *inner, np.full_like(rho, _REACH)], axis=1)
     panels = math.ceil(_REACH * max(1.0, sigma))

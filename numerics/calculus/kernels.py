@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import number
-from quenched.theory import kernel_ridge
+from quenched.numerics.problem.checks import number, shown
+from quenched.theory import kernels
 
 __all__ = ["KernelFunctions", "LocalKernel", "kernel_functions", "local_kernel"]
 
@@ -40,7 +40,7 @@ def kernel_functions(kernel: str) -> KernelFunctions:
     >>> float(F(1.0, 1.0, 0.5)), round(float(kernel_functions("arccos1").value(1.0, 1.0, 0.0)) * np.pi, 12)
     (3.375, 1.0)
     """
-    table = kernel_ridge.KERNELS
+    table = kernels.KERNELS
     if not isinstance(kernel, str):
         raise ValueError(f"kernel must be a name, got {kernel!r}")
     text = kernel.strip()
@@ -57,7 +57,7 @@ def kernel_functions(kernel: str) -> KernelFunctions:
     else:
         names = ", ".join(name + (f":{e.meaning.split()[1]}" if e.meaning else "") for name, e in table.items())
         reason = "; an NTK needs averages over two fields in closed form" if head == "ntk" else ""
-        raise ValueError(f"kernel must be one of {names}, got {kernel!r}{reason}")
+        raise ValueError(f"kernel must be one of {names}, got {shown(kernel)}{reason}")
     return KernelFunctions(
         text, lambda N, N_, u: entry.value(N, N_, u, parameter), lambda N, N_, u: entry.jet(N, N_, u, parameter)
     )

@@ -16,11 +16,14 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from quenched.symbolic.language.grammar import ACTIVATION, Grammar, canonical
+
 __all__ = [
     "LEFT_OUT",
     "Record",
     "choice",
     "digit_count",
+    "expression_text",
     "finite_array",
     "flag",
     "function",
@@ -138,6 +141,25 @@ class Record:
         return hash(self._key())
 
 
+# --- text
+
+
+def expression_text(value: Any, grammar: Grammar = ACTIVATION) -> str:
+    """`value` as a name of the grammar or the canonical print of an expression: all that any code ever holds of it.
+
+    >>> expression_text("Max(x,0)")
+    'Max(x, 0)'
+    >>> expression_text("x # y")
+    Traceback (most recent call last):
+    ...
+    ValueError: activation 'x # y': '#' at character 3 is not understood...
+    """
+    if not isinstance(value, str) or not value.strip():
+        variables = " and ".join(grammar.variables)
+        raise ValueError(f"{grammar.kind} must be a name or an expression in {variables}, got {value!r}")
+    return canonical(str(value), grammar)
+
+
 # --- arrays
 
 
@@ -245,7 +267,7 @@ def real(name: str, value: Any) -> float:
     """`value` as a float of either sign; a text, a boolean or an array of several numbers is refused."""
     scalar = value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
     try:
-        if not _is_real(scalar) or np.ma.is_masked(scalar) or getattr(scalar, "ndim", 0) != 0:
+        if not _is_real(scalar) or np.ma.is_masked(scalar) or bool(getattr(scalar, "ndim", False)):
             raise TypeError(f"not a number: {type(value).__name__}")
         return float(scalar)
     except (TypeError, ValueError, OverflowError) as error:

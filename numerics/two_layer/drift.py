@@ -219,7 +219,7 @@ def drift(
     >>> rate.Q.round(12).tolist(), rate.v.round(12).tolist()  # -2 v^2 Q + v^2 (v^2 Q + 1) and -v Q
     ([[-0.1875]], [-0.5])
     """
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("sgd", sgd, OnlineSGD)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     if state.K != network.K:

@@ -12,9 +12,6 @@ those on both sides, to 1e-8.
 from __future__ import annotations
 
 import ast
-import hashlib
-import inspect
-import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import ModuleType
@@ -28,17 +25,17 @@ from quenched.numerics.calculus.averages import (
     _DoubledRegression,
     _gather,
     averages,
-    cache_folder,
-    derived_module,
-    load_text,
-    regularised,
     tables,
 )
-from quenched.numerics.calculus.precision import bind
+from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import regularised
+from quenched.numerics.calculus.precision import bind, float_source
+from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.theory import gradients as theory
+from quenched.theory import two_layer
 
 __all__ = ["drift_tangents", "table_tangents"]
 
@@ -49,15 +46,16 @@ Tangents = Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Arr
 _BLOCK = 2**24  # numbers in the largest array at a time
 
 _contract = {"einsum": partial(np.einsum, optimize=True)}
-_flow = bind(theory.flow_tangent, _contract)
-_diffusion = bind(theory.diffusion_tangent, _contract)
+_flow = bind(two_layer.flow_tangent, _contract)
+_diffusion = bind(two_layer.diffusion_tangent, _contract)
 
-_PRELUDE = '''"""Compiled form of the gradients of {name}; written by quenched.numerics, safe to delete."""
+_PRELUDE = '''"""Compiled form of gradients, written by quenched.numerics.two_layer.jacobian."""
 
 from numpy import cos, empty, exp, pi, sin, sqrt
 from math import erf, erfc
 from numba import njit
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.compile import njit as kept
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
@@ -68,7 +66,7 @@ def Phi2_of_pair(h, k, r):
 
 '''
 _FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
     gradient = empty({size})
     for a in range(mean.shape[0]):
@@ -89,9 +87,8 @@ def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
 
 def _gradients(activation: str) -> tuple[Gradient, ...]:
     """The generated gradients of an activation, derived on first use if it is not a built-in."""
-    if activation in theory.GRADIENTS:
-        return theory.GRADIENTS[activation]
-    return _derived(activation)
+    name = expression_text(activation)
+    return theory.GRADIENTS[name] if name in theory.GRADIENTS else _derived(name)
 
 
 @lru_cache(maxsize=64)
@@ -103,12 +100,8 @@ def _derived(activation: str) -> tuple[Gradient, ...]:
 @lru_cache(maxsize=64)
 def _compiled(activation: str, n: int) -> ModuleType:
     """The compiled module of the gradients over n fields: tangent_n."""
-    import numba
-
-    from quenched.numerics.calculus import double_double, orthant
-
     function = _gradients(activation)[n - 1]
-    tree = ast.parse(inspect.getsource(function))
+    tree = ast.parse(float_source(function))
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.returns = None
@@ -136,10 +129,8 @@ def _compiled(activation: str, n: int) -> ModuleType:
         arguments=", ".join(arguments),
         terms=" + ".join(f"gradient[{len(moved)} * o + {t}] * {term}" for t, term in enumerate(moved)),
     )
-    text = _PRELUDE.format(name=activation, parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
-    origin = text + inspect.getsource(orthant) + inspect.getsource(double_double) + numba.__version__ + sys.version
-    digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
-    return load_text(text, cache_folder() / "compiled" / f"gradients_{digest}.py")
+    text = _PRELUDE.format(parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
+    return module(text, "gradients")
 
 
 def table_tangents(
@@ -187,10 +178,10 @@ def drift_tangents(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD) -> Tange
         moved = table_tangents(network.activation, M, variance * Q, M_z, variance[..., None] * Q_z, limit)
         state = (mixture.means, M, M_z, A, A_z, Q, Q_z, v, v_z)
         small = network.K <= 4
-        dA, dQ, dv = (theory.flow_tangent if small else _flow)(*clusters, *state, found, moved, *rates)
+        dA, dQ, dv = (two_layer.flow_tangent if small else _flow)(*clusters, *state, found, moved, *rates)
         if sgd.diffusion:
             noise = (sgd.eta, network.output_scale, sgd.label_noise)
-            dQ = dQ + (theory.diffusion_tangent if small else _diffusion)(*clusters, v, v_z, found, moved, *noise)
+            dQ = dQ + (two_layer.diffusion_tangent if small else _diffusion)(*clusters, v, v_z, found, moved, *noise)
         return dA, dQ, dv
 
     def tangents(A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:

@@ -27,9 +27,11 @@ from quenched.numerics.calculus.averages import (
     ORTHANT_ERROR,
     PAIR_ERROR,
     activation_functions,
+    activation_value,
     averages,
     piecewise_linear,
     tables,
+    value_averages,
 )
 from quenched.numerics.calculus.precision import bind
 from quenched.numerics.calculus.quadrature import randomised
@@ -61,7 +63,7 @@ def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities
 
 def _in_terms_of(activation: str, teacher: Teacher) -> Teacher:
     """The same teacher made of relu neurons, if the network is: a bent line is a relu(x) - b relu(-x)."""
-    if activation != "relu" or (pieces := piecewise_linear(teacher.activation)) is None:
+    if averages(activation) is not averages("relu") or (pieces := piecewise_linear(teacher.activation)) is None:
         return teacher
     kinks, slopes, intercepts = pieces
     if kinks.any() or intercepts.any():
@@ -84,7 +86,8 @@ class Fields:
         teacher = mixture.teacher
         if teacher is not None:
             teacher = _in_terms_of(network.activation, teacher)
-            self.activations += [teacher.activation] * teacher.neurons
+            same = value_averages(teacher.activation).text == averages(network.activation).text
+            self.activations += [network.activation if same else teacher.activation] * teacher.neurons
             self.weights = teacher.weights  # (m, p)
             self.teacher = self.G @ self.weights.T  # (U, p, m)
             self.between = self.weights @ self.teacher  # (U, m, m)
@@ -120,14 +123,14 @@ class Fields:
         return self.mixture.means @ A.sum(axis=0), (covariance + covariance.swapaxes(1, 2)) / 2
 
     def evaluate(self, field: Array) -> tuple[Array, Array]:
-        """g_n and g_n' of fields (..., N)."""
-        value, slope = np.empty_like(field), np.empty_like(field)
-        first = 0
-        for last in range(1, len(self.activations) + 1):
-            if last == len(self.activations) or self.activations[last] != self.activations[first]:
-                g, dg = activation_functions(self.activations[first])
-                value[..., first:last], slope[..., first:last] = g(field[..., first:last]), dg(field[..., first:last])
-                first = last
+        """g_n and g_n' of fields (..., N); a teacher with another g does not learn, and its g_n' is left 0."""
+        first, last = self.activations[0], self.activations[-1]
+        learning = self.activations.count(first)
+        g, dg = activation_functions(first)
+        value, slope = np.empty_like(field), np.zeros_like(field)
+        value[..., :learning], slope[..., :learning] = g(field[..., :learning]), dg(field[..., :learning])
+        if first != last:
+            value[..., learning:] = activation_value(last)(field[..., learning:])
         return value, slope
 
 

@@ -71,6 +71,7 @@ FITS = {
     "activation": {"text", "a text with nan"},  # texts: what they may say is tests/symbolic/test_parse.py's
     "flag": {"true", "a boolean of numpy"},
     "function": {"none", "a class", "a function"},
+    "quantities": set(),
     "dataset": set(),
     "attributes": {"a mapping", "a mapping of something"},
 }
@@ -122,6 +123,7 @@ CALLS: dict[str, Call] = {
     "Mixture.at": (XOR.at, {"D": 9}, {"D": "number"}),
     "Mixture.finite": (XOR.finite, {"D": 9}, {"D": "number"}),
     "Mixture.references_at": (XOR.references_at, {"D": 9}, {"D": "number"}),
+    "LearningRule": (OnlineSGD, {"lr": 0.1}, RATES),  # the base of all rules
     "TwoLayer": (
         TwoLayer,
         {"K": 1, "activation": "erf"},
@@ -194,6 +196,7 @@ CALLS: dict[str, Call] = {
             "seed": "integer",
             "points": "integer",
             "digits": "integer",
+            "quantities": "quantities",
         },
     ),
     "integrate": (
