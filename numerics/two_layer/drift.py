@@ -29,7 +29,7 @@ from quenched.numerics.calculus.quadrature import randomised
 from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.step_averages import SpectralEquations, densities
 from quenched.theory import two_layer
@@ -219,7 +219,7 @@ def drift(
     >>> rate.Q.round(12).tolist(), rate.v.round(12).tolist()  # -2 v^2 Q + v^2 (v^2 Q + 1) and -v Q
     ([[-0.1875]], [-0.5])
     """
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("sgd", sgd, LearningRule)
     record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     if state.K != network.K:

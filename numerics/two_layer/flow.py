@@ -20,7 +20,7 @@ from quenched.numerics.problem.checks import choice, function, increasing_times,
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays, is_spectral
@@ -87,7 +87,7 @@ def integrate(
     """
     import xarray as xr
 
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("sgd", sgd, LearningRule)
     record("state", state, (OrderParameters, Densities)), function("progress", progress)
     rtol, atol, times = tolerance("rtol", rtol), tolerance("atol", atol, positive=False), increasing_times("t", t)
     if (mixture.exponents != 0).any():

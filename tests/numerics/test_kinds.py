@@ -88,7 +88,7 @@ RATES = {
     "second_lr": "number",
     "second_weight_decay": "number",
     "label_noise": "number",
-    "loss": "choice",
+    "loss": "activation",
     "batch": "integer",
 }
 MIXTURE = {
@@ -145,6 +145,7 @@ CALLS: dict[str, Call] = {
             "alignment": "array",
             "shrinkage": "number",
             "discarded": "number",
+            "harmonic_mean": "number",
         },
     ),
     "Spectrum.aligned": (SPECTRUM.aligned, {"p": 1}, {"p": "integer"}),
