@@ -25,10 +25,10 @@ from quenched.numerics.calculus.averages import (
 )
 from quenched.numerics.calculus.precision import bind
 from quenched.numerics.calculus.quadrature import randomised
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.step_averages import SpectralEquations, densities
 from quenched.theory import two_layer
@@ -220,6 +220,8 @@ def drift(
     >>> rate.Q.round(12).tolist(), rate.v.round(12).tolist()  # -2 v^2 Q + v^2 (v^2 Q + 1) and -v Q
     ([[-0.1875]], [-0.5])
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("sgd", sgd, LearningRule)
+    record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
