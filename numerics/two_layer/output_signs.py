@@ -214,7 +214,8 @@ def _weighted(
     mixture: Mixture, lines: _Lines, law: Law, L: Array, z: Array, limits: tuple[float, float], certain: bool = False
 ) -> Array:
     """Wrong, tie, unsettled and pattern of signs (n, 4) given z (n, r - 1), the directions across; sums over
-    clusters."""
+    clusters.
+    """
     alpha = law.mean[:, None] + z @ L[:, :, 1:].swapaxes(1, 2)
     y, P = mixture.labels[:, None], mixture.weights[:, None]
     found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), y * law.v, *limits, certain)
