@@ -34,7 +34,6 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.two_layer.drift import is_spectral
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend
 from quenched.sim.results import DONE, OVERFLOW, UNFINISHED, Index, Store, difference
@@ -114,7 +113,7 @@ class Sweep:
         if self.engine not in ("vectors", "overlaps"):
             raise ValueError(f"engine must be 'vectors' or 'overlaps', got {self.engine!r}")
         for name, mixture in mixtures.items():
-            if self.engine == "overlaps" and is_spectral(mixture):
+            if self.engine == "overlaps" and (mixture.spectrum is not None or mixture.teacher is not None):
                 raise ValueError(f"engine must be 'vectors' for mixture {name!r}: it has a spectrum or a teacher")
         if len(self.seeds) % self.batch:
             raise ValueError(f"batch must divide the number of seeds, {len(self.seeds)}, got {self.batch}")

@@ -32,7 +32,6 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.numerics.two_layer.drift import is_spectral
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, HostNormals, Normals, generators, get_backend
 from quenched.sim.engines.geometry import Geometry, root
@@ -130,7 +129,7 @@ def simulate(
     if test not in ("fields", "vectors"):
         raise ValueError(f"test must be 'fields' or 'vectors', got {test!r}")
     if engine == "overlaps":
-        if is_spectral(mixture):
+        if mixture.spectrum is not None or mixture.teacher is not None:
             raise ValueError("engine must be 'vectors' where inputs have a spectrum or a teacher makes the labels")
         backend = "numpy" if backend == "auto" else backend
         needed = {"backend": (backend, "numpy"), "test": (test, "fields"), "dtype": (dtype, "float64")}
@@ -451,7 +450,7 @@ def _engine(name: str) -> type[Engine]:
 
 def _law(problem: Problem, run: Engine, M: Array, Q: Array) -> tuple[Array, Array]:
     """Means (S, C, N) and roots (S, C, N, N) of the covariances of the local fields."""
-    if is_spectral(problem.mixture):
+    if problem.mixture.spectrum is not None or problem.mixture.teacher is not None:
         assert isinstance(run, Vectors)
         means, covariance = run.law()
         return means, root(covariance)

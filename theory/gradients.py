@@ -7,31 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from numpy import cos, einsum, exp, float64, pi, sin, sqrt
+from numpy import cos, einsum, exp, eye, float64, pi, sin, sqrt
 from numpy.typing import NDArray
 from scipy.special import ndtr as Phi
 
 from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
 
 __all__ = [
-    "GRADIENTS", "abs_1_gradient", "abs_2_gradient", "abs_3_gradient", "abs_4_gradient", "diffusion_tangent",
-    "erf_1_gradient", "erf_2_gradient", "erf_3_gradient", "erf_4_gradient", "flow_tangent", "he2_1_gradient",
-    "he2_2_gradient", "he2_3_gradient", "he2_4_gradient", "he3_1_gradient", "he3_2_gradient", "he3_3_gradient",
-    "he3_4_gradient", "he4_1_gradient", "he4_2_gradient", "he4_3_gradient", "he4_4_gradient",
-    "leaky_relu_1_gradient", "leaky_relu_2_gradient", "leaky_relu_3_gradient", "leaky_relu_4_gradient",
-    "linear_1_gradient", "linear_2_gradient", "linear_3_gradient", "linear_4_gradient", "quadratic_1_gradient",
-    "quadratic_2_gradient", "quadratic_3_gradient", "quadratic_4_gradient", "relu_1_gradient", "relu_2_gradient",
-    "relu_3_gradient", "relu_4_gradient", "sin_1_gradient", "sin_2_gradient", "sin_3_gradient", "sin_4_gradient",
+    "GRADIENTS", "abs_1_gradient", "abs_2_gradient", "abs_3_gradient", "abs_4_gradient", "erf_1_gradient",
+    "erf_2_gradient", "erf_3_gradient", "erf_4_gradient", "he2_1_gradient", "he2_2_gradient", "he2_3_gradient",
+    "he2_4_gradient", "he3_1_gradient", "he3_2_gradient", "he3_3_gradient", "he3_4_gradient", "he4_1_gradient",
+    "he4_2_gradient", "he4_3_gradient", "he4_4_gradient", "leaky_relu_1_gradient", "leaky_relu_2_gradient",
+    "leaky_relu_3_gradient", "leaky_relu_4_gradient", "linear_1_gradient", "linear_2_gradient", "linear_3_gradient",
+    "linear_4_gradient", "pull_tangent", "quadratic_1_gradient", "quadratic_2_gradient", "quadratic_3_gradient",
+    "quadratic_4_gradient", "rates_tangent", "relu_1_gradient", "relu_2_gradient", "relu_3_gradient",
+    "relu_4_gradient", "sin_1_gradient", "sin_2_gradient", "sin_3_gradient", "sin_4_gradient",
+    "step_averages_tangent", "step_noise_tangent",
 ]
 
 
-def flow_tangent(
-    P: NDArray[float64], y: NDArray[float64], sigma2: NDArray[float64], T: NDArray[float64], M: NDArray[float64],
-    M_z: NDArray[float64], R: NDArray[float64], R_z: NDArray[float64], Q: NDArray[float64], Q_z: NDArray[float64],
-    v: NDArray[float64], v_z: NDArray[float64], averages: Mapping[str, NDArray[float64]], averages_z: Mapping[str,
-    NDArray[float64]], eta: float, kappa: float, eta_v: float, kappa_v: float, s: float
+def step_averages_tangent(
+    F0: NDArray[float64], F1: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64], averages: Mapping[str,
+    NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], s: float
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """Tangent of `two_layer.flow` along directions z, the last index of all that ends in _z."""
+    """Tangent of `two_layer.step_averages` along directions z, the last index of all that ends in _z."""
     ddg = averages["ddg"]
     ddg_z = averages_z["ddg"]
     dg = averages["dg"]
@@ -45,103 +44,101 @@ def flow_tangent(
     dg_g_z = averages_z["dg,g"]
     g_g = averages["g,g"]
     g_g_z = averages_z["g,g"]
-    dR_z = (
-        -eta*kappa*einsum("bkz->bkz", R_z)
-        + eta*s*einsum("a,ab,ak,kz,a->bkz", P, T, dg, v_z, y)
-        + eta*s*einsum("a,ab,akz,k,a->bkz", P, T, dg_z, v, y)
-        - eta*s**2*einsum("a,ab,aki,i,kz->bkz", P, T, dg_g, v, v_z)
-        - eta*s**2*einsum("a,ab,aki,k,iz->bkz", P, T, dg_g, v, v_z)
-        - eta*s**2*einsum("a,ab,akiz,i,k->bkz", P, T, dg_g_z, v, v)
-        + eta*s*einsum("a,bk,ak,a,kz,a->bkz", P, R, ddg, sigma2, v_z, y)
-        + eta*s*einsum("a,bk,akz,a,k,a->bkz", P, R, ddg_z, sigma2, v, y)
-        + eta*s*einsum("a,bkz,ak,a,k,a->bkz", P, R_z, ddg, sigma2, v, y)
-        - eta*s**2*einsum("a,bi,aki,a,i,kz->bkz", P, R, dg_dg, sigma2, v, v_z)
-        - eta*s**2*einsum("a,bi,aki,a,k,iz->bkz", P, R, dg_dg, sigma2, v, v_z)
-        - eta*s**2*einsum("a,bi,akiz,a,i,k->bkz", P, R, dg_dg_z, sigma2, v, v)
-        - eta*s**2*einsum("a,bk,aki,a,i,kz->bkz", P, R, ddg_g, sigma2, v, v_z)
-        - eta*s**2*einsum("a,bk,aki,a,k,iz->bkz", P, R, ddg_g, sigma2, v, v_z)
-        - eta*s**2*einsum("a,bk,akiz,a,i,k->bkz", P, R, ddg_g_z, sigma2, v, v)
-        - eta*s**2*einsum("a,biz,aki,a,i,k->bkz", P, R_z, dg_dg, sigma2, v, v)
-        - eta*s**2*einsum("a,bkz,aki,a,i,k->bkz", P, R_z, ddg_g, sigma2, v, v)
+    I = eye(len(v))
+    force_z = (
+        s*einsum("a,ak,kz->akz", F0, dg, v_z)
+        + s*einsum("a,akz,k->akz", F0, dg_z, v)
+        + s**2*einsum("a,aki,i,kz->akz", F1, dg_g, v, v_z)
+        + s**2*einsum("a,aki,k,iz->akz", F1, dg_g, v, v_z)
+        + s**2*einsum("a,akiz,i,k->akz", F1, dg_g_z, v, v)
     )
-    dQ_z = (
-        -2*eta*kappa*einsum("klz->klz", Q_z)
-        + eta*s*einsum("ak,a,al,lz,a->klz", M, P, dg, v_z, y)
-        + eta*s*einsum("ak,a,alz,l,a->klz", M, P, dg_z, v, y)
-        + eta*s*einsum("al,a,ak,kz,a->klz", M, P, dg, v_z, y)
-        + eta*s*einsum("al,a,akz,k,a->klz", M, P, dg_z, v, y)
-        + eta*s*einsum("akz,a,al,l,a->klz", M_z, P, dg, v, y)
-        + eta*s*einsum("alz,a,ak,k,a->klz", M_z, P, dg, v, y)
-        - eta*s**2*einsum("ak,a,ali,i,lz->klz", M, P, dg_g, v, v_z)
-        - eta*s**2*einsum("ak,a,ali,l,iz->klz", M, P, dg_g, v, v_z)
-        - eta*s**2*einsum("ak,a,aliz,i,l->klz", M, P, dg_g_z, v, v)
-        - eta*s**2*einsum("al,a,aki,i,kz->klz", M, P, dg_g, v, v_z)
-        - eta*s**2*einsum("al,a,aki,k,iz->klz", M, P, dg_g, v, v_z)
-        - eta*s**2*einsum("al,a,akiz,i,k->klz", M, P, dg_g_z, v, v)
-        - eta*s**2*einsum("akz,a,ali,i,l->klz", M_z, P, dg_g, v, v)
-        - eta*s**2*einsum("alz,a,aki,i,k->klz", M_z, P, dg_g, v, v)
-        + eta*s*einsum("a,kl,al,a,lz,a->klz", P, Q, ddg, sigma2, v_z, y)
-        + eta*s*einsum("a,kl,alz,a,l,a->klz", P, Q, ddg_z, sigma2, v, y)
-        + eta*s*einsum("a,lk,ak,a,kz,a->klz", P, Q, ddg, sigma2, v_z, y)
-        + eta*s*einsum("a,lk,akz,a,k,a->klz", P, Q, ddg_z, sigma2, v, y)
-        + eta*s*einsum("a,klz,al,a,l,a->klz", P, Q_z, ddg, sigma2, v, y)
-        + eta*s*einsum("a,lkz,ak,a,k,a->klz", P, Q_z, ddg, sigma2, v, y)
-        - eta*s**2*einsum("a,ki,ali,a,i,lz->klz", P, Q, dg_dg, sigma2, v, v_z)
-        - eta*s**2*einsum("a,ki,ali,a,l,iz->klz", P, Q, dg_dg, sigma2, v, v_z)
-        - eta*s**2*einsum("a,ki,aliz,a,i,l->klz", P, Q, dg_dg_z, sigma2, v, v)
-        - eta*s**2*einsum("a,kl,ali,a,i,lz->klz", P, Q, ddg_g, sigma2, v, v_z)
-        - eta*s**2*einsum("a,kl,ali,a,l,iz->klz", P, Q, ddg_g, sigma2, v, v_z)
-        - eta*s**2*einsum("a,kl,aliz,a,i,l->klz", P, Q, ddg_g_z, sigma2, v, v)
-        - eta*s**2*einsum("a,li,aki,a,i,kz->klz", P, Q, dg_dg, sigma2, v, v_z)
-        - eta*s**2*einsum("a,li,aki,a,k,iz->klz", P, Q, dg_dg, sigma2, v, v_z)
-        - eta*s**2*einsum("a,li,akiz,a,i,k->klz", P, Q, dg_dg_z, sigma2, v, v)
-        - eta*s**2*einsum("a,lk,aki,a,i,kz->klz", P, Q, ddg_g, sigma2, v, v_z)
-        - eta*s**2*einsum("a,lk,aki,a,k,iz->klz", P, Q, ddg_g, sigma2, v, v_z)
-        - eta*s**2*einsum("a,lk,akiz,a,i,k->klz", P, Q, ddg_g_z, sigma2, v, v)
-        - eta*s**2*einsum("a,kiz,ali,a,i,l->klz", P, Q_z, dg_dg, sigma2, v, v)
-        - eta*s**2*einsum("a,klz,ali,a,i,l->klz", P, Q_z, ddg_g, sigma2, v, v)
-        - eta*s**2*einsum("a,liz,aki,a,i,k->klz", P, Q_z, dg_dg, sigma2, v, v)
-        - eta*s**2*einsum("a,lkz,aki,a,i,k->klz", P, Q_z, ddg_g, sigma2, v, v)
+    response_z = (
+        s*einsum("a,kl,ak,kz->aklz", F0, I, ddg, v_z)
+        + s*einsum("a,kl,akz,k->aklz", F0, I, ddg_z, v)
+        + s**2*einsum("a,akl,k,lz->aklz", F1, dg_dg, v, v_z)
+        + s**2*einsum("a,akl,l,kz->aklz", F1, dg_dg, v, v_z)
+        + s**2*einsum("a,aklz,k,l->aklz", F1, dg_dg_z, v, v)
+        + s**2*einsum("a,kl,aki,i,kz->aklz", F1, I, ddg_g, v, v_z)
+        + s**2*einsum("a,kl,aki,k,iz->aklz", F1, I, ddg_g, v, v_z)
+        + s**2*einsum("a,kl,akiz,i,k->aklz", F1, I, ddg_g_z, v, v)
     )
-    dv_z = (
-        -eta_v*kappa_v*einsum("kz->kz", v_z)
-        + eta_v*s*einsum("a,akz,a->kz", P, g_z, y)
-        - eta_v*s**2*einsum("a,aki,iz->kz", P, g_g, v_z)
-        - eta_v*s**2*einsum("a,akiz,i->kz", P, g_g_z, v)
+    readout_z = (
+        s*einsum("a,akz->akz", F0, g_z)
+        + s**2*einsum("a,aki,iz->akz", F1, g_g, v_z)
+        + s**2*einsum("a,akiz,i->akz", F1, g_g_z, v)
     )
-    return dR_z, dQ_z, dv_z
+    return force_z, response_z, readout_z
 
 
-def diffusion_tangent(
-    P: NDArray[float64], y: NDArray[float64], sigma2: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64],
-    averages: Mapping[str, NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], eta: float, s: float,
-    Delta: float
+def step_noise_tangent(
+    S0: NDArray[float64], S1: NDArray[float64], S2: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64],
+    averages: Mapping[str, NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], s: float
 ) -> NDArray[float64]:
-    """Tangent of `two_layer.diffusion`."""
+    """Tangent of `two_layer.step_noise` along directions z, the last index of all that ends in _z."""
     dg_dg = averages["dg,dg"]
     dg_dg_z = averages_z["dg,dg"]
     dg_dg_g = averages["dg,dg,g"]
     dg_dg_g_z = averages_z["dg,dg,g"]
     dg_dg_g_g = averages["dg,dg,g,g"]
     dg_dg_g_g_z = averages_z["dg,dg,g,g"]
-    dQ_z: NDArray[float64] = (
-        Delta**2*eta**2*s**2*einsum("a,akl,a,k,lz->klz", P, dg_dg, sigma2, v, v_z)
-        + Delta**2*eta**2*s**2*einsum("a,akl,a,l,kz->klz", P, dg_dg, sigma2, v, v_z)
-        + Delta**2*eta**2*s**2*einsum("a,aklz,a,k,l->klz", P, dg_dg_z, sigma2, v, v)
-        + eta**2*s**2*einsum("a,akl,a,k,lz,a,a->klz", P, dg_dg, sigma2, v, v_z, y, y)
-        + eta**2*s**2*einsum("a,akl,a,l,kz,a,a->klz", P, dg_dg, sigma2, v, v_z, y, y)
-        + eta**2*s**2*einsum("a,aklz,a,k,l,a,a->klz", P, dg_dg_z, sigma2, v, v, y, y)
-        - 2*eta**2*s**3*einsum("a,akli,a,i,k,lz,a->klz", P, dg_dg_g, sigma2, v, v, v_z, y)
-        - 2*eta**2*s**3*einsum("a,akli,a,i,l,kz,a->klz", P, dg_dg_g, sigma2, v, v, v_z, y)
-        - 2*eta**2*s**3*einsum("a,akli,a,k,l,iz,a->klz", P, dg_dg_g, sigma2, v, v, v_z, y)
-        - 2*eta**2*s**3*einsum("a,akliz,a,i,k,l,a->klz", P, dg_dg_g_z, sigma2, v, v, v, y)
-        + eta**2*s**4*einsum("a,aklij,a,i,j,k,lz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
-        + eta**2*s**4*einsum("a,aklij,a,i,j,l,kz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
-        + eta**2*s**4*einsum("a,aklij,a,i,k,l,jz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
-        + eta**2*s**4*einsum("a,aklij,a,j,k,l,iz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
-        + eta**2*s**4*einsum("a,aklijz,a,i,j,k,l->klz", P, dg_dg_g_g_z, sigma2, v, v, v, v)
+    noise_z: NDArray[float64] = (
+        s**2*einsum("a,akl,k,lz->aklz", S0, dg_dg, v, v_z)
+        + s**2*einsum("a,akl,l,kz->aklz", S0, dg_dg, v, v_z)
+        + s**2*einsum("a,aklz,k,l->aklz", S0, dg_dg_z, v, v)
+        + s**3*einsum("a,akli,i,k,lz->aklz", S1, dg_dg_g, v, v, v_z)
+        + s**3*einsum("a,akli,i,l,kz->aklz", S1, dg_dg_g, v, v, v_z)
+        + s**3*einsum("a,akli,k,l,iz->aklz", S1, dg_dg_g, v, v, v_z)
+        + s**3*einsum("a,akliz,i,k,l->aklz", S1, dg_dg_g_z, v, v, v)
+        + s**4*einsum("a,aklij,i,j,k,lz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklij,i,j,l,kz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklij,i,k,l,jz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklij,j,k,l,iz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklijz,i,j,k,l->aklz", S2, dg_dg_g_g_z, v, v, v, v)
     )
-    return dQ_z
+    return noise_z
+
+
+def pull_tangent(
+    P: NDArray[float64], rho: NDArray[float64], response_z: NDArray[float64]
+) -> NDArray[float64]:
+    """Tangent of `two_layer.pull` along directions z, the last index of all that ends in _z."""
+    pull_z: NDArray[float64] = (
+        einsum("a,akiz,au->ukiz", P, response_z, rho)
+    )
+    return pull_z
+
+
+def rates_tangent(
+    P: NDArray[float64], rho: NDArray[float64], share: NDArray[float64], mean: NDArray[float64], M:
+    NDArray[float64], M_z: NDArray[float64], R: NDArray[float64], R_z: NDArray[float64], Q: NDArray[float64], Q_z:
+    NDArray[float64], v_z: NDArray[float64], force: NDArray[float64], force_z: NDArray[float64], pull:
+    NDArray[float64], pull_z: NDArray[float64], noise_z: NDArray[float64], readout_z: NDArray[float64], eta: float,
+    kappa: float, eta_v: float, kappa_v: float, B: float
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """Tangent of `two_layer.rates` along directions z, the last index of all that ends in _z."""
+    dR_z = (
+        -eta*kappa*R_z
+        - eta*einsum("ubi,ukiz->ubkz", R, pull_z)
+        - eta*einsum("ubiz,uki->ubkz", R_z, pull)
+        - eta*einsum("a,akz,uab->ubkz", P, force_z, mean)
+    )
+    dQ_z = (
+        -2*eta*kappa*Q_z
+        - eta*einsum("uki,uliz->uklz", Q, pull_z)
+        - eta*einsum("uli,ukiz->uklz", Q, pull_z)
+        - eta*einsum("ukiz,uli->uklz", Q_z, pull)
+        - eta*einsum("uliz,uki->uklz", Q_z, pull)
+        - eta*einsum("uak,a,alz->uklz", M, P, force_z)
+        - eta*einsum("ual,a,akz->uklz", M, P, force_z)
+        - eta*einsum("uakz,a,al->uklz", M_z, P, force)
+        - eta*einsum("ualz,a,ak->uklz", M_z, P, force)
+        + eta**2/B*einsum("a,aklz,au,u->uklz", P, noise_z, rho, share)
+    )
+    dv_z = (
+        -eta_v*kappa_v*v_z
+        - eta_v*einsum("a,akz->kz", P, readout_z)
+    )
+    return dR_z, dQ_z, dv_z
 
 
 def abs_1_gradient(m0: float, c00: float) -> tuple[float, ...]:

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.cache import derived_module
 from quenched.numerics.calculus import averages as own
+from quenched.numerics.calculus.compile import MADE_POSITIVE, load_compiled
 
 __all__ = ["closes", "tables_across"]
 
@@ -24,7 +26,7 @@ Index = NDArray[np.int64]
 
 
 def _module(student: str, teacher: str) -> Any:
-    return own.derived_module("across", student, "--teacher", teacher).ACROSS
+    return derived_module("across", student, "--teacher", teacher).ACROSS
 
 
 def closes(student: str, teacher: str) -> bool:
@@ -39,9 +41,10 @@ def closes(student: str, teacher: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _compiled(student: str, teacher: str) -> ModuleType:
+    """The compiled averages across the two, and `made_positive`."""
     found = _module(student, teacher)
     groups = {f"{s}_{t}": (s + t, function) for (s, t), function in zip(found.kinds, found.groups, strict=True)}
-    return own.load_compiled(own.compiled_text(f"{student} and, of a teacher, {teacher}", groups))
+    return load_compiled("teacher_averages", [*own.fill_text(groups), MADE_POSITIVE])
 
 
 @lru_cache(maxsize=64)
@@ -91,15 +94,13 @@ def tables_across(
     clusters, N = mean.shape
     sets, entries = _scatter(student, teacher, K, N - K, limit)
     module = _compiled(student, teacher)
-    regular, given = own.regularised(covariance), own.positive(covariance)
-    mean = np.ascontiguousarray(mean, dtype=np.float64)
-    parts = []
+    mean, covariance = (np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance))
+    given, regular = module.made_positive(covariance)
+    values = np.empty((clusters, sum(len(members) * width for members, width in sets.values())))
+    offset = 0
     for label, (members, width) in sets.items():
-        out = np.empty((clusters, len(members), width))
-        if len(members):
-            getattr(module, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, out)
-        parts.append(out.reshape(clusters, -1))
-    values = np.concatenate(parts, axis=1)
+        getattr(module, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, values, offset)
+        offset += len(members) * width
     taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)
     found = {}
     for pattern, inside in own.tables(student, mean[:, :K], covariance[:, :K, :K], limit).items():

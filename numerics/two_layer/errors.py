@@ -33,7 +33,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.homogeneous_signs import cone_signs
-from quenched.numerics.two_layer.step_averages import Fields, fields
+from quenched.numerics.two_layer.local_fields import Fields, fields
 from quenched.theory import two_layer
 
 __all__ = ["Errors", "errors"]
@@ -172,10 +172,10 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, tolerance: float, seed: int
     mixture, s = law.mixture, law.s
     y = mixture.labels.astype(np.float64)
     if law.closed:
-        table = law.tables(M, C, limit=2)
-        value = two_layer.risk(mixture.weights, y, v, table, s)
+        table, half = law.tables(M, C, limit=2), np.full_like(y, 0.5)
+        value = two_layer.risk(mixture.weights, y * y / 2, -y, half, v, table, s)
         sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-        size = two_layer.risk(mixture.weights, -np.ones_like(y), np.abs(v), sizes, s)  # all terms added up
+        size = two_layer.risk(mixture.weights, half, 2 * half, half, np.abs(v), sizes, s)  # all terms added up
         return float(value), _ROUNDING * float(size), table["dg"]
     roots = _padded([_square_root(covariance) for covariance in C])
 

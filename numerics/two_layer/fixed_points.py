@@ -39,12 +39,11 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
-from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, drift, drift_arrays
+from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, PATH, Equations, drift, drift_arrays
 from quenched.numerics.two_layer.errors import Errors, errors
-from quenched.numerics.two_layer.flow import IntegrationError, _Coordinates, random_state
+from quenched.numerics.two_layer.flow import Coordinates, IntegrationError, random_state
 from quenched.numerics.two_layer.jacobian import drift_tangents
 from quenched.numerics.two_layer.symmetry import equivalent, homogeneity, orbits
-from quenched.theory import two_layer
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -188,7 +187,7 @@ class _Flow:
 
     def __init__(self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, unit: float) -> None:
         self.mixture, self.unit, self.K = mixture, unit, network.K
-        self.coordinates = _Coordinates(mixture.dimensions, network.K)
+        self.coordinates = Coordinates(mixture.dimensions, network.K)
         self.drift = drift_arrays(mixture, network, sgd)
         self.tangents = drift_tangents(mixture, network, sgd)
 
@@ -351,23 +350,12 @@ class _System:
 
     def outside(self, x: Array) -> Array:
         """Under gradient flow: L (K, K) with dw_perp,k/dt = sum_i L_ki w_perp,i, in units of the larger rate."""
-        from quenched.numerics.calculus.averages import averages, tables
-
         A, Q, v = self.arrays(x)
-        mixture, sgd, K = self.inner.mixture, self.sgd, self.network.K
-        if not averages(self.network.activation).groups:
-            # weights along K more coordinates on which no mean has a component
-            wide = Mixture(np.pad(mixture.means, ((0, 0), (0, K))), mixture.labels, mixture.weights, mixture.sigma)
-            small = 1e-4 * np.sqrt(np.abs(Q).max()) * np.eye(K)
-            B = np.concatenate([A, small])
-            moved = drift_arrays(wide, self.network, sgd)(B, B.T @ B, v)[0][len(A) :]
-            return np.asarray(moved.T / small[0, 0] / self.unit)
-        found = tables(self.network.activation, mixture.means @ A, mixture.sigmas[:, None, None] ** 2 * Q, limit=2)
-        clusters = (mixture.weights, mixture.labels, mixture.sigmas**2)
-        T, s = np.zeros((mixture.clusters, K)), self.network.output_scale
-        rates = (sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v, s)
-        dR, _, _ = two_layer.flow(*clusters, T, mixture.means @ A, np.eye(K), Q, v, found, *rates)
-        return np.asarray(dR.T / self.unit)
+        equations = Equations(self.inner.mixture, self.network, self.sgd, PATH)
+        if not equations.step.closed:  # a response by regression needs weights that point there
+            Q = Q + 1e-8 * np.abs(Q).max() * np.eye(len(v))
+        (pull,) = equations.pulls(A[None], Q[None], v)
+        return np.asarray(-(self.sgd.eta / self.unit) * (pull + self.sgd.kappa * np.eye(len(v))))
 
     def modes(self, x: Array, J: Array) -> tuple[npt.NDArray[np.complex128], int]:
         """Eigenvalues of the linearised dynamics, by falling real part, and the number of zero modes."""

@@ -20,16 +20,16 @@ from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.numerics.two_layer.drift import drift_arrays, is_spectral
+from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.errors import errors
-from quenched.numerics.two_layer.step_averages import densities
+from quenched.numerics.two_layer.local_fields import densities
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["IntegrationError", "frames", "integrate", "random_state"]
+__all__ = ["Coordinates", "IntegrationError", "frames", "integrate", "random_state"]
 
 Array = npt.NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class IntegrationError(RuntimeError):
 def integrate(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    rule: LearningRule,
     state: OrderParameters | Densities,
     t: npt.ArrayLike,
     *,
@@ -95,9 +95,8 @@ def integrate(
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
-    spectral = is_spectral(mixture) or isinstance(state, Densities)
-    coordinates = _Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
-    derivative = drift_arrays(mixture, network, sgd)
+    coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares))
+    derivative = drift_arrays(mixture, network, rule)
 
     def rate(_: float, y: Array) -> Array:
         if not np.abs(y).max() < _OVERFLOW:  # a trial step too far: its error estimate becomes NaN, and it is rejected
@@ -106,8 +105,10 @@ def integrate(
 
     def failure(cause: str, remedy: str) -> IntegrationError:
         # derivative(): not validated, as rounding near an overflow can break semidefiniteness
-        A, Q, v = coordinates.unpack(good[1])
-        last = Densities.derivative(A, Q, v) if spectral else OrderParameters.derivative(mixture.means @ A, Q, v)
+        last: OrderParameters | Densities = Densities.derivative(*coordinates.unpack(good[1]))
+        if mixture.spectrum is None and isinstance(state, OrderParameters):
+            A, Q, v = coordinates.unpack(good[1])
+            last = OrderParameters.derivative(mixture.references @ A[0], Q[0], v)
         return IntegrationError(
             f"the integration stopped at t = {good[0]:.6g} of {times[-1]:.6g}: {cause} (there |Q| <= "
             f"{np.abs(last.Q).max():.3g}, |v| <= {np.abs(last.v).max():.3g}; full state in .state); {remedy}",
@@ -115,19 +116,14 @@ def integrate(
             last,
         )
 
-    def at(y: Array) -> OrderParameters | Densities:
-        A, Q, v = coordinates.unpack(y)
-        found = Densities(A, Q, v) if spectral else OrderParameters(mixture.means @ A, Q, v)
+    def at(y: Array) -> Densities:
+        found = Densities(*coordinates.unpack(y))
         found.check(mixture)
         return found
 
-    if spectral:
-        begin = densities(mixture, state)
-        start = coordinates.pack(begin.A, begin.Q, begin.v)
-    else:
-        assert isinstance(state, OrderParameters)
-        start = coordinates.pack(state.projections(mixture), state.Q, state.v)
-    states: list[OrderParameters | Densities] = []
+    begin = densities(mixture, state)
+    start = coordinates.pack(begin.A, begin.Q, begin.v)
+    states: list[Densities] = []
     good = 0.0, start
     # A trial step of an unstable run may overflow: the state is looked at after each step.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -147,7 +143,7 @@ def integrate(
                 break
             good = float(solver.t), solver.y
             solver.atol = np.maximum(atol, _ROUNDING * coordinates.scales(solver.y))
-            remedy = f"lower lr (now {sgd.lr:g}) or add weight_decay if it is unstable, or end before this time"
+            remedy = f"lower lr (now {rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
             try:
                 message = solver.step()
             except ValueError as error:  # an implicit method met a NaN
@@ -164,7 +160,7 @@ def integrate(
         "classification_error_estimate": [e.error_estimate for e in measured],
         "tie_probability": [e.tie_probability for e in measured],
     }
-    totals = [s.overlaps(mixture) if isinstance(s, Densities) else s for s in states]
+    totals = [s.overlaps(mixture) for s in states]
     M = np.stack([s.M for s in totals])
     variables = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
@@ -172,12 +168,11 @@ def integrate(
         "v": (("time", "neuron"), np.stack([s.v for s in totals])),
     }
     if mixture.teacher is not None:
-        variables["R"] = ("time", "teacher", "neuron"), M[:, mixture.clusters :]
+        variables["R"] = (("time", "teacher", "neuron"), M[:, mixture.clusters :])
     if mixture.spectrum is not None:
-        parts = [s for s in states if isinstance(s, Densities)]
         variables |= {
-            "A_u": (("time", "node", "coordinate", "neuron"), np.stack([s.A for s in parts])),
-            "Q_u": (("time", "node", "neuron", "neuron_"), np.stack([s.Q for s in parts])),
+            "A_u": (("time", "node", "coordinate", "neuron"), np.stack([s.A for s in states])),
+            "Q_u": (("time", "node", "neuron", "neuron_"), np.stack([s.Q for s in states])),
             "eigenvalue": (("cluster", "node"), mixture.eigenvalues),
             "share": (("node",), mixture.shares),
         }
@@ -187,7 +182,7 @@ def integrate(
         attrs=provenance(
             mixture=mixture,
             network=network,
-            sgd=sgd,
+            sgd=rule,
             initial_state=state,
             solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": solver.nfev},
         ),
@@ -273,7 +268,7 @@ def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
     return found
 
 
-class _Coordinates:
+class Coordinates:
     """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
 
     def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
@@ -284,9 +279,11 @@ class _Coordinates:
         self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
 
     def pack(self, A: Array, Q: Array, v: Array) -> Array:
+        """The vector of a state."""
         return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v])
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
+        """The state of a vector."""
         A, triangle, v = np.split(y, self.cuts)
         Q = np.empty((*self.triangle[:-1], len(v), len(v)))
         Q[..., *self.upper] = triangle.reshape(self.triangle)

@@ -21,10 +21,12 @@ from sympy import Idx, IndexedBase
 
 from quenched.symbolic.activations import Activation, Group, group_symbols, layouts
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, derivative, fields, in_steps
+from quenched.symbolic.language.emit_arrays import array_function
 from quenched.symbolic.language.notation import Derived
 from quenched.symbolic.language.parse import VARIABLE
+from quenched.symbolic.learners import two_layer
 
-__all__ = ["gradient", "tangent"]
+__all__ = ["gradient", "tangent", "tangent_functions"]
 
 _DIRECTION = Idx("z")
 
@@ -67,7 +69,10 @@ def gradient(activation: Activation, group: Group) -> Derived:
     return Derived(tuple(values), tuple(algebra.definitions), tuple(algebra.steps))
 
 
-def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset({"P", "y", "sigma2", "T"})) -> sympy.Expr:
+_FIXED = frozenset({"P", "rho", "share", "mean", "I", "F0", "F1", "S0", "S1", "S2"})
+
+
+def tangent(expression: sympy.Expr, fixed: frozenset[str] = _FIXED) -> sympy.Expr:
     """The product rule on a polynomial in indexed arrays: X_z[.., z] for each array but the `fixed` ones.
 
     >>> i, k = Idx("i"), Idx("k")
@@ -82,3 +87,28 @@ def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset({"P", "y",
                 moved = IndexedBase(f"{base.base}_z")[(*base.indices, _DIRECTION)]
                 total += term / base * exponent * moved
     return total
+
+
+def tangent_functions() -> tuple[str, ...]:
+    """The text of the tangents of the functions of `two_layer.functions` along directions z, the last index of X_z."""
+    found = two_layer.quadratic()
+    step = found.step
+    table = {
+        "step_averages": (
+            "F0 F1 v v_z averages averages_z ; s",
+            {"force": (step.force, "ak"), "response": (step.response, "akl"), "readout": (step.readout, "ak")},
+        ),
+        "step_noise": ("S0 S1 S2 v v_z averages averages_z ; s", {"noise": (step.noise, "akl")}),
+        "pull": ("P rho response_z", {"pull": (found.pull, "uki")}),
+        "rates": (
+            "P rho share mean M M_z R R_z Q Q_z v_z force force_z pull pull_z noise_z readout_z ; "
+            "eta kappa eta_v kappa_v B",
+            {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
+        ),
+    }
+    texts = []
+    for name, (parameters, outputs) in table.items():
+        moved = {f"{key}_z": (tangent(value), f"{indices}z") for key, (value, indices) in outputs.items()}
+        docstring = f"Tangent of `two_layer.{name}` along directions z, the last index of all that ends in _z."
+        texts.append(array_function(f"{name}_tangent", parameters, moved, docstring, found.patterns))
+    return tuple(texts)
