@@ -254,15 +254,14 @@ def _canonical(layout: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _table_function(activation: str, K: int, limit: int) -> Callable[[Array, Array], tuple[Array, ...]]:
+def _table_function(activation: str, K: int, limit: int) -> Callable[[Array, Array], dict[str, Array]]:
     subsets, widths, places = index_sets(activation, K, limit)
     fill = getattr(_compiled(activation), f"tables_{limit}")
     width = sum(len(members) * width for members, width in zip(subsets, widths, strict=True))
     constants = (width, *subsets, *places.values())
 
-    def evaluate(mean: Array, covariance: Array) -> tuple[Array, ...]:
-        found: tuple[Array, ...] = fill(mean, covariance, *constants)
-        return found
+    def evaluate(mean: Array, covariance: Array) -> dict[str, Array]:
+        return dict(zip(places, fill(mean, covariance, *constants), strict=True))
 
     return evaluate
 
@@ -277,5 +276,4 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     """
     mean, covariance = (np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance))
     found = _table_function(activation, mean.shape[1], 2 if limit <= 2 else FIELD_LIMIT)(mean, covariance)
-    names = patterns(activation, 2 if limit <= 2 else FIELD_LIMIT)
-    return {name: table for name, table in zip(names, found, strict=True) if name.count(",") < limit}
+    return found if limit in (2, FIELD_LIMIT) else {name: found[name] for name in found if name.count(",") < limit}

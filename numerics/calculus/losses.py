@@ -60,14 +60,14 @@ def compiled_loss(name: str) -> Any:
     return slope
 
 
-def coefficients(name: str, y: Array, noise: float = 0.0) -> tuple[Array, ...] | None:
+def coefficients(name: str, y: Array, noise: float = 0.0) -> tuple[Array, ...]:
     """L0, L1, L2, F0, F1, S0, S1, S2, each (C,): coefficients of loss, slope and its square in phi at the labels y.
 
-    None for a loss that is not of degree 2.
+    ValueError: the loss is not of degree 2 in phi, `loss(name).coefficients` is None.
     """
     found = loss(name).coefficients
     if found is None:
-        return None
+        raise ValueError(f"loss {name!r} is not a polynomial of degree 2 in phi: its averages do not close")
     return tuple(np.ascontiguousarray(np.broadcast_to(c, y.shape), dtype=np.float64) for c in found(y, noise))
 
 

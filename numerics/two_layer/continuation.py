@@ -19,7 +19,7 @@ from quenched.numerics.problem.checks import finite_array
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.fixed_points import (
     _POINTS,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETERS", "curve"]
 
 Array = npt.NDArray[np.float64]
-Problem = tuple[Mixture, TwoLayer, OnlineSGD]
+Problem = tuple[Mixture, TwoLayer, LearningRule]
 
 _RANK = 1e-7  # singular values of (dF/dx, dF/dmu) below this fraction of the largest are zero modes
 _STEP = 1e-5  # of central differences in mu, relative to the range asked for
@@ -62,7 +62,7 @@ def _separation(problem: Problem, value: float) -> Problem:
 def _rule(name: str) -> Callable[[Problem, float], Problem]:
     def change(problem: Problem, value: float) -> Problem:
         mixture, network, sgd = problem
-        return mixture, network, replace(sgd, **{name: value})
+        return mixture, network, type(sgd)(**(sgd.to_dict() | {name: value}))
 
     return change
 
@@ -82,7 +82,7 @@ PARAMETERS: dict[str, Callable[[Problem, float], Problem]] = {
 def curve(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     parameter: str,
     values: npt.ArrayLike,
     guess: OrderParameters | None = None,

@@ -37,7 +37,7 @@ from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, PATH, Equations, drift, drift_arrays
 from quenched.numerics.two_layer.errors import Errors, errors
@@ -117,7 +117,7 @@ class FixedPoint:
 def fixed_point(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     guess: OrderParameters | None = None,
     *,
     seed: int = 0,
@@ -185,7 +185,7 @@ def _possible(A: Array, Q: Array) -> Array:
 class _Flow:
     """The drift in units of the larger rate, on (A, Q, v) as one vector, and its tangents."""
 
-    def __init__(self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, unit: float) -> None:
+    def __init__(self, mixture: Mixture, network: TwoLayer, sgd: LearningRule, unit: float) -> None:
         self.mixture, self.unit, self.K = mixture, unit, network.K
         self.coordinates = Coordinates(mixture.dimensions, network.K)
         self.drift = drift_arrays(mixture, network, sgd)
@@ -216,7 +216,7 @@ class _Flow:
 class _System:
     """F(x) = 0 for one problem: unknowns, rates, Jacobian."""
 
-    def __init__(self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD) -> None:
+    def __init__(self, mixture: Mixture, network: TwoLayer, sgd: LearningRule) -> None:
         if mixture.spectrum is not None or mixture.teacher is not None:
             raise ValueError(
                 f"mixture must be isotropic with labels of its own, got spectrum={mixture.spectrum!r}, "
@@ -411,7 +411,7 @@ def _settle(system: _System, y: Array, t: float, rate: float) -> tuple[Array, fl
 
 
 def path(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParameters, times: npt.ArrayLike
+    mixture: Mixture, network: TwoLayer, sgd: LearningRule, state: OrderParameters, times: npt.ArrayLike
 ) -> list[OrderParameters]:
     """The states at increasing times (n,), t = n/D, of learning from `state` at time 0: `integrate` without errors.
 
@@ -541,7 +541,7 @@ def _errors(mixture: Mixture, network: TwoLayer, state: OrderParameters, points:
 def fixed_points(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     seeds: Sequence[int],
     *,
     start: Callable[[int], OrderParameters] | None = None,

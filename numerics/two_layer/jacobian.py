@@ -148,7 +148,7 @@ class _Linearised:
         average_z, covariance_z = M_z.sum(axis=0), np.tensordot(equations.rho, Q_z, axes=1)
         found = tables(self.activation, average, covariance, self.limit)
         moved = table_tangents(self.activation, average, covariance, average_z, covariance_z, self.limit)
-        *_, F0, F1, S0, S1, S2 = equations.step.coefficients or ()
+        *_, F0, F1, S0, S1, S2 = equations.step.coefficients
         step = equations.step.first_order(found, v)
         force_z, response_z, readout_z = self._step("step_averages_tangent", F0, F1, v, v_z, found, moved, s)
         noise_z = np.zeros_like(response_z)

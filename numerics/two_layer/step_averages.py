@@ -76,10 +76,11 @@ class StepAverages:
     def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling) -> None:
         self.fields, self.rule, self.sampling = fields, rule, sampling
         self.labels = fields.mixture.labels.astype(np.float64)
-        self.coefficients = coefficients(rule.loss, self.labels, rule.label_noise)
         N, K = len(fields.activations), fields.learning
         joined = N == K or loss(rule.loss).invariant
-        self.closed = self.coefficients is not None and joined and fields.closed
+        self.closed = loss(rule.loss).coefficients is not None and joined and fields.closed
+        if self.closed:
+            self.coefficients = coefficients(rule.loss, self.labels, rule.label_noise)
         self.noise_closed = N <= CLOSED_FORM_NEURONS
         self.slope = noisy_slope(rule.loss, rule.label_noise)
         self.quadrature = None
@@ -142,13 +143,13 @@ class StepAverages:
         if not noisy:
             return step
         _, (noise, names) = _closed_forms()
-        *_, S0, S1, S2 = self.coefficients or ()
+        *_, S0, S1, S2 = self.coefficients
         return step._replace(noise=noise(S0, S1, S2, v, *(found[name] for name in names), self.fields.s))
 
     def first_order(self, found: dict[str, Array], v: Array) -> Averages:
         """The averages by their closed forms from tables of averages of the activation, without the noise."""
         (step_averages, names), _ = _closed_forms()
-        *_, F0, F1, _, _, _ = self.coefficients or ()
+        *_, F0, F1, _, _, _ = self.coefficients
         force, response, readout = step_averages(F0, F1, v, *(found[name] for name in names), self.fields.s)
         return Averages(force, response, np.zeros_like(response), readout)
 

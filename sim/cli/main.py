@@ -19,7 +19,7 @@ from rich.table import Table
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.cli import at_length, problems
 from quenched.sim.cli.terminal import print_table, progress
@@ -171,7 +171,7 @@ def dynamics(
         problem = replace(problem, spectrum=law.oriented(problem.dimensions, initial))
     network = TwoLayer(K, activation, output_scale)
     if gradient_flow:
-        rule: OnlineSGD = GradientFlow(lr, weight_decay, second_lr, second_weight_decay)
+        rule: LearningRule = GradientFlow(lr, weight_decay, second_lr, second_weight_decay)
     else:
         rule = OnlineSGD(lr, weight_decay, second_lr, second_weight_decay, label_noise)
     state = random_state(problem, network, D, initial, readout_scale=readout_scale)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.cli import problems
 from quenched.sim.cli.terminal import print_table, progress
@@ -59,7 +59,7 @@ def find(
     if output is not None and output.suffix not in (".nc", ".csv"):
         raise ValueError(f"output must end in .nc or .csv, got {str(output)!r}")
     problem, network = problems.mixture(mixture, sigma, separation), TwoLayer(K, activation)
-    rule: OnlineSGD = OnlineSGD(lr, weight_decay, second_lr)
+    rule: LearningRule = OnlineSGD(lr, weight_decay, second_lr)
     if lr == 0:
         rule = GradientFlow(weight_decay=weight_decay, second_lr=second_lr)
     with progress("fixed points") as report:
@@ -117,7 +117,7 @@ def find(
             csv.writer(file).writerows([names, *zip(*(result[n].values for n in names), strict=True)])
 
 
-def _title(network: TwoLayer, rule: OnlineSGD) -> str:
+def _title(network: TwoLayer, rule: LearningRule) -> str:
     noise = f"η = {rule.lr:g}" if rule.diffusion else "gradient flow"
     return f"{network.activation}, K = {network.K}, {noise}, κ = {rule.weight_decay:g}"
 
@@ -187,7 +187,7 @@ def _asymptotic(folder: Path, processes: int, report: Callable[[float], None]) -
     from quenched.sim.figures import plot
 
     mixture, network = Mixture.xor(0.3), TwoLayer(4, "relu")
-    rules: list[OnlineSGD] = [GradientFlow(weight_decay=1e-3), OnlineSGD(0.1, 0.01), OnlineSGD(0.5, 0.01)]
+    rules: list[LearningRule] = [GradientFlow(weight_decay=1e-3), OnlineSGD(0.1, 0.01), OnlineSGD(0.5, 0.01)]
     sigmas, curves = np.linspace(0.3, 1.0, 71), {}
     for i, rule in enumerate(rules):
         found = fixed_points(mixture, network, rule, range(4)).isel(solution=0)

@@ -22,7 +22,7 @@ from quenched.numerics.problem.checks import finite_array, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS
 from quenched.numerics.two_layer.errors import Errors, errors
@@ -45,7 +45,7 @@ _TIMES = 400  # at which the path is kept, spaced evenly in log(1 + t)
 def widths(
     mixture: Mixture,
     activation: str,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     K: Sequence[int],
     seeds: Sequence[int],
     *,
@@ -117,7 +117,7 @@ def widths(
 def _run(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     seed: int,
     t: float,
     scale: float,
