@@ -45,8 +45,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import activation_value, compiled_activation, compiled_functions
-from quenched.numerics.calculus.compile import njit
 from quenched.numerics.calculus.losses import compiled_loss
+from quenched.numerics.calculus.machine_code import njit
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import generator_words, generators, restore_generators
