@@ -344,7 +344,7 @@ def _exponents(text: str) -> Any:
 def _simulate(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     D: int,
     t: np.ndarray,
     seeds: int,
