@@ -284,71 +284,74 @@ def quadratic() -> Equations:
     return _equations(_step_averages(value, slope, square), first)
 
 
-def functions() -> tuple[str, ...]:
-    """The text of the generated functions, in the order of a step."""
-    found = quadratic()
-    step, patterns = found.step, found.patterns
-    coordinates = IndexedBase("coordinates")
-    return (
-        array_function(
-            "local_fields",
-            "coordinates rho R Q",
-            {
-                "M": (coordinates[a, b] * R[u, b, k], "uak"),
-                "average": (coordinates[a, b] * R[u, b, k], "ak"),
-                "covariance": (rho[a, u] * Q[u, k, l], "akl"),
-            },
-            """The law of the local fields lambda_k = w_k.x/sqrt(D) in cluster a: N(average_a, covariance_a).
+# name -> parameters and docstring of the generated function
+_FUNCTIONS = {
+    "local_fields": (
+        "coordinates rho R Q",
+        """The law of the local fields lambda_k = w_k.x/sqrt(D) in cluster a: N(average_a, covariance_a).
 
 coordinates (C, b): of the means on reference vectors r_b; rho (C, U): variances of the inputs along the directions
 of each node u of the spectrum; R (U, b, K), Q (U, K, K): overlaps.  M_uak is the part of average_ak from node u.
 """,
-        ),
-        array_function(
-            "step_averages",
-            "F0 F1 v averages ; s",
-            {"force": (step.force, "ak"), "response": (step.response, "akl"), "readout": (step.readout, "ak")},
-            """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi, F0 and F1 (C,).
+    ),
+    "step_averages": (
+        "F0 F1 v averages ; s",
+        """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi, F0 and F1 (C,).
 
 force_ak = E_a[dl/dlambda_k], response_akl = E_a[d^2 l/(dlambda_k dlambda_l)], readout_ak = E_a[dl/dv_k].
 averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; v (N,): readout; s: output scale.
 """,
-            patterns,
-        ),
-        array_function(
-            "step_noise",
-            "S0 S1 S2 v averages ; s",
-            {"noise": (step.noise, "akl")},
-            """noise_akl = E_a[dl/dlambda_k dl/dlambda_l] where (dl/dphi)^2 = S0_a + S1_a phi + S2_a phi^2.""",
-            patterns,
-        ),
-        array_function(
-            "pull",
-            "P rho response",
-            {"pull": (found.pull, "uki")},
-            """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).
+    ),
+    "step_noise": (
+        "S0 S1 S2 v averages ; s",
+        """noise_akl = E_a[dl/dlambda_k dl/dlambda_l] where (dl/dphi)^2 = S0_a + S1_a phi + S2_a phi^2.""",
+    ),
+    "pull": (
+        "P rho response",
+        """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).
 
 P (C,): weights of the clusters; rho (C, U): variances of the inputs along the directions of each node.
 """,
-        ),
-        array_function(
-            "rates",
-            "P rho share mean M R Q v force pull noise readout ; eta kappa eta_v kappa_v B",
-            {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
-            """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.
+    ),
+    "rates": (
+        "P rho share mean M R Q v force pull noise readout ; eta kappa eta_v kappa_v B",
+        """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.
 
 share (U,): fraction of all directions; mean (U, C, b), M (U, C, K): overlaps of the means of the clusters with
 reference vectors r_b and with the weights; force, readout (C, K), noise (C, K, K): averages of one step; eta and
 eta_v: learning rates of the two layers; kappa and kappa_v: their weight decays; B: samples in a step.
 """,
-        ),
-        array_function(
-            "risk",
-            "P L0 L1 L2 v averages ; s",
-            {"value": (step.risk, "")},
-            """Average loss E[l] where l = L0_a + L1_a phi + L2_a phi^2.""",
-            patterns,
-        ),
+    ),
+    "risk": (
+        "P L0 L1 L2 v averages ; s",
+        """Average loss E[l] where l = L0_a + L1_a phi + L2_a phi^2.""",
+    ),
+}
+
+
+def functions() -> tuple[str, ...]:
+    """The text of the generated functions, in the order of a step."""
+    found, coordinates = quadratic(), IndexedBase("coordinates")
+    step, part = found.step, coordinates[a, b] * R[u, b, k]
+    outputs = {
+        "local_fields": {
+            "M": (part, "uak"),
+            "average": (part, "ak"),
+            "covariance": (rho[a, u] * Q[u, k, l], "akl"),
+        },
+        "step_averages": {
+            "force": (step.force, "ak"),
+            "response": (step.response, "akl"),
+            "readout": (step.readout, "ak"),
+        },
+        "step_noise": {"noise": (step.noise, "akl")},
+        "pull": {"pull": (found.pull, "uki")},
+        "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
+        "risk": {"value": (step.risk, "")},
+    }
+    return tuple(
+        array_function(name, parameters, outputs[name], docstring, found.patterns)
+        for name, (parameters, docstring) in _FUNCTIONS.items()
     )
 
 
