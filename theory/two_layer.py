@@ -11,7 +11,8 @@ from numpy import einsum, eye, float64
 from numpy.typing import NDArray
 
 __all__ = [
-    "local_fields", "pull", "rates", "risk", "step_averages", "step_noise",
+    "local_fields", "pull", "pull_tangent", "rates", "rates_tangent", "risk", "step_averages",
+    "step_averages_tangent", "step_noise", "step_noise_tangent",
 ]
 
 
@@ -142,3 +143,118 @@ def risk(
         + s**2*einsum("a,a,aij,i,j->", L2, P, g_g, v, v)
     )
     return value
+
+
+def step_averages_tangent(
+    F0: NDArray[float64], F1: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64], averages: Mapping[str,
+    NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], s: float
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """Tangent of `step_averages` along directions z, the last index of all that ends in _z."""
+    ddg = averages["ddg"]
+    ddg_z = averages_z["ddg"]
+    dg = averages["dg"]
+    dg_z = averages_z["dg"]
+    g_z = averages_z["g"]
+    ddg_g = averages["ddg,g"]
+    ddg_g_z = averages_z["ddg,g"]
+    dg_dg = averages["dg,dg"]
+    dg_dg_z = averages_z["dg,dg"]
+    dg_g = averages["dg,g"]
+    dg_g_z = averages_z["dg,g"]
+    g_g = averages["g,g"]
+    g_g_z = averages_z["g,g"]
+    I = eye(len(v))
+    force_z = (
+        s*einsum("a,ak,kz->akz", F0, dg, v_z)
+        + s*einsum("a,akz,k->akz", F0, dg_z, v)
+        + s**2*einsum("a,aki,i,kz->akz", F1, dg_g, v, v_z)
+        + s**2*einsum("a,aki,k,iz->akz", F1, dg_g, v, v_z)
+        + s**2*einsum("a,akiz,i,k->akz", F1, dg_g_z, v, v)
+    )
+    response_z = (
+        s*einsum("a,kl,ak,kz->aklz", F0, I, ddg, v_z)
+        + s*einsum("a,kl,akz,k->aklz", F0, I, ddg_z, v)
+        + s**2*einsum("a,akl,k,lz->aklz", F1, dg_dg, v, v_z)
+        + s**2*einsum("a,akl,l,kz->aklz", F1, dg_dg, v, v_z)
+        + s**2*einsum("a,aklz,k,l->aklz", F1, dg_dg_z, v, v)
+        + s**2*einsum("a,kl,aki,i,kz->aklz", F1, I, ddg_g, v, v_z)
+        + s**2*einsum("a,kl,aki,k,iz->aklz", F1, I, ddg_g, v, v_z)
+        + s**2*einsum("a,kl,akiz,i,k->aklz", F1, I, ddg_g_z, v, v)
+    )
+    readout_z = (
+        s*einsum("a,akz->akz", F0, g_z)
+        + s**2*einsum("a,aki,iz->akz", F1, g_g, v_z)
+        + s**2*einsum("a,akiz,i->akz", F1, g_g_z, v)
+    )
+    return force_z, response_z, readout_z
+
+
+def step_noise_tangent(
+    S0: NDArray[float64], S1: NDArray[float64], S2: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64],
+    averages: Mapping[str, NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], s: float
+) -> NDArray[float64]:
+    """Tangent of `step_noise` along directions z, the last index of all that ends in _z."""
+    dg_dg = averages["dg,dg"]
+    dg_dg_z = averages_z["dg,dg"]
+    dg_dg_g = averages["dg,dg,g"]
+    dg_dg_g_z = averages_z["dg,dg,g"]
+    dg_dg_g_g = averages["dg,dg,g,g"]
+    dg_dg_g_g_z = averages_z["dg,dg,g,g"]
+    noise_z: NDArray[float64] = (
+        s**2*einsum("a,akl,k,lz->aklz", S0, dg_dg, v, v_z)
+        + s**2*einsum("a,akl,l,kz->aklz", S0, dg_dg, v, v_z)
+        + s**2*einsum("a,aklz,k,l->aklz", S0, dg_dg_z, v, v)
+        + s**3*einsum("a,akli,i,k,lz->aklz", S1, dg_dg_g, v, v, v_z)
+        + s**3*einsum("a,akli,i,l,kz->aklz", S1, dg_dg_g, v, v, v_z)
+        + s**3*einsum("a,akli,k,l,iz->aklz", S1, dg_dg_g, v, v, v_z)
+        + s**3*einsum("a,akliz,i,k,l->aklz", S1, dg_dg_g_z, v, v, v)
+        + s**4*einsum("a,aklij,i,j,k,lz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklij,i,j,l,kz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklij,i,k,l,jz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklij,j,k,l,iz->aklz", S2, dg_dg_g_g, v, v, v, v_z)
+        + s**4*einsum("a,aklijz,i,j,k,l->aklz", S2, dg_dg_g_g_z, v, v, v, v)
+    )
+    return noise_z
+
+
+def pull_tangent(
+    P: NDArray[float64], rho: NDArray[float64], response_z: NDArray[float64]
+) -> NDArray[float64]:
+    """Tangent of `pull` along directions z, the last index of all that ends in _z."""
+    pull_z: NDArray[float64] = (
+        einsum("a,akiz,au->ukiz", P, response_z, rho)
+    )
+    return pull_z
+
+
+def rates_tangent(
+    P: NDArray[float64], rho: NDArray[float64], share: NDArray[float64], mean: NDArray[float64], M:
+    NDArray[float64], M_z: NDArray[float64], R: NDArray[float64], R_z: NDArray[float64], Q: NDArray[float64], Q_z:
+    NDArray[float64], v_z: NDArray[float64], force: NDArray[float64], force_z: NDArray[float64], pull:
+    NDArray[float64], pull_z: NDArray[float64], noise_z: NDArray[float64], readout_z: NDArray[float64], eta: float,
+    kappa: float, eta_v: float, kappa_v: float, B: float
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """Tangent of `rates` along directions z, the last index of all that ends in _z."""
+    dR_z = (
+        -eta*kappa*R_z
+        - eta*einsum("ubi,ukiz->ubkz", R, pull_z)
+        - eta*einsum("ubiz,uki->ubkz", R_z, pull)
+        - eta*einsum("a,akz,uab->ubkz", P, force_z, mean)
+    )
+    dQ_z = (
+        -2*eta*kappa*Q_z
+        - eta*einsum("uki,uliz->uklz", Q, pull_z)
+        - eta*einsum("uli,ukiz->uklz", Q, pull_z)
+        - eta*einsum("ukiz,uli->uklz", Q_z, pull)
+        - eta*einsum("uliz,uki->uklz", Q_z, pull)
+        - eta*einsum("uak,a,alz->uklz", M, P, force_z)
+        - eta*einsum("ual,a,akz->uklz", M, P, force_z)
+        - eta*einsum("uakz,a,al->uklz", M_z, P, force)
+        - eta*einsum("ualz,a,ak->uklz", M_z, P, force)
+        + eta**2/B*einsum("a,aklz,au,u->uklz", P, noise_z, rho, share)
+    )
+    dv_z = (
+        -eta_v*kappa_v*v_z
+        - eta_v*einsum("a,akz->kz", P, readout_z)
+    )
+    return dR_z, dQ_z, dv_z

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.cache import derived_module
+from quenched.numerics.calculus.cache import derived_module
+from quenched.numerics.calculus.coincident_fields import TINY, distinct, relative_error, repeated
 from quenched.numerics.calculus.compile import callbacks, load_compiled, scalar_function
+from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -25,13 +27,19 @@ __all__ = [
     "ORTHANT_ERROR",
     "PAIR_ERROR",
     "activation_functions",
+    "activation_value",
     "averages",
     "compiled_activation",
+    "constant_field_factor",
+    "expanded",
     "fill_text",
+    "fix_constant_fields",
     "index_sets",
     "patterns",
     "piecewise_linear",
+    "step_error",
     "tables",
+    "value_averages",
 ]
 
 Array = NDArray[np.float64]
@@ -42,20 +50,36 @@ FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
 def averages(activation: str) -> theory.Averages:
-    """The generated functions of an activation, derived on first use if it is not a built-in.
+    """The generated functions of an activation, derived on first use if it is not a built-in, however that is written.
 
-    >>> averages("relu").text
-    'Max(x, 0)'
+    ValueError: what has no learning equations, a g with jumps included.
+
+    >>> averages("relu").text, averages("Max(0, x)") is averages("relu")
+    ('Max(x, 0)', True)
     """
-    if activation in theory.ACTIVATIONS:
-        return theory.ACTIVATIONS[activation]
-    return _derived(activation)
+    found = value_averages(activation)
+    if found.places and "dg" not in found.places[0]:
+        raise ValueError(f"activation {activation!r} jumps: its derivative, a delta, is not square-integrable")
+    return found
+
+
+def value_averages(activation: str) -> theory.Averages:
+    """As `averages`; of a g with jumps, which may make labels or random features, those of g without derivatives.
+
+    >>> value_averages("sign(x)").places
+    ({'g': 0, 'g*g': 1}, {'g,g': 0})
+    """
+    name = expression_text(activation)
+    return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
 
 
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    found: theory.Averages = derived_module("activation", activation).ACTIVATIONS["custom"]
+    derived = derived_module("activation", activation)
+    if derived.SAME:
+        return theory.ACTIVATIONS[derived.SAME]
+    found: theory.Averages = derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; they are computed numerically, and the error reported",
@@ -75,13 +99,22 @@ def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[
     return found.g, found.dg
 
 
+def activation_value(activation: str) -> Callable[..., Any]:
+    """g alone, which may have jumps: of a teacher, or of random features.
+
+    >>> float(activation_value("sign(x)")(-2.0))
+    -1.0
+    """
+    return value_averages(activation).g
+
+
 def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     """Kinks (n,), slopes (n + 1,) and intercepts (n + 1,) of a piecewise linear activation, else None.
 
     >>> piecewise_linear("abs")
     (array([0.]), array([-1.,  1.]), array([0., 0.]))
     """
-    pieces = averages(activation).pieces
+    pieces = value_averages(activation).pieces
     if pieces is None:
         return None
     kinks, lines = pieces
@@ -105,7 +138,7 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
 # --------------------------------------------------------------------------------------------------------------
 
 _FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def fill_{label}(mean, covariance, subsets, flat, offset):
     for a in range(mean.shape[0]):
         place = offset
@@ -124,12 +157,11 @@ _RAISE = """
                 mean[a, i], mean[a, j], covariance[a, i, i], covariance[a, i, j], covariance[a, j, j]
             )"""
 _TABLES = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def tables_{limit}(mean, covariance, width, {subsets}, {indices}):
     clusters, K = mean.shape
     flat = empty((clusters, width))
-    given = positive(covariance)
-    {regular}
+    means, given, regular = consistent(mean, covariance)
     offset = 0
     {fills}
     {outputs}
@@ -169,7 +201,7 @@ def _tables_text(found: theory.Averages, limit: int) -> str:
     numbers = range(1, limit + 1)
     widths = [max(places.values()) + 1 for places in found.places]
     fills = [
-        f"fill_{n}(mean, {'given' if n < 3 else 'regular'}, s{n}, flat, offset)\n"
+        f"fill_{n}(means, {'given' if n < 3 else 'regular'}, s{n}, flat, offset)\n"
         f"    offset += {widths[n - 1]} * len(s{n})"
         for n in numbers
     ]
@@ -183,7 +215,6 @@ def _tables_text(found: theory.Averages, limit: int) -> str:
         limit=limit,
         subsets=", ".join(f"s{n}" for n in numbers),
         indices=", ".join(f"i{name}" for name in names),
-        regular="regular = regularised(covariance)" if limit > 2 else "",
         fills="\n    ".join(fills),
         outputs="\n    ".join(outputs),
         gathers="\n        ".join(gathers),
@@ -193,10 +224,11 @@ def _tables_text(found: theory.Averages, limit: int) -> str:
 
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> Any:
-    """The compiled module of an activation: fill_1 .. fill_4, and tables_2, tables_4."""
-    found = averages(activation)
+    """The compiled module of an activation: fill_1 .. fill_4, and tables_2, tables_4 as far as it has averages."""
+    found = value_averages(activation)
     groups = {str(n): (n, function) for n, function in enumerate(found.groups, start=1)}
-    return load_compiled("averages", [*fill_text(groups), _tables_text(found, 2), _tables_text(found, FIELD_LIMIT)])
+    limits = sorted({min(limit, len(groups)) for limit in (2, FIELD_LIMIT)})
+    return load_compiled("averages", [*fill_text(groups), *(_tables_text(found, limit) for limit in limits)])
 
 
 # --- tables
@@ -208,7 +240,7 @@ def index_sets(
     activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
-    found = averages(activation)
+    found = value_averages(activation)
     subsets = tuple(
         np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, limit + 1)
     )
@@ -238,7 +270,7 @@ def patterns(activation: str, limit: int) -> list[str]:
     >>> patterns("relu", 2)
     ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
     """
-    return _patterns(averages(activation), limit)
+    return _patterns(value_averages(activation), limit)
 
 
 def _patterns(found: theory.Averages, limit: int) -> list[str]:
@@ -275,5 +307,57 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
     mean, covariance = (np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance))
-    found = _table_function(activation, mean.shape[1], 2 if limit <= 2 else FIELD_LIMIT)(mean, covariance)
-    return found if limit in (2, FIELD_LIMIT) else {name: found[name] for name in found if name.count(",") < limit}
+    if repeated(mean, covariance):
+        kept, place = distinct(mean, covariance)
+        merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
+        return {pattern: expanded(table, place) for pattern, table in merged.items()}
+    most = min(2 if limit <= 2 else FIELD_LIMIT, len(value_averages(activation).places))
+    found = _table_function(activation, mean.shape[1], most)(mean, covariance)
+    if "dg,dg" in found:
+        fix_constant_fields(found, constant_field_factor(activation, mean, covariance))
+    return found if limit >= most else {name: found[name] for name in found if name.count(",") < limit}
+
+
+def constant_field_factor(activation: str, mean: Array, covariance: Array) -> Array:
+    """What turns E[g'^2] of a field without variance, a limit of small ones, into g'(m)^2, for each field.
+
+    At a kink g' is the mean of both sides; a small variance takes either, and E[g'^2] is the mean of both squares.
+    """
+    constant = covariance.diagonal(axis1=1, axis2=2) == 0
+    factor = np.ones_like(mean)
+    if constant.any():
+        found = value_averages(activation)
+        at = mean[constant]
+        limit = np.broadcast_to(found.groups[0](at, TINY)[found.places[0]["dg*dg"]], at.shape)
+        factor[constant] = np.divide(found.dg(at) ** 2, limit, out=np.ones_like(at), where=limit > 0)
+    return factor
+
+
+def fix_constant_fields(found: dict[str, Array], factor: Array) -> None:
+    """Multiply E[g'(lambda_k) g'(lambda_k) ..] by `factor` (C, K), in place."""
+    diagonal = np.arange(factor.shape[1])
+    for pattern, table in found.items():
+        if pattern.startswith("dg,dg") and (factor != 1).any():
+            table[:, diagonal, diagonal] *= factor.reshape(factor.shape + (1,) * (table.ndim - 3))
+
+
+def step_error(
+    found: Mapping[str, Array], mean: Array, covariance: Array, output: Array, labels: Array, limit: int
+) -> float:
+    """Error of the averages of one step, from tables of up to `limit` factors: it grows with the state.
+
+    Relative to the sizes of what is averaged, as root mean squares: lambda, g and g' of each field, the residual
+    phi - y of at most |y| + sum_k |output_k| g_k, and push_k = output_k g'_k (phi - y).  mean (C, K), covariance
+    (C, K, K), output (K,) = s v, labels (C,).
+    """
+    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance)
+    g, dg = (np.sqrt(np.maximum(np.einsum("akk->ak", found[f"{f},{f}"]), 0)) for f in ("g", "dg"))
+    field = np.sqrt(np.einsum("akk->ak", covariance) + mean**2).max()
+    residual = np.abs(labels) + g @ np.abs(output)
+    push = (np.abs(output) * dg).max() * residual.max()
+    return float(relative * max(1.0, push * max(1.0, field, push), residual.max() * g.max()))
+
+
+def expanded(table: Array, place: NDArray[np.int64]) -> Array:
+    """The table (C, K, ..) of all fields from that of the distinct ones (`coincident_fields.distinct`)."""
+    return table[np.ix_(np.arange(len(table)), *[place] * (table.ndim - 1))]

@@ -85,7 +85,7 @@ class Contraction:
         arrays = [name for name in given if name in self.arrays]
         named = [name for name, source in read if source == "averages"]
         named += [name for name, source in read if source != "averages"]
-        decorator = '@njit(cache=True, error_model="numpy", nogil=True, fastmath={"reassoc", "contract", "nsz"})'
+        decorator = '@kept(error_model="numpy", nogil=True, fastmath={"reassoc", "contract", "nsz"})'
         head = f"{decorator}\ndef {self.name}({', '.join([*arrays, *named, *scalars])}):"
         self.text = "\n".join([head, *lines]) + "\n"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.cache import derived_module
+from quenched.numerics.calculus.cache import derived_module
 from quenched.numerics.calculus.compile import callbacks
 from quenched.theory import losses as theory
 

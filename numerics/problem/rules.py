@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, integer, number
+from quenched.numerics.problem.checks import Record, expression_text, integer, number
+from quenched.symbolic.language.grammar import LOSS
 
 __all__ = ["GradientFlow", "LearningRule", "OnlineSGD"]
 
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LearningRule(Record, ABC):
     """A step on fresh samples (x, y) with the loss l(phi, y), F = dl/dphi at the label y + `label_noise`·N(0, 1):
 
@@ -37,9 +38,7 @@ class LearningRule(Record, ABC):
     batch: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.loss, str) or not self.loss.strip():
-            raise ValueError(f"loss must be a name or an expression in phi and y, got {self.loss!r}")
-        self._set(loss=self.loss.strip(), batch=integer("batch", self.batch, at_least=1))
+        self._set(loss=expression_text(self.loss, LOSS), batch=integer("batch", self.batch, at_least=1))
         for name in ("lr", "weight_decay", "label_noise"):
             self._set(**{name: number(name, getattr(self, name))})
         for name in ("second_lr", "second_weight_decay"):
@@ -72,7 +71,7 @@ class LearningRule(Record, ABC):
         return self.weight_decay if self.second_weight_decay is None else self.second_weight_decay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class OnlineSGD(LearningRule):
     """Online stochastic gradient descent: the steps of `LearningRule`, one unit of time being D of them.
 
@@ -92,7 +91,7 @@ class OnlineSGD(LearningRule):
         return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradientFlow(LearningRule):
     """The limit eta -> 0 of `OnlineSGD` at fixed eta t: gradient descent on the population risk, without its noise.
 

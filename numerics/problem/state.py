@@ -12,10 +12,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array
+from quenched.numerics.problem.checks import Record, finite_array, record
 from quenched.numerics.problem.mixture import Mixture
 
-__all__ = ["Densities", "OrderParameters"]
+__all__ = ["Densities", "OrderParameters", "nearest_overlaps"]
 
 Array = npt.NDArray[np.float64]
 
@@ -24,7 +24,19 @@ Array = npt.NDArray[np.float64]
 _ROUNDING = math.sqrt(np.finfo(np.float64).eps)
 
 
-@dataclass(frozen=True, eq=False)
+def nearest_overlaps(A: Array, Q: Array) -> Array:
+    """Q with the negative eigenvalues of Q - A^T A set to 0: the nearest overlaps that weights with projections A have.
+
+    A solver knows Q up to an absolute error, which takes Q out of the cone where weights have decayed below it.
+
+    >>> nearest_overlaps(np.zeros((1, 2)), np.diag([1.0, -1e-9])).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    values, vectors = np.linalg.eigh(Q - A.T @ A)
+    return Q if values[0] >= 0 else A.T @ A + (vectors * np.maximum(values, 0)) @ vectors.T
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class OrderParameters(Record):
     """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
 
@@ -81,6 +93,7 @@ class OrderParameters(Record):
         D is needed only where the length of the means depends on it (scaling other than 0).  ValueError if no A gives
         this M, or if the joint Gram matrix of weights and means is not positive semi-definite: Q - A^T A >= 0.
         """
+        record("mixture", mixture, Mixture)
         means = mixture.references if D is None else mixture.references_at(D)
         if D is None and (mixture.exponents != 0).any():
             raise ValueError(f"D must be given where the means depend on it, scaling={mixture.scaling!r}")
@@ -103,7 +116,7 @@ class OrderParameters(Record):
         self.projections(mixture, D)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Densities(Record):
     """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
 
@@ -149,6 +162,7 @@ class Densities(Record):
         >>> Densities.spread(mixture, state).Q.ravel()
         array([0.75, 0.25])
         """
+        record("mixture", mixture, Mixture), record("state", state, OrderParameters)
         A, G = state.projections(mixture), mixture.alignment
         aligned, share = G @ A, mixture.shares[:, None, None]
         return cls(aligned, share * state.Q + (A.T @ aligned - share * (A.T @ A)), state.v)
@@ -160,11 +174,12 @@ class Densities(Record):
 
     def overlaps(self, mixture: Mixture) -> OrderParameters:
         """M, Q and v: the sums over the nodes."""
+        record("mixture", mixture, Mixture)
         return OrderParameters(mixture.references @ self.A.sum(axis=0), self.Q.sum(axis=0), self.v)
 
     def check(self, mixture: Mixture) -> None:
         """ValueError unless the state fits the mixture: A of its nodes and coordinates, Q_u large enough for A_u."""
-        G = mixture.alignment
+        G = record("mixture", mixture, Mixture).alignment
         if self.A.shape[:2] != G.shape[:2]:
             raise ValueError(f"A must have shape (nodes, p, K) = {(*G.shape[:2], self.K)}, got {self.A.shape}")
         rest = self.Q - self.A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ self.A

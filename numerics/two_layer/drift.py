@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus.compile import contraction, load_compiled
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
@@ -80,22 +80,29 @@ def _compiled() -> Any:
 
 
 class Equations:
-    """(A (U, p, K), Q (U, K, K), v (K,)) -> their time derivatives, an error and a method, for one problem."""
+    """(A (U, p, K), Q (U, K, K), v (K,)) -> their time derivatives, an error and a method, for one problem.
 
-    def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule, sampling: Sampling) -> None:
+    The error of closed forms takes time to state: it is NaN unless `stated`.
+    """
+
+    def __init__(
+        self, mixture: Mixture, network: TwoLayer, rule: LearningRule, sampling: Sampling, *, stated: bool = True
+    ) -> None:
         if np.any(mixture.exponents != 0):
             raise ValueError(
                 "scaling: the equations hold for means of order 1, got means growing as "
                 f"D^{mixture.exponents.tolist()}; use a mixture with scaling=0, or simulate at finite D"
             )
         self.fields = Fields(mixture, network)
-        self.step = StepAverages(self.fields, rule, sampling)
+        self.step = StepAverages(self.fields, rule, sampling, stated)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
         mean = np.ascontiguousarray(mixture.means @ self.fields.G)  # mean_a·Pi_u e_b, (U, C, p)
         self.constants = self.P, self.rho, np.ascontiguousarray(mixture.shares), mean
         batch = float(rule.batch) if rule.diffusion else math.inf
+        heating = rule.eta**2 * float(self.rho.max()) if rule.diffusion else 0.0
+        self.largest_rate = max(1.0, 2 * rule.eta, rule.eta_v, heating)
         self.parameters = rule.eta, rule.kappa, rule.eta_v, rule.kappa_v, batch
 
     def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
@@ -128,7 +135,7 @@ class Equations:
         """What linearly follows from the averages of a step, its error, and how they were had."""
         if (found := self.step.exact(average, covariance, v)) is not None:
             step, error, method = found
-            return outcome(step), error, method
+            return outcome(step), error * self.largest_rate, method
         shapes: list[tuple[int, ...]] = []
 
         def flat(step: Averages) -> Array:
@@ -152,7 +159,7 @@ def drift_arrays(
     the parts in each.  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve every state.
     Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
-    equations = Equations(mixture, network, rule, PATH._replace(seed=seed))
+    equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
     nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
 
     def evaluate(A: Array, Q: Array, v: Array) -> Derivatives:
@@ -191,6 +198,8 @@ def drift(
     >>> rate.Q.round(12).tolist(), rate.v.round(12).tolist()  # -2 v^2 Q + v^2 (v^2 Q + 1) and -v Q
     ([[-0.1875]], [-0.5])
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")

@@ -145,7 +145,7 @@ def force(phi, target, noise):
 
 {levels}
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def step(mean, L, weight, label, y, noise, found):
     """Fill found (C, components) with the averages in each cluster; the largest error of one."""
     worst = 0.0

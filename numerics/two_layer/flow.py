@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 import scipy.integrate
 
-from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.checks import choice, function, increasing_times, integer, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
-from quenched.numerics.two_layer.errors import errors
+from quenched.numerics.two_layer.errors import errors_many
 from quenched.numerics.two_layer.local_fields import densities
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class IntegrationError(RuntimeError):
         return type(self), (str(self), self.t, self.state)
 
 
+@describing
 def integrate(
     mixture: Mixture,
     network: TwoLayer,
@@ -76,7 +78,7 @@ def integrate(
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
-    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
+    classification_error_error, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
     the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
     (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
     (cluster, node) and share (node) of each node; M, Q and R are their sums.
@@ -86,7 +88,9 @@ def integrate(
     """
     import xarray as xr
 
-    times = increasing_times("t", t)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    record("state", state, (OrderParameters, Densities)), function("progress", progress)
+    rtol, atol, times = tolerance("rtol", rtol), tolerance("atol", atol, positive=False), increasing_times("t", t)
     if (mixture.exponents != 0).any():
         raise ValueError(
             f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
@@ -94,16 +98,15 @@ def integrate(
         )
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    choice("method", method, _METHODS)
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
-    measured = [errors(mixture, network, s) for s in (totals if mixture.spectrum is None else states)]
+    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states)
     along = {
         "pmse": [e.pmse for e in measured],
         "classification_error": [e.classification_error for e in measured],
-        "classification_error_estimate": [e.error_estimate for e in measured],
+        "classification_error_error": [e.classification_error_error for e in measured],
         "tie_probability": [e.tie_probability for e in measured],
     }
     M = np.stack([s.M for s in totals])
@@ -258,6 +261,7 @@ def random_state(
     >>> bool(abs(state.Q - np.eye(3)).max() < 5 / 1000)             # Q = 1 + O(1/sqrt(D))
     True
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
     p, K = mixture.dimensions, network.K
     D = integer("D", D, at_least=p + K)
     variance = number("weight_scale", weight_scale) ** 2 / D

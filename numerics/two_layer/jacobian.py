@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.cache import derived_module
 from quenched.numerics.calculus.averages import FIELD_LIMIT, index_sets, tables
-from quenched.numerics.calculus.compile import MADE_POSITIVE, contraction, load_compiled, scalar_function
+from quenched.numerics.calculus.cache import derived_module
+from quenched.numerics.calculus.coincident_fields import regularised
+from quenched.numerics.calculus.compile import contraction, load_compiled, scalar_function
+from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
 from quenched.theory import gradients as theory
+from quenched.theory import two_layer
 
 __all__ = ["drift_tangents", "table_tangents"]
 
@@ -36,7 +39,7 @@ Tangents = Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Arr
 _BLOCK = 2**24  # numbers in the largest array at a time
 
 _FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
+@kept(error_model="numpy", nogil=True)
 def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
     gradient = empty({size})
     for a in range(mean.shape[0]):
@@ -57,9 +60,8 @@ def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
 
 def _gradients(activation: str) -> tuple[Gradient, ...]:
     """The generated gradients of an activation, derived on first use if it is not a built-in."""
-    if activation in theory.GRADIENTS:
-        return theory.GRADIENTS[activation]
-    return _derived(activation)
+    name = expression_text(activation)
+    return theory.GRADIENTS[name] if name in theory.GRADIENTS else _derived(name)
 
 
 @lru_cache(maxsize=64)
@@ -91,11 +93,15 @@ def _compiled(activation: str, n: int) -> Any:
 @lru_cache(maxsize=1)
 def _equations() -> dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]]:
     """The tangents of the equations, compiled, with the tables and tangents of tables that they take."""
-    functions = (theory.step_averages_tangent, theory.step_noise_tangent, theory.pull_tangent, theory.rates_tangent)
-    parts = [contraction(function) for function in functions]
-    made = load_compiled("tangents", [*(part.text for part in parts), MADE_POSITIVE])
-    found = {part.name: (getattr(made, part.name), part.tables, part.tangent_tables) for part in parts}
-    return found | {"made_positive": (made.made_positive, (), ())}
+    tangents = (
+        two_layer.step_averages_tangent,
+        two_layer.step_noise_tangent,
+        two_layer.pull_tangent,
+        two_layer.rates_tangent,
+    )
+    parts = [contraction(function) for function in tangents]
+    made = load_compiled("tangents", [part.text for part in parts])
+    return {part.name: (getattr(made, part.name), part.tables, part.tangent_tables) for part in parts}
 
 
 def table_tangents(
@@ -111,7 +117,7 @@ def table_tangents(
     mean, covariance, mean_z, covariance_z = (
         np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance, mean_z, covariance_z)
     )
-    _, regular = _equations()["made_positive"][0](covariance)
+    regular = regularised(covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width, directions))
@@ -130,7 +136,7 @@ class _Linearised:
     """(A, Q, v, A_z, Q_z, v_z) -> (dA_z, dQ_z, dv_z), with a first index of nodes and a last one of directions."""
 
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
-        self.equations = Equations(mixture, network, rule, PATH)
+        self.equations = Equations(mixture, network, rule, PATH, stated=False)
         self.activation, self.noisy = network.activation, rule.diffusion
         self.compiled = _equations()
         self.limit = FIELD_LIMIT if self.noisy else 2

@@ -11,7 +11,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import FIELD_LIMIT, activation_functions, averages, piecewise_linear, tables
+from quenched.numerics.calculus.averages import (
+    FIELD_LIMIT,
+    activation_functions,
+    activation_value,
+    averages,
+    piecewise_linear,
+    tables,
+    value_averages,
+)
 from quenched.numerics.calculus.teacher_averages import closes, tables_across
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
@@ -32,7 +40,7 @@ def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities
 
 def _in_terms_of(activation: str, teacher: Teacher) -> Teacher:
     """The same teacher made of relu neurons, if the network is: a bent line is a relu(x) - b relu(-x)."""
-    if activation != "relu" or (pieces := piecewise_linear(teacher.activation)) is None:
+    if averages(activation) is not averages("relu") or (pieces := piecewise_linear(teacher.activation)) is None:
         return teacher
     kinks, slopes, intercepts = pieces
     if kinks.any() or intercepts.any():
@@ -55,7 +63,8 @@ class Fields:
         teacher = mixture.teacher
         if teacher is not None:
             teacher = _in_terms_of(network.activation, teacher)
-            self.activations += [teacher.activation] * teacher.neurons
+            same = value_averages(teacher.activation).text == averages(network.activation).text
+            self.activations += [network.activation if same else teacher.activation] * teacher.neurons
             self.weights = teacher.weights  # (m, p)
             self.teacher = self.G @ self.weights.T  # (U, p, m)
             self.between = self.weights @ self.teacher  # (U, m, m)
@@ -91,14 +100,14 @@ class Fields:
         return self.mixture.means @ A.sum(axis=0), (covariance + covariance.swapaxes(1, 2)) / 2
 
     def evaluate(self, field: Array) -> tuple[Array, Array]:
-        """g_n and g_n' of fields (..., N)."""
-        value, slope = np.empty_like(field), np.empty_like(field)
-        first = 0
-        for last in range(1, len(self.activations) + 1):
-            if last == len(self.activations) or self.activations[last] != self.activations[first]:
-                g, dg = activation_functions(self.activations[first])
-                value[..., first:last], slope[..., first:last] = g(field[..., first:last]), dg(field[..., first:last])
-                first = last
+        """g_n and g_n' of fields (..., N); a teacher with another g does not learn, and its g_n' is left 0."""
+        first, last = self.activations[0], self.activations[-1]
+        learning = self.activations.count(first)
+        g, dg = activation_functions(first)
+        value, slope = np.empty_like(field), np.zeros_like(field)
+        value[..., :learning], slope[..., :learning] = g(field[..., :learning]), dg(field[..., :learning])
+        if first != last:
+            value[..., learning:] = activation_value(last)(field[..., learning:])
         return value, slope
 
 

@@ -19,6 +19,7 @@ L_a L_a^T the covariance of the fields, E_a[push z^T] L_a^+.  This needs no seco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import FIELD_LIMIT, ORTHANT_ERROR, PAIR_ERROR
+from quenched.numerics.calculus.averages import FIELD_LIMIT, step_error
 from quenched.numerics.calculus.compile import contraction, load_compiled
 from quenched.numerics.calculus.losses import coefficients, loss, noisy_slope
 from quenched.numerics.calculus.quadrature import randomised
@@ -73,8 +74,8 @@ def _closed_forms() -> tuple[tuple[Any, tuple[str, ...]], ...]:
 class StepAverages:
     """(means (C, N), covariances (C, N, N), v (N,)) -> `Averages`, for one problem; N counts a teacher's neurons."""
 
-    def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling) -> None:
-        self.fields, self.rule, self.sampling = fields, rule, sampling
+    def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool) -> None:
+        self.fields, self.rule, self.sampling, self.stated = fields, rule, sampling, stated
         self.labels = fields.mixture.labels.astype(np.float64)
         N, K = len(fields.activations), fields.learning
         joined = N == K or loss(rule.loss).invariant
@@ -92,8 +93,8 @@ class StepAverages:
         if self.closed:
             if self.rule.diffusion and not self.noise_closed:
                 return None
-            error = ORTHANT_ERROR if self.rule.diffusion else PAIR_ERROR
-            return self._closed(mean, covariance, v, self.rule.diffusion), error, "closed form"
+            found = self.fields.tables(mean, covariance, FIELD_LIMIT if self.rule.diffusion else 2)
+            return self._closed(found, v, self.rule.diffusion), self._error(found, mean, covariance, v), "closed form"
         if self.quadrature is None:
             return None
         output = self.fields.s * v
@@ -109,7 +110,7 @@ class StepAverages:
         """What linearly follows from the averages, `outcome` (n,), its standard error and the method."""
         output, root, N = self.fields.s * v, _root(covariance), mean.shape[1]
         if self.closed:
-            exact = self._closed(mean, covariance, v, False)
+            exact = self._closed(self.fields.tables(mean, covariance, 2), v, False)
 
             def block(z: Array) -> Array:
                 _, slope, _, square = self._slopes(mean[:, None] + z @ root, output)
@@ -137,8 +138,11 @@ class StepAverages:
         result = randomised(block, N, **self.sampling._asdict())
         return result.value, result.error, method
 
-    def _closed(self, mean: Array, covariance: Array, v: Array, noisy: bool) -> Averages:
-        found = self.fields.tables(mean, covariance, FIELD_LIMIT if noisy else 2)
+    def _error(self, found: dict[str, Array], mean: Array, covariance: Array, v: Array) -> float:
+        limit = FIELD_LIMIT if self.rule.diffusion else 2
+        return step_error(found, mean, covariance, self.fields.s * v, self.labels, limit) if self.stated else math.nan
+
+    def _closed(self, found: dict[str, Array], v: Array, noisy: bool) -> Averages:
         step = self.first_order(found, v)
         if not noisy:
             return step

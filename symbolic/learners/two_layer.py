@@ -31,12 +31,25 @@ from functools import cache
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
-from quenched.symbolic.language.emit_arrays import array_function
+from quenched.symbolic.language.arrays import array_function, tangent
 from quenched.symbolic.language.latex import latex
-from quenched.symbolic.language.notation import Step
+from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.losses import LABEL, OUTPUT, label_noise_average
 
-__all__ = ["AVERAGES", "Equations", "StepAverages", "equations", "functions", "half_squared_loss", "quadratic", "slots"]
+__all__ = [
+    "AVERAGES",
+    "TITLE",
+    "Equations",
+    "StepAverages",
+    "derivations",
+    "equations",
+    "generated",
+    "half_squared_loss",
+    "quadratic",
+    "slots",
+]
+
+TITLE = "Two-layer network"
 
 # indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
 a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
@@ -284,6 +297,10 @@ def quadratic() -> Equations:
     return _equations(_step_averages(value, slope, square), first)
 
 
+# --- what theory/ and the document take
+# -------------------------------------------------------------------------------------------
+
+
 # name -> parameters and docstring of the generated function
 _FUNCTIONS = {
     "local_fields": (
@@ -327,13 +344,22 @@ eta_v: learning rates of the two layers; kappa and kappa_v: their weight decays;
         """Average loss E[l] where l = L0_a + L1_a phi + L2_a phi^2.""",
     ),
 }
+# the same of their tangents: arrays that end in _z have a last index of directions z
+_TANGENTS = {
+    "step_averages": "F0 F1 v v_z averages averages_z ; s",
+    "step_noise": "S0 S1 S2 v v_z averages averages_z ; s",
+    "pull": "P rho response_z",
+    "rates": "P rho share mean M M_z R R_z Q Q_z v_z force force_z pull pull_z noise_z readout_z ; "
+    "eta kappa eta_v kappa_v B",
+}
+_FIXED = frozenset({"P", "rho", "share", "mean", "I", "F0", "F1", "S0", "S1", "S2"})
 
 
-def functions() -> tuple[str, ...]:
-    """The text of the generated functions, in the order of a step."""
+def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
+    """What each function returns: expressions and their free indices."""
     found, coordinates = quadratic(), IndexedBase("coordinates")
     step, part = found.step, coordinates[a, b] * R[u, b, k]
-    outputs = {
+    return {
         "local_fields": {
             "M": (part, "uak"),
             "average": (part, "ak"),
@@ -349,10 +375,24 @@ def functions() -> tuple[str, ...]:
         "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
         "risk": {"value": (step.risk, "")},
     }
-    return tuple(
-        array_function(name, parameters, outputs[name], docstring, found.patterns)
-        for name, (parameters, docstring) in _FUNCTIONS.items()
-    )
+
+
+def generated() -> str:
+    """The functions of theory/two_layer.py: a step, and its tangents."""
+    outputs, patterns = _outputs(), quadratic().patterns
+    texts = [array_function(name, given, outputs[name], text, patterns) for name, (given, text) in _FUNCTIONS.items()]
+    for name, given in _TANGENTS.items():
+        moved = {f"{key}_z": (tangent(value, _FIXED), f"{indices}z") for key, (value, indices) in outputs[name].items()}
+        docstring = f"Tangent of `{name}` along directions z, the last index of all that ends in _z."
+        texts.append(array_function(f"{name}_tangent", given, moved, docstring, patterns))
+    return "\n\n\n".join(texts)
+
+
+def derivations() -> list[Formula]:
+    """The equations of the half squared loss as a formula of the document."""
+    found = equations()
+    lines = (found.dR, found.dQ, found.dv, found.step.risk)
+    return [Formula("rates", "", (), Derived(lines, steps=found.steps))]
 
 
 AVERAGES = equations().patterns

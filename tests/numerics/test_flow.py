@@ -15,8 +15,8 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
-from quenched.numerics.two_layer.fixed_points import FixedPointError
 from quenched.numerics.two_layer.flow import IntegrationError, integrate, random_state
+from quenched.numerics.two_layer.stationary import FixedPointError
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")

@@ -49,7 +49,9 @@ def test_equal_eigenvalues_reduce_to_the_isotropic_equations(activation, rule):
     assert np.abs(found.v - expected.v).max() < 1e-13
     one, other = errors(isotropic, network, state), errors(mixture, network, Densities.spread(mixture, state))
     assert other.pmse == pytest.approx(one.pmse, rel=1e-13)
-    assert other.classification_error == pytest.approx(one.classification_error, abs=3 * one.error_estimate + 1e-12)
+    assert other.classification_error == pytest.approx(
+        one.classification_error, abs=3 * one.classification_error_error + 1e-12
+    )
 
 
 def explicit(seed, activation, teacher=None):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from quenched.sim.cli.main import main
 
-VERBS = ["derive", "dynamics", "curve", "validate", "sweep", "reproduce"]
+VERBS = ["derive", "dynamics", "curve", "validate", "sweep", "reproduce", "cache"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -1,4 +1,7 @@
-"""From equations in indexed arrays to Python text: a sum over repeated indices is an `einsum`.
+"""Equations in indexed arrays: their tangents, and their text, in which a sum over repeated indices is an `einsum`.
+
+Along directions z of the state, each array X that depends on it has a tangent X_z with one more index, and the product
+rule gives the tangent of an equation.
 
 The text reads as the equations do, and is a specification of loops: `quenched.numerics.calculus.contractions` compiles
 it as such; NumPy and mpmath numbers in object arrays run it as it is.
@@ -10,13 +13,32 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import sympy
+from sympy import Idx, IndexedBase
 
 from quenched.symbolic.language.emit import WIDTH, code
 
-__all__ = ["array_function", "einsum"]
+__all__ = ["array_function", "einsum", "tangent"]
 
 _TABLES = "Mapping[str, NDArray[float64]]"
 _ARRAY = "NDArray[float64]"
+_DIRECTION = Idx("z")
+
+
+def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset()) -> sympy.Expr:
+    """The product rule on a polynomial in indexed arrays: X_z[.., z] for each array but the `fixed` ones.
+
+    >>> i, k = Idx("i"), Idx("k")
+    >>> tangent(IndexedBase("Q")[k, i] * IndexedBase("v")[i] ** 2)
+    2*Q[k, i]*v[i]*v_z[i, z] + Q_z[k, i, z]*v[i]**2
+    """
+    total = sympy.Integer(0)
+    for term in sympy.Add.make_args(sympy.expand(expression)):
+        for factor in sympy.Mul.make_args(term):
+            base, exponent = factor.as_base_exp()
+            if isinstance(base, sympy.Indexed) and str(base.base) not in fixed:
+                moved = IndexedBase(f"{base.base}_z")[(*base.indices, _DIRECTION)]
+                total += term / base * exponent * moved
+    return total
 
 
 def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
