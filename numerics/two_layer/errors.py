@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from quenched.numerics.calculus.quadrature import randomised
 from quenched.numerics.problem.checks import integer, number

@@ -66,9 +66,10 @@ def _start(alpha, beta, v, kinks, slopes, intercepts):  # type: ignore[no-untype
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type: ignore[no-untyped-def]
-    """Write P(output < 0), P(output = 0), what rounding may change of them, and the pattern of signs into out (C, n, 4).
+    """Write P(output < 0), P(output = 0), what rounding may change of them, and the pattern of signs into out.
 
-    alpha (C, n, K), beta (C, K), v (C, K); g has the sorted `kinks` (p,) and on its p + 1 pieces is slope x + intercept.
+    alpha (C, n, K), beta (C, K), v (C, K), out (C, n, 4); g has the sorted `kinks` (p,) and on its p + 1 pieces is
+    slope x + intercept.  The pattern is three times the changes of sign, plus the first sign.
     """
     p, n, K = kinks.size, alpha.shape[1], v.shape[1]
     crossing, label = np.empty(K * p), np.empty(K * p, np.int64)
