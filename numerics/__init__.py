@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Not lazy: a module that shares its function's name would take its place when imported first.
-from quenched.numerics.two_layer.errors import errors
+from quenched.numerics.two_layer.errors import errors, errors_many
 
 if TYPE_CHECKING:
     from quenched.numerics.kernel_ridge import kernel_error
@@ -35,6 +35,7 @@ __all__ = [
     "curve",
     "drift",
     "errors",
+    "errors_many",
     "fixed_point",
     "fixed_points",
     "integrate",

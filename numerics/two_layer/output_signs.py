@@ -113,7 +113,7 @@ def signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Si
     if pieces is not None and 2 < min(root.shape[1] for root in roots) == len(v):
         return _with_ties(result, _all_off(mixture, law, pieces, sampling.seed))
     lost = max(_lost(C, root) for C, root in zip(law.covariance, roots, strict=True))
-    return replace(result, wrong_error=result.wrong_error + lost)
+    return replace(result, wrong_error=float(result.wrong_error + lost))
 
 
 def _with_ties(result: Signs, found: tuple[float, float] | None) -> Signs:

@@ -87,7 +87,7 @@ def test_relative_accuracy_of_far_tails() -> None:
 
 
 def two_forms(M: np.ndarray, Q: np.ndarray, v: np.ndarray) -> float:
-    """P(v_0 l_0^2 + v_1 l_1^2 < 0), v_0 > 0 > v_1: the product of two linear forms is negative, by Phi2 at 30 digits."""
+    """P(v_0 l_0^2 + v_1 l_1^2 < 0), v_0 > 0 > v_1: two linear forms have opposite signs, by Phi2."""
     c = context(30)
     b = c.sqrt(-c.mpf(v[1]) / c.mpf(v[0]))
     q00, q01, q11 = c.mpf(Q[0, 0]), c.mpf(Q[0, 1]), c.mpf(Q[1, 1])

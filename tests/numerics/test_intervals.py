@@ -1,4 +1,4 @@
-"""Enclosures hold: values and difference quotients of an activation lie in its jets, for every activation and interval."""
+"""Enclosures hold: values and difference quotients of an activation lie in its jets, on any interval."""
 
 import numpy as np
 import pytest
