@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quenched.numerics.random_features import random_features_error
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
-    from quenched.numerics.two_layer.errors import errors
+    from quenched.numerics.two_layer.errors import errors, errors_many
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
 
@@ -35,6 +35,7 @@ __all__ = [
     "curve",
     "drift",
     "errors",
+    "errors_many",
     "fixed_point",
     "fixed_points",
     "integrate",
@@ -59,6 +60,7 @@ _HOME = {
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
     "errors": "two_layer.errors",
+    "errors_many": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
     "integrate": "two_layer.flow",
