@@ -250,10 +250,9 @@ def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
         definition.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
         definition.body = definition.body[1:]  # the docstring
         _DoubledRegression().visit(tree)
-        if n == 2:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Name) and node.id == "Phi2":
-                    node.id = "Phi2_of_pair"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id == "Phi2":
+                node.id = "Phi2_of_pair"
         parts.append(ast.unparse(ast.fix_missing_locations(tree)) + "\n\n")
         index = "ijkl"[:n]
         variance = "covariance[a, {0}, {0}]" + (" * factor" if n == 2 else "")
