@@ -58,7 +58,7 @@ def _separation(problem: Problem, value: float) -> Problem:
 def _rule(name: str) -> Callable[[Problem, float], Problem]:
     def change(problem: Problem, value: float) -> Problem:
         mixture, network, rule = problem
-        return mixture, network, replace(rule, **{name: value})
+        return mixture, network, type(rule)(**{**rule.to_dict(), name: value})
 
     return change
 

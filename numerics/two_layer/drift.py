@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from quenched.numerics.calculus.averages import (
     FIELD_LIMIT,
-    ORTHANT_ERROR,
-    PAIR_ERROR,
     activation_functions,
     averages,
+    step_error,
     tables,
 )
 from quenched.numerics.calculus.precision import bind
@@ -119,14 +118,16 @@ class _Equations:
         found = tables(self.network.activation, M, variances[:, None, None] * Q, limit)
         flow = two_layer.flow if self.narrow else _wide_flow
         dA, dQ, dv = flow(*self.clusters, means, M, A, Q, v, found, *self.first_order)
-        if not self.sgd.diffusion:
-            return (dA, dQ, dv), PAIR_ERROR, "closed form"
+        sgd, s = self.sgd, self.network.output_scale
+        error = step_error(found, M, variances[:, None, None] * Q, s * v, self.clusters[1], limit)
+        error *= max(1.0, 2 * sgd.eta, sgd.eta_v, sgd.eta**2 * float(variances.max()) if sgd.diffusion else 0.0)
+        if not sgd.diffusion:
+            return (dA, dQ, dv), error, "closed form"
         if exact:
-            sgd, s = self.sgd, self.network.output_scale
             dQ = dQ + two_layer.diffusion(*self.clusters, v, found, sgd.eta, s, sgd.label_noise)
-            return (dA, dQ, dv), ORTHANT_ERROR, "closed form"
-        (_, diffusion, _), error, _ = self._sampled(A, Q, v, flow=False)
-        return (dA, dQ + diffusion, dv), error, "closed form, diffusion by quasi-Monte Carlo"
+            return (dA, dQ, dv), error, "closed form"
+        (_, diffusion, _), sampled, _ = self._sampled(A, Q, v, flow=False)
+        return (dA, dQ + diffusion, dv), error + sampled, "closed form, diffusion by quasi-Monte Carlo"
 
     def _sampled(self, A: Array, Q: Array, v: Array, flow: bool) -> tuple[Derivatives, float, str]:
         """Averages over the p coordinates of the means and the K residual fields of a sample, in every cluster."""
