@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.quadrature import randomised
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import digit_count, integer, number, record, shown
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.two_layer.local_fields import Fields, fields
 from quenched.numerics.two_layer.output_signs import Law, Sampling, Signs, padded, signs, square_root
-from quenched.numerics.two_layer.step_averages import Fields, fields
 from quenched.theory import two_layer
 
 __all__ = ["QUANTITIES", "Errors", "errors", "errors_many"]
@@ -97,10 +97,12 @@ def errors(
         integer("seed", seed),
         points if points is None else integer("points", points, at_least=1),
     )
+    _check_problem(mixture, network, state)
     if digits is not None:
+        digits = digit_count("digits", digits)
         if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
-        return _precise(mixture, network, state, errors(mixture, network, state), integer("digits", digits, at_least=1))
+        return _precise(mixture, network, state, errors(mixture, network, state), digits)
     return _errors(mixture, network, state, sampling, _checked(quantities))
 
 
@@ -129,8 +131,16 @@ def errors_many(
     return [_errors(mixture, network, state, sampling, asked) for state in states]
 
 
+def _check_problem(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
+    record("state", state, (OrderParameters, Densities))
+
+
 def _checked(quantities: Sequence[str]) -> frozenset[str]:
-    asked = frozenset([quantities] if isinstance(quantities, str) else quantities)
+    given = [quantities] if isinstance(quantities, str) else quantities
+    if not isinstance(given, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"quantities must be some of {', '.join(QUANTITIES)}, got {shown(quantities)}")
+    asked = frozenset(given)
     if not asked or (wrong := sorted(asked.difference(QUANTITIES))):
         raise ValueError(f"quantities must be some of {', '.join(QUANTITIES)}, got {wrong if asked else quantities!r}")
     return asked
@@ -186,10 +196,10 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
     mixture, s = law.mixture, law.s
     y = mixture.labels.astype(np.float64)
     if law.closed:
-        table = law.tables(M, C, limit=2)
-        value = two_layer.risk(mixture.weights, y, v, table, s)
+        table, half = law.tables(M, C, limit=2), np.full_like(y, 0.5)
+        value = two_layer.risk(mixture.weights, y * y / 2, -y, half, v, table, s)
         sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-        size = two_layer.risk(mixture.weights, -np.ones_like(y), np.abs(v), sizes, s)  # all terms added up
+        size = two_layer.risk(mixture.weights, half, 2 * half, half, np.abs(v), sizes, s)  # all terms added up
         return float(value), _ROUNDING * float(size), table["dg"]
     roots = padded([square_root(covariance) for covariance in C])
 

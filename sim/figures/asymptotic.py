@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["compute", "draw", "sentence", "title"]
 
 MIXTURE, NETWORK = Mixture.xor(0.3), TwoLayer(4, "relu")
-RULES: tuple[OnlineSGD, ...] = (GradientFlow(weight_decay=1e-3), OnlineSGD(0.1, 0.01), OnlineSGD(0.5, 0.01))
+RULES: tuple[LearningRule, ...] = (GradientFlow(weight_decay=1e-3), OnlineSGD(0.1, 0.01), OnlineSGD(0.5, 0.01))
 SIGMAS = np.linspace(0.3, 1.0, 71)
 
 

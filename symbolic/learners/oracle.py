@@ -19,10 +19,41 @@ from itertools import pairwise, product
 import sympy
 
 from quenched.symbolic.calculus.normal import Phi, density
-from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 
-__all__ = ["FORMULAS", "Cluster", "discriminant", "oracle_of", "parity", "slice_mass", "three_clusters", "xor"]
+__all__ = [
+    "FORMULAS",
+    "NOTATION",
+    "TITLE",
+    "Cluster",
+    "bayes_error",
+    "discriminant",
+    "parity",
+    "slice_mass",
+    "three_clusters",
+    "xor",
+]
+
+TITLE = "Oracle error"
+NOTATION = {
+    "separation": "r",
+    "first_length": "m_{1}",
+    "second_length": "m_{2}",
+    "weight": "P",
+    "weight_plus": "P_{+}",
+    "weight_minus": "P_{-}",
+    "weight_centre": "P_{0}",
+    "weight_outer": "P_{1}",
+    "inner_mean": "m_{x}",
+    "outer_mean": "m_{y}",
+    "outer": "y",
+    "lower": "a",
+    "upper": "b",
+    "reach": r"\ell",
+    "threshold": r"\tau",
+}
+latex = in_letters(NOTATION)
 
 
 @dataclass(frozen=True)
@@ -112,7 +143,7 @@ def _mass(lower: sympy.Expr, upper: sympy.Expr, mean: sympy.Expr, sigma: sympy.E
     return Phi((upper - mean) / sigma) - Phi((lower - mean) / sigma)
 
 
-def oracle_of(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sympy.Symbol]) -> Derived:
+def bayes_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sympy.Symbol]) -> Derived:
     """Error of the Bayes rule of a mixture whose D factorises into functions of one coordinate each."""
     name = ", ".join(latex(xi) for xi in x)
     D = sum(c.label * c.weight * _ratio_to_centre(c, x, sigma) for c in clusters)
@@ -158,7 +189,7 @@ def oracle_of(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[symp
 def two_clusters(separation: Positive, sigma: Positive, weight_plus: Positive, weight_minus: Positive) -> Derived:
     """Oracle error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
     clusters = [Cluster((separation,), weight_plus, 1), Cluster((-separation,), weight_minus, -1)]
-    return oracle_of(clusters, sigma, sympy.symbols("x_1:2", real=True))
+    return bayes_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
 
 
 def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positive, weight_outer: Positive) -> Derived:
@@ -172,7 +203,7 @@ def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positiv
         Cluster((separation,), weight_outer / 2, -1),
         Cluster((-separation,), weight_outer / 2, -1),
     ]
-    return oracle_of(clusters, sigma, sympy.symbols("x_1:2", real=True))
+    return bayes_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
 
 
 def parity(first_length: Positive, second_length: Positive, sigma: Positive) -> Derived:
@@ -181,7 +212,7 @@ def parity(first_length: Positive, second_length: Positive, sigma: Positive) -> 
     """
     signs = list(product((1, -1), repeat=2))
     clusters = [Cluster((s * first_length, t * second_length), sympy.Rational(1, 4), s * t) for s, t in signs]
-    return oracle_of(clusters, sigma, sympy.symbols("x_1:3", real=True))
+    return bayes_error(clusters, sigma, sympy.symbols("x_1:3", real=True))
 
 
 def xor(separation: Positive, sigma: Positive) -> Derived:
@@ -193,7 +224,7 @@ def xor(separation: Positive, sigma: Positive) -> Derived:
     rotation = sympy.Matrix([[1, 1], [1, -1]]) / sympy.sqrt(2)
     clusters = [Cluster(tuple(separation * rotation * mean), sympy.Rational(1, 4), label) for mean, label in given]
     step = Step("Rotation (isotropic noise is invariant)", rf"{latex(u)} = {latex(rotation)} {latex(x)}")
-    outcome = oracle_of(clusters, sigma, tuple(u))
+    outcome = bayes_error(clusters, sigma, tuple(u))
     return Derived(outcome.value, outcome.definitions, (step, *outcome.steps))
 
 
