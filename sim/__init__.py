@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quenched.sim.referee.compare import compare
 
 if TYPE_CHECKING:
+    from quenched.sim.figures.plot import plot
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
     from quenched.sim.sweeps import Sweep, read_spec, sweep
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sweep",
     "compare",
+    "plot",
     "read_spec",
     "simulate",
     "simulate_features",
@@ -25,6 +27,7 @@ __all__ = [
 
 _HOME = {
     "Sweep": "sweeps",
+    "plot": "figures.plot",
     "read_spec": "sweeps",
     "simulate": "training",
     "simulate_features": "random_features",

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import OnlineSGD, TwoLayer
-from quenched.sim.figures import reproduce, studies
+from quenched.sim.figures import reproduce
+from quenched.sim.figures.digits import on_images
 
 
 def test_one_step_on_an_image_is_the_learning_rule() -> None:
@@ -16,7 +17,7 @@ def test_one_step_on_an_image_is_the_learning_rule() -> None:
     D, K, y = 4, 3, 1.0
     x, W, v = rng.standard_normal(D), rng.standard_normal((K, D)), rng.standard_normal(K)
     sgd = OnlineSGD(lr=0.3, second_lr=0.7)
-    run = studies._on_images(np.tile(x, (5, 1)), np.full(5, y), TwoLayer(K, "relu"), sgd, np.array([1 / D]), W, v, [0])
+    run = on_images(np.tile(x, (5, 1)), np.full(5, y), TwoLayer(K, "relu"), sgd, np.array([1 / D]), (W, v), [0])
 
     field = W @ x / np.sqrt(D)
     delta = v @ np.maximum(field, 0) - y
