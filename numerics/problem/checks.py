@@ -5,13 +5,15 @@ the argument and the offending value; and `Record`, the base of the frozen recor
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Record", "finite_array", "increasing_times", "integer", "number"]
+
+_FEW = 6  # numbers of an array that are shown
 
 
 def _plain(value: Any) -> Any:
@@ -20,8 +22,38 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
+def _is_default(default: Any, value: Any) -> bool:
+    return default is not MISSING and type(value) is type(default) and bool(np.all(value == default))
+
+
+def _brief(value: Any) -> str:
+    if not isinstance(value, np.ndarray):
+        return repr(value)
+    if value.size > _FEW:
+        return f"{value.shape} numbers"
+    text = np.array2string(value, separator=", ", formatter={"float_kind": lambda x: f"{x:g}"})
+    return " ".join(text.split())
+
+
 class Record:
-    """What all records share: fields are set once, in validated form, and can be listed."""
+    """What all records share: fields are set once, in validated form, and can be listed; a short `repr`."""
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = Record.__repr__  # type: ignore[method-assign]  # before `dataclass` writes one of its own
+
+    def __repr__(self) -> str:
+        """The fields that differ from their defaults; of an array beyond six numbers, the shape.
+
+        >>> from quenched.numerics import OnlineSGD, Spectrum
+        >>> OnlineSGD(0.1, second_lr=0.0), Spectrum.marchenko_pastur(0.5)
+        (OnlineSGD(lr=0.1, second_lr=0.0), Spectrum(eigenvalues=(32,) numbers, weights=(32,) numbers))
+        """
+        shown = []
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            if each.init and not _is_default(each.default, value):
+                shown.append(f"{each.name}={_brief(value)}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
