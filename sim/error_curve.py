@@ -32,7 +32,8 @@ def error_curve(
     """Error of each learner on `mixture` with its sigma replaced by each of `sigmas` (n,), in their order.
 
     `chosen`: names of learners, or a mapping from names to options (None: the defaults), for instance
-    {"oracle": None, "two-layer": TwoLayerOptions(network=TwoLayer(8, "relu"), starts=4)}.  `work`: processes, progress, journal.
+    {"oracle": None, "two-layer": TwoLayerOptions(network=TwoLayer(8, "relu"), starts=4)}.
+    `work`: processes, progress, journal.
 
     Returns a dataset: classification_error and its numerical error classification_error_error (learner, sigma), the
     text that a legend adds to a name, `caption` (learner), and what the learners report beside, such as final_error and

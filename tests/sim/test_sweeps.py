@@ -75,7 +75,7 @@ def finished(store: Path) -> int:
     return sum(path.is_file() and path.suffix != ".partial" for path in (store / "status" / "c").rglob("*"))
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -239,7 +239,7 @@ def test_an_interrupt_says_how_to_go_on(spec: Path, unbroken: dict[str, bytes]) 
 
 
 def test_workers_that_always_die_end_it(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps, "_begin", os._exit)
+    monkeypatch.setattr("quenched.sim.processes._begin", os._exit)
     monkeypatch.setattr(sweeps, "_BREAKS", 2)
     with pytest.raises(SweepError, match=r"worker processes die before they finish a cell .* 0 of 40 cells are safe"):
         sweep(read_spec(spec), spec.with_name("store.zarr"), processes=1)
