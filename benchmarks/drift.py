@@ -127,7 +127,7 @@ def main() -> None:
     fresh(FIRST_CALL)
     warm, memory = fresh(FIRST_CALL)
     with tempfile.TemporaryDirectory() as empty:
-        cold, _ = fresh(FIRST_CALL, QUENCHED_CACHE=empty, NUMBA_CACHE_DIR=empty)
+        cold, _ = fresh(FIRST_CALL, QUENCHED_CACHE=empty)
     mixture, sgd, rng = Mixture.xor(0.4), OnlineSGD(lr=0.5), np.random.default_rng(0)
     print("one drift on XOR, CPU time           exact    loops over    contraction   ratio    ratio    error of")
     print("                                             10^4 samples  of 10^4       to loops to contr. 10^4 samples")

@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.kernel_ridge import KernelFunctions, kernel_functions
+from quenched.numerics.calculus.kernels import KernelFunctions, kernel_functions
 from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
-from quenched.numerics.random_features import isotropic
+from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.training import CLUSTER, DATA, FRAME, TEST
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, TEST
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +45,7 @@ class _Problem:
     """A mixture in R^D on a backend."""
 
     def __init__(self, mixture: Mixture, D: int, backend: Backend, dtype: str) -> None:
-        isotropic(mixture)
+        labelled_by_cluster(mixture)
         if dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
         self.mixture, self.backend, self.xp, self.dtype = mixture, backend, backend.xp, dtype
@@ -143,9 +143,10 @@ def simulate_kernel(
 ) -> xr.Dataset:
     """Kernel ridge regression on `samples` = n inputs in dimension D, its own for each seed.
 
-    `kernel`: see `quenched.numerics.kernel_ridge.kernel_functions`.  `measuring`: the fields of `Measuring`.  Errors
-    are averages over `test_samples` fresh inputs, as many from each cluster, weighted by P_a; an output of exactly 0
-    counts as half an error.  `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction done.
+    `kernel`: see `quenched.numerics.calculus.kernels.kernel_functions`.  `measuring`: the fields of `Measuring`.
+    Errors are averages over `test_samples` fresh inputs, as many from each cluster, weighted by P_a; an output of
+    exactly 0 counts as half an error.  `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction
+    done.
 
     Returns a dataset with dimensions seed, cluster: pmse, classification_error; mean and variance of the output.
 

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from quenched.numerics.problem.checks import integer
 from quenched.sim.journal import Journal
 
-__all__ = ["Work", "in_processes", "local_processes"]
+__all__ = ["Work", "in_processes", "local_processes", "one_blas_thread"]
 
 T = TypeVar("T")
 _THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -35,8 +35,6 @@ class Work:
 
     def map(self, function: Callable[..., T], jobs: Sequence[tuple[Any, ...]]) -> list[T]:
         """[function(*job) for job in jobs]; the first failure ends it.  What the journal has is not computed again."""
-        from threadpoolctl import threadpool_limits
-
         results: dict[int, T] = {}
         keys = [None if self.journal is None else self.journal.key(function, job) for job in jobs]
         for i, key in enumerate(keys):
@@ -55,7 +53,7 @@ class Work:
 
         if integer("processes", self.processes, at_least=1) == 1:
             for i in todo:
-                with threadpool_limits(1):  # as in a worker: sums are cut up in the same way
+                with one_blas_thread():  # as in a worker: sums are cut up in the same way
                     value = function(*jobs[i])
                 done(i, value)
         elif todo:
@@ -161,7 +159,34 @@ def _begin(line: Connection) -> None:
 
 def _one_core(function: Callable[..., T], job: tuple[Any, ...]) -> T:
     """function(*job), with libraries that came with the function held to one thread too."""
+    with one_blas_thread():
+        return function(*job)
+
+
+_blas = ExitStack()
+_users = 0
+_lock = threading.Lock()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """One thread for matrix products in this process, while anyone is inside.
+
+    Simulations multiply many small matrices, for which more threads cost more than they gain, on busy cores many times
+    more; and sums are cut up in the same way everywhere.  Threads may be inside at the same time: the first sets the
+    limit, the last lifts it.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):
-        return function(*job)
+    global _users
+    with _lock:
+        if _users == 0:
+            _blas.enter_context(threadpool_limits(1))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _blas.close()

@@ -23,14 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.calculus.averages import activation_value
+from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
-from quenched.numerics.random_features import hermite_orders, isotropic
+from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.training import CLUSTER, DATA
+from quenched.sim.engines.base import CLUSTER, DATA
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +60,7 @@ class Features:
         self.xp = xp = backend.xp
         F = backend.normals([seed], FEATURES, dtype)((P, D))[0, :, :]
         self.F = F * xp.reshape(1 / xp.sqrt(xp.sum(F * F, axis=1)), (P, 1))  # f_i/sqrt(D)
-        self.psi = backend.elementwise(activation_functions(activation)[0])
+        self.psi = backend.elementwise(activation_value(activation))
         self.means = mixture.at(D)
         rho = backend.to_host(self.F[:, : mixture.dimensions]).astype(np.float64) @ self.means.T
         overlap = min(0.9, (1 + 2 * math.sqrt(math.log(P + 1))) / math.sqrt(D))  # of the closest pair, roughly
@@ -282,7 +283,7 @@ def simulate_features(
     """
     import xarray as xr
 
-    isotropic(mixture)
+    labelled_by_cluster(mixture)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
     ridge, names = number("ridge", ridge), [integer("seeds", seed) for seed in seeds]
     if not names or len(set(names)) < len(names):

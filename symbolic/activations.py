@@ -1,53 +1,41 @@
 """The activations, and every average of them that the learning equations ask for.
 
-An activation is one entry of `BUILTIN`: a name and an expression in x.  `symbolic.two_layer` says which averages its
-equations contain (E[g' g], E[g' g' g g], ...); here each is taken over n = 1 .. 4 distinct fields, with the
-coincidences of indices that occur: where two factors sit on the same neuron, they multiply within one field.  All
-averages over the same n fields form one generated function, so that they share their orthant probabilities.
+An activation is one entry of `BUILTIN` in `symbolic.grammar`: a name and an expression in x.  `symbolic.two_layer` says
+which averages its equations contain (E[g' g], E[g' g' g g], ...); here each is taken over n = 1 .. 4 distinct fields,
+with the coincidences of indices that occur: where two factors sit on the same neuron, they multiply within one field.
+All averages over the same n fields form one generated function, so that they share their orthant probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise, permutations, product
+from functools import cache, cached_property
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import mpmath
 import sympy
 
-from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.calculus.forms import Term, expand
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.steps import KINKS, NoClosedForm, Pieces, derivative, in_steps, is_zero, pieces
+from quenched.symbolic.language.grammar import BUILTIN
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Step
 from quenched.symbolic.language.parse import VARIABLE, parse
 from quenched.symbolic.learners.two_layer import AVERAGES, slots
 
-__all__ = ["BUILTIN", "NAMED", "Activation", "Group", "group_symbols", "layouts", "screen"]
+__all__ = ["BUILTIN", "Activation", "Group", "group_symbols", "layouts", "screen"]
 
-BUILTIN: dict[str, str] = {
-    "abs": "Abs(x)",
-    "erf": "erf(x/sqrt(2))",
-    "he2": "x**2 - 1",
-    "he3": "x**3 - 3*x",
-    "he4": "x**4 - 6*x**2 + 3",
-    "leaky_relu": "Max(x, 0) - Max(-x, 0)/100",
-    "linear": "x",
-    "quadratic": "x**2",
-    "relu": "Max(x, 0)",
-    "sin": "sin(x)",
-}
-"""The activations whose averages are checked in under `theory/`."""
+logger = logging.getLogger("quenched.symbolic")
 
-NAMED: dict[str, str] = {
-    "gelu": "x*(1 + erf(x/sqrt(2)))/2",
-    "sigmoid": "1/(1 + exp(-x))",
-    "softplus": "log(1 + exp(x))",
-    "swish": "x/(1 + exp(-x))",
-    "tanh": "tanh(x)",
-}
-"""Further names that users may write; derived on first use, like any expression."""
-
+_SECONDS = 2.5e-3  # per unit of cost: to derive and, mostly, to compile; fitted to twenty activations
+_LONG, _TOO_LONG = 60.0, 720.0  # seconds; announced before it starts, and sampled instead
+_SILENCE = 5.0  # seconds between two words about how far a long derivation is
 FIELD_LIMIT = 4  # an average over more distinct fields needs orthant probabilities of more than four
 
 
@@ -82,9 +70,6 @@ def group_symbols(n: int) -> tuple[tuple[sympy.Symbol, ...], list[list[sympy.Sym
     return means, covariance
 
 
-_PIECEWISE = (sympy.Max, sympy.Min, sympy.Abs, sympy.Heaviside, sympy.sign)
-
-
 @dataclass(frozen=True)
 class Group:
     """The averages over n fields: `derived.values[index[layout]]` is that of a layout such as "dg*g,g"."""
@@ -112,25 +97,83 @@ class Activation:
         return parse(self.text)
 
     @cached_property
-    def derivatives(self) -> dict[str, sympy.Expr]:
-        """g, g' and g'', with H(0) = 1/2 where a delta meets a step."""
-        first = derivative(self.expression, VARIABLE)
-        return {"g": self.expression, "dg": first, "ddg": derivative(first, VARIABLE)}
+    def pieces(self) -> Pieces | None:
+        """The smooth formulas of g between its kinks; None where those are not known as exact numbers."""
+        try:
+            return pieces(self.expression, VARIABLE)
+        except NoClosedForm:
+            return None
 
-    def curvature(self) -> tuple[sympy.Expr, tuple[tuple[str, str], ...]]:
-        """g'' away from the kinks of g, and the kinks: (position, jump of g') as exact numbers in text."""
-        regular = sympy.Integer(0)
-        jumps: list[tuple[str, str]] = []
-        for part in sympy.Add.make_args(self.derivatives["ddg"]):
-            deltas = [f for f in sympy.Mul.make_args(part) if isinstance(f, sympy.DiracDelta)]
-            if not deltas:
-                regular += part
-                continue
-            (position,) = sympy.solve(deltas[0].args[0], VARIABLE)
-            size = part / deltas[0] / sympy.Abs(deltas[0].args[0].diff(VARIABLE))
-            exact, jump = (str(n if n.is_Rational else n.evalf(50)) for n in (position, size))
-            jumps.append((exact, jump))
-        return regular, tuple(jumps)
+    @cached_property
+    def derivatives(self) -> dict[str, sympy.Expr]:
+        """g, g' and g'', with H(0) = 1/2 where a delta meets a step.
+
+        Where the kinks are not known as exact numbers, they are the derivatives that sympy takes of Max, |.| and sign.
+        """
+        if self.pieces is None:
+            first = self.expression.diff(VARIABLE)
+            return {"g": self.expression, "dg": first, "ddg": first.diff(VARIABLE)}
+        first = derivative(self.expression, VARIABLE)
+        try:
+            second = derivative(first, VARIABLE)
+        except NoClosedForm:  # infinite at a kink
+            second = first.diff(VARIABLE)
+        return {"g": self.expression, "dg": first, "ddg": second}
+
+    @property
+    def jumps(self) -> bool:
+        """Whether g has a jump, so that g' is a delta."""
+        return any(self.derivatives["dg"].atoms(sympy.DiracDelta))
+
+    def evaluated(self, order: int) -> sympy.Expr:
+        """The derivative of an order as code evaluates it: finite at each number, the mean of both sides at a kink.
+
+        A formula that may overflow, or has no value, beyond its piece is evaluated within it: exp(Min(x, 0)) left of 0.
+        """
+        if order == 0:
+            return self.expression
+        found = self.pieces
+        if found is None:
+            return _without_deltas(self.expression.diff(VARIABLE, order))
+        slopes = [value.diff(VARIABLE, order) for value in found.values]
+        if len(slopes) == 1:
+            return sympy.expand(slopes[0])
+        if all(slope.is_polynomial(VARIABLE) for slope in slopes):
+            changes = zip(pairwise(slopes), found.points, strict=True)
+            steps = [(right - left) * sympy.Heaviside(VARIABLE - point) for (left, right), point in changes]
+            return sympy.expand(sympy.Add(slopes[0], *steps))
+        sides = zip(pairwise(slopes), found.points, strict=True)
+        if any(not side.subs(VARIABLE, point).is_finite for pair, point in sides for side in pair):
+            return _without_deltas(self.expression.diff(VARIABLE, order))
+        total = sympy.Integer(0)
+        for slope, low, high in zip(slopes, (None, *found.points), (*found.points, None), strict=True):
+            inside = VARIABLE if low is None else sympy.Max(VARIABLE, low)
+            inside = inside if high is None else sympy.Min(inside, high)
+            within = 1 if low is None else sympy.Heaviside(VARIABLE - low)
+            within = within if high is None else within - sympy.Heaviside(VARIABLE - high)
+            total += within * slope.subs(VARIABLE, inside)
+        return total
+
+    def builtin(self) -> str:
+        """The name of the built-in that is the same function, or ''."""
+        if self.pieces is None:
+            return ""
+        own = in_steps(self.expression, VARIABLE)
+        same = (name for name, text in BUILTIN.items() if in_steps(parse(text), VARIABLE) == own)
+        return next(same, "")
+
+    def kinks(self) -> tuple[tuple[str, str], ...]:
+        """Where g changes its formula and by how much g' jumps there, as exact numbers in text.
+
+        Where those are not known, the kinks in |x| <= 40, to 50 digits.
+        """
+        if self.pieces is None:
+            return _located_kinks(self.expression, self.evaluated(1))
+        changes = zip(self.pieces.points, pairwise(self.pieces.values), strict=True)
+        jumps = [(point, (right - left).diff(VARIABLE).subs(VARIABLE, point)) for point, (left, right) in changes]
+        if not all(jump.is_finite for _, jump in jumps):
+            return _located_kinks(self.expression, self.evaluated(1))
+        return tuple((_digits(point), "0" if is_zero(jump) else _digits(jump)) for point, jump in jumps)
 
     def integrand(self, layout: str) -> sympy.Expr:
         """The product of factors that a layout stands for, in the fields x0, x1, ..."""
@@ -139,129 +182,182 @@ class Activation:
         for x, part in zip(fields(len(parts)), parts, strict=True):
             factors = part.split("*")
             together = sympy.Mul(*(self.derivatives[f] for f in factors))
-            if "ddg" in factors and len(factors) > 1 and together.has(sympy.DiracDelta):
-                together = _at_support(together)
-            result *= together.subs(VARIABLE, x)
+            result *= in_steps(together, VARIABLE).subs(VARIABLE, x)
         return result
 
-    def group(self, n: int) -> Group:
-        """All averages over n fields; raises `NoClosedForm` if one of them has none."""
+    def seconds(self, n: int) -> float:
+        """About how long the averages over n fields take on first use, to a factor of three.
+
+        Each layout costs the product over its fields of the terms there, weighted by what a rule makes of them: degree
+        + 1 by Stein's, two by a step or a shift, three by a wave, which products multiply.
+        """
+
+        @cache
+        def cost(part: str) -> float:
+            return sum(_cost(term) for term in expand(self.integrand(part), fields(1)))
+
+        return _SECONDS * sum(math.prod(map(cost, layout.split(","))) for layout in layouts(n))
+
+    def groups(self, limit: int = FIELD_LIMIT) -> tuple[Group, ...]:
+        """All averages over 1 .. `limit` fields; raises `NoClosedForm` if one of them has none, or takes too long.
+
+        Of a g that jumps, those of g and of products of g.  What takes more than a minute is announced to the logger
+        `quenched.symbolic`, which then hears how far it is.
+        """
+        if self.jumps:
+            return self.group(1, ["g", "g*g"]), self.group(2, ["g,g"])
+        total = sum(self.seconds(n) for n in range(1, limit + 1))
+        if total > _TOO_LONG:
+            needed = _duration(total)
+            logger.warning("the averages of %s in closed form would take about %s: they are sampled", self.text, needed)
+            raise NoClosedForm(f"{self.text}: its averages would take about {needed} to derive and compile")
+        if total > _LONG:
+            logger.info("the averages of %s take about %s to derive and compile", self.text, _duration(total))
+        return tuple(self.group(n, announce=total > _LONG) for n in range(1, limit + 1))
+
+    def group(self, n: int, needed: Sequence[str] = (), announce: bool = False) -> Group:
+        """All averages over n fields, or those `needed`; raises `NoClosedForm` if one of them has none."""
         means, covariance = group_symbols(n)
         variables = fields(n)
         algebra = GaussianAlgebra(variables, means, covariance)
         index: dict[str, int] = {}
-        values: list[sympy.Expr] = []
+        place: dict[sympy.Expr, int] = {}
         titles: list[Step] = []
-        for layout in layouts(n):
-            value = algebra.reduce(self.integrand(layout))
-            if value not in values:
-                values.append(value)
-            index[layout] = values.index(value)
-            titles.append(Step("Result", rf"E\left[{latex(self.integrand(layout))}\right] = {latex(value)}"))
+        needed = needed or list(layouts(n))
+        said = time.monotonic()
+        for done, layout in enumerate(needed):
+            integrand = self.integrand(layout)
+            value = algebra.reduce(integrand)
+            index[layout] = place.setdefault(value, len(place))
+            titles.append(Step("Result", rf"E\left[{latex(integrand)}\right] = {latex(value)}"))
+            if announce and time.monotonic() - said > _SILENCE:
+                logger.info("%d of %d averages over %d fields derived", done + 1, len(needed), n)
+                said = time.monotonic()
         triangle = tuple(covariance[i][j] for i in range(n) for j in range(i, n))
-        derived = Derived(tuple(values), tuple(algebra.definitions), (*algebra.steps, *titles))
+        derived = Derived(tuple(place), tuple(algebra.definitions), (*algebra.steps, *titles))
         return Group(n, (*means, *triangle), index, derived)
 
-    def kinks(self) -> tuple[tuple[sympy.Expr, ...], tuple[tuple[sympy.Expr, sympy.Expr], ...]] | None:
+    def lines(self) -> tuple[tuple[sympy.Expr, ...], tuple[tuple[sympy.Expr, sympy.Expr], ...]] | None:
         """If g is piecewise linear: where it bends, and (slope, intercept) of each piece from left to right."""
-        if self.expression.atoms(sympy.Function) - self.expression.atoms(*_PIECEWISE):
+        if self.pieces is None:
             return None
-        bends: set[sympy.Expr] = set()
-        for atom in self.expression.atoms(*_PIECEWISE):
-            differences = (
-                [atom.args[0]]
-                if len(atom.args) == 1
-                else [
-                    p - q
-                    for p, q in permutations(atom.args, 2)
-                    if sympy.default_sort_key(p) < sympy.default_sort_key(q)
-                ]
-            )
-            for difference in differences:
-                if difference.has(sympy.Max, sympy.Min, sympy.Abs) or not sympy.Poly(difference, VARIABLE).is_linear:
-                    return None
-                bends.update(sympy.solve(difference, VARIABLE))
-        points = sorted(bends)
-        inside = [points[0] - 1, *((p + q) / 2 for p, q in pairwise(points)), points[-1] + 1] if points else [0]
-        pieces = []
-        for point in inside:
-            local = self._near(point)
-            if local is None:
+        found = []
+        for value in self.pieces.values:
+            if not value.is_polynomial(VARIABLE) or sympy.degree(value, VARIABLE) > 1:
                 return None
-            pieces.append(local)
-        return tuple(points), tuple(pieces)
+            found.append((sympy.expand(value).coeff(VARIABLE, 1), value.subs(VARIABLE, 0)))
+        return self.pieces.points, tuple(found)
 
-    def _near(self, point: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr] | None:
-        """(slope, intercept) of g around a point, if it is linear there."""
-        smooth = self.expression.replace(
-            lambda e: isinstance(e, (sympy.Max, sympy.Min)),
-            lambda e: (max if isinstance(e, sympy.Max) else min)(e.args, key=lambda p: p.subs(VARIABLE, point)),
-        )
-        smooth = smooth.replace(sympy.Abs, lambda p: p * sympy.sign(p.subs(VARIABLE, point)))
-        smooth = smooth.replace(sympy.sign, lambda p: sympy.sign(p.subs(VARIABLE, point)))
-        smooth = smooth.replace(
-            lambda e: isinstance(e, sympy.Heaviside), lambda e: sympy.Heaviside(e.args[0].subs(VARIABLE, point))
-        )
-        if not smooth.is_polynomial(VARIABLE) or sympy.degree(smooth, VARIABLE) > 1:
-            return None
-        return sympy.expand(smooth).coeff(VARIABLE, 1), smooth.subs(VARIABLE, 0)
+
+def _cost(term: Term) -> float:
+    """Of reducing the average of one product."""
+    degree = sum(n for _, n in term.powers)
+    doubled = bool(term.steps) + len(term.softs) + (term.shift is not None)
+    return float((1 + degree) * 2**doubled * (3 if term.wave else 1))
+
+
+def _duration(seconds: float) -> str:
+    """Rounded.
+
+    >>> _duration(40), _duration(200)
+    ('40 seconds', '3 minutes')
+    """
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+
+
+def _digits(number: sympy.Expr) -> str:
+    return str(number if number.is_Rational else number.evalf(50))
+
+
+def _located_kinks(expression: sympy.Expr, slope: sympy.Expr) -> tuple[tuple[str, str], ...]:
+    """Sign changes of the arguments of kinks, found on a grid, where g' jumps by more than rounding."""
+    ctx = mpmath.mp.clone()
+    ctx.dps = 60
+    grid, found = _grid(ctx), []
+    for kink in expression.atoms(*KINKS):
+        several = isinstance(kink, (sympy.Max, sympy.Min))
+        for argument in [p - q for p, q in combinations(kink.args, 2)] if several else [kink.args[0]]:
+            compiled = _compiled(argument, ctx)
+            values = [ctx.sign(compiled(x)) for x in grid]
+            found += [x for x, value in zip(grid, values, strict=True) if value == 0]
+            changes = zip(pairwise(grid), pairwise(values), strict=True)
+            brackets = [ends for ends, signs in changes if signs[0] * signs[1] < 0]
+            found += [ctx.findroot(compiled, ends, solver="anderson") for ends in brackets]
+    side, dg = ctx.mpf(10) ** -40, _compiled(slope, ctx)
+    jumps = [(x, dg(x + side) - dg(x - side)) for x in sorted({ctx.nstr(x, 50): x for x in found}.values())]
+    return tuple((ctx.nstr(x, 50), ctx.nstr(jump, 50)) for x, jump in jumps if abs(jump) > 1e-20)
+
+
+def _without_deltas(expression: sympy.Expr) -> sympy.Expr:
+    """Away from the kinks."""
+    return expression.replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))
 
 
 def screen(activation: Activation) -> None:
-    """Refuse, with the reason, what has no equations: g and g' must be finite, real and square-integrable.
+    """Refuse, with the reason, what is no activation: g and g' must be finite, real and square-integrable.
 
-    Square-integrable under every Gaussian, that is: log|g| must grow more slowly than x^2, g may have no pole, and no
-    jump either (g' would be a delta).
+    Square-integrable under every Gaussian, that is: log|g| must grow more slowly than x^2, and g may have no pole.  Of
+    a g with jumps, whose g' is a delta, this is asked of g alone: it has no learning equations, but may make labels or
+    random features.
     """
-    g, dg = activation.expression, activation.derivatives["dg"]
+    g = activation.expression
     if not g.has(VARIABLE):
         raise ValueError(f"activation {activation.text!r} is a constant: nothing to learn")
-    if dg.has(sympy.DiracDelta):
-        raise ValueError(f"activation {activation.text!r} jumps: its derivative {dg} is not square-integrable")
+    checked = [("g", g)]
+    if not activation.jumps:
+        checked.append(("g'", activation.evaluated(1)))
     ctx = mpmath.mp.clone()
     ctx.dps = 20
-    grid = [ctx.mpf(i) / 16 for i in range(-640, 641)]
-    for label, function in (("g", g), ("g'", dg)):
-        compiled = sympy.lambdify(VARIABLE, function, modules=["mpmath", {"Heaviside": _heaviside}])
-        for point in grid:
-            try:
-                value = compiled(point)
-            except (ZeroDivisionError, ValueError, OverflowError):
-                value = ctx.nan
-            if not ctx.isfinite(value) or ctx.im(value) != 0:
-                raise ValueError(
-                    f"activation {activation.text!r}: {label} = {function} is not finite and real at x = {point}"
-                )
-        for end in (ctx.mpf(10) ** 6, -(ctx.mpf(10) ** 6)):
-            size = abs(compiled(end))
-            if size and ctx.log(size) / end**2 > 1e-4:
-                raise ValueError(
-                    f"activation {activation.text!r}: {label} = {function} grows like exp(c x^2) or faster and is not "
-                    "square-integrable under a Gaussian of large variance"
-                )
+    for label, function in checked:
+        _screen_values(activation.text, label, function, ctx)
     for power in g.atoms(sympy.Pow):
         if power.exp.is_negative:
-            base = sympy.lambdify(VARIABLE, power.base, modules=["mpmath", {"Heaviside": _heaviside}])
-            signs = {ctx.sign(base(point)) for point in grid}
+            base = _compiled(power.base, ctx)
+            signs = {ctx.sign(base(point)) for point in _grid(ctx)}
             if len(signs) > 1:
                 raise ValueError(
                     f"activation {activation.text!r}: {power.base} vanishes somewhere and {power} has a pole"
                 )
 
 
-def _heaviside(x: Any, half: Any = 0.5) -> Any:
-    return half if x == 0 else int(x > 0)
+def _screen_values(text: str, label: str, function: sympy.Expr, ctx: Any) -> None:
+    """Finite and real on a grid, and of slow growth beyond."""
+    compiled = _compiled(function, ctx)
+    for point in _grid(ctx):
+        try:
+            value = compiled(point)
+        except (ZeroDivisionError, ValueError, OverflowError):
+            value = ctx.nan
+        if not ctx.isfinite(value) or ctx.im(value) != 0:
+            raise ValueError(f"activation {text!r}: {label} = {function} is not finite and real at x = {point}")
+    for end in (ctx.mpf(10) ** 6, -(ctx.mpf(10) ** 6)):
+        size = abs(compiled(end))
+        if not ctx.isfinite(size) or (size and ctx.log(size) / end**2 > 1e-4):
+            raise ValueError(
+                f"activation {text!r}: {label} = {function} grows like exp(c x^2) or faster and is not "
+                "square-integrable under a Gaussian of large variance"
+            )
 
 
-def _at_support(expression: sympy.Expr) -> sympy.Expr:
-    """f(x) delta(x - a) = f(a) delta(x - a) with H(0) = 1/2, for each term of a product with g''."""
-    result = sympy.Integer(0)
-    for part in sympy.Add.make_args(sympy.expand(expression)):
-        support = [f for f in sympy.Mul.make_args(part) if isinstance(f, sympy.DiracDelta)]
-        if len(support) > 1:
-            raise NoClosedForm(f"{part}: the product of two deltas")
-        if support:
-            (root,) = sympy.solve(support[0].args[0], VARIABLE)
-            part = (part / support[0]).subs(VARIABLE, root) * support[0]
-        result += part
-    return result
+def _grid(ctx: Any) -> list[Any]:
+    return [ctx.mpf(i) / 16 for i in range(-640, 641)]
+
+
+def _compiled(function: sympy.Expr, ctx: Any) -> Callable[[Any], Any]:
+    """In mpmath.  Exponentials beyond exp(1e30) count as infinite or 0: mpmath would write out their exponents."""
+
+    def exponential(t: Any) -> Any:
+        return ctx.exp(t) if abs(t) < 1e30 else ctx.inf if t > 0 else ctx.zero
+
+    def heaviside(t: Any, half: float = 0.5) -> float:
+        return half if t == 0 else float(t > 0)
+
+    own = {
+        "exp": exponential,
+        "cosh": lambda t: (exponential(t) + exponential(-t)) / 2,
+        "sinh": lambda t: ctx.sinh(t) if abs(t) < 1 else (exponential(t) - exponential(-t)) / 2,
+        "Heaviside": heaviside,
+    }
+    names = ("atan", "cos", "erf", "erfc", "log", "mpf", "pi", "sign", "sin", "sqrt", "tanh")
+    other = {name: getattr(ctx, name) for name in names}  # of this precision
+    return sympy.lambdify(VARIABLE, function, modules=[own, other, "mpmath"])

@@ -1,6 +1,5 @@
 """Strict settings for every test: floating-point trouble raises; stored text is compared, never silently rewritten."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +7,6 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-
-# Two processes that compile the same function may mix up numba's cache files: each xdist worker keeps its own.
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / f"numba-{worker}"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

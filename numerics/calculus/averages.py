@@ -1,33 +1,25 @@
 """Averages of an activation over the local fields, as tables over clusters and neurons.
 
 The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
-first use).  This module compiles them: the text of the generated functions, with Phi_n taken from
-`quenched.numerics.calculus.orthant` and the regressions done in doubled precision, is written to the user's cache and
-compiled there once.  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)], is the average over the one
-field that is left.
+first use), compiled by `quenched.numerics.calculus.compile`.  A table entry whose indices coincide,
+E[g'(lambda_1) g(lambda_1)], is the average over the one field that is left.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import importlib.util
-import inspect
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import combinations, product
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.calculus.cache import derived_module
+from quenched.numerics.calculus.coincident_fields import TINY, distinct, relative_error, repeated
+from quenched.numerics.calculus.compile import callbacks, load_compiled, scalar_function
+from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -35,85 +27,65 @@ __all__ = [
     "ORTHANT_ERROR",
     "PAIR_ERROR",
     "activation_functions",
+    "activation_value",
     "averages",
-    "cache_folder",
     "compiled_activation",
-    "compiled_text",
-    "derived_module",
-    "load_compiled",
+    "constant_field_factor",
+    "expanded",
+    "fill_text",
+    "fix_constant_fields",
+    "index_sets",
     "patterns",
     "piecewise_linear",
-    "positive",
-    "regularised",
+    "step_error",
     "tables",
+    "value_averages",
 ]
 
 Array = NDArray[np.float64]
 
-TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
-JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
-PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
 PAIR_ERROR = 1e-13  # of averages over one and two fields
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
-def cache_folder() -> Path:
-    """Where compiled and derived code is kept: $QUENCHED_CACHE, or the user's cache directory."""
-    from platformdirs import user_cache_dir
-
-    return Path(os.environ.get("QUENCHED_CACHE") or user_cache_dir("quenched"))
-
-
 def averages(activation: str) -> theory.Averages:
-    """The generated functions of an activation, derived on first use if it is not a built-in.
+    """The generated functions of an activation, derived on first use if it is not a built-in, however that is written.
 
-    >>> averages("relu").text
-    'Max(x, 0)'
+    ValueError: what has no learning equations, a g with jumps included.
+
+    >>> averages("relu").text, averages("Max(0, x)") is averages("relu")
+    ('Max(x, 0)', True)
     """
-    if activation in theory.ACTIVATIONS:
-        return theory.ACTIVATIONS[activation]
-    return _derived(activation)
+    found = value_averages(activation)
+    if found.places and "dg" not in found.places[0]:
+        raise ValueError(f"activation {activation!r} jumps: its derivative, a delta, is not square-integrable")
+    return found
+
+
+def value_averages(activation: str) -> theory.Averages:
+    """As `averages`; of a g with jumps, which may make labels or random features, those of g without derivatives.
+
+    >>> value_averages("sign(x)").places
+    ({'g': 0, 'g*g': 1}, {'g,g': 0})
+    """
+    name = expression_text(activation)
+    return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
 
 
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    found: theory.Averages = derived_module("activation", activation).ACTIVATIONS["custom"]
+    derived = derived_module("activation", activation)
+    if derived.SAME:
+        return theory.ACTIVATIONS[derived.SAME]
+    found: theory.Averages = derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
-            "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
+            "activation %s: its averages have no closed form; they are computed numerically, and the error reported",
             activation,
         )
     return found
-
-
-def derived_module(kind: str, *arguments: str) -> ModuleType:
-    """What `python -m quenched.symbolic ARGUMENTS` prints, run in a process of its own, cached.
-
-    The cache knows the arguments and the text of the derivation, so that a change of either derives anew.
-    """
-    digest = hashlib.sha256("\0".join(arguments).encode())
-    spec = importlib.util.find_spec("quenched.symbolic")
-    if spec is None or spec.submodule_search_locations is None:
-        raise RuntimeError(f"{arguments[0]!r} has to be derived, and quenched.symbolic is not installed")
-    for folder in spec.submodule_search_locations:
-        for source in sorted(Path(folder).rglob("*.py")):
-            digest.update(source.read_bytes())
-    path = cache_folder() / "derived" / f"{kind}_{digest.hexdigest()[:20]}.py"
-    text = None
-    if not path.exists():
-        command = [sys.executable, "-m", "quenched.symbolic", *arguments]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode == 2:
-            raise ValueError(process.stderr.strip())
-        if process.returncode:
-            raise RuntimeError(
-                f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
-                f"It said:\n{process.stderr}"
-            )
-        text = process.stdout
-    return load_text(text, path)
 
 
 def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -127,185 +99,26 @@ def activation_functions(activation: str) -> tuple[Callable[..., Any], Callable[
     return found.g, found.dg
 
 
+def activation_value(activation: str) -> Callable[..., Any]:
+    """g alone, which may have jumps: of a teacher, or of random features.
+
+    >>> float(activation_value("sign(x)")(-2.0))
+    -1.0
+    """
+    return value_averages(activation).g
+
+
 def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     """Kinks (n,), slopes (n + 1,) and intercepts (n + 1,) of a piecewise linear activation, else None.
 
     >>> piecewise_linear("abs")
     (array([0.]), array([-1.,  1.]), array([0., 0.]))
     """
-    pieces = averages(activation).pieces
+    pieces = value_averages(activation).pieces
     if pieces is None:
         return None
     kinks, lines = pieces
     return np.array(kinks), np.array([m for m, _ in lines]), np.array([c for _, c in lines])
-
-
-# --- compilation
-# --------------------------------------------------------------------------------------------------------------
-
-_PRELUDE = '''"""Compiled form of the averages of {name}; written by quenched.numerics, safe to delete."""
-
-from math import erf, erfc
-from numpy import cos, exp, pi, sin, sqrt
-from numba import njit
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
-from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
-
-
-@njit(error_model="numpy")
-def Phi2_of_pair(h, k, r):
-    return Phi2(h, k, r if abs(r) < {parallel} else (1.0 if r > 0.0 else -1.0))
-
-
-@njit(error_model="numpy")
-def raised(m0, m1, c00, c01, c11):
-    """Factor on the variances of two fields: above 1 if they are parallel up to rounding, but not exactly.
-
-    Each is then a different function of the other, on a scale below that of rounding; independent noise of relative
-    variance 2^-50 makes them fields of one law again, at a cost of 1e-8.
-    """
-    if c01 * c01 < (1.0 - 2e-15) * (c00 * c11):
-        return 1.0
-    a, b = (c01, 0.0), (c00, 0.0)
-    if residual((c11, 0.0), a, a, b)[0] == 0.0 and residual((m1, 0.0), a, (m0, 0.0), b)[0] == 0.0:
-        return 1.0
-    return max(1.0, abs(c01) / sqrt(c00 * c11)) * (1.0 + {noise})
-
-
-'''
-_FILL = """
-@njit(cache=True, error_model="numpy", nogil=True)
-def fill_{label}(mean, covariance, subsets, out):
-    for a in range(mean.shape[0]):
-        for s in range(subsets.shape[0]):
-            {indices} = subsets[s]{before}
-            values = {function}(
-                {means},
-                {covariances},
-            )
-            for o, value in enumerate(values):
-                out[a, s, o] = value
-"""
-_RAISE = """
-            factor = raised(
-                mean[a, i], mean[a, j], covariance[a, i, i], covariance[a, i, j], covariance[a, j, j]
-            )"""
-
-
-_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Mult: "times", ast.Div: "over"}
-
-
-class _DoubledRegression(ast.NodeTransformer):
-    """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the
-    value.
-
-    A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
-    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field.
-    """
-
-    def __init__(self) -> None:
-        self.pairs: set[str] = set()
-
-    def _pair(self, node: ast.expr) -> ast.expr:
-        if isinstance(node, ast.Name) and node.id in self.pairs:
-            return ast.Name(node.id + "_", ast.Load())
-        if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
-            name = _PAIRWISE[type(node.op)]
-            return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
-        return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
-
-    def visit_Assign(self, node: ast.Assign) -> Any:
-        call = node.value
-        if not (
-            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
-        ):
-            return node
-        (target,) = node.targets
-        assert isinstance(target, ast.Name)
-        call.args = [self._pair(argument) for argument in call.args]
-        self.pairs.add(target.id)
-        pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
-        value = ast.Assign([target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load()))
-        return [pair, value]
-
-    def visit_Return(self, node: ast.Return) -> ast.Return:
-        """All elements as floats: the compiler wants tuples of one type."""
-        assert isinstance(node.value, ast.Tuple)
-        node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
-        return node
-
-
-def compiled_text(name: str, groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
-    """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
-    parts = [_PRELUDE.format(name=name, parallel=PARALLEL, noise=2.0**-50)]
-    for label, (n, function) in groups.items():
-        tree = ast.parse(inspect.getsource(function))
-        definition = tree.body[0]
-        assert isinstance(definition, ast.FunctionDef)
-        definition.returns = None
-        for argument in definition.args.args:
-            argument.annotation = None
-        definition.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
-        definition.body = definition.body[1:]  # the docstring
-        _DoubledRegression().visit(tree)
-        if n == 2:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Name) and node.id == "Phi2":
-                    node.id = "Phi2_of_pair"
-        parts.append(ast.unparse(ast.fix_missing_locations(tree)) + "\n\n")
-        index = "ijkl"[:n]
-        variance = "covariance[a, {0}, {0}]" + (" * factor" if n == 2 else "")
-        entries = [(p, q) for x, p in enumerate(index) for q in index[x:]]
-        parts.append(
-            _FILL.format(
-                label=label,
-                indices=", ".join(index) + ("," if n == 1 else ""),
-                function=function.__name__,
-                means=", ".join(f"mean[a, {i}]" for i in index),
-                covariances=", ".join(variance.format(p) if p == q else f"covariance[a, {p}, {q}]" for p, q in entries),
-                before=_RAISE if n == 2 else "",
-            )
-        )
-    return "\n".join(parts)
-
-
-@lru_cache(maxsize=64)
-def _compiled(activation: str) -> ModuleType:
-    """The compiled module of an activation: fill_1 .. fill_4."""
-    groups = {str(n): (n, function) for n, function in enumerate(averages(activation).groups, start=1)}
-    return load_compiled(compiled_text(activation, groups))
-
-
-def load_compiled(text: str) -> ModuleType:
-    """Import the text of `compiled_text` from the cache, which knows the text and what it is compiled with."""
-    import numba
-
-    from quenched.numerics.calculus import double_double, orthant
-
-    origin = text + inspect.getsource(orthant) + inspect.getsource(double_double) + numba.__version__ + sys.version
-    digest = hashlib.sha256(origin.encode()).hexdigest()[:20]
-    return load_text(text, cache_folder() / "compiled" / f"averages_{digest}.py")
-
-
-_SCALAR = '''"""Compiled form of g and g' of {name}; written by quenched.numerics, safe to delete."""
-
-from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
-from numpy import sign, sin, sinh, sqrt, tanh
-from numba import cfunc, njit
-
-
-@njit
-def heaviside(x, half):
-    return half if x == 0 else 1.0 if x > 0 else 0.0
-
-
-@njit
-def where(condition, one, other):
-    return one if condition else other
-
-
-'''
 
 
 @lru_cache(maxsize=64)
@@ -316,33 +129,106 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
     >>> g.ctypes(-2.0), dg.ctypes(0.0)
     (0.0, 0.5)
     """
-    import numba
-
     found = averages(activation)
-    decorator = '@cfunc("float64(float64)", cache=True, error_model="numpy")'
-    sources = [f"{decorator}\n{inspect.getsource(function)}" for function in (found.g, found.dg)]
-    text = _SCALAR.format(name=activation) + "\n\n".join(sources)
-    digest = hashlib.sha256((text + numba.__version__ + sys.version).encode()).hexdigest()[:20]
-    module = load_text(text, cache_folder() / "compiled" / f"activation_{digest}.py")
-    return getattr(module, found.g.__name__), getattr(module, found.dg.__name__)
+    g, dg = callbacks("activation", (found.g, found.dg))
+    return g, dg
 
 
-def load_text(text: str | None, path: Path) -> ModuleType:
-    """Import generated text from a file of the cache, which is written (atomically: others may race) if not there."""
-    if text is not None and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as draft:
-            draft.write(text)
-        Path(draft.name).replace(path)
-    name = f"quenched_cache_{path.stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # numba finds the functions of a cached file through sys.modules
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+# --- compilation
+# --------------------------------------------------------------------------------------------------------------
+
+_FILL = """
+@kept(error_model="numpy", nogil=True)
+def fill_{label}(mean, covariance, subsets, flat, offset):
+    for a in range(mean.shape[0]):
+        place = offset
+        for s in range(subsets.shape[0]):
+            {indices} = subsets[s]{before}
+            values = {function}(
+                {means},
+                {covariances},
+            )
+            for o, value in enumerate(values):
+                flat[a, place + o] = value
+            place += {size}
+"""
+_RAISE = """
+            factor = raised(
+                mean[a, i], mean[a, j], covariance[a, i, i], covariance[a, i, j], covariance[a, j, j]
+            )"""
+_TABLES = """
+@kept(error_model="numpy", nogil=True)
+def tables_{limit}(mean, covariance, width, {subsets}, {indices}):
+    clusters, K = mean.shape
+    flat = empty((clusters, width))
+    means, given, regular = consistent(mean, covariance)
+    offset = 0
+    {fills}
+    {outputs}
+    for a in range(clusters):
+        {gathers}
+    return {results}
+"""
+
+
+def fill_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> list[str]:
+    """Functions fill_LABEL(mean, covariance, subsets, flat, offset) for averages over n fields, {label: (n, function)}.
+
+    They write the averages over each index set, one after the other, into flat[a, offset:].
+    """
+    parts = []
+    for label, (n, function) in groups.items():
+        text, size = scalar_function(function, n)
+        index = "ijkl"[:n]
+        variance = "covariance[a, {0}, {0}]" + (" * factor" if n == 2 else "")
+        entries = [(p, q) for x, p in enumerate(index) for q in index[x:]]
+        fill = _FILL.format(
+            label=label,
+            size=size,
+            indices=", ".join(index) + ("," if n == 1 else ""),
+            function=function.__name__,
+            means=", ".join(f"mean[a, {i}]" for i in index),
+            covariances=", ".join(variance.format(p) if p == q else f"covariance[a, {p}, {q}]" for p, q in entries),
+            before=_RAISE if n == 2 else "",
+        )
+        parts += [text, fill]
+    return parts
+
+
+def _tables_text(found: theory.Averages, limit: int) -> str:
+    """tables_LIMIT(mean, covariance, width, index sets, places): the tables, in the order of `patterns`."""
+    names = [f"t_{pattern.replace(',', '_')}" for pattern in _patterns(found, limit)]
+    numbers = range(1, limit + 1)
+    widths = [max(places.values()) + 1 for places in found.places]
+    fills = [
+        f"fill_{n}(means, {'given' if n < 3 else 'regular'}, s{n}, flat, offset)\n"
+        f"    offset += {widths[n - 1]} * len(s{n})"
+        for n in numbers
+    ]
+    shapes = [", ".join(["clusters"] + ["K"] * (name.count("g"))) for name in names]
+    outputs = [f"{name} = empty(({shape}))" for name, shape in zip(names, shapes, strict=True)]
+    gathers = [
+        f"row = {name}[a].reshape(-1)\n        for t in range(len(row)):\n            row[t] = flat[a, i{name}[t]]"
+        for name in names
+    ]
+    return _TABLES.format(
+        limit=limit,
+        subsets=", ".join(f"s{n}" for n in numbers),
+        indices=", ".join(f"i{name}" for name in names),
+        fills="\n    ".join(fills),
+        outputs="\n    ".join(outputs),
+        gathers="\n        ".join(gathers),
+        results=", ".join(names),
+    )
+
+
+@lru_cache(maxsize=64)
+def _compiled(activation: str) -> Any:
+    """The compiled module of an activation: fill_1 .. fill_4, and tables_2, tables_4 as far as it has averages."""
+    found = value_averages(activation)
+    groups = {str(n): (n, function) for n, function in enumerate(found.groups, start=1)}
+    limits = sorted({min(limit, len(groups)) for limit in (2, FIELD_LIMIT)})
+    return load_compiled("averages", [*fill_text(groups), *(_tables_text(found, limit) for limit in limits)])
 
 
 # --- tables
@@ -350,11 +236,11 @@ def load_text(text: str | None, path: Path) -> ModuleType:
 
 
 @lru_cache(maxsize=256)
-def _gather(
+def index_sets(
     activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
-    found = averages(activation)
+    found = value_averages(activation)
     subsets = tuple(
         np.array(list(combinations(range(K), n)), dtype=np.int64).reshape(-1, n) for n in range(1, limit + 1)
     )
@@ -384,7 +270,11 @@ def patterns(activation: str, limit: int) -> list[str]:
     >>> patterns("relu", 2)
     ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
     """
-    places = averages(activation).places[:limit]
+    return _patterns(value_averages(activation), limit)
+
+
+def _patterns(found: theory.Averages, limit: int) -> list[str]:
+    places = found.places[:limit]
     return sorted({layout for index in places for layout in index if "*" not in layout and _canonical(layout)})
 
 
@@ -395,27 +285,17 @@ def _canonical(layout: str) -> bool:
     return degrees == sorted(degrees, reverse=True)
 
 
-def regularised(covariance: Array) -> Array:
-    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite.
+@lru_cache(maxsize=256)
+def _table_function(activation: str, K: int, limit: int) -> Callable[[Array, Array], dict[str, Array]]:
+    subsets, widths, places = index_sets(activation, K, limit)
+    fill = getattr(_compiled(activation), f"tables_{limit}")
+    width = sum(len(members) * width for members, width in zip(subsets, widths, strict=True))
+    constants = (width, *subsets, *places.values())
 
-    Averages over three and four fields need it: their densities and conditional probabilities must be those of one law.
-    For one and two fields any covariance will do (an error of JITTER costs the square root of it).
-    """
-    regular = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", regular)
-    scale = np.sqrt(np.maximum(diagonal, TINY))
-    correlation = regular / (scale[:, :, None] * scale[:, None, :])
-    lowest = np.linalg.eigvalsh(correlation)[:, :1]
-    diagonal[...] = np.maximum(diagonal * (1 + np.maximum(JITTER, -2 * lowest)), TINY)
-    return regular
+    def evaluate(mean: Array, covariance: Array) -> dict[str, Array]:
+        return dict(zip(places, fill(mean, covariance, *constants), strict=True))
 
-
-def positive(covariance: Array) -> Array:
-    """Covariances with variances above zero, which is all that averages over one and two fields need."""
-    given = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", given)
-    diagonal[...] = np.maximum(diagonal, TINY)
-    return given
+    return evaluate
 
 
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
@@ -424,22 +304,60 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     For fields lambda | a ~ N(mean[a], covariance[a]), mean (C, K) and covariance (C, K, K), the table "dg,g" has
     entries [a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on for the averages of up to `limit` factors that the
     learning equations contain.  Singular covariances are allowed.
-     Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
+    Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
-    clusters, K = mean.shape
-    module = _compiled(activation)
-    subsets, widths, gather = _gather(activation, K, limit)
-    regular, given = regularised(covariance), positive(covariance)
-    flat = []
-    for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
-        out = np.empty((clusters, len(members), width))
-        if len(members):
-            getattr(module, f"fill_{n}")(
-                np.ascontiguousarray(mean, dtype=np.float64), given if n < 3 else regular, members, out
-            )
-        flat.append(out.reshape(clusters, -1))
-    values = np.concatenate(flat, axis=1)
-    return {
-        pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
-        for pattern, index in gather.items()
-    }
+    mean, covariance = (np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance))
+    if repeated(mean, covariance):
+        kept, place = distinct(mean, covariance)
+        merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
+        return {pattern: expanded(table, place) for pattern, table in merged.items()}
+    most = min(2 if limit <= 2 else FIELD_LIMIT, len(value_averages(activation).places))
+    found = _table_function(activation, mean.shape[1], most)(mean, covariance)
+    if "dg,dg" in found:
+        fix_constant_fields(found, constant_field_factor(activation, mean, covariance))
+    return found if limit >= most else {name: found[name] for name in found if name.count(",") < limit}
+
+
+def constant_field_factor(activation: str, mean: Array, covariance: Array) -> Array:
+    """What turns E[g'^2] of a field without variance, a limit of small ones, into g'(m)^2, for each field.
+
+    At a kink g' is the mean of both sides; a small variance takes either, and E[g'^2] is the mean of both squares.
+    """
+    constant = covariance.diagonal(axis1=1, axis2=2) == 0
+    factor = np.ones_like(mean)
+    if constant.any():
+        found = value_averages(activation)
+        at = mean[constant]
+        limit = np.broadcast_to(found.groups[0](at, TINY)[found.places[0]["dg*dg"]], at.shape)
+        factor[constant] = np.divide(found.dg(at) ** 2, limit, out=np.ones_like(at), where=limit > 0)
+    return factor
+
+
+def fix_constant_fields(found: dict[str, Array], factor: Array) -> None:
+    """Multiply E[g'(lambda_k) g'(lambda_k) ..] by `factor` (C, K), in place."""
+    diagonal = np.arange(factor.shape[1])
+    for pattern, table in found.items():
+        if pattern.startswith("dg,dg") and (factor != 1).any():
+            table[:, diagonal, diagonal] *= factor.reshape(factor.shape + (1,) * (table.ndim - 3))
+
+
+def step_error(
+    found: Mapping[str, Array], mean: Array, covariance: Array, output: Array, labels: Array, limit: int
+) -> float:
+    """Error of the averages of one step, from tables of up to `limit` factors: it grows with the state.
+
+    Relative to the sizes of what is averaged, as root mean squares: lambda, g and g' of each field, the residual
+    phi - y of at most |y| + sum_k |output_k| g_k, and push_k = output_k g'_k (phi - y).  mean (C, K), covariance
+    (C, K, K), output (K,) = s v, labels (C,).
+    """
+    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance)
+    g, dg = (np.sqrt(np.maximum(np.einsum("akk->ak", found[f"{f},{f}"]), 0)) for f in ("g", "dg"))
+    field = np.sqrt(np.einsum("akk->ak", covariance) + mean**2).max()
+    residual = np.abs(labels) + g @ np.abs(output)
+    push = (np.abs(output) * dg).max() * residual.max()
+    return float(relative * max(1.0, push * max(1.0, field, push), residual.max() * g.max()))
+
+
+def expanded(table: Array, place: NDArray[np.int64]) -> Array:
+    """The table (C, K, ..) of all fields from that of the distinct ones (`coincident_fields.distinct`)."""
+    return table[np.ix_(np.arange(len(table)), *[place] * (table.ndim - 1))]

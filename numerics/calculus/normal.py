@@ -13,7 +13,6 @@ Plackett (1954): d Phi_n/d r_ij = phi2(h_i, h_j; r_ij) Phi_{n-2}(the others, giv
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -42,7 +41,7 @@ def Phi2(h: Any, k: Any, r: Any, *, ctx: Any = None) -> Any:
     >>> round(float(Phi2(0.0, 0.0, 0.5)), 15)
     0.333333333333333
     """
-    return _compiled("Phi2", 3)(h, k, r) if ctx is None else _precise(ctx, [h, k], [r])
+    return _compiled("Phi2", [h, k], [r]) if ctx is None else _precise(ctx, [h, k], [r])
 
 
 def Phi3(h1: Any, h2: Any, h3: Any, r12: Any, r13: Any, r23: Any, *, ctx: Any = None) -> Any:
@@ -54,7 +53,7 @@ def Phi3(h1: Any, h2: Any, h3: Any, r12: Any, r13: Any, r23: Any, *, ctx: Any = 
     0.25
     """
     limits, correlations = [h1, h2, h3], [r12, r13, r23]
-    return _compiled("Phi3", 6)(*limits, *correlations) if ctx is None else _precise(ctx, limits, correlations)
+    return _compiled("Phi3", limits, correlations) if ctx is None else _precise(ctx, limits, correlations)
 
 
 def Phi4(
@@ -66,18 +65,18 @@ def Phi4(
     0.2
     """
     limits, correlations = [h1, h2, h3, h4], [r12, r13, r14, r23, r24, r34]
-    return _compiled("Phi4", 10)(*limits, *correlations) if ctx is None else _precise(ctx, limits, correlations)
+    return _compiled("Phi4", limits, correlations) if ctx is None else _precise(ctx, limits, correlations)
 
 
-@cache
-def _compiled(name: str, arguments: int) -> np.ufunc:
-    """The scalar kernel as a NumPy ufunc; numba is imported on first use."""
-    from numba import vectorize
-
+def _compiled(name: str, limits: Sequence[Any], correlations: Sequence[Any]) -> Any:
+    """The scalar kernel at each entry of the arguments, which broadcast; numba is imported on first use."""
     from quenched.numerics.calculus import orthant
 
-    signature = f"float64({', '.join(['float64'] * arguments)})"
-    return vectorize([signature], cache=True)(getattr(orthant, name).py_func)  # type: ignore[no-untyped-call]
+    rows = np.stack(np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (*limits, *correlations))), axis=-1)
+    flat = rows.reshape(-1, rows.shape[-1])
+    out = np.empty(len(flat))
+    getattr(orthant, f"fill_{name}")(flat[:, : len(limits)], flat[:, len(limits) :], out)
+    return out.reshape(rows.shape[:-1])[()]
 
 
 # ------------------------------------------------------------------------------------------------------- mpmath

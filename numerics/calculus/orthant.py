@@ -30,9 +30,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-__all__ = ["Phi", "Phi2", "Phi3", "Phi4"]
+from quenched.numerics.calculus.machine_code import njit
+
+__all__ = ["Phi", "Phi2", "Phi3", "Phi4", "fill_Phi2", "fill_Phi3", "fill_Phi4"]
 
 _FAR = 38.0  # Phi(-38) < 1e-314
 _NEGLIGIBLE = 9.0  # Phi(-9) = 1e-19: below the rounding of the integrals
@@ -61,7 +62,7 @@ _GAUSS_W = np.zeros(11)
 _GAUSS_W[1::2] = np.polynomial.legendre.leggauss(10)[1][5:]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def Phi(h: float) -> float:
     """Standard normal distribution function, erfc(-h/sqrt 2)/2."""
     return 0.5 * math.erfc(-h * math.sqrt(0.5))
@@ -70,7 +71,7 @@ def Phi(h: float) -> float:
 # ---------------------------------------------------------------------------------------------------------- Phi2
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _exp(x):  # type: ignore[no-untyped-def]
     """exp(x) for x <= 0, absolute error below 1e-16, in operations that a loop does four at a time; libm's is not.
 
@@ -95,7 +96,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return np.int64(np.float64(p).view(np.int64) + (np.int64(n) << 52)).view(np.float64)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(error_model="numpy", fastmath={"reassoc", "contract"})
 def _plackett(h, k, tau, x, w):  # type: ignore[no-untyped-def]
     """Phi2 - Phi Phi: the integral of phi2(h, k; r) dr from r = 0.
 
@@ -110,7 +111,7 @@ def _plackett(h, k, tau, x, w):  # type: ignore[no-untyped-def]
     return total * half / math.pi
 
 
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@njit(error_model="numpy", fastmath={"reassoc", "contract"})
 def _owen(h, b):  # type: ignore[no-untyped-def]
     """Owen's T(h, b/h) = (1/2 pi) int_0^{b/h} exp(-h^2 (1 + x^2)/2)/(1 + x^2) dx; b and h not both zero.
 
@@ -134,7 +135,7 @@ def _owen(h, b):  # type: ignore[no-untyped-def]
     return total if (h < 0.0) == (b < 0.0) else -total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _phi2_near_one(h, k, r):  # type: ignore[no-untyped-def]
     """Phi2 for 0 < r < 1 near 1.  1 - r and k - h are exact or nearly so, hence k - r h is taken from them."""
     spread = math.sqrt((1.0 - r) * (1.0 + r))
@@ -145,7 +146,7 @@ def _phi2_near_one(h, k, r):  # type: ignore[no-untyped-def]
     return value if (h < 0.0) == (k < 0.0) else value - 0.5
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def Phi2(h: float, k: float, r: float) -> float:
     """P(z1 < h, z2 < k) at correlation r; error below 1e-15, also within rounding of r = 1 and r = -1."""
     if math.isnan(h) or math.isnan(k) or math.isnan(r):
@@ -180,7 +181,7 @@ def Phi2(h: float, k: float, r: float) -> float:
 # ---------------------------------------------------------------------------------------------------- Phi3, Phi4
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _minus(q, b, p):  # type: ignore[no-untyped-def]
     """q - b p, without loss when b is near 1 and q near p, or b near -1 and q near -p."""
     if b > 0.5:
@@ -190,7 +191,7 @@ def _minus(q, b, p):  # type: ignore[no-untyped-def]
     return q - b * p
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _standardised(numerator, variance):  # type: ignore[no-untyped-def]
     """numerator/sqrt(variance); a variance that is zero, or negative by rounding, makes it a step."""
     if variance > 0.0:
@@ -198,7 +199,7 @@ def _standardised(numerator, variance):  # type: ignore[no-untyped-def]
     return math.copysign(math.inf, numerator) if numerator != 0.0 else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _pair_rate(hi, hk, hj, hl, b, c, p, q, w, t, s, lost):  # type: ignore[no-untyped-def]
     """2 pi p phi2(h_i, h_j; s p) Phi2(z_k < h_k, z_l < h_l | z_i = h_i, z_j = h_j).
 
@@ -233,7 +234,7 @@ def _pair_rate(hi, hk, hj, hl, b, c, p, q, w, t, s, lost):  # type: ignore[no-un
     return density * Phi2(ak, al, min(1.0, max(-1.0, rho)))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _rate(u, h1, h2, h3, h4, r12, r13, r14, r23, r24, r34):  # type: ignore[no-untyped-def]
     """-2 pi dPhi4/du on the path that multiplies the cross correlations r13, r14, r23, r24 by s = 1 - u^3."""
     open_s = u * u * u
@@ -246,7 +247,7 @@ def _rate(u, h1, h2, h3, h4, r12, r13, r14, r23, r24, r34):  # type: ignore[no-u
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _cross_integral(h1, h2, h3, h4, r12, r13, r14, r23, r24, r34):  # type: ignore[no-untyped-def]
     """Phi4(R) - Phi4(R without cross correlations): adaptive Gauss-Kronrod over u in [0, 1].
 
@@ -282,7 +283,7 @@ def _cross_integral(h1, h2, h3, h4, r12, r13, r14, r23, r24, r34):  # type: igno
     return total / (2.0 * math.pi)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) -> float:
     """P(z1 < h1, z2 < h2, z3 < h3): Phi4 without its fourth field."""
     if not (abs(h1) < _FAR and abs(h2) < _FAR and abs(h3) < _FAR):
@@ -311,7 +312,7 @@ def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) ->
     return min(1.0, max(0.0, value))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def Phi4(
     h1: float, h2: float, h3: float, h4: float,
     r12: float, r13: float, r14: float, r23: float, r24: float, r34: float,
@@ -348,3 +349,29 @@ def Phi4(
         return max(0.0, Phi3(h1, h3, h4, r13, r14, r34) - below) if h1 > -h2 else 0.0
     value = Phi2(h1, h2, r12) * Phi2(h3, h4, r34) + _cross_integral(h1, h2, h3, h4, r12, r13, r14, r23, r24, r34)
     return min(1.0, max(0.0, value))
+
+
+# ------------------------------------------------------------------------------------------------- of many arguments
+
+
+@njit(error_model="numpy", nogil=True)
+def fill_Phi2(limits, correlations, out):  # type: ignore[no-untyped-def]
+    """Phi2 of each row of limits (n, 2) and correlations (n, 1), into out (n,)."""
+    for i in range(len(out)):
+        out[i] = Phi2(limits[i, 0], limits[i, 1], correlations[i, 0])
+
+
+@njit(error_model="numpy", nogil=True)
+def fill_Phi3(limits, correlations, out):  # type: ignore[no-untyped-def]
+    """Phi3 of each row of limits (n, 3) and correlations (n, 3): 12, 13, 23."""
+    for i in range(len(out)):
+        h, r = limits[i], correlations[i]
+        out[i] = Phi3(h[0], h[1], h[2], r[0], r[1], r[2])
+
+
+@njit(error_model="numpy", nogil=True)
+def fill_Phi4(limits, correlations, out):  # type: ignore[no-untyped-def]
+    """Phi4 of each row of limits (n, 4) and correlations (n, 6): 12, 13, 14, 23, 24, 34."""
+    for i in range(len(out)):
+        h, r = limits[i], correlations[i]
+        out[i] = Phi4(h[0], h[1], h[2], h[3], r[0], r[1], r[2], r[3], r[4], r[5])

@@ -16,6 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus import averages as own
+from quenched.numerics.calculus.cache import derived_module
+from quenched.numerics.calculus.coincident_fields import consistent, distinct
+from quenched.numerics.calculus.compile import load_compiled
+from quenched.numerics.problem.checks import expression_text
 
 __all__ = ["closes", "tables_across"]
 
@@ -24,7 +28,7 @@ Index = NDArray[np.int64]
 
 
 def _module(student: str, teacher: str) -> Any:
-    return own.derived_module("across", student, "--teacher", teacher).ACROSS
+    return derived_module("across", expression_text(student), "--teacher", expression_text(teacher)).ACROSS
 
 
 def closes(student: str, teacher: str) -> bool:
@@ -33,15 +37,16 @@ def closes(student: str, teacher: str) -> bool:
     >>> closes("erf", "tanh")
     False
     """
-    both = own.averages(student).groups and own.averages(teacher).groups
+    both = own.averages(student).groups and own.value_averages(teacher).groups
     return bool(both and _module(student, teacher).groups)
 
 
 @lru_cache(maxsize=64)
 def _compiled(student: str, teacher: str) -> ModuleType:
+    """The compiled averages across the two."""
     found = _module(student, teacher)
     groups = {f"{s}_{t}": (s + t, function) for (s, t), function in zip(found.kinds, found.groups, strict=True)}
-    return own.load_compiled(own.compiled_text(f"{student} and, of a teacher, {teacher}", groups))
+    return load_compiled("teacher_averages", own.fill_text(groups))
 
 
 @lru_cache(maxsize=64)
@@ -88,25 +93,34 @@ def tables_across(
 
     mean (C, N) and covariance (C, N, N), which may be singular.
     """
+    mean, covariance = (np.ascontiguousarray(part, dtype=np.float64) for part in (mean, covariance))
     clusters, N = mean.shape
+    kept, place = distinct(mean[:, :K], covariance[:, :K, :K])
+    other_kept, other_place = distinct(mean[:, K:], covariance[:, K:, K:])
+    if len(kept) + len(other_kept) < N:
+        chosen, places = np.concatenate([kept, K + other_kept]), np.concatenate([place, len(kept) + other_place])
+        merged = tables_across(
+            student, teacher, len(kept), mean[:, chosen], covariance[:, chosen[:, None], chosen], limit
+        )
+        return {pattern: own.expanded(table, places) for pattern, table in merged.items()}
     sets, entries = _scatter(student, teacher, K, N - K, limit)
-    module = _compiled(student, teacher)
-    regular, given = own.regularised(covariance), own.positive(covariance)
-    mean = np.ascontiguousarray(mean, dtype=np.float64)
-    parts = []
+    compiled = _compiled(student, teacher)
+    mean, given, regular = consistent(mean, covariance)
+    values = np.empty((clusters, sum(len(members) * width for members, width in sets.values())))
+    offset = 0
     for label, (members, width) in sets.items():
-        out = np.empty((clusters, len(members), width))
-        if len(members):
-            getattr(module, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, out)
-        parts.append(out.reshape(clusters, -1))
-    values = np.concatenate(parts, axis=1)
+        getattr(compiled, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, values, offset)
+        offset += len(members) * width
     taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)
+    factor = np.ones_like(mean)
+    factor[:, :K] = own.constant_field_factor(student, mean[:, :K], covariance[:, :K, :K])
     found = {}
     for pattern, inside in own.tables(student, mean[:, :K], covariance[:, :K, :K], limit).items():
         targets, sources = entries[pattern]
         table = np.zeros((clusters, N ** (inside.ndim - 1)))
         table[:, targets] = values[:, sources]
         table = table.reshape((clusters,) + (N,) * (inside.ndim - 1))
+        own.fix_constant_fields({pattern: table}, factor)
         table[(slice(None),) + (slice(K),) * (inside.ndim - 1)] = inside
         if pattern in ("g", "g,g"):
             table[(slice(None),) + (slice(K, None),) * (inside.ndim - 1)] = taught[pattern]

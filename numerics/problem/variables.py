@@ -34,7 +34,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "tie_probability": ("probability of an output of exactly 0", "1"),
     "final_error": ("classification error at the end of learning", "1"),
     "final_pmse": ("half the mean square error at the end of learning", "1"),
-    "final_error_estimate": ("numerical error of final_error", "1"),
+    "final_error_error": ("numerical error of final_error", "1"),
     "oracle": ("classification error of the oracle", "1"),
     "digits": ("classification error in decimal digits", "1"),
     "caption": ("what the options of the learner are", ""),
@@ -55,7 +55,6 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "kind": ("good, partial or unspecialised, by the gain over chance", ""),
     "reached": ("number of the solution that an initial state ends in, -1: none", "1"),
     "unfinished": ("share of the initial states from which no solution was found", "1"),
-    "error_estimate": ("numerical error of classification_error", "1"),
     # studies over initial states, scales, dimensions
     "success": ("share of the runs that learn", "1"),
     "median_time": ("median time to success", _STEPS),
@@ -97,7 +96,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
 }
 """Long name and units by variable; X_error is the numerical or statistical error of X."""
 
-_ENDS = ("_error", "_estimate", "_error_estimate")
+_ENDS = ("_error",)
 
 
 def described(dataset: xr.Dataset) -> xr.Dataset:

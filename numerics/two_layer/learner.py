@@ -14,7 +14,7 @@ from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.two_layer.flow import integrate, random_state
 
 __all__ = ["LEARNERS", "TwoLayerOptions", "two_layer_error"]
@@ -28,7 +28,7 @@ class TwoLayerOptions(Options):
     """
 
     network: TwoLayer = option(TwoLayer(4, "relu"), "The network.")
-    rule: OnlineSGD = option(OnlineSGD(0.1), "The learning rule.")
+    rule: LearningRule = option(OnlineSGD(0.1), "The learning rule.")
     t: float = option(800.0, "End of learning, in units of D steps of SGD.")
     D: int | None = option(None, "Dimension of the initial states (default: 1000, or that of the spectrum).")
     initial: int = option(0, "Seed of the first initial state.")
@@ -66,7 +66,7 @@ def two_layer_error(mixture: Mixture, options: TwoLayerOptions) -> Solution:
     for seed in seeds:
         start = random_state(mixture, network, D, seed, readout_scale=options.readout_scale)
         end = integrate(mixture, network, rule, start, [options.t], rtol=options.rtol).isel(time=-1)
-        ends.append([float(end[name]) for name in ("classification_error", "classification_error_estimate", "pmse")])
+        ends.append([float(end[name]) for name in ("classification_error", "classification_error_error", "pmse")])
     final = np.array(ends)
     best = int(final[:, 0].argmin())
     return Solution(

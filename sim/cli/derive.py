@@ -43,6 +43,7 @@ def derive(
     files = [path for path in (latex, certify) if path is not None]
     prepare("latex" if latex is not None else "certify", files, force=force)
     try:
+        from quenched.symbolic import document, user
         from quenched.symbolic import generate as derivation
     except ModuleNotFoundError as error:
         raise RuntimeError(f"derive needs the extra quenched[derive]: {error}") from error
@@ -51,14 +52,15 @@ def derive(
     if certify is not None:
         from quenched.numerics.calculus import certificate
 
+        rules = derivation.rules() if activation is None else user.rules(activation)
         records = certificate.certify(None if activation is None else [activation])
-        write(certify, certificate.document(records, derivation.rules(activation)))
+        write(certify, certificate.document(records, rules))
         if failed := [r for r in records if r.digits < r.required]:
             raise RuntimeError(f"{len(failed)} of {len(records)} values have fewer digits than required: see {certify}")
     elif activation is not None:
-        sys.stdout.write(derivation.user_activation(activation))
+        sys.stdout.write(user.user_activation(activation))
     elif latex is not None:
-        write(latex, derivation.latex())
+        write(latex, document.latex())
     elif check:
         messages = derivation.check(folder)
         for message in messages:

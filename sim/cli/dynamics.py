@@ -13,7 +13,7 @@ from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.cli import problems
 from quenched.sim.cli.options import Files, command, refuse
@@ -43,7 +43,7 @@ class Run:
 
 
 def dynamics(
-    inputs: problems.NoisyInputs, network: TwoLayer, rule: OnlineSGD, run: Run, files: Files, given: Collection[str]
+    inputs: problems.NoisyInputs, network: TwoLayer, rule: LearningRule, run: Run, files: Files, given: Collection[str]
 ) -> None:
     """Integrate the learning curve of a two-layer network, and simulate it.
 
@@ -107,7 +107,7 @@ def _beside(path: Path) -> Path:
 
 
 def _cache(verb: str) -> Path:
-    from quenched.numerics.calculus.averages import cache_folder
+    from quenched.numerics.calculus.cache import cache_folder
 
     return cache_folder() / "unfinished" / verb
 
@@ -126,7 +126,7 @@ def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mix
     return mixture, D
 
 
-def _flow(rule: OnlineSGD) -> GradientFlow:
+def _flow(rule: LearningRule) -> GradientFlow:
     """The same rates and decays, in the limit of small rates."""
     return GradientFlow(rule.lr, rule.weight_decay, rule.second_lr, rule.second_weight_decay)
 
@@ -138,7 +138,7 @@ def _start(mixture: Mixture, network: TwoLayer, D: int, run: Run) -> OrderParame
 
 
 def _integrated(
-    mixture: Mixture, network: TwoLayer, rule: OnlineSGD, state: OrderParameters | Densities, t: np.ndarray
+    mixture: Mixture, network: TwoLayer, rule: LearningRule, state: OrderParameters | Densities, t: np.ndarray
 ) -> xr.Dataset:
     from quenched.numerics.two_layer.flow import integrate
 
@@ -146,7 +146,7 @@ def _integrated(
 
 
 def _simulated(
-    problem: tuple[Mixture, TwoLayer, OnlineSGD],
+    problem: tuple[Mixture, TwoLayer, LearningRule],
     D: int,
     times: np.ndarray,
     seeds: int,

@@ -14,7 +14,7 @@ from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.cli import problems
 from quenched.sim.cli.options import Files, command
@@ -54,8 +54,8 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
     Example:  quenched fixed-points --K 4 --sigma 0.4 --seeds 20
     Example:  quenched fixed-points --lr 0.2 --seeds 4 --follow sigma --values 0.4:1:50 -o branch.csv --plot branch.png
     """
-    from quenched.numerics.calculus.averages import cache_folder
-    from quenched.numerics.two_layer.fixed_points import FixedPointError
+    from quenched.numerics.calculus.cache import cache_folder
+    from quenched.numerics.two_layer.stationary import FixedPointError
     from quenched.sim.files import DATA, PICTURES, prepare, save
     from quenched.sim.processes import Work
 
@@ -68,7 +68,7 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
         problems.mixture(named.mixture, run.sigma, named.separation),
         integer("seeds", run.seeds, at_least=1),
     )
-    rule: OnlineSGD = OnlineSGD(run.lr, run.weight_decay, run.second_lr)
+    rule: LearningRule = OnlineSGD(run.lr, run.weight_decay, run.second_lr)
     if run.lr == 0:
         rule = GradientFlow(weight_decay=run.weight_decay, second_lr=run.second_lr)
     beside = next(iter(files.output), run.plot)
@@ -101,7 +101,7 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
             _draw(result, named, run, run.plot)
 
 
-def _found(problem: Mixture, network: TwoLayer, rule: OnlineSGD, seeds: Collection[int]) -> xr.Dataset:
+def _found(problem: Mixture, network: TwoLayer, rule: LearningRule, seeds: Collection[int]) -> xr.Dataset:
     from quenched.numerics.two_layer.fixed_points import fixed_points
 
     return fixed_points(problem, network, rule, list(seeds))
@@ -110,7 +110,7 @@ def _found(problem: Mixture, network: TwoLayer, rule: OnlineSGD, seeds: Collecti
 def _branch(
     problem: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     parameter: str,
     values: list[float],
     start: OrderParameters,

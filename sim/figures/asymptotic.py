@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.figures import plot
 from quenched.sim.processes import Work
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["compute", "draw", "sentence", "title"]
 
 MIXTURE, NETWORK = Mixture.xor(0.3), TwoLayer(4, "relu")
-RULES: tuple[OnlineSGD, ...] = (GradientFlow(weight_decay=1e-3), OnlineSGD(0.1, 0.01), OnlineSGD(0.5, 0.01))
+RULES: tuple[LearningRule, ...] = (GradientFlow(weight_decay=1e-3), OnlineSGD(0.1, 0.01), OnlineSGD(0.5, 0.01))
 SIGMAS = np.linspace(0.3, 1.0, 71)
 
 
@@ -32,7 +32,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     return {str(i): each for i, each in enumerate(found)}
 
 
-def branch(rule: OnlineSGD) -> xr.Dataset:
+def branch(rule: LearningRule) -> xr.Dataset:
     """From the best fixed point that four initial states end in, along sigma."""
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.fixed_points import fixed_points
@@ -41,7 +41,7 @@ def branch(rule: OnlineSGD) -> xr.Dataset:
     return curve(MIXTURE, NETWORK, rule, "sigma", SIGMAS, OrderParameters(best.M, best.Q, best.v))
 
 
-def title(network: TwoLayer, rule: OnlineSGD) -> str:
+def title(network: TwoLayer, rule: LearningRule) -> str:
     """Of a branch, in legends."""
     noise = "gradient flow" if isinstance(rule, GradientFlow) else f"η = {rule.lr:g}"
     return f"{network.activation}, K = {network.K}, {noise}, κ = {rule.weight_decay:g}"
@@ -62,5 +62,5 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     ends = "; ".join(
         f"{title(NETWORK, rule)}: {float(data[str(i)].classification_error[-1]):.6f}" for i, rule in enumerate(RULES)
     )
-    worst = max(float(each.error_estimate.max()) for each in data.values())
+    worst = max(float(each.classification_error_error.max()) for each in data.values())
     return f"at sigma = 1, {ends}; oracle {_oracle()[-1]:.6f}; numerical errors below {worst:.0e}."

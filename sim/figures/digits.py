@@ -17,7 +17,7 @@ from quenched.numerics.problem.from_data import estimate
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.figures import plot
@@ -69,7 +69,7 @@ def on_images(
     X: np.ndarray,
     label: np.ndarray,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     times: np.ndarray,
     weights: tuple[np.ndarray, np.ndarray],
     seeds: Sequence[int],

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.figures import plot
 from quenched.sim.processes import Work
@@ -34,7 +34,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
 
 
 def learning_curve(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: float, initial: int, seeds: Sequence[int]
+    mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int, t: float, initial: int, seeds: Sequence[int]
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """The equations at 61 times, and runs of the same problem from the same state at 25."""
     state = random_state(mixture, network, D, initial)

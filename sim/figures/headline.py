@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 from quenched.numerics.two_layer.learner import TwoLayerOptions
@@ -53,7 +53,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
 def simulated(
     mixture: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     D: int,
     t: Sequence[float],
     seeds: Sequence[int],

@@ -19,7 +19,7 @@ from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import integrate, random_state
@@ -101,7 +101,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
 
 
 def trained(
-    kind: str, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: float, state: OrderParameters
+    kind: str, mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int, t: float, state: OrderParameters
 ) -> tuple[xr.Dataset | None, xr.Dataset]:
     """Theory (for few neurons) and the exact chain."""
     runs = simulate(mixture, network, sgd, D, np.linspace(0, t, 16), range(8), engine="overlaps", state=state)

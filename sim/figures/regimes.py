@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.figures.style import ERROR, TIME, chance, cues, marker, observable, styled
 from quenched.sim.processes import Work
@@ -58,7 +58,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
 
 
 def at_dimension(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, t: np.ndarray, initial: int, seeds: Sequence[int]
+    mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int, t: np.ndarray, initial: int, seeds: Sequence[int]
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """The equations at this D, stiff where the means are long, and the chain, from the same state."""
     state = random_state(mixture, network, D, initial, readout_scale=2.0)

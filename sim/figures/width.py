@@ -21,12 +21,13 @@ from quenched.numerics.problem.checks import finite_array, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
+from quenched.numerics.two_layer.attractor import path
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS
 from quenched.numerics.two_layer.errors import Errors, errors
-from quenched.numerics.two_layer.fixed_points import binomial_error, path
+from quenched.numerics.two_layer.fixed_points import binomial_error
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.figures.style import LEVEL, cues, styled
 from quenched.sim.processes import Work
@@ -71,7 +72,7 @@ class Runs:
             object.__setattr__(self, name, value)
 
 
-def widths(mixture: Mixture, activation: str, sgd: OnlineSGD, runs: Runs, work: Work | None = None) -> xr.Dataset:
+def widths(mixture: Mixture, activation: str, sgd: LearningRule, runs: Runs, work: Work | None = None) -> xr.Dataset:
     """Success, time and final error of networks with K neurons; `time` is when the error was first small for good.
 
     It lies between two of 400 recorded times: to 1 %.  For K > 12, `sgd` must be the `GradientFlow`.
@@ -134,7 +135,7 @@ def widths(mixture: Mixture, activation: str, sgd: OnlineSGD, runs: Runs, work: 
 def _run(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     seed: int,
     t: float,
     scale: float,
@@ -161,7 +162,7 @@ def _run(
             else:
                 early = middle
         reached = times[late]
-    return final.classification_error, final.error_estimate, final.pmse, float(reached)
+    return final.classification_error, final.classification_error_error, final.pmse, float(reached)
 
 
 @styled

@@ -9,9 +9,8 @@ of affine forms in the fields x_0, x_1, ..., which have means m_i and covariance
 
 * *Stein*:        E[(x_i - m_i) F] = sum_j c_ij E[d_j F] removes polynomial factors, one degree at a time;
 * *Conditioning*: E[delta(l) F] = p_l(0) E[F | l = 0], with the regression of the other fields on l;
-* *Tilting*:      exp(-a l^2/2) is sqrt(2 pi/a) times the density of a noisy observation l + xi/sqrt(a) = 0, so it
-conditions
-                  on that; exp(l) shifts the means by their covariance with l;
+* *Tilting*:      exp(-a l^2/2) is sqrt(2 pi/a) times the density of a noisy observation l + xi/sqrt(a) = 0: it
+                  conditions on that; exp(l) shifts the means by their covariance with l;
 * *Smoothing*:    erf(l/sqrt 2) = 2 Phi(l) - 1 and Phi(l) = E_xi[Heaviside(l + xi)]: a step smoothed by a unit normal;
 * *Orthant*:      what is left is a normal orthant probability Phi_n, n <= 4 (or E[cos l] = cos(E l) exp(-Var l / 2)).
 
@@ -31,310 +30,29 @@ sqrt(2)/sqrt(pi)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from itertools import combinations
 from typing import Any
 
 import sympy
 
+from quenched.symbolic.calculus.forms import HALF, ONE, ZERO, Form, Term, add, expand, fields
 from quenched.symbolic.calculus.normal import Phi, Remainder, Residual, density, normal_probability
+from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Step
 
-__all__ = ["Form", "GaussianAlgebra", "NoClosedForm", "Term", "derivative", "expand", "fields", "in_steps"]
-
-ZERO, ONE, HALF = sympy.Integer(0), sympy.Integer(1), sympy.Rational(1, 2)
+__all__ = ["GaussianAlgebra", "fields"]
 
 
-class NoClosedForm(ValueError):
-    """The average does not reduce to normal probabilities of up to four fields; the message names the factor."""
+def _letters(number: int) -> str:
+    """0 -> '', 1 -> 'a', .., 26 -> 'z', 27 -> 'aa': the columns of a spreadsheet.
 
-
-def fields(n: int) -> tuple[sympy.Symbol, ...]:
-    """The local fields x0 .. x(n-1)."""
-    return tuple(sympy.Symbol(f"x{i}", real=True) for i in range(n))
-
-
-# --- the integrand: sums of products of elementary factors of affine forms
-# ---------------------------------------------
-
-
-@dataclass(frozen=True)
-class Form:
-    """An affine form sum_i coefficient_i x_i + constant of the fields."""
-
-    linear: tuple[tuple[sympy.Symbol, sympy.Expr], ...]
-    constant: sympy.Expr = ZERO
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Canonical order of forms, the same in every process."""
-        return tuple((x.name, c.sort_key()) for x, c in self.linear), self.constant.sort_key()
-
-    @property
-    def name(self) -> str:
-        """A short name for generated variables: the indices of the fields it contains."""
-        return "".join(x.name.removeprefix("x") for x, _ in self.linear)
-
-    def scaled(self, factor: sympy.Expr) -> Form:
-        """factor times the form."""
-        return Form(tuple((x, c * factor) for x, c in self.linear), self.constant * factor)
-
-    def expression(self) -> sympy.Expr:
-        """As a sympy expression."""
-        return sympy.Add(*(c * x for x, c in self.linear), self.constant)
-
-    def is_field(self) -> bool:
-        """Whether it is one of the fields itself."""
-        return len(self.linear) == 1 and self.linear[0][1] == 1 and self.constant == 0
-
-
-def form(expression: sympy.Expr, variables: Sequence[sympy.Symbol], where: str) -> Form:
-    """Read an affine form; anything else is refused, naming the function `where` it stands."""
-    expression = sympy.expand(expression)
-    linear = tuple((x, expression.coeff(x, 1)) for x in variables if expression.has(x))
-    constant = expression.subs(dict.fromkeys(variables, 0))
-    if (
-        any(c.has(*variables) for _, c in linear)
-        or sympy.expand(expression - constant - sympy.Add(*(c * x for x, c in linear))) != 0
-    ):
-        raise NoClosedForm(f"{where}({expression}): the argument is not linear in the fields")
-    return Form(tuple((x, c) for x, c in linear if c != 0), constant)
-
-
-@dataclass(frozen=True)
-class Term:
-    """coefficient * prod x^powers * prod Heaviside(steps) * prod Phi(softs) * prod delta(deltas)
-    * prod delta^(n)(slopes) * prod exp(-tilt^2/2) * exp(shift) * wave, where wave is cos or sin of a form.
+    >>> [_letters(n) for n in (0, 1, 26, 27, 52, 703)]
+    ['', 'a', 'z', 'aa', 'az', 'aaa']
     """
-
-    coefficient: sympy.Expr = ONE
-    powers: tuple[tuple[sympy.Symbol, int], ...] = ()
-    steps: tuple[Form, ...] = ()
-    softs: tuple[Form, ...] = ()
-    deltas: tuple[Form, ...] = ()
-    tilts: tuple[Form, ...] = ()
-    shift: Form | None = None
-    wave: tuple[str, Form] | None = None
-    slopes: tuple[tuple[Form, int], ...] = ()
-
-
-def _sorted(forms: Iterable[Form]) -> tuple[Form, ...]:
-    return tuple(sorted(forms, key=lambda f: f.key))
-
-
-def _multiply(left: Term, right: Term) -> list[Term]:
-    """Product of two terms; a repeated step is idempotent."""
-    powers: dict[sympy.Symbol, int] = dict(left.powers)
-    for x, n in right.powers:
-        powers[x] = powers.get(x, 0) + n
-    steps = _sorted(set(left.steps) | set(right.steps))
-    deltas = _sorted(left.deltas + right.deltas)
-    if len(set(deltas)) < len(deltas):
-        raise NoClosedForm(
-            f"delta({deltas[0].expression()})^2: the derivative of a discontinuity is not square-integrable"
-        )
-    shift = left.shift or right.shift
-    if left.shift and right.shift:
-        shift = _add(left.shift, right.shift)
-    product = Term(
-        left.coefficient * right.coefficient,
-        tuple(sorted(powers.items(), key=lambda item: item[0].name)),
-        steps,
-        _sorted(left.softs + right.softs),
-        deltas,
-        _sorted(left.tilts + right.tilts),
-        shift,
-        slopes=tuple(sorted(left.slopes + right.slopes, key=lambda item: item[0].key)),
-    )
-    if not (left.wave and right.wave):
-        return [replace(product, wave=left.wave or right.wave)]
-    (a, f), (b, g) = left.wave, right.wave  # product to sum
-    plus, minus = _add(f, g), _add(f, g.scaled(-ONE))
-    if a == b:
-        sign = ONE if a == "cos" else -ONE
-        waves = [("cos", minus, HALF), ("cos", plus, sign * HALF)]
-    else:
-        waves = [("sin", plus, HALF), ("sin", minus, HALF if a == "sin" else -HALF)]
-    return [
-        replace(product, coefficient=product.coefficient * weight, wave=(kind, argument))
-        for kind, argument, weight in waves
-    ]
-
-
-def _add(f: Form, g: Form) -> Form:
-    coefficients = dict(f.linear)
-    for x, c in g.linear:
-        coefficients[x] = coefficients.get(x, ZERO) + c
-    linear = tuple((x, c) for x, c in sorted(coefficients.items(), key=lambda item: item[0].name) if c != 0)
-    return Form(linear, f.constant + g.constant)
-
-
-def _products(left: list[Term], right: list[Term]) -> list[Term]:
-    return _collect(product for a in left for b in right for product in _multiply(a, b))
-
-
-def _collect(terms: Iterable[Term]) -> list[Term]:
-    """Add up the coefficients of equal products."""
-    total: dict[Term, sympy.Expr] = {}
-    for term in terms:
-        bare = replace(term, coefficient=ONE)
-        total[bare] = total.get(bare, ZERO) + term.coefficient
-    return [replace(bare, coefficient=sympy.expand(c)) for bare, c in total.items() if sympy.expand(c) != 0]
-
-
-def _scaled(terms: list[Term], factor: sympy.Expr) -> list[Term]:
-    return [replace(term, coefficient=term.coefficient * factor) for term in terms]
-
-
-def _step(argument: Form) -> list[Term]:
-    """Heaviside of a form, scaled to a leading coefficient of 1 by H(-l) = 1 - H(l); of a constant, with H(0) = 1/2."""
-    if not argument.linear:
-        return [Term(sympy.Heaviside(argument.constant, HALF))] if argument.constant >= 0 else []
-    slope = argument.linear[0][1]
-    step = Term(steps=(argument.scaled(1 / slope),))
-    return [step] if slope > 0 else [Term(), replace(step, coefficient=-ONE)]
-
-
-def _gaussian_factor(exponent: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Term]:
-    """exp of a polynomial of degree <= 2 whose quadratic part is negative: complete the square, one field at a time."""
-    exponent = sympy.expand(exponent)
-    tilts: list[Form] = []
-    for x in variables:
-        curvature = exponent.coeff(x, 2)
-        if curvature == 0:
-            continue
-        if not curvature.is_number or curvature > 0:
-            raise NoClosedForm(f"exp({exponent}): not square-integrable under a Gaussian of large variance")
-        slope = exponent.coeff(x, 1)
-        square = sympy.sqrt(-2 * curvature) * (x + slope / (2 * curvature))
-        tilts.append(form(square, variables, "exp"))
-        exponent = sympy.expand(exponent + square**2 / 2)
-    rest = form(exponent, variables, "exp")
-    weight = sympy.exp(rest.constant)
-    shift = Form(rest.linear) if rest.linear else None
-    return [Term(weight, tilts=_sorted(tilts), shift=shift)]
-
-
-def expand(expression: sympy.Expr, variables: Sequence[sympy.Symbol]) -> list[Term]:
-    """Write the integrand as a sum of `Term`s; a factor that no rule covers raises `NoClosedForm`."""
-    if not expression.has(*variables):
-        return [Term(expression)] if expression != 0 else []
-    if expression in variables:
-        return [Term(powers=((expression, 1),))]
-    if isinstance(expression, sympy.Add):
-        return _collect(term for part in expression.args for term in expand(part, variables))
-    if isinstance(expression, sympy.Mul):
-        return reduce(_products, (expand(part, variables) for part in expression.args))
-    if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp > 0:
-        return reduce(_products, [expand(expression.base, variables)] * int(expression.exp))
-    if isinstance(expression, (sympy.Max, sympy.Min)):
-        return expand(_by_steps(expression), variables)
-    if not isinstance(expression, sympy.Function):
-        raise NoClosedForm(f"{expression}: no rule averages it")
-    argument = expression.args[0]
-    name = type(expression).__name__
-    if isinstance(expression, sympy.exp):
-        return _gaussian_factor(argument, variables)
-    if isinstance(expression, sympy.Abs):
-        return expand(2 * argument * sympy.Heaviside(argument) - argument, variables)
-    if isinstance(expression, sympy.sign):
-        return expand(2 * sympy.Heaviside(argument) - 1, variables)
-    if isinstance(expression, sympy.Heaviside):
-        return _step(form(argument, variables, name))
-    if isinstance(expression, (sympy.erf, sympy.erfc, Phi)):
-        if isinstance(expression, Phi):
-            return [Term(softs=(form(argument, variables, name),))]
-        soft = Term(2 * ONE, softs=(form(sympy.sqrt(2) * argument, variables, name),))
-        one = Term(-ONE)
-        return [soft, one] if isinstance(expression, sympy.erf) else _scaled([soft, Term(-2 * ONE)], -ONE)
-    if isinstance(expression, (sympy.cos, sympy.sin)):
-        return [Term(wave=(name, form(argument, variables, name)))]
-    if isinstance(expression, sympy.DiracDelta):
-        delta = form(argument, variables, name)
-        scale = delta.linear[0][1]
-        if len(expression.args) > 1:
-            order = int(expression.args[1])
-            if len(delta.linear) > 1:
-                raise NoClosedForm(f"{expression}: the derivative of a delta of several fields")
-            unit = delta.scaled(1 / scale)
-            return [Term(1 / (sympy.Abs(scale) * scale**order), slopes=((unit, order),))]
-        return [Term(1 / sympy.Abs(scale), deltas=(delta.scaled(1 / scale),))]
-    raise NoClosedForm(f"{name}({argument}): no rule averages it")
-
-
-def _by_steps(extremum: sympy.Expr) -> sympy.Expr:
-    """The largest (or smallest) of several: each argument where it exceeds all others.
-
-    >>> _by_steps(sympy.Max(0, sympy.Symbol("x", real=True)))
-    x*Heaviside(x)
-    """
-    sign = ONE if isinstance(extremum, sympy.Max) else -ONE
-    arguments = extremum.args
-    if len(arguments) == 2:
-        first, second = arguments
-        return (
-            second + (first - second) * sympy.Heaviside(sign * (first - second))
-            if first.free_symbols
-            else (first + (second - first) * sympy.Heaviside(sign * (second - first)))
-        )
-    return sympy.Add(
-        *(p * sympy.Mul(*(sympy.Heaviside(sign * (p - q)) for q in arguments if q != p)) for p in arguments)
-    )
-
-
-def in_steps(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
-    """Max, Min, |.| and sign by steps Heaviside(x - a), of which a power is the step itself.
-
-    >>> x = sympy.Symbol("x", real=True)
-    >>> in_steps((sympy.Heaviside(x) + 2 * sympy.Heaviside(-x)) ** 3, x)
-    8 - 7*Heaviside(x)
-    """
-    steps = _all_steps(expression)
-
-    def normal(argument: sympy.Expr) -> sympy.Expr:
-        slope = argument.diff(x)
-        if not slope.is_number or slope == 0:
-            raise NoClosedForm(f"Heaviside({argument}): the argument is not linear")
-        unit = sympy.Heaviside(sympy.expand(argument / slope))
-        return unit if slope > 0 else 1 - unit
-
-    steps = sympy.expand(steps.replace(lambda e: isinstance(e, sympy.Heaviside), lambda e: normal(e.args[0])))
-    steps = steps.replace(lambda e: e.is_Pow and isinstance(e.base, sympy.Heaviside), lambda e: e.base)
-    return sympy.expand(steps)
-
-
-def _all_steps(expression: sympy.Expr) -> sympy.Expr:
-    steps = expression.replace(sympy.sign, lambda a: 2 * sympy.Heaviside(a) - 1)
-    steps = steps.replace(sympy.Abs, lambda a: 2 * a * sympy.Heaviside(a) - a)
-    return steps.replace(lambda e: isinstance(e, (sympy.Max, sympy.Min)), _by_steps)
-
-
-def derivative(expression: sympy.Expr, x: sympy.Symbol) -> sympy.Expr:
-    """d/dx with what multiplies a delta evaluated at its support: f(x) delta(x - a) = f(a) delta(x - a).
-
-    >>> x = sympy.Symbol("x", real=True)
-    >>> derivative(x * sympy.Heaviside(x), x), derivative(sympy.Abs(x), x)
-    (Heaviside(x), 2*Heaviside(x) - 1)
-    """
-    steps = _all_steps(expression)
-    result = ZERO
-    for part in sympy.Add.make_args(sympy.expand(steps.diff(x).doit())):
-        support = [factor for factor in sympy.Mul.make_args(part) if isinstance(factor, sympy.DiracDelta)]
-        if len(support) == 1 and len(support[0].args) == 1:
-            roots = sympy.solve(support[0].args[0], x)
-            if len(roots) != 1:
-                raise NoClosedForm(f"{support[0]}: a delta of an argument that is not linear")
-            slope = sympy.Abs(support[0].args[0].diff(x))
-            part = (part / support[0]).subs(x, roots[0]) * sympy.DiracDelta(x - roots[0]) / slope
-        result += part
-    return sympy.expand(result)
-
-
-# --- laws: the fields given some observations
-# ---------------------------------------------------------------------------
+    return "" if number == 0 else _letters((number - 1) // 26) + chr(ord("a") + (number - 1) % 26)
 
 
 @dataclass(frozen=True)
@@ -367,6 +85,7 @@ class GaussianAlgebra:
     covariance: Sequence[Sequence[Any]]
     definitions: list[tuple[sympy.Symbol, sympy.Expr]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    printed: Callable[[sympy.Expr], str] = latex  # of the steps
     _known: dict[Any, sympy.Expr] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _shifts: dict[Form, GaussianAlgebra] = field(default_factory=dict)  # the same fields under shifted means
@@ -388,16 +107,23 @@ class GaussianAlgebra:
         if expression.is_Symbol or expression.is_number:
             self._known[key] = expression
             return expression
-        count = self._names.get(name, 0)
-        self._names[name] = count + 1
         positive = isinstance(expression, Remainder)  # a variance
         assumptions = {"positive": True} if positive else {"real": True}
-        symbol = sympy.Symbol(name + ("abcdefghijklmnopqrstuvwxyz"[count - 1] if count else ""), **assumptions)
+        symbol = sympy.Symbol(self._fresh(name), **assumptions)
         self.definitions.append((symbol, expression))
-        left = latex(symbol) + (f" = {meaning}" if meaning else "")
-        self.steps.append(Step(rule, f"{left} = {latex(expression)}"))
+        left = self.printed(symbol) + (f" = {meaning}" if meaning else "")
+        self.steps.append(Step(rule, f"{left} = {self.printed(expression)}"))
         self._known[key] = symbol
         return symbol
+
+    def _fresh(self, name: str) -> str:
+        """The name itself, then name + a .. z, aa ..; none twice."""
+        count = self._names.get(name, -1) + 1
+        while (found := name + _letters(count)) in self._names:
+            count += 1
+        self._names[name] = count
+        self._names.setdefault(found, 0)
+        return found
 
     @staticmethod
     def _label(law: tuple[Observation, ...]) -> str:
@@ -507,7 +233,7 @@ class GaussianAlgebra:
                 for i, x in enumerate(self.variables)
             ]
             self._shifts[shift] = GaussianAlgebra(
-                self.variables, means, self.covariance, self.definitions, self.steps, _names=self._names
+                self.variables, means, self.covariance, self.definitions, self.steps, self.printed, _names=self._names
             )
         return self._known[key] * self._shifts[shift]._term(replace(term, shift=None))
 
@@ -541,7 +267,7 @@ class GaussianAlgebra:
         if [x for x, _ in f.linear] != [x for x, _ in zero.linear]:
             return None
         ratio = f.linear[0][1] / zero.linear[0][1]
-        difference = _add(f, zero.scaled(-ratio))
+        difference = add(f, zero.scaled(-ratio))
         return difference.constant if not difference.linear else None
 
     def _remaining(

@@ -21,7 +21,9 @@ import sympy
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Real, Step
 
-__all__ = ["FORMULAS", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
+__all__ = ["FORMULAS", "TITLE", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
+
+TITLE = "Normal probabilities"
 
 
 def density(x: sympy.Expr, variance: sympy.Expr = sympy.Integer(1)) -> sympy.Expr:
@@ -243,6 +245,11 @@ def normal_probability(limits: list[sympy.Expr], correlations: list[sympy.Expr])
     return (Phi, Phi2, Phi3, Phi4)[len(limits) - 1](*limits, *correlations)
 
 
+def ratio(p: Real, q: Real) -> Derived:
+    """p/q, integers: a constant that no float holds, for code that is also evaluated at higher precision."""
+    return Derived(p / q)
+
+
 def residual(a: Real, b: Real, c: Real, d: Real) -> Derived:
     """a - b c/d: a mean or covariance after regression on a field of variance d."""
     return Derived(Residual(a, b, c, d).doit())
@@ -325,4 +332,9 @@ def phi_4(
 for _specification, _name in ((phi_2, "Phi2"), (phi_3, "Phi3"), (phi_4, "Phi4")):
     _specification.__name__ = _name
 
-FORMULAS = (residual, remainder, phi_2, phi_3, phi_4)
+FORMULAS = (ratio, residual, remainder, phi_2, phi_3, phi_4)
+
+
+def generated() -> str:
+    """The Gauss-Legendre nodes and weights of the integrals below, as pairs."""
+    return "GAUSS = tuple(zip(*leggauss(64), strict=True))"

@@ -1,113 +1,69 @@
-"""Activations as text, read against a whitelist: `ast` to sympy, never `eval` (and `sympify` is an `eval`)."""
+"""What users write as sympy expressions: the tree that `symbolic.language.grammar` has read, given its meaning.
+
+No `eval`, and no `sympify`, which is one.
+"""
 
 from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import sympy
 
-__all__ = ["FUNCTIONS", "VARIABLE", "parse"]
+from quenched.symbolic.language.grammar import ACTIVATION, FUNCTIONS, Grammar, expression
+
+__all__ = ["VARIABLE", "parse"]
 
 VARIABLE = sympy.Symbol("x", real=True)
 
-_MAX_LENGTH = 500  # characters; keeps a pasted file from being parsed
-_MAX_POWER = 12  # a power of a power is expanded term by term
-
-
-def _softplus(x: sympy.Expr) -> sympy.Expr:
-    return sympy.log(1 + sympy.exp(x))
-
-
-def _sigmoid(x: sympy.Expr) -> sympy.Expr:
-    return 1 / (1 + sympy.exp(-x))
-
-
-FUNCTIONS: dict[str, Callable[..., sympy.Expr]] = {
-    "Abs": sympy.Abs,
-    "Heaviside": lambda x: sympy.Heaviside(x),
-    "Max": sympy.Max,
-    "Min": sympy.Min,
-    "abs": sympy.Abs,
-    "atan": sympy.atan,
-    "cos": sympy.cos,
-    "cosh": sympy.cosh,
-    "erf": sympy.erf,
-    "erfc": sympy.erfc,
-    "exp": sympy.exp,
-    "log": sympy.log,
-    "max": sympy.Max,
-    "min": sympy.Min,
-    "sigmoid": _sigmoid,
-    "sign": sympy.sign,
-    "sin": sympy.sin,
-    "sinh": sympy.sinh,
-    "softplus": _softplus,
-    "sqrt": sympy.sqrt,
-    "tanh": sympy.tanh,
-}
-_NAMES: dict[str, sympy.Expr] = {"x": VARIABLE, "pi": sympy.pi}
 _BINARY: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
 }
 
 
-def parse(text: str) -> sympy.Expr:
-    """Read an expression in the variable x; decimals are taken as exact.
+def parse(text: str, grammar: Grammar = ACTIVATION) -> sympy.Expr:
+    """Read a name or an expression; its variables are real symbols of their names, decimals are taken as exact.
 
-    Raises ValueError, naming the part that is not understood.
+    Raises ValueError, naming the kind of function that it should be and the part that is not understood.
 
     >>> parse("Max(x,0) - 0.1*Max(-x,0)")
     -Max(0, -x)/10 + Max(0, x)
     """
-    if len(text) > _MAX_LENGTH:
-        raise ValueError(f"activation: {len(text)} characters, at most {_MAX_LENGTH} are read")
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"activation {text!r} cannot be parsed: {error}") from None
-    expression = _convert(tree, text)
-    if expression.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
-        raise ValueError(f"activation {text!r} is not a finite real function (it contains {expression})")
-    return expression
+    written = expression(text, grammar)
+    found = _convert(written, {name: sympy.Symbol(name, real=True) for name in grammar.variables}, grammar.kind)
+    if found.has(sympy.zoo, sympy.nan, sympy.oo, sympy.I):
+        raise ValueError(f"{grammar.kind} {written!r} is not a finite real function (it contains {found})")
+    return found
 
 
-def _convert(node: ast.expr, text: str) -> sympy.Expr:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        source = ast.get_source_segment(text.strip(), node) or repr(node.value)
-        value = Fraction(source.replace("_", ""))
-        return sympy.Rational(value.numerator, value.denominator)
-    if isinstance(node, ast.Name) and node.id in _NAMES:
-        return _NAMES[node.id]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        operand = _convert(node.operand, text)
-        return -operand if isinstance(node.op, ast.USub) else operand
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        left, right = _convert(node.left, text), _convert(node.right, text)
-        if isinstance(node.op, ast.Div) and right == 0:
-            raise ValueError(f"activation {text!r}: division by zero")
-        return _BINARY[type(node.op)](left, right)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        base, exponent = _convert(node.left, text), _convert(node.right, text)
-        if not exponent.is_Rational or abs(exponent) > _MAX_POWER:
-            raise ValueError(f"activation {text!r}: the exponent {exponent} is not a number of size <= {_MAX_POWER}")
-        return base**exponent
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in FUNCTIONS
-        and not node.keywords
-    ):
-        arguments = [_convert(argument, text) for argument in node.args]
-        count = len(arguments)
-        if count != 1 and (node.func.id.lower() not in ("max", "min") or count == 0):
-            raise ValueError(f"activation {text!r}: {node.func.id} with {count} arguments")
-        return FUNCTIONS[node.func.id](*arguments)
-    part = ast.get_source_segment(text.strip(), node) or type(node).__name__
-    known = ", ".join(sorted({*FUNCTIONS, *_NAMES}))
-    raise ValueError(f"activation {text!r}: {part!r} is not understood; numbers, + - * / ** and {known} are")
+def _convert(text: str, variables: Mapping[str, sympy.Expr], kind: str) -> sympy.Expr:
+    """A text that the grammar has accepted, with its variables replaced."""
+
+    def value(node: ast.expr) -> sympy.Expr:
+        if isinstance(node, ast.Constant):
+            exact = Fraction(ast.get_source_segment(text, node) or "")
+            return sympy.Rational(exact.numerator, exact.denominator)
+        if isinstance(node, ast.Name):
+            return variables[node.id] if node.id in variables else getattr(sympy, node.id)
+        if isinstance(node, ast.UnaryOp):
+            operand = value(node.operand)
+            return -operand if isinstance(node.op, ast.USub) else operand
+        if isinstance(node, ast.BinOp):
+            left, right = value(node.left), value(node.right)
+            if isinstance(node.op, ast.Div) and right == 0:
+                raise ValueError(f"{kind} {text!r}: division by zero")
+            return _BINARY[type(node.op)](left, right)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            meaning, arguments = FUNCTIONS[node.func.id], [value(argument) for argument in node.args]
+            if meaning.isidentifier():
+                return getattr(sympy, meaning)(*arguments)
+            return _convert(meaning, {"x": arguments[0]}, kind)
+        raise TypeError(f"{ast.dump(node)} is no part of the grammar")
+
+    return value(ast.parse(text, mode="eval").body)

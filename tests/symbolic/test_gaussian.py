@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from quenched.numerics.calculus import normal
-from quenched.symbolic.calculus.gaussian import GaussianAlgebra, NoClosedForm, derivative, fields
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.normal import Phi, Phi2, Phi3, Phi4
+from quenched.symbolic.calculus.steps import NoClosedForm, derivative
 
 X0, X1 = fields(2)
 H = sympy.Heaviside

@@ -3,9 +3,10 @@
 import pytest
 import sympy
 
-from quenched.symbolic.activations import BUILTIN, NAMED, Activation, screen
-from quenched.symbolic.generate import user_activation
+from quenched.symbolic.activations import Activation, screen
+from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
 from quenched.symbolic.language.parse import VARIABLE, parse
+from quenched.symbolic.user import user_activation
 
 
 @pytest.mark.parametrize(
@@ -73,5 +74,48 @@ def test_every_name_has_equations():
 
 def test_what_a_user_types_never_reaches_generated_code():
     """A comment is legal Python; copied into a docstring it could end it."""
-    module = user_activation('x**2 #""" + print("owned") + """')
-    assert "owned" not in module
+    with pytest.raises(ValueError, match="'#' at character 6 is not understood"):
+        user_activation('x**2 #""" + print("owned") + """')
+
+
+@pytest.mark.parametrize(
+    "text", [*BUILTIN.values(), *NAMED.values(), "(x+1)*2/-x**-2", "0.1*x - .5 + 1_000.*x", "2e-3*x"]
+)
+def test_a_canonical_print_means_the_same_and_is_its_own(text):
+    assert parse(canonical(text)) == parse(text)
+    assert canonical(canonical(text)) == canonical(text)
+
+
+def test_names_stand_for_their_expressions():
+    assert {canonical(name) for name in [*BUILTIN, *NAMED]} == {*BUILTIN, *NAMED}
+    assert expression("relu") == "Max(x, 0)"
+    assert parse("swish") == VARIABLE / (1 + sympy.exp(-VARIABLE))
+    for name in FUNCTIONS:
+        assert parse(f"{name}(x)").has(VARIABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("rleu", "did you mean 'relu'"),
+        ("((x**12)**12)**12", "of degree 1728"),
+        ("((9**12)**12)**12", "not of size"),
+        ("(9**12)**12*x", None),
+        ("9**9**9*x", "exponent"),
+        ("1e999999999*x", "not of size"),
+        ("1e-999999999*x", "not of size"),
+        ("x/(2 - 2)", "division by zero"),
+        ("x*0**-1", "division by zero"),
+        ("exp(exp(exp(x)))", "exponentials"),
+        ("-" * 400 + "x", "levels"),
+        ("(" * 240 + "x" + ")" * 240, "cannot be parsed"),
+        ("+".join("x" * 150), "levels"),
+        ("x" + " " * 600, None),
+    ],
+)
+def test_limits(text, reason):
+    if reason is None:
+        assert canonical(text)
+    else:
+        with pytest.raises(ValueError, match=reason):
+            canonical(text)

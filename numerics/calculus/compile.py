@@ -1,0 +1,151 @@
+"""From the text of generated functions to machine code, once, for averages, gradients, losses and equations alike.
+
+A generated function is plain arithmetic on names.  For a computer's numbers its text is taken over with the names
+bound to compiled functions (Phi_n of `quenched.numerics.calculus.orthant`), regressions carried in doubled precision,
+and sums over indices (`einsum`) written out as loops (`quenched.numerics.calculus.contractions`).
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from quenched.numerics.calculus.cache import module
+from quenched.numerics.calculus.contractions import Contraction
+from quenched.numerics.calculus.precision import float_source
+from quenched.theory.functions import FUNCTIONS
+
+__all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
+
+PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
+
+_PRELUDE = (
+    '''"""Compiled form of {kind}, written by quenched.numerics.calculus.compile."""
+
+from numba import njit
+from numpy import array, empty, pi, zeros
+from quenched.numerics.calculus.coincident_fields import consistent, raised
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
+from quenched.numerics.calculus.machine_code import callback, njit as kept
+from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
+'''
+    + "".join(function.compiled for function in FUNCTIONS.values())
+    + f"""
+
+@njit(error_model="numpy")
+def Phi2_of_pair(h, k, r):
+    return Phi2(h, k, r if abs(r) < {PARALLEL} else (1.0 if r > 0.0 else -1.0))
+
+
+"""
+)
+
+
+def load_compiled(kind: str, parts: Sequence[str]) -> ModuleType:
+    """Import the text of compiled functions, from the cache where it is known."""
+    return module(_PRELUDE.replace("{kind}", kind) + "\n\n".join(parts), kind)
+
+
+def definition(function: Callable[..., Any]) -> ast.FunctionDef:
+    """The definition of a generated function without its annotations and docstring."""
+    (found,) = ast.parse(float_source(function)).body
+    if not isinstance(found, ast.FunctionDef):
+        raise TypeError(f"{function!r} is not defined by a def statement")
+    found.returns = None
+    for argument in found.args.args:
+        argument.annotation = None
+    if ast.get_docstring(found) is not None:
+        found.body = found.body[1:]
+    return found
+
+
+_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over"}
+
+
+class _DoubledRegression(ast.NodeTransformer):
+    """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the
+    value.
+
+    A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
+    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field,
+    and the distance of a mean from a kink, which standardised limits h = (mean - kink)/sqrt(variance) divide by it.
+    """
+
+    def __init__(self) -> None:
+        self.pairs: set[str] = set()
+
+    def _pair(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Name) and node.id in self.pairs:
+            return ast.Name(node.id + "_", ast.Load())
+        if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
+            name = _PAIRWISE[type(node.op)]
+            return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            zero: ast.expr = ast.Tuple([ast.Constant(0.0), ast.Constant(0.0)], ast.Load())
+            return ast.Call(ast.Name("minus", ast.Load()), [zero, self._pair(node.operand)], [])
+        return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
+
+    @staticmethod
+    def _value(pair: ast.expr) -> ast.expr:
+        return ast.Subscript(pair, ast.Constant(0), ast.Load())
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        call = node.value
+        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
+            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
+                call.left = self._value(self._pair(call.left))
+            return node
+        if not (
+            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
+        ):
+            return node
+        (target,) = node.targets
+        name = ast.unparse(target)
+        call.args = [self._pair(argument) for argument in call.args]
+        self.pairs.add(name)
+        pair = ast.Assign([ast.Name(name + "_", ast.Store())], call)
+        value = ast.Assign([target], self._value(ast.Name(name + "_", ast.Load())))
+        return [pair, value]
+
+    def visit_Return(self, node: ast.Return) -> ast.Return:
+        """All elements as floats: the compiler wants tuples of one type."""
+        if isinstance(node.value, ast.Tuple):
+            node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
+        return node
+
+
+def _is_root(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
+
+
+def scalar_function(function: Callable[..., Any], fields: int) -> tuple[str, int]:
+    """The text of a generated function of the moments of this many fields, and how many numbers it returns."""
+    found = definition(function)
+    found.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
+    result = found.body[-1]
+    size = len(result.value.elts) if isinstance(result, ast.Return) and isinstance(result.value, ast.Tuple) else 1
+    _DoubledRegression().visit(found)
+    if fields == 2:
+        for node in ast.walk(found):
+            if isinstance(node, ast.Name) and node.id == "Phi2":
+                node.id = "Phi2_of_pair"
+    return ast.unparse(ast.fix_missing_locations(found)) + "\n\n", size
+
+
+def contraction(function: Callable[..., Any]) -> Contraction:
+    """A generated function of arrays as loops; `Contraction.tables` are the entries of its tables, as arguments."""
+    return Contraction(definition(function), inspect.get_annotations(function))
+
+
+def callbacks(kind: str, functions: Sequence[Callable[..., Any]]) -> list[Any]:
+    """Generated functions of numbers as numba's C callbacks: arguments of compiled loops."""
+    sources = []
+    for function in functions:
+        arguments = ", ".join(["float64"] * function.__code__.co_argcount)
+        decorator = f'@callback("float64({arguments})", error_model="numpy")'
+        sources.append(f"{decorator}\n{ast.unparse(definition(function))}\n")
+    made = load_compiled(kind, sources)
+    return [getattr(made, function.__name__) for function in functions]

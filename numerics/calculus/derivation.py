@@ -1,0 +1,53 @@
+"""A derivation, run in a process of its own: numerics never loads sympy.
+
+The process prints a module; on standard error it says how long it will take and where it is ("progress: ..."), which is
+passed on to the logger of this module while it runs, and why it refuses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["derived_text"]
+
+_PROGRESS = "progress: "
+_logger = logging.getLogger(__name__)
+
+
+def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
+    """What `python -m quenched.symbolic ARGUMENTS` prints; no file of the working directory can stand in for a module.
+
+    ValueError: the reason for which it refuses; RuntimeError: it failed.
+    """
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if Path(path).is_absolute())}
+    command = [sys.executable, "-P", "-m", "quenched.symbolic", *arguments]
+    said: list[str] = []
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as printed,
+        subprocess.Popen(
+            command, stdout=printed, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment
+        ) as process,
+    ):
+        for line in process.stderr or ():
+            if line.startswith(_PROGRESS):
+                _logger.warning("%s", line.removeprefix(_PROGRESS).rstrip())
+            else:
+                said.append(line)
+        status = process.wait()
+        printed.seek(0)
+        text = printed.read()
+    message = "".join(said).strip()
+    if status == 2:
+        raise ValueError(message)
+    if status:
+        raise RuntimeError(
+            f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
+            f"It said:\n{message}"
+        )
+    return text

@@ -1,0 +1,37 @@
+"""The verb `quenched cache`: where derived and compiled code is kept, and how to be rid of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+__all__ = ["show"]
+
+
+def show(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove what is in it; it is made anew when needed.")] = False,
+) -> None:
+    """Say where derived formulas and compiled code are kept, and how much; --clear removes them.
+
+    It is the user's cache directory, or $QUENCHED_CACHE.  Its files are executed: a folder that belongs to another
+    user, or that others may write to, is not used, and each run then derives and compiles anew.  Damaged files are
+    replaced.
+
+    Example:  quenched cache
+    Example:  quenched cache --clear
+    """
+    from quenched.numerics.calculus import cache
+
+    folder = cache.cache_folder()
+    if clear:
+        number, size = cache.clear()
+        sys.stdout.write(f"{folder}: {number} files removed, {size / 1e6:.1f} MB\n")
+        return
+    reason = cache.fault(folder)
+    files = [] if reason else cache.contents()
+    size = sum(path.lstat().st_size for path in files)
+    sys.stdout.write(
+        f"{folder}: {len(files)} files, {size / 1e6:.1f} MB\n" if reason is None else f"{folder}: {reason}\n"
+    )

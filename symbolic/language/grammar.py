@@ -1,0 +1,264 @@
+"""What a user may write for an activation or a loss: a name, or an expression of the functions listed here.
+
+The only reader of such text.  It knows the names and nothing else, so that it runs without sympy: the records call it
+when they are made (`quenched.numerics.problem.checks`), the derivation calls it again before it gives an expression a
+meaning (`quenched.symbolic.language.parse`).  numerics may import this one module of symbolic/, and it imports the
+standard library and the table of `functions` alone.  The table could not stand in theory/, which holds what was
+derived, nor in numerics, which symbolic/ does not know.
+
+What comes out is printed from the syntax tree that was read.  Nothing else that a user wrote goes further: a comment, a
+quote, a backslash, a new line, a letter beyond ASCII is refused before there is a tree.  The limits keep what is read
+small: numbers that a float holds, exponents that are numbers, polynomials of moderate degree.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from quenched.symbolic.language import functions
+
+__all__ = ["ACTIVATION", "BUILTIN", "FUNCTIONS", "LOSS", "LOSSES", "NAMED", "Grammar", "canonical", "expression"]
+
+BUILTIN: dict[str, str] = {
+    "abs": "Abs(x)",
+    "erf": "erf(x/sqrt(2))",
+    "he2": "x**2 - 1",
+    "he3": "x**3 - 3*x",
+    "he4": "x**4 - 6*x**2 + 3",
+    "leaky_relu": "Max(x, 0) - Max(-x, 0)/100",
+    "linear": "x",
+    "quadratic": "x**2",
+    "relu": "Max(x, 0)",
+    "sin": "sin(x)",
+}
+"""The activations whose averages are checked in under `theory/`."""
+
+NAMED: dict[str, str] = {
+    "gelu": "x*(1 + erf(x/sqrt(2)))/2",
+    "sigmoid": "sigmoid(x)",
+    "softplus": "softplus(x)",
+    "swish": "x*sigmoid(x)",
+    "tanh": "tanh(x)",
+}
+"""Further names that users may write; derived on first use, like any expression."""
+
+LOSSES: dict[str, str] = {
+    "square": "(phi - y)**2/2",
+    "logistic": "log(1 + exp(-y*phi))",
+}
+"""The losses that have a name."""
+
+FUNCTIONS: dict[str, str] = functions.written()
+"""Functions of an expression: their name in sympy, or their definition in x."""
+
+CONSTANTS = ("E", "pi")
+
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """A kind of function that users write: its variables, and the names that stand for an expression in them."""
+
+    kind: str
+    variables: tuple[str, ...]
+    names: Mapping[str, str]
+
+
+ACTIVATION = Grammar("activation", ("x",), {**BUILTIN, **NAMED})
+LOSS = Grammar("loss", ("phi", "y"), LOSSES)
+
+_MANY = functions.many()  # take any number of arguments
+_STEEP = functions.steep()
+
+MAX_LENGTH = 500  # characters; keeps a pasted file from being read
+MAX_DEPTH = 100  # levels of the tree; a sum of n terms has n
+MAX_POWER = 12  # a power of a power is expanded term by term
+MAX_DEGREE = 40  # of polynomials in the variables: their averages grow with it
+MAX_STEEP = 2  # exponentials inside exponentials; three leave every number format
+MAX_SIZE = 300  # decimal exponent of a number
+
+_TOKEN = re.compile(
+    r" *(?:(?P<number>(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![\w.])"
+    r"|(?P<name>[A-Za-z_]\w*)|(?P<sign>\*\*|[-+*/(),])) *",
+    re.ASCII,
+)
+_OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
+
+
+class _Part(NamedTuple):
+    """A subtree to print; its value if it is a rational number; its degree in x; exponentials inside one another."""
+
+    node: ast.expr
+    value: Fraction | None
+    degree: int
+    steep: int
+
+
+@lru_cache(maxsize=1024)
+def canonical(text: str, grammar: Grammar = ACTIVATION) -> str:
+    """The name, or the expression in its one printed form.  ValueError: what cannot be read, and why.
+
+    >>> canonical(" relu "), canonical("Max(x,0)-0.10*max( -x,0 ) ** 2")
+    ('relu', 'Max(x, 0) - 0.10*max(-x, 0)**2')
+    """
+    stripped = text.strip(" ")
+    return stripped if stripped in grammar.names else _print(_read(stripped, grammar))
+
+
+def expression(text: str, grammar: Grammar = ACTIVATION) -> str:
+    """The expression that a name stands for, or that was written.
+
+    >>> expression("relu"), expression("x/2"), expression("square", LOSS)
+    ('Max(x, 0)', 'x/2', '(phi - y)**2/2')
+    """
+    stripped = text.strip(" ")
+    return _print(_read(grammar.names.get(stripped) or stripped, grammar))
+
+
+def _print(part: _Part) -> str:
+    """Python source, spaces around + and - only."""
+    return ast.unparse(part.node).replace(" ** ", "**").replace(" * ", "*").replace(" / ", "/")
+
+
+def _read(text: str, grammar: Grammar) -> _Part:
+    """The checked tree of an expression."""
+    kind = grammar.kind
+    shown = repr(text if len(text) <= MAX_LENGTH else text[:60] + "...")
+    if not text:
+        raise ValueError(f"{kind} must be a name or an expression in {' and '.join(grammar.variables)}, got ''")
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"{kind} {shown}: {len(text)} characters, at most {MAX_LENGTH} are read")
+    for name in _names(text, shown, grammar):
+        if name not in FUNCTIONS and name not in CONSTANTS and name not in grammar.variables:
+            raise ValueError(f"{kind} {shown}: {name!r} is not understood{_hint(name, grammar)}")
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{kind} {shown} cannot be parsed: {error}") from None
+    level: list[ast.AST] = [tree]
+    depth = -1  # the names of functions and the kinds of operators are leaves of the tree, too
+    while level:
+        level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{kind} {shown}: {depth} levels of operations, at most {MAX_DEPTH} are read")
+    found = _Reader(text, shown, grammar).part(tree)
+    if found.degree > MAX_DEGREE:
+        raise ValueError(f"{kind} {shown}: of degree {found.degree}, at most {MAX_DEGREE} is read")
+    return found
+
+
+def _names(text: str, shown: str, grammar: Grammar) -> Iterator[str]:
+    """The names in a text that consists of numbers, names and operators; ValueError at the first other character."""
+    position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            raise ValueError(
+                f"{grammar.kind} {shown}: {text[position:].lstrip()[:1]!r} at character {position + 1} is not "
+                f"understood{_hint('', grammar)}"
+            )
+        if token["name"]:
+            yield token["name"]
+        position = token.end()
+
+
+def _hint(name: str, grammar: Grammar) -> str:
+    near = difflib.get_close_matches(name, [*FUNCTIONS, *CONSTANTS, *grammar.names], 1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    known = ", ".join(sorted({*FUNCTIONS, *CONSTANTS, *grammar.variables}))
+    return f"{meant}; numbers, + - * / ** and {known} are, and the names {', '.join(sorted(grammar.names))}"
+
+
+class _Reader:
+    """Checks a tree from its leaves on."""
+
+    def __init__(self, text: str, shown: str, grammar: Grammar) -> None:
+        self.text, self.shown, self.grammar = text, shown, grammar
+
+    def part(self, node: ast.expr) -> _Part:
+        """What stands at `node`; anything but numbers, names, operators and calls is refused."""
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            return self._number(node)
+        if isinstance(node, ast.Name) and (node.id in self.grammar.variables or node.id in CONSTANTS):
+            return _Part(node, None, int(node.id in self.grammar.variables), 0)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+            operand = self.part(node.operand)
+            sign = -1 if isinstance(node.op, ast.USub) else 1
+            value = None if operand.value is None else sign * operand.value
+            return operand._replace(node=ast.UnaryOp(node.op, operand.node), value=value)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, _OPERATORS):
+            return self._operation(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
+            return self._call(node, node.func)
+        raise self._error(f"{self._source(node)!r} is not understood{_hint('', self.grammar)}")
+
+    def _source(self, node: ast.expr) -> str:
+        return ast.get_source_segment(self.text, node) or type(node).__name__
+
+    def _error(self, reason: str) -> ValueError:
+        return ValueError(f"{self.grammar.kind} {self.shown}: {reason}")
+
+    def _number(self, node: ast.Constant) -> _Part:
+        """Printed as it was written, digit by digit: a float would round it."""
+        source = self._source(node).replace("_", "")
+        digits, _, exponent = source.lower().partition("e")
+        if abs(int(exponent or 0)) > MAX_SIZE:
+            raise self._error(f"the number {source} is not of size 1e-{MAX_SIZE} to 1e{MAX_SIZE}")
+        value = self._sized(Fraction(digits) * Fraction(10) ** int(exponent or 0))
+        return _Part(ast.Name(source, ast.Load()), value, 0, 0)
+
+    def _sized(self, value: Fraction) -> Fraction:
+        if value and not Fraction(1, 10**MAX_SIZE) <= abs(value) <= 10**MAX_SIZE:
+            raise self._error(f"a number in it is not of size 1e-{MAX_SIZE} to 1e{MAX_SIZE}")
+        return value
+
+    def _operation(self, node: ast.BinOp) -> _Part:
+        left, right = self.part(node.left), self.part(node.right)
+        one, two = left.value, right.value
+        degree, value = max(left.degree, right.degree), None
+        if isinstance(node.op, ast.Pow):
+            return self._power(node, left, right)
+        if isinstance(node.op, ast.Div) and two == 0:
+            raise self._error("division by zero")
+        if isinstance(node.op, (ast.Mult, ast.Div)):
+            degree = left.degree + right.degree
+        if one is not None and two is not None:
+            if isinstance(node.op, ast.Add):
+                value = one + two
+            elif isinstance(node.op, ast.Sub):
+                value = one - two
+            else:
+                value = one * two if isinstance(node.op, ast.Mult) else one / two
+            value = self._sized(value)
+        return _Part(ast.BinOp(left.node, node.op, right.node), value, degree, max(left.steep, right.steep))
+
+    def _power(self, node: ast.BinOp, left: _Part, right: _Part) -> _Part:
+        exponent = right.value
+        if exponent is None or abs(exponent) > MAX_POWER:
+            found = self._source(node.right)
+            raise self._error(f"the exponent {found} is not a number of size <= {MAX_POWER}")
+        if left.value == 0 and exponent < 0:
+            raise self._error("division by zero")
+        value = None
+        if left.value is not None and exponent.denominator == 1:  # at most 12 times 600 digits
+            value = self._sized(left.value**exponent.numerator)
+        degree = left.degree * -int(-abs(exponent) // 1)
+        return _Part(ast.BinOp(left.node, node.op, right.node), value, degree, left.steep)
+
+    def _call(self, node: ast.Call, function: ast.Name) -> _Part:
+        if node.keywords:
+            raise self._error(f"{self._source(node)!r} is not understood{_hint('', self.grammar)}")
+        parts = [self.part(argument) for argument in node.args]
+        if len(parts) != 1 and (not parts or FUNCTIONS[function.id] not in _MANY):
+            raise self._error(f"{function.id} with {len(parts)} arguments")
+        steep = max(part.steep for part in parts) + (function.id in _STEEP)
+        if steep > MAX_STEEP:
+            raise self._error(f"{self._source(node)} has more than {MAX_STEEP} exponentials inside one another")
+        call = ast.Call(function, [part.node for part in parts], [])
+        return _Part(call, None, max(part.degree for part in parts), steep)
