@@ -51,7 +51,7 @@ def test_every_verb_is_a_file_and_has_an_example() -> None:
     assert {"derive", "dynamics", "curve", "validate", "sweep", "reproduce", "fixed-points", "plot", "show"} <= set(
         main.verbs()
     )
-    assert {name for name, _ in EXAMPLES} == set(main.verbs()) - {"cache"}
+    assert {name for name, _ in EXAMPLES} == set(main.verbs())
     listed = CliRunner().invoke(main.app, ["--help"], terminal_width=200).output
     assert all(name in listed for name in main.verbs())
 
@@ -68,8 +68,8 @@ def test_derive_check_prints_what_is_stale_and_exits_1(
 
 
 def test_derive_prints_one_activation(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "derive", "--activation", "x**2-1") == 0
-    assert capfd.readouterr().out.startswith('"""The averages of the activation x**2 - 1.')
+    assert run(monkeypatch, "derive", "--activation", "x**2-2") == 0
+    assert capfd.readouterr().out.startswith('"""The averages of the activation x**2 - 2.')
 
 
 def test_derive_certifies_an_activation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -143,6 +143,7 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["dynamics", "--covariance", "isotropic"], "--covariance is of covariances estimated from data"),
         (["dynamics", "--data", "digits", "--project"], "--data does not go together with --project"),
         (["dynamics", "--gradient-flow", "--label-noise", "0.1"], "--label-noise does not go together"),
+        (["dynamics", "--gradient-flow", "--batch", "2"], "--batch does not go together with --gradient-flow"),
         (["dynamics", "--gradient-flow", "--simulate"], "--simulate does not go together with --gradient-flow"),
         (["dynamics", "--seeds", "3"], "--seeds is the number of simulations: add --simulate"),
         (["dynamics", "--time", "0"], "t must be finite and > 0, got 0"),
