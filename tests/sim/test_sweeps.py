@@ -76,7 +76,7 @@ def finished(store: Path) -> int:
     return sum(path.is_file() and path.suffix != ".partial" for path in (store / "status" / "c").rglob("*"))
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
