@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from quenched.numerics.two_layer.drift import drift
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
+    from quenched.numerics.typesetting import equations
 
 __all__ = [
     "Densities",
@@ -35,6 +36,7 @@ __all__ = [
     "TwoLayer",
     "curve",
     "drift",
+    "equations",
     "errors",
     "fixed_point",
     "fixed_points",
@@ -57,6 +59,7 @@ _HOME = {
     "TwoLayer": "problem.network",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
+    "equations": "typesetting",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
     "integrate": "two_layer.flow",
