@@ -111,12 +111,14 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     lines += writer.function(two_layer.rates)
     if closed:
         if rule.loss in LOSSES and (coefficients := LOSSES[rule.loss].coefficients) is not None:
-            noise = [two_layer.step_noise] if rule.diffusion else []
+            parts: list[Callable[..., Any]] = [two_layer.step_averages]
+            if rule.diffusion:
+                parts.append(two_layer.step_noise)
             known = {place: name for place, name in _COEFFICIENTS.items() if rule.diffusion or name.startswith("F")}
             lines += _Writer(set() if rule.label_noise else {"Delta"}, set(), {"y": "y_a"}, True).function(
                 coefficients, known
             )
-            lines += [line for part in (two_layer.step_averages, *noise) for line in writer.function(part)]
+            lines += [line for part in parts for line in writer.function(part)]
         lines += _closed_averages(network.activation)
     return LearningEquations(tuple(dict.fromkeys(lines)))  # averages over one and two fields share variables
 
@@ -187,7 +189,7 @@ class _Writer:
 
     def sum(self, node: ast.expr) -> str:
         """A sum without its terms that are 0."""
-        found = []
+        found: list[str] = []
         for sign, part in _terms(node):
             if {name.id for name in ast.walk(part) if isinstance(name, ast.Name)} & self.gone:
                 continue
