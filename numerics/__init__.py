@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from quenched.numerics.two_layer.errors import errors, errors_many
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
+    from quenched.numerics.typesetting import equations
 
 __all__ = [
     "Densities",
@@ -34,6 +35,7 @@ __all__ = [
     "TwoLayer",
     "curve",
     "drift",
+    "equations",
     "errors",
     "errors_many",
     "fixed_point",
@@ -59,6 +61,7 @@ _HOME = {
     "TwoLayer": "problem.network",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
+    "equations": "typesetting",
     "errors": "two_layer.errors",
     "errors_many": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
