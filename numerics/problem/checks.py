@@ -36,6 +36,7 @@ __all__ = [
     "real",
     "real_array",
     "record",
+    "records",
     "shown",
     "tolerance",
 ]
@@ -298,6 +299,13 @@ def integer(name: str, value: Any, *, at_least: int = 0, at_most: int = _LARGEST
 def digit_count(name: str, value: Any) -> int:
     """Decimal digits asked of multiprecision arithmetic: an integer from 1 to 1000, where minutes become hours."""
     return integer(name, value, at_least=1, at_most=1000)
+
+
+def records(name: str, value: Any, kinds: type[T] | tuple[type[Any], ...]) -> list[Any]:
+    """`value` as a list of records of these kinds; a mapping or a text is no sequence of them."""
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a sequence of records, got {shown(value)}")
+    return [record(name, entry, kinds) for entry in value]
 
 
 def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> tuple[int, ...]:

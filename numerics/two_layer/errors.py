@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.quadrature import randomised
-from quenched.numerics.problem.checks import digit_count, integer, number, record, shown
+from quenched.numerics.problem.checks import digit_count, integer, number, record, records, shown
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
@@ -127,8 +127,8 @@ def errors_many(
         integer("seed", seed),
         points if points is None else integer("points", points, at_least=1),
     )
-    asked = _checked(quantities)
-    return [_errors(mixture, network, state, sampling, asked) for state in states]
+    asked, chosen = _checked(quantities), records("states", states, (OrderParameters, Densities))
+    return [_errors(mixture, network, state, sampling, asked) for state in chosen]
 
 
 def _check_problem(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:

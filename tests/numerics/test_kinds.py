@@ -62,6 +62,7 @@ WRONG: dict[str, Any] = {
 FITS = {
     "record": set(),
     "rule": set(),
+    "records": {"an empty list"},
     "number": set(),
     "real": {"negative"},
     "integer": set(),
@@ -199,6 +200,23 @@ CALLS: dict[str, Call] = {
             "digits": "integer",
             "quantities": "quantities",
         },
+    ),
+    "errors_many": (
+        numerics.errors_many,
+        {"mixture": XOR, "network": NETWORK, "states": [STATE]},
+        {
+            **PROBLEM,
+            "states": "records",
+            "tolerance": "number",
+            "seed": "integer",
+            "points": "integer",
+            "quantities": "quantities",
+        },
+    ),
+    "equations": (
+        numerics.equations,
+        {"mixture": XOR, "network": NETWORK, "rule": RULE},
+        {**PROBLEM, "rule": "rule", "closed": "flag"},
     ),
     "integrate": (
         numerics.integrate,
