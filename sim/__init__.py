@@ -9,7 +9,8 @@ from quenched.sim.referee.compare import compare
 if TYPE_CHECKING:
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
-    from quenched.sim.sweeps import Sweep, read_spec, sweep
+    from quenched.sim.sweep_files import read_spec
+    from quenched.sim.sweeps import Sweep, sweep
     from quenched.sim.training import simulate
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
 
 _HOME = {
     "Sweep": "sweeps",
-    "read_spec": "sweeps",
+    "read_spec": "sweep_files",
     "simulate": "training",
     "simulate_features": "random_features",
     "simulate_kernel": "kernel_ridge",

@@ -32,12 +32,12 @@ from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.backend import get_backend
-from quenched.sim.training import DivergenceError, Problem, step_counts
+from quenched.sim.engines import find_engine
+from quenched.sim.engines.base import Batch, Engine, Problem
+from quenched.sim.training import step_counts
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from quenched.sim.engines.overlaps import Overlaps
 
 __all__ = ["components", "growth_rate", "learning_times", "log_law", "moments", "plateau"]
 
@@ -225,18 +225,14 @@ def _runs(
     steps: Sequence[int],
     seeds: Sequence[int],
     state: OrderParameters,
-) -> Iterator[Overlaps]:
+) -> Iterator[Engine]:
     """The chain of all seeds, after each of the step counts."""
-    from quenched.sim.engines.overlaps import Overlaps
-
     state.check(mixture, D)
-    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K),
-                      get_backend("numpy"), "float64")  # fmt: skip
-    run, now = Overlaps(problem, seeds, [state] * len(seeds)), 0
+    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+    which, backend = np.zeros(len(seeds), np.int64), get_backend("numpy")
+    run = find_engine("overlaps")(Batch((problem,), which, seeds, [state] * len(seeds), backend, "float64"))
     for stop in steps:
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
-            finite = run.advance(stop - now)
-        if not finite.all():
-            raise DivergenceError([seed for seed, good in zip(seeds, finite, strict=True) if not good], now / D, sgd.lr)
-        now = stop
+            run.advance(stop - run.steps)
+        run.require_finite()
         yield run

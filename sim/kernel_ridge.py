@@ -27,7 +27,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.training import CLUSTER, DATA, FRAME, TEST
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, TEST
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -29,7 +29,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.training import CLUSTER, DATA
+from quenched.sim.engines.base import CLUSTER, DATA
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -103,7 +103,7 @@ def sweep(
     Example:  quenched sweep grid.toml --processes 2
     """
     from quenched.sim.results import DONE, OVERFLOW
-    from quenched.sim.sweeps import read_spec
+    from quenched.sim.sweep_files import read_spec
     from quenched.sim.sweeps import sweep as compute
 
     grid, place = read_spec(spec), store or spec.with_suffix(".zarr")

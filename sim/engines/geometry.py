@@ -70,7 +70,8 @@ class Geometry:
         Isotropic: W/sqrt(D) = [A^T, R^{1/2} F] with R = Q - A^T A and K orthonormal rows F (K, D - p).
         """
         if self.mixture.spectrum is None:
-            assert isinstance(state, OrderParameters)
+            if not isinstance(state, OrderParameters):
+                raise ValueError(f"state must be OrderParameters without a spectrum, got {type(state).__name__}")
             A = state.projections(self.mixture, self.D)
             frame = random.standard_normal((self.D - len(A), state.K))
             residual = root(state.Q - A.T @ A) @ np.linalg.qr(frame)[0].T

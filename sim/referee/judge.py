@@ -34,8 +34,8 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.fluctuations import moments
+from quenched.sim.processes import local_processes
 from quenched.sim.referee.compare import Comparison, compare
-from quenched.sim.sweeps import local_processes
 from quenched.sim.training import simulate
 
 if TYPE_CHECKING:

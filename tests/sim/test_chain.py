@@ -17,9 +17,10 @@ from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import generators, get_backend
 from quenched.sim.engines import overlaps
-from quenched.sim.engines.overlaps import Overlaps
+from quenched.sim.engines.base import CHAIN, Batch, Problem
+from quenched.sim.engines.overlaps import Chain
 from quenched.sim.referee.compare import compare
-from quenched.sim.training import CHAIN, DivergenceError, Problem, simulate
+from quenched.sim.training import DivergenceError, simulate
 from quenched.theory.activations import ACTIVATIONS
 
 XOR = Mixture.xor(0.5)
@@ -43,16 +44,16 @@ CASES: dict[str, Case] = {
 CASE = pytest.mark.parametrize(("mixture", "network", "sgd", "D"), CASES.values(), ids=CASES.keys())
 
 
-def engine(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, states: Sequence[OrderParameters]) -> Overlaps:
-    problem = Problem(mixture, network, sgd, D, get_backend("numpy"), "float64")
-    return Overlaps(problem, range(len(states)), states)
+def engine(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, states: Sequence[OrderParameters]) -> Chain:
+    which, backend = np.zeros(len(states), np.int64), get_backend("numpy")
+    return Chain(Batch((Problem(mixture, network, sgd, D),), which, range(len(states)), states, backend, "float64"))
 
 
 # --- one step is the rule on vectors
 
 
 def step_on_vectors(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, run: Overlaps, random: np.random.Generator
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, run: Chain, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """M, Q and v after a step as theory.md writes it, from the state of `run` and for the input that it will draw.
 
@@ -157,9 +158,9 @@ def test_the_law_is_that_of_vectors(mixture: Mixture, network: TwoLayer, sgd: On
 
     def p_value(too_many: int) -> float:
         run = engine(mixture, network, sgd, D, [state] * N)
-        inputs, freedom, *rest = run.parameters
-        run.parameters = (inputs, freedom + too_many, *rest)
-        assert run.advance(round(TIME * D)).all()
+        run.freedom += too_many
+        run.advance(round(TIME * D))
+        assert (run.good == round(TIME * D)).all()
         return smallest_p_value(coordinates(*run.overlaps()), data)
 
     assert p_value(0) > LEVEL

@@ -17,9 +17,10 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
-from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
+from quenched.sim.backend import Backend, HostNormals, generators, get_backend
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE
 from quenched.sim.engines.geometry import Geometry
-from quenched.sim.training import CLUSTER, DATA, FRAME, NOISE, DivergenceError, simulate
+from quenched.sim.training import DivergenceError, simulate
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")
@@ -92,17 +93,18 @@ def test_a_seed_does_not_depend_on_the_seeds_beside_it_nor_on_the_block() -> Non
         same(together.sel(seed=[seed]), simulate(*arguments, [seed], backend="numpy", test_samples=40))
 
 
+class StrictNormals(HostNormals):
+    def __call__(self, shape: tuple[int, ...]) -> Any:
+        return array_api_strict.asarray(super().__call__(shape))
+
+
 STRICT = Backend(
     "strict",
     array_api_strict,
-    lambda seeds, stream, dtype: on_strict(host_normals(seeds, stream, dtype)),
+    lambda seeds, stream, dtype: StrictNormals(generators(seeds, stream), dtype),
     np.asarray,
-    lambda f: lambda x: array_api_strict.asarray(f(np.asarray(x))),
+    lambda f: lambda *x: array_api_strict.asarray(f(*map(np.asarray, x))),
 )
-
-
-def on_strict(source: Normals) -> Normals:
-    return lambda shape: array_api_strict.asarray(source(shape))
 
 
 @pytest.mark.parametrize("test", ["fields", "vectors"])
@@ -182,7 +184,7 @@ def test_a_run_reports_progress_and_its_origin_and_is_saved(tmp_path: Path) -> N
 
 def run(**changes: Any) -> Callable[[], object]:
     settings: dict[str, Any] = {"D": 30, "t": [1.0], "seeds": [1], "backend": "numpy", "test_samples": 4} | changes
-    return lambda: simulate(settings.pop("mixture", XOR), RELU, settings.pop("sgd", SGD), **settings)
+    return lambda: simulate(settings.pop("mixture", XOR), RELU, settings.pop("rule", SGD), **settings)
 
 
 ONE = OrderParameters(np.zeros((4, 1)), [[1.0]], [1.0])
@@ -203,7 +205,7 @@ BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(dtype="float16"), "dtype must be 'float64' or 'float32', got 'float16'"),
     (run(test="theory"), "test must be 'fields' or 'vectors', got 'theory'"),
     (run(test_samples=0), "test_samples must be an integer >= 1, got 0"),
-    (run(sgd=GradientFlow()), "sgd must be a rule with steps of finite size, got GradientFlow"),
+    (run(rule=GradientFlow()), "rule must have steps of finite size, got GradientFlow"),
     (run(memory=0), "memory must be an integer >= 1, got 0"),
     (run(memory=2000), "memory must be at least 2304 bytes for one seed at D = 30, K = 3 .* got room for 2000"),
     (run(memory=2000, engine="overlaps", test_samples=40), "memory must be at least 3840 bytes for one seed at D = 30"),
