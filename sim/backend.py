@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +24,6 @@ __all__ = [
     "generators",
     "get_backend",
     "host_normals",
-    "one_blas_thread",
     "restore_generators",
 ]
 
@@ -235,32 +232,3 @@ def get_backend(name: str | Backend) -> Backend:
             f"backend='cupy' was asked for, but cannot be used ({error}); install quenched[cuda12] or quenched[cuda13] "
             "on a machine with an NVIDIA GPU and its driver, or choose backend='numpy'"
         ) from error
-
-
-_blas = ExitStack()
-_users = 0
-_lock = threading.Lock()
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """One thread for matrix products in this process, while anyone is inside.
-
-    Simulations multiply many small matrices, for which more threads cost more than they gain, on busy cores many times
-    more; and sums are cut up in the same way everywhere.  Threads may be inside at the same time: the first sets the
-    limit, the last lifts it.
-    """
-    from threadpoolctl import threadpool_limits
-
-    global _users
-    with _lock:
-        if _users == 0:
-            _blas.enter_context(threadpool_limits(1))
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _blas.close()

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.backend import get_backend
 from quenched.sim.engines import find_engine
-from quenched.sim.engines.base import Batch, Engine, Problem
+from quenched.sim.engines.base import Batch, Overlaps, Problem
 from quenched.sim.training import step_counts
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def moments(
     first, second, fourth = np.zeros((T, dim)), np.zeros((T, dim, dim)), np.zeros((T, dim, dim))
     for start in range(0, n, _BATCH):
         chosen = names[start : start + _BATCH]
-        for i, run in enumerate(_runs(mixture, network, sgd, D, steps, chosen, state)):
-            d = components(*run.overlaps()) - theory[i]
+        for i, overlaps in enumerate(_runs(mixture, network, sgd, D, steps, chosen, state)):
+            d = components(*overlaps) - theory[i]
             first[i] += d.sum(axis=0)
             second[i] += d.T @ d
             fourth[i] += (d**2).T @ d**2
@@ -132,8 +133,8 @@ def learning_times(
     looks = math.ceil(number("t", t, positive=True) * D / stride)
     found, before = np.full(len(seeds), np.nan), np.zeros(len(seeds))
     steps = [stride * (i + 1) for i in range(looks)]
-    for stop, run in zip(steps, _runs(mixture, network, sgd, D, steps, seeds, state), strict=True):
-        overlap = np.abs(run.overlaps()[0]).max(axis=1).min(axis=1)
+    for stop, overlaps in zip(steps, _runs(mixture, network, sgd, D, steps, seeds, state), strict=True):
+        overlap = np.abs(overlaps.M).max(axis=1).min(axis=1)
         new = np.isnan(found) & (overlap >= level)
         found[new] = (stop - stride * (overlap - level)[new] / (overlap - before)[new]) / D
         before = overlap
@@ -225,14 +226,16 @@ def _runs(
     steps: Sequence[int],
     seeds: Sequence[int],
     state: OrderParameters,
-) -> Iterator[Engine]:
+) -> Iterator[Overlaps]:
     """The chain of all seeds, after each of the step counts."""
     state.check(mixture, D)
     problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
     which, backend = np.zeros(len(seeds), np.int64), get_backend("numpy")
     run = find_engine("overlaps")(Batch((problem,), which, seeds, [state] * len(seeds), backend, "float64"))
-    for stop in steps:
+    for before, stop in pairwise([0, *steps]):
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
             run.advance(stop - run.steps)
         run.require_finite()
-        yield run
+        _, overlaps = run.observe(before)
+        run.require_finite()
+        yield overlaps

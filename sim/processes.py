@@ -1,4 +1,4 @@
-"""Worker processes of this machine: one thread each, gone when their parent is."""
+"""What runs where on this machine: worker processes of one thread, gone when their parent is; one thread for BLAS."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
-__all__ = ["local_processes"]
+__all__ = ["local_processes", "one_blas_thread"]
 
 
 @contextmanager
@@ -47,3 +47,32 @@ def _begin(line: Connection) -> None:
             os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+_blas = ExitStack()
+_users = 0
+_lock = threading.Lock()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """One thread for matrix products in this process, while anyone is inside.
+
+    Simulations multiply many small matrices, for which more threads cost more than they gain, on busy cores many times
+    more; and sums are cut up in the same way everywhere.  Threads may be inside at the same time: the first sets the
+    limit, the last lifts it.
+    """
+    from threadpoolctl import threadpool_limits
+
+    global _users
+    with _lock:
+        if _users == 0:
+            _blas.enter_context(threadpool_limits(1))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _blas.close()

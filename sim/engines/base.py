@@ -258,6 +258,20 @@ class Engine(ABC):
     def law(self) -> Law:
         """Means and covariances of the local fields in each cluster, on the host."""
 
+    def observe(self, since: int) -> tuple[Law, Overlaps]:
+        """Law and overlaps, 0 where a replica has diverged.
+
+        It has also if these overflow while its weights do not: since step `since`, when it was last observed.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
+            law, overlaps = self.law(), self.overlaps()
+        seen = (*law, *overlaps)
+        finite = np.logical_and.reduce([np.isfinite(each).all(axis=tuple(range(1, each.ndim))) for each in seen])
+        self.good[~finite & (self.good == self.steps)] = since
+        for each in seen:
+            each[self.good < self.steps] = 0
+        return law, overlaps
+
     def draw(self, law: Law, normals: Normals, per_cluster: int) -> Any:
         """Local fields (S, C, n, N) of n = `per_cluster` fresh inputs of each cluster: M_a + C_a^{1/2} z, exactly."""
         S, C, N = law.means.shape

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.problem.mixture import Mixture
-from quenched.sim.backend import Normals, one_blas_thread
+from quenched.sim.backend import Normals
 from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Plan
 from quenched.sim.engines.checkpoint import Checkpoint, Moment
+from quenched.sim.processes import one_blas_thread
 
 __all__ = ["Outcome", "Protocol", "plan", "run"]
 
@@ -135,29 +136,20 @@ class _Whole:
 
 
 def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, before: int) -> dict[str, Array]:
-    """What is recorded at one time, each an array (S, ...); NaN where a replica has diverged.
-
-    It has also if the law of its outputs overflows, while its weights do not: since step `before`, the last recorded.
-    """
+    """What is recorded at one time, each an array (S, ...); NaN where a replica has diverged since step `before`."""
     batch = engine.batch
     problem, clusters = batch.problem, batch.problem.mixture.clusters
-    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-        law, (M, Q, v) = engine.law(), engine.overlaps()
-        finite = (engine.good == engine.steps) & np.isfinite(law.covariances).all(axis=(1, 2, 3))
-        finite &= np.isfinite(law.means).all(axis=(1, 2)) & np.isfinite(v).all(axis=1)
-        for values in (*law, v):
-            values[~finite] = 0
+    law, (M, Q, v) = engine.observe(before)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
         if protocol.vectors:
             fields = engine.fields(draws, protocol.per_cluster, block)
         else:
             fields = engine.draw(law, draws, protocol.per_cluster)
-        found = _errors(batch, fields, v)
-        finite &= np.isfinite(found["pmse"])
-    teacher = {"R": M[:, clusters:]} if problem.teachers else {}
-    found = {"M": M[:, :clusters], "Q": Q, "v": v} | teacher | found
+        errors = _errors(batch, fields, v)
+    engine.good[~np.isfinite(errors["pmse"]) & (engine.good == engine.steps)] = before
+    found = {"M": M[:, :clusters], "Q": Q, "v": v} | ({"R": M[:, clusters:]} if problem.teachers else {}) | errors
     for values in found.values():
-        values[~finite] = np.nan
-    engine.good[~finite & (engine.good == engine.steps)] = before
+        values[engine.good < engine.steps] = np.nan
     return found
 
 

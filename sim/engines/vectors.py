@@ -64,7 +64,8 @@ class Vectors(Engine):
         batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
         self.g, self.dg = batch.activation(batch.problem.network.activation)
         self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
-        self.change, self.carry = batch.backend.fuse(_change), batch.backend.fuse(_carry)
+        fuse = batch.backend.fuse
+        self.change, self.carry = fuse(_change), fuse(_carry)
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.rule.batch
         eta, kappa = numbers(lambda problem: problem.rule.eta), numbers(lambda problem: problem.rule.kappa)

@@ -111,6 +111,19 @@ def test_every_point_is_what_simulate_gives(engine: str, tmp_path: Path, executo
         assert np.isnan(at.pmse.isel(rule=1)).all()
 
 
+def test_cells_that_differ_in_numbers_are_one_job() -> None:
+    """Short ones, of one structure; as many jobs as workers where there are so many cells."""
+    rules, mixtures = [OnlineSGD(lr) for lr in (0.1, 0.2, 0.3)], [Mixture.xor(sigma) for sigma in (0.3, 0.5)]
+    spec = Sweep(mixtures, NETWORKS, rules, [10, 10**7], 2, TIMES)
+    sizes = {1: [12] * 2 + [1] * 24, 3: [4] * 6 + [1] * 24, 50: [1] * 48}
+    for workers, expected in sizes.items():
+        jobs = sweeps._jobs(spec, spec.cells(), workers)
+        assert sorted(map(len, jobs), reverse=True) == expected
+        assert sorted(map(repr, spec.cells())) == sorted(repr(cell) for job in jobs for cell in job)
+        for job in jobs:
+            assert len({spec.cell(cell).problem.structure for cell in job}) == 1
+
+
 def test_seeds_computed_together_overflow_alone(tmp_path: Path, executor: Executor) -> None:
     """A batch in which some seeds overflow: the others are as without them; all start from one state."""
     mixture, network, rule = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(8.0)
