@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Backend",
+    "CardError",
     "HostNormals",
     "Normals",
     "generator_words",
@@ -31,7 +32,19 @@ __all__ = [
 Array = Any
 Words = npt.NDArray[np.uint64]
 
+_THREADS = 128  # of a block: kernels of many registers find room for several
 _HOST_MEMORY = 2**28  # bytes for samples and weights: what stays in the caches of a server, and fits any laptop
+
+
+class CardError(RuntimeError):
+    """A kernel that the card's compiler refuses, or memory that a card does not have."""
+
+
+class Launch(Protocol):
+    """Kernels of one source."""
+
+    def __call__(self, name: str, count: int, *arguments: Any, lanes: int = 1) -> None:
+        """Run one for `count` replicas, a thread each or `lanes` of them; `count` is its first argument."""
 
 
 class Normals(Protocol):
@@ -55,6 +68,10 @@ def _host_memory() -> int:
     return _HOST_MEMORY
 
 
+def _no_kernels(source: str) -> Launch:
+    raise CardError("backend must be 'cupy' for kernels")
+
+
 def _unchanged(function: Callable[..., Array]) -> Callable[..., Array]:
     return function
 
@@ -66,7 +83,7 @@ class Backend:
     `normals(seeds, stream, dtype)` returns a source of standard normals, source(shape) -> (len(seeds), *shape);
     `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`; `fuse`
     makes one kernel of a function made of arithmetic.  `device` says where arrays live, and `synchronize` waits for it;
-    `memory` says how many bytes a run may use of it, if it is not told.
+    `memory` says how many bytes a run may use of it, if it is not told.  `kernels` compiles C++ for a card.
     """
 
     name: str
@@ -78,6 +95,7 @@ class Backend:
     device: str = "the host"
     synchronize: Callable[[], None] = _nothing
     memory: Callable[[], int] = _host_memory
+    kernels: Callable[[str], Launch] = _no_kernels
 
 
 def generators(seeds: Sequence[int], stream: int) -> list[np.random.Generator]:
@@ -186,6 +204,21 @@ def _cupy() -> Backend:
 
         return _NumberedCalls(draw)
 
+    def kernels(source: str) -> Launch:
+        module = cupy.RawModule(code=source, options=("--std=c++17",))
+
+        def launch(name: str, count: int, *arguments: Any, lanes: int = 1) -> None:
+            try:
+                kernel = module.get_function(name)
+            except cupy.cuda.compiler.CompileException as error:
+                raise CardError(
+                    f"the card's compiler refuses the kernel {name!r} of this activation or loss ({error}); "
+                    "choose backend='numpy'"
+                ) from error
+            kernel((-(-count * lanes // _THREADS),), (_THREADS,), (np.int64(count), *arguments))
+
+        return launch
+
     device = cupy.cuda.Device()
     name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
     return Backend(
@@ -196,7 +229,8 @@ def _cupy() -> Backend:
         fuse=cupy.fuse,
         device=name,
         synchronize=device.synchronize,
-        memory=lambda: int(cupy.cuda.runtime.memGetInfo()[0]) // 2,
+        memory=lambda: (int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()) // 2,
+        kernels=kernels,
     )
 
 

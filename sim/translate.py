@@ -301,8 +301,8 @@ class _Function:
                 return self._name(name)
             case ast.Attribute(ast.Name("math"), "pi"):
                 return repr(3.141592653589793), "double"
-            case ast.Attribute(ast.Name(name), attribute):
-                return f"{name}.{attribute}", "double"
+            case ast.Attribute(value, attribute):
+                return f"{self.expression(value)[0]}.{attribute}", "double"
             case ast.Subscript(array, index):
                 return self._subscript(array, index)
             case ast.BinOp(left, operator, right):

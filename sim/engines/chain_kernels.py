@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import activation_functions, activation_value
 from quenched.numerics.calculus.losses import loss_functions
+from quenched.numerics.calculus.precision import float_source
 from quenched.sim.engines import chain_step as step
 from quenched.sim.translate import PRELUDE, translate, translate_formula
 
@@ -46,7 +47,7 @@ struct Work {{
     double x[{B}][{p} + {K} + {B}], c[{B}][{K}], y[{B}], rest[{B}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
     double h_later[{K}][{B}], beyond[{K}], inner[{K}], turned[{B}];
 }};
-struct State {{ double W[{p} + {K}][{K}], v[{K}]; }};
+struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K}]; }};
 """
 
 _CIRCLE = """
@@ -67,17 +68,17 @@ KERNEL advance(long long S, long long start, long long steps, const word* keys, 
     EACH(s, S) {
         if (good[s] == start) {
             State state;
-            word random[2] = {keys[s], stream};
+            state.random[0] = keys[s]; state.random[1] = stream;
             const Problem& problem = problems[which[s]];
             UNROLL
-            for (int i = 0; i < sizeof(state.W) / 8; ++i) (&state.W[0][0])[i] = W[s * (sizeof(state.W) / 8) + i];
+            for (int i = 0; i < (int)(sizeof(state.W) / 8); ++i) (&state.W[0][0])[i] = W[s * (sizeof(state.W) / 8) + i];
             UNROLL
-            for (int i = 0; i < sizeof(state.v) / 8; ++i) state.v[i] = v[s * (sizeof(state.v) / 8) + i];
-            good[s] += do_steps(start, steps, random, state.W, state.v, problem.data, problem.rule);
+            for (int i = 0; i < (int)(sizeof(state.v) / 8); ++i) state.v[i] = v[s * (sizeof(state.v) / 8) + i];
+            good[s] += do_steps(start, steps, state, problem);
             UNROLL
-            for (int i = 0; i < sizeof(state.W) / 8; ++i) W[s * (sizeof(state.W) / 8) + i] = (&state.W[0][0])[i];
+            for (int i = 0; i < (int)(sizeof(state.W) / 8); ++i) W[s * (sizeof(state.W) / 8) + i] = (&state.W[0][0])[i];
             UNROLL
-            for (int i = 0; i < sizeof(state.v) / 8; ++i) v[s * (sizeof(state.v) / 8) + i] = state.v[i];
+            for (int i = 0; i < (int)(sizeof(state.v) / 8); ++i) v[s * (sizeof(state.v) / 8) + i] = state.v[i];
         }
     }
 }
@@ -90,7 +91,7 @@ KERNEL test(long long S, long long record, long long per_cluster, const word* ke
         const long long s = i / LANES, lane = i % LANES;
         State state;
         Work work;
-        word random[2] = {keys[s], stream};
+        state.random[0] = keys[s]; state.random[1] = stream;
         const Problem& problem = problems[which[s]];
         for (int j = 0; j < sizeof(state.W) / 8; ++j) (&state.W[0][0])[j] = W[s * (sizeof(state.W) / 8) + j];
         for (int j = 0; j < sizeof(state.v) / 8; ++j) state.v[j] = v[s * (sizeof(state.v) / 8) + j];
@@ -99,8 +100,7 @@ KERNEL test(long long S, long long record, long long per_cluster, const word* ke
             double square = 0.0, wrong = 0.0, tie = 0.0;
             for (long long n = lane; n < per_cluster; n += LANES) {
                 const long long number = (record * clusters + a) * per_cluster + n;
-                const Two<double, double> found =
-                    test_sample(number, a, random, state.W, state.v, problem.data, problem.rule, work);
+                const Two<double, double> found = test_sample(number, a, state, problem, work);
                 const double output = found._0, y = found._1;
                 square += (output - y) * (output - y);
                 wrong += output * y < 0.0 ? 1.0 : 0.0;
@@ -134,7 +134,7 @@ def chain_source(sizes: Sizes) -> str:
             "#if !defined(__CUDACC__) && !defined(__CUDACC_RTC__)\n#undef UNROLL\n#define UNROLL\n#endif",
             _HEAD.format(**sizes._asdict()),
             _CIRCLE,
-            *(translate_formula(function, name) for name, function in formulas.items()),
+            *(translate_formula(float_source(function), name) for name, function in formulas.items()),
             translate(functions, constants, {"circle": step.circle}),
             _ADVANCE,
             _TEST if B == 1 else "",
@@ -142,7 +142,7 @@ def chain_source(sizes: Sizes) -> str:
     )
 
 
-def pack(data: step.Data, rule: step.Rule) -> npt.NDArray[np.float64]:
+def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:
     """The numbers of a problem in the order of the struct `Problem`."""
-    parts: list[Any] = [*data, np.array(rule)]
+    parts: list[Any] = [*problem.data, np.array(problem.rule)]
     return np.concatenate([np.ravel(part) for part in parts])

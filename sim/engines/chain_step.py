@@ -22,7 +22,7 @@ from numba.extending import overload
 
 from quenched.numerics.calculus.compile import njit
 
-__all__ = ["Data", "Rule", "Work", "advance", "test_sample"]
+__all__ = ["Data", "Numbers", "Rule", "State", "Work", "advance", "test_sample"]
 
 Array = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
@@ -57,6 +57,21 @@ class Rule(NamedTuple):
     rate_v: float
 
 
+class Numbers(NamedTuple):
+    """All of a problem."""
+
+    data: Data
+    rule: Rule
+
+
+class State(NamedTuple):
+    """Of a replica: its random numbers, W (p + K, K) and v (K,)."""
+
+    random: Random
+    W: Array
+    v: Array
+
+
 class Work(NamedTuple):
     """Room for a step: `x` (B, p + K + B) its samples, `c` (B, K) their coefficients, and inner products."""
 
@@ -76,38 +91,30 @@ class Work(NamedTuple):
 
 @njit(nogil=True, error_model="numpy")
 def advance(
-    start: int,
-    steps: int,
-    state: tuple[Random, Array, Array],
-    data: Data,
-    rule: Rule,
-    B: Size,
-    functions: tuple[Any, Any, Any, Any],
+    start: int, steps: int, state: State, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
     """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
-    random, W, v = state
-    g, dg, slope, teacher = functions
-    taught = len(data.readout)
+    taught = len(problem.data.readout)
     if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
-        return do_steps(start, steps, random, W, v, data, rule, 1, 0, (g, dg, slope, teacher))
-    return do_steps(start, steps, random, W, v, data, rule, B, taught, (g, dg, slope, teacher))
+        return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
+    return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def do_steps(
     start: int,
     steps: int,
-    random: Random,
-    W: Array,
-    v: Array,
-    data: Data,
-    rule: Rule,
+    state: State,
+    problem: Numbers,
     B: Size,
     taught: Size,
-    functions: tuple[Any, Any, Any, Any],
+    g: Any,
+    dg: Any,
+    slope: Any,
+    teacher: Any,
 ) -> int:
     """The same, in the notation of the module `overlaps`."""
-    g, dg, slope, teacher = functions
+    W, v, data, rule = state.W, state.v, problem.data, problem.rule
     K = len(v)
     p = len(W) - K
     work = Work(
@@ -128,7 +135,9 @@ def do_steps(
         for k in range(K):
             work.push[k] = 0.0
         for b in range(B):
-            chosen, noise, square = draw(random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise)
+            chosen, noise, square = draw(
+                state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
+            )
             a = 0
             while chosen >= data.thresholds[a]:
                 a += 1
@@ -156,22 +165,13 @@ def do_steps(
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def test_sample(
-    number: int,
-    a: int,
-    random: Random,
-    W: Array,
-    v: Array,
-    data: Data,
-    rule: Rule,
-    work: Work,
-    taught: Size,
-    functions: tuple[Any, Any, Any, Any],
+    number: int, a: int, state: State, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
 ) -> tuple[float, float]:
     """Output and label, without noise, of a fresh input of cluster a; B = 1."""
-    g, dg, slope, teacher = functions
-    chosen, noise, square = draw(random, number, work.x, 0, rule.freedom, 0.0)
+    v, data, rule = state.v, problem.data, problem.rule
+    chosen, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
     y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
-    local_fields(W, work.x, 0, work.field, work.h)
+    local_fields(state.W, work.x, 0, work.field, work.h)
     output = 0.0
     for k in range(len(v)):
         output += rule.scale * v[k] * g(work.field[k])
@@ -295,14 +295,22 @@ def draw(random: Random, number: int, x: Array, b: int, freedom: float, noise: f
     raise NotImplementedError("compiled code only")
 
 
-@overload(draw, jit_options={"error_model": "numpy"}, inline="never")
+@overload(draw, jit_options={"error_model": "numpy", "forceinline": True})
 def _draw(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
     """Which of the two forms."""
-    return draw_counted.py_func if isinstance(random, types.Array) else draw_numpy
+
+    def counted(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+        return draw_counted(random, number, x, b, freedom, noise)
+
+    def by_numpy(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+        return draw_numpy(random, x, b, freedom, noise)
+
+    return counted if isinstance(random, types.Array) else by_numpy
 
 
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def draw_numpy(
-    random: np.random.Generator, number: int, x: Array, b: int, freedom: float, noise: float
+    random: np.random.Generator, x: Array, b: int, freedom: float, noise: float
 ) -> tuple[float, float, float]:
     """From the stream of a generator of NumPy."""
     n = len(x[0]) - len(x)
