@@ -189,7 +189,10 @@ def choose_engine(
             only = " or ".join(map(repr, allowed))
             raise ValueError(f"{option} must be {only} with engine={name!r}, got {value!r}")
     where = get_backend(backend)
-    return kind.on(where), where
+    kind = kind.on(where)
+    if reason := kind.refuses(problem):
+        raise ValueError(reason)
+    return kind, where
 
 
 def step_counts(t: npt.ArrayLike, D: int) -> list[int]:

@@ -364,9 +364,11 @@ class _Function:
             return f"{name}({', '.join(self.expression(a)[0] for a in kept)})", self.result(callee)
         texts = [self.expression(argument)[0] for argument in arguments]
         if name in ("len", "float", "uint64"):
-            form, kind = {"len": ("LENGTH", "long long"), "float": ("(double)", "double"), "uint64": ("(word)", "word")}[
-                name
-            ]
+            form, kind = {
+                "len": ("LENGTH", "long long"),
+                "float": ("(double)", "double"),
+                "uint64": ("(word)", "word"),
+            }[name]
             return f"{form}({texts[0]})", kind
         if name == "isfinite":
             return f"(fabs({texts[0]}) <= 1.7976931348623157e308)", "bool"

@@ -17,7 +17,7 @@ from quenched.numerics.calculus.precision import float_source
 from quenched.sim.engines import chain_step as step
 from quenched.sim.translate import PRELUDE, translate, translate_formula
 
-__all__ = ["LANES", "Sizes", "chain_source", "pack"]
+__all__ = ["CIRCLE", "LANES", "Sizes", "chain_source", "pack"]
 
 LANES = 32  # threads that share the test samples of a replica
 _UNROLLED = 160  # inner-loop passes of a step: beyond, code is long and registers do not hold the state anyway
@@ -50,7 +50,7 @@ struct Work {{
 struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K}]; }};
 """
 
-_CIRCLE = """
+CIRCLE = """
 INSIDE Two<double, double> circle(double turn) {
     double sine, cosine;
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -133,7 +133,7 @@ def chain_source(sizes: Sizes) -> str:
             '#define UNROLL _Pragma("unroll")' if unrolled else "#define UNROLL",
             "#if !defined(__CUDACC__) && !defined(__CUDACC_RTC__)\n#undef UNROLL\n#define UNROLL\n#endif",
             _HEAD.format(**sizes._asdict()),
-            _CIRCLE,
+            CIRCLE,
             *(translate_formula(float_source(function), name) for name, function in formulas.items()),
             translate(functions, constants, {"circle": step.circle}),
             _ADVANCE,
