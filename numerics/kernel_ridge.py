@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,11 +32,12 @@ from quenched.numerics.calculus.kernels import KernelFunctions, LocalKernel, ker
 from quenched.numerics.calculus.quadratic_forms import chi_square_nodes, probability_below_zero
 from quenched.numerics.calculus.resolvent import SampleResolvent
 from quenched.numerics.problem.checks import number
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import kernel_ridge, random_features
 
-__all__ = ["kernel_error"]
+__all__ = ["LEARNERS", "KernelOptions", "TangentOptions", "kernel_error"]
 
 Array = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -118,9 +119,9 @@ def _taylor(at: LocalKernel, A: Array, sigmas: Array, D: float) -> Array:
     """theory.taylor as a matrix S (C, p + 2, C, p + 2) between features 1, g_j, xi of clusters at sqrt(D) A (C, p)."""
     C, p = A.shape
     local = [d[:, None, :, None] for d in at[:-1]]
-    noise = sigmas[:, None, None, None], sigmas[None, None, :, None]
-    places = A[:, :, None, None], A.T[None, :, :, None], A[None, None], A[:, None, None, :]
-    constant, slope, both, norm, mixed, norms = theory.taylor(*local, *places, np.eye(p)[None, :, None, :], *noise, D)
+    first = A[:, :, None, None], A.T[None, :, :, None], sigmas[:, None, None, None]
+    second = A[None, None], A[:, None, None, :], sigmas[None, None, :, None]
+    constant, slope, both, norm, mixed, norms = theory.taylor(local, first, second, np.eye(p)[None, :, None, :], D)
     S = np.zeros((C, p + 2, C, p + 2))
     g = slice(1, p + 1)
     S[:, 0, :, 0], S[:, 0, :, g], S[:, g, :, g] = constant[:, 0, :, 0], slope[:, 0], both
@@ -424,3 +425,58 @@ def _chosen(
         "mixture must have scaling 0, 1/4 or 1/2, or coordinates of scaling 1/2 and 0, got "
         f"scaling={mixture.scaling!r}: no formula for the limit; {_ELSEWHERE}"
     )
+
+
+# --- as learners
+
+
+@dataclass(frozen=True)
+class _RegressionOptions(Options):
+    """What both kernels ask; features_at is the D of `kernel_error`."""
+
+    alpha: float = option(2.0, "Samples per dimension, n/D, of kernel regression.")
+    ridge: float = option(0.0, "Ridge of the readout.")
+    features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+
+
+@dataclass(frozen=True)
+class KernelOptions(_RegressionOptions):
+    """The arguments of `kernel_error`."""
+
+    kernel: str = option("arccos1", "arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION.")
+
+    @property
+    def caption(self) -> str:
+        """Kernel and number of samples."""
+        return f"{self.kernel}, n = {self.alpha:g} D"
+
+
+@dataclass(frozen=True)
+class TangentOptions(_RegressionOptions):
+    """The arguments of `kernel_error`, for the neural tangent kernel of an activation."""
+
+    activation: str = option("relu", "Activation of the tangent kernel.")
+
+    @property
+    def kernel(self) -> str:
+        """As `kernel_functions` calls it."""
+        return f"ntk:{self.activation}"
+
+    @property
+    def caption(self) -> str:
+        """Activation and number of samples."""
+        return f"{self.activation}, n = {self.alpha:g} D"
+
+
+def _learned(mixture: Mixture, options: KernelOptions | TangentOptions) -> Solution:
+    """`kernel_error` as a solution."""
+    found = kernel_error(mixture, options.kernel, options.alpha, options.ridge, D=options.features_at)
+    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+
+
+LEARNERS = (
+    Learner("kernel", _learned, KernelOptions(), "Kernel ridge regression on n = alpha D samples."),
+    Learner(
+        "ntk", _learned, TangentOptions(), "Kernel ridge regression with the neural tangent kernel of an activation."
+    ),
+)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -36,11 +36,12 @@ from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.calculus.quadrature import adaptive
 from quenched.numerics.calculus.resolvent import FeatureResolvent
 from quenched.numerics.problem.checks import number
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import random_features
 
-__all__ = ["random_features_error"]
+__all__ = ["LEARNERS", "RandomFeaturesOptions", "random_features_error"]
 
 Array = npt.NDArray[np.float64]
 
@@ -482,3 +483,37 @@ def _is_xor(mixture: Mixture) -> bool:
     length = T[0, 0]
     wanted = np.where(pairs, np.where(np.eye(4) > 0, length, -length), 0)
     return bool(abs(mixture.labels.sum()) == 0 and np.allclose(T, wanted, rtol=0, atol=1e-12 * length))
+
+
+# --- as a learner
+
+
+@dataclass(frozen=True)
+class RandomFeaturesOptions(Options):
+    """The arguments of `random_features_error`; features_at is its D."""
+
+    activation: str = option("relu", "Activation of the features: a name or an expression in x.")
+    gamma: float = option(2.0, "Random features per dimension, P/D.")
+    ridge: float = option(0.0, "Ridge of the readout.")
+    features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+
+    @property
+    def caption(self) -> str:
+        """Activation and number of features."""
+        return f"{self.activation}, P = {self.gamma:g} D"
+
+
+def _learned(mixture: Mixture, options: RandomFeaturesOptions) -> Solution:
+    """`random_features_error` as a solution."""
+    found = random_features_error(mixture, options.activation, options.gamma, options.ridge, D=options.features_at)
+    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+
+
+LEARNERS = (
+    Learner(
+        "random-features",
+        _learned,
+        RandomFeaturesOptions(),
+        "Random features of an activation, their readout at the population minimum.",
+    ),
+)

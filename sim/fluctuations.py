@@ -28,8 +28,9 @@ from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.backend import get_backend
@@ -52,7 +53,7 @@ _STILL = 1e-8  # a plateau: the largest time derivative there, relative to Q
 def moments(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     D: int,
     t: npt.ArrayLike,
     seeds: Sequence[int],
@@ -92,28 +93,30 @@ def moments(
     covariance = (product - mean[:, :, None] * mean[:, None, :]) * n / (n - 1)
     variances = np.diagonal(covariance, axis1=1, axis2=2)
     label = _labels(mixture.clusters, network.K)
-    return xr.Dataset(
-        {
-            "theory": (("time", "component"), theory),
-            "bias": (("time", "component"), D * mean),
-            "bias_error": (("time", "component"), D * np.sqrt(np.maximum(variances, 0) / n)),
-            "covariance": (("time", "component", "component_"), D * covariance),
-            "covariance_error": (
-                ("time", "component", "component_"),
-                D * np.sqrt(np.maximum(square - product**2, 0) / n),
+    return described(
+        xr.Dataset(
+            {
+                "theory": (("time", "component"), theory),
+                "bias": (("time", "component"), D * mean),
+                "bias_error": (("time", "component"), D * np.sqrt(np.maximum(variances, 0) / n)),
+                "covariance": (("time", "component", "component_"), D * covariance),
+                "covariance_error": (
+                    ("time", "component", "component_"),
+                    D * np.sqrt(np.maximum(square - product**2, 0) / n),
+                ),
+            },
+            coords={"time": times, "component": label, "component_": label},
+            attrs=provenance(
+                mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
             ),
-        },
-        coords={"time": times, "component": label, "component_": label},
-        attrs=provenance(
-            mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
-        ),
+        )
     )
 
 
 def learning_times(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     D: int,
     seeds: Sequence[int],
     state: OrderParameters,
@@ -149,7 +152,7 @@ def learning_times(
 
 
 def plateau(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, v: npt.ArrayLike, *, t: float = 1000.0
+    mixture: Mixture, network: TwoLayer, sgd: LearningRule, v: npt.ArrayLike, *, t: float = 1000.0
 ) -> OrderParameters:
     """The state that weights without any overlap with the means end in, M = 0, from Q = 1 and the readout `v`.
 
@@ -167,7 +170,7 @@ def plateau(
     return state
 
 
-def growth_rate(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParameters) -> float:
+def growth_rate(mixture: Mixture, network: TwoLayer, sgd: LearningRule, state: OrderParameters) -> float:
     """lambda, the largest real part of the eigenvalues of d(dA/dt)/dA at `state`: the rate at which overlaps grow.
 
     A (p, K) are the projections of the weights on the means, M = means A.  Derivatives are central differences of
@@ -221,7 +224,7 @@ def _labels(C: int, K: int) -> list[str]:
 def _runs(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     D: int,
     steps: Sequence[int],
     seeds: Sequence[int],

@@ -31,6 +31,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend
 from quenched.sim.engines import find_engine
@@ -92,6 +93,7 @@ class Sweep:
 
     ValueError: what `simulate` would refuse at a point of the grid.
 
+    >>> from quenched.numerics import OnlineSGD
     >>> Sweep([Mixture.xor(0.4)], [TwoLayer(4, "relu")], [OnlineSGD(0.5)], D=[100, 5], seeds=[0], t=[1.0])
     Traceback (most recent call last):
     ...
@@ -204,7 +206,7 @@ class Sweep:
             "K": ("network", [network.K for network in networks]),
             "lr": ("rule", [rule.lr for rule in rules]),
         }
-        return xr.Dataset(variables, coords=names | labels, attrs=provenance(sweep=self))
+        return described(xr.Dataset(variables, coords=names | labels, attrs=provenance(sweep=self)))
 
 
 def sweep(

@@ -22,6 +22,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
@@ -87,6 +88,7 @@ class SimulationOptions:
             integer("memory", self.memory, at_least=1)
 
 
+@describing
 def simulate(
     mixture: Mixture,
     network: TwoLayer,

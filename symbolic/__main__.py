@@ -1,8 +1,8 @@
 """Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
-the two; with `--loss`, the text is a loss in phi and y instead.  What takes long says so on standard error, in lines
-that start with "progress: ".
+the two; with `--loss`, the text is a loss in phi and y instead.
+What takes long says so on standard error, in lines that start with "progress: ".
 
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
 """
@@ -10,7 +10,7 @@ that start with "progress: ".
 import logging
 import sys
 
-from quenched.symbolic.generate import user_activation, user_gradients, user_loss, user_teacher
+from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
 
 __all__: list[str] = []
 

@@ -190,7 +190,7 @@ class Activation:
         """About how long the averages over n fields take on first use, to a factor of three.
 
         Each layout costs the product over its fields of the terms there, weighted by what a rule makes of them: degree
-        + 1 by Stein's, two by a step or an exponential, three by a wave, which products multiply.
+        + 1 by Stein's, two by a step or a shift, three by a wave, which products multiply.
         """
 
         @cache
@@ -253,7 +253,7 @@ class Activation:
 def _cost(term: Term) -> float:
     """Of reducing the average of one product."""
     degree = sum(n for _, n in term.powers)
-    doubled = bool(term.steps) + len(term.softs) + len(term.tilts) + (term.shift is not None)
+    doubled = bool(term.steps) + len(term.softs) + (term.shift is not None)
     return float((1 + degree) * 2**doubled * (3 if term.wave else 1))
 
 

@@ -14,16 +14,31 @@ by the moments E zeta^2n = (2n - 1)!! Delta^2n.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import sympy
 from sympy.codegen.cfunctions import log1p
 
-from quenched.symbolic.language.grammar import LOSS
+from quenched.symbolic.language import emit
+from quenched.symbolic.language.grammar import LOSS, LOSSES
+from quenched.symbolic.language.notation import Derived, Formula
 from quenched.symbolic.language.parse import parse
 
-__all__ = ["LABEL", "NOISE", "OUTPUT", "Loss", "label_noise_average"]
+__all__ = [
+    "LABEL",
+    "NOISE",
+    "OUTPUT",
+    "TITLE",
+    "Loss",
+    "derivations",
+    "generated",
+    "label_noise_average",
+    "loss_module",
+]
+
+TITLE = "Losses"
 
 OUTPUT, LABEL, _SHIFT = sympy.symbols("phi y zeta", real=True)
 NOISE = sympy.Symbol("Delta", positive=True)
@@ -155,3 +170,75 @@ class Loss:
     def invariant(self) -> bool:
         """Whether the loss is a function of phi - y alone."""
         return bool(sympy.simplify(self.expression.diff(OUTPUT) + self.expression.diff(LABEL)) == 0)
+
+
+_LOSS = '''class Loss(NamedTuple):
+    """A loss l: value, slope F = dl/dphi and curvature d^2l/dphi^2 (away from kinks), as functions of phi and y.
+
+    moments: (phi, y, Delta) -> F and F^2 averaged over the label noise Delta N(0, 1) on y, for a polynomial.
+    coefficients: (y, Delta) -> the coefficients of phi^n in l (n = 0, 1, 2), in F (0, 1) and in F^2 (0, 1, 2), the
+    latter two averaged over the label noise, for a polynomial of degree 2 in phi.
+    invariant: whether l depends on phi - y alone.
+    """
+
+    text: str
+    value: Callable[..., float]
+    slope: Callable[..., float]
+    curvature: Callable[..., float]
+    moments: Callable[..., tuple[float, ...]] | None
+    coefficients: Callable[..., tuple[float, ...]] | None
+    invariant: bool'''
+
+
+def loss_module(table: Mapping[str, str], docstring: str, source: str) -> str:
+    """A module with the given losses (name -> text) and the table `LOSSES` of them."""
+    return emit.header(source, docstring, _losses(table))
+
+
+def generated() -> str:
+    """The losses that have a name."""
+    return _losses(LOSSES)
+
+
+def derivations() -> list[Formula]:
+    """Value, slope and curvature of each, for the document."""
+    return [
+        Formula(
+            name,
+            f"l, dl/dphi and d^2l/dphi^2 of l = {text}.",
+            (OUTPUT, LABEL),
+            Derived((l.value, l.slope, l.curvature)),
+        )
+        for name, text in LOSSES.items()
+        for l in [Loss(name, text)]
+    ]
+
+
+def _losses(table: Mapping[str, str]) -> str:
+    phi, y, Delta = OUTPUT, LABEL, NOISE
+    parts, entries = [_LOSS], []
+    for name, text in table.items():
+        loss = Loss(name, text)
+        members = [f'"{text}"']
+        titles = {"value": "l(phi, y)", "slope": "dl/dphi", "curvature": "d^2l/dphi^2 away from kinks"}
+        for label, title in titles.items():
+            found = getattr(loss, label)
+            shape = "" if found.has(phi) else " + 0*phi"
+            signature = f"def {name}_{label}(phi: float, y: float) -> float:"
+            value = emit.wrap(f"    return {emit.code(found)}{shape}")
+            parts.append(f'{signature}\n    """{title} for l = {text}."""\n{value}')
+            members.append(f"{name}_{label}")
+        for label, title, arguments in (
+            ("moments", "F and F^2 averaged over the label noise", (phi, y, Delta)),
+            ("coefficients", "Of phi^n in l, and in F and F^2 averaged over the label noise,", (y, Delta)),
+        ):
+            found = getattr(loss, label)
+            members.append(f"{name}_{label}" if found else "None")
+            if found:
+                formula = Formula(f"{name}_{label}", f"{title} for l = {text}.", arguments, Derived(found))
+                parts.append(emit.function(formula))
+        members.append(str(loss.invariant))
+        lines = "".join(f"        {member},\n" for member in members)
+        entries.append(f'    "{name}": Loss(\n{lines}    ),')
+    parts.append("LOSSES: dict[str, Loss] = {\n" + "\n".join(entries) + "\n}")
+    return "\n\n\n".join(parts)

@@ -11,8 +11,8 @@ from numpy import einsum, float64
 from numpy.typing import NDArray
 
 __all__ = [
-    "diffusion", "flow", "moments", "response_noise", "responses", "risk", "sampled_diffusion", "sampled_flow",
-    "spectral_diffusion", "spectral_flow",
+    "diffusion", "diffusion_tangent", "flow", "flow_tangent", "moments", "response_noise", "responses", "risk",
+    "sampled_diffusion", "sampled_flow", "spectral_diffusion", "spectral_flow",
 ]
 
 
@@ -35,7 +35,7 @@ def flow(
     dg_g = averages["dg,g"]
     g_g = averages["g,g"]
     dR = (
-        -eta*kappa*einsum("bk->bk", R)
+        -eta*kappa*R
         + eta*s*einsum("a,ab,ak,k,a->bk", P, T, dg, v, y)
         - eta*s**2*einsum("a,ab,aki,i,k->bk", P, T, dg_g, v, v)
         + eta*s*einsum("a,bk,ak,a,k,a->bk", P, R, ddg, sigma2, v, y)
@@ -43,7 +43,7 @@ def flow(
         - eta*s**2*einsum("a,bk,aki,a,i,k->bk", P, R, ddg_g, sigma2, v, v)
     )
     dQ = (
-        -2*eta*kappa*einsum("kl->kl", Q)
+        -2*eta*kappa*Q
         + eta*s*einsum("ak,a,al,l,a->kl", M, P, dg, v, y)
         + eta*s*einsum("al,a,ak,k,a->kl", M, P, dg, v, y)
         - eta*s**2*einsum("ak,a,ali,i,l->kl", M, P, dg_g, v, v)
@@ -56,7 +56,7 @@ def flow(
         - eta*s**2*einsum("a,lk,aki,a,i,k->kl", P, Q, ddg_g, sigma2, v, v)
     )
     dv = (
-        -eta_v*kappa_v*einsum("k->k", v)
+        -eta_v*kappa_v*v
         + eta_v*s*einsum("a,ak,a->k", P, g, y)
         - eta_v*s**2*einsum("a,aki,i->k", P, g_g, v)
     )
@@ -91,16 +91,16 @@ def sampled_flow(
     nu (N, B): r_b.x; the rest as in `flow`.
     """
     dR = (
-        -eta*kappa*einsum("bk->bk", R)
+        -eta*kappa*R
         - eta*s*einsum("n,nk,n,nb,k->bk", P, dg, force, nu, v)
     )
     dQ = (
-        -2*eta*kappa*einsum("kl->kl", Q)
+        -2*eta*kappa*Q
         - eta*s*einsum("n,nk,n,nl,k->kl", P, dg, force, lambda_, v)
         - eta*s*einsum("n,nl,n,nk,l->kl", P, dg, force, lambda_, v)
     )
     dv = (
-        -eta_v*kappa_v*einsum("k->k", v)
+        -eta_v*kappa_v*v
         - eta_v*s*einsum("n,n,nk->k", P, force, g)
     )
     return dR, dQ, dv
@@ -187,19 +187,19 @@ def spectral_flow(
     averages of one step, `responses`.
     """
     dR = (
-        -eta*kappa*einsum("ubk->ubk", R)
+        -eta*kappa*R
         - eta*einsum("a,uab,ak->ubk", P, T, force)
         - eta*einsum("a,ubi,aki,au->ubk", P, R, response, rho)
     )
     dQ = (
-        -2*eta*kappa*einsum("ukl->ukl", Q)
+        -2*eta*kappa*Q
         - eta*einsum("uak,a,al->ukl", M, P, force)
         - eta*einsum("ual,a,ak->ukl", M, P, force)
         - eta*einsum("a,uki,ali,au->ukl", P, Q, response, rho)
         - eta*einsum("a,uli,aki,au->ukl", P, Q, response, rho)
     )
     dv = (
-        -eta_v*kappa_v*einsum("k->k", v)
+        -eta_v*kappa_v*v
         - eta_v*einsum("a,ak->k", P, readout)
     )
     return dR, dQ, dv
@@ -228,3 +228,122 @@ def risk(
         + s**2/2*einsum("a,aij,i,j->", P, g_g, v, v)
     )
     return value
+
+
+def flow_tangent(
+    P: NDArray[float64], y: NDArray[float64], sigma2: NDArray[float64], T: NDArray[float64], M: NDArray[float64],
+    M_z: NDArray[float64], R: NDArray[float64], R_z: NDArray[float64], Q: NDArray[float64], Q_z: NDArray[float64],
+    v: NDArray[float64], v_z: NDArray[float64], averages: Mapping[str, NDArray[float64]], averages_z: Mapping[str,
+    NDArray[float64]], eta: float, kappa: float, eta_v: float, kappa_v: float, s: float
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """Tangent of `two_layer.flow` along directions z, the last index of all that ends in _z."""
+    ddg = averages["ddg"]
+    ddg_z = averages_z["ddg"]
+    dg = averages["dg"]
+    dg_z = averages_z["dg"]
+    g_z = averages_z["g"]
+    ddg_g = averages["ddg,g"]
+    ddg_g_z = averages_z["ddg,g"]
+    dg_dg = averages["dg,dg"]
+    dg_dg_z = averages_z["dg,dg"]
+    dg_g = averages["dg,g"]
+    dg_g_z = averages_z["dg,g"]
+    g_g = averages["g,g"]
+    g_g_z = averages_z["g,g"]
+    dR_z = (
+        -eta*kappa*R_z
+        + eta*s*einsum("a,ab,ak,kz,a->bkz", P, T, dg, v_z, y)
+        + eta*s*einsum("a,ab,akz,k,a->bkz", P, T, dg_z, v, y)
+        - eta*s**2*einsum("a,ab,aki,i,kz->bkz", P, T, dg_g, v, v_z)
+        - eta*s**2*einsum("a,ab,aki,k,iz->bkz", P, T, dg_g, v, v_z)
+        - eta*s**2*einsum("a,ab,akiz,i,k->bkz", P, T, dg_g_z, v, v)
+        + eta*s*einsum("a,bk,ak,a,kz,a->bkz", P, R, ddg, sigma2, v_z, y)
+        + eta*s*einsum("a,bk,akz,a,k,a->bkz", P, R, ddg_z, sigma2, v, y)
+        + eta*s*einsum("a,bkz,ak,a,k,a->bkz", P, R_z, ddg, sigma2, v, y)
+        - eta*s**2*einsum("a,bi,aki,a,i,kz->bkz", P, R, dg_dg, sigma2, v, v_z)
+        - eta*s**2*einsum("a,bi,aki,a,k,iz->bkz", P, R, dg_dg, sigma2, v, v_z)
+        - eta*s**2*einsum("a,bi,akiz,a,i,k->bkz", P, R, dg_dg_z, sigma2, v, v)
+        - eta*s**2*einsum("a,bk,aki,a,i,kz->bkz", P, R, ddg_g, sigma2, v, v_z)
+        - eta*s**2*einsum("a,bk,aki,a,k,iz->bkz", P, R, ddg_g, sigma2, v, v_z)
+        - eta*s**2*einsum("a,bk,akiz,a,i,k->bkz", P, R, ddg_g_z, sigma2, v, v)
+        - eta*s**2*einsum("a,biz,aki,a,i,k->bkz", P, R_z, dg_dg, sigma2, v, v)
+        - eta*s**2*einsum("a,bkz,aki,a,i,k->bkz", P, R_z, ddg_g, sigma2, v, v)
+    )
+    dQ_z = (
+        -2*eta*kappa*Q_z
+        + eta*s*einsum("ak,a,al,lz,a->klz", M, P, dg, v_z, y)
+        + eta*s*einsum("ak,a,alz,l,a->klz", M, P, dg_z, v, y)
+        + eta*s*einsum("al,a,ak,kz,a->klz", M, P, dg, v_z, y)
+        + eta*s*einsum("al,a,akz,k,a->klz", M, P, dg_z, v, y)
+        + eta*s*einsum("akz,a,al,l,a->klz", M_z, P, dg, v, y)
+        + eta*s*einsum("alz,a,ak,k,a->klz", M_z, P, dg, v, y)
+        - eta*s**2*einsum("ak,a,ali,i,lz->klz", M, P, dg_g, v, v_z)
+        - eta*s**2*einsum("ak,a,ali,l,iz->klz", M, P, dg_g, v, v_z)
+        - eta*s**2*einsum("ak,a,aliz,i,l->klz", M, P, dg_g_z, v, v)
+        - eta*s**2*einsum("al,a,aki,i,kz->klz", M, P, dg_g, v, v_z)
+        - eta*s**2*einsum("al,a,aki,k,iz->klz", M, P, dg_g, v, v_z)
+        - eta*s**2*einsum("al,a,akiz,i,k->klz", M, P, dg_g_z, v, v)
+        - eta*s**2*einsum("akz,a,ali,i,l->klz", M_z, P, dg_g, v, v)
+        - eta*s**2*einsum("alz,a,aki,i,k->klz", M_z, P, dg_g, v, v)
+        + eta*s*einsum("a,kl,al,a,lz,a->klz", P, Q, ddg, sigma2, v_z, y)
+        + eta*s*einsum("a,kl,alz,a,l,a->klz", P, Q, ddg_z, sigma2, v, y)
+        + eta*s*einsum("a,lk,ak,a,kz,a->klz", P, Q, ddg, sigma2, v_z, y)
+        + eta*s*einsum("a,lk,akz,a,k,a->klz", P, Q, ddg_z, sigma2, v, y)
+        + eta*s*einsum("a,klz,al,a,l,a->klz", P, Q_z, ddg, sigma2, v, y)
+        + eta*s*einsum("a,lkz,ak,a,k,a->klz", P, Q_z, ddg, sigma2, v, y)
+        - eta*s**2*einsum("a,ki,ali,a,i,lz->klz", P, Q, dg_dg, sigma2, v, v_z)
+        - eta*s**2*einsum("a,ki,ali,a,l,iz->klz", P, Q, dg_dg, sigma2, v, v_z)
+        - eta*s**2*einsum("a,ki,aliz,a,i,l->klz", P, Q, dg_dg_z, sigma2, v, v)
+        - eta*s**2*einsum("a,kl,ali,a,i,lz->klz", P, Q, ddg_g, sigma2, v, v_z)
+        - eta*s**2*einsum("a,kl,ali,a,l,iz->klz", P, Q, ddg_g, sigma2, v, v_z)
+        - eta*s**2*einsum("a,kl,aliz,a,i,l->klz", P, Q, ddg_g_z, sigma2, v, v)
+        - eta*s**2*einsum("a,li,aki,a,i,kz->klz", P, Q, dg_dg, sigma2, v, v_z)
+        - eta*s**2*einsum("a,li,aki,a,k,iz->klz", P, Q, dg_dg, sigma2, v, v_z)
+        - eta*s**2*einsum("a,li,akiz,a,i,k->klz", P, Q, dg_dg_z, sigma2, v, v)
+        - eta*s**2*einsum("a,lk,aki,a,i,kz->klz", P, Q, ddg_g, sigma2, v, v_z)
+        - eta*s**2*einsum("a,lk,aki,a,k,iz->klz", P, Q, ddg_g, sigma2, v, v_z)
+        - eta*s**2*einsum("a,lk,akiz,a,i,k->klz", P, Q, ddg_g_z, sigma2, v, v)
+        - eta*s**2*einsum("a,kiz,ali,a,i,l->klz", P, Q_z, dg_dg, sigma2, v, v)
+        - eta*s**2*einsum("a,klz,ali,a,i,l->klz", P, Q_z, ddg_g, sigma2, v, v)
+        - eta*s**2*einsum("a,liz,aki,a,i,k->klz", P, Q_z, dg_dg, sigma2, v, v)
+        - eta*s**2*einsum("a,lkz,aki,a,i,k->klz", P, Q_z, ddg_g, sigma2, v, v)
+    )
+    dv_z = (
+        -eta_v*kappa_v*v_z
+        + eta_v*s*einsum("a,akz,a->kz", P, g_z, y)
+        - eta_v*s**2*einsum("a,aki,iz->kz", P, g_g, v_z)
+        - eta_v*s**2*einsum("a,akiz,i->kz", P, g_g_z, v)
+    )
+    return dR_z, dQ_z, dv_z
+
+
+def diffusion_tangent(
+    P: NDArray[float64], y: NDArray[float64], sigma2: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64],
+    averages: Mapping[str, NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], eta: float, s: float,
+    Delta: float
+) -> NDArray[float64]:
+    """Tangent of `two_layer.diffusion`."""
+    dg_dg = averages["dg,dg"]
+    dg_dg_z = averages_z["dg,dg"]
+    dg_dg_g = averages["dg,dg,g"]
+    dg_dg_g_z = averages_z["dg,dg,g"]
+    dg_dg_g_g = averages["dg,dg,g,g"]
+    dg_dg_g_g_z = averages_z["dg,dg,g,g"]
+    dQ_z: NDArray[float64] = (
+        Delta**2*eta**2*s**2*einsum("a,akl,a,k,lz->klz", P, dg_dg, sigma2, v, v_z)
+        + Delta**2*eta**2*s**2*einsum("a,akl,a,l,kz->klz", P, dg_dg, sigma2, v, v_z)
+        + Delta**2*eta**2*s**2*einsum("a,aklz,a,k,l->klz", P, dg_dg_z, sigma2, v, v)
+        + eta**2*s**2*einsum("a,akl,a,k,lz,a,a->klz", P, dg_dg, sigma2, v, v_z, y, y)
+        + eta**2*s**2*einsum("a,akl,a,l,kz,a,a->klz", P, dg_dg, sigma2, v, v_z, y, y)
+        + eta**2*s**2*einsum("a,aklz,a,k,l,a,a->klz", P, dg_dg_z, sigma2, v, v, y, y)
+        - 2*eta**2*s**3*einsum("a,akli,a,i,k,lz,a->klz", P, dg_dg_g, sigma2, v, v, v_z, y)
+        - 2*eta**2*s**3*einsum("a,akli,a,i,l,kz,a->klz", P, dg_dg_g, sigma2, v, v, v_z, y)
+        - 2*eta**2*s**3*einsum("a,akli,a,k,l,iz,a->klz", P, dg_dg_g, sigma2, v, v, v_z, y)
+        - 2*eta**2*s**3*einsum("a,akliz,a,i,k,l,a->klz", P, dg_dg_g_z, sigma2, v, v, v, y)
+        + eta**2*s**4*einsum("a,aklij,a,i,j,k,lz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
+        + eta**2*s**4*einsum("a,aklij,a,i,j,l,kz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
+        + eta**2*s**4*einsum("a,aklij,a,i,k,l,jz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
+        + eta**2*s**4*einsum("a,aklij,a,j,k,l,iz->klz", P, dg_dg_g_g, sigma2, v, v, v, v_z)
+        + eta**2*s**4*einsum("a,aklijz,a,i,j,k,l->klz", P, dg_dg_g_g_z, sigma2, v, v, v, v)
+    )
+    return dQ_z

@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import consistent, distinct
 from quenched.numerics.calculus.precision import float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
+from quenched.theory.functions import FUNCTIONS
 
 __all__ = [
     "FIELD_LIMIT",
@@ -35,18 +37,15 @@ __all__ = [
     "compiled_activation",
     "compiled_functions",
     "compiled_text",
+    "expanded",
     "patterns",
     "piecewise_linear",
-    "positive",
-    "regularised",
     "tables",
     "value_averages",
 ]
 
 Array = NDArray[np.float64]
 
-TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
-JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
 PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
 PAIR_ERROR = 1e-13  # of averages over one and two fields
@@ -134,7 +133,7 @@ from math import erf, erfc
 from numpy import cos, exp, pi, sin, sqrt
 from numba import njit
 from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
@@ -178,7 +177,7 @@ _RAISE = """
             )"""
 
 
-_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Mult: "times", ast.Div: "over"}
+_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over"}
 
 
 class _DoubledRegression(ast.NodeTransformer):
@@ -186,7 +185,8 @@ class _DoubledRegression(ast.NodeTransformer):
     value.
 
     A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
-    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field.
+    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field,
+    and the distance of a mean from a kink, which standardised limits h = (mean - kink)/sqrt(variance) divide by it.
     """
 
     def __init__(self) -> None:
@@ -198,10 +198,21 @@ class _DoubledRegression(ast.NodeTransformer):
         if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
             name = _PAIRWISE[type(node.op)]
             return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            zero: ast.expr = ast.Tuple([ast.Constant(0.0), ast.Constant(0.0)], ast.Load())
+            return ast.Call(ast.Name("minus", ast.Load()), [zero, self._pair(node.operand)], [])
         return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
+
+    @staticmethod
+    def _value(pair: ast.expr) -> ast.expr:
+        return ast.Subscript(pair, ast.Constant(0), ast.Load())
 
     def visit_Assign(self, node: ast.Assign) -> Any:
         call = node.value
+        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
+            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
+                call.left = self._value(self._pair(call.left))
+            return node
         if not (
             isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
         ):
@@ -211,7 +222,7 @@ class _DoubledRegression(ast.NodeTransformer):
         call.args = [self._pair(argument) for argument in call.args]
         self.pairs.add(target.id)
         pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
-        value = ast.Assign([target], ast.Subscript(ast.Name(target.id + "_", ast.Load()), ast.Constant(0), ast.Load()))
+        value = ast.Assign([target], self._value(ast.Name(target.id + "_", ast.Load())))
         return [pair, value]
 
     def visit_Return(self, node: ast.Return) -> ast.Return:
@@ -219,6 +230,10 @@ class _DoubledRegression(ast.NodeTransformer):
         assert isinstance(node.value, ast.Tuple)
         node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
         return node
+
+
+def _is_root(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
 
 
 def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
@@ -262,26 +277,16 @@ def _compiled(activation: str) -> ModuleType:
     return module(compiled_text(groups), "averages")
 
 
-_SCALAR = '''"""Compiled form of functions of numbers, written by quenched.numerics.calculus.averages."""
+_SCALAR = (
+    '''"""Compiled form of functions of numbers, written by quenched.numerics.calculus.averages."""
 
-from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, log1p, maximum, minimum, pi
-from numpy import sign, sin, sinh, sqrt, tanh
+from numpy import pi
 from numba import njit
 from quenched.numerics.calculus.compile import callback
-
-
-@njit
-def heaviside(x, half):
-    return half if x == 0 else 1.0 if x > 0 else 0.0
-
-
-@njit
-def where(condition, one, other):
-    return one if condition else other
-
-
 '''
+    + "".join(function.compiled for function in FUNCTIONS.values())
+    + "\n\n"
+)
 
 
 @lru_cache(maxsize=64)
@@ -357,29 +362,6 @@ def _canonical(layout: str) -> bool:
     return degrees == sorted(degrees, reverse=True)
 
 
-def regularised(covariance: Array) -> Array:
-    """Covariances made positive definite: rounding may have left the singular ones slightly indefinite.
-
-    Averages over three and four fields need it: their densities and conditional probabilities must be those of one law.
-    For one and two fields any covariance will do (an error of JITTER costs the square root of it).
-    """
-    regular = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", regular)
-    scale = np.sqrt(np.maximum(diagonal, TINY))
-    correlation = regular / (scale[:, :, None] * scale[:, None, :])
-    lowest = np.linalg.eigvalsh(correlation)[:, :1]
-    diagonal[...] = np.maximum(diagonal * (1 + np.maximum(JITTER, -2 * lowest)), TINY)
-    return regular
-
-
-def positive(covariance: Array) -> Array:
-    """Covariances with variances above zero, which is all that averages over one and two fields need."""
-    given = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", given)
-    diagonal[...] = np.maximum(diagonal, TINY)
-    return given
-
-
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
@@ -388,20 +370,28 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
     learning equations contain.  Singular covariances are allowed.
      Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
+    mean, covariance = (np.ascontiguousarray(part, dtype=np.float64) for part in (mean, covariance))
+    kept, place = distinct(mean, covariance)
+    if len(kept) < len(place):
+        merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
+        return {pattern: expanded(table, place) for pattern, table in merged.items()}
     clusters, K = mean.shape
     compiled = _compiled(activation)
     subsets, widths, gather = _gather(activation, K, limit)
-    regular, given = regularised(covariance), positive(covariance)
+    mean, given, regular = consistent(mean, covariance)
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width))
         if len(members):
-            getattr(compiled, f"fill_{n}")(
-                np.ascontiguousarray(mean, dtype=np.float64), given if n < 3 else regular, members, out
-            )
+            getattr(compiled, f"fill_{n}")(mean, given if n < 3 else regular, members, out)
         flat.append(out.reshape(clusters, -1))
     values = np.concatenate(flat, axis=1)
     return {
         pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
         for pattern, index in gather.items()
     }
+
+
+def expanded(table: Array, place: NDArray[np.int64]) -> Array:
+    """The table (C, K, ..) of all fields from that of the distinct ones (`coincident_fields.distinct`)."""
+    return table[(slice(None), *np.ix_(*[place] * (table.ndim - 1)))]

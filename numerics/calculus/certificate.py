@@ -192,7 +192,7 @@ def document(records: Sequence[Certificate], rules: Mapping[str, Sequence[str]] 
         "",
         *__doc__.strip().splitlines(),
         "",
-        "The oracle errors of `theory.bayes` are certified by tests/symbolic/test_bayes.py: 27 digits, against the",
+        "The oracle errors of `theory.oracle` are certified by tests/symbolic/test_oracle.py: 27 digits, against the",
         "integral of the smaller posterior.",
         "",
         f"{len(records)} comparisons; {sum(r.digits < r.required for r in records)} below the digits required.",

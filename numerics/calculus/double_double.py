@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numba import njit
 
-__all__ = ["over", "plus", "remainder", "residual", "times"]
+__all__ = ["minus", "over", "plus", "remainder", "residual", "times"]
 
 _SPLIT = 134217729.0  # 2^27 + 1 cuts a double into two halves of 26 bits
 _FLOOR = 2.0**-90  # relative; a variance below it is rounding noise even here
@@ -40,6 +40,12 @@ def plus(a: Pair, b: Pair) -> Pair:
     """a + b."""
     total, error = _sum(a[0], b[0])
     return _sum(total, error + (a[1] + b[1]))
+
+
+@njit(error_model="numpy")
+def minus(a: Pair, b: Pair) -> Pair:
+    """a - b."""
+    return plus(a, (-b[0], -b[1]))
 
 
 @njit(error_model="numpy")

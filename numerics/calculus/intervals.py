@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from quenched.numerics.calculus.compile import njit
 
 __all__ = ["OPERATIONS", "NoEnclosure", "enclosure_text"]
 
@@ -32,7 +33,7 @@ class NoEnclosure(ValueError):
     """An expression with a function that has no enclosure here."""
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _jet(low, high, slope_low, slope_high, eps):  # type: ignore[no-untyped-def]
     """Rounded outwards by a relative eps; what is not a number encloses everything."""
     if math.isnan(low) or math.isnan(high):
@@ -47,51 +48,51 @@ def _jet(low, high, slope_low, slope_high, eps):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _times(x, y):  # type: ignore[no-untyped-def]
     """x y, where 0 times infinity is 0: infinite bounds stand for finite numbers of unknown size."""
     return 0.0 if x == 0.0 or y == 0.0 else x * y
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _product(a, b, c, d):  # type: ignore[no-untyped-def]
     """[a, b] times [c, d]."""
     w, x, y, z = _times(a, c), _times(a, d), _times(b, c), _times(b, d)
     return min(min(w, x), min(y, z)), max(max(w, x), max(y, z))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _chain(f, low, high, rate_low, rate_high):  # type: ignore[no-untyped-def]
     """The jet of h(f) from the ranges of h and of h' over the values of f."""
     slope_low, slope_high = _product(rate_low, rate_high, f[2], f[3])
     return _jet(low, high, slope_low, slope_high, _LIBM)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def constant(c):  # type: ignore[no-untyped-def]
     """A number."""
     return (c, c, 0.0, 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def add(f, g):  # type: ignore[no-untyped-def]
     """f + g."""
     return _jet(f[0] + g[0], f[1] + g[1], f[2] + g[2], f[3] + g[3], _EPS)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def negative(f):  # type: ignore[no-untyped-def]
     """-f."""
     return (-f[1], -f[0], -f[3], -f[2])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def subtract(f, g):  # type: ignore[no-untyped-def]
     """f - g."""
     return _jet(f[0] - g[1], f[1] - g[0], f[2] - g[3], f[3] - g[2], _EPS)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def scale(c, f):  # type: ignore[no-untyped-def]
     """c f of a number c."""
     if c < 0.0:
@@ -99,7 +100,7 @@ def scale(c, f):  # type: ignore[no-untyped-def]
     return _jet(_times(c, f[0]), _times(c, f[1]), _times(c, f[2]), _times(c, f[3]), _EPS)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def multiply(f, g):  # type: ignore[no-untyped-def]
     """f g."""
     low, high = _product(f[0], f[1], g[0], g[1])
@@ -108,7 +109,7 @@ def multiply(f, g):  # type: ignore[no-untyped-def]
     return _jet(low, high, first_low + second_low, first_high + second_high, 2 * _EPS)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def divide(f, g):  # type: ignore[no-untyped-def]
     """f/g; everything where g may vanish."""
     if g[0] <= 0.0 <= g[1]:
@@ -118,7 +119,7 @@ def divide(f, g):  # type: ignore[no-untyped-def]
     return multiply(f, _chain(g, low, high, rate_low, rate_high))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def power(f, n):  # type: ignore[no-untyped-def]
     """f**n of a number n; f > 0 unless n is an integer >= 0."""
     if n != math.floor(n) or n < 0.0:
@@ -138,21 +139,21 @@ def power(f, n):  # type: ignore[no-untyped-def]
     return _chain(f, low, high, 0.0 if straddles and n > 1.0 else min(first, last), max(first, last))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _peaked(f, low, high, first, last, peak):  # type: ignore[no-untyped-def]
     """The jet of an increasing h whose derivative falls off on both sides of 0, from their values at the ends of f."""
     top = peak if f[0] <= 0.0 <= f[1] else max(first, last)
     return _chain(f, low, high, min(first, last), top)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def exp(f):  # type: ignore[no-untyped-def]
     """exp(f)."""
     low, high = math.exp(min(f[0], 709.0)), math.exp(f[1]) if f[1] < 709.0 else math.inf
     return _chain(f, low, high, low, high)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def log(f):  # type: ignore[no-untyped-def]
     """log(f), f > 0."""
     if f[0] <= 0.0:
@@ -160,13 +161,13 @@ def log(f):  # type: ignore[no-untyped-def]
     return _chain(f, math.log(f[0]), math.log(f[1]), 1.0 / f[1], 1.0 / f[0])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def sqrt(f):  # type: ignore[no-untyped-def]
     """sqrt(f), f >= 0."""
     return power(f, 0.5)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def erf(f):  # type: ignore[no-untyped-def]
     """erf(f)."""
     peak = 2.0 / math.sqrt(math.pi)
@@ -176,14 +177,14 @@ def erf(f):  # type: ignore[no-untyped-def]
     return max(low, -1.0), min(high, 1.0), slope_low, slope_high
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def erfc(f):  # type: ignore[no-untyped-def]
     """erfc(f)."""
     found = erf(f)
     return _jet(math.erfc(f[1]), math.erfc(f[0]), -found[3], -found[2], _LIBM)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def tanh(f):  # type: ignore[no-untyped-def]
     """tanh(f)."""
     first, last = 1.0 / math.cosh(min(abs(f[0]), 350.0)) ** 2, 1.0 / math.cosh(min(abs(f[1]), 350.0)) ** 2
@@ -191,21 +192,21 @@ def tanh(f):  # type: ignore[no-untyped-def]
     return max(low, -1.0), min(high, 1.0), slope_low, slope_high
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def arctan(f):  # type: ignore[no-untyped-def]
     """arctan(f)."""
     first, last = 1.0 / (1.0 + f[0] * f[0]), 1.0 / (1.0 + f[1] * f[1])
     return _peaked(f, math.atan(f[0]), math.atan(f[1]), first, last, 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def sinh(f):  # type: ignore[no-untyped-def]
     """sinh(f) = (exp(f) - exp(-f))/2."""
     rate = cosh((f[0], f[1], 0.0, 0.0))
     return _chain(f, np.sinh(f[0]), np.sinh(f[1]), rate[0], rate[1])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def cosh(f):  # type: ignore[no-untyped-def]
     """cosh(f)."""
     low, high = np.cosh(f[0]), np.cosh(f[1])
@@ -213,7 +214,7 @@ def cosh(f):  # type: ignore[no-untyped-def]
     return _chain(f, bottom, max(low, high), np.sinh(f[0]), np.sinh(f[1]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _wave(low, high):  # type: ignore[no-untyped-def]
     """The range of cos on [low, high]: -1 and 1 where it holds an odd or an even multiple of pi, give or take 1e-9."""
     if not high - low < 6.3 or max(abs(low), abs(high)) > 1e9:  # beyond, multiples of pi are not known to 1e-6
@@ -229,7 +230,7 @@ def _wave(low, high):  # type: ignore[no-untyped-def]
     return max(bottom, -1.0), min(top, 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def cos(f):  # type: ignore[no-untyped-def]
     """cos(f)."""
     low, high = _wave(f[0], f[1])
@@ -237,7 +238,7 @@ def cos(f):  # type: ignore[no-untyped-def]
     return _chain(f, low, high, rate_low, rate_high)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def sin(f):  # type: ignore[no-untyped-def]
     """sin(f); at a single point it is the sine itself, with a relative error."""
     rate_low, rate_high = _wave(f[0], f[1])
@@ -247,7 +248,7 @@ def sin(f):  # type: ignore[no-untyped-def]
     return _chain(f, low, high, rate_low, rate_high)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def maximum(f, g):  # type: ignore[no-untyped-def]
     """max(f, g)."""
     if f[0] >= g[1]:
@@ -257,19 +258,19 @@ def maximum(f, g):  # type: ignore[no-untyped-def]
     return (max(f[0], g[0]), max(f[1], g[1]), min(f[2], g[2]), max(f[3], g[3]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def minimum(f, g):  # type: ignore[no-untyped-def]
     """min(f, g)."""
     return negative(maximum(negative(f), negative(g)))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def absolute(f):  # type: ignore[no-untyped-def]
     """|f|."""
     return maximum(f, negative(f))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def heaviside(f, half):  # type: ignore[no-untyped-def]
     """The step 0, half, 1 at f < 0, f = 0, f > 0."""
     if f[0] > 0.0:
@@ -281,7 +282,7 @@ def heaviside(f, half):  # type: ignore[no-untyped-def]
     return (0.0, 1.0, -math.inf, math.inf)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def sign(f):  # type: ignore[no-untyped-def]
     """The sign of f."""
     step = heaviside(f, (0.5, 0.5, 0.0, 0.0))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.problem.checks import number, shown
-from quenched.theory import kernel_ridge
+from quenched.theory import kernels
 
 __all__ = ["KernelFunctions", "LocalKernel", "kernel_functions", "local_kernel"]
 
@@ -40,7 +40,7 @@ def kernel_functions(kernel: str) -> KernelFunctions:
     >>> float(F(1.0, 1.0, 0.5)), round(float(kernel_functions("arccos1").value(1.0, 1.0, 0.0)) * np.pi, 12)
     (3.375, 1.0)
     """
-    table = kernel_ridge.KERNELS
+    table = kernels.KERNELS
     if not isinstance(kernel, str):
         raise ValueError(f"kernel must be a name, got {kernel!r}")
     text = kernel.strip()

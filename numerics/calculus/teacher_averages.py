@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quenched.numerics.calculus import averages as own
 from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import consistent, distinct
 from quenched.numerics.problem.checks import expression_text
 
 __all__ = ["closes", "tables_across"]
@@ -90,11 +91,19 @@ def tables_across(
 
     mean (C, N) and covariance (C, N, N), which may be singular.
     """
+    mean, covariance = (np.ascontiguousarray(part, dtype=np.float64) for part in (mean, covariance))
     clusters, N = mean.shape
+    kept, place = distinct(mean[:, :K], covariance[:, :K, :K])
+    other_kept, other_place = distinct(mean[:, K:], covariance[:, K:, K:])
+    if len(kept) + len(other_kept) < N:
+        chosen, places = np.concatenate([kept, K + other_kept]), np.concatenate([place, len(kept) + other_place])
+        merged = tables_across(
+            student, teacher, len(kept), mean[:, chosen], covariance[:, chosen[:, None], chosen], limit
+        )
+        return {pattern: own.expanded(table, places) for pattern, table in merged.items()}
     sets, entries = _scatter(student, teacher, K, N - K, limit)
     compiled = _compiled(student, teacher)
-    regular, given = own.regularised(covariance), own.positive(covariance)
-    mean = np.ascontiguousarray(mean, dtype=np.float64)
+    mean, given, regular = consistent(mean, covariance)
     parts = []
     for label, (members, width) in sets.items():
         out = np.empty((clusters, len(members), width))

@@ -36,6 +36,7 @@ class Spectrum(Record):
     None; `alignment` (U, p, p): G_u, positive semi-definite, sum_u G_u = 1, or None for s_u 1 (means that point
     anywhere).  `shrinkage` and `discarded` say what an estimate from data did: the weight of the identity that was
     mixed in, and the fraction of the squared norm of the covariances that was projected away as they do not commute.
+    `harmonic_mean`: 1/E[1/rho] of the law that the nodes stand for, 0 where E[1/rho] diverges; None: that of the nodes.
 
     ValueError: a negative eigenvalue, weights that do not sum to 1, an alignment that is not one.
 
@@ -52,6 +53,7 @@ class Spectrum(Record):
     alignment: Array | None = None
     shrinkage: float = 0.0
     discarded: float = 0.0
+    harmonic_mean: float | None = None
 
     def __post_init__(self) -> None:
         shape = (None,) if real_array("eigenvalues", self.eigenvalues).ndim == 1 else (None, None)
@@ -85,6 +87,7 @@ class Spectrum(Record):
             alignment=alignment,
             shrinkage=number("shrinkage", self.shrinkage),
             discarded=number("discarded", self.discarded),
+            harmonic_mean=None if self.harmonic_mean is None else number("harmonic_mean", self.harmonic_mean),
         )
 
     @property
@@ -153,7 +156,8 @@ class Spectrum(Record):
             from scipy.linalg import eigh_tridiagonal
 
             values, vectors = eigh_tridiagonal(diagonal, np.full(n - 1, math.sqrt(c)))
-            return cls._quadrature(np.maximum(values, 0), vectors[0] ** 2)
+            # E[1/(x - z)] of the law at z -> 0 is 1/(1 - ratio) for ratio < 1; from ratio = 1 on it diverges
+            return cls._quadrature(np.maximum(values, 0), vectors[0] ** 2, max(0.0, 1 - c))
         low, high = (1 - math.sqrt(c)) ** 2, (1 + math.sqrt(c)) ** 2
         # x = (low + high)/2 - (high - low)/2 cos(angle) makes the density smooth at both ends
         middle, half = (low + high) / 2, (high - low) / 2
@@ -184,7 +188,8 @@ class Spectrum(Record):
         if flag("quantiles", quantiles):
             return cls(first + (last - first) * (np.arange(n) + 0.5) / n)
         x, w = np.polynomial.legendre.leggauss(n)
-        return cls._quadrature(first + (last - first) * (1 + x) / 2, w)
+        mean = (last - first) / math.log(last / first) if first > 0 else 0.0  # E[1/rho] = log(high/low)/(high - low)
+        return cls._quadrature(first + (last - first) * (1 + x) / 2, w, mean)
 
     @classmethod
     def power_law(
@@ -204,13 +209,15 @@ class Spectrum(Record):
             return cls._quantiles(lambda x: np.exp(power * (x - ends[1])), ends, np.exp, n, 0.0)
         x, w = np.polynomial.legendre.leggauss(n)
         logs = ends[0] + (ends[1] - ends[0]) * (1 + x) / 2
-        return cls._quadrature(np.exp(logs), w * np.exp(power * (logs - ends[1])))
+        return cls._quadrature(
+            np.exp(logs), w * np.exp(power * (logs - ends[1])), _moment(power, *ends) / _moment(power - 1, *ends)
+        )
 
     @classmethod
-    def _quadrature(cls, values: Array, weights: Array) -> Spectrum:
+    def _quadrature(cls, values: Array, weights: Array, harmonic_mean: float) -> Spectrum:
         """Nodes and weights, normalised; weights that rounding has set to 0 are left out."""
         kept = weights > 0
-        return cls(values[kept], weights[kept] / weights[kept].sum())
+        return cls(values[kept], weights[kept] / weights[kept].sum(), harmonic_mean=harmonic_mean)
 
     @classmethod
     def _quantiles(
@@ -230,6 +237,12 @@ class Spectrum(Record):
         levels = np.clip((level - atom) / (1 - atom), 0, 1)
         found = value(np.interp(levels * distribution[-1], distribution, x))
         return cls(np.where(level < atom, 0.0, np.maximum(found, 0)))
+
+
+def _moment(power: float, low: float, high: float) -> float:
+    """The integral of exp(power x) over [low, high], divided by exp(power high)."""
+    width = (high - low) * power
+    return (high - low) * (-math.expm1(-width) / width if width else 1.0)
 
 
 def _interval(low: float, high: float) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from quenched.numerics.problem.checks import increasing_times, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters, nearest_overlaps
 from quenched.numerics.two_layer.flow import IntegrationError, random_state
 from quenched.numerics.two_layer.stationary import OVERFLOW, FixedPointError, StationaryEquations, VectorField
@@ -141,7 +141,7 @@ def attractor(system: StationaryEquations, state: OrderParameters, t: float) -> 
 
 
 def path(
-    mixture: Mixture, network: TwoLayer, rule: OnlineSGD, state: OrderParameters, times: npt.ArrayLike
+    mixture: Mixture, network: TwoLayer, rule: LearningRule, state: OrderParameters, times: npt.ArrayLike
 ) -> list[OrderParameters]:
     """The states at increasing times (n,), t = n/D, of learning from `state` at time 0: `integrate` without errors.
 

@@ -19,8 +19,9 @@ from quenched.numerics.problem.checks import finite_array
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.attractor import attractor, random_overlaps
 from quenched.numerics.two_layer.fixed_points import POINTS, FixedPoint, fitting_guess, measured
 from quenched.numerics.two_layer.stationary import FixedPointError, StationaryEquations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETERS", "curve"]
 
 Array = npt.NDArray[np.float64]
-Problem = tuple[Mixture, TwoLayer, OnlineSGD]
+Problem = tuple[Mixture, TwoLayer, LearningRule]
 
 _RANK = 1e-7  # singular values of (dF/dx, dF/dmu) below this fraction of the largest are zero modes
 _STEP = 1e-5  # of central differences in mu, relative to the range asked for
@@ -56,7 +57,7 @@ def _separation(problem: Problem, value: float) -> Problem:
 def _rule(name: str) -> Callable[[Problem, float], Problem]:
     def change(problem: Problem, value: float) -> Problem:
         mixture, network, rule = problem
-        return mixture, network, replace(rule, **{name: value})
+        return mixture, network, type(rule)(**{**rule.to_dict(), name: value})
 
     return change
 
@@ -73,10 +74,11 @@ PARAMETERS: dict[str, Callable[[Problem, float], Problem]] = {
 """What can be varied: the problem at a value of it.  "separation" multiplies the means of the mixture."""
 
 
+@describing
 def curve(
     mixture: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     parameter: str,
     values: npt.ArrayLike,
     guess: OrderParameters | None = None,

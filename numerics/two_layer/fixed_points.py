@@ -21,8 +21,9 @@ from quenched.numerics.problem.checks import function, integer, integers, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.attractor import attractor, random_overlaps
 from quenched.numerics.two_layer.drift import drift
 from quenched.numerics.two_layer.errors import Errors, errors
@@ -85,7 +86,7 @@ class FixedPoint:
 def fixed_point(
     mixture: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     guess: OrderParameters | None = None,
     *,
     seed: int = 0,
@@ -115,7 +116,7 @@ def fixed_point(
     points, time = integer("points", points, at_least=1, at_most=_MOST_LINES), number("t", t, positive=True)
     seed, D = integer("seed", seed), integer("D", D, at_least=1)
     system = StationaryEquations(
-        record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
+        record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     )
     if guess is None:
         x = attractor(system, random_overlaps(mixture, network, D, seed), time)
@@ -213,10 +214,11 @@ def binomial_error(fraction: npt.ArrayLike, n: int) -> Array:
     return np.sqrt(q * (1 - q) / (n + 3))
 
 
+@describing
 def fixed_points(
     mixture: Mixture,
     network: TwoLayer,
-    rule: OnlineSGD,
+    rule: LearningRule,
     seeds: int | Iterable[int],
     *,
     start: Callable[[int], OrderParameters] | None = None,
@@ -241,7 +243,7 @@ def fixed_points(
     """
     import xarray as xr
 
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     function("start", start), function("progress", progress)
     names, size = integers("seeds", seeds), integer("D", D, at_least=1)
     time, points = number("t", t, positive=True), integer("points", points, at_least=1, at_most=_MOST_LINES)

@@ -22,6 +22,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays, is_spectral
 from quenched.numerics.two_layer.errors import errors
 from quenched.numerics.two_layer.step_averages import densities
@@ -55,6 +56,7 @@ class IntegrationError(RuntimeError):
         return type(self), (str(self), self.t, self.state)
 
 
+@describing
 def integrate(
     mixture: Mixture,
     network: TwoLayer,

@@ -25,16 +25,17 @@ from quenched.numerics.calculus.averages import (
     _DoubledRegression,
     _gather,
     averages,
-    regularised,
     tables,
 )
 from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.coincident_fields import regularised
 from quenched.numerics.calculus.precision import bind, float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.theory import gradients as theory
+from quenched.theory import two_layer
 
 __all__ = ["drift_tangents", "table_tangents"]
 
@@ -45,8 +46,8 @@ Tangents = Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Arr
 _BLOCK = 2**24  # numbers in the largest array at a time
 
 _contract = {"einsum": partial(np.einsum, optimize=True)}
-_flow = bind(theory.flow_tangent, _contract)
-_diffusion = bind(theory.diffusion_tangent, _contract)
+_flow = bind(two_layer.flow_tangent, _contract)
+_diffusion = bind(two_layer.diffusion_tangent, _contract)
 
 _PRELUDE = '''"""Compiled form of gradients, written by quenched.numerics.two_layer.jacobian."""
 
@@ -54,7 +55,7 @@ from numpy import cos, empty, exp, pi, sin, sqrt
 from math import erf, erfc
 from numba import njit
 from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import over, plus, remainder, residual, times
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
 
 
@@ -177,10 +178,10 @@ def drift_tangents(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD) -> Tange
         moved = table_tangents(network.activation, M, variance * Q, M_z, variance[..., None] * Q_z, limit)
         state = (mixture.means, M, M_z, A, A_z, Q, Q_z, v, v_z)
         small = network.K <= 4
-        dA, dQ, dv = (theory.flow_tangent if small else _flow)(*clusters, *state, found, moved, *rates)
+        dA, dQ, dv = (two_layer.flow_tangent if small else _flow)(*clusters, *state, found, moved, *rates)
         if sgd.diffusion:
             noise = (sgd.eta, network.output_scale, sgd.label_noise)
-            dQ = dQ + (theory.diffusion_tangent if small else _diffusion)(*clusters, v, v_z, found, moved, *noise)
+            dQ = dQ + (two_layer.diffusion_tangent if small else _diffusion)(*clusters, v, v_z, found, moved, *noise)
         return dA, dQ, dv
 
     def tangents(A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:

@@ -7,8 +7,9 @@ cut into cells.  A cell is settled where interval arithmetic (`quenched.numerics
 - excludes both signs from the values: phi is 0 all over it, a tie;
 - excludes one sign from the slopes: phi is monotonic, with one change of sign at most, which is bracketed;
 
-and halved otherwise, until it holds less than `smallest` probability.  What stays unsettled is counted: it is a bound
-on the error.  Multiple zeros and close pairs need no care: the cells around them shrink until they do not matter.
+and halved otherwise, until it holds less than `smallest` probability or nothing but rounding.  What stays unsettled is
+counted: it is a bound on the error.  Multiple zeros and close pairs need no care: the cells around them shrink until
+they do not matter.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from quenched.numerics.calculus.averages import averages, compiled_activation
 from quenched.numerics.calculus.cache import module
+from quenched.numerics.calculus.compile import njit
 from quenched.numerics.calculus.intervals import OPERATIONS, enclosure_text
 from quenched.numerics.calculus.orthant import Phi
 
@@ -29,7 +30,8 @@ __all__ = ["compiled_enclosure", "sign_probabilities"]
 
 _REACH = 38.5  # P(|u| > 38.5) < 1e-323
 _DEPTH = 200  # halvings: 38.5/2^200 is below the spacing of float64 numbers around any u > 1e-43
-_CELLS = 20_000  # of a line at most, then what is open stays unsettled
+_CELLS, _FEW_CELLS = 20_000, 400  # of a line at most, if certain or not; then what is open stays unsettled
+_CONVERGED = 1e-8  # step at which Newton's method ends where zeros are not bracketed; the next would be its square
 _ROUNDING = 1e-13  # of phi, relative to sum_k |v_k g_k|, where it is not enclosed
 
 _TEXT = '''"""Enclosures of an activation, written by quenched.numerics.two_layer.smooth_signs."""
@@ -53,13 +55,18 @@ def compiled_enclosure(activation: str) -> tuple[Any, Any, Any]:
     return *compiled_activation(activation), module(text, "enclosure").enclosure
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _mass(a, b):  # type: ignore[no-untyped-def]
-    """P(a < u < b), to a relative accuracy in both tails."""
+    """P(a < u < b), to a relative accuracy in both tails, around 0, and on short intervals."""
+    if b - a < 1e-6:
+        middle = 0.5 * (a + b)
+        return (b - a) * math.exp(-0.5 * middle * middle) / math.sqrt(2.0 * math.pi)
+    if a < 0.0 < b and b - a < 2.0:
+        return 0.5 * (math.erf(b * math.sqrt(0.5)) - math.erf(a * math.sqrt(0.5)))
     return Phi(-a) - Phi(-b) if a > 0.0 else Phi(b) - Phi(a)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _enclose(line, a, b, enclosure):  # type: ignore[no-untyped-def]
     """Enclosures of phi and of its slopes for a <= u <= b."""
     alpha, beta, v = line[0], line[1], line[2]
@@ -88,7 +95,7 @@ def _enclose(line, a, b, enclosure):  # type: ignore[no-untyped-def]
     return low, high, slope_low - slack * abs(slope_low), slope_high + slack * abs(slope_high)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _output(line, u, g, dg):  # type: ignore[no-untyped-def]
     """phi(u), its slope, and a bound on the rounding of phi that sums make."""
     alpha, beta, v = line[0], line[1], line[2]
@@ -102,7 +109,7 @@ def _output(line, u, g, dg):  # type: ignore[no-untyped-def]
     return value, slope, _ROUNDING * size
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _signed(line, u, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     """The sign of phi(u), 0 if it is not known."""
     if certain:
@@ -112,19 +119,22 @@ def _signed(line, u, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     return 1 if value > rounding else -1 if value < -rounding else 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     """(left, right) around the change of sign of a monotonic phi on (a, b): phi has its signs outside of it.
 
-    left = right at the end where there is none.  Newton's method, or halving where it leaves the bracket.
+    left = right at the end where there is none, (a, b) where phi is flat at a zero.  Newton's method, or halving where
+    it leaves the bracket.
     """
     low, high, before = a, b, -1 if rising else 1
     u = min(max(0.0, a), b)
     if u == a or u == b:
         u = 0.5 * (a + b)
-    accuracy, tested = max(1e-15, min(1e-6, smallest)), False
+    accuracy, tested = 1e-15 if certain else _CONVERGED, False
     for _ in range(200):
         value, slope, _ = _output(line, u, g, dg)
+        if value == 0.0 and slope == 0.0:
+            return a, b
         side = -1 if value < 0.0 else 1
         if side == before:
             low = u
@@ -132,6 +142,9 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
             high = u
         step = -value / slope if slope != 0.0 else math.inf
         following = u + step
+        if abs(step) <= accuracy * max(1.0, abs(u)):
+            u = min(max(following, low), high)
+            break
         if not low < following < high:
             if not tested:  # it may be that there is no change of sign at all
                 tested = True
@@ -139,9 +152,8 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
                 if _signed(line, end, g, dg, enclosure, certain) == (before if end == b else -before):
                     return end, end
             following = 0.5 * (low + high)
-        step = abs(following - u)
         u = following
-        if step <= accuracy * max(1.0, abs(u)) or high - low <= accuracy * abs(u):
+        if high - low <= 1e-15 * abs(u):
             break
     if not certain:
         return u, u
@@ -157,10 +169,11 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
     return left, right
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
-    """(1, sign) of a cell of one sign, 0 for a tie; (2, direction) where phi is monotonic; (0, 0) if neither is
-    seen.
+    """(1, sign) of a cell of one sign, 0 for a tie; (2, direction) where phi is monotonic; (0, 0) if neither is seen.
+
+    (3, 0): never, as all of the cell is below the rounding of phi.
     """
     low, high, slope_low, slope_high = _enclose(line, a, b, enclosure)
     if low > 0.0 or high < 0.0 or low == 0.0 == high:
@@ -176,20 +189,22 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
         low, high = value - rounding, value + rounding
     if low > drop or high < -drop:
         return 1, 1 if low > drop else -1
-    return 0, 0
+    return 0 if drop > high - low else 3, 0
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True)
 def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, out):  # type: ignore[no-untyped-def]
-    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the number of changes of sign into out (n, 4).
+    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the number of changes of sign into out (C, n, 4).
 
-    alpha (n, K), beta (K,), v (K,); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| < `reach`.
-    If not `certain`, single values of phi count at their rounded values, and a zero is where Newton's method ends.
+    alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| <
+    `reach`.  If not `certain`, single values of phi count at their rounded values, and a zero is where Newton's method
+    ends.
     """
-    ends, line = np.empty(_DEPTH + 2), np.empty((3, v.size))
-    line[1], line[2] = beta, v
-    for i in range(alpha.shape[0]):
-        line[0] = alpha[i]
+    ends, line = np.empty(_DEPTH + 4), np.empty((3, v.shape[1]))
+    most = _CELLS if certain else _FEW_CELLS
+    for i in range(alpha.shape[0] * alpha.shape[1]):
+        c, row = divmod(i, alpha.shape[1])
+        line[0], line[1], line[2] = alpha[c, row], beta[c], v[c]
         negative, zero, open_, changes, last = 0.0, 0.0, 2.0 * Phi(-reach), 0, 2
         a, top, cells = -reach, 0, 0
         ends[0] = reach
@@ -197,7 +212,7 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
             b = ends[top]
             cells += 1
             kind, sign = _verdict(line, a, b, g, dg, enclosure, certain)
-            if kind == 0 and cells < _CELLS and top < _DEPTH and _mass(a, b) > smallest:
+            if kind == 0 and cells < most and top < _DEPTH and _mass(a, b) > smallest:
                 middle = 0.0 if a < 0.0 < b and a + b == 0.0 else 0.5 * (a + b)
                 if a < middle < b:
                     top += 1
@@ -205,12 +220,16 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                     continue
             if kind == 2:
                 left, right = _crossing(line, a, b, sign > 0, smallest, g, dg, enclosure, certain)
-                if right > left and a < left and right < b and _mass(left, right) > smallest and top < _DEPTH - 2:
+                middle = 0.5 * (a + b)
+                if right > left and _mass(left, right) > smallest and cells < most and top < _DEPTH and a < middle < b:
                     # a flat zero, or one too close to rounding: its surroundings are cells of their own
-                    if cells < _CELLS and left - a + b - right > 1e-3 * (b - a):
+                    if a < left and right < b and left - a + b - right > 0.5 * (b - a):
                         top += 2
                         ends[top], ends[top - 1] = left, right
-                        continue
+                    else:
+                        top += 1
+                        ends[top] = middle
+                    continue
                 negative += _mass(a, left) if sign > 0 else _mass(right, b)
                 if right > left:
                     half = 0.5 * _mass(left, right)
@@ -233,4 +252,4 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                 open_ += half
             a = b
             top -= 1
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = negative, zero, open_, changes
+        out[c, row, 0], out[c, row, 1], out[c, row, 2], out[c, row, 3] = negative, zero, open_, changes

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters, nearest_overlaps
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, drift_arrays
 from quenched.numerics.two_layer.flow import Coordinates
@@ -74,7 +74,7 @@ class FixedPointError(RuntimeError):
 class VectorField:
     """The drift in units of `unit`, on (A, Q, v) as one vector, and its tangents."""
 
-    def __init__(self, mixture: Mixture, network: TwoLayer, rule: OnlineSGD, unit: float) -> None:
+    def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule, unit: float) -> None:
         self.mixture, self.unit, self.K = mixture, unit, network.K
         self.coordinates = Coordinates(mixture.dimensions, network.K)
         self.drift = drift_arrays(mixture, network, rule)
@@ -106,7 +106,7 @@ class VectorField:
 class StationaryEquations:
     """F(x) = 0 for one problem."""
 
-    def __init__(self, mixture: Mixture, network: TwoLayer, rule: OnlineSGD) -> None:
+    def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
         _refuse(mixture, network, rule)
         self.mixture, self.network, self.rule = mixture, network, rule
         self.unit = max(rule.eta, rule.eta_v)
@@ -306,7 +306,7 @@ class StationaryEquations:
         return (x + step, rates) if np.isfinite(rates).all() else None
 
 
-def _refuse(mixture: Mixture, network: TwoLayer, rule: OnlineSGD) -> None:
+def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
     """ValueError for a problem without stationary equations, or without a solution of them."""
     if mixture.spectrum is not None or mixture.teacher is not None:
         raise ValueError(

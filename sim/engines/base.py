@@ -17,9 +17,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.calculus.averages import activation_functions, activation_value
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.backend import Backend, Normals
@@ -191,10 +191,14 @@ class Batch:
         """`values` as an array of the backend."""
         return self.backend.xp.asarray(np.asarray(values, dtype=self.dtype))
 
-    def activation(self, name: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-        """An activation and its derivative, for arrays of the backend."""
-        g, dg = activation_functions(name)
+    def activation(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """The network's activation and its derivative, for arrays of the backend."""
+        g, dg = activation_functions(self.problem.network.activation)
         return self.backend.elementwise(g), self.backend.elementwise(dg)
+
+    def label(self, teacher: Teacher) -> Callable[[Any], Any]:
+        """The activation of a teacher, which may jump."""
+        return self.backend.elementwise(activation_value(teacher.activation))
 
 
 class Engine(ABC):

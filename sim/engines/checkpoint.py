@@ -8,8 +8,6 @@ It is one NetCDF file, put in its place by renaming a finished one: the last goo
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.sim.files import replace
 from quenched.sim.results import difference
 
 __all__ = ["Checkpoint", "CheckpointError", "Moment"]
@@ -108,14 +107,3 @@ class Checkpoint:
             return {str(name)[len(prefix) :]: dataset[name].values for name in dataset if str(name).startswith(prefix)}
 
         return Moment(first, recorded, steps, group("records_"), good, group("state_"))
-
-
-def replace(path: Path, content: bytes | memoryview) -> None:
-    """Make `content` that of the file at once: whatever happens, it is the old or the new one."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        draft = Path(folder) / "draft"
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)

@@ -168,8 +168,8 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
         y = batch.array(numbers(lambda mixture: mixture.labels))[:, :, None]
     else:
         readout = batch.array(batch.numbers(lambda each: each.readout))[:, None, :, None]
-        y = xp.matmul(batch.activation(teacher.activation)[0](fields[..., K:]), readout)[..., 0]
-    g = batch.activation(problem.network.activation)[0]
+        y = xp.matmul(batch.label(teacher)(fields[..., K:]), readout)[..., 0]
+    g = batch.activation()[0]
     outputs = xp.matmul(g(fields[..., :K]), batch.array(v)[:, None, :, None])[..., 0]
     outputs = batch.array(batch.numbers(lambda each: each.network.output_scale))[:, None, None] * outputs
 

@@ -62,7 +62,7 @@ class Vectors(Engine):
     def _set_rule(self) -> None:
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
         batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
-        self.g, self.dg = batch.activation(batch.problem.network.activation)
+        self.g, self.dg = batch.activation()
         self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         fuse = batch.backend.fuse
         self.change, self.carry = fuse(_change), fuse(_carry)
@@ -83,7 +83,7 @@ class Vectors(Engine):
         self.directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
         if known:
             self.readout = self.batch.array(np.stack([teacher.v for teacher in known])[self.mixture][:, :, None])
-            self.teacher = self.batch.activation(known[0].activation)[0]
+            self.teacher = self.batch.label(known[0])
 
     @classmethod
     def on(cls, backend: Backend) -> type[Engine]:

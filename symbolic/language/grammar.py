@@ -3,8 +3,8 @@
 The only reader of such text.  It knows the names and nothing else, so that it runs without sympy: the records call it
 when they are made (`quenched.numerics.problem.checks`), the derivation calls it again before it gives an expression a
 meaning (`quenched.symbolic.language.parse`).  numerics may import this one module of symbolic/, and it imports the
-standard library alone.  The table could not stand in theory/, which holds what was derived, nor in numerics, which
-symbolic/ does not know.
+standard library and the table of `functions` alone.  The table could not stand in theory/, which holds what was
+derived, nor in numerics, which symbolic/ does not know.
 
 What comes out is printed from the syntax tree that was read.  Nothing else that a user wrote goes further: a comment, a
 quote, a backslash, a new line, a letter beyond ASCII is refused before there is a tree.  The limits keep what is read
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
+
+from quenched.symbolic.language import functions
 
 __all__ = ["ACTIVATION", "BUILTIN", "FUNCTIONS", "LOSS", "LOSSES", "NAMED", "Grammar", "canonical", "expression"]
 
@@ -53,29 +55,7 @@ LOSSES: dict[str, str] = {
 }
 """The losses that have a name."""
 
-FUNCTIONS: dict[str, str] = {
-    "Abs": "Abs",
-    "Heaviside": "Heaviside",
-    "Max": "Max",
-    "Min": "Min",
-    "abs": "Abs",
-    "atan": "atan",
-    "cos": "cos",
-    "cosh": "cosh",
-    "erf": "erf",
-    "erfc": "erfc",
-    "exp": "exp",
-    "log": "log",
-    "max": "Max",
-    "min": "Min",
-    "sigmoid": "1/(1 + exp(-x))",
-    "sign": "sign",
-    "sin": "sin",
-    "sinh": "sinh",
-    "softplus": "log(1 + exp(x))",
-    "sqrt": "sqrt",
-    "tanh": "tanh",
-}
+FUNCTIONS: dict[str, str] = functions.written()
 """Functions of an expression: their name in sympy, or their definition in x."""
 
 CONSTANTS = ("E", "pi")
@@ -93,8 +73,8 @@ class Grammar:
 ACTIVATION = Grammar("activation", ("x",), {**BUILTIN, **NAMED})
 LOSS = Grammar("loss", ("phi", "y"), LOSSES)
 
-_MANY = ("Max", "Min")  # take any number of arguments
-_STEEP = ("exp", "sinh", "cosh", "sigmoid", "softplus")
+_MANY = functions.many()  # take any number of arguments
+_STEEP = functions.steep()
 
 MAX_LENGTH = 500  # characters; keeps a pasted file from being read
 MAX_DEPTH = 100  # levels of the tree; a sum of n terms has n

@@ -31,10 +31,23 @@ from typing import NamedTuple
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
+from quenched.symbolic.language import arrays
 from quenched.symbolic.language.latex import latex
-from quenched.symbolic.language.notation import Step
+from quenched.symbolic.language.notation import Derived, Formula, Step
 
-__all__ = ["AVERAGES", "Equations", "Responses", "equations", "half_squared_loss", "slots"]
+__all__ = [
+    "AVERAGES",
+    "TITLE",
+    "Equations",
+    "Responses",
+    "derivations",
+    "equations",
+    "generated",
+    "half_squared_loss",
+    "slots",
+]
+
+TITLE = "Two-layer network"
 
 # indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
 a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
@@ -387,3 +400,15 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
 
 
 AVERAGES = equations().patterns
+
+
+def generated() -> str:
+    """The functions of `theory/two_layer.py`."""
+    found = equations()
+    return "\n\n\n".join((arrays.equations_text(found), arrays.tangents_text(found)))
+
+
+def derivations() -> list[Formula]:
+    """The equations as a formula of the document."""
+    found = equations()
+    return [Formula("drift", "", (), Derived((*found.flow, found.diffusion, found.risk), steps=found.steps))]

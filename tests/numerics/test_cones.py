@@ -30,7 +30,7 @@ def test_cones_against_sampled_lines(activation, K, monkeypatch):
         assert exact.method == "exact"
         assert exact.classification_error_error < 1e-7
         with monkeypatch.context() as patch:
-            patch.setattr(sys.modules["quenched.numerics.two_layer.errors"], "cone_signs", lambda *_: None)
+            patch.setattr(sys.modules["quenched.numerics.two_layer.output_signs"], "cone_signs", lambda *_: None)
             sampled = errors(MIXTURE, network, state, points=2**13)
         assert sampled.method != "exact"
         gap = abs(exact.classification_error - sampled.classification_error)
