@@ -81,9 +81,9 @@ class Backend:
     """An array namespace with what a simulation needs beyond the standard.
 
     `normals(seeds, stream, dtype)` returns a source of standard normals, source(shape) -> (len(seeds), *shape);
-    `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`; `fuse`
-    makes one kernel of a function made of arithmetic.  `device` says where arrays live, and `synchronize` waits for it;
-    `memory` says how many bytes a run may use of it, if it is not told.  `kernels` compiles C++ for a card.
+    `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`.  `device`
+    says where arrays live, and `synchronize` waits for it; `memory` says how many bytes a run may use of it, if it is
+    not told.  `kernels` compiles C++ for a card.
     """
 
     name: str
@@ -91,7 +91,6 @@ class Backend:
     normals: Callable[[Sequence[int], int, str], Normals]
     to_host: Callable[[Array], np.ndarray]
     elementwise: Callable[[Callable[..., Array]], Callable[..., Array]] = _unchanged
-    fuse: Callable[[Callable[..., Any]], Callable[..., Any]] = _unchanged
     device: str = "the host"
     synchronize: Callable[[], None] = _nothing
     memory: Callable[[], int] = _host_memory
@@ -226,7 +225,6 @@ def _cupy() -> Backend:
         xp,
         normals,
         cupy.asnumpy,
-        fuse=cupy.fuse,
         device=name,
         synchronize=device.synchronize,
         memory=lambda: (int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()) // 2,

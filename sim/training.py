@@ -106,10 +106,10 @@ def simulate(
     has its own samples and label noise.  `t`: a time, or increasing times.
 
     `engine`: "vectors", real D-vectors, or "overlaps", the exact chain of their order parameters: the same law at a
-    cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them) or per thread of a card.  The
-    chain has dtype "float64" and test "fields" only, no spectrum, and what a seed gives depends on nothing else.
-    `backend`: "numpy", "cupy", or "auto" (CuPy where a GPU answers, and the chain has 256 seeds or more).  With NumPy vectors the
-    result of a seed depends on the other seeds by rounding at most.
+    cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them) or per thread of a card.
+    The chain has dtype "float64" and test "fields" only, no spectrum, and what a seed gives depends on nothing else.
+    `backend`: "numpy", "cupy", or "auto" (CuPy where a GPU answers, and the chain has 256 seeds or more).  With NumPy
+    vectors the result of a seed depends on the other seeds by rounding at most.
 
     `options` are the fields of `SimulationOptions`: state, test, test_samples, dtype, memory, checkpoint,
     checkpoint_every, progress.

@@ -2,8 +2,8 @@
 
 Translated are functions of annotated arguments: numbers (float, int, Word: 64 bits without sign), arrays, records of
 arrays, and tuples of numbers as results.  Inside: assignments, `for` over ranges, `while`, `if`, `return`, arithmetic,
-and the functions of `math` and NumPy in `NATIVE`.  Arrays are C arrays of known sizes, taken by reference, so `len` is a
-constant, and with loops unrolled they live in registers.  Arguments annotated `Size` are constants of the module, and
+and the functions of `math` and NumPy in `NATIVE`.  Arrays are C arrays of known sizes, taken by reference, so `len` is
+a constant, and with loops unrolled they live in registers.  Arguments annotated `Size` are constants of the module, and
 `Function` or `Any` stands for functions that the module holds by the same names: neither is handed on.
 
 The result is also C++ for the host, where the tests run it.  ValueError: a construct that is not in the language.

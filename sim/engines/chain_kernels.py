@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 _HEAD = """
 constexpr long long B = {B}, taught = {m};
 struct Data {{
-    double references[{C} + {m}][{p}]; double sigmas[{C}]; double labels[{C}]; double thresholds[{C}]; double readout[{m}];
+    double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m}];
 }};
 struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v; }};
 struct Problem {{ Data data; Rule rule; }};

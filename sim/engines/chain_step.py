@@ -22,7 +22,7 @@ from numba.extending import overload
 
 from quenched.numerics.calculus.compile import njit
 
-__all__ = ["Data", "Numbers", "Rule", "State", "Work", "advance", "test_sample"]
+__all__ = ["Data", "Numbers", "Rule", "Replica", "Work", "advance", "test_sample"]
 
 Array = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
@@ -64,7 +64,7 @@ class Numbers(NamedTuple):
     rule: Rule
 
 
-class State(NamedTuple):
+class Replica(NamedTuple):
     """Of a replica: its random numbers, W (p + K, K) and v (K,)."""
 
     random: Random
@@ -91,7 +91,7 @@ class Work(NamedTuple):
 
 @njit(nogil=True, error_model="numpy")
 def advance(
-    start: int, steps: int, state: State, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
+    start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
     """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
     taught = len(problem.data.readout)
@@ -104,7 +104,7 @@ def advance(
 def do_steps(
     start: int,
     steps: int,
-    state: State,
+    state: Replica,
     problem: Numbers,
     B: Size,
     taught: Size,
@@ -165,11 +165,11 @@ def do_steps(
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def test_sample(
-    number: int, a: int, state: State, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
+    number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
 ) -> tuple[float, float]:
     """Output and label, without noise, of a fresh input of cluster a; B = 1."""
     v, data, rule = state.v, problem.data, problem.rule
-    chosen, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
+    _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
     y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
     output = 0.0

@@ -51,7 +51,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import Backend, generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
-from quenched.sim.engines.chain_step import Data, Numbers, Rule, State, advance
+from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance
 from quenched.sim.engines.geometry import root
 
 __all__ = ["Chain"]
@@ -152,7 +152,7 @@ class Chain(Engine):
 
         def run(first: int) -> None:
             for i in living[first::threads]:
-                state = State(self.random[i], self.W[i], self.v[i])
+                state = Replica(self.random[i], self.W[i], self.v[i])
                 self.good[i] += advance(self.steps, steps, state, self.parameters[which[i]], B, *self.functions)
 
         if threads == 1:

@@ -64,7 +64,11 @@ _WARP = """
 #define WARP(s, S) for (long long s = 0; s < (S); ++s)
 #define LANES_DO for (int lane = 0; lane < 32; ++lane)
 #define FROM(values, k, source) (values)[source][k]
-static inline bool any_of(const bool* flag) {{ bool found = false; for (int i = 0; i < 32; ++i) found |= flag[i]; return found; }}
+static inline bool any_of(const bool* flag) {{
+    bool found = false;
+    for (int i = 0; i < 32; ++i) found |= flag[i];
+    return found;
+}}
 #define ANY(flag) any_of(flag)
 #endif
 typedef {real} real;

@@ -60,9 +60,16 @@ def host_card() -> Backend:
 
 
 @pytest.fixture(scope="session")
-def card() -> Backend:
+def real_card() -> Backend:
     """The card of this machine; where none answers, the test is skipped, and says so."""
     try:
         return get_backend("cupy")
     except RuntimeError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"no GPU answers: nothing can be run on a card here ({error})")
+
+
+@pytest.fixture(params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
+def card(request: pytest.FixtureRequest) -> Backend:
+    """The kernels run by the host, and by the card of this machine: the same tests for both."""
+    found: Backend = request.getfixturevalue("host_card" if request.param == "host" else "real_card")
+    return found

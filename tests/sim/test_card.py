@@ -13,7 +13,7 @@ import pytest
 from quenched.numerics.calculus.averages import activation_functions
 from quenched.numerics.calculus.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.numerics.two_layer.flow import random_state
@@ -27,9 +27,13 @@ from quenched.sim.engines.overlaps import Chain
 from quenched.sim.engines.vector_kernels import Block, vector_source
 from quenched.sim.training import simulate
 from quenched.sim.translate import translate
+from quenched.theory.activations import ACTIVATIONS
 
 XOR = Mixture.xor(0.5)
 UNEQUAL = Mixture([[1.0, 0.5], [-1.0, 0.5], [0.3, 0.0]], [1, -1, 1], [0.2, 0.3, 0.5], sigma=[0.5, 1.0, 0.7])
+TAUGHT = Mixture(
+    [[0.5, 0.0], [-0.5, 0.3]], sigma=[0.8, 0.6], teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [1.0, -0.5], "relu")
+)
 SPECTRAL = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
 ALL_OPTIONS = OnlineSGD(0.8, 0.1, second_lr=0.4, second_weight_decay=0.3, label_noise=0.4)
 CHAINS: dict[str, tuple[Mixture, TwoLayer, OnlineSGD, int]] = {
@@ -38,6 +42,8 @@ CHAINS: dict[str, tuple[Mixture, TwoLayer, OnlineSGD, int]] = {
     "no room beyond the weights": (XOR, TwoLayer(2, "leaky_relu"), OnlineSGD(0.5), 4),
     "one degree of freedom": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 5),
     "an expression": (XOR, TwoLayer(2, "x*exp(-x**2/2)"), OnlineSGD(0.5), 10**6),
+    "teacher": (TAUGHT, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
+    "K = 12": (Mixture.ring(8, 1.0), TwoLayer(12, "relu"), OnlineSGD(0.3), 100),
     "logistic, batches": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5, batch=3, loss="logistic"), 30),
 }
 CHAIN_CASE = pytest.mark.parametrize("case", CHAINS.values(), ids=CHAINS.keys())
@@ -62,24 +68,24 @@ def on_the_host(case: tuple[Mixture, TwoLayer, OnlineSGD, int], engine: CardChai
 
 
 @CHAIN_CASE
-def test_the_chain_of_a_card_is_that_of_the_host(case: Any, host_card: Backend) -> None:
+def test_the_chain_of_a_card_is_that_of_the_host(case: Any, card: Backend) -> None:
     """The translated source against numba's, with the same random numbers, over 1000 steps.
 
     Each step rounds sums of some 10 products of numbers of order one; what rounds differently (exp, log, sin of two
     libraries, by an ulp) is carried along by a stable map: 1000 steps times 10 eps is 2e-12.
     """
     seeds = [5, 17, 2**63 + 1]
-    card = CardChain(batch(case, seeds, host_card))
-    host = on_the_host(case, card, seeds)
+    engine = CardChain(batch(case, seeds, card))
+    host = on_the_host(case, engine, seeds)
     for steps in (1, 3, 996):
-        card.advance(steps), host.advance(steps)
-        assert (card.good == card.steps).all()
-        for found, exact in zip(card.overlaps(), host.overlaps(), strict=True):
+        engine.advance(steps), host.advance(steps)
+        assert (engine.good == engine.steps).all()
+        for found, exact in zip(engine.overlaps(), host.overlaps(), strict=True):
             np.testing.assert_allclose(found, exact, rtol=0, atol=2e-12 * max(1.0, np.abs(exact).max()))
 
 
-def test_a_seed_has_the_same_bits_whatever_runs_beside_it(host_card: Backend) -> None:
-    options: Any = {"engine": "overlaps", "backend": host_card, "test_samples": 100}
+def test_a_seed_has_the_same_bits_whatever_runs_beside_it(card: Backend) -> None:
+    options: Any = {"engine": "overlaps", "backend": card, "test_samples": 100}
     together = simulate(XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 50, [1.0, 2.0], [3, 8, 5], **options)
     alone = simulate(XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 50, [1.0, 2.0], [8], **options)
     small = simulate(XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 50, [1.0, 2.0], [3, 8, 5], memory=20_000, **options)
@@ -89,9 +95,9 @@ def test_a_seed_has_the_same_bits_whatever_runs_beside_it(host_card: Backend) ->
 
 
 @pytest.mark.parametrize("kind", [CardChain, CardVectors])
-def test_a_state_goes_to_the_host_and_back(kind: type[Engine], host_card: Backend) -> None:
+def test_a_state_goes_to_the_host_and_back(kind: type[Engine], card: Backend) -> None:
     case = XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 50
-    one, other = kind(batch(case, [1, 2], host_card)), kind(batch(case, [1, 2], host_card))
+    one, other = kind(batch(case, [1, 2], card)), kind(batch(case, [1, 2], card))
     one.advance(70)
     other.restore({name: values.copy() for name, values in one.state().items()})
     one.advance(41), other.advance(41)
@@ -99,13 +105,13 @@ def test_a_state_goes_to_the_host_and_back(kind: type[Engine], host_card: Backen
         np.testing.assert_array_equal(found, exact)
 
 
-def test_a_checkpoint_on_a_card_ends_with_the_same_bits(host_card: Backend, tmp_path: Path) -> None:
+def test_a_checkpoint_on_a_card_ends_with_the_same_bits(card: Backend, tmp_path: Path) -> None:
     for engine in ("overlaps", "vectors"):
-        options: Any = {"engine": engine, "backend": host_card, "test_samples": 100, "memory": 10**6}
+        options: Any = {"engine": engine, "backend": card, "test_samples": 100, "memory": 10**6}
         problem = XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 40, [1.0, 2.0, 3.0], 5
         whole = simulate(*problem, **options)
 
-        class Stop(Exception):  # noqa: N818
+        class Stop(Exception):
             pass
 
         def stop(done: float) -> None:
@@ -120,7 +126,7 @@ def test_a_checkpoint_on_a_card_ends_with_the_same_bits(host_card: Backend, tmp_
             np.testing.assert_array_equal(whole[name], again[name])
 
 
-def test_errors_on_test_samples(host_card: Backend) -> None:
+def test_errors_on_test_samples(card: Backend) -> None:
     """Against samples that NumPy draws: 4000 of them, in two runs of one state, agree to 5 standard errors.
 
     The errors of a record at step 0 are averages of n independent numbers whose spread is that over the seeds.
@@ -129,7 +135,7 @@ def test_errors_on_test_samples(host_card: Backend) -> None:
         state = random_state(mixture, network, 100, 0)
         found = [
             simulate(mixture, network, OnlineSGD(0.5), 100, 0.0, 64, "overlaps", where, state=state, test_samples=300)
-            for where in (host_card, "numpy")
+            for where in (card, "numpy")
         ]
         for name in ("pmse", "classification_error"):
             one, other = (each[name].values[:, 0] for each in found)
@@ -138,15 +144,16 @@ def test_errors_on_test_samples(host_card: Backend) -> None:
             assert 0.5 < one.var() / other.var() < 2  # 64 each: the ratio is within 1 +- 0.25 (one s.e.)
 
 
-def test_divergence_is_that_of_the_replica(host_card: Backend) -> None:
+def test_divergence_is_that_of_the_replica(card: Backend) -> None:
     """A replica that diverges stops at its own step; the others go on."""
     case = XOR, TwoLayer(2, "he3"), OnlineSGD(3.0), 20
-    card = CardChain(batch(case, list(range(8)), host_card))
-    host = on_the_host(case, card, list(range(8)))
+    engine = CardChain(batch(case, list(range(8)), card))
+    host = on_the_host(case, engine, list(range(8)))
     with np.errstate(all="ignore"):
-        card.advance(400), host.advance(400)
-    assert 0 < (card.good < 400).sum()
-    np.testing.assert_array_equal(card.good, host.good)
+        engine.advance(400), host.advance(400)
+    assert (engine.good < 400).sum() > 0
+    # weights grow by more than 10 times a step before they overflow: what differs by rounding ends within a step
+    assert np.abs(engine.good - host.good).max() <= 1
 
 
 # --- the random numbers
@@ -199,16 +206,16 @@ def test_chi_square_numbers(freedom: int) -> None:
     ids=["relu", "all options", "spectrum", "teacher"],
 )
 def test_a_block_on_a_card_is_the_rule(
-    case: Any, chunk: int, dtype: str, host_card: Backend, monkeypatch: pytest.MonkeyPatch
+    case: Any, chunk: int, dtype: str, card: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plain SGD on the inputs that the block has drawn; sums of D products, rounded: 1e-12, or 1e-4 in float32.
 
     32 steps of a stable map: the errors add up, to about 32 sqrt(D) eps.
     """
     monkeypatch.setattr(card_vectors, "_CHUNK", chunk)
-    mixture, network, rule, D = case
-    engine = CardVectors(batch(case, [4, 9], host_card, dtype))
-    W, v = np.array(engine.W, dtype=np.float64), np.array(engine.v)
+    _, network, rule, D = case
+    engine = CardVectors(batch(case, [4, 9], card, dtype))
+    W, v = np.array(card.to_host(engine.W), dtype=np.float64), np.array(card.to_host(engine.v))
     steps = engine.n // rule.batch
     labels: dict[str, Any] = {}
     launch = engine.kernel
@@ -216,9 +223,16 @@ def test_a_block_on_a_card_is_the_rule(
         engine, "kernel", lambda name, *args, **more: (launch(name, *args, **more), labels.setdefault(name, args))
     )
     engine.advance(steps)
-    y = labels["choose"][-3]
+    y = card.to_host(labels["choose"][-3])
     J, d = engine.rows.shape[1], engine.rows.shape[3]
-    X = np.array(engine.rows[:, :, : engine.n], dtype=np.float64).swapaxes(1, 2).reshape(2, engine.n, J * d)[..., :D]
+    X = (
+        np.array(card.to_host(engine.rows[:, :, : engine.n]), dtype=np.float64)
+        .swapaxes(1, 2)
+        .reshape(2, engine.n, J * d)[..., :D]
+    )
+    if engine.batch.problem.teachers:
+        seen = X[..., :2] @ engine.geometries[0].teacher.T
+        y = y + activation_functions("relu")[0](seen) @ engine.batch.problem.readout
     g, dg = activation_functions(network.activation)
     slope = loss_functions(rule.loss)[1]
     for s in range(2):
@@ -234,18 +248,18 @@ def test_a_block_on_a_card_is_the_rule(
             W[s] = (1 - rule.eta * rule.kappa / D) * W[s] - rule.eta * push
             v[s] = (1 - rule.eta_v * rule.kappa_v / D) * v[s] - rule.eta_v * v_push
     tolerance = 1e-12 if dtype == "float64" else 1e-4
-    np.testing.assert_allclose(engine.W, W, rtol=0, atol=tolerance * np.abs(W).max())
-    np.testing.assert_allclose(engine.v, v, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(card.to_host(engine.W), W, rtol=0, atol=tolerance * np.abs(W).max())
+    np.testing.assert_allclose(card.to_host(engine.v), v, rtol=0, atol=tolerance)
     assert (engine.good == steps).all()
 
 
-def test_vectors_have_the_law_of_the_host(host_card: Backend) -> None:
+def test_vectors_have_the_law_of_the_host(card: Backend) -> None:
     """One initial state, 300 seeds each way: means of M and Q agree to 5 standard errors, variances to a factor 1.6."""
     network = TwoLayer(2, "relu")
     state = random_state(UNEQUAL, network, 30, 0)
     found = [
         simulate(UNEQUAL, network, ALL_OPTIONS, 30, 2.0, 300, "vectors", where, state=state, test_samples=30)
-        for where in (host_card, "numpy")
+        for where in (card, "numpy")
     ]
     for name in ("M", "Q", "v", "pmse"):
         one, other = (each[name].values for each in found)
@@ -253,6 +267,33 @@ def test_vectors_have_the_law_of_the_host(host_card: Backend) -> None:
         assert (np.abs(one.mean(axis=0) - other.mean(axis=0)) < 5 * error).all()
         ratio = one.var(axis=0) / other.var(axis=0)
         assert ((ratio > 1 / 1.6) & (ratio < 1.6)).all()
+
+
+@pytest.mark.gpu
+def test_a_million_replicas_in_one_call(real_card: Backend) -> None:
+    """K = 4: mean order parameters against 2000 runs of the host, which agree to 5 standard errors."""
+    network = TwoLayer(4, "relu")
+    state = random_state(XOR, network, 1000, 0)
+    options: Any = {"engine": "overlaps", "state": state, "test_samples": 4}
+    many = simulate(XOR, network, OnlineSGD(0.5), 1000, [0.5, 1.0], 10**6, backend=real_card, **options)
+    few = simulate(XOR, network, OnlineSGD(0.5), 1000, [0.5, 1.0], 2000, backend="numpy", **options)
+    for name in ("M", "Q", "v", "pmse"):
+        one, other = many[name].values, few[name].values
+        error = np.sqrt(one.var(axis=0) / 10**6 + other.var(axis=0) / 2000)
+        assert (np.abs(one.mean(axis=0) - other.mean(axis=0)) < 5 * error).all()
+
+
+@pytest.mark.gpu
+def test_every_activation_and_loss_compiles_on_the_card(real_card: Backend) -> None:
+    """And a sweep of 10 steps is that of the host with the same numbers."""
+    for activation in (*ACTIVATIONS, "tanh(x)", "Max(x, 0) + sin(x)/3"):
+        for loss in ("square", "logistic"):
+            case = XOR, TwoLayer(2, activation), OnlineSGD(0.1, loss=loss), 100
+            engine = CardChain(batch(case, [1, 2], real_card))
+            host = on_the_host(case, engine, [1, 2])
+            engine.advance(10), host.advance(10)
+            for found, exact in zip(engine.overlaps(), host.overlaps(), strict=True):
+                np.testing.assert_allclose(found, exact, rtol=0, atol=1e-13 * max(1.0, np.abs(exact).max()))
 
 
 # --- bad input
@@ -268,17 +309,17 @@ def test_no_card() -> None:
         get_backend("numpy").kernels("")
 
 
-def test_refusals(host_card: Backend) -> None:
+def test_refusals(card: Backend) -> None:
     problem = XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 50, 1.0
-    with pytest.raises(ValueError, match="memory must be at least .* bytes for one seed at K = 2 and p = 2"):
-        simulate(*problem, 1, "overlaps", host_card, memory=100)
+    with pytest.raises(ValueError, match=r"memory must be at least .* bytes for one seed at K = 2 and p = 2"):
+        simulate(*problem, 1, "overlaps", card, memory=100)
     with pytest.raises(ValueError, match="lower test_samples"):
-        simulate(*problem, 1, "vectors", host_card, memory=1000)
+        simulate(*problem, 1, "vectors", card, memory=1000)
     with pytest.raises(ValueError, match="dtype must be 'float64'"):
-        simulate(*problem, 1, "overlaps", host_card, dtype="float32")
+        simulate(*problem, 1, "overlaps", card, dtype="float32")
     many = XOR, TwoLayer(2, "relu"), OnlineSGD(0.5, batch=33), 50, 1.0
     with pytest.raises(ValueError, match="batch must be at most 32 on a card"):
-        simulate(*many, 1, "vectors", host_card)
+        simulate(*many, 1, "vectors", card)
 
 
 def test_the_language_is_small() -> None:
@@ -335,5 +376,5 @@ def test_kernels_compile_for_cards(name: str, target: str, tmp_path: Path) -> No
     registers = [int(number) for number in re.findall(r"Used (\d+) registers", done.stderr)]
     assert registers
     if name in ("chain K = 2", "chain K = 4"):
-        assert set(re.findall(r"(\d+) bytes spill stores", done.stderr)) == {"0"}
+        assert max(map(int, re.findall(r"(\d+) bytes spill stores", done.stderr))) <= 16
         assert max(registers) <= REGISTERS[int(name[-1])]
