@@ -1,4 +1,4 @@
-"""SGD on real D-vectors on a card: normals and one matrix product by CuPy, the rest of a block in four kernels."""
+"""SGD on real D-vectors on a card: one matrix product by CuPy, the rest of a block in four kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.sim.backend import Backend, Normals
-from quenched.sim.engines.base import CLUSTER, NOISE, Engine, Memory, Plan, Problem
+from quenched.sim.engines.base import CLUSTER, DATA, NOISE, Engine, Memory, Plan, Problem
 from quenched.sim.engines.vector_kernels import Block, vector_source
 from quenched.sim.engines.vectors import BLOCK, Vectors
 
@@ -23,8 +23,7 @@ _BLOCKS = 64  # blocks between two looks at the weights, which wait for the card
 class CardVectors(Vectors):
     """Samples and weights in one array (S, J, n + N, d), readouts v (S, K) in double precision.
 
-    Clusters and label noise of a replica are those of a counter whose key is its seed; inputs come from one generator
-    for all, so that they depend on the seeds beside a seed.
+    All random numbers of a replica are those of a counter whose key is its seed: they depend on nothing else.
     """
 
     def __init__(self, batch: Any) -> None:
@@ -110,10 +109,10 @@ class CardVectors(Vectors):
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
-        """Normals, samples and weights, and their products; weights once more where they are observed."""
+        """Samples and weights, and their products; weights twice more where they are observed."""
         J, d = _chunks(problem.D)
         N, n = problem.network.K + problem.teachers, BLOCK // problem.rule.batch * problem.rule.batch
-        each = (2 * n + 3 * N) * J * d + J * (n + N) ** 2 + memory.tests
+        each = (n + 3 * N) * J * d + J * (n + N) ** 2 + memory.tests
         if memory.numbers < each:
             raise ValueError(
                 f"memory must be at least {each * memory.itemsize} bytes for one seed at D = {problem.D}, "
@@ -128,9 +127,9 @@ class CardVectors(Vectors):
         return max(1, 2**24 // problem.D)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Weights, readouts and the number of calls of the inputs' generator; counters are numbers of steps."""
+        """Weights and readouts; the counters are numbers of steps."""
         kept = super().state()
-        return {name: kept[name] for name in kept if name not in ("choices", "noises")}
+        return {name: kept[name] for name in ("steps", "good", "W", "v")}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from there."""
@@ -138,7 +137,6 @@ class CardVectors(Vectors):
         xp = self.batch.backend.xp
         self.W, self.v = self.batch.array(arrays["W"]), xp.asarray(np.array(arrays["v"], dtype=np.float64))
         self.finite = xp.asarray(self.good.copy())
-        self.normals.restore(arrays["normals"])
 
     def advance(self, steps: int) -> None:
         """Blocks of n/B steps, and one look at the end."""
@@ -154,10 +152,11 @@ class CardVectors(Vectors):
         (J, d), K, n = _chunks(self.batch.problem.D), self.batch.problem.network.K, self.n
         cluster, y = xp.empty((S, n), dtype=xp.int64), xp.empty((S, n), dtype=xp.float64)
         increments, decay = xp.empty((S, n, K), dtype=self.rows.dtype), xp.empty(S, dtype=xp.float64)
-        streams = np.uint64(CLUSTER), np.uint64(NOISE)
+        first, streams = np.int64(self.steps * B), (np.uint64(CLUSTER), np.uint64(NOISE))
         chosen = self.keys, self.places, *self.tables, self.rule, cluster, y
-        self.kernel("choose", S, np.int64(self.steps * B), *chosen, *streams, lanes=n)
-        self.kernel("inputs", S, self.places, cluster, *self.laws, self.normals((J, n, d)), self.rows, lanes=J * n * 32)
+        self.kernel("choose", S, first, *chosen, *streams, lanes=n)
+        placed = self.keys, self.places, cluster, *self.laws, self.rows
+        self.kernel("inputs", S, first, *placed, np.uint64(DATA), lanes=J * n * 32)
         products = xp.matmul(self.rows, self.rows.mT)
         counts, found = (np.int64(self.steps), np.int64(steps)), (self.v, increments, decay, self.finite)
         self.kernel("steps_of_block", S, *counts, self.rule, self.known, products, y, *found, lanes=32)

@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 _HEAD = """
 constexpr long long B = {B}, taught = {m};
 struct Data {{
-    double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m}];
+    double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
 }};
 struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v; }};
 struct Problem {{ Data data; Rule rule; }};
@@ -144,5 +144,6 @@ def chain_source(sizes: Sizes) -> str:
 
 def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:
     """The numbers of a problem in the order of the struct `Problem`."""
-    parts: list[Any] = [*problem.data, np.array(problem.rule)]
+    readout = problem.data.readout if len(problem.data.readout) else np.zeros(1)  # no array is empty in C++
+    parts: list[Any] = [*problem.data[:-1], readout, np.array(problem.rule)]
     return np.concatenate([np.ravel(part) for part in parts])

@@ -22,7 +22,7 @@ from numba.extending import overload
 
 from quenched.numerics.calculus.compile import njit
 
-__all__ = ["Data", "Numbers", "Rule", "Replica", "Work", "advance", "test_sample"]
+__all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "test_sample"]
 
 Array = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]

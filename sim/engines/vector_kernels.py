@@ -1,9 +1,12 @@
-"""The kernels of the vectors engine on a card: all of a block but the normals and the matrix product.
+"""The kernels of the vectors engine on a card: all of a block but the matrix product.
 
 A block of n samples X and the weights W lie one above the other, (S, J, n + N, d): dimensions in J chunks of d, so that
 there are enough matrices for the card, N = K + m rows of weights, a teacher's last.  One product of this array with
 itself has the Gram matrix of the samples and their local fields.  A warp does the steps of a replica one after the
 other: lane i holds the fields of sample i, and broadcasts its coefficients when its step has come.
+
+Inputs are of the counters of `chain_step`, the key the seed of the replica: a kernel that makes them where they are
+needed moves half the memory of one that is given normals, and what a seed gets depends on nothing beside it.
 """
 
 from __future__ import annotations
@@ -94,19 +97,46 @@ KERNEL choose(long long S, long long first, const word* keys, const long long* m
     }
 }
 
-// Inputs of standard normals Z (S, J, n, d); beyond D components they are 0.
-KERNEL inputs(long long S, const long long* mixture, const long long* cluster, const real* scales, const real* means,
-              const real* Z, real* X) {
+// The standard normals of block `block` of a sample: two of double precision, or four of single.
+INSIDE void standard(const word (&random)[2], long long number, long long block, double (&z)[2]) {
+    const Two<double, double> pair = normals(random, number, block);
+    z[0] = pair._0; z[1] = pair._1;
+}
+INSIDE void standard(const word (&random)[2], long long number, long long block, float (&z)[4]) {
+    const Two<word, word> bits = philox(random, number, block);
+    const word words[2] = {bits._0, bits._1};
+    for (int i = 0; i < 2; ++i) {
+        const float radius = sqrtf(-2.0f * logf(((float)(words[i] & 0xFFFFFFFFULL) + 1.0f) * 2.3283064365386963e-10f));
+        const float turn = ((float)(words[i] >> 32) + 0.5f) * 2.3283064365386963e-10f;
+        float sine, cosine;
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+        sincospif(2.0f * turn, &sine, &cosine);
+#else
+        sine = sinf(6.2831853f * turn); cosine = cosf(6.2831853f * turn);
+#endif
+        z[2 * i] = radius * cosine; z[2 * i + 1] = radius * sine;
+    }
+}
+
+// Inputs X: rows of n samples in chunks of d components, 0 beyond D; a warp a row.
+KERNEL inputs(long long S, long long first, const word* keys, const long long* mixture, const long long* cluster,
+              const real* scales, const real* means, real* X, word stream) {
     EACH(thread, S * J * n * 32) {
+        constexpr int PER = sizeof(real) == 8 ? 2 : 4;
         const long long row = thread / 32, i = row % n, chunk = row / n, s = chunk / J, start = chunk % J * d;
         const long long law = mixture[s] * C + cluster[s * n + i];
-        const real* from = Z + row * d;
+        const word random[2] = {keys[s], stream};
         real* to = X + (chunk * R + i) * d;
-        for (long long c = thread % 32; c < d; c += 32) {
-            const long long q = start + c;
-            real x = q < D ? scales[law * SCALED + (SCALED > 1 ? q : 0)] * from[c] : (real)0;
-            if (q < PLACED) x += means[law * PLACED + q];
-            to[c] = x;
+        for (long long c = thread % 32 * PER; c < d; c += 32 * PER) {
+            real z[PER];
+            standard(random, first + i, (start + c) / PER, z);
+            #pragma unroll
+            for (int part = 0; part < PER; ++part) {
+                const long long q = start + c + part;
+                real x = q < D ? scales[law * SCALED + (SCALED > 1 ? q : 0)] * z[part] : (real)0;
+                if (q < PLACED) x += means[law * PLACED + q];
+                if (c + part < d) to[c + part] = x;
+            }
         }
     }
 }
