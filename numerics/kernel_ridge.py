@@ -31,7 +31,7 @@ from scipy.linalg import null_space
 from quenched.numerics.calculus.kernels import KernelFunctions, LocalKernel, kernel_functions, local_kernel
 from quenched.numerics.calculus.quadratic_forms import chi_square_nodes, probability_below_zero
 from quenched.numerics.calculus.resolvent import SampleResolvent
-from quenched.numerics.problem.checks import number
+from quenched.numerics.problem.checks import number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
@@ -390,13 +390,14 @@ def kernel_error(
     >>> print(f"{many.classification_error:.4f} {oracle_error(xor).value:.4f}")
     0.1449 0.1449
     """
+    labelled_by_cluster(record("mixture", mixture, Mixture))
     alpha, ridge = number("alpha", alpha, positive=True), number("ridge", ridge)
-    if samples not in ("linear", "quadratic"):
+    D = None if D is None else number("D", D, positive=True)
+    if not isinstance(samples, str) or samples not in ("linear", "quadratic"):
         raise ValueError(f"samples must be 'linear' (n = alpha D) or 'quadratic' (n = alpha D^2/2), got {samples!r}")
-    labelled_by_cluster(mixture)
     functions = kernel_functions(kernel)
     with np.errstate(under="ignore"):
-        found = _chosen(mixture, functions, alpha, ridge, samples, None if D is None else number("D", D, positive=True))
+        found = _chosen(mixture, functions, alpha, ridge, samples, D)
     asked = {"kernel": functions.name, "alpha": alpha, "ridge": ridge, "samples": samples, "D": D}
     return replace(found, problem={"mixture": mixture, **asked})
 

@@ -28,7 +28,7 @@ from quenched.numerics.calculus.exponential_sums import Numbers, sign_changes
 from quenched.numerics.calculus.precision import context
 from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
 from quenched.numerics.oracle_sampling import Gaussians, sampled_error, separate_covariances
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import digit_count, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -457,6 +457,7 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
     >>> print(oracle_error(Mixture.ring(3, sigma=0.5), digits=20).value)
     0.29456037591473488938
     """
+    record("mixture", mixture, Mixture)
     if (mixture.exponents != 0).any():
         raise ValueError(
             f"mixture must not depend on D, got scaling={mixture.scaling!r}: the distances, and with them the error, "
@@ -476,7 +477,7 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
             raise ValueError(f"tolerance must be in [1e-13, 1), got {tolerance}; below, ask for digits")
         numbers = Numbers()
     else:
-        digits = integer("digits", digits, at_least=1)
+        digits = digit_count("digits", digits)
         # a relative error in z is z^2 times larger in Phi(-z)
         numbers = Numbers(context(digits + 12 + math.ceil(2 * math.log10(1 + span))))
         tolerance = numbers.number(10.0) ** -(digits + 2)

@@ -35,9 +35,11 @@ from scipy.special import ndtr
 from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.calculus.quadrature import adaptive
 from quenched.numerics.calculus.resolvent import FeatureResolvent
-from quenched.numerics.problem.checks import number
+from quenched.numerics.problem import checks
+from quenched.numerics.problem.checks import number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import random_features
 
@@ -420,13 +422,15 @@ def random_features_error(
     >>> print(f"{random_features_error(Mixture.xor(1.0, scaling=0.5), 'relu', gamma=2.0).rate:.5f}")
     0.13668
     """
+    labelled_by_cluster(record("mixture", mixture, Mixture))
     gamma, ridge = number("gamma", gamma, positive=True), number("ridge", ridge)
-    tolerance = number("tolerance", tolerance, positive=True)
-    labelled_by_cluster(mixture)
-    if features not in ("linear", "quadratic"):
+    accuracy = checks.tolerance("tolerance", tolerance)
+    D = None if D is None else number("D", D, positive=True)
+    activation = TwoLayer(1, activation).activation
+    if not isinstance(features, str) or features not in ("linear", "quadratic"):
         raise ValueError(f"features must be 'linear' (P = gamma D) or 'quadratic' (P = gamma D^2/2), got {features!r}")
     with np.errstate(under="ignore"):
-        found = _chosen(mixture, activation, gamma, ridge, D, features, tolerance)
+        found = _chosen(mixture, activation, gamma, ridge, D, features, accuracy)
     asked = {"activation": activation, "gamma": gamma, "ridge": ridge, "D": D, "features": features}
     return replace(found, problem={"mixture": mixture, **asked})
 
@@ -444,7 +448,6 @@ def _chosen(
             )
         return _quadratic(mixture, activation, gamma, ridge)
     if D is not None:
-        D = number("D", D, positive=True)
         if D < 2:
             raise ValueError(f"D must be >= 2, got {D!r}")
         return _finite(mixture, activation, gamma, ridge, D, tolerance)

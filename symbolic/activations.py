@@ -163,18 +163,17 @@ class Activation:
         return next(same, "")
 
     def kinks(self) -> tuple[tuple[str, str], ...]:
-        """Where g' (or g) jumps and by how much g' does, as exact numbers in text; else to 50 digits, |x| <= 40."""
+        """Where g changes its formula and by how much g' jumps there, as exact numbers in text.
+
+        Where those are not known, the kinks in |x| <= 40, to 50 digits.
+        """
         if self.pieces is None:
             return _located_kinks(self.expression, self.evaluated(1))
-        result = []
-        for point, (left, right) in zip(self.pieces.points, pairwise(self.pieces.values), strict=True):
-            jump = (right - left).diff(VARIABLE).subs(VARIABLE, point)
-            if not jump.is_finite:
-                return _located_kinks(self.expression, self.evaluated(1))
-            if not is_zero(jump) or not is_zero((right - left).subs(VARIABLE, point)):
-                position, size = (str(n if n.is_Rational else n.evalf(50)) for n in (point, jump))
-                result.append((position, size))
-        return tuple(result)
+        changes = zip(self.pieces.points, pairwise(self.pieces.values), strict=True)
+        jumps = [(point, (right - left).diff(VARIABLE).subs(VARIABLE, point)) for point, (left, right) in changes]
+        if not all(jump.is_finite for _, jump in jumps):
+            return _located_kinks(self.expression, self.evaluated(1))
+        return tuple((_digits(point), "0" if is_zero(jump) else _digits(jump)) for point, jump in jumps)
 
     def integrand(self, layout: str) -> sympy.Expr:
         """The product of factors that a layout stands for, in the fields x0, x1, ..."""
@@ -266,6 +265,10 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
+def _digits(number: sympy.Expr) -> str:
+    return str(number if number.is_Rational else number.evalf(50))
+
+
 def _located_kinks(expression: sympy.Expr, slope: sympy.Expr) -> tuple[tuple[str, str], ...]:
     """Sign changes of the arguments of kinks, found on a grid, where g' jumps by more than rounding."""
     ctx = mpmath.mp.clone()
@@ -346,10 +349,15 @@ def _compiled(function: sympy.Expr, ctx: Any) -> Callable[[Any], Any]:
     def exponential(t: Any) -> Any:
         return ctx.exp(t) if abs(t) < 1e30 else ctx.inf if t > 0 else ctx.zero
 
+    def heaviside(t: Any, half: float = 0.5) -> float:
+        return half if t == 0 else float(t > 0)
+
     own = {
         "exp": exponential,
         "cosh": lambda t: (exponential(t) + exponential(-t)) / 2,
         "sinh": lambda t: ctx.sinh(t) if abs(t) < 1 else (exponential(t) - exponential(-t)) / 2,
-        "Heaviside": lambda t, half=0.5: half if t == 0 else int(t > 0),
+        "Heaviside": heaviside,
     }
-    return sympy.lambdify(VARIABLE, function, modules=[own, "mpmath"])
+    names = ("atan", "cos", "erf", "erfc", "log", "mpf", "pi", "sign", "sin", "sqrt", "tanh")
+    other = {name: getattr(ctx, name) for name in names}  # of this precision
+    return sympy.lambdify(VARIABLE, function, modules=[own, other, "mpmath"])

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus.cache import derived_module, module
-from quenched.numerics.calculus.coincident_fields import consistent, distinct
+from quenched.numerics.calculus.coincident_fields import TINY, consistent, distinct, relative_error
 from quenched.numerics.calculus.precision import float_source
 from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
@@ -37,9 +37,12 @@ __all__ = [
     "compiled_activation",
     "compiled_functions",
     "compiled_text",
+    "constant_field_factor",
     "expanded",
+    "fix_constant_fields",
     "patterns",
     "piecewise_linear",
+    "step_error",
     "tables",
     "value_averages",
 ]
@@ -47,8 +50,8 @@ __all__ = [
 Array = NDArray[np.float64]
 
 PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
-ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
-PAIR_ERROR = 1e-13  # of averages over one and two fields
+ORTHANT_ERROR = 1e-10  # of averages over three and four fields, relative to the size of the factors, where regular
+PAIR_ERROR = 1e-13  # of averages over one and two fields, likewise
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 
@@ -386,12 +389,55 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
             getattr(compiled, f"fill_{n}")(mean, given if n < 3 else regular, members, out)
         flat.append(out.reshape(clusters, -1))
     values = np.concatenate(flat, axis=1)
-    return {
+    found = {
         pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
         for pattern, index in gather.items()
     }
+    if "dg,dg" in found:
+        fix_constant_fields(found, constant_field_factor(activation, mean, covariance))
+    return found
+
+
+def constant_field_factor(activation: str, mean: Array, covariance: Array) -> Array:
+    """What turns E[g'^2] of a field without variance, a limit of small ones, into g'(m)^2, for each field.
+
+    At a kink g' is the mean of both sides; a small variance takes either, and E[g'^2] is the mean of both squares.
+    """
+    constant = np.einsum("akk->ak", covariance) == 0
+    factor = np.ones_like(mean)
+    if constant.any():
+        found = value_averages(activation)
+        at = mean[constant]
+        limit = np.broadcast_to(found.groups[0](at, TINY)[found.places[0]["dg*dg"]], at.shape)
+        factor[constant] = np.divide(found.dg(at) ** 2, limit, out=np.ones_like(at), where=limit > 0)
+    return factor
+
+
+def fix_constant_fields(found: dict[str, Array], factor: Array) -> None:
+    """Multiply E[g'(lambda_k) g'(lambda_k) ..] by `factor` (C, K), in place."""
+    diagonal = np.arange(factor.shape[1])
+    for pattern, table in found.items():
+        if pattern.startswith("dg,dg") and (factor != 1).any():
+            table[:, diagonal, diagonal] *= factor.reshape(factor.shape + (1,) * (table.ndim - 3))
+
+
+def step_error(
+    found: Mapping[str, Array], mean: Array, covariance: Array, output: Array, labels: Array, limit: int
+) -> float:
+    """Error of the averages of one step, from tables of up to `limit` factors: it grows with the state.
+
+    Relative to the sizes of what is averaged, as root mean squares: lambda, g and g' of each field, the residual
+    phi - y of at most |y| + sum_k |output_k| g_k, and push_k = output_k g'_k (phi - y).  mean (C, K), covariance
+    (C, K, K), output (K,) = s v, labels (C,).
+    """
+    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance)
+    g, dg = (np.sqrt(np.maximum(np.einsum("akk->ak", found[f"{f},{f}"]), 0)) for f in ("g", "dg"))
+    field = np.sqrt(np.einsum("akk->ak", covariance) + mean**2).max()
+    residual = np.abs(labels) + g @ np.abs(output)
+    push = (np.abs(output) * dg).max() * residual.max()
+    return float(relative * max(1.0, push * max(1.0, field, push), residual.max() * g.max()))
 
 
 def expanded(table: Array, place: NDArray[np.int64]) -> Array:
     """The table (C, K, ..) of all fields from that of the distinct ones (`coincident_fields.distinct`)."""
-    return table[(slice(None), *np.ix_(*[place] * (table.ndim - 1)))]
+    return table[np.ix_(np.arange(len(table)), *[place] * (table.ndim - 1))]

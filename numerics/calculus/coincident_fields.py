@@ -46,8 +46,7 @@ def distinct(mean: Array, covariance: Array) -> tuple[Index, Index]:
     >>> kept.tolist(), place.tolist()
     ([0, 1], [0, 1, 0])
     """
-    same = _agree(mean, covariance, 1.0).all(axis=0)
-    np.fill_diagonal(same, True)
+    same = _agree(mean, covariance, 1.0).all(axis=0) | np.eye(mean.shape[1], dtype=bool)
     first = same.argmax(axis=1)
     first = first[first]
     kept, place = np.unique(first, return_inverse=True)
@@ -63,9 +62,11 @@ def regularised(covariance: Array) -> Array:
 
 
 def _lowest(covariance: Array) -> Array:
-    """Lowest eigenvalue of the correlations in each cluster."""
-    scale = np.sqrt(np.maximum(np.einsum("akk->ak", covariance), TINY))
+    """Lowest eigenvalue of the correlations in each cluster; a field without variance is independent of all."""
+    variance = np.einsum("akk->ak", covariance)
+    scale = np.sqrt(np.maximum(variance, TINY))
     correlation = covariance / (scale[:, :, None] * scale[:, None, :])
+    np.einsum("akk->ak", correlation)[variance <= TINY] = 1
     lowest: Array = np.linalg.eigvalsh(correlation)[:, 0]
     return lowest
 

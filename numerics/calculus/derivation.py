@@ -20,8 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
-    """What `python -m quenched.symbolic ARGUMENTS` prints (a module of a `kind`), run where no file of the working
-    directory can stand in.
+    """What `python -m quenched.symbolic ARGUMENTS` prints; no file of the working directory can stand in for a module.
 
     ValueError: the reason for which it refuses; RuntimeError: it failed.
     """
@@ -48,6 +47,7 @@ def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
         raise ValueError(message)
     if status:
         raise RuntimeError(
-            f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. It said:\n{message}"
+            f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "
+            f"It said:\n{message}"
         )
     return text

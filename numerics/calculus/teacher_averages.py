@@ -112,12 +112,15 @@ def tables_across(
         parts.append(out.reshape(clusters, -1))
     values = np.concatenate(parts, axis=1)
     taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)
+    factor = np.ones_like(mean)
+    factor[:, :K] = own.constant_field_factor(student, mean[:, :K], covariance[:, :K, :K])
     found = {}
     for pattern, inside in own.tables(student, mean[:, :K], covariance[:, :K, :K], limit).items():
         targets, sources = entries[pattern]
         table = np.zeros((clusters, N ** (inside.ndim - 1)))
         table[:, targets] = values[:, sources]
         table = table.reshape((clusters,) + (N,) * (inside.ndim - 1))
+        own.fix_constant_fields({pattern: table}, factor)
         table[(slice(None),) + (slice(K),) * (inside.ndim - 1)] = inside
         if pattern in ("g", "g,g"):
             table[(slice(None),) + (slice(K, None),) * (inside.ndim - 1)] = taught[pattern]

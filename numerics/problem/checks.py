@@ -22,6 +22,7 @@ __all__ = [
     "LEFT_OUT",
     "Record",
     "choice",
+    "digit_count",
     "expression_text",
     "finite_array",
     "flag",
@@ -100,18 +101,20 @@ class Record:
         return {name: _plain(value) for name, value in self._values().items()}
 
     @classmethod
-    def from_dict(cls, values: Any) -> Self:
-        """The record of which `to_dict` gave these values.
+    def from_dict(cls, values: Any, name: str = "") -> Self:
+        """The record of which `to_dict` gave these values; `name`: of the argument that holds them, for messages.
 
         ValueError: they are no fields of this record, or values that it refuses.
         """
+        argument = f"{name}: " if name else ""
         known = [f.name for f in fields(cls) if f.init]
         if not isinstance(values, Mapping) or (strange := [name for name in values if name not in known]):
             got = f"the field {strange[0]!r}" if isinstance(values, Mapping) else shown(values)
-            raise ValueError(f"{cls.__name__} must be made of the fields {', '.join(known)}, got {got}")
+            raise ValueError(f"{argument}{cls.__name__} must be made of the fields {', '.join(known)}, got {got}")
         needed = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.default_factory is MISSING]
         if missing := [name for name in needed if name not in values]:
-            raise ValueError(f"{cls.__name__} needs the field {missing[0]!r}, got {', '.join(values) or 'none'}")
+            got = ", ".join(map(str, values)) or "none"
+            raise ValueError(f"{argument}{cls.__name__} needs the field {missing[0]!r}, got {got}")
         return cls(**values)
 
     def _shown(self) -> dict[str, Any]:
@@ -290,6 +293,11 @@ def integer(name: str, value: Any, *, at_least: int = 0, at_most: int = _LARGEST
     if scalar > at_most:
         raise ValueError(f"{name} must be an integer <= {at_most}, got {shown(value)}")
     return int(scalar)
+
+
+def digit_count(name: str, value: Any) -> int:
+    """Decimal digits asked of multiprecision arithmetic: an integer from 1 to 1000, where minutes become hours."""
+    return integer(name, value, at_least=1, at_most=1000)
 
 
 def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> tuple[int, ...]:

@@ -169,7 +169,7 @@ def _weight(part: Array, shrinkage: float | str | None) -> float:
     """The weight of the identity."""
     if shrinkage is None:
         return 0.0
-    if shrinkage == "ledoit-wolf":
+    if isinstance(shrinkage, str) and shrinkage == "ledoit-wolf":
         from sklearn.covariance import ledoit_wolf_shrinkage
 
         return float(ledoit_wolf_shrinkage(part, assume_centered=True))

@@ -79,8 +79,8 @@ class Mixture(Record):
 
     def _parts(self, clusters: int, dimensions: int) -> tuple[Spectrum | None, Teacher | None]:
         """Spectrum and teacher, rebuilt if they came as dictionaries."""
-        spectrum = Spectrum.from_dict(self.spectrum) if isinstance(self.spectrum, dict) else self.spectrum
-        teacher = Teacher.from_dict(self.teacher) if isinstance(self.teacher, dict) else self.teacher
+        spectrum = Spectrum.from_dict(self.spectrum, "spectrum") if isinstance(self.spectrum, dict) else self.spectrum
+        teacher = Teacher.from_dict(self.teacher, "teacher") if isinstance(self.teacher, dict) else self.teacher
         if spectrum is not None:
             record("spectrum", spectrum, Spectrum)
             if spectrum.eigenvalues.ndim == 2 and len(spectrum.eigenvalues) != clusters:

@@ -238,7 +238,7 @@ def _place(times: Array, t: float | None) -> int:
             return 0
         raise ValueError(f"t must be one of the {len(times)} recorded times, got None")
     wanted = real("t", t)
-    place = int(np.abs(times - wanted).argmin())
-    if not abs(times[place] - wanted) <= _NEAR * max(1.0, abs(wanted)):
+    place = int(np.abs(times - wanted).argmin()) if np.isfinite(wanted) else 0
+    if not np.isfinite(wanted) or not abs(times[place] - wanted) <= _NEAR * max(1.0, abs(wanted)):
         raise ValueError(f"t must be one of the {len(times)} recorded times, got {t!r}; the nearest is {times[place]}")
     return place

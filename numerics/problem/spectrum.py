@@ -98,7 +98,7 @@ class Spectrum(Record):
     def aligned(self, p: int) -> Array:
         """G (U, p, p) for p coordinates."""
         if self.alignment is None:
-            return np.asarray(self.weights[:, None, None] * np.eye(p))
+            return np.asarray(self.weights[:, None, None] * np.eye(integer("p", p, at_least=1)))
         return self.alignment
 
     def oriented(self, p: int, seed: int) -> Spectrum:

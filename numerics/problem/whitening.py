@@ -87,7 +87,7 @@ def _scaled(mixture: Mixture, rho: Array, G: Array) -> tuple[Mixture, Mixture | 
     rounding = 16 * _EPS * rho.max(initial=0.0)
     seen = mixture.means - mixture.means[0]
     strength = np.einsum("ap,upq,aq->u", seen, G, seen) / rho
-    sensitive = len(rho) > 1 and (strength * rounding / rho).sum() > 1e-12 * strength.sum()
+    sensitive = len(rho) > 1 and (strength * rounding / rho).sum() > 16 * _EPS * strength.sum()
     return moved(rho), moved(rho + rounding) if sensitive else None
 
 

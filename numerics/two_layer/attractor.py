@@ -131,7 +131,7 @@ def attractor(system: StationaryEquations, state: OrderParameters, t: float) -> 
         if not quiet or left <= 0:
             break
         rate /= 10
-    residual = float(np.abs(system.rates(system.x0)).max())
+    residual = float(np.abs(system.rates(system.x0)).max(initial=0.0))
     raise failure or FixedPointError(
         f"the flow has not come to rest after t = {t / system.unit:.6g}: rates are up to {residual:.3g}, and the fixed "
         "point next to it is unstable or far away; follow the flow longer (t), or give it as a guess",

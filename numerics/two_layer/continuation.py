@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import finite_array
+from quenched.numerics.problem.checks import choice, finite_array, function, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -23,7 +23,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.attractor import attractor, random_overlaps
-from quenched.numerics.two_layer.fixed_points import POINTS, FixedPoint, fitting_guess, measured
+from quenched.numerics.two_layer.fixed_points import POINTS, FixedPoint, fitting_guess, line_count, measured
 from quenched.numerics.two_layer.stationary import FixedPointError, StationaryEquations
 from quenched.numerics.two_layer.symmetry import stabiliser
 
@@ -97,15 +97,17 @@ def curve(
     Returns a dataset along `point`, in the order of the branch, with the parameter as a coordinate: M, Q, v and their
     state_error; pmse, classification_error, their numerical errors pmse_error and classification_error_error,
     tie_probability; residual, leading (eigenvalue), stable, zero_modes; `fold` and `pitchfork`.  There is a point for
-    each value, and one at each turning point, which the last two mark. At a fold a solution meets an unstable one and
-    both cease to exist: the branch turns back, with one more point for each value that it passes again, until it leaves
-    the range.  At a pitchfork it meets its own mirror image and goes on with a symmetry that it did not have.
+    each value, and one at each turning point, which the last two mark.
+    At a fold a solution meets an unstable one and both cease to exist: the branch turns back, with one more point for
+    each value that it passes again, until it leaves the range.  At a pitchfork it meets its own mirror image and goes
+    on with a symmetry that it did not have.
 
     ValueError: an unknown parameter, values that are not monotonic or that the problem refuses.  FixedPointError: no
     solution at values[0], or a branch that ends (a kink of the equations, a neuron dying) short of the last value.
     """
-    if parameter not in PARAMETERS:
-        raise ValueError(f"parameter must be one of {', '.join(PARAMETERS)}, got {parameter!r}")
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    choice("parameter", parameter, PARAMETERS), function("progress", progress)
+    time, seed, points = number("t", t, positive=True), integer("seed", seed), line_count(points)
     grid = finite_array("values", values, (None,))
     steps = np.diff(grid)
     if not ((steps > 0).all() or (steps < 0).all()):
@@ -113,7 +115,7 @@ def curve(
     branch = _Branch((mixture, network, rule), parameter, grid)
     first = branch.system(float(grid[0]))
     if guess is None:
-        x = attractor(first, random_overlaps(first.mixture, network, 1000, seed), t)
+        x = attractor(first, random_overlaps(first.mixture, network, 1000, seed), time)
     else:
         # of a state of the given mixture; at another separation, the weights stay
         A = fitting_guess(guess, mixture, network).projections(mixture)

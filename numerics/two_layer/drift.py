@@ -18,18 +18,17 @@ from numpy.typing import NDArray
 
 from quenched.numerics.calculus.averages import (
     FIELD_LIMIT,
-    ORTHANT_ERROR,
-    PAIR_ERROR,
     activation_functions,
     averages,
+    step_error,
     tables,
 )
 from quenched.numerics.calculus.precision import bind
 from quenched.numerics.calculus.quadrature import randomised
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.step_averages import SpectralEquations, densities
 from quenched.theory import two_layer
@@ -119,14 +118,16 @@ class _Equations:
         found = tables(self.network.activation, M, variances[:, None, None] * Q, limit)
         flow = two_layer.flow if self.narrow else _wide_flow
         dA, dQ, dv = flow(*self.clusters, means, M, A, Q, v, found, *self.first_order)
-        if not self.sgd.diffusion:
-            return (dA, dQ, dv), PAIR_ERROR, "closed form"
+        sgd, s = self.sgd, self.network.output_scale
+        error = step_error(found, M, variances[:, None, None] * Q, s * v, self.clusters[1], limit)
+        error *= max(1.0, 2 * sgd.eta, sgd.eta_v, sgd.eta**2 * float(variances.max()) if sgd.diffusion else 0.0)
+        if not sgd.diffusion:
+            return (dA, dQ, dv), error, "closed form"
         if exact:
-            sgd, s = self.sgd, self.network.output_scale
             dQ = dQ + two_layer.diffusion(*self.clusters, v, found, sgd.eta, s, sgd.label_noise)
-            return (dA, dQ, dv), ORTHANT_ERROR, "closed form"
-        (_, diffusion, _), error, _ = self._sampled(A, Q, v, flow=False)
-        return (dA, dQ + diffusion, dv), error, "closed form, diffusion by quasi-Monte Carlo"
+            return (dA, dQ, dv), error, "closed form"
+        (_, diffusion, _), sampled, _ = self._sampled(A, Q, v, flow=False)
+        return (dA, dQ + diffusion, dv), error + sampled, "closed form, diffusion by quasi-Monte Carlo"
 
     def _sampled(self, A: Array, Q: Array, v: Array, flow: bool) -> tuple[Derivatives, float, str]:
         """Averages over the p coordinates of the means and the K residual fields of a sample, in every cluster."""
@@ -219,6 +220,8 @@ def drift(
     >>> rate.Q.round(12).tolist(), rate.v.round(12).tolist()  # -2 v^2 Q + v^2 (v^2 Q + 1) and -v Q
     ([[-0.1875]], [-0.5])
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("sgd", sgd, LearningRule)
+    record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.quadrature import randomised
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import digit_count, integer, number, record, shown
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
@@ -97,10 +97,12 @@ def errors(
         integer("seed", seed),
         points if points is None else integer("points", points, at_least=1),
     )
+    _check_problem(mixture, network, state)
     if digits is not None:
+        digits = digit_count("digits", digits)
         if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
-        return _precise(mixture, network, state, errors(mixture, network, state), integer("digits", digits, at_least=1))
+        return _precise(mixture, network, state, errors(mixture, network, state), digits)
     return _errors(mixture, network, state, sampling, _checked(quantities))
 
 
@@ -129,8 +131,16 @@ def errors_many(
     return [_errors(mixture, network, state, sampling, asked) for state in states]
 
 
+def _check_problem(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
+    record("state", state, (OrderParameters, Densities))
+
+
 def _checked(quantities: Sequence[str]) -> frozenset[str]:
-    asked = frozenset([quantities] if isinstance(quantities, str) else quantities)
+    given = [quantities] if isinstance(quantities, str) else quantities
+    if not isinstance(given, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"quantities must be some of {', '.join(QUANTITIES)}, got {shown(quantities)}")
+    asked = frozenset(given)
     if not asked or (wrong := sorted(asked.difference(QUANTITIES))):
         raise ValueError(f"quantities must be some of {', '.join(QUANTITIES)}, got {wrong if asked else quantities!r}")
     return asked

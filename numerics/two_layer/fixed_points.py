@@ -33,7 +33,16 @@ from quenched.numerics.two_layer.symmetry import equivalent, orbits
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["POINTS", "FixedPoint", "binomial_error", "fitting_guess", "fixed_point", "fixed_points", "measured"]
+__all__ = [
+    "POINTS",
+    "FixedPoint",
+    "binomial_error",
+    "fitting_guess",
+    "fixed_point",
+    "fixed_points",
+    "line_count",
+    "measured",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -113,7 +122,7 @@ def fixed_point(
     >>> found.state.M.round(12).tolist(), found.stable, found.eigenvalues.real.round(9).tolist()
     ([[0.2], [-0.2]], True, [-5.0, -8.0])
     """
-    points, time = integer("points", points, at_least=1, at_most=_MOST_LINES), number("t", t, positive=True)
+    points, time = line_count(points), number("t", t, positive=True)
     seed, D = integer("seed", seed), integer("D", D, at_least=1)
     system = StationaryEquations(
         record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
@@ -131,6 +140,11 @@ def fitting_guess(guess: OrderParameters, mixture: Mixture, network: TwoLayer) -
     if guess.M.shape != (expected := (mixture.clusters, network.K)):
         raise ValueError(f"guess must have M of shape (clusters, K) = {expected}, got {guess.M.shape}")
     return guess
+
+
+def line_count(points: int) -> int:
+    """`points`, within what hours of sampling can use."""
+    return integer("points", points, at_least=1, at_most=_MOST_LINES)
 
 
 def _from_guess(system: StationaryEquations, guess: OrderParameters, t: float) -> Array:
@@ -155,7 +169,7 @@ def measured(system: StationaryEquations, x: Array, points: int, **origin: Any) 
     """The record of a solution x; `origin`: what it was found from."""
     J, state = system.jacobian(x), system.state(x)
     rates = drift(system.mixture, system.network, system.rule, state)
-    residual = float(np.abs(system.rates(x)).max())
+    residual = float(np.abs(system.rates(x)).max(initial=0.0))
     # in closed form the error is that of orthant probabilities, which enter at second order in the rates
     rounding = rates.error * (system.unit if rates.method == "closed form" else 1 / system.unit)
     state_error = system.accuracy(J, residual + rounding)
@@ -246,7 +260,7 @@ def fixed_points(
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     function("start", start), function("progress", progress)
     names, size = integers("seeds", seeds), integer("D", D, at_least=1)
-    time, points = number("t", t, positive=True), integer("points", points, at_least=1, at_most=_MOST_LINES)
+    time, points = number("t", t, positive=True), line_count(points)
     levels = _levels(gains)
     system = StationaryEquations(mixture, network, rule)
     draw = start or (lambda seed: random_overlaps(mixture, network, size, seed))

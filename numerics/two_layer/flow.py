@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.integrate
 
-from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.checks import choice, function, increasing_times, integer, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays, is_spectral
@@ -87,7 +87,9 @@ def integrate(
     """
     import xarray as xr
 
-    times = increasing_times("t", t)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("sgd", sgd, LearningRule)
+    record("state", state, (OrderParameters, Densities)), function("progress", progress)
+    rtol, atol, times = tolerance("rtol", rtol), tolerance("atol", atol, positive=False), increasing_times("t", t)
     if (mixture.exponents != 0).any():
         raise ValueError(
             f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
@@ -95,8 +97,7 @@ def integrate(
         )
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    choice("method", method, _METHODS)
     spectral = is_spectral(mixture) or isinstance(state, Densities)
     coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
     derivative = drift_arrays(mixture, network, sgd)
@@ -220,6 +221,7 @@ def random_state(
     >>> bool(abs(state.Q - np.eye(3)).max() < 5 / 1000)             # Q = 1 + O(1/sqrt(D))
     True
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
     p, K = mixture.dimensions, network.K
     D = integer("D", D, at_least=p + K)
     variance = number("weight_scale", weight_scale) ** 2 / D

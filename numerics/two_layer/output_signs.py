@@ -41,6 +41,7 @@ _UNSETTLED = 1e-13  # probability in a cell of a line that may stay open where l
 _EVALUATIONS = 60_000  # lines of an adaptive quadrature at most, some 0.3 s
 _KINKED = 4  # the difference of two rules may be that much smaller than the error, where a kink lies between nodes
 _FIRST = 64  # lines of each of the eight scramblings to begin with
+_TURNS = 40  # points at which patterns change that are taken into account
 _PANELS = np.array([-38.0, -26, -18, -12, -9, -6, -4, -2, -1, -0.3, 0, 0.3, 1, 2, 4, 6, 9, 12, 18, 26, 38])
 
 
@@ -80,7 +81,8 @@ class Signs:
 class _Lines:
     """The sign of phi along lines of each cluster: (alpha (C, n, K), beta (C, K), v (C, K)) -> (C, n, 4).
 
-    The last index is P(phi < 0), P(phi = 0), what is unsettled of them, and the changes of sign.  `evaluate` takes the
+    The last index is P(phi < 0), P(phi = 0), what is unsettled of them, and a number that
+    stands for the pattern of signs along the line.  `evaluate` takes the
     reach and the probability that a cell may leave open as well.
     """
 
@@ -211,13 +213,16 @@ def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: S
 def _weighted(
     mixture: Mixture, lines: _Lines, law: Law, L: Array, z: Array, limits: tuple[float, float], certain: bool = False
 ) -> Array:
-    """Wrong, tie, unsettled and changes of sign (n, 4) given z (n, r - 1), the directions across; sums over
+    """Wrong, tie, unsettled and pattern of signs (n, 4) given z (n, r - 1), the directions across; sums over
     clusters.
     """
     alpha = law.mean[:, None] + z @ L[:, :, 1:].swapaxes(1, 2)
     y, P = mixture.labels[:, None], mixture.weights[:, None]
     found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), y * law.v, *limits, certain)
-    total = np.einsum("ai,ani->ni", P * [1.0, 1.0, 1.0, 0.0] + [0.0, 0.0, 0.0, 1.0], found)
+    share = np.hstack(
+        [P, P, P, np.sqrt(2.0 + np.arange(len(P)))[:, None]]
+    )  # patterns of several clusters add up to one
+    total = np.einsum("ai,ani->ni", share, found)
     total[:, 0] += total[:, 1] / 2
     return total
 
@@ -238,7 +243,7 @@ def _on_one_line(mixture: Mixture, lines: _Lines, law: Law, L: Array) -> Signs:
 
 
 def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
-    """Two directions: adaptive quadrature over the second, between points at which sign changes appear or vanish.
+    """Two directions: adaptive quadrature over the second, between points at which the pattern of signs changes.
 
     None where lines stay unsettled.
     """
@@ -253,7 +258,7 @@ def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sa
     given(np.linspace(-4, 4, 65))
     if most > 0.01:  # outputs that cancel so well that intervals do not tell their sign
         return None
-    cuts = np.unique(np.concatenate([_PANELS, _appearances(lambda z: given(z)[:, 3])]))
+    cuts = np.unique(np.concatenate([_PANELS, _turning_points(lambda z: given(z)[:, 3])]))
     panels = np.stack([cuts[:-1], cuts[1:]], axis=1)
 
     def integral(component: int, tolerance: float) -> tuple[float, float]:
@@ -270,23 +275,26 @@ def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sa
     return Signs(wrong, tie, error + open_ + 1e-14, tie_error, "adaptive quadrature")
 
 
-def _appearances(changes: Callable[[Array], Array]) -> Array:
-    """The z at which the number of sign changes along a line jumps, from a scan that is dense around 0."""
+def _turning_points(pattern: Callable[[Array], Array]) -> Array:
+    """The z at which the pattern of signs along a line changes, and points ever closer to them on both sides.
+
+    A zero that moves through the line within a tiny interval of z, as where outputs nearly cancel, is seen by what it
+    leaves behind.  The scan is dense around 0.
+    """
     near = np.geomspace(1e-10, 0.1, 28)
     z = np.concatenate([-near[::-1], near, np.linspace(0.1, 9.0, 72)[1:], -np.linspace(0.1, 9.0, 72)[1:]])
     z.sort()
-    count = changes(z)
-    (place,) = np.nonzero(count[1:] != count[:-1])
-    if len(place) > 64:  # a wild activation: adaptive quadrature finds its own way
+    found = pattern(z)
+    (place,) = np.nonzero(found[1:] != found[:-1])
+    if not 0 < len(place) <= _TURNS:  # a wild activation: adaptive quadrature finds its own way
         return np.empty(0)
-    low, high, at_low = z[place], z[place + 1], count[place]
+    low, high, at_low = z[place], z[place + 1], found[place]
     for _ in range(40):
-        if not len(low):
-            break
         middle = (low + high) / 2
-        same = changes(middle) == at_low
+        same = pattern(middle) == at_low
         low, high = np.where(same, middle, low), np.where(same, high, middle)
-    return np.asarray((low + high) / 2)
+    steps = np.geomspace(1e-11, 0.1, 11)
+    return np.asarray(((low + high) / 2)[:, None] + np.concatenate([-steps, [0.0], steps])).ravel()
 
 
 def sampled_signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Signs:

@@ -66,7 +66,8 @@ def _start(alpha, beta, v, kinks, slopes, intercepts):  # type: ignore[no-untype
 
 @njit(error_model="numpy", nogil=True)
 def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type: ignore[no-untyped-def]
-    """Write P(output < 0), P(output = 0), what rounding may change of them, and the changes of sign into out (C, n, 4).
+    """Write P(output < 0), P(output = 0), what rounding may change of them, and the pattern of signs into out (C, n,
+    4).
 
     alpha (C, n, K), beta (C, K), v (C, K); g has the sorted `kinks` (p,) and on its p + 1 pieces is slope x +
     intercept.
@@ -78,7 +79,7 @@ def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type:
         a, row = divmod(i, n)
         crossings = _crossings(alpha[a, row], beta[a], kinks, crossing, label)
         at_zero, slope, alive, size = _start(alpha[a, row], beta[a], v[a], kinks, slopes, intercepts)
-        negative, zero, open_, changes, last, left = 0.0, 0.0, 0.0, 0, 2, -_REACH
+        negative, zero, open_, changes, last, begin, left = 0.0, 0.0, 0.0, 0, 2, 0, -_REACH
         for c in range(crossings + 1):
             right = crossing[c] if c < crossings else _REACH
             start, end = at_zero + slope * left, at_zero + slope * right
@@ -94,6 +95,7 @@ def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type:
                 negative += _mass(left, middle) if first < 0 else _mass(middle, right)
             if alive > 0 and max(abs(start), abs(end)) <= _ROUNDING * steepest * size:
                 open_ += _mass(left, right)
+            begin = first if last == 2 else begin
             changes += (first != last and last != 2) + (first != second)
             last = second
             if c < crossings:
@@ -108,4 +110,4 @@ def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type:
                 if alive == 0:  # all neurons off: exactly 0, not the rounding left over
                     at_zero, slope = 0.0, 0.0
                 left = right
-        out[a, row, 0], out[a, row, 1], out[a, row, 2], out[a, row, 3] = negative, zero, open_, changes
+        out[a, row, 0], out[a, row, 1], out[a, row, 2], out[a, row, 3] = negative, zero, open_, 3 * changes + begin

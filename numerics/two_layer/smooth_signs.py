@@ -194,7 +194,7 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
 
 @njit(error_model="numpy", nogil=True)
 def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, out):  # type: ignore[no-untyped-def]
-    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the number of changes of sign into out (C, n, 4).
+    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the pattern of signs into out (C, n, 4).
 
     alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| <
     `reach`.  If not `certain`, single values of phi count at their rounded values, and a zero is where Newton's method
@@ -205,7 +205,7 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
     for i in range(alpha.shape[0] * alpha.shape[1]):
         c, row = divmod(i, alpha.shape[1])
         line[0], line[1], line[2] = alpha[c, row], beta[c], v[c]
-        negative, zero, open_, changes, last = 0.0, 0.0, 2.0 * Phi(-reach), 0, 2
+        negative, zero, open_, changes, last, begin = 0.0, 0.0, 2.0 * Phi(-reach), 0, 2, 0
         a, top, cells = -reach, 0, 0
         ends[0] = reach
         while top >= 0:
@@ -238,12 +238,14 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                 first, second = (
                     (-sign, sign) if left > a and right < b else (sign, sign) if left == a else (-sign, -sign)
                 )
+                begin = first if last == 2 else begin
                 changes += (first != last and last != 2) + (first != second)
                 last = second
             elif kind == 1:
                 mass = _mass(a, b)
                 negative += mass if sign < 0 else 0.0
                 zero += mass if sign == 0 else 0.0
+                begin = sign if last == 2 else begin
                 changes += sign != last and last != 2
                 last = sign
             else:
@@ -252,4 +254,5 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                 open_ += half
             a = b
             top -= 1
-        out[c, row, 0], out[c, row, 1], out[c, row, 2], out[c, row, 3] = negative, zero, open_, changes
+        out[c, row, 0], out[c, row, 1], out[c, row, 3] = negative, zero, 3 * changes + begin
+        out[c, row, 2] = (1.0 + 1e-6) * open_  # the masses in it are rounded, too

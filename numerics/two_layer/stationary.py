@@ -48,9 +48,11 @@ OVERFLOW = 1e50
 _STEP = 6e-6  # of central differences: the cube root of the rounding unit
 _ZERO = 1e-6  # eigenvalues below this fraction of the largest are zero modes, up to the noise of the Jacobian
 _OUTSIDE = 1e-7  # of Q: smaller eigenvalues of Q - A^T A belong to weights that the flow will let decay to 0
-_DYING = 1e-2  # of the largest: neurons with smaller v_k and |w_k| where the flow came to rest are about to vanish
+_DYING = 1e-2  # of the largest, or of 0.01: neurons with smaller v_k and |w_k| where the flow rests are vanishing
 _INDEFINITE = 1e-9  # of Q - A^T A, relative to Q: allowed, as its eigenvalues may be 0 up to rounding
+_SMALL = 1e-5  # of Q: the scale of weights that all decay, below which Q is known to an absolute error only
 _EVALUATIONS = 200  # of F, by Newton's steps
+_VANISHED = 1e-9  # |v_k|, |A_bk| and Q_kk of a neuron that solutions known to the residual cannot tell from 0
 _RELAXATIONS = 400  # pseudo-transient steps
 _LONGEST = 0.3  # of the length of the state: a longer pseudo-transient step is halved
 _GROWN = 1e3  # a state that has grown by this factor has no fixed point ahead
@@ -123,7 +125,7 @@ class StationaryEquations:
         dead = np.zeros(self.network.K, dtype=bool)
         if bury:
             sizes = np.sqrt(np.maximum(np.diag(state.Q), 0)), np.abs(state.v)
-            dead = np.logical_and(*(size < _DYING * size.max() for size in sizes))
+            dead = np.logical_and(*(size < _DYING * max(size.max(), _DYING) for size in sizes))
             alive = np.where(dead, 0.0, 1.0)
             state = OrderParameters(state.M * alive, state.Q * np.outer(alive, alive), state.v * alive)
         A, rule = state.projections(self.mixture), self.rule
@@ -180,12 +182,14 @@ class StationaryEquations:
         if not np.abs(x).max(initial=0.0) < OVERFLOW:
             return np.full_like(x, np.nan)
         A, Q, v = self.arrays(x)
-        if not self.projected and np.linalg.eigvalsh(Q - A.T @ A)[0] < -_INDEFINITE * np.abs(Q).max():
+        if not self.projected and np.linalg.eigvalsh(Q - A.T @ A)[0] < -_INDEFINITE * max(np.abs(Q).max(), _SMALL):
             return np.full_like(x, np.nan)
         return self.inner.rates(A, Q, v)[self.free]
 
     def jacobian(self, x: Array) -> Array:
         """dF/dx: generated, or by central differences for an activation without closed forms."""
+        if not x.size:
+            return np.zeros((0, 0))
         if self.inner.tangents is None:
             return self.differences(x)
         A, Q, v = self.arrays(x)
@@ -238,6 +242,8 @@ class StationaryEquations:
 
     def accuracy(self, J: Array, residual: float) -> float:
         """Bound on the error of a solution with this residual, by the smallest singular value that is not 0."""
+        if not J.size:
+            return residual  # nothing moves, or all neurons vanish
         singular = np.linalg.svd(J, compute_uv=False)
         return residual / float(singular[singular > _ZERO * singular[0]].min())
 
@@ -250,15 +256,34 @@ class StationaryEquations:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if not np.isfinite(self.rates(x)).all():
                 raise self._failure(x, "no step was taken, as the rates are not finite")
+            if not x.size:
+                return x
             tiny = np.finfo(np.float64).eps
             found = least_squares(self.rates, x, self.jacobian, xtol=tiny, ftol=tiny, gtol=tiny, max_nfev=_EVALUATIONS)
             best: Array = found.x
             if not np.abs(self.rates(best)).max() <= RESIDUAL:
                 raise self._failure(best, f"{found.nfev} steps")
-        return best
+            return self._without_vanished(best)
+
+    def _without_vanished(self, x: Array) -> Array:
+        """x with neurons that are 0 up to rounding set to 0, where that is a solution too.
+
+        The sign of what rounding leaves of a network that decays to 0 would be taken for its answer.
+        """
+        A, Q, v = self.arrays(x)
+        size = np.maximum(np.maximum(np.abs(A).max(axis=0, initial=0.0), np.abs(np.diag(Q))), np.abs(v))
+        kept = (size > _VANISHED).astype(np.float64)
+        if kept.all():
+            return x
+        zeroed = self.inner.coordinates.pack(A * kept, Q * np.outer(kept, kept), v * kept)[self.free]
+        if not np.abs(self.rates(zeroed)).max(initial=0.0) <= RESIDUAL:
+            return x
+        if not np.isfinite(self.jacobian(zeroed)).all():
+            raise self._failure(x, "steps to a vanishing neuron, where the equations have a kink,")
+        return zeroed
 
     def _failure(self, x: Array, steps: str) -> FixedPointError:
-        residual = float(np.abs(self.rates(x)).max())
+        residual = float(np.abs(self.rates(x)).max(initial=0.0))
         A, Q, v = self.arrays(x) if np.isfinite(residual) else self.inner.coordinates.unpack(self.frozen)
         return FixedPointError(
             f"no fixed point was found: {steps} left rates up to {residual:.3g}, more than {RESIDUAL:g} (|Q| <= "

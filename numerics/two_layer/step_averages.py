@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 
 from quenched.numerics.calculus.averages import (
     FIELD_LIMIT,
-    ORTHANT_ERROR,
-    PAIR_ERROR,
     activation_functions,
     activation_value,
     averages,
     piecewise_linear,
+    step_error,
     tables,
     value_averages,
 )
@@ -189,7 +188,8 @@ class SpectralEquations:
         diagonal += curvature
         if diffusion:
             noise = two_layer.response_noise(self.labels, v, found, s, self.sgd.label_noise)
-        return (force, response, noise, readout), ORTHANT_ERROR if diffusion else PAIR_ERROR, "closed form"
+        error = step_error(found, M, covariance, s * v, self.labels, FIELD_LIMIT if diffusion else 2)
+        return (force, response, noise, readout), error, "closed form"
 
     def _sampled(self, M: Array, covariance: Array, v: Array) -> tuple[tuple[Array, Array, Array, Array], float, str]:
         C, N = M.shape

@@ -7,35 +7,16 @@ rule gives the tangent of an equation.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import sympy
 from sympy import Idx, IndexedBase
 
 from quenched.symbolic.language import emit
 
-__all__ = ["Equations", "equations_text", "tangent", "tangents_text"]
+__all__ = ["equations_text", "tangent", "tangents_text"]
 
 _DIRECTION = Idx("z")
-
-
-class Equations(Protocol):
-    """What is asked of the equations of a learner; see `quenched.symbolic.learners.two_layer`."""
-
-    flow: Any
-    diffusion: Any
-    sampled_flow: Any
-    sampled_diffusion: Any
-    moments: Any
-    risk: Any
-    responses: Any
-    node: Any
-    node_diffusion: Any
-
-    @property
-    def patterns(self) -> Sequence[str]:
-        """The averages that appear."""
 
 
 def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset({"P", "y", "sigma2", "T"})) -> sympy.Expr:
@@ -55,7 +36,7 @@ def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset({"P", "y",
     return total
 
 
-def equations_text(equations: Equations) -> str:
+def equations_text(equations: Any) -> str:
     """The functions of `theory/two_layer.py`."""
 
     def head(name: str, arrays: str, scalars: str, result: str) -> str:
@@ -152,7 +133,7 @@ def equations_text(equations: Equations) -> str:
     return "\n\n\n".join(parts)
 
 
-def tangents_text(equations: Equations) -> str:
+def tangents_text(equations: Any) -> str:
     """The functions of the exact Jacobian: tangents of the equations along directions z of the state."""
 
     def function(
