@@ -68,7 +68,11 @@ def vectors(card: Backend) -> None:
             rate = steps * S * D / seconds(lambda engine=engine, steps=steps: engine.advance(steps), card)
             parts = block_parts(engine, card)
             del engine
-            options: dict[str, Any] = {"backend": card, "dtype": dtype, "state": random_state(MIXTURE, TwoLayer(4, "relu"), D, 0)}
+            options: dict[str, Any] = {
+                "backend": card,
+                "dtype": dtype,
+                "state": random_state(MIXTURE, TwoLayer(4, "relu"), D, 0),
+            }
             start = time.perf_counter()
             simulate(MIXTURE, TwoLayer(4, "relu"), SGD, D, t, S, "vectors", test_samples=1000, **options)
             whole = round(t * D) * S * D / (time.perf_counter() - start)
@@ -98,9 +102,7 @@ def a_million(card: Backend) -> None:
     network = TwoLayer(4, "relu")
     state, times = random_state(MIXTURE, network, 10**4, 0), np.linspace(0.1, 1.0, 10)
     start = time.perf_counter()
-    simulate(
-        MIXTURE, network, SGD, 10**4, times, 10**6, "overlaps", card, state=state, test_samples=200
-    )
+    simulate(MIXTURE, network, SGD, 10**4, times, 10**6, "overlaps", card, state=state, test_samples=200)
     spent = time.perf_counter() - start
     print(f"\n10^6 replicas, K = 4, 10^4 steps, ten records, in one call: {spent:.1f} s, {1e10 / spent:.3g} steps/s")
 
@@ -111,7 +113,9 @@ def main() -> None:
 
     card = get_backend("cupy")
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
-    print(f"{card.device}; CUDA driver {driver}, runtime {runtime}; CuPy {cupy.__version__}; free {card.memory() * 2:.3g} B")
+    print(
+        f"{card.device}; CUDA driver {driver}, runtime {runtime}; CuPy {cupy.__version__}; free {card.memory() * 2:.3g} B"
+    )
     chains(card)
     vectors(card)
     a_million(card)

@@ -263,7 +263,6 @@ BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(t=[-1.0]), r"t must be >= 0, got -1\.0"),
     (run(seeds=[]), r"seeds must be one or more different integers, got \[\]"),
     (run(seeds=[4, 1, 4]), r"seeds must be one or more different integers, got \[4, 1, 4\]"),
-    (run(backend="cupy"), "backend must be 'numpy' with engine='overlaps', got 'cupy'"),
     (run(test="vectors"), "test must be 'fields' with engine='overlaps', got 'vectors'"),
     (run(dtype="float32"), "dtype must be 'float64' with engine='overlaps', got 'float32'"),
 ]
