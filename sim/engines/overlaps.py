@@ -53,6 +53,7 @@ from quenched.sim.backend import Backend, generator_words, generators, restore_g
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
 from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance
 from quenched.sim.engines.geometry import root
+from quenched.sim.engines.states import States
 
 __all__ = ["Chain"]
 
@@ -77,16 +78,10 @@ class Chain(Engine):
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
-        problem, D = batch.problem, batch.problem.D
-        self.p = problem.mixture.dimensions
-        starts: dict[tuple[int, int], Array] = {}  # replicas may share states
-        mixtures, which = batch.mixtures
-        keys = [(id(state), i) for state, i in zip(batch.states, which.tolist(), strict=True)]
-        for state, key in zip(batch.states, keys, strict=True):
-            if key not in starts:
-                starts[key] = _start(state, mixtures[key[1]], D)
-        self.W: Any = np.array([starts[key] for key in keys], order="C")
-        self.v: Any = np.array([state.v for state in batch.states])
+        self.p = batch.problem.mixture.dimensions
+        self.W: Any
+        self.v: Any
+        self.W, self.v = _starts(batch)
         self.parameters = [_parameters(each) for each in batch.problems]
         self._prepare()
 
@@ -200,6 +195,24 @@ def _parameters(problem: Problem) -> Numbers:
     rates = rule.eta * scale, rule.eta_v * scale
     freedom = float(D - mixture.dimensions - problem.network.K)
     return Numbers(data, Rule(freedom, problem.network.output_scale, rule.label_noise, *decays, *rates))
+
+
+def _starts(batch: Batch) -> tuple[Array, Array]:
+    """W (S, p + K, K) and v (S, K); replicas may share states."""
+    if isinstance(batch.states, States):
+        return batch.states.W.copy(), batch.states.v.copy()
+    mixtures, which = batch.mixtures
+    places: dict[tuple[int, int], int] = {}
+    found: list[tuple[Array, Array]] = []
+    index = np.empty(len(batch.states), dtype=np.int64)
+    for s, (state, mixture) in enumerate(zip(batch.states, which.tolist(), strict=True)):
+        key = id(state), mixture
+        if key not in places:
+            places[key] = len(found)
+            found.append((_start(state, mixtures[mixture], batch.problem.D), state.v))
+        index[s] = places[key]
+    W, v = (np.stack(part) for part in zip(*found, strict=True))
+    return W[index], v[index]
 
 
 def _start(state: State, mixture: Mixture, D: int) -> Array:
