@@ -141,7 +141,8 @@ def learning_times(
     looks = math.ceil(number("t", t, positive=True) * D / stride)
     found, before = np.full(len(seeds), np.nan), np.zeros(len(seeds))
     steps = [stride * (i + 1) for i in range(looks)]
-    for stop, overlaps in zip(steps, _runs(mixture, network, sgd, D, steps, seeds, state), strict=True):
+    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+    for stop, overlaps in zip(steps, _runs(problem, steps, seeds, state, get_backend("numpy")), strict=True):
         overlap = np.abs(overlaps.M).max(axis=1).min(axis=1)
         new = np.isnan(found) & (overlap >= level)
         found[new] = (stop - stride * (overlap - level)[new] / (overlap - before)[new]) / D

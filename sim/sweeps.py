@@ -227,8 +227,8 @@ def sweep(
     Cells are computed by `executor`; or by the Dask cluster whose scheduler is at the address `scheduler`; or by
     `processes` processes of this machine (None: one per core), for which a script must start its work under
     ``if __name__ == "__main__"``.  With `backend` "cupy" one process has the card; "auto" takes a card where one
-    answers on this machine and there are enough cells for it.  With `resume` a store that exists is completed.  `progress` is
-    called with the fraction done of the steps that were left to do.
+    answers on this machine and there are enough cells for it.  With `resume` a store that exists is completed.
+    `progress` is called with the fraction done of the steps that were left to do.
 
     The dataset has the dimensions mixture, network, rule, D, seed, time, cluster, neuron, neuron_ (NaN where a problem
     has fewer clusters or neurons than another) and holds what `simulate` records; `status` (1: done, 2: the weights

@@ -68,7 +68,7 @@ class Grid:
         return int(min(self.number, max(self.number / 100, self.steps / (T * D * cost))))
 
 
-MIXTURE, ACTIVATION, RULE, T = Mixture.xor(0.4), "relu", OnlineSGD(1.5), 60.0
+MIXTURE, ACTIVATION, RULE, T = Mixture.xor(0.4), "relu", OnlineSGD(1.5), 120.0
 TIMES = np.concatenate([[0.0], np.geomspace(0.5, T, 47)])
 SAMPLES = 800  # test samples of a record
 MARGIN = 0.05  # success: a classification error within this of the oracle's at the end
