@@ -6,9 +6,6 @@ Names are imported on first use, so that `import quenched.numerics` stays fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Not lazy: a module that shares its function's name would take its place when imported first.
-from quenched.numerics.two_layer.errors import errors
-
 if TYPE_CHECKING:
     from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
     from quenched.numerics.random_features import random_features_error
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
+    from quenched.numerics.two_layer.errors import errors
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
 
@@ -60,6 +58,7 @@ _HOME = {
     "TwoLayer": "problem.network",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
+    "errors": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
     "integrate": "two_layer.flow",

@@ -40,7 +40,7 @@ from quenched.numerics.averages import (
     piecewise_linear,
     tables,
 )
-from quenched.numerics.cache import derived_module
+from quenched.numerics.calculus.cache import derived_module
 from quenched.numerics.certificate import certify
 from quenched.numerics.features import hermite_orders
 from quenched.numerics.symmetry import homogeneity, parity

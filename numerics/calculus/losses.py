@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import compiled_functions
 from quenched.numerics.calculus.cache import derived_module
+from quenched.numerics.calculus.compile import callbacks
 from quenched.theory import losses as theory
 
-__all__ = ["compiled_loss", "loss", "loss_functions", "noisy_slope"]
+__all__ = ["coefficients", "compiled_loss", "loss", "loss_functions", "noise_rule", "noisy_slope"]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,8 +56,27 @@ def compiled_loss(name: str) -> Any:
     >>> compiled_loss("square").ctypes(2.0, -1.0)
     3.0
     """
-    (slope,) = compiled_functions(loss(name).slope)
+    (slope,) = callbacks("loss", (loss(name).slope,))
     return slope
+
+
+def coefficients(name: str, y: Array, noise: float = 0.0) -> tuple[Array, ...]:
+    """L0, L1, L2, F0, F1, S0, S1, S2, each (C,): coefficients of loss, slope and its square in phi at the labels y.
+
+    ValueError: the loss is not of degree 2 in phi, `loss(name).coefficients` is None.
+    """
+    found = loss(name).coefficients
+    if found is None:
+        raise ValueError(f"loss {name!r} is not a polynomial of degree 2 in phi: its averages do not close")
+    return tuple(np.ascontiguousarray(np.broadcast_to(c, y.shape), dtype=np.float64) for c in found(y, noise))
+
+
+def noise_rule(noise: float) -> Array:
+    """Nodes and weights (2, n) of an average over `noise`·N(0, 1): one node at 0 where there is none."""
+    if noise == 0:
+        return np.array([[0.0], [1.0]])
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NOISE_NODES)
+    return np.stack([noise * nodes, weights / weights.sum()])
 
 
 def noisy_slope(name: str, noise: float) -> Callable[[Array, Array], tuple[Array, Array]]:
@@ -69,21 +88,13 @@ def noisy_slope(name: str, noise: float) -> Callable[[Array, Array], tuple[Array
     if found.moments is not None:
         moments = found.moments
         return lambda phi, y: moments(phi, y, noise)  # type: ignore[return-value]
-    if noise == 0:
-
-        def alone(phi: Array, y: Array) -> tuple[Array, Array]:
-            slope = np.asarray(found.slope(phi, y))
-            return slope, slope**2
-
-        return alone
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NOISE_NODES)
-    weights = weights / weights.sum()
+    rule = noise_rule(noise).T
 
     def averaged(phi: Array, y: Array) -> tuple[Array, Array]:
-        first = second = 0.0
-        for node, weight in zip(noise * nodes, weights, strict=True):
+        first = second = np.zeros(())
+        for node, weight in rule:
             slope = np.asarray(found.slope(phi, y + node))
             first, second = first + weight * slope, second + weight * slope**2
-        return np.asarray(first), np.asarray(second)
+        return first, second
 
     return averaged

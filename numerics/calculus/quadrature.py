@@ -284,7 +284,7 @@ def randomised(
         else:
             sums = sums + np.stack([f(z).sum(axis=0) for z in blocks])
         done += block
-        means = sums / done
+        means: Array = np.asarray(sums / done)
         before, value = value, means.mean(axis=0)
         error = means.std(axis=0, ddof=1) / np.sqrt(REPLICATES)
         if before is not None:

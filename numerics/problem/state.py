@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -71,13 +72,13 @@ class OrderParameters(Record):
         self._set(M=M, Q=finite_array("Q", Q, (K, K)), v=finite_array("v", v, (K,)))
 
     @classmethod
-    def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> OrderParameters:
+    def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Self:
         """The same record for time derivatives dM/dt, dQ/dt, dv/dt, which need not be positive semi-definite.
 
         >>> OrderParameters.derivative(M=[[1.0]], Q=[[-2.0]], v=[0.0]).Q
         array([[-2.]])
         """
-        record: OrderParameters = object.__new__(cls)
+        record = object.__new__(cls)
         record._store(M, Q, v)
         return record
 
@@ -143,9 +144,9 @@ class Densities(Record):
         self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)), v=readout)
 
     @classmethod
-    def derivative(cls, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Densities:
+    def derivative(cls, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Self:
         """The same record for time derivatives, which need not be positive semi-definite."""
-        record: Densities = object.__new__(cls)
+        record = object.__new__(cls)
         record._store(A, Q, v)
         return record
 
@@ -153,8 +154,9 @@ class Densities(Record):
     def spread(cls, mixture: Mixture, state: OrderParameters) -> Densities:
         """The densities of weights that point anywhere but for their overlaps with the means, for D -> infinity.
 
-            A_u = G_u A,   Q_u = A^T G_u A + s_u (Q - A^T A)
+            A_u = G_u A,   Q_u = s_u Q + A^T G_u A - s_u A^T A
 
+        >>> from quenched.numerics.problem.spectrum import Spectrum
         >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[1.0]], v=[1.0])
         >>> mixture = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
         >>> Densities.spread(mixture, state).Q.ravel()
@@ -162,9 +164,8 @@ class Densities(Record):
         """
         record("mixture", mixture, Mixture), record("state", state, OrderParameters)
         A, G = state.projections(mixture), mixture.alignment
-        aligned = G @ A
-        residual = mixture.shares[:, None, None] * (state.Q - A.T @ A)
-        return cls(aligned, A.T @ aligned + residual, state.v)
+        aligned, share = G @ A, mixture.shares[:, None, None]
+        return cls(aligned, share * state.Q + (A.T @ aligned - share * (A.T @ A)), state.v)
 
     @property
     def K(self) -> int:

@@ -23,8 +23,8 @@ from quenched.numerics.problem.checks import digit_count, integer, number, recor
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.two_layer.local_fields import Fields, fields
 from quenched.numerics.two_layer.output_signs import Law, Sampling, Signs, padded, signs, square_root
-from quenched.numerics.two_layer.step_averages import Fields, fields
 from quenched.theory import two_layer
 
 __all__ = ["QUANTITIES", "Errors", "errors", "errors_many"]
@@ -196,10 +196,10 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
     mixture, s = law.mixture, law.s
     y = mixture.labels.astype(np.float64)
     if law.closed:
-        table = law.tables(M, C, limit=2)
-        value = two_layer.risk(mixture.weights, y, v, table, s)
+        table, half = law.tables(M, C, limit=2), np.full_like(y, 0.5)
+        value = two_layer.risk(mixture.weights, y * y / 2, -y, half, v, table, s)
         sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-        size = two_layer.risk(mixture.weights, -np.ones_like(y), np.abs(v), sizes, s)  # all terms added up
+        size = two_layer.risk(mixture.weights, half, 2 * half, half, np.abs(v), sizes, s)  # all terms added up
         return float(value), _ROUNDING * float(size), table["dg"]
     roots = padded([square_root(covariance) for covariance in C])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quenched.numerics.calculus.compile import njit
+from quenched.numerics.calculus.machine_code import njit
 from quenched.numerics.calculus.orthant import Phi
 
 __all__ = ["sign_probabilities"]

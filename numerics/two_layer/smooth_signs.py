@@ -22,8 +22,8 @@ import numpy as np
 
 from quenched.numerics.calculus.averages import averages, compiled_activation
 from quenched.numerics.calculus.cache import module
-from quenched.numerics.calculus.compile import njit
 from quenched.numerics.calculus.intervals import OPERATIONS, enclosure_text
+from quenched.numerics.calculus.machine_code import njit
 from quenched.numerics.calculus.orthant import Phi
 
 __all__ = ["compiled_enclosure", "sign_probabilities"]
@@ -36,7 +36,7 @@ _ROUNDING = 1e-13  # of phi, relative to sum_k |v_k g_k|, where it is not enclos
 
 _TEXT = '''"""Enclosures of an activation, written by quenched.numerics.two_layer.smooth_signs."""
 
-from quenched.numerics.calculus.compile import callback
+from quenched.numerics.calculus.machine_code import callback
 from quenched.numerics.calculus.intervals import (
     {operations},
 )

@@ -30,11 +30,10 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters, nearest_overlaps
-from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, drift_arrays
+from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, PATH, Equations, drift_arrays
 from quenched.numerics.two_layer.flow import Coordinates
 from quenched.numerics.two_layer.jacobian import drift_tangents
 from quenched.numerics.two_layer.symmetry import homogeneity
-from quenched.theory import two_layer
 
 __all__ = ["OVERFLOW", "RESIDUAL", "FixedPointError", "StationaryEquations", "VectorField"]
 
@@ -211,23 +210,12 @@ class StationaryEquations:
 
     def outside(self, x: Array) -> Array:
         """Under gradient flow: L (K, K) with dw_perp,k/dt = sum_i L_ki w_perp,i, in units of the larger rate."""
-        from quenched.numerics.calculus.averages import averages, tables
-
         A, Q, v = self.arrays(x)
-        mixture, rule, K = self.inner.mixture, self.rule, self.network.K
-        if not averages(self.network.activation).groups:
-            # weights along K more coordinates on which no mean has a component
-            wide = Mixture(np.pad(mixture.means, ((0, 0), (0, K))), mixture.labels, mixture.weights, mixture.sigma)
-            small = 1e-4 * np.sqrt(np.abs(Q).max()) * np.eye(K)
-            B = np.concatenate([A, small])
-            moved = drift_arrays(wide, self.network, rule)(B, B.T @ B, v)[0][len(A) :]
-            return np.asarray(moved.T / small[0, 0] / self.unit)
-        found = tables(self.network.activation, mixture.means @ A, mixture.sigmas[:, None, None] ** 2 * Q, limit=2)
-        clusters = (mixture.weights, mixture.labels, mixture.sigmas**2)
-        T, s = np.zeros((mixture.clusters, K)), self.network.output_scale
-        rates = (rule.eta, rule.kappa, rule.eta_v, rule.kappa_v, s)
-        dR, _, _ = two_layer.flow(*clusters, T, mixture.means @ A, np.eye(K), Q, v, found, *rates)
-        return np.asarray(dR.T / self.unit)
+        equations = Equations(self.inner.mixture, self.network, self.rule, PATH, stated=False)
+        if not equations.step.closed:  # a response by regression needs weights that point there
+            Q = Q + 1e-8 * np.abs(Q).max() * np.eye(len(v))
+        pull = equations.pulls(A[None], Q[None], v)
+        return np.asarray(-(self.rule.eta / self.unit) * (pull[0] + self.rule.kappa * np.eye(len(v))))
 
     def modes(self, x: Array, J: Array) -> tuple[npt.NDArray[np.complex128], int]:
         """Eigenvalues of the linearised dynamics, by falling real part, and the number of zero modes."""

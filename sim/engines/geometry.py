@@ -16,7 +16,7 @@ import numpy.typing as npt
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import frames
-from quenched.numerics.two_layer.step_averages import densities
+from quenched.numerics.two_layer.local_fields import densities
 
 __all__ = ["Geometry", "root"]
 

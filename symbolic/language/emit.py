@@ -21,7 +21,7 @@ from sympy.printing.str import StrPrinter
 from quenched.symbolic.language import functions
 from quenched.symbolic.language.notation import Formula
 
-__all__ = ["WIDTH", "assignments", "code", "einsum", "function", "header", "package", "wrap"]
+__all__ = ["WIDTH", "assignments", "code", "function", "header", "package", "wrap"]
 
 _NAMES = functions.printed() | {
     "Phi": "Phi",
@@ -224,33 +224,6 @@ def _quadrature(value: sympy.Expr) -> list[str]:
         wrap(f"        total = total + half*weight*({code(integrand)})", "        "),
         "    return total",
     ]
-
-
-def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
-    """A sum of products of indexed arrays; indices outside `output` are summed.
-
-    >>> from sympy import Idx, IndexedBase
-    >>> i, k = Idx("i"), Idx("k")
-    >>> einsum(-2 * IndexedBase("Q")[k, i] * IndexedBase("v")[i], "k", "")
-    '-2*einsum("ki,i->k", Q, v)'
-    """
-    lines = []
-    for term in sorted(sympy.Add.make_args(expression), key=sympy.default_sort_key):
-        scalar, operands = sympy.Integer(1), []
-        for factor in sympy.Mul.make_args(term):
-            base, exponent = factor.as_base_exp()
-            if isinstance(base, sympy.Indexed):
-                operands += [base] * int(exponent)
-            else:
-                scalar *= factor
-        operands.sort(key=str)
-        subscripts = ",".join("".join(str(index) for index in o.indices) for o in operands)
-        arrays = ", ".join(str(o.base) for o in operands)
-        product = arrays if subscripts == output else f'einsum("{subscripts}->{output}", {arrays})'
-        prefix = code(scalar)
-        lines.append(product if prefix == "1" else f"-{product}" if prefix == "-1" else f"{prefix}*{product}")
-    text = f"\n{indent}+ ".join(lines)
-    return text.replace("+ -", "- ")
 
 
 def package(docstring: str) -> str:
