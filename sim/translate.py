@@ -2,7 +2,7 @@
 
 Translated are functions of annotated arguments: numbers (float, int, Word: 64 bits without sign), arrays, records of
 arrays, and tuples of numbers as results.  Inside: assignments, `for` over ranges, `while`, `if`, `return`, arithmetic,
-and the functions of `math` and NumPy in `NATIVE`.  Arrays are C arrays of known sizes, taken by reference, so `len` is
+and the functions of `math`, and of formulas.  Arrays are C arrays of known sizes, taken by reference, so `len` is
 a constant, and with loops unrolled they live in registers.  Arguments annotated `Size` are constants of the module, and
 `Function` or `Any` stands for functions that the module holds by the same names: neither is handed on.
 
@@ -18,31 +18,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["NATIVE", "PRELUDE", "translate", "translate_formula"]
+from quenched.theory.functions import FUNCTIONS
 
-NATIVE: Mapping[str, str] = {
+__all__ = ["PRELUDE", "translate", "translate_formula"]
+
+_RENAMED = {"absolute": "fabs", "arccosh": "acosh", "arcsin": "asin", "arctan": "atan"}
+_NATIVE = {
     "abs": "fabs",
-    "absolute": "fabs",
-    "maximum": "maximum",
-    "minimum": "minimum",
     "max": "maximum",
     "min": "minimum",
-    "arccosh": "acosh",
-    "arcsin": "asin",
-    "arctan": "atan",
-    "heaviside": "heaviside",
-    "sign": "sign",
-    "where": "where",
-    "Phi": "normal_cdf",
-    "ndtr": "normal_cdf",
-    **{
-        name: name
-        for name in ("copysign", "cos", "cosh", "erf", "erfc", "exp", "log", "log1p", "sin", "sinh", "sqrt", "tanh")
-    },
+    "copysign": "copysign",
+    **{name: _RENAMED.get(name, name) for name in FUNCTIONS},
 }
-"""The functions of the language, by their names in Python: those of the generated formulas among them."""
+"""The functions of the language, and what they are called in C++: those of generated formulas among them."""
 
-PRELUDE = r"""
+_BASE = r"""
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define INSIDE __device__ __forceinline__
 #define KERNEL extern "C" __global__ void __launch_bounds__(128)
@@ -66,10 +56,7 @@ template <int n> INSIDE double power(double x) {
 }
 INSIDE double maximum(double a, double b) { return a != a || a > b ? a : b; }
 INSIDE double minimum(double a, double b) { return a != a || a < b ? a : b; }
-INSIDE double heaviside(double x, double half) { return x != x ? x : x == 0.0 ? half : x > 0.0 ? 1.0 : 0.0; }
 INSIDE double sign(double x) { return x != x ? x : x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : 0.0; }
-INSIDE double where(bool chosen, double a, double b) { return chosen ? a : b; }
-INSIDE double normal_cdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
 """
 
 _TYPES = {"float": "double", "int": "long long", "Word": "word", "None": "void", "bool": "bool"}
@@ -372,6 +359,14 @@ class _Function:
             return f"{form}({texts[0]})", kind
         if name == "isfinite":
             return f"(fabs({texts[0]}) <= 1.7976931348623157e308)", "bool"
-        if self.types.get(name) == "Any" or name in NATIVE:  # a function of the module, or of the language
-            return f"{NATIVE.get(name, name)}({', '.join(texts)})", "double"
+        if self.types.get(name) == "Any" or name in _NATIVE:  # a function of the module, or of the language
+            return f"{_NATIVE.get(name, name)}({', '.join(texts)})", "double"
         raise ValueError(f"{self.tree.name}: unknown function {name!r}")
+
+
+PRELUDE = _BASE + "\n".join(
+    translate_formula(function.compiled.removeprefix("@njit\n"), name)
+    for name, function in FUNCTIONS.items()
+    if function.compiled.startswith("@njit")
+)
+"""What every source begins with."""
