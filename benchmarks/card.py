@@ -113,9 +113,8 @@ def main() -> None:
 
     card = get_backend("cupy")
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
-    print(
-        f"{card.device}; CUDA driver {driver}, runtime {runtime}; CuPy {cupy.__version__}; free {card.memory() * 2:.3g} B"
-    )
+    versions = f"CUDA driver {driver}, runtime {runtime}; CuPy {cupy.__version__}"
+    print(f"{card.device}; {versions}; {card.memory():.3g} bytes for a run")
     chains(card)
     vectors(card)
     a_million(card)

@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -195,10 +196,12 @@ def _cupy() -> Backend:
         raise RuntimeError(f"CuPy {cupy.__version__} is installed, but found {count} GPUs")
 
     def normals(seeds: Sequence[int], stream: int, dtype: str) -> Normals:
-        key = np.random.SeedSequence(list(seeds), spawn_key=(stream,)).generate_state(4).tolist()
+        @cache
+        def key() -> list[int]:
+            return np.random.SeedSequence(list(seeds), spawn_key=(stream,)).generate_state(4).tolist()
 
         def draw(call: int, shape: tuple[int, ...]) -> Array:
-            bits = cupy.random.Philox4x3210(np.random.SeedSequence(key, spawn_key=(call,)))
+            bits = cupy.random.Philox4x3210(np.random.SeedSequence(key(), spawn_key=(call,)))
             return cupy.random.Generator(bits).standard_normal((len(seeds), *shape), dtype=dtype)
 
         return _NumberedCalls(draw)

@@ -42,9 +42,7 @@ def test_a_chain_starts_from_states() -> None:
     states = States.random(XOR, NETWORK, 50, 5, seed=2)
     which, backend = np.zeros(5, np.int64), get_backend("numpy")
     problem = Problem(XOR, NETWORK, OnlineSGD(0.5), 50)
-    engines = [
-        Chain(Batch((problem,), which, range(5), given, backend, "float64")) for given in (states, list(states))
-    ]
+    engines = [Chain(Batch((problem,), which, range(5), given, backend, "float64")) for given in (states, list(states))]
     for one, other in zip(*(engine.overlaps() for engine in engines), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-14)
 
