@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Backend",
+    "CardError",
     "HostNormals",
     "Normals",
     "generator_words",
@@ -31,7 +33,19 @@ __all__ = [
 Array = Any
 Words = npt.NDArray[np.uint64]
 
+_THREADS = 128  # of a block: kernels of many registers find room for several
 _HOST_MEMORY = 2**28  # bytes for samples and weights: what stays in the caches of a server, and fits any laptop
+
+
+class CardError(RuntimeError):
+    """A kernel that the card's compiler refuses, or memory that a card does not have."""
+
+
+class Launch(Protocol):
+    """Kernels of one source."""
+
+    def __call__(self, name: str, count: int, *arguments: Any, lanes: int = 1) -> None:
+        """Run one for `count` replicas, a thread each or `lanes` of them; `count` is its first argument."""
 
 
 class Normals(Protocol):
@@ -55,6 +69,10 @@ def _host_memory() -> int:
     return _HOST_MEMORY
 
 
+def _no_kernels(source: str) -> Launch:
+    raise CardError("backend must be 'cupy' for kernels")
+
+
 def _unchanged(function: Callable[..., Array]) -> Callable[..., Array]:
     return function
 
@@ -64,9 +82,9 @@ class Backend:
     """An array namespace with what a simulation needs beyond the standard.
 
     `normals(seeds, stream, dtype)` returns a source of standard normals, source(shape) -> (len(seeds), *shape);
-    `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`; `fuse`
-    makes one kernel of a function made of arithmetic.  `device` says where arrays live, and `synchronize` waits for it;
-    `memory` says how many bytes a run may use of it, if it is not told.
+    `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`.  `device`
+    says where arrays live, and `synchronize` waits for it; `memory` says how many bytes a run may use of it, if it is
+    not told.  `kernels` compiles C++ for a card.
     """
 
     name: str
@@ -74,10 +92,10 @@ class Backend:
     normals: Callable[[Sequence[int], int, str], Normals]
     to_host: Callable[[Array], np.ndarray]
     elementwise: Callable[[Callable[..., Array]], Callable[..., Array]] = _unchanged
-    fuse: Callable[[Callable[..., Any]], Callable[..., Any]] = _unchanged
     device: str = "the host"
     synchronize: Callable[[], None] = _nothing
     memory: Callable[[], int] = _host_memory
+    kernels: Callable[[str], Launch] = _no_kernels
 
 
 def generators(seeds: Sequence[int], stream: int) -> list[np.random.Generator]:
@@ -178,13 +196,30 @@ def _cupy() -> Backend:
         raise RuntimeError(f"CuPy {cupy.__version__} is installed, but found {count} GPUs")
 
     def normals(seeds: Sequence[int], stream: int, dtype: str) -> Normals:
-        key = np.random.SeedSequence(list(seeds), spawn_key=(stream,)).generate_state(4).tolist()
+        @cache
+        def key() -> list[int]:
+            return np.random.SeedSequence(list(seeds), spawn_key=(stream,)).generate_state(4).tolist()
 
         def draw(call: int, shape: tuple[int, ...]) -> Array:
-            bits = cupy.random.Philox4x3210(np.random.SeedSequence(key, spawn_key=(call,)))
+            bits = cupy.random.Philox4x3210(np.random.SeedSequence(key(), spawn_key=(call,)))
             return cupy.random.Generator(bits).standard_normal((len(seeds), *shape), dtype=dtype)
 
         return _NumberedCalls(draw)
+
+    def kernels(source: str) -> Launch:
+        module = cupy.RawModule(code=source, options=("--std=c++17",))
+
+        def launch(name: str, count: int, *arguments: Any, lanes: int = 1) -> None:
+            try:
+                kernel = module.get_function(name)
+            except cupy.cuda.compiler.CompileException as error:
+                raise CardError(
+                    f"the card's compiler refuses the kernel {name!r} of this activation or loss ({error}); "
+                    "choose backend='numpy'"
+                ) from error
+            kernel((-(-count * lanes // _THREADS),), (_THREADS,), (np.int64(count), *arguments))
+
+        return launch
 
     device = cupy.cuda.Device()
     name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
@@ -193,10 +228,10 @@ def _cupy() -> Backend:
         xp,
         normals,
         cupy.asnumpy,
-        fuse=cupy.fuse,
         device=name,
         synchronize=device.synchronize,
-        memory=lambda: int(cupy.cuda.runtime.memGetInfo()[0]) // 2,
+        memory=lambda: (int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()) // 2,
+        kernels=kernels,
     )
 
 

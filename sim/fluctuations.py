@@ -33,7 +33,7 @@ from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
-from quenched.sim.backend import get_backend
+from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, Overlaps, Problem
 from quenched.sim.training import step_counts
@@ -47,6 +47,7 @@ Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
 
 _BATCH = 4096  # runs at a time
+_ON_A_CARD = 2**18
 _STILL = 1e-8  # a plateau: the largest time derivative there, relative to Q
 
 
@@ -59,13 +60,14 @@ def moments(
     seeds: Sequence[int],
     state: OrderParameters,
     *,
+    backend: str = "numpy",
     progress: Report | None = None,
 ) -> xr.Dataset:
     """Bias D (<x_D> - x) and covariance D Cov(x_D) of the order parameters over the runs `seeds`, all from `state`.
 
     Components are M_ak, Q_kl with k <= l, and v_k.  Returns a dataset with the dimensions time, component, component_:
     theory x, bias and its standard error bias_error, covariance and covariance_error, that of an estimate from n
-    independent runs, (E[d_i^2 d_j^2] - E[d_i d_j]^2)/n with d = x_D - x.
+    independent runs, (E[d_i^2 d_j^2] - E[d_i d_j]^2)/n with d = x_D - x.  The chain runs on `backend`.
 
     ValueError: bad input, fewer than two seeds.  DivergenceError: weights overflow.
     """
@@ -80,9 +82,12 @@ def moments(
     theory = components(*(curve[name].values for name in ("M", "Q", "v")))
     n, (T, dim) = len(names), theory.shape
     first, second, fourth = np.zeros((T, dim)), np.zeros((T, dim, dim)), np.zeros((T, dim, dim))
-    for start in range(0, n, _BATCH):
-        chosen = names[start : start + _BATCH]
-        for i, overlaps in enumerate(_runs(mixture, network, sgd, D, steps, chosen, state)):
+    where = get_backend(backend)
+    together = _BATCH if where.name == "numpy" else _ON_A_CARD
+    for start in range(0, n, together):
+        chosen = names[start : start + together]
+        problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+        for i, overlaps in enumerate(_runs(problem, steps, chosen, state, where)):
             d = components(*overlaps) - theory[i]
             first[i] += d.sum(axis=0)
             second[i] += d.T @ d
@@ -136,7 +141,8 @@ def learning_times(
     looks = math.ceil(number("t", t, positive=True) * D / stride)
     found, before = np.full(len(seeds), np.nan), np.zeros(len(seeds))
     steps = [stride * (i + 1) for i in range(looks)]
-    for stop, overlaps in zip(steps, _runs(mixture, network, sgd, D, steps, seeds, state), strict=True):
+    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+    for stop, overlaps in zip(steps, _runs(problem, steps, seeds, state, get_backend("numpy")), strict=True):
         overlap = np.abs(overlaps.M).max(axis=1).min(axis=1)
         new = np.isnan(found) & (overlap >= level)
         found[new] = (stop - stride * (overlap - level)[new] / (overlap - before)[new]) / D
@@ -222,19 +228,12 @@ def _labels(C: int, K: int) -> list[str]:
 
 
 def _runs(
-    mixture: Mixture,
-    network: TwoLayer,
-    sgd: LearningRule,
-    D: int,
-    steps: Sequence[int],
-    seeds: Sequence[int],
-    state: OrderParameters,
+    problem: Problem, steps: Sequence[int], seeds: Sequence[int], state: OrderParameters, backend: Backend
 ) -> Iterator[Overlaps]:
     """The chain of all seeds, after each of the step counts."""
-    state.check(mixture, D)
-    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
-    which, backend = np.zeros(len(seeds), np.int64), get_backend("numpy")
-    run = find_engine("overlaps")(Batch((problem,), which, seeds, [state] * len(seeds), backend, "float64"))
+    state.check(problem.mixture, problem.D)
+    kind, which = find_engine("overlaps").on(backend), np.zeros(len(seeds), np.int64)
+    run = kind(Batch((problem,), which, seeds, [state] * len(seeds), backend, "float64"))
     for before, stop in pairwise([0, *steps]):
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
             run.advance(stop - run.steps)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,6 +81,7 @@ class _Task(NamedTuple):
     test_samples: int
     initial: int | None
     readout_scale: float
+    backend: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +176,9 @@ class Sweep:
         (mixture,), (network,), (rule,), (D,), seeds = (axis[place] for axis, place in zip(axes, at, strict=True))
         return _Cell(Problem(mixture, network, rule, D), list(seeds))
 
-    def task(self) -> _Task:
-        """What is done with every cell."""
-        return _Task(self.engine, np.asarray(self.t), self.test_samples, self.initial, self.readout_scale)
+    def task(self, backend: str) -> _Task:
+        """What is done with every cell, and where."""
+        return _Task(self.engine, np.asarray(self.t), self.test_samples, self.initial, self.readout_scale, backend)
 
     def blank(self) -> xr.Dataset:
         """The dataset of the results before anything is known."""
@@ -216,6 +218,7 @@ def sweep(
     executor: Executor | None = None,
     scheduler: str | None = None,
     processes: int | None = None,
+    backend: str = "auto",
     resume: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> xr.Dataset:
@@ -223,8 +226,9 @@ def sweep(
 
     Cells are computed by `executor`; or by the Dask cluster whose scheduler is at the address `scheduler`; or by
     `processes` processes of this machine (None: one per core), for which a script must start its work under
-    ``if __name__ == "__main__"``.  With `resume` a store that exists is completed.  `progress` is called with the
-    fraction done of the steps that were left to do.
+    ``if __name__ == "__main__"``.  With `backend` "cupy" one process has the card; "auto" takes a card where one
+    answers on this machine and there are enough cells for it.  With `resume` a store that exists is completed.
+    `progress` is called with the fraction done of the steps that were left to do.
 
     The dataset has the dimensions mixture, network, rule, D, seed, time, cluster, neuron, neuron_ (NaN where a problem
     has fewer clusters or neurons than another) and holds what `simulate` records; `status` (1: done, 2: the weights
@@ -237,6 +241,12 @@ def sweep(
     if executor is not None and scheduler is not None:
         raise ValueError(f"scheduler must be None where an executor is given, got {scheduler!r}")
     workers = (os.cpu_count() or 1) if processes is None else integer("processes", processes, at_least=1)
+    if executor is not None or scheduler is not None:
+        backend = "numpy" if backend == "auto" else backend
+    elif backend == "auto":
+        backend = find_engine(spec.engine).auto(math.prod(len(axis) for axis in spec.axes()))
+    where = get_backend(backend)
+    workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:
         given = executor if scheduler is None else stack.enter_context(_cluster(scheduler))
         place = Store(Path(store), spec.blank(), dict.fromkeys(_DIMS[:-1], 1) | {"seed": spec.batch}, resume)
@@ -254,7 +264,7 @@ def sweep(
         while todo:
             try:
                 with local_processes(workers) if given is None else nullcontext(given) as pool:
-                    for cell, values in _results(pool, spec, _jobs(spec, todo, workers)):
+                    for cell, values in _results(pool, spec, _jobs(spec, todo, workers, where.name), where.name):
                         place.write(cell, values)
                         todo.remove(cell)
                         chances, done = _BREAKS, done + steps(cell)
@@ -272,9 +282,9 @@ def sweep(
         return place.read()
 
 
-def _jobs(spec: Sweep, cells: Sequence[Index], workers: int) -> list[list[Index]]:
+def _jobs(spec: Sweep, cells: Sequence[Index], workers: int, backend: str) -> list[list[Index]]:
     """The cells in jobs: those of one structure together, as many as run faster so, and enough jobs for the workers."""
-    kind, together = find_engine(spec.engine), defaultdict(list)
+    kind, together = find_engine(spec.engine).on(get_backend(backend)), defaultdict(list)
     for cell in cells:
         together[spec.cell(cell).problem.structure].append(cell)
     jobs = []
@@ -286,9 +296,11 @@ def _jobs(spec: Sweep, cells: Sequence[Index], workers: int) -> list[list[Index]
     return jobs
 
 
-def _results(pool: Executor, spec: Sweep, jobs: Sequence[Sequence[Index]]) -> Iterator[tuple[Index, Values]]:
+def _results(
+    pool: Executor, spec: Sweep, jobs: Sequence[Sequence[Index]], backend: str
+) -> Iterator[tuple[Index, Values]]:
     """Cells and their values as they finish; SweepError at the first job that fails."""
-    here, task = json.loads(provenance()["versions"]), spec.task()
+    here, task = json.loads(provenance()["versions"]), spec.task(backend)
     futures = {pool.submit(_compute, [spec.cell(cell) for cell in job], task): job for job in jobs}
     try:
         for future in as_completed(list(futures)):
@@ -325,7 +337,7 @@ def _compute(cells: Sequence[_Cell], task: _Task) -> tuple[list[Values], dict[st
         for problem, seeds in cells
         for start in (seeds if task.initial is None else [task.initial] * len(seeds))
     ]
-    problem, backend = cells[0].problem, get_backend("numpy")
+    problem, backend = cells[0].problem, get_backend(task.backend)
     replicas = Batch(
         tuple(cell.problem for cell in cells),
         np.repeat(np.arange(len(cells)), sizes),
@@ -336,7 +348,7 @@ def _compute(cells: Sequence[_Cell], task: _Task) -> tuple[list[Values], dict[st
     )
     steps = step_counts(task.t, problem.D)
     per_cluster = -(-task.test_samples // problem.mixture.clusters)
-    protocol = Protocol(find_engine(task.engine), steps, per_cluster, False, backend.memory())
+    protocol = Protocol(find_engine(task.engine).on(backend), steps, per_cluster, False, backend.memory())
     found = run(replicas, protocol, diverge=True)
     lost = found.good < steps[-1]
     values: Values = {"diverged_after": np.where(lost, found.good / problem.D, np.nan)}

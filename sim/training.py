@@ -106,10 +106,10 @@ def simulate(
     has its own samples and label noise.  `t`: a time, or increasing times.
 
     `engine`: "vectors", real D-vectors, or "overlaps", the exact chain of their order parameters: the same law at a
-    cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them).  The chain has backend
-    "numpy", dtype "float64" and test "fields" only, no spectrum, and what a seed gives depends on nothing else.
-    `backend`: "numpy", "cupy", or "auto" (CuPy where a GPU answers and the engine runs there).  With NumPy vectors the
-    result of a seed depends on the other seeds by rounding at most.
+    cost that does not depend on D, compiled, a seed per core (`NUMBA_NUM_THREADS` of them) or per thread of a card.
+    The chain has dtype "float64" and test "fields" only, no spectrum, and what a seed gives depends on nothing else.
+    `backend`: "numpy", "cupy", or "auto" (CuPy where a GPU answers, and the chain has 256 seeds or more).  With NumPy
+    vectors the result of a seed depends on the other seeds by rounding at most.
 
     `options` are the fields of `SimulationOptions`: state, test, test_samples, dtype, memory, checkpoint,
     checkpoint_every, progress.
@@ -132,7 +132,7 @@ def simulate(
     D = integer("D", D, at_least=mixture.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
     problem = Problem(mixture, network, rule, D)
-    kind, where = choose_engine(engine, backend, problem, chosen)
+    kind, where = choose_engine(engine, backend, problem, chosen, len(names))
     states = _initial_states(mixture, network, D, names, chosen.state)
     replicas = Batch((problem,), np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // mixture.clusters)
@@ -176,22 +176,25 @@ def _options(given: Options) -> SimulationOptions:
 
 
 def choose_engine(
-    name: str, backend: str | Backend, problem: Problem, options: SimulationOptions
+    name: str, backend: str | Backend, problem: Problem, options: SimulationOptions, replicas: int
 ) -> tuple[type[Engine], Backend]:
     """The engine, and where it runs.  ValueError: it cannot run the problem so."""
     kind = find_engine(name)
     if reason := kind.refuses(problem):
         raise ValueError(reason)
-    known = kind.accepts.get("backend", ())
-    if backend == "auto" and known:
-        backend = known[0]
+    if backend == "auto":
+        backend = kind.auto(replicas)
     given = {"backend": backend, "test": options.test, "dtype": options.dtype}
     for option, allowed in kind.accepts.items():
         value = given[option]
         if (value.name if isinstance(value, Backend) else value) not in allowed:
             only = " or ".join(map(repr, allowed))
             raise ValueError(f"{option} must be {only} with engine={name!r}, got {value!r}")
-    return kind, get_backend(backend)
+    where = get_backend(backend)
+    kind = kind.on(where)
+    if reason := kind.refuses(problem):
+        raise ValueError(reason)
+    return kind, where
 
 
 def step_counts(t: npt.ArrayLike, D: int) -> list[int]:

@@ -23,7 +23,7 @@ class Run:
     full: bool = option(False, "240 cells in minutes, instead of 16 in seconds.")
     quick: bool = option(False, "16 cells in seconds (the default).")
     engine: str = option("overlaps", "overlaps: the exact chain at large D; vectors: SGD itself.")
-    backend: str | None = option(None, "numpy, cupy or auto, for vectors: implies --engine vectors.")
+    backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
     significance: float = option(0.01, "Probability of a false alarm, over the whole grid.")
@@ -43,6 +43,7 @@ def validate(run: Run, given: Collection[str]) -> None:
     Example:  quenched validate --quick
     Example:  quenched validate --full --report results/full
     Example:  quenched validate --backend cupy
+    Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
     from quenched.sim.files import prepare
     from quenched.sim.referee.judge import Grid, judge
@@ -51,9 +52,7 @@ def validate(run: Run, given: Collection[str]) -> None:
 
     if run.full and run.quick:
         raise ValueError("--quick does not go together with --full: each is a grid of its own")
-    if run.backend is not None and "engine" in given and run.engine != "vectors":
-        raise ValueError(f"--backend {run.backend} does not go together with --engine {run.engine}: it is of vectors")
-    engine = "vectors" if run.backend is not None else run.engine
+    engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
     backend = run.backend or ("auto" if engine == "vectors" else "numpy")
     prepare("report", [run.report / name for name in FILES], force=run.force)
     remarks = []

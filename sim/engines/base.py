@@ -222,6 +222,16 @@ class Engine(ABC):
         return None
 
     @classmethod
+    def on(cls, backend: Backend) -> type[Engine]:
+        """The class that runs it there."""
+        return cls
+
+    @classmethod
+    def auto(cls, replicas: int) -> str:
+        """Where so many replicas run if it is not said: "auto" wants a card where one answers."""
+        return "auto"
+
+    @classmethod
     @abstractmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
         """How to run so many replicas of this structure.  ValueError: the memory does not do for one."""
@@ -275,6 +285,10 @@ class Engine(ABC):
         for each in seen:
             each[self.good < self.steps] = 0
         return law, overlaps
+
+    def errors(self, per_cluster: int) -> dict[str, Array] | None:
+        """Errors on `per_cluster` test samples of each cluster, where it has a way of its own to take them."""
+        return None
 
     def draw(self, law: Law, normals: Normals, per_cluster: int) -> Any:
         """Local fields (S, C, n, N) of n = `per_cluster` fresh inputs of each cluster: M_a + C_a^{1/2} z, exactly."""

@@ -141,11 +141,13 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
     problem, clusters = batch.problem, batch.problem.mixture.clusters
     law, (M, Q, v) = engine.observe(before)
     with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
-        if protocol.vectors:
-            fields = engine.fields(draws, protocol.per_cluster, block)
-        else:
-            fields = engine.draw(law, draws, protocol.per_cluster)
-        errors = _errors(batch, fields, v)
+        errors = engine.errors(protocol.per_cluster)
+        if errors is None:
+            if protocol.vectors:
+                fields = engine.fields(draws, protocol.per_cluster, block)
+            else:
+                fields = engine.draw(law, draws, protocol.per_cluster)
+            errors = _errors(batch, fields, v)
     engine.good[~np.isfinite(errors["pmse"]) & (engine.good == engine.steps)] = before
     found = {"M": M[:, :clusters], "Q": Q, "v": v} | ({"R": M[:, clusters:]} if problem.teachers else {}) | errors
     for values in found.values():

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.losses import loss_functions
-from quenched.sim.backend import Normals, generator_words, generators, restore_generators
+from quenched.sim.backend import Backend, Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.geometry import Geometry
 
@@ -64,8 +64,6 @@ class Vectors(Engine):
         batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
         self.g, self.dg = batch.activation()
         self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
-        fuse = batch.backend.fuse
-        self.change, self.carry = fuse(_change), fuse(_carry)
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.rule.batch
         eta, kappa = numbers(lambda problem: problem.rule.eta), numbers(lambda problem: problem.rule.kappa)
@@ -84,6 +82,15 @@ class Vectors(Engine):
         if known:
             self.readout = self.batch.array(np.stack([teacher.v for teacher in known])[self.mixture][:, :, None])
             self.teacher = self.batch.label(known[0])
+
+    @classmethod
+    def on(cls, backend: Backend) -> type[Engine]:
+        """On a card it is `CardVectors`."""
+        if backend.name == "numpy":
+            return cls
+        from quenched.sim.engines.card_vectors import CardVectors
+
+        return CardVectors
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
@@ -158,11 +165,11 @@ class Vectors(Engine):
             field = fields[:, now, :]
             g = self.g(field)
             F = self.slope(self.scale * xp.sum(v[:, None, :] * g, axis=2), y[:, now])[:, :, None]
-            c, push = self.change(v[:, None, :], F, g, self.dg(field), self.rate, self.rate_v)
+            c, push = _change(v[:, None, :], F, g, self.dg(field), self.rate, self.rate_v)
             v = self.rho_v * v - xp.sum(push, axis=1)
             for j in range(B):
                 products, decay = gram[:, later, step * B + j, None], self.powers[:, None, None, int(j == 0)]
-                fields[:, later, :] = self.carry(fields[:, later, :], products, c[:, j, None, :], decay)
+                fields[:, later, :] = _carry(fields[:, later, :], products, c[:, j, None, :], decay)
             increments[:, now, :] = self.powers[:, None, None, steps - 1 - step] * c
         self.W = self.powers[:, None, None, steps] * self.W + xp.matmul(increments.mT, X)
         self.v = v

@@ -164,7 +164,8 @@ def judge(
 ) -> Verdict:
     """Simulate and compare every cell of the grid, and follow the bias.
 
-    The chain runs on `processes` processes; engine "vectors" in this one, on the backend (the bias is the chain's).
+    Engine "overlaps" runs on `processes` processes, which share a card if the backend is one; engine "vectors" in this
+    process, and the bias with NumPy's chain.
     Finished cells are kept in `journal`.
 
     ValueError: bad input.  RuntimeError: a problem cannot be integrated or simulated.
@@ -173,8 +174,6 @@ def judge(
         raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
     if engine not in ("vectors", "overlaps"):
         raise ValueError(f"engine must be 'vectors' or 'overlaps', got {engine!r}")
-    if engine == "overlaps" and backend != "numpy":
-        raise ValueError(f"backend must be 'numpy' with engine='overlaps', got {backend!r}")
     shared = Work(integer("processes", processes, at_least=1), progress, journal)
     integer("seeds", grid.seeds, at_least=2)
     if unknown := [name for name in grid.mixtures if name not in MIXTURES]:
@@ -190,7 +189,8 @@ def judge(
         (grid, *problem, i * len(grid.D), engine, backend, level, problem in controlled)
         for i, problem in enumerate(problems)
     ]
-    sizes = [("bias", (D, max(20, round(grid.bias_runs / D)))) for D in reversed(grid.bias_D)]
+    chain = backend if engine == "overlaps" else "numpy"
+    sizes = [("bias", (D, max(20, round(grid.bias_runs / D)), chain)) for D in reversed(grid.bias_D)]
     cells = [("problem", job) for job in jobs]
     if engine == "overlaps":
         done = shared.map(_part, [*sizes, *cells])  # the longest first
@@ -203,7 +203,7 @@ def judge(
     spent = sum(point[3] for point in points) + sum(result[3] for result in results)
     return Verdict(
         grid,
-        engine if engine == "overlaps" else f"{engine}, {backend}",
+        engine if (engine, backend) == ("overlaps", "numpy") else f"{engine}, {backend}",
         significance,
         found,
         [control for _, one, _, _ in results for control in one],
@@ -315,13 +315,14 @@ def _varying(table: xr.Dataset) -> Array:
     return z[z != 0]
 
 
-def _bias(D: int, runs: int) -> tuple[float, float, float, float]:
+def _bias(D: int, runs: int, backend: str) -> tuple[float, float, float, float]:
     """Bias of the followed order parameter at D, its standard error, the spread of a run, and the CPU time."""
     cpu = time.process_time()
     mixture, network, rule, t = BIAS
     state = random_state(mixture, network, _STATE_D, 0)
     assert isinstance(state, OrderParameters)
-    found = moments(mixture, network, rule, D, [t], range(runs), state).isel(time=0).sel(component=BIASED)
+    found = moments(mixture, network, rule, D, [t], range(runs), state, backend=backend)
+    found = found.isel(time=0).sel(component=BIASED)
     spread = math.sqrt(float(found.covariance.sel(component_=BIASED)) / D)
     return float(found.bias) / D, float(found.bias_error) / D, spread, time.process_time() - cpu
 

@@ -72,10 +72,11 @@ def measure(
     mixture, network, sgd = Mixture.xor(0.4), TwoLayer(K, "relu"), OnlineSGD(0.3, 0.01)
     state = random_state(mixture, network, D, 0)
     which, problem = np.zeros(number, np.int64), Problem(mixture, network, sgd, D)
-    engine = Vectors(Batch((problem,), which, range(number), [state] * number, where, dtype))
+    batch = Batch((problem,), which, range(number), [state] * number, where, dtype)
+    engine, steps = Vectors.on(where)(batch), BLOCK if where.name == "numpy" else 16 * BLOCK
 
     def block() -> None:
-        engine.advance(BLOCK)
+        engine.advance(steps)
 
     source = where.xp.ones(2**24, dtype=where.xp.float64)
     target = where.xp.zeros_like(source)
@@ -83,7 +84,7 @@ def measure(
     def copy() -> None:
         target[:] = source
 
-    rate = BLOCK * number * D / _time(block, where, seconds)
+    rate = steps * number * D / _time(block, where, seconds)
     return Speed(
         where.name, where.device, dtype, D, K, number, rate, 2 * source.size * 8 / _time(copy, where, seconds / 4)
     )

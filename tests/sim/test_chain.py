@@ -19,6 +19,7 @@ from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import generators, get_backend
 from quenched.sim.engines import overlaps
 from quenched.sim.engines.base import CHAIN, Batch, Problem
+from quenched.sim.engines.chain_step import Numbers
 from quenched.sim.engines.overlaps import Chain
 from quenched.sim.referee.compare import compare
 from quenched.sim.training import DivergenceError, simulate
@@ -171,14 +172,17 @@ def test_the_law_is_that_of_vectors(mixture: Mixture, network: TwoLayer, sgd: On
     options: dict[str, Any] = {"backend": "numpy", "state": state, "test_samples": 1}
     vectors = simulate(mixture, network, sgd, D, [TIME], range(N), **options)
     M, Q, v = (vectors[name].values[:, 0] for name in ("M", "Q", "v"))
-    data = coordinates(np.concatenate([M, vectors.R.values[:, 0]], axis=1) if mixture.teacher is not None else M, Q, v)
+    on_vectors = coordinates(
+        np.concatenate([M, vectors.R.values[:, 0]], axis=1) if mixture.teacher is not None else M, Q, v
+    )
 
     def p_value(too_many: int) -> float:
         run = engine(mixture, network, sgd, D, [state] * N)
-        run.freedom += too_many
+        data, rule = run.parameters[0]
+        run.parameters = [Numbers(data, rule._replace(freedom=rule.freedom + too_many))]
         run.advance(round(TIME * D))
         assert (run.good == round(TIME * D)).all()
-        return smallest_p_value(coordinates(*run.overlaps()), data)
+        return smallest_p_value(coordinates(*run.overlaps()), on_vectors)
 
     assert p_value(0) > LEVEL
     if D < 10:
@@ -259,7 +263,6 @@ BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(t=[-1.0]), r"t must be >= 0, got -1\.0"),
     (run(seeds=[]), r"seeds must be one or more different integers, got \[\]"),
     (run(seeds=[4, 1, 4]), r"seeds must be one or more different integers, got \[4, 1, 4\]"),
-    (run(backend="cupy"), "backend must be 'numpy' with engine='overlaps', got 'cupy'"),
     (run(test="vectors"), "test must be 'fields' with engine='overlaps', got 'vectors'"),
     (run(dtype="float32"), "dtype must be 'float64' with engine='overlaps', got 'float32'"),
 ]

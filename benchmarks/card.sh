@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that needs a card, in one go: the gpu suite, the benchmark, the referee, the ensembles.
+#
+#     bash benchmarks/card.sh FOLDER [PART...]        PART: suite, speed, referee, ensembles (default: all)
+#
+# FOLDER receives the logs and the figure.  Wheels that a bare machine lacks are taken from .whl/; those in
+# .whl/fallback/ only if numba does not import beside the NumPy that is there.
+set -u
+out=${1:-results/card}
+shift
+parts=${*:-suite speed referee ensembles}
+mkdir -p "$out"
+python3 -m venv --without-pip /tmp/quenched-card && source /tmp/quenched-card/bin/activate
+install() { python3 -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation "$@"; }
+# packages of the Python that made it, which may be a venv itself
+site=$(env -u VIRTUAL_ENV PATH="${PATH#*:}" python3 -c 'import numpy, pathlib; print(pathlib.Path(numpy.__file__).parents[1])')
+echo "$site" >"$(python3 -c 'import site; print(site.getsitepackages()[0])')/base.pth"
+ls .whl/*.whl >/dev/null 2>&1 && install .whl/*.whl
+python3 -c 'import numba' 2>/dev/null || install --ignore-installed .whl/fallback/*.whl
+install -e . || exit 1
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$out/card.txt"
+for part in $parts; do
+    echo "== $part"
+    case $part in
+        suite)
+            timeout 240 python3 -m pytest -m gpu -q -W default -p no:cacheprovider --durations=6 \
+                tests/sim/test_card.py tests/sim/test_speed.py tests/sim/test_ensembles.py >"$out/suite.log" 2>&1
+            tail -n 45 "$out/suite.log" ;;
+        speed) timeout 150 python3 benchmarks/card.py 2>&1 | tee -a "$out/card.txt" ;;
+        referee)
+            time timeout 60 quenched validate --backend cupy --report "$out/vectors" --force 2>&1 | tail -n 3
+            time timeout 100 quenched validate --full --backend cupy --engine overlaps --processes 12 \
+                --report "$out/chain" --force 2>&1 | tail -n 3 ;;
+        ensembles) time timeout 240 quenched reproduce ensembles --folder "$out" --processes 12 --force 2>&1 | tail -n 5 ;;
+    esac
+done
+# at most 8 files come back from a lent machine
+rm -rf "$out"/vectors "$out"/chain/unfinished

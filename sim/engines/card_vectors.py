@@ -1,0 +1,173 @@
+"""SGD on real D-vectors on a card: one matrix product by CuPy, the rest of a block in four kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.sim.backend import Backend, Normals
+from quenched.sim.engines.base import CLUSTER, DATA, NOISE, Engine, Memory, Plan, Problem
+from quenched.sim.engines.vector_kernels import Block, vector_source
+from quenched.sim.engines.vectors import BLOCK, Vectors
+
+__all__ = ["CardVectors"]
+
+_CHUNK = 1024  # dimensions of a matrix of the product: enough to be fast, few enough to have many
+_BLOCKS = 64  # blocks between two looks at the weights, which wait for the card
+
+
+class CardVectors(Vectors):
+    """Samples and weights in one array (S, J, n + N, d), readouts v (S, K) in double precision.
+
+    All random numbers of a replica are those of a counter whose key is its seed: they depend on nothing else.
+    """
+
+    def __init__(self, batch: Any) -> None:
+        self.rows: Any = None
+        super().__init__(batch)
+        problem, xp, numbers = batch.problem, batch.backend.xp, batch.numbers
+        self.v = xp.asarray(np.array([state.v for state in batch.states]))
+        self.keys, self.places = xp.asarray(np.array(batch.seeds, dtype=np.uint64)), xp.asarray(self.mixture)
+        D, B = problem.D, problem.rule.batch
+        scale = numbers(lambda each: each.network.output_scale)
+        eta, eta_v = numbers(lambda each: each.rule.eta), numbers(lambda each: each.rule.eta_v)
+        rates = -eta * scale / (B * math.sqrt(D)), eta_v * scale / (B * D)
+        decays = (
+            1 - eta * numbers(lambda each: each.rule.kappa) / D,
+            1 - eta_v * numbers(lambda each: each.rule.kappa_v) / D,
+        )
+        self.rule = xp.asarray(np.stack([scale, *rates, *decays, self.label_noise], axis=1))
+        known = numbers(lambda each: each.readout) if problem.teachers else np.zeros((1, 1))
+        self.known = xp.asarray(known)
+        labels = self.labels if not problem.teachers else np.zeros_like(self.labels)
+        self.tables = [xp.asarray(np.ascontiguousarray(table, dtype=np.float64)) for table in (self.bounds(), labels)]
+        self.laws = batch.array(self.scales), batch.array(self.means)
+        self.finite = xp.asarray(self.good)
+        mixture = problem.mixture
+        names = problem.network.activation, problem.rule.loss
+        teacher = None if mixture.teacher is None else mixture.teacher.activation
+        real = {"float64": "double", "float32": "float"}[batch.dtype]
+        J, d = _chunks(D)
+        sizes = problem.network.K, problem.teachers, mixture.clusters, self.n, B, D, J, d
+        widths = self.scales.shape[2], self.means.shape[2]
+        self.kernel = batch.backend.kernels(vector_source(Block(*sizes, *widths, real, *names, teacher)))
+
+    def bounds(self) -> npt.NDArray[np.float64]:
+        """Cumulative weights of the clusters, infinity the last."""
+        return np.concatenate([self.thresholds, np.full((len(self.thresholds), 1), np.inf)], axis=1)
+
+    @property
+    def n(self) -> int:
+        """Samples of a block."""
+        B = self.batch.problem.rule.batch
+        return BLOCK // B * B
+
+    @property
+    def W(self) -> Any:
+        """The weights (S, K, D)."""
+        problem, xp = self.batch.problem, self.batch.backend.xp
+        weights = self.rows[:, :, self.n : self.n + problem.network.K]
+        S, J, K, d = weights.shape
+        return xp.reshape(xp.permute_dims(weights, (0, 2, 1, 3)), (S, K, J * d))[:, :, : problem.D]
+
+    @W.setter
+    def W(self, weights: Any) -> None:
+        problem, xp = self.batch.problem, self.batch.backend.xp
+        S, K, D = weights.shape
+        (J, d), n, m = _chunks(D), self.n, problem.teachers
+        if self.rows is None:
+            self.rows = xp.zeros((S, J, n + K + m, d), dtype=weights.dtype)
+            known = np.zeros((S, m, J * d))
+            if m:
+                directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
+                known[:, :, : directions.shape[2]] = math.sqrt(D) * directions
+            self.rows[:, :, n + K :] = self._chunked(self.batch.array(known))
+        padded = xp.concat([weights, xp.zeros((S, K, J * d - D), dtype=weights.dtype)], axis=2)
+        self.rows[:, :, n : n + K] = self._chunked(padded)
+
+    def _chunked(self, rows: Any) -> Any:
+        """(S, N, J d) -> (S, J, N, d)."""
+        xp = self.batch.backend.xp
+        S, N, _ = rows.shape
+        J, d = _chunks(self.batch.problem.D)
+        return xp.permute_dims(xp.reshape(rows, (S, N, J, d)), (0, 2, 1, 3))
+
+    @classmethod
+    def on(cls, backend: Backend) -> type[Engine]:
+        """Here."""
+        return cls
+
+    @classmethod
+    def refuses(cls, problem: Problem) -> str | None:
+        """More samples in a step than lanes in a warp."""
+        B = problem.rule.batch
+        return f"batch must be at most {BLOCK} on a card, got {B}" if B > BLOCK else None
+
+    @classmethod
+    def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
+        """Samples and weights, and their products; weights twice more where they are observed."""
+        J, d = _chunks(problem.D)
+        N, n = problem.network.K + problem.teachers, BLOCK // problem.rule.batch * problem.rule.batch
+        each = (n + 3 * N) * J * d + J * (n + N) ** 2 + memory.tests
+        if memory.numbers < each:
+            raise ValueError(
+                f"memory must be at least {each * memory.itemsize} bytes for one seed at D = {problem.D}, "
+                f"K = {problem.network.K} and this many test_samples, got room for {memory.numbers * memory.itemsize}; "
+                "lower test_samples, or D"
+            )
+        return Plan(min(replicas, memory.numbers // each), n // problem.rule.batch * _BLOCKS)
+
+    @classmethod
+    def together(cls, problem: Problem, steps: int) -> int:
+        """As many as fill the card: memory is the limit."""
+        return max(1, 2**24 // problem.D)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Weights and readouts; the counters are numbers of steps."""
+        kept = super().state()
+        return {name: kept[name] for name in ("steps", "good", "W", "v")}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from there."""
+        Engine.restore(self, arrays)
+        xp = self.batch.backend.xp
+        self.W, self.v = self.batch.array(arrays["W"]), xp.asarray(np.array(arrays["v"], dtype=np.float64))
+        self.finite = xp.asarray(self.good.copy())
+
+    def advance(self, steps: int) -> None:
+        """Blocks of n/B steps, and one look at the end."""
+        while steps > 0:
+            now = min(steps, self.n // self.batch.problem.rule.batch)
+            self._block(now)
+            self.steps += now
+            steps -= now
+        self.good = np.array(self.batch.backend.to_host(self.finite))
+
+    def _block(self, steps: int) -> None:
+        xp, B, S = self.batch.backend.xp, self.batch.problem.rule.batch, len(self.good)
+        (J, d), K, n = _chunks(self.batch.problem.D), self.batch.problem.network.K, self.n
+        cluster, y = xp.empty((S, n), dtype=xp.int64), xp.empty((S, n), dtype=xp.float64)
+        increments, decay = xp.empty((S, n, K), dtype=self.rows.dtype), xp.empty(S, dtype=xp.float64)
+        first, streams = np.int64(self.steps * B), (np.uint64(CLUSTER), np.uint64(NOISE))
+        chosen = self.keys, self.places, *self.tables, self.rule, cluster, y
+        self.kernel("choose", S, first, *chosen, *streams, lanes=n)
+        placed = self.keys, self.places, cluster, *self.laws, self.rows
+        self.kernel("inputs", S, first, *placed, np.uint64(DATA), lanes=J * n * 32)
+        products = xp.matmul(self.rows, self.rows.mT)
+        counts, found = (np.int64(self.steps), np.int64(steps)), (self.v, increments, decay, self.finite)
+        self.kernel("steps_of_block", S, *counts, self.rule, self.known, products, y, *found, lanes=32)
+        self.kernel("update", S, increments, decay, self.rows, lanes=J * d)
+
+    def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
+        """Local fields of inputs drawn as vectors, a block at a time."""
+        return super().fields(normals, per_cluster, self.n // self.batch.problem.rule.batch)
+
+
+def _chunks(D: int) -> tuple[int, int]:
+    """J and d: chunks of equal width, a multiple of 4 where there are several."""
+    J = max(1, round(D / _CHUNK))
+    return J, (D if J == 1 else -(-D // (4 * J)) * 4)

@@ -1,0 +1,425 @@
+"""One step of the exact chain, written once: numba compiles it for the host, `quenched.sim.translate` for a card.
+
+The mathematics is in `quenched.sim.engines.overlaps`.  The functions below keep to what the translation knows: numbers,
+arrays whose sizes are known when a kernel is built, loops over ranges, and the functions of `math`.
+
+Random numbers come from `draw`, which has two forms.  A NumPy generator draws on the host.  A counter draws the same
+numbers everywhere: sample number n of the replica with key s, in stream u, has the blocks
+Philox4x32-10(counter = (n, block, u), key = s) of Salmon et al. (2011), and nothing else decides on them.  Philox is
+here because cuRAND's has no twin on the host, and its headers do not come with CuPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+from numba.extending import overload
+
+from quenched.numerics.calculus.machine_code import njit
+
+__all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "test_sample"]
+
+Array = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
+Word = np.uint64
+Function = Callable[..., float]
+Size = int
+Random = Any  # a generator of NumPy, or Words (key, stream)
+
+
+class Data(NamedTuple):
+    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (m,).
+
+    `thresholds` are the cumulative weights of the clusters, the last replaced by infinity.
+    """
+
+    references: Array
+    sigmas: Array
+    labels: Array
+    thresholds: Array
+    readout: Array
+
+
+class Rule(NamedTuple):
+    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates."""
+
+    freedom: float
+    scale: float
+    label_noise: float
+    rho: float
+    rho_v: float
+    rate: float
+    rate_v: float
+
+
+class Numbers(NamedTuple):
+    """All of a problem."""
+
+    data: Data
+    rule: Rule
+
+
+class Replica(NamedTuple):
+    """Of a replica: its random numbers, W (p + K, K) and v (K,)."""
+
+    random: Random
+    W: Array
+    v: Array
+
+
+class Work(NamedTuple):
+    """Room for a step: `x` (B, p + K + B) its samples, `c` (B, K) their coefficients, and inner products."""
+
+    x: Array
+    c: Array
+    y: Array
+    rest: Array  # squares of the last components
+    field: Array
+    value: Array
+    push: Array
+    h: Array  # (K, K): the parts of the fields beyond direction j
+    h_later: Array  # (K, B): the same of samples to come
+    beyond: Array  # |u_>|^2 after f_j
+    inner: Array
+    turned: Array
+
+
+@njit(nogil=True, error_model="numpy")
+def advance(
+    start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
+) -> int:
+    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
+    taught = len(problem.data.readout)
+    if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
+        return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
+    return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def do_steps(
+    start: int,
+    steps: int,
+    state: Replica,
+    problem: Numbers,
+    B: Size,
+    taught: Size,
+    g: Any,
+    dg: Any,
+    slope: Any,
+    teacher: Any,
+) -> int:
+    """The same, in the notation of the module `overlaps`."""
+    W, v, data, rule = state.W, state.v, problem.data, problem.rule
+    K = len(v)
+    p = len(W) - K
+    work = Work(
+        np.zeros((B, p + K + B)),
+        np.empty((B, K)),
+        np.empty(B),
+        np.empty(B),
+        np.empty(K),
+        np.empty(K),
+        np.empty(K),
+        np.empty((K, K)),
+        np.empty((K, B)),
+        np.empty(K),
+        np.empty(K),
+        np.empty(B),
+    )
+    for step in range(steps):
+        for k in range(K):
+            work.push[k] = 0.0
+        for b in range(B):
+            chosen, noise, square = draw(
+                state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
+            )
+            a = 0
+            while chosen >= data.thresholds[a]:
+                a += 1
+            work.rest[b] = data.sigmas[a] ** 2 * square
+            work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
+            local_fields(W, work.x, b, work.field, work.h)
+            output = 0.0
+            size = 0.0
+            for k in range(K):
+                work.value[k] = g(work.field[k])
+                output += rule.scale * v[k] * work.value[k]
+                size += abs(work.field[k])
+            F = slope(output, work.y[b])
+            if not math.isfinite(size + F):
+                return step - 1
+            for k in range(K):
+                work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
+                work.push[k] += F * work.value[k]
+        for k in range(K):
+            v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+        for b in range(B):
+            absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
+    return steps
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def test_sample(
+    number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
+) -> tuple[float, float]:
+    """Output and label, without noise, of a fresh input of cluster a; B = 1."""
+    v, data, rule = state.v, problem.data, problem.rule
+    _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
+    y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
+    local_fields(state.W, work.x, 0, work.field, work.h)
+    output = 0.0
+    for k in range(len(v)):
+        output += rule.scale * v[k] * g(work.field[k])
+    return output, y
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def label(
+    x: Array, b: int, a: int, noise: float, square: float, data: Data, rule: Rule, B: Size, taught: Size, teacher: Any
+) -> float:
+    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns its label."""
+    p = len(data.references[0])
+    n = len(x[0]) - B
+    sigma = data.sigmas[a]
+    for i in range(n):
+        x[b, i] *= sigma
+    for i in range(p):
+        x[b, i] += data.references[a, i]
+    if B > 1:
+        for i in range(n, n + b):
+            x[b, i] *= sigma
+        x[b, n + b] = math.sqrt(square)
+    y = data.labels[a] + rule.label_noise * noise
+    for m in range(taught):
+        seen = 0.0
+        for i in range(p):
+            seen += data.references[len(data.sigmas) + m, i] * x[b, i]
+        y += data.readout[m] * teacher(seen)
+    return y
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def local_fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
+    """The local fields of sample b, and on the way h[j, k], which counts where a step has one sample."""
+    K = len(field)
+    p = len(W) - K
+    for k in range(K):
+        field[k] = 0.0
+    for j in range(K - 1, -1, -1):
+        for k in range(j, K):
+            h[j, k] = field[k]
+            field[k] += W[p + j, k] * x[b, p + j]
+    for i in range(p):
+        for k in range(K):
+            field[k] += W[i, k] * x[b, i]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
+    """Fill h[j, k] of sample b, and that of the samples after it, in the basis as it is now."""
+    K = len(work.inner)
+    p = len(W) - K
+    for later in range(b + 1, B):
+        work.h_later[K - 1, later] = 0.0
+        for i in range(p + K, p + K + b + 1):
+            work.h_later[K - 1, later] += work.x[later, i] * work.x[b, i]
+    for k in range(K):
+        work.inner[k] = 0.0
+    for j in range(K - 1, -1, -1):
+        for k in range(j, K):
+            work.h[j, k] = work.inner[k]
+            work.inner[k] += W[p + j, k] * work.x[b, p + j]
+        if j > 0:
+            for later in range(b + 1, B):
+                work.h_later[j - 1, later] = work.h_later[j, later] + work.x[later, p + j] * work.x[b, p + j]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
+    """W <- rho W + c_b x_b, and the basis rotated so that L is lower triangular again, with it the samples to come."""
+    x, c = work.x, work.c
+    K = len(work.inner)
+    p = len(W) - K
+    if B > 1:
+        for later in range(B):
+            work.turned[later] = 0.0
+        inner_products(W, b, B, work)
+    last = work.rest[b]
+    for i in range(p + K, p + K + b):
+        last += x[b, i] ** 2
+    for j in range(K - 1, -1, -1):
+        work.beyond[j] = last
+        last += x[b, p + j] ** 2
+    for i in range(p):
+        for k in range(K):
+            W[i, k] = rho * W[i, k] + c[b, k] * x[b, i]
+    for j in range(K):
+        u = x[b, p + j]
+        rest = work.beyond[j]
+        first = rho * W[p + j, j] + c[b, j] * u
+        length = math.copysign(math.sqrt(first**2 + c[b, j] ** 2 * rest), first)
+        cos = first / length if length != 0.0 else 1.0
+        s = c[b, j] / length if length != 0.0 else 0.0
+        turn = s**2 / (1.0 + cos)
+        W[p + j, j] = length
+        for k in range(j + 1, K):
+            q = rho * W[p + j, k] + c[b, k] * u
+            outside = rho * work.h[j, k]
+            W[p + j, k] = cos * q + s * (c[b, k] * rest + outside)
+            c[b, k] = cos * c[b, k] - s * q - turn * outside
+        for later in range(b + 1, B):
+            q = x[later, p + j] + work.turned[later] * u
+            outside = work.h_later[j, later]
+            x[later, p + j] = cos * q + s * (work.turned[later] * rest + outside)
+            work.turned[later] = cos * work.turned[later] - s * q - turn * outside
+    for later in range(b + 1, B):
+        for i in range(p + K, p + K + b + 1):
+            x[later, i] += work.turned[later] * x[b, i]
+
+
+# --- random numbers
+# -------------------------------------------------------------------------------------------------------------------
+
+
+def draw(random: Random, number: int, x: Array, b: int, freedom: float, noise: float) -> tuple[float, float, float]:
+    """Fill x[b] with the standard normals of sample `number`, the b-th of its step.
+
+    Returns a uniform number that chooses the cluster, the normal of the label noise, where there is `noise`, and a
+    chi-square number of `freedom` - b degrees.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+@overload(draw, jit_options={"error_model": "numpy", "forceinline": True})
+def _draw(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+    """Which of the two forms."""
+
+    def counted(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+        return draw_counted(random, number, x, b, freedom, noise)
+
+    def by_numpy(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+        return draw_numpy(random, x, b, freedom, noise)
+
+    return counted if isinstance(random, types.Array) else by_numpy
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def draw_numpy(
+    random: np.random.Generator, x: Array, b: int, freedom: float, noise: float
+) -> tuple[float, float, float]:
+    """From the stream of a generator of NumPy."""
+    n = len(x[0]) - len(x)
+    chosen = random.random()
+    disturbed = random.standard_normal() if noise else 0.0
+    for i in range(n):
+        x[b, i] = random.standard_normal()
+    square = random.chisquare(freedom - b) if freedom > b else 0.0
+    for i in range(n, n + b):
+        x[b, i] = random.standard_normal() if freedom > i - n else 0.0
+    return chosen, disturbed, square
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def draw_counted(
+    random: Words, number: int, x: Array, b: int, freedom: float, noise: float
+) -> tuple[float, float, float]:
+    """From the blocks of a counter: two uniform numbers, then normals in pairs."""
+    n = len(x[0]) - len(x)
+    chosen, uniform = uniforms(random, number, 0)
+    block = 1
+    for i in range(0, n + b - 1, 2):
+        x[b, i], x[b, i + 1] = normals(random, number, block)
+        block += 1
+    normal = 0.0
+    disturbed = 0.0
+    if (n + b) % 2 == 1:
+        x[b, n + b - 1], normal = normals(random, number, block)
+        block += 1
+        if noise != 0.0:
+            disturbed, _ = normals(random, number, block)
+            block += 1
+    else:
+        normal, disturbed = normals(random, number, block)
+        block += 1
+    for i in range(n, n + b):
+        if freedom <= i - n:
+            x[b, i] = 0.0
+    return chosen, disturbed, chi_square(random, number, block, freedom - b, normal, uniform)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def chi_square(random: Words, number: int, block: int, freedom: float, normal: float, uniform: float) -> float:
+    """A chi-square number by the rejection method of Marsaglia and Tsang (2000), from a first normal and uniform."""
+    if freedom <= 0.0:
+        return 0.0
+    if freedom == 1.0:
+        return normal**2
+    d = freedom / 2.0 - 1.0 / 3.0
+    spread = 1.0 / math.sqrt(9.0 * d)
+    cube = (1.0 + spread * normal) ** 3
+    while uniform >= 1.0 - 0.0331 * normal**4 or cube <= 0.0:  # the squeeze: most leave here
+        if cube > 0.0 and math.log(uniform) < normal**2 / 2.0 + d * (1.0 - cube + math.log(cube)):
+            break
+        normal, _ = normals(random, number, block)
+        uniform, _ = uniforms(random, number, block + 1)
+        block += 2
+        cube = (1.0 + spread * normal) ** 3
+    return 2.0 * d * cube
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def normals(random: Words, number: int, block: int) -> tuple[float, float]:
+    """Two standard normals, by the method of Box and Muller (1958)."""
+    one, other = uniforms(random, number, block)
+    radius = math.sqrt(-2.0 * math.log(one))
+    cos, sin = circle(other)
+    return radius * cos, radius * sin
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def circle(turn: float) -> tuple[float, float]:
+    """The point of the unit circle after `turn` turns; a card has a function of its own for it."""
+    return math.cos(2.0 * math.pi * turn), math.sin(2.0 * math.pi * turn)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def uniforms(random: Words, number: int, block: int) -> tuple[float, float]:
+    """Two numbers, uniform on the multiples of 2^-53 in (0, 1]."""
+    one, other = philox(random, number, block)
+    return float((one >> _11) + _1) * 2.0**-53, float((other >> _11) + _1) * 2.0**-53
+
+
+_1 = np.uint64(1)
+_11 = np.uint64(11)
+_32 = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+_ROUND_0 = np.uint64(0xD2511F53)
+_ROUND_1 = np.uint64(0xCD9E8D57)
+_WEYL_0 = np.uint64(0x9E3779B9)
+_WEYL_1 = np.uint64(0xBB67AE85)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def philox(random: Words, number: int, block: int) -> tuple[Word, Word]:
+    """A block of Philox4x32-10: 128 bits, as two words."""
+    key_0 = random[0] & _LOW
+    key_1 = random[0] >> _32
+    c0 = np.uint64(number) & _LOW
+    c1 = np.uint64(number) >> _32
+    c2 = np.uint64(block)
+    c3 = random[1]
+    for _ in range(10):
+        one = c0 * _ROUND_0
+        other = c2 * _ROUND_1
+        c0 = (other >> _32) ^ c1 ^ key_0
+        c1 = other & _LOW
+        c2 = (one >> _32) ^ c3 ^ key_1
+        c3 = one & _LOW
+        key_0 = (key_0 + _WEYL_0) & _LOW
+        key_1 = (key_1 + _WEYL_1) & _LOW
+    return c0 | (c1 << _32), c2 | (c3 << _32)
