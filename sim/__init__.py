@@ -3,12 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Not lazy: a module that shares its function's name would take its place when imported first.
-from quenched.sim.referee.compare import compare
-
 if TYPE_CHECKING:
+    from quenched.sim.figures.plot import plot
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
+    from quenched.sim.referee.compare import compare
     from quenched.sim.sweep_files import read_spec
     from quenched.sim.sweeps import Sweep, sweep
     from quenched.sim.training import simulate
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sweep",
     "compare",
+    "plot",
     "read_spec",
     "simulate",
     "simulate_features",
@@ -26,6 +26,8 @@ __all__ = [
 
 _HOME = {
     "Sweep": "sweeps",
+    "compare": "referee.compare",
+    "plot": "figures.plot",
     "read_spec": "sweep_files",
     "simulate": "training",
     "simulate_features": "random_features",

@@ -44,7 +44,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_value, compiled_activation, compiled_functions
+from quenched.numerics.calculus.averages import activation_value, compiled_activation
+from quenched.numerics.calculus.compile import callbacks
 from quenched.numerics.calculus.losses import compiled_loss
 from quenched.numerics.calculus.machine_code import njit
 from quenched.numerics.problem.mixture import Mixture
@@ -91,7 +92,7 @@ class Chain(Engine):
         self.parameters = [self._parameters(each) for each in batch.problems]
         teacher = problem.mixture.teacher
         g, dg = compiled_activation(problem.network.activation)
-        known = g if teacher is None else compiled_functions(activation_value(teacher.activation))[0]
+        known = g if teacher is None else callbacks("teacher", (activation_value(teacher.activation),))[0]
         self.functions = g, dg, compiled_loss(problem.rule.loss), known
 
     @staticmethod

@@ -52,8 +52,6 @@ def test_refuses_what_is_not_an_expression_in_x(text):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("sign(x)", "jumps"),
-        ("Heaviside(x)", "jumps"),
         ("exp(x**2)", "square-integrable"),
         ("1/x", "not finite"),
         ("1/(3*x - 1)", "pole"),
