@@ -26,7 +26,7 @@ _PRELUDE = (
     '''"""Compiled form of {kind}, written by quenched.numerics.calculus.compile."""
 
 from numba import njit
-from numpy import array, empty, pi, zeros
+from numpy import arange, array, empty, pi, zeros
 from quenched.numerics.calculus.coincident_fields import consistent, raised
 from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.calculus.machine_code import callback, njit as kept

@@ -181,7 +181,8 @@ def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...])
 
 def real_array(name: str, value: npt.ArrayLike) -> Array:
     """A float64 copy; ValueError where that would read texts or booleans as numbers, or drop parts of them."""
-    refusal = f"{name} must be an array of real numbers, got {shown(value)}"
+    if isinstance(value, np.ndarray) and value.dtype == np.float64 and not isinstance(value, np.ma.MaskedArray):
+        return value.copy()  # what solvers pass on: nothing to look for
     if np.ma.is_masked(value):
         raise ValueError(f"{name} must have no masked entries: fill or drop them, got {shown(value)}")
     try:
@@ -189,9 +190,9 @@ def real_array(name: str, value: npt.ArrayLike) -> Array:
         if array.dtype.kind == "O" and all(_is_real(entry) for entry in array.flat):
             array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(refusal) from error
+        raise ValueError(f"{name} must be an array of real numbers, got {shown(value)}") from error
     if array.dtype.kind not in "iuf" or (isinstance(value, (list, tuple)) and _holds_a_boolean(value, array.size)):
-        raise ValueError(refusal)
+        raise ValueError(f"{name} must be an array of real numbers, got {shown(value)}")
     return np.array(array, dtype=np.float64)
 
 

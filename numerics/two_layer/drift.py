@@ -207,7 +207,7 @@ def drift(
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
         start.A, start.Q, start.v
     )
-    found = DensityDrift.of(rates, error, method)
     if mixture.spectrum is None and isinstance(state, OrderParameters):
-        return Drift.of((mixture.references @ found.A[0], found.Q[0], found.v), error, method)
-    return found
+        dA, dQ, dv = rates
+        return Drift.of((mixture.references @ dA[0], (dQ[0] + dQ[0].T) / 2, dv), error, method)
+    return DensityDrift.of(rates, error, method)

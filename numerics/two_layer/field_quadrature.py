@@ -3,7 +3,8 @@
 With lambda = M + L z, L lower triangular, the average over z_0 is an integral of averages over z_1 given z_0.  Both are
 sums over panels, which end where an activation has a kink; a panel is bisected until Gauss-Kronrod rules of 10 and 21
 points agree (R. Piessens et al., QUADPACK, 1983, whose estimate of the error of the finer rule is used).  Kinks of the
-loss and steep slopes are found by bisection.  The whole quadrature is compiled for each pair of loss and activations.
+loss and steep slopes are found by bisection.  Where both activations are smooth, the trapezoidal rule is tried first.
+The whole quadrature is compiled for each pair of loss and activations.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-9  # of a panel of every average, in units of its factors
 _INNER = 3e-11  # of a panel of an inner integral, times its weight in the outer one
+_STEP_LENGTH = 0.25  # of the trapezoidal rule, in standard deviations
 _REACH = 8.5  # standard deviations: exp(-36) of the weight is outside
 _LEVELS = 40  # bisections of a panel, after which its error is what it is
 
@@ -156,6 +158,7 @@ def step(mean, L, weight, label, y, noise, found):
         data[14] = y[a]
         cuts[:] = 2 * {reach}
         {place}
+        {smooth}
         if L[a, 0, 0] > 0.0 or {N} == 2:
             worst = max(worst, integrate_outer(found[a], cut_outer(cuts), data, noise))
         else:
@@ -171,6 +174,37 @@ def value_{level}(x, values, data, noise):
     F, square = force({phi}, {target}, noise)
     {values}
     return 0.0
+"""
+# For two fields and smooth activations: exp(-2 pi d/h) is the error of the trapezoidal rule of step h for integrands
+# that are analytic within d of the real line, so that the change from step 2 h is the root of it.
+_TRAPEZOIDAL = """
+DENSITY = {step} * exp(-0.5 * ({step} * arange({reach})) ** 2) / sqrt(2 * pi)
+
+
+@njit(error_model="numpy")
+def trapezoidal(total, data, noise):
+    # the integral over both fields, into `total`; its error
+    values, coarse, size = empty({components}), zeros({components}), zeros({components})
+    total[:] = 0.0
+    for i in range(1 - {reach}, {reach}):
+        x = {step} * i
+        field = data[0] + data[2] * x
+        data[10], data[11], data[12] = x, g_0(field), dg_0(field)
+        for j in range(1 - {reach}, {reach}):
+            weight = DENSITY[abs(i)] * DENSITY[abs(j)]
+            if weight < 1e-16:
+                continue
+            value_inner({step} * j, values, data, noise)
+            factor = 4.0 * weight if i % 2 == 0 and j % 2 == 0 else 0.0
+            for c in range({components}):
+                total[c] += weight * values[c]
+                size[c] += weight * abs(values[c])
+                coarse[c] += factor * values[c]
+    error = 0.0
+    for c in range({components}):
+        if size[c] > 0.0:
+            error = max(error, size[c] * (10.0 * (total[c] - coarse[c]) / size[c]) ** 2 + 1e-15 * size[c])
+    return error
 """
 _OUTER = """
 @njit(error_model="numpy")
@@ -222,6 +256,16 @@ def _text(N: int, kinks: list[Array]) -> str:
     levels = [_sample("outer" if N == 1 else "inner", N), adaptive("outer")]
     if N == 2:
         levels[1:1] = [adaptive("inner"), _OUTER.format(kinks=numbers[1])]
+    smooth = N == 2 and not any(len(found) for found in kinks)
+    if smooth:
+        reach = int(_REACH / _STEP_LENGTH) + 1
+        levels.append(_TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, components=components))
+    attempt = [
+        "error = trapezoidal(found[a], data, noise)",
+        f"if error <= {_TOLERANCE}:",
+        "    worst = max(worst, error)",
+        "    continue",
+    ]
     load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
     load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
     load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
@@ -237,6 +281,7 @@ def _text(N: int, kinks: list[Array]) -> str:
         gauss=_GAUSS,
         reach=_REACH,
         N=N,
+        smooth="\n        ".join(attempt) if smooth else "",
         levels="\n\n".join(levels),
         cuts=len(kinks[0]) + (len(kinks[1]) if N == 2 else 0),
         load="\n        ".join(load),

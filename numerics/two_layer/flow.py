@@ -103,12 +103,8 @@ def integrate(
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
     measured = errors_many(mixture, network, totals if mixture.spectrum is None else states)
-    along = {
-        "pmse": [e.pmse for e in measured],
-        "classification_error": [e.classification_error for e in measured],
-        "classification_error_error": [e.classification_error_error for e in measured],
-        "tie_probability": [e.tie_probability for e in measured],
-    }
+    names = ("pmse", "classification_error", "classification_error_error", "tie_probability")
+    along = {name: [getattr(e, name) for e in measured] for name in names}
     M = np.stack([s.M for s in totals])
     variables = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
