@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
@@ -301,13 +301,49 @@ def quadratic() -> Equations:
 # -------------------------------------------------------------------------------------------
 
 
+_MEANINGS = {
+    "P": "(C,) weights of the clusters",
+    "rho": "(C, U) variance of the inputs of a cluster along the directions of node u",
+    "share": "(U,) fraction of all directions in node u",
+    "coordinates": "(C, b) of the means on the reference vectors r_b",
+    "mean": "(U, C, b) overlaps of the means with r_b",
+    "M": "(U, C, K) overlaps of the means with the weights",
+    "R": "(U, b, K) overlaps w_k.r_b/D, parts in node u",
+    "Q": "(U, K, K) overlaps w_k.w_l/D, parts in node u",
+    "v": "(K,) readout",
+    "F0": "(C,) of dl/dphi = F0 + F1 phi",
+    "F1": "(C,)",
+    "S0": "(C,) of (dl/dphi)^2 = S0 + S1 phi + S2 phi^2",
+    "S1": "(C,)",
+    "S2": "(C,)",
+    "L0": "(C,) of l = L0 + L1 phi + L2 phi^2",
+    "L1": "(C,)",
+    "L2": "(C,)",
+    "averages": """averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on""",
+    "averages_z": "their tangents",
+    "force": "(C, K) E_a[dl/dlambda_k]",
+    "response": "(C, K, K) E_a[d^2 l/(dlambda_k dlambda_l)]",
+    "readout": "(C, K) E_a[dl/dv_k]",
+    "noise": "(C, K, K) E_a[dl/dlambda_k dl/dlambda_l]",
+    "pull": "(U, K, K) how w_k is pulled along w_i",
+    "eta": "learning rate of the first layer",
+    "eta_v": "and of the second",
+    "kappa": "weight decay of the first layer",
+    "kappa_v": "and of the second",
+    "s": "output scale",
+    "B": "samples in a step",
+}
+"""The parameters of the generated functions: shapes in clusters C, nodes U, reference vectors b, neurons K."""
+
+
 def _functions() -> tuple[str, ...]:
     """The text of the generated functions, in the order of a step."""
     found = quadratic()
     step, patterns = found.step, found.patterns
     coordinates = IndexedBase("coordinates")
+    write = partial(array_function, meanings=_MEANINGS)
     return (
-        array_function(
+        write(
             "local_fields",
             "coordinates rho R Q",
             {
@@ -317,49 +353,39 @@ def _functions() -> tuple[str, ...]:
             },
             """The law of the local fields lambda_k = w_k.x/sqrt(D) in cluster a: N(average_a, covariance_a).
 
-coordinates (C, b): of the means on reference vectors r_b; rho (C, U): variances of the inputs along the directions
-of each node u of the spectrum; R (U, b, K), Q (U, K, K): overlaps.  M_uak is the part of average_ak from node u.
+M_uak is the part of average_ak from node u.
 """,
         ),
-        array_function(
+        write(
             "step_averages",
             "F0 F1 v averages ; s",
             {"force": (step.force, "ak"), "response": (step.response, "akl"), "readout": (step.readout, "ak")},
-            """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi, F0 and F1 (C,).
+            """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi.
 
 force_ak = E_a[dl/dlambda_k], response_akl = E_a[d^2 l/(dlambda_k dlambda_l)], readout_ak = E_a[dl/dv_k].
-averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; v (N,): readout; s: output scale.
 """,
             patterns,
         ),
-        array_function(
+        write(
             "step_noise",
             "S0 S1 S2 v averages ; s",
             {"noise": (step.noise, "akl")},
             """noise_akl = E_a[dl/dlambda_k dl/dlambda_l] where (dl/dphi)^2 = S0_a + S1_a phi + S2_a phi^2.""",
             patterns,
         ),
-        array_function(
+        write(
             "pull",
             "P rho response",
             {"pull": (found.pull, "uki")},
-            """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).
-
-P (C,): weights of the clusters; rho (C, U): variances of the inputs along the directions of each node.
-""",
+            """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).""",
         ),
-        array_function(
+        write(
             "rates",
             "P rho share mean M R Q v force pull noise readout ; eta kappa eta_v kappa_v B",
             {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
-            """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.
-
-share (U,): fraction of all directions; mean (U, C, b), M (U, C, K): overlaps of the means of the clusters with
-reference vectors r_b and with the weights; force, readout (C, K), noise (C, K, K): averages of one step; eta and
-eta_v: learning rates of the two layers; kappa and kappa_v: their weight decays; B: samples in a step.
-""",
+            """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.""",
         ),
-        array_function(
+        write(
             "risk",
             "P L0 L1 L2 v averages ; s",
             {"value": (step.risk, "")},
@@ -393,7 +419,7 @@ def _tangents() -> tuple[str, ...]:
     for name, (parameters, outputs) in table.items():
         moved = {f"{key}_z": (tangent(value, _FIXED), f"{indices}z") for key, (value, indices) in outputs.items()}
         docstring = f"Tangent of `{name}` along directions z, the last index of all that ends in _z."
-        texts.append(array_function(f"{name}_tangent", parameters, moved, docstring, found.patterns))
+        texts.append(array_function(f"{name}_tangent", parameters, moved, docstring, found.patterns, _MEANINGS))
     return tuple(texts)
 
 
