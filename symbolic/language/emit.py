@@ -116,7 +116,7 @@ def code(expression: sympy.Expr) -> str:
 
     >>> x = sympy.Symbol("x")
     >>> code(sympy.exp(-x**2 / 2) / 3), code(x + sympy.Rational(1, 3)), code(x**sympy.Rational(1, 3))
-    ('exp(-x**2/2)/3', 'x + ratio(1, 3)', 'x**ratio(1, 3)')
+    ('exp(-x**2/2)/3', 'x + ratio(1, 3)', 'x**(ratio(1, 3))')
     """
     return str(_Printer().doprint(expression))
 
