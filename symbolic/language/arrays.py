@@ -48,7 +48,7 @@ def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
     >>> from sympy import Idx, IndexedBase
     >>> i, k = Idx("i"), Idx("k")
     >>> einsum(-2 * IndexedBase("Q")[k, i] * IndexedBase("v")[i] + IndexedBase("u")[k], "k", " ")
-    'u\n - 2*einsum("ki,i->k", Q, v)'
+    '-2*einsum("ki,i->k", Q, v)\n + u'
     """
     lines = []
     for term in sorted(sympy.Add.make_args(expression), key=sympy.default_sort_key):
