@@ -284,7 +284,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     """
     value = loss(phi, label)
     slope = sympy.diff(value, phi)
-    first = Step("Gradient", rf"push_k = {latex(slope)} \cdot s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, label_noise_average(slope), label_noise_average(slope**2)), first)
 
 
@@ -293,7 +293,7 @@ def quadratic() -> Equations:
     """The same for any loss of degree 2: L0 + L1 phi + L2 phi^2, of the slope F0 + F1 phi and its square S0 + ..."""
     powers = {name: [IndexedBase(f"{name}{n}")[a] * phi**n for n in range(3)] for name in "LFS"}
     value, slope, square = sum(powers["L"]), sum(powers["F"][:2]), sum(powers["S"])
-    first = Step("Gradient", rf"push_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, slope, square), first)
 
 
