@@ -265,7 +265,7 @@ def _equations(step: StepAverages, first: Step) -> Equations:
     steps = [first]
     for left, value in zip(("R_{ubk}", "Q_{ukl}"), increments, strict=True):
         steps.append(Step("Increment in node u to order 1/D", rf"D\,\delta {left} = {latex(value)}"))
-    lines = (("pull_{uki}", drag), ("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
+    lines = ((r"\mathrm{pull}_{uki}", drag), ("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
     steps += [Step("Stein: regression of any field", f"{left} = {latex(value)}") for left, value in lines]
     for name in ("force_{ak}", "response_{akl}", "noise_{akl}", "readout_{ak}", "risk"):
         title, _, index = name.partition("_")
