@@ -16,7 +16,7 @@ test: .venv/test.stamp
 	@$(BIN)/python -m pytest --quiet $(PYTEST_ARGS)
 
 reproduce: .venv/base.stamp
-	@$(BIN)/quenched reproduce
+	@$(BIN)/quenched reproduce --force
 
 derive: .venv/derive.stamp
 	@$(BIN)/quenched derive

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from quenched.numerics.random_features import random_features_error
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
-    from quenched.numerics.two_layer.errors import errors
+    from quenched.numerics.two_layer.errors import errors, errors_many
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
+    from quenched.numerics.typesetting import equations
 
 __all__ = [
     "Densities",
@@ -34,7 +35,9 @@ __all__ = [
     "TwoLayer",
     "curve",
     "drift",
+    "equations",
     "errors",
+    "errors_many",
     "fixed_point",
     "fixed_points",
     "integrate",
@@ -58,7 +61,9 @@ _HOME = {
     "TwoLayer": "problem.network",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
+    "equations": "typesetting",
     "errors": "two_layer.errors",
+    "errors_many": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
     "integrate": "two_layer.flow",

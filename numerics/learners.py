@@ -20,6 +20,7 @@ from quenched.numerics.problem.mixture import Mixture
 __all__ = ["error_of", "learners", "register"]
 
 _FIRST = ("oracle", "two-layer")  # in every list: what is compared with what
+_EXTRA: dict[str, Learner] = {}  # from outside this package
 
 
 @cache
@@ -40,12 +41,12 @@ def _table() -> dict[str, Learner]:
 
 def learners() -> Mapping[str, Learner]:
     """All learners by name, the oracle first."""
-    return dict(_table())
+    return _table() | _EXTRA
 
 
 def register(learner: Learner) -> None:
     """Add a learner from outside this package, for this process; one of that name is replaced."""
-    _table()[learner.name] = learner
+    _EXTRA[learner.name] = learner
 
 
 def error_of(name: str, mixture: Mixture, options: Options | None = None) -> Solution:

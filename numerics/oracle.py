@@ -10,7 +10,7 @@ route:
 3. `_on_line`: in one dimension D is a sum of exponentials: all its real zeros, and Phi between them;
 4. `_on_plane`: in two dimensions the same on every line across the plane, and an adaptive integral over the lines.
 
-All of it is array code on the functions of `exponential_sums.Numbers`, which are those of float64 or of an mpmath
+All of it is array code on the functions of `exponential_sums.Numbers`, those of float64 or of an mpmath
 context.
 """
 

@@ -299,7 +299,7 @@ def _crossover(mixture: Mixture, activation: str, gamma: float, ridge: float) ->
 def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, tolerance: float) -> ReadoutErrors:
     """Means of order sqrt(D): class means have Gamma = D g, which fits the labels exactly where it can.
 
-    What is left of beta is beta_0, in the null space of g, and x/D with g x = eta; the pmse of order 1/D comes from x.
+    beta has a part in the null space of g, and the part x/D with g x = eta; the pmse of order 1/D comes from x.
     """
     means, weights = _coordinates(mixture.means), mixture.weights
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quenched.sim.figures.plot import plot
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
     from quenched.sim.referee.compare import compare
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sweep",
     "compare",
+    "plot",
     "read_spec",
     "simulate",
     "simulate_features",
@@ -25,6 +27,7 @@ __all__ = [
 _HOME = {
     "Sweep": "sweeps",
     "compare": "referee.compare",
+    "plot": "figures.plot",
     "read_spec": "sweep_files",
     "simulate": "training",
     "simulate_features": "random_features",

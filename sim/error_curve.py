@@ -26,13 +26,14 @@ __all__ = ["error_curve"]
 def error_curve(
     mixture: Mixture,
     sigmas: npt.ArrayLike,
-    chosen: Sequence[str] | Mapping[str, Options] = ("oracle", "two-layer"),
+    chosen: Sequence[str] | Mapping[str, Options | None] = ("oracle", "two-layer"),
     work: Work | None = None,
 ) -> xr.Dataset:
     """Error of each learner on `mixture` with its sigma replaced by each of `sigmas` (n,), in their order.
 
-    `chosen`: names of learners, with their default options, or a mapping from names to options, for instance
-    {"two-layer": TwoLayerOptions(network=TwoLayer(8, "relu"), starts=4)}.  `work`: processes, progress, journal.
+    `chosen`: names of learners, or a mapping from names to options (None: the defaults), for instance
+    {"oracle": None, "two-layer": TwoLayerOptions(network=TwoLayer(8, "relu"), starts=4)}.
+    `work`: processes, progress, journal.
 
     Returns a dataset: classification_error and its numerical error classification_error_error (learner, sigma), the
     text that a legend adds to a name, `caption` (learner), and what the learners report beside, such as final_error and
@@ -46,7 +47,8 @@ def error_curve(
     table = learners()
     if not chosen or (unknown := [name for name in chosen if name not in table]):
         raise ValueError(f"learners must be among {', '.join(table)}, got {unknown if chosen else list(chosen)!r}")
-    options = dict(chosen) if isinstance(chosen, Mapping) else {name: table[name].options for name in chosen}
+    given = chosen if isinstance(chosen, Mapping) else dict.fromkeys(chosen)
+    options = {name: record or table[name].options for name, record in given.items()}
     mixtures = [replace(mixture, sigma=float(sigma)) for sigma in noise]
     for name, record in options.items():
         if not isinstance(record, type(table[name].options)):

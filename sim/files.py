@@ -125,12 +125,13 @@ def table(dataset: xr.Dataset) -> tuple[list[str], list[list[Any]]]:
     coordinates = [name for name in dataset.coords if name not in dataset.dims]
     for name in [*coordinates, *dataset.data_vars]:
         variable = dataset[name]
-        if not set(along) <= set(variable.dims):
+        if not set(along) & set(variable.dims):
             continue
-        inner = [dim for dim in variable.dims if dim not in along]
-        values = variable.transpose(*along, *inner).values
+        inner = [str(dim) for dim in variable.dims if dim not in along]
+        absent = {dim: dataset.sizes[dim] for dim in along if dim not in variable.dims}
+        values = variable.expand_dims(absent).transpose(*along, *inner).values
         for index in np.ndindex(values.shape[len(along) :]):
-            labels = [_label(dataset, str(dim), i) for dim, i in zip(inner, index, strict=True)]
+            labels = [_label(dataset, dim, i) for dim, i in zip(inner, index, strict=True)]
             title = f"{name}[{','.join(labels)}]" if labels else str(name)
             columns[title] = values[(..., *index)].reshape(-1)
     rows = [[column[i] for column in columns.values()] for i in range(int(np.prod(shape)))]

@@ -152,7 +152,9 @@ class Loss:
         if not self.polynomial:
             return None
         slope = self.expression.diff(OUTPUT)
-        return sympy.factor(label_noise_average(slope)), label_noise_average(slope**2)
+        first, second = label_noise_average(slope), label_noise_average(slope**2)
+        # F^2 and the variance, not the expanded square, which may round below 0
+        return sympy.factor(first), sympy.factor(first) ** 2 + sympy.factor(sympy.expand(second - first**2))
 
     @cached_property
     def coefficients(self) -> tuple[sympy.Expr, ...] | None:

@@ -53,7 +53,7 @@ def square_moments(phi: float, y: float, Delta: float) -> tuple[float, ...]:
     """F and F^2 averaged over the label noise for l = (phi - y)**2/2."""
     return (
         phi - y,
-        Delta**2 + phi**2 - 2*phi*y + y**2,
+        Delta**2 + (phi - y)**2,
     )
 
 

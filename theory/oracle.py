@@ -46,9 +46,7 @@ def xor(separation: float, sigma: float) -> float:
 # parity(m₁, m₂, σ) = Φ(-m₁/σ) Φ(m₂/σ) + Φ(m₁/σ) Φ(-m₂/σ)
 # Derived by: Bayes rule; Cluster means; Factorisation; Zero; Gaussian integral over the cells of the wrong label
 def parity(first_length: float, second_length: float, sigma: float) -> float:
-    """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, the label the product of the
-    signs.
-    """
+    """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, labels the products of the signs."""
     return Phi(-first_length/sigma)*Phi(second_length/sigma) + Phi(first_length/sigma)*Phi(-second_length/sigma)
 
 

@@ -178,7 +178,7 @@ def fill_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> list[str]
     """
     parts = []
     for label, (n, function) in groups.items():
-        text, size = scalar_function(function, n)
+        text, size = scalar_function(function)
         index = "ijkl"[:n]
         variance = "covariance[a, {0}, {0}]" + (" * factor" if n == 2 else "")
         entries = [(p, q) for x, p in enumerate(index) for q in index[x:]]

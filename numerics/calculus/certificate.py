@@ -9,9 +9,9 @@ within |mean| + 2 deviations of the origin (a jump of g' counts in full in g', a
 average is much smaller than its factors, eight deviations out, they are absolute digits.  Compiled values are meant to
 be right to an absolute error; for them sizes below one count as one.
 
-Required are 25 digits of averages over one and two fields and 12 over three and four; of compiled ones 11, and 8 where
-the covariance is singular or within 1e-8 of it: float64 knows it to rounding only, of which averages keep the square
-root.
+Required are 25 digits of averages over one and two fields and 12 over three and four.  Of compiled ones 11 digits are
+required, and 8 where the covariance is singular or within 1e-8 of it: float64 holds it to 1e-16, and an average near a
+singular covariance changes by the square root of such a change.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Certificate:
     reference_error: float
 
 
-_DEAR = ("random 2", "8 sigma out", "variance", "correlation 1 -", "correlation 5e-9")  # seconds, for two fields
+# points that take seconds for two fields
+_SLOW = ("random 2", "8 sigma out", "variance", "correlation 1 -", "correlation 5e-9")
 
 
 def certify(names: Iterable[str] | None = None, quick: bool = False) -> list[Certificate]:
@@ -73,8 +74,8 @@ def certify(names: Iterable[str] | None = None, quick: bool = False) -> list[Cer
         oscillates = re.search(r"\b(sin|cos)\(", activation.text) is not None
         for n in range(1, len(activation.groups) + 1):
             for point in points(name, n, oscillates):
-                dear = n == 2 and name != "relu" and point.label.startswith(_DEAR)
-                if not (quick and dear) and (centred or n < 3 or not point.planar):
+                slow = n == 2 and name != "relu" and point.label.startswith(_SLOW)
+                if not (quick and slow) and (centred or n < 3 or not point.planar):
                     found += _certificates(name, activation, n, point, quick)
     return found if names is not None else [*found, *certify_equations()]
 

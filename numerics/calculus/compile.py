@@ -121,17 +121,16 @@ def _is_root(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
 
 
-def scalar_function(function: Callable[..., Any], fields: int) -> tuple[str, int]:
-    """The text of a generated function of the moments of this many fields, and how many numbers it returns."""
+def scalar_function(function: Callable[..., Any]) -> tuple[str, int]:
+    """The text of a generated function of the moments of fields, and how many numbers it returns."""
     found = definition(function)
     found.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
     result = found.body[-1]
     size = len(result.value.elts) if isinstance(result, ast.Return) and isinstance(result.value, ast.Tuple) else 1
     _DoubledRegression().visit(found)
-    if fields == 2:
-        for node in ast.walk(found):
-            if isinstance(node, ast.Name) and node.id == "Phi2":
-                node.id = "Phi2_of_pair"
+    for node in ast.walk(found):
+        if isinstance(node, ast.Name) and node.id == "Phi2":
+            node.id = "Phi2_of_pair"
     return ast.unparse(ast.fix_missing_locations(found)) + "\n\n", size
 
 

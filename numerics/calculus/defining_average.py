@@ -1,6 +1,6 @@
 """Averages of an activation by quadrature of their definition: what the generated formulas are certified against.
 
-The quadrature knows nothing of the algebra: it evaluates g, g', g'' and the jumps of g' at points, and sums.
+The quadrature is independent of the algebra: it evaluates g, g', g'' and the jumps of g' at points, and sums.
 
 * One and two fields, at high precision: Gauss-Legendre on panels that end where g bends, Gauss-Hermite where it does
   not.  Two fields are nested, the inner one drawn given the outer one, with panels where its bend crosses the bulk.

@@ -1,6 +1,4 @@
-"""Sums of exponentials of one variable, sum_j ±exp(b_j + a_j x): where they change sign, in float64 or any
-precision.
-"""
+"""Sums of exponentials, sum_j ±exp(b_j + a_j x): where they change sign in x, in float64 or any precision."""
 
 from __future__ import annotations
 

@@ -148,14 +148,14 @@ def _peaked(f, low, high, first, last, peak):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def exp(f):  # type: ignore[no-untyped-def]
-    """exp(f)."""
+    """The exponential of f."""
     low, high = math.exp(min(f[0], 709.0)), math.exp(f[1]) if f[1] < 709.0 else math.inf
     return _chain(f, low, high, low, high)
 
 
 @njit(error_model="numpy")
 def log(f):  # type: ignore[no-untyped-def]
-    """log(f), f > 0."""
+    """The logarithm of f."""
     if f[0] <= 0.0:
         return (-math.inf, math.inf, -math.inf, math.inf)
     return _chain(f, math.log(f[0]), math.log(f[1]), 1.0 / f[1], 1.0 / f[0])
@@ -163,13 +163,13 @@ def log(f):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def sqrt(f):  # type: ignore[no-untyped-def]
-    """sqrt(f), f >= 0."""
+    """The square root of f."""
     return power(f, 0.5)
 
 
 @njit(error_model="numpy")
 def erf(f):  # type: ignore[no-untyped-def]
-    """erf(f)."""
+    """The error function of f."""
     peak = 2.0 / math.sqrt(math.pi)
     first, last = peak * math.exp(-min(f[0] * f[0], 800.0)), peak * math.exp(-min(f[1] * f[1], 800.0))
     # bounds beyond the rounding of 1 are not known: -1 <= erf <= 1
@@ -179,14 +179,14 @@ def erf(f):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def erfc(f):  # type: ignore[no-untyped-def]
-    """erfc(f)."""
+    """The complementary error function of f."""
     found = erf(f)
     return _jet(math.erfc(f[1]), math.erfc(f[0]), -found[3], -found[2], _LIBM)
 
 
 @njit(error_model="numpy")
 def tanh(f):  # type: ignore[no-untyped-def]
-    """tanh(f)."""
+    """The hyperbolic tangent of f."""
     first, last = 1.0 / math.cosh(min(abs(f[0]), 350.0)) ** 2, 1.0 / math.cosh(min(abs(f[1]), 350.0)) ** 2
     low, high, slope_low, slope_high = _peaked(f, math.tanh(f[0]), math.tanh(f[1]), first, last, 1.0)
     return max(low, -1.0), min(high, 1.0), slope_low, slope_high
@@ -194,21 +194,21 @@ def tanh(f):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def arctan(f):  # type: ignore[no-untyped-def]
-    """arctan(f)."""
+    """The arc tangent of f."""
     first, last = 1.0 / (1.0 + f[0] * f[0]), 1.0 / (1.0 + f[1] * f[1])
     return _peaked(f, math.atan(f[0]), math.atan(f[1]), first, last, 1.0)
 
 
 @njit(error_model="numpy")
 def sinh(f):  # type: ignore[no-untyped-def]
-    """sinh(f) = (exp(f) - exp(-f))/2."""
+    """The hyperbolic sine of f."""
     rate = cosh((f[0], f[1], 0.0, 0.0))
     return _chain(f, np.sinh(f[0]), np.sinh(f[1]), rate[0], rate[1])
 
 
 @njit(error_model="numpy")
 def cosh(f):  # type: ignore[no-untyped-def]
-    """cosh(f)."""
+    """The hyperbolic cosine of f."""
     low, high = np.cosh(f[0]), np.cosh(f[1])
     bottom = 1.0 if f[0] <= 0.0 <= f[1] else min(low, high)
     return _chain(f, bottom, max(low, high), np.sinh(f[0]), np.sinh(f[1]))
@@ -232,7 +232,7 @@ def _wave(low, high):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def cos(f):  # type: ignore[no-untyped-def]
-    """cos(f)."""
+    """The cosine of f."""
     low, high = _wave(f[0], f[1])
     rate_low, rate_high = _wave(f[0] + 0.5 * math.pi, f[1] + 0.5 * math.pi)  # cos' = -sin
     return _chain(f, low, high, rate_low, rate_high)
@@ -240,7 +240,7 @@ def cos(f):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def sin(f):  # type: ignore[no-untyped-def]
-    """sin(f); at a single point it is the sine itself, with a relative error."""
+    """The sine of f."""
     rate_low, rate_high = _wave(f[0], f[1])
     if f[0] >= -1.5 and f[1] <= 1.5:  # increasing
         return _chain(f, math.sin(f[0]), math.sin(f[1]), rate_low, rate_high)
@@ -289,14 +289,24 @@ def sign(f):  # type: ignore[no-untyped-def]
     return (2.0 * step[0] - 1.0, 2.0 * step[1] - 1.0, step[2], step[3])
 
 
-OPERATIONS: dict[str, Any] = {
-    f.__name__: f
-    for f in (
-        *(absolute, add, arctan, constant, cos, cosh, divide, erf, erfc, exp, heaviside, log, maximum, minimum),
-        *(multiply, negative, power, scale, sign, sin, sinh, sqrt, subtract, tanh),
-    )
-}
-"""The operations by the names that `enclosure_text` writes."""
+OPERATIONS = (
+    *("absolute", "add", "arctan", "constant", "cos", "cosh", "divide", "erf", "erfc", "exp", "heaviside", "log"),
+    *(
+        "maximum",
+        "minimum",
+        "multiply",
+        "negative",
+        "power",
+        "scale",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "subtract",
+        "tanh",
+    ),
+)
+"""The names that `enclosure_text` writes: functions of this module."""
 
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 _ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}

@@ -104,7 +104,7 @@ def _precise(ctx: Any, h: Sequence[Any], r: Sequence[Any]) -> Any:
 
 
 def _probability(ctx: Any, h: list[Any], R: Any, bits: int) -> Any:
-    """Phi_n(h; R) to `bits` bits: trivial and degenerate fields first, then the formula for what is left."""
+    """Phi_n(h; R) to `bits` bits: trivial and degenerate fields first, then the formula for the others."""
     n = len(h)
     if any(x == -ctx.inf for x in h):
         return ctx.zero

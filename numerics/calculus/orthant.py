@@ -30,16 +30,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from quenched.numerics.calculus.machine_code import njit
 
 __all__ = ["Phi", "Phi2", "Phi3", "Phi4", "fill_Phi2", "fill_Phi3", "fill_Phi4"]
 
+Array = npt.NDArray[np.float64]
+Two = tuple[float, float]
+Four = tuple[float, float, float, float]
+Six = tuple[float, float, float, float, float, float]
+
 _FAR = 38.0  # Phi(-38) < 1e-314
 _NEGLIGIBLE = 9.0  # Phi(-9) = 1e-19: below the rounding of the integrals
 _EQUAL = 1.0 - 5e-16  # |r| above this is |r| = 1 in Phi3 and Phi4; changes them by less than 5e-9
 _TOLERANCE = 1e-12  # error estimate at which an interval of the outer integral is accepted
-_DEEPEST = 20  # bisections of the outer integral; what is left then is shorter than 1e-18 in s
+_DEEPEST = 20  # bisections of the outer integral: down to panels of length 1e-18 in s
 
 # Gauss-Legendre rules for Phi2 and the |r| up to which their error is below 4e-16 (seen against 150 nodes for all
 # |h|, |k| < 6).  Multiples of four, the width of a vector register.
@@ -72,7 +78,7 @@ def Phi(h: float) -> float:
 
 
 @njit(error_model="numpy", inline="always")
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x: float) -> float:
     """exp(x) for x <= 0, absolute error below 1e-16, in operations that a loop does four at a time; libm's is not.
 
     exp(x) = 2^n exp(x - n log 2): the exponent bits, and Taylor's polynomial of degree 12.
@@ -97,7 +103,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy", fastmath={"reassoc", "contract"})
-def _plackett(h, k, tau, x, w):  # type: ignore[no-untyped-def]
+def _plackett(h: float, k: float, tau: float, x: Array, w: Array) -> float:
     """Phi2 - Phi Phi: the integral of phi2(h, k; r) dr from r = 0.
 
     In r = 2 t/(1 + t^2), dr/sqrt(1 - r^2) = 2 dt/(1 + t^2), the integrand is an exponential of a rational function.
@@ -112,7 +118,7 @@ def _plackett(h, k, tau, x, w):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy", fastmath={"reassoc", "contract"})
-def _owen(h, b):  # type: ignore[no-untyped-def]
+def _owen(h: float, b: float) -> float:
     """Owen's T(h, b/h) = (1/2 pi) int_0^{b/h} exp(-h^2 (1 + x^2)/2)/(1 + x^2) dx; b and h not both zero.
 
     For |b| > |h| the reflection T(h, a) + T(ah, 1/a) = [Phi(-h) + Phi(-ah)]/2 - Phi(-h) Phi(-ah) (h, a > 0) keeps the
@@ -136,7 +142,7 @@ def _owen(h, b):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _phi2_near_one(h, k, r):  # type: ignore[no-untyped-def]
+def _phi2_near_one(h: float, k: float, r: float) -> float:
     """Phi2 for 0 < r < 1 near 1.  1 - r and k - h are exact or nearly so, hence k - r h is taken from them."""
     spread = math.sqrt((1.0 - r) * (1.0 + r))
     if h == 0.0 and k == 0.0:
@@ -182,7 +188,7 @@ def Phi2(h: float, k: float, r: float) -> float:
 
 
 @njit(error_model="numpy", inline="always")
-def _minus(q, b, p):  # type: ignore[no-untyped-def]
+def _minus(q: float, b: float, p: float) -> float:
     """q - b p, without loss when b is near 1 and q near p, or b near -1 and q near -p."""
     if b > 0.5:
         return (q - p) + (1.0 - b) * p
@@ -192,7 +198,7 @@ def _minus(q, b, p):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy", inline="always")
-def _standardised(numerator, variance):  # type: ignore[no-untyped-def]
+def _standardised(numerator: float, variance: float) -> float:
     """numerator/sqrt(variance); a variance that is zero, or negative by rounding, makes it a step."""
     if variance > 0.0:
         return numerator / math.sqrt(variance)
@@ -200,14 +206,15 @@ def _standardised(numerator, variance):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _pair_rate(hi, hk, hj, hl, b, c, p, q, w, t, s, lost):  # type: ignore[no-untyped-def]
-    """2 pi p phi2(h_i, h_j; s p) Phi2(z_k < h_k, z_l < h_l | z_i = h_i, z_j = h_j).
+def _pair_rate(h: Four, inside: Two, cross: Four, s: float, lost: float) -> float:
+    """2 pi p phi2(h_i, h_j; s p) Phi2(z_k < h_k, z_l < h_l | z_i = h_i, z_j = h_j), h = (h_i, h_k, h_j, h_l).
 
-    Blocks {i, k} and {j, l} with correlations b and c; cross correlations s times p = ij, q = kj, w = il, t = kl;
+    Blocks {i, k} and {j, l} with the correlations (b, c) `inside`; `cross` ones s times (p, q, w, t) = ij, kj, il, kl;
     lost = 1 - s^2.  In terms of the residuals z_k - b z_i and z_l - c z_j, whose covariances with z_j, z_i and each
     other are s g_k, s g_l and s m, and with d = 1 - s^2 p^2, the conditional law given (i, j) times d has variances
     (1 - b^2) d - s^2 g_k^2, (1 - c^2) d - s^2 g_l^2 and covariance s (m d + s^2 p g_k g_l).
     """
+    (hi, hk, hj, hl), (b, c), (p, q, w, t) = h, inside, cross
     if p == 0.0:
         return 0.0
     sign, open_p = math.copysign(1.0, p), (1.0 - p) * (1.0 + p)
@@ -235,38 +242,39 @@ def _pair_rate(hi, hk, hj, hl, b, c, p, q, w, t, s, lost):  # type: ignore[no-un
 
 
 @njit(error_model="numpy")
-def _rate(u, h1, h2, h3, h4, r12, r13, r14, r23, r24, r34):  # type: ignore[no-untyped-def]
+def _rate(u: float, h: Four, r: Six) -> float:
     """-2 pi dPhi4/du on the path that multiplies the cross correlations r13, r14, r23, r24 by s = 1 - u^3."""
+    (h1, h2, h3, h4), (r12, r13, r14, r23, r24, r34) = h, r
     open_s = u * u * u
     s, lost = 1.0 - open_s, open_s * (2.0 - open_s)
     return 3.0 * u * u * (
-        _pair_rate(h1, h2, h3, h4, r12, r34, r13, r23, r14, r24, s, lost)
-        + _pair_rate(h1, h2, h4, h3, r12, r34, r14, r24, r13, r23, s, lost)
-        + _pair_rate(h2, h1, h3, h4, r12, r34, r23, r13, r24, r14, s, lost)
-        + _pair_rate(h2, h1, h4, h3, r12, r34, r24, r14, r23, r13, s, lost)
+        _pair_rate((h1, h2, h3, h4), (r12, r34), (r13, r23, r14, r24), s, lost)
+        + _pair_rate((h1, h2, h4, h3), (r12, r34), (r14, r24, r13, r23), s, lost)
+        + _pair_rate((h2, h1, h3, h4), (r12, r34), (r23, r13, r24, r14), s, lost)
+        + _pair_rate((h2, h1, h4, h3), (r12, r34), (r24, r14, r23, r13), s, lost)
     )  # fmt: skip
 
 
 @njit(error_model="numpy")
-def _cross_integral(h1, h2, h3, h4, r12, r13, r14, r23, r24, r34):  # type: ignore[no-untyped-def]
+def _cross_integral(h: Four, r: Six) -> float:
     """Phi4(R) - Phi4(R without cross correlations): adaptive Gauss-Kronrod over u in [0, 1].
 
     Where R is singular the integrand has features like exp(-c/(1 - s)) and sqrt(1 - s) at s = 1, which s = 1 - u^3
     spreads out.  The dyadic intervals [index, index + 1] 2^-level are visited from left to right: no stack is needed.
     """
     # A cross correlation within eps of 1 makes a feature of width eps in s that nodes can miss: bisect down to it.
-    nearest = max(max(abs(r13), abs(r14)), max(abs(r23), abs(r24)))
+    nearest = max(max(abs(r[1]), abs(r[2])), max(abs(r[3]), abs(r[4])))  # r13, r14, r23, r24
     graded = -math.log2((1.0 - nearest) * 1e5) / 3.0
     total, level, index = 0.0, 0, 0
     while index >> level == 0:
         half = 0.5 / (1 << level)
         centre = (2 * index + 1) * half
-        kronrod = _KRONROD_W[0] * _rate(centre, h1, h2, h3, h4, r12, r13, r14, r23, r24, r34)
+        kronrod = _KRONROD_W[0] * _rate(centre, h, r)
         gauss = 0.0
         for n in range(1, 11):
             x = half * _KRONROD_X[n]
-            f = _rate(centre - x, h1, h2, h3, h4, r12, r13, r14, r23, r24, r34)
-            f += _rate(centre + x, h1, h2, h3, h4, r12, r13, r14, r23, r24, r34)
+            f = _rate(centre - x, h, r)
+            f += _rate(centre + x, h, r)
             kronrod += _KRONROD_W[n] * f
             gauss += _GAUSS_W[n] * f
         # The error of Kronrod's rule is about the 3/2 power of its distance from Gauss's.
@@ -308,7 +316,7 @@ def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) ->
         return Phi2(h1, h3, r13) if h1 < h2 else Phi2(h2, h3, r23)
     if r12 < -_EQUAL:
         return max(0.0, Phi2(h1, h3, r13) - Phi2(-h2, h3, r13)) if h1 > -h2 else 0.0
-    value = Phi2(h1, h2, r12) * Phi(h3) + _cross_integral(h1, h2, h3, math.inf, r12, r13, 0.0, r23, 0.0, 0.0)
+    value = Phi2(h1, h2, r12) * Phi(h3) + _cross_integral((h1, h2, h3, math.inf), (r12, r13, 0.0, r23, 0.0, 0.0))
     return min(1.0, max(0.0, value))
 
 
@@ -347,7 +355,7 @@ def Phi4(
     if r12 < -_EQUAL:
         below = Phi3(-h2, h3, h4, r13, r14, r34)
         return max(0.0, Phi3(h1, h3, h4, r13, r14, r34) - below) if h1 > -h2 else 0.0
-    value = Phi2(h1, h2, r12) * Phi2(h3, h4, r34) + _cross_integral(h1, h2, h3, h4, r12, r13, r14, r23, r24, r34)
+    value = Phi2(h1, h2, r12) * Phi2(h3, h4, r34) + _cross_integral((h1, h2, h3, h4), (r12, r13, r14, r23, r24, r34))
     return min(1.0, max(0.0, value))
 
 

@@ -260,19 +260,20 @@ def randomised(
     first: int = 128,
     joined: bool = False,
 ) -> Quadrature:
-    """E[f(z)], z ~ N(0, 1_dimension), by randomised quasi-Monte Carlo: f maps (n, dimension) to (n,) or (n, ...); if
-    `joined`, in one call for all scramblings, which saves time where n is small and each point has a row of its own.
+    """E[f(z)], z ~ N(0, 1_dimension), by randomised quasi-Monte Carlo: f maps (n, dimension) to (n,) or (n, ...).
+
+    If `joined`, f is called once for all scramblings, which saves time where n is small; each point has a row then.
 
     Eight independently scrambled Sobol sequences (seeded), mapped to normals, are doubled from `first` points each
     until the standard error of their mean is below `tolerance` (one per component, if an array), or another doubling
-    would exceed `points` in all.  The error is that standard error, as it came out of eight samples (give or take 25
-    %); or a quarter of the last change if that is larger, as when stratified points count a step alike in all eight.
+    would exceed `points` in all.  The error is that standard error, as it came out of eight samples (give or take
+    25 %); or a quarter of the last change if that is larger, as when stratified points count a step alike in all eight.
 
     >>> quadrature = randomised(lambda z: np.maximum(z[:, 0] + z[:, 1], 0), 2, tolerance=1e-4, seed=0)
     >>> bool(abs(quadrature.value - 1 / np.sqrt(np.pi)) < 4 * quadrature.error < 4e-4)
     True
     """
-    sums: Array | float = 0.0
+    sums: Any = 0.0
     value: Array | None = None
     done = 0
     while True:

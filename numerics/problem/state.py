@@ -156,6 +156,7 @@ class Densities(Record):
 
             A_u = G_u A,   Q_u = s_u Q + A^T G_u A - s_u A^T A
 
+        >>> from quenched.numerics import Spectrum
         >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[1.0]], v=[1.0])
         >>> mixture = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
         >>> Densities.spread(mixture, state).Q.ravel()

@@ -27,8 +27,9 @@ _FAR_APART = 80.0  # in units of sigma: clusters at that distance overlap by 1e-
 
 
 class Part(NamedTuple):
-    """Clusters that overlap: their weight, the isotropic mixture with the same error, and that of eigenvalues as large
-    as rounding lets them be, None where that changes nothing.
+    """Clusters that overlap: their weight, and the isotropic mixture with the same error.
+
+    `smoother`: that of eigenvalues as large as rounding lets them be, None where that changes nothing.
     """
 
     share: float

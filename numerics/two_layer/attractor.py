@@ -114,7 +114,7 @@ def attractor(system: StationaryEquations, state: OrderParameters, t: float) -> 
         y, used, quiet = _settle(system, y, left, rate)
         left -= used
         A, Q, v = coordinates.unpack(y)
-        # a step of the flow has an absolute error, of which weights that have decayed below it know nothing
+        # a step of the flow has an absolute error, which exceeds the overlaps of weights that have decayed
         reached = OrderParameters(system.mixture.means @ A, nearest_overlaps(A, Q), v)
         failure = None
         for bury in (False, True) if homogeneity(system.network.activation) else (False,):

@@ -1,9 +1,10 @@
 """Fixed points along a parameter: solution curves, their folds, and the errors on them.
 
 A branch of solutions x(mu) of F(x, mu) = 0 is followed in its arc length s (pseudo-arclength continuation, H. B. Keller
-1977): a step along the tangent, then Newton's steps on F = 0 in the plane across it, which do not mind a fold, where
-mu turns around.  Lengths are measured after projection on what F determines, so that families of equivalent solutions
-(zero modes) do no harm.  Wherever the branch passes one of the asked values of mu, the equations are solved there.
+1977): a step along the tangent, then Newton's steps on F = 0 in the plane across it.  They converge at a fold too,
+where mu turns around.  Lengths are measured after projection on what F determines, which leaves out families of
+equivalent solutions (zero modes).  Wherever the branch passes one of the asked values of mu, the equations are solved
+there.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ class _Branch:
         step = np.zeros_like(u)
         step[-1] = _STEP
         above, below = self.rates(u + step), self.rates(u - step)
-        if not np.isfinite(below).all():  # at the edge of what is allowed
+        if not np.isfinite(below).all():  # this value of the parameter is not allowed
             below, step = self.rates(u), step / 2
         return np.column_stack([J, (above - below) / (2 * step[-1])])
 
@@ -308,7 +309,7 @@ class _Branch:
         def at(s: float) -> tuple[Array, Array]:
             if s not in ends:
                 found = self.correct(u + s * (new - u), chord)
-                if found is None:  # exactly at a pitchfork, where two branches cross: the other points say enough
+                if found is None:  # at a pitchfork two branches cross and Newton's steps fail: the nearest point serves
                     near = min(ends, key=lambda other: abs(other - s))
                     return ends[near]
                 ends[s] = found

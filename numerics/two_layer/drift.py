@@ -191,6 +191,7 @@ def drift(
     Where the inputs have a spectrum, the rates are those of the densities (`DensityDrift`); a state given by its
     overlaps alone is spread over the nodes as weights without preferred directions are (`Densities.spread`).
 
+    >>> from quenched.numerics.problem.rules import OnlineSGD
     >>> mixture, network = Mixture.two_clusters(sigma=1.0), TwoLayer(K=1, activation="linear")
     >>> state = OrderParameters(M=[[0.0], [0.0]], Q=[[1.0]], v=[0.5])
     >>> rate = drift(mixture, network, OnlineSGD(lr=1.0), state)

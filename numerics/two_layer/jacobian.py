@@ -74,7 +74,7 @@ def _derived(activation: str) -> tuple[Gradient, ...]:
 def _compiled(activation: str, n: int) -> Any:
     """The compiled module of the gradients over n fields: tangent_n."""
     function = _gradients(activation)[n - 1]
-    text, size = scalar_function(function, n)
+    text, size = scalar_function(function)
     index = "ijkl"[:n]
     pairs = [(p, q) for x, p in enumerate(index) for q in index[x:]]
     arguments = [f"mean[a, {i}]" for i in index] + [f"covariance[a, {p}, {q}]" for p, q in pairs]

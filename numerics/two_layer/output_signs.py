@@ -39,7 +39,7 @@ _REACH = 38.5  # P(|u| > 38.5) < 1e-323
 _SAMPLED_REACH = 8.5  # of lines whose average is sampled: P(|u| > 8.5) = 2e-17
 _UNSETTLED = 1e-13  # probability in a cell of a line that may stay open where lines are integrated
 _EVALUATIONS = 60_000  # lines of an adaptive quadrature at most, some 0.3 s
-_KINKED = 4  # the difference of two rules may be that much smaller than the error, where a kink lies between nodes
+_KINKED = 10  # the difference of two rules may be that much smaller than the error, where a kink lies between nodes
 _FIRST = 64  # lines of each of the eight scramblings to begin with
 _TURNS = 40  # points at which patterns change that are taken into account
 _PANELS = np.array([-38.0, -26, -18, -12, -9, -6, -4, -2, -1, -0.3, 0, 0.3, 1, 2, 4, 6, 9, 12, 18, 26, 38])
@@ -47,9 +47,7 @@ _PANELS = np.array([-38.0, -26, -18, -12, -9, -6, -4, -2, -1, -0.3, 0, 0.3, 1, 2
 
 @dataclass(frozen=True)
 class Law:
-    """The law of the fields in each cluster: mean (C, K), covariance (C, K, K), readout v (K,), slopes E_a[g'] (C,
-    K).
-    """
+    """The law of the fields by cluster: mean (C, K), covariance (C, K, K); readout v (K,), slopes E_a[g'] (C, K)."""
 
     mean: Array
     covariance: Array
@@ -115,7 +113,7 @@ def signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Si
     if pieces is not None and 2 < min(root.shape[1] for root in roots) == len(v):
         return _with_ties(result, _all_off(mixture, law, pieces, sampling.seed))
     lost = max(_lost(C, root) for C, root in zip(law.covariance, roots, strict=True))
-    return replace(result, wrong_error=result.wrong_error + lost)
+    return replace(result, wrong_error=float(result.wrong_error + lost))
 
 
 def _with_ties(result: Signs, found: tuple[float, float] | None) -> Signs:
@@ -134,7 +132,7 @@ def _lost(covariance: Array, root: Array) -> float:
     values = np.linalg.svd(root, compute_uv=False) ** 2
     total = float(np.trace(covariance))
     dropped = abs(total - float(strength.sum())) / total
-    rounding = 2 * np.finfo(np.float64).eps * len(covariance) * float(values[0] / values[-1])
+    rounding = 4 * np.finfo(np.float64).eps * len(covariance) * float(values[0] / values[-1])
     return (4 * dropped if dropped > 1e-15 * len(covariance) else 0.0) + (rounding if root.shape[1] > 1 else 0.0)
 
 
@@ -189,9 +187,7 @@ def _directions(Q: Array, v: Array, slopes: Array) -> Array:
 
 
 def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
-    """The probabilities from those along lines, None if these stay unsettled; L (C, n, r) by cluster, its first columns
-    along the lines.
-    """
+    """The probabilities from those along lines, None if these stay unsettled; the first columns of L (C, n, r)."""
     if L.shape[2] < 2:
         return _on_one_line(mixture, lines, law, L)
     if L.shape[2] == 2:
@@ -213,9 +209,7 @@ def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: S
 def _weighted(
     mixture: Mixture, lines: _Lines, law: Law, L: Array, z: Array, limits: tuple[float, float], certain: bool = False
 ) -> Array:
-    """Wrong, tie, unsettled and pattern of signs (n, 4) given z (n, r - 1), the directions across; sums over
-    clusters.
-    """
+    """Wrong, tie, unsettled and pattern of signs (n, 4) given z (n, r - 1) across the lines, sums over clusters."""
     alpha = law.mean[:, None] + z @ L[:, :, 1:].swapaxes(1, 2)
     y, P = mixture.labels[:, None], mixture.weights[:, None]
     found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), y * law.v, *limits, certain)

@@ -66,11 +66,10 @@ def _start(alpha, beta, v, kinks, slopes, intercepts):  # type: ignore[no-untype
 
 @njit(error_model="numpy", nogil=True)
 def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type: ignore[no-untyped-def]
-    """Write P(output < 0), P(output = 0), what rounding may change of them, and the pattern of signs into out (C, n,
-    4).
+    """Write P(output < 0), P(output = 0), what rounding may change of them, and the pattern of signs into out.
 
-    alpha (C, n, K), beta (C, K), v (C, K); g has the sorted `kinks` (p,) and on its p + 1 pieces is slope x +
-    intercept.
+    alpha (C, n, K), beta (C, K), v (C, K), out (C, n, 4); g has the sorted `kinks` (p,) and on its p + 1 pieces is
+    slope x + intercept.  The pattern is three times the changes of sign, plus the first sign.
     """
     p, n, K = kinks.size, alpha.shape[1], v.shape[1]
     crossing, label = np.empty(K * p), np.empty(K * p, np.int64)
@@ -79,25 +78,24 @@ def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type:
         a, row = divmod(i, n)
         crossings = _crossings(alpha[a, row], beta[a], kinks, crossing, label)
         at_zero, slope, alive, size = _start(alpha[a, row], beta[a], v[a], kinks, slopes, intercepts)
-        negative, zero, open_, changes, last, begin, left = 0.0, 0.0, 0.0, 0, 2, 0, -_REACH
+        negative, zero, open_, changes, sign, begin, left, since = 0.0, 0.0, 0.0, 0, 2, 0, -_REACH, -_REACH
         for c in range(crossings + 1):
             right = crossing[c] if c < crossings else _REACH
             start, end = at_zero + slope * left, at_zero + slope * right
             first, second = _sign(start), _sign(end)
             if at_zero != 0.0 or slope != 0.0:  # a zero at one end of the segment is not a tie
                 first, second = first if first != 0 else second, second if second != 0 else first
-            if first == second:
-                mass = _mass(left, right)
-                negative += mass if first < 0 else 0.0
-                zero += mass if first == 0 else 0.0
-            else:
-                middle = min(max(-at_zero / slope, left), right)
-                negative += _mass(left, middle) if first < 0 else _mass(middle, right)
+            for half in range(2):
+                new = first if half == 0 else second
+                if new == sign:
+                    continue
+                at = left if half == 0 else min(max(-at_zero / slope, left), right)
+                negative += _mass(since, at) if sign == -1 else 0.0
+                zero += _mass(since, at) if sign == 0 else 0.0
+                begin, changes = (new, 0) if sign == 2 else (begin, changes + 1)
+                sign, since = new, at
             if alive > 0 and max(abs(start), abs(end)) <= _ROUNDING * steepest * size:
                 open_ += _mass(left, right)
-            begin = first if last == 2 else begin
-            changes += (first != last and last != 2) + (first != second)
-            last = second
             if c < crossings:
                 k, j = divmod(label[c], p)
                 old, new = (j, j + 1) if beta[a, k] > 0.0 else (j + 1, j)
@@ -110,4 +108,6 @@ def sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out):  # type:
                 if alive == 0:  # all neurons off: exactly 0, not the rounding left over
                     at_zero, slope = 0.0, 0.0
                 left = right
+        negative += _mass(since, _REACH) if sign == -1 else 0.0
+        zero += _mass(since, _REACH) if sign == 0 else 0.0
         out[a, row, 0], out[a, row, 1], out[a, row, 2], out[a, row, 3] = negative, zero, open_, 3 * changes + begin

@@ -128,7 +128,7 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
     """
     low, high, before = a, b, -1 if rising else 1
     u = min(max(0.0, a), b)
-    if u == a or u == b:
+    if u in (a, b):
         u = 0.5 * (a + b)
     accuracy, tested = 1e-15 if certain else _CONVERGED, False
     for _ in range(200):
@@ -196,9 +196,9 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
 def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, out):  # type: ignore[no-untyped-def]
     """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the pattern of signs into out (C, n, 4).
 
-    alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of |u| <
-    `reach`.  If not `certain`, single values of phi count at their rounded values, and a zero is where Newton's method
-    ends.
+    alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of
+    |u| < `reach`.  If not `certain`, single values of phi count at their rounded values, and a zero is where Newton's
+    method ends.  The pattern is three times the changes of sign, plus the first sign.
     """
     ends, line = np.empty(_DEPTH + 4), np.empty((3, v.shape[1]))
     most = _CELLS if certain else _FEW_CELLS

@@ -164,7 +164,7 @@ def equivalent(
 ) -> bool:
     """Whether two states are the same function of the inputs, up to a symmetry of the mixture.
 
-    Neurons may be permuted, those with equal fields are added up, and a homogeneous activation takes no notice of
+    Neurons may be permuted, those with equal fields are added up, and a homogeneous activation is invariant under
     w_k -> c w_k, v_k -> v_k/c^m.
 
     >>> mixture, network = Mixture.xor(0.5), TwoLayer(2, "relu")

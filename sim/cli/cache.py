@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["show"]
+from quenched.sim.cli.options import command
+
+__all__ = ["VERB"]
 
 
-def show(
+def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove what is in it; it is made anew when needed.")] = False,
 ) -> None:
     """Say where derived formulas and compiled code are kept, and how much; --clear removes them.
@@ -22,16 +24,19 @@ def show(
     Example:  quenched cache
     Example:  quenched cache --clear
     """
-    from quenched.numerics.calculus import cache
+    from quenched.numerics.calculus import cache as kept
 
-    folder = cache.cache_folder()
+    folder = kept.cache_folder()
     if clear:
-        number, size = cache.clear()
+        number, size = kept.clear()
         sys.stdout.write(f"{folder}: {number} files removed, {size / 1e6:.1f} MB\n")
         return
-    reason = cache.fault(folder)
-    files = [] if reason else cache.contents()
+    reason = kept.fault(folder)
+    files = [] if reason else kept.contents()
     size = sum(path.lstat().st_size for path in files)
     sys.stdout.write(
         f"{folder}: {len(files)} files, {size / 1e6:.1f} MB\n" if reason is None else f"{folder}: {reason}\n"
     )
+
+
+VERB = command(cache)

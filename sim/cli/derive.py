@@ -34,8 +34,8 @@ def derive(
     """Derive every formula with sympy and write theory/ from them.
 
     Example:  quenched derive --check
-    Example:  quenched derive --activation "x**2 - 1"
-    Example:  quenched derive --activation "x**2 - 1" --certify certificate.md
+    Example:  quenched derive --activation "x**2 - 2"
+    Example:  quenched derive --activation "x**2 - 2" --certify certificate.md
     """
     _one_task(given)
     from quenched.sim.files import prepare, write

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,8 @@ def _check(inputs: problems.NoisyInputs, run: Run, given: Collection[str]) -> No
     """ValueError for options that do not go together."""
     inputs.check(given)
     if run.gradient_flow:
-        refuse(given, "gradient_flow", ("label_noise",), "label noise has no effect at first order in lr")
+        without = [each.name for each in fields(GradientFlow) if not each.init]
+        refuse(given, "gradient_flow", without, "it has no effect at first order in lr")
         refuse(given, "gradient_flow", ("simulate",), "a simulation has steps of finite size")
     if "seeds" in given and not run.simulate:
         raise ValueError("--seeds is the number of simulations: add --simulate")
@@ -128,7 +129,7 @@ def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mix
 
 def _flow(rule: LearningRule) -> GradientFlow:
     """The same rates and decays, in the limit of small rates."""
-    return GradientFlow(rule.lr, rule.weight_decay, rule.second_lr, rule.second_weight_decay)
+    return GradientFlow(**{each.name: getattr(rule, each.name) for each in fields(GradientFlow) if each.init})
 
 
 def _start(mixture: Mixture, network: TwoLayer, D: int, run: Run) -> OrderParameters | Densities:

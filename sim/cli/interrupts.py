@@ -57,16 +57,18 @@ def interruptible() -> Iterator[None]:
         return threading.Timer(_AGAIN, signal.raise_signal, (event.exc_value.status - 128,)).start()
 
     def watch() -> None:
-        while received := inbox.recv(1):
-            if received[0] in _SIGNALS and not over.wait(_GRACE):
-                sys.stderr.write("quenched: interrupted in a long calculation; add --resume to go on\n")
-                sys.stderr.flush()
-                os._exit(128 + received[0])
+        with inbox:
+            while received := inbox.recv(1):
+                if received[0] in _SIGNALS and not over.wait(_GRACE):
+                    sys.stderr.write("quenched: interrupted in a long calculation; add --resume to go on\n")
+                    sys.stderr.flush()
+                    os._exit(128 + received[0])
 
     hook, sys.unraisablehook = sys.unraisablehook, dropped
     before = {number: signal.signal(number, raising) for number in _SIGNALS}
     descriptor = signal.set_wakeup_fd(outbox.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=watch, name="interrupts", daemon=True).start()
+    watcher = threading.Thread(target=watch, name="interrupts", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
@@ -76,3 +78,4 @@ def interruptible() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         outbox.close()
+        watcher.join()

@@ -26,11 +26,12 @@ _ORDER = ("dynamics", "curve", "fixed-points", "sweep", "validate", "reproduce",
 
 def verbs() -> list[str]:
     """Names of all verbs."""
-    found = [
+    found = {
         path.stem.replace("_", "-")
-        for path in Path(__file__).parent.glob("*.py")
+        for folder in import_module("quenched.sim.cli").__path__
+        for path in Path(folder).glob("*.py")
         if "\nVERB = " in path.read_text(encoding="utf-8")
-    ]
+    }
     return sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 

@@ -31,7 +31,7 @@ _HELP = {
     "weight_decay": "Weight decay kappa.",
     "second_weight_decay": "Decay of the second layer (default: as of the first).",
     "label_noise": "Standard deviation of the noise on training labels.",
-    "loss": "squared, a named loss, or an expression in phi and y.",
+    "loss": "square, logistic, or an expression in phi and y.",
     "batch": "Fresh samples a step.",
 }
 """Fields of records of numerics, which know nothing of a command line."""

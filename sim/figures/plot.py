@@ -73,7 +73,7 @@ def title(result: xr.Dataset, number: int = 0) -> str:
     network, rule = (json.loads(result.attrs.get(name, "{}")) for name in ("network", "sgd"))
     parts = [f"K = {network['K']}, {network['activation']}"] if network else []
     parts += [f"η = {rule['lr']:g}"] if rule else []
-    text = ", ".join(parts)
+    text = ", ".join(parts) or "result"
     return text if not number else f"{text} ({number + 1})"
 
 

@@ -32,8 +32,8 @@ _PARTS = ("compute", "draw", "sentence")
 
 def figures() -> list[str]:
     """Names of all figures, the main ones first."""
-    folder = Path(__file__).parent
-    found = [path.stem for path in sorted(folder.glob("*.py")) if _is_figure(path)]
+    folders = import_module("quenched.sim.figures").__path__
+    found = {path.stem for folder in folders for path in Path(folder).glob("*.py") if _is_figure(path)}
     return sorted(found, key=lambda name: (name not in MAIN, MAIN.index(name) if name in MAIN else 0, name))
 
 

@@ -207,9 +207,7 @@ def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positiv
 
 
 def parity(first_length: Positive, second_length: Positive, sigma: Positive) -> Derived:
-    """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, the label the product of the
-    signs.
-    """
+    """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, labels the products of the signs."""
     signs = list(product((1, -1), repeat=2))
     clusters = [Cluster((s * first_length, t * second_length), sympy.Rational(1, 4), s * t) for s, t in signs]
     return bayes_error(clusters, sigma, sympy.symbols("x_1:3", real=True))

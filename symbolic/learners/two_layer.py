@@ -335,97 +335,82 @@ _MEANINGS = {
 }
 """The parameters of the generated functions: shapes in clusters C, nodes U, reference vectors b, neurons K."""
 
-
-def _functions() -> tuple[str, ...]:
-    """The text of the generated functions, in the order of a step."""
-    found = quadratic()
-    step, patterns = found.step, found.patterns
-    coordinates = IndexedBase("coordinates")
-    write = partial(array_function, meanings=_MEANINGS)
-    return (
-        write(
-            "local_fields",
-            "coordinates rho R Q",
-            {
-                "M": (coordinates[a, b] * R[u, b, k], "uak"),
-                "average": (coordinates[a, b] * R[u, b, k], "ak"),
-                "covariance": (rho[a, u] * Q[u, k, l], "akl"),
-            },
-            """The law of the local fields lambda_k = w_k.x/sqrt(D) in cluster a: N(average_a, covariance_a).
+# name -> parameters and docstring of the generated function
+_FUNCTIONS = {
+    "local_fields": (
+        "coordinates rho R Q",
+        """The law of the local fields lambda_k = w_k.x/sqrt(D) in cluster a: N(average_a, covariance_a).
 
 M_uak is the part of average_ak from node u.
 """,
-        ),
-        write(
-            "step_averages",
-            "F0 F1 v averages ; s",
-            {"force": (step.force, "ak"), "response": (step.response, "akl"), "readout": (step.readout, "ak")},
-            """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi.
+    ),
+    "step_averages": (
+        "F0 F1 v averages ; s",
+        """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi.
 
 force_ak = E_a[dl/dlambda_k], response_akl = E_a[d^2 l/(dlambda_k dlambda_l)], readout_ak = E_a[dl/dv_k].
 """,
-            patterns,
-        ),
-        write(
-            "step_noise",
-            "S0 S1 S2 v averages ; s",
-            {"noise": (step.noise, "akl")},
-            """noise_akl = E_a[dl/dlambda_k dl/dlambda_l] where (dl/dphi)^2 = S0_a + S1_a phi + S2_a phi^2.""",
-            patterns,
-        ),
-        write(
-            "pull",
-            "P rho response",
-            {"pull": (found.pull, "uki")},
-            """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).""",
-        ),
-        write(
-            "rates",
-            "P rho share mean M R Q v force pull noise readout ; eta kappa eta_v kappa_v B",
-            {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
-            """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.""",
-        ),
-        write(
-            "risk",
-            "P L0 L1 L2 v averages ; s",
-            {"value": (step.risk, "")},
-            """Average loss E[l] where l = L0_a + L1_a phi + L2_a phi^2.""",
-            patterns,
-        ),
-    )
-
-
+    ),
+    "step_noise": (
+        "S0 S1 S2 v averages ; s",
+        """noise_akl = E_a[dl/dlambda_k dl/dlambda_l] where (dl/dphi)^2 = S0_a + S1_a phi + S2_a phi^2.""",
+    ),
+    "pull": (
+        "P rho response",
+        """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).""",
+    ),
+    "rates": (
+        "P rho share mean M R Q v force pull noise readout ; eta kappa eta_v kappa_v B",
+        """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.""",
+    ),
+    "risk": (
+        "P L0 L1 L2 v averages ; s",
+        """Average loss E[l] where l = L0_a + L1_a phi + L2_a phi^2.""",
+    ),
+}
+# the same of their tangents: arrays that end in _z have a last index of directions z
+_TANGENTS = {
+    "step_averages": "F0 F1 v v_z averages averages_z ; s",
+    "step_noise": "S0 S1 S2 v v_z averages averages_z ; s",
+    "pull": "P rho response_z",
+    "rates": "P rho share mean M M_z R R_z Q Q_z v_z force force_z pull pull_z noise_z readout_z ; "
+    "eta kappa eta_v kappa_v B",
+}
 _FIXED = frozenset({"P", "rho", "share", "mean", "I", "F0", "F1", "S0", "S1", "S2"})
 
 
-def _tangents() -> tuple[str, ...]:
-    """The text of the tangents of the functions of `functions` along directions z, the last index of X_z."""
-    found = quadratic()
-    step = found.step
-    table = {
-        "step_averages": (
-            "F0 F1 v v_z averages averages_z ; s",
-            {"force": (step.force, "ak"), "response": (step.response, "akl"), "readout": (step.readout, "ak")},
-        ),
-        "step_noise": ("S0 S1 S2 v v_z averages averages_z ; s", {"noise": (step.noise, "akl")}),
-        "pull": ("P rho response_z", {"pull": (found.pull, "uki")}),
-        "rates": (
-            "P rho share mean M M_z R R_z Q Q_z v_z force force_z pull pull_z noise_z readout_z ; "
-            "eta kappa eta_v kappa_v B",
-            {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
-        ),
+def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
+    """What each function returns: expressions and their free indices."""
+    found, coordinates = quadratic(), IndexedBase("coordinates")
+    step, part = found.step, coordinates[a, b] * R[u, b, k]
+    return {
+        "local_fields": {
+            "M": (part, "uak"),
+            "average": (part, "ak"),
+            "covariance": (rho[a, u] * Q[u, k, l], "akl"),
+        },
+        "step_averages": {
+            "force": (step.force, "ak"),
+            "response": (step.response, "akl"),
+            "readout": (step.readout, "ak"),
+        },
+        "step_noise": {"noise": (step.noise, "akl")},
+        "pull": {"pull": (found.pull, "uki")},
+        "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
+        "risk": {"value": (step.risk, "")},
     }
-    texts = []
-    for name, (parameters, outputs) in table.items():
-        moved = {f"{key}_z": (tangent(value, _FIXED), f"{indices}z") for key, (value, indices) in outputs.items()}
-        docstring = f"Tangent of `{name}` along directions z, the last index of all that ends in _z."
-        texts.append(array_function(f"{name}_tangent", parameters, moved, docstring, found.patterns, _MEANINGS))
-    return tuple(texts)
 
 
 def generated() -> str:
     """The functions of theory/two_layer.py: a step, and its tangents."""
-    return "\n\n\n".join((*_functions(), *_tangents()))
+    outputs, patterns = _outputs(), quadratic().patterns
+    write = partial(array_function, patterns=patterns, meanings=_MEANINGS)
+    texts = [write(name, given, outputs[name], text) for name, (given, text) in _FUNCTIONS.items()]
+    for name, given in _TANGENTS.items():
+        moved = {f"{key}_z": (tangent(value, _FIXED), f"{indices}z") for key, (value, indices) in outputs[name].items()}
+        docstring = f"Tangent of `{name}` along directions z, the last index of all that ends in _z."
+        texts.append(write(f"{name}_tangent", given, moved, docstring))
+    return "\n\n\n".join(texts)
 
 
 def derivations() -> list[Formula]:

@@ -6,6 +6,9 @@ t with 7 degrees of freedom, beyond 7 once in 5000 cases, of mean square 1.4.  E
 
 from __future__ import annotations
 
+import sys
+from itertools import pairwise
+
 import mpmath
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ POWERS = {"quadratic": [0, 0, 1], "he2": [-1, 0, 1], "he3": [0, -3, 0, 1], "he4"
 
 def report(what: str, ratios: list[float]) -> None:
     broken = sum(ratio > 1 for ratio in ratios)
-    print(f"{what}: {len(ratios)} claims, {broken} violations, largest {max(ratios):.2g} of the claim")
+    sys.stdout.write(f"{what}: {len(ratios)} claims, {broken} violations, largest {max(ratios):.2g} of the claim\n")
     assert not broken
 
 
@@ -40,7 +43,7 @@ def along_polynomial(name: str, alpha: np.ndarray, beta: np.ndarray, v: np.ndarr
     real = sorted(ctx.re(r) for r in roots if abs(ctx.im(r)) < ctx.mpf(10) ** -25 * (1 + abs(r)))
     cuts = [-ctx.mpf(45), *(r for r in real if abs(r) < 45), ctx.mpf(45)]
     found = ctx.zero
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+    for low, high in pairwise(cuts):
         if ctx.polyval(total[::-1], (low + high) / 2) < 0:
             found += ctx.ncdf(high) - ctx.ncdf(low) if low < 0 else ctx.ncdf(-low) - ctx.ncdf(-high)
     return found
@@ -76,9 +79,7 @@ def test_relative_accuracy_of_far_tails() -> None:
     for mean in (2.0, 9.5, 20.0, 35.0):
         for activation in ("erf", "leaky_relu", "linear", "he3"):
             found = errors(ONE, TwoLayer(1, activation), OrderParameters([[mean]], [[1.0]], [1.0]))
-            root = (
-                ctx.sqrt(3) if activation == "he3" else 0
-            )  # he3 = x (x^2 - 3): negative below -sqrt(3) and in (0, sqrt 3)
+            root = ctx.sqrt(3) if activation == "he3" else 0  # he3 = x (x^2 - 3)
             exact = ctx.ncdf(-root - mean) + (ctx.ncdf(root - mean) - ctx.ncdf(-mean) if root else 0)
             assert found.classification_error == pytest.approx(float(exact), rel=1e-9)
             ratios.append(float(abs(exact - found.classification_error)) / found.classification_error_error)
@@ -86,8 +87,7 @@ def test_relative_accuracy_of_far_tails() -> None:
 
 
 def two_forms(M: np.ndarray, Q: np.ndarray, v: np.ndarray) -> float:
-    """P(v_0 l_0^2 + v_1 l_1^2 < 0), v_0 > 0 > v_1: the product of two linear forms is negative, by Phi2 at 30
-    digits."""
+    """P(v_0 l_0^2 + v_1 l_1^2 < 0), v_0 > 0 > v_1: two linear forms have opposite signs, by Phi2."""
     c = context(30)
     b = c.sqrt(-c.mpf(v[1]) / c.mpf(v[0]))
     q00, q01, q11 = c.mpf(Q[0, 0]), c.mpf(Q[0, 1]), c.mpf(Q[1, 1])

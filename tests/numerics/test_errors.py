@@ -9,11 +9,12 @@ import pytest
 from scipy.special import ndtr
 
 from quenched.numerics.calculus.averages import activation_functions, piecewise_linear
+from quenched.numerics.calculus.intervals import NoEnclosure
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer import output_signs
-from quenched.numerics.two_layer.errors import errors
+from quenched.numerics.two_layer.errors import errors, errors_many
 
 MIXTURE = Mixture([[1.0, 0.0], [-0.3, 0.7], [0.2, -1.1]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.8, 0.5, 1.1])
 
@@ -278,3 +279,68 @@ def test_digits(K, activation):
     assert abs(precise.pmse - more.pmse) < 1e-24
     if K == 1 or activation == "linear":
         assert precise.classification_error_error == 1e-25
+
+
+# ------------------------------------------------------------------------------------------------- multiple zeros
+
+ONE = Mixture([[10.0]], [1], sigma=1.0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "mean", "right"),
+    [
+        ("x**3", 0.05, ndtr(-0.05)),
+        ("x**3", 30.0, ndtr(-30.0)),
+        ("x**2-1/1048576", 0.0, math.erf(2.0**-10 / math.sqrt(2))),
+        ("x**2-1/16777216", 0.0, math.erf(2.0**-12 / math.sqrt(2))),
+        ("x**2", 0.0, 0.0),
+    ],
+)
+def test_multiple_and_close_zeros(activation, mean, right):
+    found = errors(ONE, TwoLayer(1, activation), OrderParameters([[mean]], [[1.0]], [1.0]))
+    # 1e-16: what `right` is rounded to; in a far tail both are relative, z^2 eps = 2e-13
+    assert abs(found.classification_error - right) <= found.classification_error_error + min(1e-16, 1e-12 * right)
+    assert found.classification_error_error < 1e-14
+    assert found.method == "exact"
+
+
+@pytest.mark.parametrize("q", [1e4, 1e6])
+@pytest.mark.parametrize("rank", [2, 4])
+def test_steep_outputs_take_bounded_time(q, rank):
+    """erf at fields of 100 and 1000 is nearly its sign: the network of sign neurons, sampled; and a bounded effort."""
+    rng = np.random.default_rng(3)
+    A, B = rng.normal(size=(2, 4)), rng.normal(size=(4, 4)) * (rank > 2)
+    mixture = Mixture([[1.0, 0.0], [0.0, 1.0]], [1, -1], sigma=0.7)
+    v = rng.normal(size=4)
+    state = OrderParameters(math.sqrt(q) * mixture.means @ A, q * (A.T @ A + B @ B.T), v)
+    found = errors(mixture, TwoLayer(4, "erf"), state)
+    wrong, spread, *_ = monte_carlo(mixture, TwoLayer(4, "erf"), state, 4 * 10**5)
+    assert abs(found.classification_error - wrong) < 4.5 * math.hypot(spread, found.classification_error_error)
+    assert found.classification_error_error < 1e-3
+
+
+def test_what_is_asked_for():
+    state, network = random_problem(4, 4, 0), TwoLayer(4, "relu")
+    whole, pmse = errors(MIXTURE, network, state), errors(MIXTURE, network, state, quantities=("pmse",))
+    assert pmse.pmse == whole.pmse
+    assert math.isnan(pmse.classification_error)
+    other = errors(MIXTURE, network, state, quantities=("classification_error",))
+    assert other.classification_error == whole.classification_error
+    assert math.isnan(other.pmse)
+    assert errors_many(MIXTURE, network, [state, state]) == [whole, whole]
+    with pytest.raises(ValueError, match=r"quantities must be some of pmse, classification_error, got \['risk'\]"):
+        errors(MIXTURE, network, state, quantities=("risk",))
+
+
+def test_an_activation_without_an_enclosure_is_sampled(monkeypatch):
+    state, network = random_problem(3, 2, 1), TwoLayer(3, "sin")
+    found = errors(MIXTURE, network, state)
+
+    def refuse(*_):
+        raise NoEnclosure("no enclosure")
+
+    monkeypatch.setattr(output_signs, "_smooth_lines", refuse)
+    sampled = errors(MIXTURE, network, state)
+    assert sampled.method == "randomised quasi-Monte Carlo"
+    gap = abs(found.classification_error - sampled.classification_error)
+    assert 0 < gap < 7 * sampled.classification_error_error

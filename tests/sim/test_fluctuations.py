@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, TwoLayer, random_state
-from quenched.sim.figures import plot
+from quenched.sim.figures import fluctuations
 from quenched.sim.fluctuations import components, growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.training import DivergenceError, simulate
 
@@ -101,13 +101,18 @@ def test_what_does_not_happen_is_said() -> None:
             call()
 
 
-def test_the_figure_shows_what_was_found() -> None:
+def test_the_figure_shows_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line of the plateau has the slope 1/(2 lambda); a run is a step of the law; every component is drawn."""
     mixture, network, sgd = Mixture.xor(0.5), TwoLayer(1, "relu"), OnlineSGD(0.4)
     state = random_state(mixture, network, 50, 3)
     found = {D: moments(mixture, network, sgd, D, [0.5, 1.0], range(20), state) for D in (10, 30)}
-    learning = xr.Dataset({"time": (("D", "run"), [[1.0, 3.0, np.nan], [4.0, 6.0, 8.0]])}, coords={"D": [10, 30]})
-    figure = plot.fluctuations(found, {"M[0,0]": "M", "v[0]": "v"}, learning, rate=0.25)
+    learning = xr.Dataset(
+        {"learning_time": (("D", "run"), [[1.0, 3.0, np.nan], [4.0, 6.0, 8.0]])}, coords={"D": [10, 30]}
+    )
+    monkeypatch.setattr(fluctuations, "SIZES", {10: 20, 30: 20})
+    monkeypatch.setattr(fluctuations, "SHOWN", {"M[0,0]": "M", "v[0]": "v"})
+    data = {f"D{D}": each for D, each in found.items()} | {"plateau": learning.assign_attrs(growth_rate="0.25")}
+    figure = fluctuations.draw(data)
     path, limit, plateau, law = figure.axes
     np.testing.assert_array_equal(path.lines[0].get_ydata(), found[30].covariance.values[:, 0, 0])
     assert [text.get_text() for text in limit.get_legend().get_texts()] == ["M", "v"]

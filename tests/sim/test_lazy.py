@@ -7,12 +7,12 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, oracle_error, random_features_error
-from quenched.sim.figures import lazy_methods, reproduce
+from quenched.sim.figures import comparison, phase, reproduce
 
 
 def test_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy_methods, "DIMENSIONS", [30, 40, 10**12])
-    monkeypatch.setattr(lazy_methods, "EXPONENTS", np.linspace(0, 0.5, 11))
+    monkeypatch.setattr(phase, "DIMENSIONS", [30, 40, 10**12])
+    monkeypatch.setattr(phase, "EXPONENTS", np.linspace(0, 0.5, 11))
     done: list[float] = []
     sentence = reproduce.make("phase", tmp_path, progress=done.append)
     theory, runs = (
@@ -43,23 +43,23 @@ def test_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "STARTS": 2,
         "TIME": 2.0,
     }.items():
-        monkeypatch.setattr(lazy_methods, name, value)
+        monkeypatch.setattr(comparison, name, value)
     sentence = reproduce.make("comparison", tmp_path)
     data = {
         name: xr.load_dataset(tmp_path / f"comparison_{name}.nc").classification_error
         for name in ("theory", "limit", "simulation", "equations")
     }
     theory = data["theory"].sel(sigma=1.0)
-    for (task, length), mixture in lazy_methods.PANELS.items():
+    for (task, length), mixture in comparison.PANELS.items():
         at = theory.sel(task=task, length=length)
         assert at.sel(learner="oracle").item() == oracle_error(mixture.finite(40)).value
-        rest = at.drop_sel(learner=["oracle", lazy_methods.NAME])
+        rest = at.drop_sel(learner=["oracle", comparison.NAME])
         assert (rest >= at.sel(learner="oracle") - 1e-12).all()
-    low = data["limit"].sel(task="XOR", length="1").drop_sel(learner=["oracle", lazy_methods.NAME])
+    low = data["limit"].sel(task="XOR", length="1").drop_sel(learner=["oracle", comparison.NAME])
     np.testing.assert_allclose(low, 0.5, rtol=0, atol=1e-12)
     runs = data["simulation"].sel(task="XOR", length="D^{1/4}")
-    simulated = [lazy_methods._features(gamma) for gamma in lazy_methods.SIMULATED] + [
-        lazy_methods._kernel(name) for name in lazy_methods.KERNELS
+    simulated = [comparison.features_name(gamma) for gamma in comparison.SIMULATED] + [
+        comparison.kernel_name(name) for name in comparison.KERNELS
     ]
     assert not runs.sel(learner=simulated).isnull().any()
     assert data["equations"].sel(length="1").notnull().all()

@@ -9,9 +9,14 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state
+from quenched.numerics.learners import learners
+from quenched.numerics.two_layer.learner import TwoLayerOptions
+from quenched.sim import plot as plot_any
 from quenched.sim import simulate
 from quenched.sim.error_curve import error_curve
 from quenched.sim.figures import plot
+from quenched.sim.figures.style import cues
+from quenched.sim.files import save
 
 MIXTURE, NETWORK, SGD = Mixture.xor(0.5), TwoLayer(2, "erf"), OnlineSGD(0.3)
 
@@ -35,7 +40,7 @@ def test_dynamics(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
     half = [(top[1] - bottom[1]) / 2 for bottom, top in bars.get_segments()]
     expected = simulation.pmse.values.std(axis=0, ddof=1) / np.sqrt(3)
     np.testing.assert_allclose(half, expected, rtol=1e-9, atol=1e-15)  # differences of numbers of order 1
-    plot.save(figure, tmp_path / "figure.png")
+    save(figure, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -48,13 +53,14 @@ def test_one_run_has_no_error_bar(runs: tuple[xr.Dataset, xr.Dataset]) -> None:
 
 def test_curve_and_comparison(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
     theory, simulation = runs
-    result = error_curve(MIXTURE, [0.4, 0.8], network=NETWORK, sgd=SGD, t=0.5, initial=[0, 1])
+    chosen = {"oracle": learners()["oracle"].options, "two-layer": TwoLayerOptions(NETWORK, SGD, t=0.5, starts=2)}
+    result = error_curve(MIXTURE, [0.4, 0.8], chosen)
     figure = plot.curve(result, xr.concat([simulation.isel(time=-1)] * 2, result.sigma, combine_attrs="override"))
     names = " ".join(text.get_text() for text in figure.legends[0].get_texts())
     assert "oracle" in names
     assert "K = 2 erf, best of 2 starts" in names
     assert "D = 50, mean ± s.e. of 3 runs" in names
-    plot.save(plot.comparison({"theory": theory, "runs": simulation}, {"level": 0.2}), tmp_path / "figure.pdf")
+    save(plot.comparison({"theory": theory, "runs": simulation}, {"level": 0.2}), tmp_path / "figure.pdf")
 
 
 def test_nothing_global_is_touched(runs: tuple[xr.Dataset, xr.Dataset]) -> None:
@@ -66,4 +72,30 @@ def test_nothing_global_is_touched(runs: tuple[xr.Dataset, xr.Dataset]) -> None:
 
 def test_an_unknown_format_is_named(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"plot must end in one of .*png.*, got .*figure\.xyz"):
-        plot.save(plot.dynamics({"a": runs[0]}), tmp_path / "figure.xyz")
+        save(plot.dynamics({"a": runs[0]}), tmp_path / "figure.xyz")
+
+
+def test_plot_chooses_by_what_a_dataset_holds(runs: tuple[xr.Dataset, xr.Dataset]) -> None:
+    theory, simulation = runs
+    assert len(plot_any(theory, simulation).axes) == 4
+    assert len(plot_any(theory, simulation).axes[0].containers) == 1
+    assert len(plot_any(simulation).axes) == 2
+    chosen = {"oracle": learners()["oracle"].options}
+    assert plot_any(error_curve(MIXTURE, [0.4, 0.8], chosen)).axes[0].get_xlabel() == r"noise $\sigma$"
+    points = {name: ("point", [0.2, 0.3]) for name in ("pmse", "classification_error")}
+    flags = {
+        name: ("point", [value, False]) for name, value in (("stable", True), ("fold", True), ("pitchfork", False))
+    }
+    branch = xr.Dataset(points | flags, coords={"lr": ("point", [0.1, 0.2])})
+    assert plot_any(branch).axes[0].get_xlabel() == "lr"
+    for wrong in ((), (xr.Dataset({"a": 1.0}),), (theory, simulation, simulation)):
+        with pytest.raises(ValueError, match=r"results must be datasets along time|simulations must be at most"):
+            plot_any(*wrong)
+
+
+def test_two_cues_tell_things_apart() -> None:
+    """Up to six, colour and also marker or dashes; up to thirty, no two are alike."""
+    for n in range(2, 31):
+        assert len(set(cues(n))) == n
+    few = cues(5)
+    assert len({c.colour for c in few}) == len({c.marker for c in few}) == len({str(c.dashes) for c in few}) == 5

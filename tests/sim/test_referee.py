@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import OnlineSGD
-from quenched.sim.cli.main import main
+from quenched.sim.cli import main
+from quenched.sim.referee import judge as judging
 from quenched.sim.referee.judge import Grid, Verdict, holm, judge, power_law
 from quenched.sim.referee.report import summary, write
 from quenched.sim.training import simulate
@@ -81,7 +82,7 @@ def test_each_cell_has_runs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.extend(arguments[5])
         return simulate(*arguments, **options)
 
-    monkeypatch.setattr(judge, "simulate", counted)
+    monkeypatch.setattr(judging, "simulate", counted)
     judge(replace(SMALL, D=(20, 30)), engine="vectors", processes=1)
     assert len(seen) == len(set(seen)) == 4 * SMALL.seeds
 
@@ -94,7 +95,7 @@ def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         right = simulate(mixture, network, rule, *rest, **options)
         return simulate(mixture, network, other, *rest, **options).assign_attrs(right.attrs)
 
-    monkeypatch.setattr(judge, "simulate", wrong)
+    monkeypatch.setattr(judging, "simulate", wrong)
     found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
     assert not found.agrees
     assert [cell.mixture for cell in found.denied] == ["two clusters"]
@@ -102,7 +103,7 @@ def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_referee_that_never_objects_does_not_agree(monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
-    monkeypatch.setattr(judge, "WRONG", 1.0)
+    monkeypatch.setattr(judging, "WRONG", 1.0)
     found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
     assert len(found.missed) == 2
     assert not found.denied
@@ -127,19 +128,20 @@ def test_the_verb_writes_a_report_and_exits_by_the_verdict(
         given.append((grid, options))
         return verdict
 
-    monkeypatch.setattr(judge, "judge", recorded)
-    assert run(monkeypatch, "validate", "--report", tmp_path) == 0
-    assert run(monkeypatch, "validate", "--full", "--D", 500, "--D", 700, "--seeds", 9, "--report", tmp_path) == 0
+    monkeypatch.setattr(judging, "judge", recorded)
+    assert run(monkeypatch, "validate", "--report", tmp_path, "--force") == 0
+    sizes = ["--D", 500, "--D", 700, "--seeds", 9]
+    assert run(monkeypatch, "validate", "--full", *sizes, "--report", tmp_path, "--force") == 0
     assert [grid for grid, _ in given] == [Grid(), replace(Grid.full(), D=(500, 700), seeds=9)]
     assert "agree: 0 of 4 cells denied" in capfd.readouterr().out
-    assert run(monkeypatch, "validate", "--backend", "numpy", "--report", tmp_path) == 0
+    assert run(monkeypatch, "validate", "--backend", "numpy", "--report", tmp_path, "--force") == 0
     assert (given[2][1]["engine"], given[2][1]["backend"]) == ("vectors", "numpy")
     assert "steps x replicas x D per second" in capfd.readouterr().out
     assert "steps x replicas x D per second" in (tmp_path / "report.md").read_text()
 
     denied = replace(verdict, adjusted=np.full(4, 1e-5))
-    monkeypatch.setattr(judge, "judge", lambda grid, **options: denied)
-    assert run(monkeypatch, "validate", "--report", tmp_path) == 1
+    monkeypatch.setattr(judging, "judge", lambda grid, **options: denied)
+    assert run(monkeypatch, "validate", "--report", tmp_path, "--force") == 1
     assert "DISAGREE: 4 of 4 cells denied" in capfd.readouterr().out
 
 

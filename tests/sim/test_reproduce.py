@@ -1,5 +1,7 @@
 """The figures of `quenched reproduce`: the digits as a whole, and the one learning rule that is written there."""
 
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,10 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import OnlineSGD, TwoLayer
-from quenched.sim.figures import reproduce, studies
+from quenched.sim import figures as sim_figures
+from quenched.sim.cli import main
+from quenched.sim.figures import reproduce
+from quenched.sim.figures.digits import on_images
 
 
 def test_one_step_on_an_image_is_the_learning_rule() -> None:
@@ -16,7 +21,7 @@ def test_one_step_on_an_image_is_the_learning_rule() -> None:
     D, K, y = 4, 3, 1.0
     x, W, v = rng.standard_normal(D), rng.standard_normal((K, D)), rng.standard_normal(K)
     sgd = OnlineSGD(lr=0.3, second_lr=0.7)
-    run = studies._on_images(np.tile(x, (5, 1)), np.full(5, y), TwoLayer(K, "relu"), sgd, np.array([1 / D]), W, v, [0])
+    run = on_images(np.tile(x, (5, 1)), np.full(5, y), TwoLayer(K, "relu"), sgd, np.array([1 / D]), (W, v), [0])
 
     field = W @ x / np.sqrt(D)
     delta = v @ np.maximum(field, 0) - y
@@ -43,6 +48,62 @@ def test_the_digits_figure_shows_what_covariances_matter(tmp_path: Path) -> None
     assert abs(ends["mixture"] - ends["theory_full"]) < 0.5 / 64 * 4
     assert f"{ends['images']:.4f} on held-out images" in sentence
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+TOY = """
+import xarray as xr
+from matplotlib.figure import Figure
+
+def compute(work):
+    values = work.map(pow, [(2, k) for k in range(3)])
+    return {"": xr.Dataset({"power": ("k", values)})}
+
+def draw(data):
+    figure = Figure()
+    figure.subplots().plot(data[""].power)
+    return figure
+
+def sentence(data):
+    return f"2^2 = {int(data[''].power[2])}."
+"""
+
+
+def test_a_figure_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A module beside the others is listed, computed, drawn and kept, by name."""
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.setattr(sim_figures, "__path__", [*sim_figures.__path__, str(tmp_path)])
+    assert reproduce.figures()[:4] == list(reproduce.MAIN)
+    assert "toy" in reproduce.figures()
+    monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", "toy", "--folder", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    monkeypatch.delitem(sys.modules, "quenched.sim.figures.toy")
+    assert not end.value.code
+    assert capfd.readouterr().out == "toy  2^2 = 4.\n"
+    assert xr.load_dataset(tmp_path / "out" / "toy.nc").power.values.tolist() == [1, 2, 4]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["toy.nc", "toy.png"]
+
+
+def test_resume_leaves_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "digits.png").write_bytes(b"done")
+    monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", "digits", "--folder", str(tmp_path), "--resume"])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert not end.value.code
+    assert "digits  is there" in capfd.readouterr().out
+    assert (tmp_path / "digits.png").read_bytes() == b"done"
+
+
+def test_every_figure_has_its_parts() -> None:
+    assert len(reproduce.figures()) == 10
+    for name in reproduce.figures():
+        module = import_module(f"quenched.sim.figures.{name}")
+        assert module.__doc__.startswith(f"Figure `{name}`: ")
+        assert all(getattr(module, part).__doc__ for part in ("draw", "sentence", "compute"))
 
 
 def test_an_unknown_figure_is_named(tmp_path: Path) -> None:

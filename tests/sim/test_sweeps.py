@@ -76,7 +76,7 @@ def finished(store: Path) -> int:
     return sum(path.is_file() and path.suffix != ".partial" for path in (store / "status" / "c").rglob("*"))
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -193,7 +193,8 @@ def test_a_specification_spans_its_lists(tmp_path: Path) -> None:
 
 
 def start(spec: Path, store: Path, *options: str, processes: int = 1) -> subprocess.Popen[str]:
-    command = [*COMMAND, str(spec), "--store", str(store), "--processes", str(processes), *options]
+    workers = [] if "--scheduler" in options else ["--processes", str(processes)]
+    command = [*COMMAND, str(spec), "--store", str(store), *workers, *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -274,6 +275,11 @@ def dask(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as other:
+        return other.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_dask_scheduler_and_workers_one_of_them_killed(spec: Path, unbroken: dict[str, bytes]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -285,8 +291,9 @@ def test_dask_scheduler_and_workers_one_of_them_killed(spec: Path, unbroken: dic
         dask("worker", address, *options),
         dask("worker", address, *options) as victim,
     ):
+        until(lambda: listens(port))  # a busy machine takes longer to start it than `sweep` waits
         run = start(spec, store, "--scheduler", address)
-        until(lambda: finished(store) > 1)
+        until(lambda: finished(store) > 1 or run.poll() is not None)
         victim.kill()
         out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err

@@ -1,0 +1,316 @@
+"""The learning equations of a problem as LaTeX: what the solvers run, read from the generated code itself.
+
+Generated functions are sums of products: numbers, names, `einsum` of arrays over named indices, and a few elementary
+functions.  Their syntax trees are written as formulas here, so that a notebook shows the code that is executed and no
+second version of it.  Terms that a problem does not have are left out: those with a rate or a weight decay of 0, the
+noise of samples under gradient flow, the nodes of a spectrum where the inputs have none.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quenched.numerics.calculus.averages import averages
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import LearningRule
+from quenched.theory import two_layer
+from quenched.theory.losses import LOSSES
+
+__all__ = ["LearningEquations", "equations"]
+
+# How the names of generated code are written.
+_SYMBOLS = {
+    "eta": r"\eta",
+    "kappa": r"\kappa",
+    "eta_v": r"\eta_v",
+    "kappa_v": r"\kappa_v",
+    "rho": r"\rho",
+    "share": "s",
+    "mean": r"\mu",
+    "force": "f",
+    "noise": "N",
+    "readout": "r",
+    "response": "G",
+    "pull": r"\Gamma",
+    "Delta": r"\Delta",
+    "I": r"\delta",
+    "pi": r"\pi",
+    "inf": r"\infty",
+}
+_RATES = {"dR": "R", "dQ": "Q", "dv": "v"}  # time derivatives
+_COEFFICIENTS = {
+    3: "F_{0,a}",
+    4: "F_{1,a}",
+    5: "S_{0,a}",
+    6: "S_{1,a}",
+    7: "S_{2,a}",
+}  # of phi^n in dl/dphi, (dl/dphi)^2
+_AVERAGES = {"ddg": "g''", "dg": "g'", "g": "g"}
+_DEFINITIONS = (
+    r"f_{ak} = E_a\!\left[\frac{\partial l}{\partial \lambda_k}\right]",
+    r"G_{akn} = E_a\!\left[\frac{\partial^2 l}{\partial \lambda_k \partial \lambda_n}\right]",
+    r"N_{akl} = E_a\!\left[\frac{\partial l}{\partial \lambda_k} \frac{\partial l}{\partial \lambda_l}\right]",
+    r"r_{ak} = E_a\!\left[\frac{\partial l}{\partial v_k}\right]",
+)
+
+
+@dataclass(frozen=True)
+class LearningEquations:
+    """Formulas as LaTeX, one a line: `print` shows the source, a notebook the typeset formulas."""
+
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_latex_(self) -> str:
+        """All lines, aligned at their first equality sign."""
+        rows = (line.replace(" = ", " &= ", 1) for line in self.lines)
+        return "$$\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}$$"
+
+
+def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed: bool = False) -> LearningEquations:
+    r"""The equations that learning follows for D -> infinity: averages of one step, and the rates of R, Q and v.
+
+    R_bk = w_k·r_b/D are the overlaps with reference vectors r_b, M_ak = w_k·mu_a/D among them.  `closed`: also the
+    averages of a step in terms of those of the activation, and these in closed form, over one and two fields, where
+    there is one.
+
+    >>> from quenched.numerics import GradientFlow
+    >>> print(equations(Mixture.xor(0.5), TwoLayer(4, "relu"), GradientFlow()).lines[-1])
+    \frac{dv_{k}}{dt} = -\eta_v \sum_{a} P_{a}\, r_{ak}
+    """
+    for name, value, kind in (
+        ("mixture", mixture, Mixture),
+        ("network", network, TwoLayer),
+        ("rule", rule, LearningRule),
+        ("closed", closed, bool),
+    ):
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
+    values = {name: getattr(rule, name) for name in ("eta", "kappa", "eta_v", "kappa_v")}
+    values |= {"B": rule.batch, "s": network.output_scale}
+    gone = {name for name, value in values.items() if value == 0} | (set() if rule.diffusion else {"noise"})
+    ones = {name for name, value in values.items() if value == 1 and name in ("B", "s")}
+    nodes = mixture.spectrum is not None
+    writer = _Writer(gone, ones | (set() if nodes else {"share"}), {} if nodes else {"rho": r"\sigma^2"}, nodes)
+    definitions = [line for line in _DEFINITIONS if rule.diffusion or not line.startswith("N_")]
+    if rule.eta == 0:
+        definitions = [line for line in definitions if line.startswith("r_")]
+    if rule.eta_v == 0:
+        definitions = [line for line in definitions if not line.startswith("r_")]
+    lines = [rf"l = {_loss(rule)}", *definitions]
+    if rule.eta > 0:
+        lines += writer.function(two_layer.pull)
+    lines += writer.function(two_layer.rates)
+    if closed:
+        if rule.loss in LOSSES and (coefficients := LOSSES[rule.loss].coefficients) is not None:
+            parts: list[Callable[..., Any]] = [two_layer.step_averages]
+            if rule.diffusion:
+                parts.append(two_layer.step_noise)
+            known = {place: name for place, name in _COEFFICIENTS.items() if rule.diffusion or name.startswith("F")}
+            lines += _Writer(set() if rule.label_noise else {"Delta"}, set(), {"y": "y_a"}, True).function(
+                coefficients, known
+            )
+            lines += [line for part in parts for line in writer.function(part)]
+        lines += _closed_averages(network.activation)
+    return LearningEquations(tuple(dict.fromkeys(lines)))  # averages over one and two fields share variables
+
+
+def _loss(rule: LearningRule) -> str:
+    text = LOSSES[rule.loss].text if rule.loss in LOSSES else rule.loss
+    return _Writer(set(), set(), {"phi": r"\phi"}, True).term(ast.parse(text, mode="eval").body)
+
+
+def _closed_averages(activation: str) -> list[str]:
+    """The averages of an activation over one and two fields, with the variables that they share."""
+    found = averages(activation)
+    writer = _Writer(set(), set(), {}, True)
+    lines = []
+    for function, places in list(zip(found.groups, found.places, strict=True))[:2]:
+        names: dict[int, str] = {}
+        for layout, place in places.items():
+            names.setdefault(place, _average(layout))
+        lines += writer.function(function, names)
+    return lines
+
+
+def _average(layout: str) -> str:
+    """E[..] of a layout such as dg*g,g."""
+    factors = [
+        f"{_AVERAGES[factor]}(x_{i})" for i, field in enumerate(layout.split(",")) for factor in field.split("*")
+    ]
+    return "E[" + r"\, ".join(factors) + "]"
+
+
+class _Writer:
+    """Syntax trees of generated code as LaTeX.
+
+    `gone`: names that are 0; `ones`: names that are 1; `symbols`: names written otherwise; `nodes`: whether the index u
+    of nodes is written.
+    """
+
+    def __init__(self, gone: set[str], ones: set[str], symbols: Mapping[str, str], nodes: bool) -> None:
+        self.gone, self.ones, self.symbols, self.nodes = gone, ones, _SYMBOLS | dict(symbols), nodes
+
+    def function(self, function: Callable[..., Any], outcomes: Mapping[int, str] | None = None) -> list[str]:
+        """One line for each assignment and, if `outcomes` names them, each element of the result."""
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        lines = []
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                if isinstance(target, ast.Name) and not isinstance(node.value, ast.Subscript):
+                    lines += self._line(target.id, node.value)
+            elif isinstance(node, ast.Return) and outcomes is not None and isinstance(node.value, ast.Tuple):
+                lines += [f"{name} = {self.sum(node.value.elts[place])}" for place, name in outcomes.items()]
+        return lines
+
+    def _line(self, name: str, value: ast.expr) -> list[str]:
+        if _callee(value) == "eye":
+            return []
+        indices = next((_output(call) for call in ast.walk(value) if _callee(call) == "einsum"), "")
+        if (moving := _RATES.get(name)) is None:
+            text = self.sum(value)
+            return [f"{self._indexed(self.name(name), indices)} = {text}"] if text != "0" else []
+        written = self._indexed(moving, indices)
+        outer, self.symbols = self.symbols, self.symbols | {moving: written}  # a term without a sum has them all
+        text = self.sum(value)
+        self.symbols = outer
+        return [rf"\frac{{d{written}}}{{dt}} = {text}"]
+
+    # --- expressions
+
+    def sum(self, node: ast.expr) -> str:
+        """A sum without its terms that are 0."""
+        found: list[str] = []
+        for sign, part in _terms(node):
+            if {name.id for name in ast.walk(part) if isinstance(name, ast.Name)} & self.gone:
+                continue
+            text = self.term(part)
+            flipped = text.startswith("-")
+            text, sign = (text[1:], -sign) if flipped else (text, sign)
+            found.append(("-" if sign < 0 else "") + text if not found else f" {'-' if sign < 0 else '+'} {text}")
+        return "".join(found) or "0"
+
+    def term(self, node: ast.expr, inside: bool = False) -> str:
+        """A product, quotient, power, function, name or number; `inside`: a sum gets brackets."""
+        match node:
+            case ast.UnaryOp(op=ast.USub()):
+                text = "-" + self.term(node.operand, True)
+                return rf"\left({text}\right)" if inside else text
+            case ast.BinOp(op=ast.Add() | ast.Sub()):
+                return rf"\left({self.sum(node)}\right)" if inside else self.sum(node)
+            case ast.BinOp(op=ast.Mult()):
+                parts = [self.term(factor, True) for factor in _factors(node) if not self._is_one(factor)]
+                return _product(parts)
+            case ast.BinOp(op=ast.Div()):
+                below = [factor for factor in _factors(node.right) if not self._is_one(factor)]
+                if not below:
+                    return self.term(node.left, inside)
+                return rf"\frac{{{self.term(node.left)}}}{{{_product([self.term(part, True) for part in below])}}}"
+            case ast.BinOp(op=ast.Pow()):
+                return f"{{{self.term(node.left, True)}}}^{{{self.term(node.right)}}}"
+            case ast.Call():
+                return self._call(node)
+            case ast.Name():
+                return self.name(node.id)
+            case ast.Constant():
+                return str(node.value)
+        raise ValueError(f"generated code is written as LaTeX where it is sums and products, got {ast.dump(node)}")
+
+    def _is_one(self, node: ast.expr) -> bool:
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            node = node.left
+        return isinstance(node, ast.Name) and node.id in self.ones
+
+    def _call(self, node: ast.Call) -> str:
+        name = _callee(node)
+        if name == "einsum":
+            return self._contraction(node)
+        arguments = [self.term(argument) for argument in node.args]
+        match name:
+            case "sqrt":
+                return rf"\sqrt{{{arguments[0]}}}"
+            case "exp":
+                return rf"e^{{{arguments[0]}}}"
+            case "ratio":
+                return rf"\frac{{{arguments[0]}}}{{{arguments[1]}}}"
+            case "residual":  # a mean given one more field
+                return rf"{arguments[0]} - \frac{{{arguments[1]}\, {arguments[2]}}}{{{arguments[3]}}}"
+            case "remainder":  # a variance given one more field
+                return rf"{arguments[0]} - \frac{{{arguments[1]}^2}}{{{arguments[2]}}}"
+        written = rf"\Phi_{{{name[3:]}}}" if name.startswith("Phi") else rf"\operatorname{{{name}}}"
+        return written.removesuffix("_{}") + rf"\left({', '.join(arguments)}\right)"
+
+    def _contraction(self, node: ast.Call) -> str:
+        inputs, output = _subscripts(node)
+        factors = [
+            self._indexed(self._operand(operand), index)
+            for operand, index in zip(node.args[1:], inputs, strict=True)
+            if not (isinstance(operand, ast.Name) and operand.id in self.ones)
+        ]
+        summed = dict.fromkeys(i for index in inputs for i in index if i not in output and (self.nodes or i != "u"))
+        return (rf"\sum_{{{','.join(summed)}}} " if summed else "") + r"\, ".join(factors)
+
+    def _operand(self, node: ast.expr) -> str:
+        """An array of an `einsum`, whose indices come after it."""
+        return node.id if isinstance(node, ast.Name) and node.id in _RATES.values() else self.term(node)
+
+    def _indexed(self, text: str, indices: str) -> str:
+        kept = indices if self.nodes else indices.replace("u", "")
+        base, power, exponent = text.partition("^")
+        if kept and base.endswith("}") and "_{" in base:
+            return f"{base[:-1]},{kept}}}{power}{exponent}"
+        return (f"{base}_{{{kept}}}" if kept else base) + power + exponent
+
+    def name(self, name: str) -> str:
+        """A symbol; letters followed by digits get these as an index, m1_0 is m_{1|0}; dg_g is E[g' g]."""
+        if name in self.symbols:
+            return self.symbols[name]
+        if all(part in _AVERAGES for part in name.split("_")):
+            return rf"\langle {'|'.join(_AVERAGES[part] for part in name.split('_'))} \rangle"
+        letters = name.rstrip("0123456789_abcdefpt") or name[0]
+        index = name[len(letters) :].strip("_").replace("_", "|")
+        return f"{letters}_{{{index}}}" if index else letters
+
+
+def _callee(node: ast.AST) -> str:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+
+
+def _subscripts(node: ast.Call) -> tuple[list[str], str]:
+    """The indices of the operands and of the result of an `einsum`."""
+    inputs, _, output = str(ast.literal_eval(node.args[0])).partition("->")
+    return inputs.split(","), output
+
+
+def _output(node: ast.AST) -> str:
+    return _subscripts(node)[1] if isinstance(node, ast.Call) else ""
+
+
+def _terms(node: ast.expr) -> list[tuple[int, ast.expr]]:
+    """The terms of a sum with their signs."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
+        sign = 1 if isinstance(node.op, ast.Add) else -1
+        return _terms(node.left) + [(sign * inner, part) for inner, part in _terms(node.right)]
+    return [(1, node)]
+
+
+def _factors(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return _factors(node.left) + _factors(node.right)
+    return [node]
+
+
+def _product(parts: list[str]) -> str:
+    """Factors side by side; a sign stays in front."""
+    if not parts:
+        return "1"
+    return " ".join(part[6:-7] if i == 0 and part.startswith(r"\left(-") else part for i, part in enumerate(parts))
