@@ -194,15 +194,7 @@ def _entry(activation: Activation) -> str:
         pieces,
         f"({listing})",
     ]
-    told = textwrap.fill(
-        ", ".join(members) + ",",
-        emit.WIDTH,
-        initial_indent=" " * 8,
-        subsequent_indent=" " * 8,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return f'    "{name}": Averages(\n{told}\n        (\n{"".join(places)}        ),\n    ),'
+    return emit.entry(name, "Averages", members, f"        (\n{''.join(places)}        ),")
 
 
 @cache

@@ -240,7 +240,6 @@ def _losses(table: Mapping[str, str]) -> str:
                 formula = Formula(f"{name}_{label}", f"{title} for l = {text}.", arguments, Derived(found))
                 parts.append(emit.function(formula))
         members.append(str(loss.invariant))
-        lines = "".join(f"        {member},\n" for member in members)
-        entries.append(f'    "{name}": Loss(\n{lines}    ),')
+        entries.append(emit.entry(name, "Loss", members))
     parts.append("LOSSES: dict[str, Loss] = {\n" + "\n".join(entries) + "\n}")
     return "\n\n\n".join(parts)

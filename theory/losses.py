@@ -88,21 +88,9 @@ def logistic_curvature(phi: float, y: float) -> float:
 
 LOSSES: dict[str, Loss] = {
     "square": Loss(
-        "(phi - y)**2/2",
-        square_value,
-        square_slope,
-        square_curvature,
-        square_moments,
-        square_coefficients,
-        True,
+        "(phi - y)**2/2", square_value, square_slope, square_curvature, square_moments, square_coefficients, True,
     ),
     "logistic": Loss(
-        "log(1 + exp(-y*phi))",
-        logistic_value,
-        logistic_slope,
-        logistic_curvature,
-        None,
-        None,
-        False,
+        "log(1 + exp(-y*phi))", logistic_value, logistic_slope, logistic_curvature, None, None, False,
     ),
 }

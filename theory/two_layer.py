@@ -16,34 +16,38 @@ __all__ = [
 ]
 
 
+# M_uak = R_ubk coordinates_ab
+# average_ak = R_ubk coordinates_ab
+# covariance_akl = Q_ukl ρ_au
 def local_fields(
-    coordinates: NDArray[float64], rho: NDArray[float64], R: NDArray[float64], Q: NDArray[float64]
+    coordinates: NDArray[float64],  # (C, b) of the means on the reference vectors r_b
+    rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
+    R: NDArray[float64],  # (U, b, K) overlaps w_k.r_b/D, parts in node u
+    Q: NDArray[float64],  # (U, K, K) overlaps w_k.w_l/D, parts in node u
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """The law of the local fields lambda_k = w_k.x/sqrt(D) in cluster a: N(average_a, covariance_a).
 
-    coordinates (C, b): of the means on reference vectors r_b; rho (C, U): variances of the inputs along the directions
-    of each node u of the spectrum; R (U, b, K), Q (U, K, K): overlaps.  M_uak is the part of average_ak from node u.
+    M_uak is the part of average_ak from node u.
     """
-    M = (
-        einsum("ubk,ab->uak", R, coordinates)
-    )
-    average = (
-        einsum("ubk,ab->ak", R, coordinates)
-    )
-    covariance = (
-        einsum("ukl,au->akl", Q, rho)
-    )
+    M = einsum("ubk,ab->uak", R, coordinates)
+    average = einsum("ubk,ab->ak", R, coordinates)
+    covariance = einsum("ukl,au->akl", Q, rho)
     return M, average, covariance
 
 
+# force_ak = s² F₁_a ⟨g′_k g_i⟩_a v_i v_k + s F₀_a ⟨g′_k⟩_a v_k
+# response_akl = s² F₁_a I_kl ⟨g″_k g_i⟩_a v_i v_k + s² F₁_a ⟨g′_k g′_l⟩_a v_k v_l + s F₀_a I_kl ⟨g″_k⟩_a v_k
+# readout_ak = s² F₁_a ⟨g_k g_i⟩_a v_i + s F₀_a ⟨g_k⟩_a
 def step_averages(
-    F0: NDArray[float64], F1: NDArray[float64], v: NDArray[float64], averages: Mapping[str, NDArray[float64]], s:
-    float
+    F0: NDArray[float64],  # (C,) of dl/dphi = F0 + F1 phi
+    F1: NDArray[float64],  # (C,)
+    v: NDArray[float64],  # (K,) readout
+    averages: Mapping[str, NDArray[float64]],  # averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on
+    s: float,  # output scale
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi, F0 and F1 (C,).
+    """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi.
 
     force_ak = E_a[dl/dlambda_k], response_akl = E_a[d^2 l/(dlambda_k dlambda_l)], readout_ak = E_a[dl/dv_k].
-    averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; v (N,): readout; s: output scale.
     """
     ddg = averages["ddg"]
     dg = averages["dg"]
@@ -69,9 +73,15 @@ def step_averages(
     return force, response, readout
 
 
+# noise_akl = s⁴ S₂_a ⟨g′_k g′_l g_i g_j⟩_a v_i v_j v_k v_l + s³ S₁_a ⟨g′_k g′_l g_i⟩_a v_i v_k v_l + s² S₀_a ⟨g′_k
+#   g′_l⟩_a v_k v_l
 def step_noise(
-    S0: NDArray[float64], S1: NDArray[float64], S2: NDArray[float64], v: NDArray[float64], averages: Mapping[str,
-    NDArray[float64]], s: float
+    S0: NDArray[float64],  # (C,) of (dl/dphi)^2 = S0 + S1 phi + S2 phi^2
+    S1: NDArray[float64],  # (C,)
+    S2: NDArray[float64],  # (C,)
+    v: NDArray[float64],  # (K,) readout
+    averages: Mapping[str, NDArray[float64]],  # averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on
+    s: float,  # output scale
 ) -> NDArray[float64]:
     """noise_akl = E_a[dl/dlambda_k dl/dlambda_l] where (dl/dphi)^2 = S0_a + S1_a phi + S2_a phi^2."""
     dg_dg = averages["dg,dg"]
@@ -85,31 +95,41 @@ def step_noise(
     return noise
 
 
+# pull_uki = P_a response_aki ρ_au
 def pull(
-    P: NDArray[float64], rho: NDArray[float64], response: NDArray[float64]
+    P: NDArray[float64],  # (C,) weights of the clusters
+    rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
+    response: NDArray[float64],  # (C, K, K) E_a[d^2 l/(dlambda_k dlambda_l)]
 ) -> NDArray[float64]:
-    """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).
-
-    P (C,): weights of the clusters; rho (C, U): variances of the inputs along the directions of each node.
-    """
-    pull: NDArray[float64] = (
-        einsum("a,aki,au->uki", P, response, rho)
-    )
+    """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i)."""
+    pull: NDArray[float64] = einsum("a,aki,au->uki", P, response, rho)
     return pull
 
 
+# dR_ubk = -η κ R_ubk - η P_a force_ak mean_uab - η R_ubi pull_uki
+# dQ_ukl = -2 η κ Q_ukl - η M_uak P_a force_al - η M_ual P_a force_ak - η Q_uki pull_uli - η Q_uli pull_uki + η² P_a
+#   noise_akl ρ_au share_u/B
+# dv_k = -η_v κ_v v_k - η_v P_a readout_ak
 def rates(
-    P: NDArray[float64], rho: NDArray[float64], share: NDArray[float64], mean: NDArray[float64], M:
-    NDArray[float64], R: NDArray[float64], Q: NDArray[float64], v: NDArray[float64], force: NDArray[float64], pull:
-    NDArray[float64], noise: NDArray[float64], readout: NDArray[float64], eta: float, kappa: float, eta_v: float,
-    kappa_v: float, B: float
+    P: NDArray[float64],  # (C,) weights of the clusters
+    rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
+    share: NDArray[float64],  # (U,) fraction of all directions in node u
+    mean: NDArray[float64],  # (U, C, b) overlaps of the means with r_b
+    M: NDArray[float64],  # (U, C, K) overlaps of the means with the weights
+    R: NDArray[float64],  # (U, b, K) overlaps w_k.r_b/D, parts in node u
+    Q: NDArray[float64],  # (U, K, K) overlaps w_k.w_l/D, parts in node u
+    v: NDArray[float64],  # (K,) readout
+    force: NDArray[float64],  # (C, K) E_a[dl/dlambda_k]
+    pull: NDArray[float64],  # (U, K, K) how w_k is pulled along w_i
+    noise: NDArray[float64],  # (C, K, K) E_a[dl/dlambda_k dl/dlambda_l]
+    readout: NDArray[float64],  # (C, K) E_a[dl/dv_k]
+    eta: float,  # learning rate of the first layer
+    kappa: float,  # weight decay of the first layer
+    eta_v: float,  # and of the second
+    kappa_v: float,  # and of the second
+    B: float,  # samples in a step
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.
-
-    share (U,): fraction of all directions; mean (U, C, b), M (U, C, K): overlaps of the means of the clusters with
-    reference vectors r_b and with the weights; force, readout (C, K), noise (C, K, K): averages of one step; eta and
-    eta_v: learning rates of the two layers; kappa and kappa_v: their weight decays; B: samples in a step.
-    """
+    """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k."""
     dR = (
         -eta*kappa*R
         - eta*einsum("ubi,uki->ubk", R, pull)
@@ -130,9 +150,15 @@ def rates(
     return dR, dQ, dv
 
 
+# value = s² L₂_a P_a ⟨g_i g_j⟩_a v_i v_j + s L₁_a P_a ⟨g_i⟩_a v_i + L₀_a P_a
 def risk(
-    P: NDArray[float64], L0: NDArray[float64], L1: NDArray[float64], L2: NDArray[float64], v: NDArray[float64],
-    averages: Mapping[str, NDArray[float64]], s: float
+    P: NDArray[float64],  # (C,) weights of the clusters
+    L0: NDArray[float64],  # (C,) of l = L0 + L1 phi + L2 phi^2
+    L1: NDArray[float64],  # (C,)
+    L2: NDArray[float64],  # (C,)
+    v: NDArray[float64],  # (K,) readout
+    averages: Mapping[str, NDArray[float64]],  # averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on
+    s: float,  # output scale
 ) -> float:
     """Average loss E[l] where l = L0_a + L1_a phi + L2_a phi^2."""
     g = averages["g"]
@@ -146,8 +172,13 @@ def risk(
 
 
 def step_averages_tangent(
-    F0: NDArray[float64], F1: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64], averages: Mapping[str,
-    NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], s: float
+    F0: NDArray[float64],  # (C,) of dl/dphi = F0 + F1 phi
+    F1: NDArray[float64],  # (C,)
+    v: NDArray[float64],  # (K,) readout
+    v_z: NDArray[float64],  # (K, Z)
+    averages: Mapping[str, NDArray[float64]],  # averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on
+    averages_z: Mapping[str, NDArray[float64]],  # their tangents
+    s: float,  # output scale
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """Tangent of `step_averages` along directions z, the last index of all that ends in _z."""
     ddg = averages["ddg"]
@@ -190,8 +221,14 @@ def step_averages_tangent(
 
 
 def step_noise_tangent(
-    S0: NDArray[float64], S1: NDArray[float64], S2: NDArray[float64], v: NDArray[float64], v_z: NDArray[float64],
-    averages: Mapping[str, NDArray[float64]], averages_z: Mapping[str, NDArray[float64]], s: float
+    S0: NDArray[float64],  # (C,) of (dl/dphi)^2 = S0 + S1 phi + S2 phi^2
+    S1: NDArray[float64],  # (C,)
+    S2: NDArray[float64],  # (C,)
+    v: NDArray[float64],  # (K,) readout
+    v_z: NDArray[float64],  # (K, Z)
+    averages: Mapping[str, NDArray[float64]],  # averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on
+    averages_z: Mapping[str, NDArray[float64]],  # their tangents
+    s: float,  # output scale
 ) -> NDArray[float64]:
     """Tangent of `step_noise` along directions z, the last index of all that ends in _z."""
     dg_dg = averages["dg,dg"]
@@ -218,21 +255,38 @@ def step_noise_tangent(
 
 
 def pull_tangent(
-    P: NDArray[float64], rho: NDArray[float64], response_z: NDArray[float64]
+    P: NDArray[float64],  # (C,) weights of the clusters
+    rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
+    response_z: NDArray[float64],  # (C, K, K, Z)
 ) -> NDArray[float64]:
     """Tangent of `pull` along directions z, the last index of all that ends in _z."""
-    pull_z: NDArray[float64] = (
-        einsum("a,akiz,au->ukiz", P, response_z, rho)
-    )
+    pull_z: NDArray[float64] = einsum("a,akiz,au->ukiz", P, response_z, rho)
     return pull_z
 
 
 def rates_tangent(
-    P: NDArray[float64], rho: NDArray[float64], share: NDArray[float64], mean: NDArray[float64], M:
-    NDArray[float64], M_z: NDArray[float64], R: NDArray[float64], R_z: NDArray[float64], Q: NDArray[float64], Q_z:
-    NDArray[float64], v_z: NDArray[float64], force: NDArray[float64], force_z: NDArray[float64], pull:
-    NDArray[float64], pull_z: NDArray[float64], noise_z: NDArray[float64], readout_z: NDArray[float64], eta: float,
-    kappa: float, eta_v: float, kappa_v: float, B: float
+    P: NDArray[float64],  # (C,) weights of the clusters
+    rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
+    share: NDArray[float64],  # (U,) fraction of all directions in node u
+    mean: NDArray[float64],  # (U, C, b) overlaps of the means with r_b
+    M: NDArray[float64],  # (U, C, K) overlaps of the means with the weights
+    M_z: NDArray[float64],  # (U, C, K, Z)
+    R: NDArray[float64],  # (U, b, K) overlaps w_k.r_b/D, parts in node u
+    R_z: NDArray[float64],  # (U, b, K, Z)
+    Q: NDArray[float64],  # (U, K, K) overlaps w_k.w_l/D, parts in node u
+    Q_z: NDArray[float64],  # (U, K, K, Z)
+    v_z: NDArray[float64],  # (K, Z)
+    force: NDArray[float64],  # (C, K) E_a[dl/dlambda_k]
+    force_z: NDArray[float64],  # (C, K, Z)
+    pull: NDArray[float64],  # (U, K, K) how w_k is pulled along w_i
+    pull_z: NDArray[float64],  # (U, K, K, Z)
+    noise_z: NDArray[float64],  # (C, K, K, Z)
+    readout_z: NDArray[float64],  # (C, K, Z)
+    eta: float,  # learning rate of the first layer
+    kappa: float,  # weight decay of the first layer
+    eta_v: float,  # and of the second
+    kappa_v: float,  # and of the second
+    B: float,  # samples in a step
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """Tangent of `rates` along directions z, the last index of all that ends in _z."""
     dR_z = (

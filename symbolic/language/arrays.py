@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 import sympy
 from sympy import Idx, IndexedBase
 
-from quenched.symbolic.language.emit import WIDTH, code
+from quenched.symbolic.language.emit import WIDTH, code, comment
+from quenched.symbolic.language.unicode import line
 
 __all__ = ["array_function", "einsum", "tangent"]
 
@@ -74,19 +75,29 @@ def array_function(
     outputs: Mapping[str, tuple[sympy.Expr, str]],
     docstring: str,
     patterns: Sequence[str] = (),
+    meanings: Mapping[str, str] | None = None,
 ) -> str:
     """Source of a function of arrays and, after a semicolon in `parameters`, numbers; it returns its `outputs`.
 
     An output is an expression and its free indices.  `patterns` name entries of the tables `averages` (and of their
-    tangents `averages_z`) that expressions spell with _ for the comma; I is unity, of the size of v.
+    tangents `averages_z`) that expressions spell with _ for the comma; I is unity, of the size of v.  `meanings` say
+    what a parameter is, its shape first; a tangent X_z has that of X and one more index, and no formula above it.
     """
     arrays, _, scalars = (part.split() for part in parameters.partition(";"))
-    given = [f"{a}: {_TABLES if a.startswith('averages') else _ARRAY}" for a in arrays]
-    given += [f"{c}: float" for c in scalars]
-    inside = textwrap.fill(", ".join(given), WIDTH - 4, initial_indent="    ", subsequent_indent="    ")
+    given = [f"    {a}: {_TABLES if a.startswith('averages') else _ARRAY}," for a in arrays]
+    given += [f"    {c}: float," for c in scalars]
+    told = [_meaning(parameter, meanings or {}) for parameter in (*arrays, *scalars)]
+    inside = "\n".join(f"{line}  # {meaning}" if meaning else line for line, meaning in zip(given, told, strict=True))
+    printed = line({})
+    above = [
+        part
+        for key, (value, indices) in outputs.items()
+        if not key.endswith("_z")
+        for part in comment(f"{key}{'_' if indices else ''}{indices} = {printed(value)}")
+    ]
     kinds = [_ARRAY if indices else "float" for _, indices in outputs.values()]
     result = kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"
-    lines = [f"def {name}(\n{inside}\n) -> {result}:", textwrap.indent(f'"""{docstring}"""', "    ")]
+    lines = [*above, f"def {name}(\n{inside}\n) -> {result}:", textwrap.indent(f'"""{docstring}"""', "    ")]
     bases = {str(f.base) for value, _ in outputs.values() for f in value.atoms(sympy.Indexed)}
     named = [(pattern.replace(",", "_") + suffix, pattern, suffix) for pattern in patterns for suffix in ("", "_z")]
     lines += [f'    {array} = averages{suffix}["{pattern}"]' for array, pattern, suffix in named if array in bases]
@@ -94,5 +105,17 @@ def array_function(
         lines.append("    I = eye(len(v))")
     for key, (value, indices) in outputs.items():
         kind = f": {kinds[0]}" if len(outputs) == 1 else ""
-        lines.append(f"    {key}{kind} = (\n        {einsum(value, indices, ' ' * 8)}\n    )")
+        total = einsum(value, indices, " " * 8)
+        short = f"    {key}{kind} = {total}"
+        lines.append(
+            short if len(short) <= WIDTH and "\n" not in total else f"    {key}{kind} = (\n        {total}\n    )"
+        )
     return "\n".join([*lines, f"    return {', '.join(outputs)}"])
+
+
+def _meaning(parameter: str, meanings: Mapping[str, str]) -> str:
+    """That of a parameter, or of the array whose tangent it is."""
+    if parameter in meanings or not parameter.endswith("_z"):
+        return meanings.get(parameter, "")
+    shape, _, _ = meanings.get(parameter.removesuffix("_z"), "").partition(")")
+    return f"{shape.rstrip(',')}, Z)" if shape else ""

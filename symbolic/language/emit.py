@@ -116,7 +116,7 @@ def code(expression: sympy.Expr) -> str:
 
     >>> x = sympy.Symbol("x")
     >>> code(sympy.exp(-x**2 / 2) / 3), code(x + sympy.Rational(1, 3)), code(x**sympy.Rational(1, 3))
-    ('exp(-x**2/2)/3', 'x + ratio(1, 3)', 'x**ratio(1, 3)')
+    ('exp(-x**2/2)/3', 'x + ratio(1, 3)', 'x**(ratio(1, 3))')
     """
     return str(_Printer().doprint(expression))
 
@@ -195,11 +195,7 @@ def function(formula: Formula) -> str:
     """Source of the function that evaluates a formula."""
     outcome = formula.outcome
     many = isinstance(outcome.value, tuple)
-    lines = [
-        part
-        for line in formula.above
-        for part in textwrap.wrap(line, WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
-    ]
+    lines = [part for line in formula.above for part in comment(line)]
     lines += _signature(formula, "tuple[float, ...]" if many else "float")
     lines += assignments(outcome.definitions)
     if many:
@@ -224,6 +220,19 @@ def _quadrature(value: sympy.Expr) -> list[str]:
         wrap(f"        total = total + half*weight*({code(integrand)})", "        "),
         "    return total",
     ]
+
+
+def comment(line: str) -> list[str]:
+    """A line over a function, as one comment or as several lines of it."""
+    return textwrap.wrap(line, WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+
+
+def entry(name: str, kind: str, members: Sequence[object], more: str = "") -> str:
+    """An entry of a table of records: its members packed into lines, `more` after them."""
+    told = textwrap.wrap(", ".join(map(str, members)) + ",", WIDTH - 8, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(
+        [f'    "{name}": {kind}(', *(f"        {line}" for line in told), *([more] if more else []), "    ),"]
+    )
 
 
 def package(docstring: str) -> str:

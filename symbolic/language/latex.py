@@ -57,12 +57,15 @@ class _Printer(LatexPrinter):
             return rf"\langle {inside} \rangle_{{{indices[0]}}}"
         if name == "sigma2":
             return rf"\sigma_{{{indices[0]}}}^{{2}}"
-        return rf"{self._print(expr.base.label)}_{{{' '.join(indices)}}}"
+        label = self._print(expr.base.label)
+        if len(name) > 1 and label == name:  # a word, and no Greek letter
+            label = rf"\mathrm{{{name}}}"
+        return rf"{label}_{{{''.join(indices)}}}"
 
     def _print_Function(self, expr: Any, exp: str | None = None) -> str:
         name = type(expr).__name__
-        if name in {*_PRIMES, "nu", "lambda"}:  # fields and activations carry an index
-            base = _PRIMES.get(name, rf"\{name}")
+        if name in {*_PRIMES, "nu", "lambda", "push"}:  # fields and activations carry an index
+            base = _PRIMES.get(name, r"\mathrm{push}" if name == "push" else rf"\{name}")
             text = f"{base}_{{{self._print(expr.args[0])}}}"
             return text if exp is None else rf"{text}^{{{exp}}}"
         return str(super()._print_Function(expr, exp))

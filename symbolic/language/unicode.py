@@ -42,7 +42,8 @@ _GREEK = dict(
 ) | {"Phi": "Φ", "Gamma": "Γ", "Delta": "Δ", "ell": "ℓ"}
 _UP = str.maketrans("0123456789-+/", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ᐟ")
 _DOWN = str.maketrans("0123456789-+", "₀₁₂₃₄₅₆₇₈₉₋₊")
-_ATOMS = (sympy.Symbol, sympy.Integer, sympy.Function)
+_PRIMES = {"g": "g", "dg": "g′", "ddg": "g″"}
+_ATOMS = (sympy.Symbol, sympy.Indexed, sympy.Integer, sympy.Function)
 
 
 def letter(latex: str) -> str:
@@ -64,6 +65,8 @@ def _below(text: str) -> str:
 class _Printer(StrPrinter):
     """One line, products by juxtaposition, roots and powers as signs."""
 
+    printmethod = "_line"  # not sympy's own way to print itself
+
     def __init__(self, letters: Mapping[str, str]) -> None:
         super().__init__()
         self._letters = letters
@@ -75,6 +78,15 @@ class _Printer(StrPrinter):
         if not index and (numbered := re.fullmatch(r"([A-Za-z]+)(\d+)", base)):
             base, index = numbered[1], numbered[2]
         return _GREEK.get(base, base) + (_below(_GREEK.get(index, index)) if index else "")
+
+    def _print_Indexed(self, expr: sympy.Indexed) -> str:
+        """R_ubk, and ⟨g′_k g_i⟩_a of an average of the activation, `dg_g[a, k, i]` in code."""
+        name, indices = str(expr.base), [str(index) for index in expr.indices]
+        factors = name.split("_")
+        if set(factors) <= set(_PRIMES):
+            inside = " ".join(f"{_PRIMES[f]}_{index}" for f, index in zip(factors, indices[1:], strict=True))
+            return f"⟨{inside}⟩_{indices[0]}"
+        return f"{self._print(expr.base.label)}_{''.join(indices)}"
 
     def _print_Pi(self, expr: sympy.Basic) -> str:
         return "π"

@@ -182,8 +182,7 @@ def generated() -> str:
         ]
         meaning = f'"{kernel.meaning}"' if kernel.meaning else None
         members = (f'"{kernel.text}"', name, f"{name}_jet", meaning, kernel.default)
-        lines = "".join(f"        {member},\n" for member in members)
-        entries.append(f'    "{kernel.name}": Kernel(\n{lines}    ),')
+        entries.append(emit.entry(kernel.name, "Kernel", members))
     parts.append("KERNELS: dict[str, Kernel] = {\n" + "\n".join(entries) + "\n}")
     return "\n\n\n".join(parts)
 

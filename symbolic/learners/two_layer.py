@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
@@ -265,7 +265,7 @@ def _equations(step: StepAverages, first: Step) -> Equations:
     steps = [first]
     for left, value in zip(("R_{ubk}", "Q_{ukl}"), increments, strict=True):
         steps.append(Step("Increment in node u to order 1/D", rf"D\,\delta {left} = {latex(value)}"))
-    lines = (("pull_{uki}", drag), ("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
+    lines = ((r"\mathrm{pull}_{uki}", drag), ("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
     steps += [Step("Stein: regression of any field", f"{left} = {latex(value)}") for left, value in lines]
     for name in ("force_{ak}", "response_{akl}", "noise_{akl}", "readout_{ak}", "risk"):
         title, _, index = name.partition("_")
@@ -284,7 +284,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     """
     value = loss(phi, label)
     slope = sympy.diff(value, phi)
-    first = Step("Gradient", rf"push_k = {latex(slope)} \cdot s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, label_noise_average(slope), label_noise_average(slope**2)), first)
 
 
@@ -293,7 +293,7 @@ def quadratic() -> Equations:
     """The same for any loss of degree 2: L0 + L1 phi + L2 phi^2, of the slope F0 + F1 phi and its square S0 + ..."""
     powers = {name: [IndexedBase(f"{name}{n}")[a] * phi**n for n in range(3)] for name in "LFS"}
     value, slope, square = sum(powers["L"]), sum(powers["F"][:2]), sum(powers["S"])
-    first = Step("Gradient", rf"push_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, slope, square), first)
 
 
@@ -301,22 +301,54 @@ def quadratic() -> Equations:
 # -------------------------------------------------------------------------------------------
 
 
+_MEANINGS = {
+    "P": "(C,) weights of the clusters",
+    "rho": "(C, U) variance of the inputs of a cluster along the directions of node u",
+    "share": "(U,) fraction of all directions in node u",
+    "coordinates": "(C, b) of the means on the reference vectors r_b",
+    "mean": "(U, C, b) overlaps of the means with r_b",
+    "M": "(U, C, K) overlaps of the means with the weights",
+    "R": "(U, b, K) overlaps w_k.r_b/D, parts in node u",
+    "Q": "(U, K, K) overlaps w_k.w_l/D, parts in node u",
+    "v": "(K,) readout",
+    "F0": "(C,) of dl/dphi = F0 + F1 phi",
+    "F1": "(C,)",
+    "S0": "(C,) of (dl/dphi)^2 = S0 + S1 phi + S2 phi^2",
+    "S1": "(C,)",
+    "S2": "(C,)",
+    "L0": "(C,) of l = L0 + L1 phi + L2 phi^2",
+    "L1": "(C,)",
+    "L2": "(C,)",
+    "averages": """averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on""",
+    "averages_z": "their tangents",
+    "force": "(C, K) E_a[dl/dlambda_k]",
+    "response": "(C, K, K) E_a[d^2 l/(dlambda_k dlambda_l)]",
+    "readout": "(C, K) E_a[dl/dv_k]",
+    "noise": "(C, K, K) E_a[dl/dlambda_k dl/dlambda_l]",
+    "pull": "(U, K, K) how w_k is pulled along w_i",
+    "eta": "learning rate of the first layer",
+    "eta_v": "and of the second",
+    "kappa": "weight decay of the first layer",
+    "kappa_v": "and of the second",
+    "s": "output scale",
+    "B": "samples in a step",
+}
+"""The parameters of the generated functions: shapes in clusters C, nodes U, reference vectors b, neurons K."""
+
 # name -> parameters and docstring of the generated function
 _FUNCTIONS = {
     "local_fields": (
         "coordinates rho R Q",
         """The law of the local fields lambda_k = w_k.x/sqrt(D) in cluster a: N(average_a, covariance_a).
 
-coordinates (C, b): of the means on reference vectors r_b; rho (C, U): variances of the inputs along the directions
-of each node u of the spectrum; R (U, b, K), Q (U, K, K): overlaps.  M_uak is the part of average_ak from node u.
+M_uak is the part of average_ak from node u.
 """,
     ),
     "step_averages": (
         "F0 F1 v averages ; s",
-        """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi, F0 and F1 (C,).
+        """Averages of one step in each cluster a, where dl/dphi = F0_a + F1_a phi.
 
 force_ak = E_a[dl/dlambda_k], response_akl = E_a[d^2 l/(dlambda_k dlambda_l)], readout_ak = E_a[dl/dv_k].
-averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; v (N,): readout; s: output scale.
 """,
     ),
     "step_noise": (
@@ -325,19 +357,11 @@ averages["dg,g"][a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on; v (N,): re
     ),
     "pull": (
         "P rho response",
-        """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).
-
-P (C,): weights of the clusters; rho (C, U): variances of the inputs along the directions of each node.
-""",
+        """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).""",
     ),
     "rates": (
         "P rho share mean M R Q v force pull noise readout ; eta kappa eta_v kappa_v B",
-        """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.
-
-share (U,): fraction of all directions; mean (U, C, b), M (U, C, K): overlaps of the means of the clusters with
-reference vectors r_b and with the weights; force, readout (C, K), noise (C, K, K): averages of one step; eta and
-eta_v: learning rates of the two layers; kappa and kappa_v: their weight decays; B: samples in a step.
-""",
+        """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.""",
     ),
     "risk": (
         "P L0 L1 L2 v averages ; s",
@@ -380,11 +404,12 @@ def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
 def generated() -> str:
     """The functions of theory/two_layer.py: a step, and its tangents."""
     outputs, patterns = _outputs(), quadratic().patterns
-    texts = [array_function(name, given, outputs[name], text, patterns) for name, (given, text) in _FUNCTIONS.items()]
+    write = partial(array_function, patterns=patterns, meanings=_MEANINGS)
+    texts = [write(name, given, outputs[name], text) for name, (given, text) in _FUNCTIONS.items()]
     for name, given in _TANGENTS.items():
         moved = {f"{key}_z": (tangent(value, _FIXED), f"{indices}z") for key, (value, indices) in outputs[name].items()}
         docstring = f"Tangent of `{name}` along directions z, the last index of all that ends in _z."
-        texts.append(array_function(f"{name}_tangent", given, moved, docstring, patterns))
+        texts.append(write(f"{name}_tangent", given, moved, docstring))
     return "\n\n\n".join(texts)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import sympy
 
+from quenched.numerics.calculus.averages import averages, value_averages
 from quenched.symbolic.activations import Activation, screen
 from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
 from quenched.symbolic.language.parse import VARIABLE, parse
@@ -117,3 +118,11 @@ def test_limits(text, reason):
     else:
         with pytest.raises(ValueError, match=reason):
             canonical(text)
+
+
+@pytest.mark.parametrize("text", ["sign(x)", "Heaviside(x)"])
+def test_a_jump_has_averages_of_g_alone(text):
+    """g' is a delta: there are no learning equations, and there are averages of g for teachers and random features."""
+    assert set(value_averages(text).places[0]) == {"g", "g*g"}
+    with pytest.raises(ValueError, match="jumps"):
+        averages(text)
