@@ -89,6 +89,6 @@ def float_source(function: Callable[..., Any]) -> str:
 
     >>> from quenched.theory.activations import leaky_relu_g
     >>> print(float_source(leaky_relu_g).splitlines()[-1].strip())
-    return maximum(0, x) - maximum(0, -x) / 100
+    return -maximum(0, -x) / 100 + maximum(0, x)
     """
     return ast.unparse(ast.fix_missing_locations(_Ratios().visit(ast.parse(inspect.getsource(function)))))
