@@ -21,9 +21,10 @@ import numpy as np
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
 from quenched.sim.backend import get_backend
-from quenched.sim.engines.overlaps import Overlaps
+from quenched.sim.engines.base import Batch, Engine, Problem
+from quenched.sim.engines.overlaps import Chain
+from quenched.sim.engines.vectors import BLOCK, Vectors
 from quenched.sim.referee.throughput import measure
-from quenched.sim.training import BLOCK, Engine, Problem, Vectors
 
 MIXTURE, SGD = Mixture.xor(0.4), OnlineSGD(lr=0.3, weight_decay=0.01)
 
@@ -42,8 +43,9 @@ def nanoseconds(function: Callable[[int], object], steps: int, repeats: int = 5)
 def run(kind: type[Engine], K: int, D: int, seeds: int = 1) -> Engine:
     """An engine with `seeds` random initial states."""
     network = TwoLayer(K, "relu")
-    problem = Problem(MIXTURE, network, SGD, D, get_backend("numpy"), "float64")
-    return kind(problem, range(seeds), [random_state(MIXTURE, network, D, seed) for seed in range(seeds)])
+    states = [random_state(MIXTURE, network, D, seed) for seed in range(seeds)]
+    problem, which = Problem(MIXTURE, network, SGD, D), np.zeros(seeds, np.int64)
+    return kind(Batch((problem,), which, range(seeds), states, get_backend("numpy"), "float64"))
 
 
 @numba.njit(error_model="numpy")
@@ -98,14 +100,14 @@ def main() -> None:
     print("chain, ns per step" + "".join(f"{f'D = 10^{round(np.log10(D))}':>12}" for D in dimensions) + "       floor")
     for K in (1, 2, 4, 8, 16, 32):
         steps = 400_000 // K
-        times = [nanoseconds(run(Overlaps, K, D).advance, steps) for D in dimensions]
+        times = [nanoseconds(run(Chain, K, D).advance, steps) for D in dimensions]
         normals, freedom = MIXTURE.dimensions + K, 1000.0
         floor = nanoseconds(lambda n, k=normals, f=freedom: chain_numbers(n, random, k, f), steps)
         print(f"  K = {K:<14}" + "".join(f"{t:12.0f}" for t in times) + f"{floor:12.0f}")
 
     print("\nK = 4, ns per step     D = 10^2    D = 10^3    D = 10^4")
     rows: dict[str, Callable[[int], float]] = {
-        "chain": lambda D: nanoseconds(run(Overlaps, 4, D).advance, 100_000),
+        "chain": lambda D: nanoseconds(run(Chain, 4, D).advance, 100_000),
         "vectors, 1 seed": lambda D: vectors(D, 1),
         "vectors, 32 seeds": lambda D: vectors(D, 32),
         "NumPy loop": lambda D: nanoseconds(numpy_loop(4, D), 1000),

@@ -20,7 +20,7 @@ from quenched.numerics import (
     fixed_point,
     fixed_points,
 )
-from quenched.numerics.two_layer.fixed_points import _System
+from quenched.numerics.two_layer.stationary import StationaryEquations
 
 
 def timed(call: Callable[[], object], repeats: int = 1) -> float:
@@ -50,12 +50,12 @@ def main() -> None:
         took = timed(
             lambda rule=rule, found=found, line=line: curve(mixture, network, rule, "sigma", line, found.state)
         )
-        worst = float(last.error_estimate.max())
+        worst = float(last.classification_error_error.max())
         print(f"  50 points in sigma = 0.4 .. 1             {took:8.3f} s   (errors below {worst:.1e})")
         many = timed(lambda rule=rule: fixed_points(mixture, network, rule, range(8)))
         print(f"  from a random state, mean of 8            {many / 8:8.3f} s")
         for K in (4, 8, 12):
-            system = _System(mixture, TwoLayer(K, "relu"), rule)
+            system = StationaryEquations(mixture, TwoLayer(K, "relu"), rule)
             rng = np.random.default_rng(0)
             A = rng.standard_normal((2, K))
 

@@ -6,26 +6,26 @@ Names are imported on first use, so that `import quenched.numerics` stays fast.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Not lazy: a module that shares its function's name would take its place when imported first.
-from quenched.numerics.two_layer.errors import errors
-
 if TYPE_CHECKING:
     from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.problem.mixture import Mixture
     from quenched.numerics.problem.network import Teacher, TwoLayer
-    from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
+    from quenched.numerics.problem.provenance import records_of, state_at
+    from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
     from quenched.numerics.problem.spectrum import Spectrum
     from quenched.numerics.problem.state import Densities, OrderParameters
     from quenched.numerics.random_features import random_features_error
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
+    from quenched.numerics.two_layer.errors import errors, errors_many
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
 
 __all__ = [
     "Densities",
     "GradientFlow",
+    "LearningRule",
     "Mixture",
     "OnlineSGD",
     "OrderParameters",
@@ -35,6 +35,7 @@ __all__ = [
     "curve",
     "drift",
     "errors",
+    "errors_many",
     "fixed_point",
     "fixed_points",
     "integrate",
@@ -42,11 +43,14 @@ __all__ = [
     "oracle_error",
     "random_features_error",
     "random_state",
+    "records_of",
+    "state_at",
 ]
 
 _HOME = {
     "Densities": "problem.state",
     "GradientFlow": "problem.rules",
+    "LearningRule": "problem.rules",
     "Mixture": "problem.mixture",
     "OnlineSGD": "problem.rules",
     "OrderParameters": "problem.state",
@@ -55,6 +59,8 @@ _HOME = {
     "TwoLayer": "problem.network",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
+    "errors": "two_layer.errors",
+    "errors_many": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
     "integrate": "two_layer.flow",
@@ -62,6 +68,8 @@ _HOME = {
     "oracle_error": "oracle",
     "random_features_error": "random_features",
     "random_state": "two_layer.flow",
+    "records_of": "problem.provenance",
+    "state_at": "problem.provenance",
 }
 
 

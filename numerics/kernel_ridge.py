@@ -3,15 +3,14 @@
     f(x) = sum_i c_i F(x, x_i),   c = (K + ridge 1)^-1 y,   K_ij = F(x_i, x_j)
 
 with F a function of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D, and n = alpha D or alpha D^2/2 labelled samples.  Given
-the cluster the output on a fresh input has mean m_a and variance q_a; it is Gaussian but for n of order D^2:
-
-    pmse = sum_a P_a [(y_a - m_a)^2 + q_a]/2,   classification error = sum_a P_a Phi(-y_a m_a/sqrt(q_a)).
+the cluster the output on a fresh input has mean m_a and variance q_a (`quenched.numerics.readout`); it is Gaussian but
+for n of order D^2.
 
 Formulas: `quenched.theory.kernel_ridge`, derived in symbolic/learners/kernel_ridge.py, whose docstring tells the route.
 Here:
 
 1. `kernel_functions`: a kernel from its name;
-2. `_Channels`: the resolvent r_a of channels of many directions that see C clusters (or groups of them) differently;
+2. the resolvent r_a of channels of many directions that see C clusters (or groups of them) differently;
 3. `_spiked`: the outputs that finitely many features add by Woodbury's identity;
 4. `_finite`: both at finite n and D, any means; `_limit`: large D, by the scaling of the means;
 5. `_quadratic_finite`, `_quadratic`: n of order D^2, where the products of coordinates along the means are learned too.
@@ -21,21 +20,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh_tridiagonal, null_space
-from scipy.special import ndtr
+from scipy.linalg import null_space
 
-from quenched.numerics.problem.checks import number
+from quenched.numerics.calculus.kernels import KernelFunctions, LocalKernel, kernel_functions, local_kernel
+from quenched.numerics.calculus.quadratic_forms import chi_square_nodes, probability_below_zero
+from quenched.numerics.calculus.resolvent import SampleResolvent
+from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.random_features import ReadoutErrors, isotropic
+from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import kernel_ridge, random_features
 
-__all__ = ["KernelFunctions", "kernel_error", "kernel_functions"]
+__all__ = ["LEARNERS", "KernelOptions", "TangentOptions", "kernel_error"]
 
 Array = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -45,154 +47,15 @@ marchenko_pastur: Any = random_features.marchenko_pastur
 
 _EPS = float(np.finfo(np.float64).eps)
 _LENGTHS = 5  # groups of |x|^2 at n of order D^2
-_BLIND = 1e-8  # a mean output this far from its label is no rounding
-_ROUNDING = 1e-12  # relative: what is smaller is the rounding of what it is the difference of
+_UNFIT = 1e-8  # a mean output further than this from its label does not fit it
+_ROUNDING = 1e-12  # relative: a difference of two numbers below this fraction of them is rounding error and counts as 0
 _ELSEWHERE = (
     "with D=... and n = alpha D, the equivalent at finite D takes any scaling, means, weights, labels and sigmas"
 )
 
 
-# --- kernels
-# ------------------------------------------------------------------------------------------------------------------
-
-
-class KernelFunctions(NamedTuple):
-    """A kernel: F(N, N', u), and `jet`, which returns (F, F_u, F_uu, F_N', F_uN', F_NN'); ufunc expressions."""
-
-    name: str
-    value: Callable[[Any, Any, Any], Any]
-    jet: Callable[[Any, Any, Any], tuple[Any, ...]]
-
-
-def kernel_functions(kernel: str) -> KernelFunctions:
-    """The kernel called NAME or NAME:PARAMETER, of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D.
-
-        arccos0, arccos1      arc-cosine kernels of order 0 and 1
-        exponential[:s]       exp(s u), s = 1
-        polynomial:d          (1 + u)^d, an integer d >= 1
-        rbf[:w], laplace[:w]  exp(-|x - x'|^2/(2 w^2 D)), exp(-|x - x'|/(w sqrt D)), w = 1
-        ntk:ACTIVATION        neural tangent kernel of a wide two-layer network, both layers learning
-
-    ValueError: an unknown kernel, an activation without closed form, a bad parameter.
-
-    >>> F = kernel_functions("polynomial:3").value
-    >>> float(F(1.0, 1.0, 0.5)), round(float(kernel_functions("arccos1").value(1.0, 1.0, 0.0)) * np.pi, 12)
-    (3.375, 1.0)
-    """
-    table = kernel_ridge.KERNELS
-    if not isinstance(kernel, str):
-        raise ValueError(f"kernel must be a name, got {kernel!r}")
-    text = kernel.strip()
-    head, _, tail = text.partition(":")
-    if text in table and table[text].meaning is None:
-        entry, parameter = table[text], math.nan
-    elif head in table and (meaning := table[head].meaning) is not None:
-        entry = table[head]
-        if not tail and entry.default is None:
-            raise ValueError(f"kernel {head!r} needs its {meaning}, as in '{head}:3', got {kernel!r}")
-        parameter = number(f"kernel {kernel!r}: {meaning}", tail or entry.default, positive=True)
-        if head == "polynomial" and not parameter.is_integer():
-            raise ValueError(f"kernel {kernel!r}: the degree must be an integer, got {tail}")
-    else:
-        names = ", ".join(name + (f":{e.meaning.split()[1]}" if e.meaning else "") for name, e in table.items())
-        reason = "; an NTK needs averages over two fields in closed form" if head == "ntk" else ""
-        raise ValueError(f"kernel must be one of {names}, got {kernel!r}{reason}")
-    return KernelFunctions(
-        text, lambda N, N_, u: entry.value(N, N_, u, parameter), lambda N, N_, u: entry.jet(N, N_, u, parameter)
-    )
-
-
-class _Local(NamedTuple):
-    """A kernel and its derivatives between G places (G, G), and on the diagonal (G,)."""
-
-    F: Array
-    Fu: Array
-    Fuu: Array
-    F1: Array
-    F2: Array
-    Fu1: Array
-    Fu2: Array
-    F12: Array
-    diagonal: Array
-
-
-def _local(kernel: KernelFunctions, A: Array, sigmas: Array) -> _Local:
-    """Around inputs of means sqrt(D) A (G, p) and noise `sigmas` (G,)."""
-    u = A @ A.T
-    N = np.diag(u) + sigmas**2
-    with np.errstate(all="ignore"):  # looked at just below
-        found = [np.broadcast_to(d, u.shape).astype(float) for d in kernel.jet(N[:, None], N[None, :], u)]
-        diagonal = np.broadcast_to(kernel.value(N, N, N), N.shape).astype(float)
-    F, Fu, Fuu, F2, Fu2, F12 = found
-    finite = np.isfinite([*found, np.broadcast_to(diagonal, u.shape)]).all(axis=0)
-    if not finite.all():
-        a, b = np.argwhere(~finite)[0]
-        raise ValueError(
-            f"kernel {kernel.name!r} has no finite derivatives at |x|^2/D = {N[a]:g}, |x'|^2/D = {N[b]:g}, "
-            f"x.x'/D = {u[a, b]:g}, around which the formula expands it (a kink or an overflow); take a larger sigma, "
-            "shorter means or a kernel that is smooth there"
-        )
-    return _Local(F, Fu, Fuu, F2.T, F2, Fu2.T, Fu2, F12, diagonal)
-
-
-# --- resolvent and spikes
-# -----------------------------------------------------------------------------------------------------
-
-
-class _Channels:
-    """The resolvent of samples in G groups of weights P_g: 1/r_g = zeta_g + sum over channels of ratio sum_i M_gi,gi.
-
-    M = W (1 + nu diag(P r) W)^-1.  A channel is (W (G, k, G, k), ratio, nu): directions in sets of k, W the kernel of a
-    set; ratio sum_i W_gi,gi is the trace of its kernel on a sample, and nu the number of samples, in the same units.
-    """
-
-    def __init__(self, zeta: Array, channels: Sequence[tuple[Array, float, float]], P: Array) -> None:
-        self.P, self.zeta = P, zeta
-        self.channels = [(W if W.ndim == 4 else W[:, None, :, None], ratio, nu) for W, ratio, nu in channels]
-        # x = 1/r: the right-hand side is concave and increasing in x, so that Newton's steps from above, where the
-        # channels see no samples, descend to the largest fixed point
-        x = zeta + sum(ratio * _trace(W) for W, ratio, _ in self.channels)
-        step = np.inf
-        for _ in range(200):
-            M = [self._seen(W, nu, x) for W, _, nu in self.channels]
-            excess = zeta + sum(ratio * _trace(m) for m, (_, ratio, _) in zip(M, self.channels, strict=True)) - x
-            self._squares = [
-                ratio * nu * (m**2).sum(axis=(1, 3)) for m, (_, ratio, nu) in zip(M, self.channels, strict=True)
-            ]
-            jacobian = sum(self._squares) * (P / x**2) - np.eye(len(x))
-            change = np.linalg.solve(jacobian, -excess)
-            before, step = step, float(np.abs(change / x).max())
-            if step < 4 * _EPS or (step < 1e-10 and step >= before):
-                break
-            x = np.maximum(x + change, zeta)
-        else:
-            raise RuntimeError(
-                f"the resolvent of the kernel did not converge (last step {step:.1e}): its matrix is nearly singular; "
-                "raise ridge"
-            )
-        self.r, self.M, self.step, self._back = 1 / x, M, step, -jacobian
-
-    def _seen(self, W: Array, nu: float, x: Array) -> Array:
-        G, k = W.shape[:2]
-        flat = W.reshape(G * k, G * k)
-        M = np.linalg.solve(np.eye(G * k) + flat * np.repeat(nu * self.P / x, k), flat)
-        return ((M + M.T) / 2).reshape(W.shape)
-
-    def variance(self, residual: Array) -> Array:
-        """Output variances (G,) of all channels for residuals of E2 = `residual` (G,).
-
-        c_i is r times what the other samples leave of y_i: in group g the squares of all c_i add up to
-        n P r^2 (E2 + variance), which M shows to a fresh input on every direction.
-        """
-        squares: Array = sum(self._squares)
-        driven: Array = np.linalg.solve(self._back.T, self.P * residual * self.r**2)
-        return driven @ squares
-
-
-def _trace(W: Array) -> Array:
-    """sum_i W_gi,gi of an array (G, k, G, k)."""
-    found: Array = np.einsum("gigi->g", W)
-    return found
+# --- spikes
+# -------------------------------------------------------------------------------------------------------------------
 
 
 class _Outputs(NamedTuple):
@@ -238,20 +101,6 @@ def _spiked(S: Array, weights: Array, labels: Array, divergent: Sequence[Array] 
     return _Outputs(o[:, 0], along, (labels - o[:, 0]) ** 2 + along, error)
 
 
-def _record(mixture: Mixture, mean: Array, variance: Array, relative: float, method: str) -> ReadoutErrors:
-    """The errors of outputs N(mean_a, variance_a), their means known up to `relative`."""
-    margin, spread = mixture.labels * mean, np.sqrt(variance)
-    margin = np.where(np.abs(margin) <= relative, 0, margin)
-    certain = np.heaviside(-margin, 0.5)
-    z = np.divide(margin, spread, out=np.zeros_like(margin), where=spread > 0)
-    wrong = np.where(spread > 0, ndtr(-z), certain)
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    shift = relative * (1 / np.where(spread > 0, spread, np.inf) + np.abs(z))
-    pmse = mixture.weights @ ((mixture.labels - mean) ** 2 + variance) / 2
-    estimate = float(mixture.weights @ (density * shift)) + 8 * _EPS
-    return ReadoutErrors(float(pmse), float(mixture.weights @ wrong), mean, variance, estimate, method)
-
-
 def _regular(kernel: KernelFunctions, zeta: Array, scale: float, ridge: float, rank: float, n: float) -> Array:
     """zeta without rounding below the ridge; ValueError where the kernel matrix of n samples has a lower rank."""
     if ridge == 0 and n >= rank and (zeta < _ROUNDING * scale).any():
@@ -266,13 +115,13 @@ def _regular(kernel: KernelFunctions, zeta: Array, scale: float, ridge: float, r
 # ----------------------------------------------------------------------------------------------------------------
 
 
-def _taylor(at: _Local, A: Array, sigmas: Array, D: float) -> Array:
+def _taylor(at: LocalKernel, A: Array, sigmas: Array, D: float) -> Array:
     """theory.taylor as a matrix S (C, p + 2, C, p + 2) between features 1, g_j, xi of clusters at sqrt(D) A (C, p)."""
     C, p = A.shape
     local = [d[:, None, :, None] for d in at[:-1]]
-    noise = sigmas[:, None, None, None], sigmas[None, None, :, None]
-    places = A[:, :, None, None], A.T[None, :, :, None], A[None, None], A[:, None, None, :]
-    constant, slope, both, norm, mixed, norms = theory.taylor(*local, *places, np.eye(p)[None, :, None, :], *noise, D)
+    first = A[:, :, None, None], A.T[None, :, :, None], sigmas[:, None, None, None]
+    second = A[None, None], A[:, None, None, :], sigmas[None, None, :, None]
+    constant, slope, both, norm, mixed, norms = theory.taylor(local, first, second, np.eye(p)[None, :, None, :], D)
     S = np.zeros((C, p + 2, C, p + 2))
     g = slice(1, p + 1)
     S[:, 0, :, 0], S[:, 0, :, g], S[:, g, :, g] = constant[:, 0, :, 0], slope[:, 0], both
@@ -290,7 +139,7 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     p = A.shape[1]
     if p + 2 > D:
         raise ValueError(f"D must be >= {p + 2} for means in {p} dimensions, got {D!r}")
-    at = _local(kernel, A, sigmas)
+    at = local_kernel(kernel, A, sigmas)
     pair = sigmas[:, None], sigmas[None, :]
     w1, w2, rest = theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], *pair, ridge)
     zeta = np.diag(rest)
@@ -301,13 +150,15 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     S = _taylor(at, A, sigmas, D)
     # the features along the means are directions too, whose coefficients the samples fit with an error of order 1/n
     channels = [(w1, 1 - p / D, n / D), (w2, 2 * directions / D**2, 2 * n / D**2), (S, 1.0, n)]
-    bulk = _Channels(zeta, channels, P)
+    bulk = SampleResolvent(zeta, channels, P)
     out = _spiked(S, n * P * bulk.r, mixture.labels)
     # ... but for the constants, on which only the numbers of samples in the clusters vary: multinomial, not Poisson
     fixed = bulk.M[2][:, :, :, 0] @ (P * bulk.r * (mixture.labels - out.mean))
     counted = n * (fixed**2).sum(axis=1)
     variance = out.along + bulk.variance(out.residual - counted) - counted
-    return _record(mixture, out.mean, variance, out.error + bulk.step, f"equivalent at D = {D:g}, n = {n:g}")
+    return ReadoutErrors.gaussian(
+        mixture, out.mean, variance, out.error + bulk.step, f"equivalent at D = {D:g}, n = {n:g}"
+    )
 
 
 def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
@@ -317,12 +168,12 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
     A, member = np.unique(mixture.means[:, far], axis=0, return_inverse=True)
     member = member.reshape(-1)
     V = mixture.means[:, ~far]
-    at = _local(kernel, A, np.full(len(A), sigma))
+    at = local_kernel(kernel, A, np.full(len(A), sigma))
     w1, w2, rest = theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], sigma, sigma, ridge)
     scale = float(np.abs(at.diagonal).max())
     zeta = _regular(kernel, np.diag(rest + w2), scale, ridge, np.linalg.matrix_rank(w1), alpha)
     groups = np.bincount(member, P).astype(np.float64)
-    bulk = _Channels(zeta, [(w1, 1.0, alpha)], groups)
+    bulk = SampleResolvent(zeta, [(w1, 1.0, alpha)], groups)
 
     here = np.ix_(member, member)
     values, vectors = np.linalg.eigh(at.F)
@@ -353,16 +204,16 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
     residual = np.bincount(member, P * out.residual) / groups
     variance = out.along + bulk.variance(residual)[member]
     order = "D^(1/4)" if crossover else "1" if not far.any() else "D^(1/2)" if far.all() else "D^(1/2) and 1"
-    found = _record(mixture, out.mean, variance, out.error + bulk.step, f"limit, means of order {order}")
+    found = ReadoutErrors.gaussian(mixture, out.mean, variance, out.error + bulk.step, f"limit, means of order {order}")
     if not far.all():
         return found
     unfit = float(np.abs(found.mean - mixture.labels).max())
     labels = np.bincount(member, P * mixture.labels) / groups
-    rate = 0.0 if unfit > _BLIND else _rate(at, A, np.full(len(A), sigma), labels, alpha * groups * bulk.r, bulk)
+    rate = 0.0 if unfit > _UNFIT else _rate(at, A, np.full(len(A), sigma), labels, alpha * groups * bulk.r, bulk)
     return replace(found, rate=rate)
 
 
-def _rate(at: _Local, A: Array, sigmas: Array, labels: Array, weights: Array, bulk: _Channels) -> float:
+def _rate(at: LocalKernel, A: Array, sigmas: Array, labels: Array, weights: Array, bulk: SampleResolvent) -> float:
     """lim 1/(2 D pmse) where means of order sqrt(D) are told apart: theory.taylor at D = 1, the constants eliminated.
 
     The labels are fitted by coefficients F^-1 y on the constants, which also excite the features g_j and xi; what these
@@ -422,7 +273,9 @@ class _Products:
         means = level + sigma**2 * np.trace(quadratic, axis1=1, axis2=2)[:, None]
         along = 2 * sigma**4 * (quadratic**2).sum(axis=(1, 2))[:, None] + sigma**2 * (linear**2).sum(axis=2)
         mean = shares @ means
-        found = _record(mixture, mean, shares @ (along + noise[:, None] + (means - mean) ** 2), relative, method)
+        found = ReadoutErrors.gaussian(
+            mixture, mean, shares @ (along + noise[:, None] + (means - mean) ** 2), relative, method
+        )
         curvatures, axes = np.linalg.eigh(quadratic)
         known: dict[tuple[float, ...], tuple[float, float]] = {}  # clusters that are mirror images have one integral
         tails = np.zeros((*means.shape, 2))
@@ -432,17 +285,17 @@ class _Products:
             order = np.lexsort((s, c))
             key = (g, *np.round([*c[order], *s[order], base], 14).tolist())
             if key not in known:
-                known[key] = _below_zero(c, s, base, float(noise[g]))
+                known[key] = probability_below_zero(c, s, base, float(noise[g]))
             tails[g, a] = known[key]
         wrong, error = shares @ np.tensordot(tails, mixture.weights, (1, 0))
-        return replace(found, classification_error=float(wrong), error_estimate=float(error) + relative)
+        return replace(found, classification_error=float(wrong), classification_error_error=float(error) + relative)
 
 
 def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
     """n = alpha D^2/2, D to infinity: ridge regression on the products x_j x_l, free regression on 1 and x."""
     products = _Products(mixture)
     sigma, p = products.sigma, mixture.dimensions
-    at = _local(kernel, np.zeros((1, 1)), np.array([sigma]))
+    at = local_kernel(kernel, np.zeros((1, 1)), np.array([sigma]))
     _, w2, rest = (
         float(w[0, 0]) for w in theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], sigma, sigma, ridge)
     )
@@ -479,7 +332,7 @@ def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge
     p, q = mixture.dimensions, len(products.twice)
     if p + 2 > D:
         raise ValueError(f"D must be >= {p + 2} for means in {p} dimensions, got {D!r}")
-    lengths, shares = _chi_square(D, _LENGTHS)
+    lengths, shares = chi_square_nodes(D, _LENGTHS)
     N = products.sigma**2 * lengths / D + float(mixture.weights @ (mixture.means**2).sum(axis=1)) / D
     R = np.sqrt(np.outer(N, N))
     t, mass = roots_gegenbauer(64, (D - 2) / 2)  # exact for polynomials of degree 127
@@ -497,63 +350,11 @@ def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge
     seen = np.einsum("ai,agh,aj->gihj", L, np.stack(orders), L)
     drive = np.linalg.solve(L, products.drive)
     channels = [(w1, 1 - p / d1, n / d1), (w2, 1 - q / d2, n / d2), (w3, 1.0, n / d3), (seen, 1.0, n)]
-    bulk = _Channels(zeta, channels, shares)
+    bulk = SampleResolvent(zeta, channels, shares)
     out, relative = _coefficients(seen, n * shares * bulk.r, np.tile(drive, (len(N), 1)))
     o = np.linalg.solve(L.T, out.T).T
     noise = bulk.variance(products.residual(o))
     return products.record(o, noise, shares, relative + bulk.step, f"equivalent at D = {D:g}, n = {n:g}")
-
-
-def _chi_square(D: float, nodes: int) -> tuple[Array, Array]:
-    """Gauss quadrature for the chi-square law of D degrees of freedom: nodes and weights (Golub and Welsch 1969).
-
-    >>> x, weights = _chi_square(30.0, 5)
-    >>> [round(float(weights @ x**k), 6) for k in (0, 1, 2)]  # E x^2 = D (D + 2)
-    [1.0, 30.0, 960.0]
-    """
-    k, a = np.arange(nodes), D / 2 - 1
-    x, vectors = eigh_tridiagonal(2 * k + 1 + a, np.sqrt(k[1:] * (k[1:] + a)))
-    return 2 * x, vectors[0] ** 2
-
-
-def _below_zero(curvatures: Array, slopes: Array, level: float, noise: float) -> tuple[float, float]:
-    """P(X < 0) + P(X = 0)/2 for X = level + sum_j (c_j g_j^2 + s_j g_j) + sqrt(noise) h, and the error of it.
-
-    1/2 - (1/pi) int_0^inf Im[phi(t)]/t dt with phi the characteristic function (Gil-Pelaez 1951, Imhof 1961); with a
-    single curvature an integral over its g, as phi decays slowly.
-    """
-    from scipy.integrate import quad
-
-    scale = math.sqrt(2 * float(curvatures @ curvatures) + float(slopes @ slopes) + noise)
-    if scale <= _ROUNDING * max(abs(level), _EPS):
-        return (1.0 if level < 0 else 0.5 if level == 0 else 0.0), 0.0
-    curved = np.abs(curvatures) > _ROUNDING * scale
-    q = (noise + float(slopes[~curved] @ slopes[~curved])) / scale**2
-    c, s, m = curvatures[curved] / scale, slopes[curved] / scale, level / scale
-    if len(c) == 0:
-        return float(ndtr(-m / math.sqrt(q))), _EPS
-    options: dict[str, Any] = {"limit": 1000, "epsabs": 1e-12, "epsrel": 1e-10, "full_output": 1}
-    if len(c) == 1:
-        spread = math.sqrt(max(q, _EPS**2))
-
-        def chance(g: float) -> float:
-            wrong = ndtr(-(m + g * (s[0] + g * c[0])) / spread)
-            return float(wrong * math.exp(-g * g / 2) / math.sqrt(2 * math.pi))
-
-        root = np.sqrt(complex(s[0] ** 2 - 4 * c[0] * m))
-        cuts = [float(((-s[0] + sign * root) / (2 * c[0])).real) for sign in (1, -1)]
-        value, error, *_ = quad(chance, -9, 9, points=[g for g in cuts if abs(g) < 9], **options)
-        return value, error + 1e-15
-
-    def integrand(t: float) -> float:
-        d = 1 - 2j * c * t
-        phase = 1j * m * t - (s**2 * t**2 / d).sum() / 2 - np.log(d).sum() / 2 - q * t**2 / 2
-        return float(np.exp(phase).imag / t)
-
-    end = 8.5 / math.sqrt(q) if q > 1e-8 else math.inf  # exp(-q t^2/2) < 1e-15; else a decay like 1/t^2 or faster
-    with np.errstate(over="ignore", under="ignore"):
-        value, error, *_ = quad(integrand, 0, end, **options)
-    return 0.5 - value / math.pi, error / math.pi + 1e-15
 
 
 def kernel_error(
@@ -589,13 +390,14 @@ def kernel_error(
     >>> print(f"{many.classification_error:.4f} {oracle_error(xor).value:.4f}")
     0.1449 0.1449
     """
+    labelled_by_cluster(record("mixture", mixture, Mixture))
     alpha, ridge = number("alpha", alpha, positive=True), number("ridge", ridge)
-    if samples not in ("linear", "quadratic"):
+    D = None if D is None else number("D", D, positive=True)
+    if not isinstance(samples, str) or samples not in ("linear", "quadratic"):
         raise ValueError(f"samples must be 'linear' (n = alpha D) or 'quadratic' (n = alpha D^2/2), got {samples!r}")
-    isotropic(mixture)
     functions = kernel_functions(kernel)
     with np.errstate(under="ignore"):
-        found = _chosen(mixture, functions, alpha, ridge, samples, None if D is None else number("D", D, positive=True))
+        found = _chosen(mixture, functions, alpha, ridge, samples, D)
     asked = {"kernel": functions.name, "alpha": alpha, "ridge": ridge, "samples": samples, "D": D}
     return replace(found, problem={"mixture": mixture, **asked})
 
@@ -624,3 +426,58 @@ def _chosen(
         "mixture must have scaling 0, 1/4 or 1/2, or coordinates of scaling 1/2 and 0, got "
         f"scaling={mixture.scaling!r}: no formula for the limit; {_ELSEWHERE}"
     )
+
+
+# --- as learners
+
+
+@dataclass(frozen=True)
+class _RegressionOptions(Options):
+    """What both kernels ask; features_at is the D of `kernel_error`."""
+
+    alpha: float = option(2.0, "Samples per dimension, n/D, of kernel regression.")
+    ridge: float = option(0.0, "Ridge of the readout.")
+    features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+
+
+@dataclass(frozen=True)
+class KernelOptions(_RegressionOptions):
+    """The arguments of `kernel_error`."""
+
+    kernel: str = option("arccos1", "arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION.")
+
+    @property
+    def caption(self) -> str:
+        """Kernel and number of samples."""
+        return f"{self.kernel}, n = {self.alpha:g} D"
+
+
+@dataclass(frozen=True)
+class TangentOptions(_RegressionOptions):
+    """The arguments of `kernel_error`, for the neural tangent kernel of an activation."""
+
+    activation: str = option("relu", "Activation of the tangent kernel.")
+
+    @property
+    def kernel(self) -> str:
+        """As `kernel_functions` calls it."""
+        return f"ntk:{self.activation}"
+
+    @property
+    def caption(self) -> str:
+        """Activation and number of samples."""
+        return f"{self.activation}, n = {self.alpha:g} D"
+
+
+def _learned(mixture: Mixture, options: KernelOptions | TangentOptions) -> Solution:
+    """`kernel_error` as a solution."""
+    found = kernel_error(mixture, options.kernel, options.alpha, options.ridge, D=options.features_at)
+    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+
+
+LEARNERS = (
+    Learner("kernel", _learned, KernelOptions(), "Kernel ridge regression on n = alpha D samples."),
+    Learner(
+        "ntk", _learned, TangentOptions(), "Kernel ridge regression with the neural tangent kernel of an activation."
+    ),
+)

@@ -10,31 +10,38 @@ route:
 3. `_on_line`: in one dimension D is a sum of exponentials: all its real zeros, and Phi between them;
 4. `_on_plane`: in two dimensions the same on every line across the plane, and an adaptive integral over the lines.
 
-All of it is array code on the functions of `_Numbers`, which are those of float64 or of an mpmath context.
+All of it is array code on the functions of `exponential_sums.Numbers`, those of float64 or of an mpmath
+context.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
+from quenched.numerics.calculus.exponential_sums import Numbers, sign_changes
+from quenched.numerics.calculus.precision import context
 from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.oracle_sampling import Gaussians, sampled_error, separate_covariances
+from quenched.numerics.problem.checks import digit_count, number, record
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.whitening import Part, whitened
 from quenched.theory import oracle
 
-__all__ = ["OracleError", "oracle_error"]
+__all__ = ["LEARNERS", "OracleError", "OracleOptions", "oracle_error"]
 
 Array = npt.NDArray[Any]
 
 _EPS = float(np.finfo(np.float64).eps)
+_MANY = 40_000  # means times changes of label squared: a line takes as many exponentials
+_SAMPLED = 1e-6  # relative standard error asked of what is sampled
 
 
 @dataclass(frozen=True)
@@ -50,29 +57,6 @@ class OracleError:
 
     def __float__(self) -> float:
         return float(self.value)
-
-
-class _Numbers:
-    """What numbers are: float64, or those of an mpmath context in object arrays."""
-
-    def __init__(self, ctx: Any = None) -> None:
-        self.ctx = ctx
-        functions = {name: getattr(np, name) for name in ("exp", "log", "sqrt")} if ctx is None else mp_namespace(ctx)
-        self.exp, self.log, self.sqrt = (functions[name] for name in ("exp", "log", "sqrt"))
-        self.pi = math.pi if ctx is None else +ctx.pi
-        self._functions = functions
-
-    def array(self, values: Any) -> Array:
-        """As an array of these numbers, exactly."""
-        return np.asarray(values, dtype=np.float64) if self.ctx is None else mp_array(self.ctx, values)
-
-    def number(self, value: float) -> Any:
-        """As one of these numbers, exactly."""
-        return np.float64(value) if self.ctx is None else self.ctx.mpf(value)
-
-    def formula(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A generated function on these numbers."""
-        return function if self.ctx is None else bind(function, self._functions)
 
 
 @dataclass(frozen=True)
@@ -100,7 +84,7 @@ class _Sites:
         return self.means[chosen], self.weights[chosen] * label
 
 
-def _reduce(mixture: Mixture, sigma: Any, numbers: _Numbers) -> tuple[_Sites, Any]:
+def _reduce(mixture: Mixture, sigma: Any, numbers: Numbers) -> tuple[_Sites, Any]:
     """The sites of a mixture, and the error that is made whatever the rule: the smaller label's weight at each mean."""
     scale = np.abs(mixture.means - mixture.means[0]).max()
     gaps = np.abs(mixture.means[:, None] - mixture.means).max(axis=2)
@@ -120,8 +104,8 @@ def _reduce(mixture: Mixture, sigma: Any, numbers: _Numbers) -> tuple[_Sites, An
     return _Sites(means, signed), np.minimum(plus, minus).sum()
 
 
-def _coordinates(means: Array, numbers: _Numbers) -> Array:
-    """Coordinates of points (n, p) in their affine span, of dimension 1 or 2; ValueError if it is larger."""
+def _coordinates(means: Array, numbers: Numbers) -> Array:
+    """Coordinates of points (n, p) in their affine span."""
     rest = means - means[0]
     scale = np.abs(rest).max()
     columns: list[Array] = []
@@ -130,18 +114,13 @@ def _coordinates(means: Array, numbers: _Numbers) -> Array:
         farthest = lengths.argmax()
         if lengths[farthest] <= (64 * _EPS * scale) ** 2:
             break
-        if len(columns) == 2:
-            raise ValueError(
-                f"mixture must have means that span at most two dimensions, got {len(means)} means that span more: "
-                "estimate that error by simulation, or project the means on a plane"
-            )
         direction = rest[farthest] / numbers.sqrt(lengths[farthest])
         columns.append(rest @ direction)
         rest = rest - columns[-1][:, None] * direction
     return np.stack(columns, axis=1)
 
 
-def _closed_form(sites: _Sites, numbers: _Numbers) -> tuple[Any, str] | None:
+def _closed_form(sites: _Sites, numbers: Numbers) -> tuple[Any, str] | None:
     """The error by a formula, and its name; None if the arrangement has none.  Equality is up to float64 rounding."""
     one = numbers.number(1.0)
     (plus, p), (minus, m) = sites.of(1), sites.of(-1)
@@ -175,57 +154,6 @@ def _closed_form(sites: _Sites, numbers: _Numbers) -> tuple[Any, str] | None:
     return None
 
 
-def _zeros(
-    edges: Array, rates: Array, logs: Array, positive: Array, guess: Array | None, accuracy: Any, numbers: _Numbers
-) -> tuple[Array, Array]:
-    """Sign changes of S(x) = sum_j ±exp(logs_j + rates_j x) between `edges` (Y, k+1), one row of logs (Y, n) per row.
-
-    `positive` (n,) marks the terms with a plus; S must be monotonic between edges but for a positive factor.  Returns
-    the zeros (Y, k), the upper edge where S keeps its sign, and G = log(S+/S-) at the edges (Y, k+1), S+ and S- being
-    the sums of positive and negative terms.  Newton's last step is below `accuracy`, the zero far closer.
-    """
-    parts = [(sign, rates[chosen], logs[:, chosen]) for sign, chosen in ((1, positive), (-1, ~positive))]
-
-    def log_ratio(x: Array, rows: Array) -> tuple[Array, Array]:
-        """G and dG/dx at x (m,), each in its row of logs: well scaled where S is not."""
-        value = slope = np.zeros(len(x), dtype=x.dtype)
-        for sign, a, b in parts:
-            exponents = b[rows] + a * x[:, None]
-            top = exponents.max(axis=1)
-            terms = numbers.exp(exponents - top[:, None])
-            total = terms.sum(axis=1)
-            value = value + sign * (top + numbers.log(total))
-            slope = slope + sign * (terms @ a) / total
-        return value, slope
-
-    at_edges = log_ratio(edges.ravel(), np.repeat(np.arange(len(edges)), edges.shape[1]))[0].reshape(edges.shape)
-    above = at_edges > 0
-    zeros = edges[:, 1:].copy()
-    rows, columns = np.nonzero(above[:, 1:] != above[:, :-1])
-    low, high, rising = edges[rows, columns], edges[rows, columns + 1], above[rows, columns + 1]
-    a, b = at_edges[rows, columns], at_edges[rows, columns + 1]
-    x = low - a * (high - low) / (b - a)
-    if guess is not None:
-        given = guess[rows, columns]
-        x = np.where((low < given) & (given < high), given, x)
-    before = high - low
-    while rows.size:  # Newton on G, or bisection where that leaves the bracket or does not halve its last step
-        value, slope = log_ratio(x, rows)
-        beyond = (value > 0) == rising
-        low, high = np.where(beyond, low, x), np.where(beyond, x, high)
-        flat = slope == 0
-        step = value / np.where(flat, 1, slope)
-        newton = ~flat & (low < x - step) & (x - step < high) & (2 * np.abs(step) <= before)
-        following = np.where(newton, x - step, (low + high) / 2)
-        before = np.abs(following - x)
-        zeros[rows, columns] = x = following
-        more = before > accuracy
-        if not more.all():
-            rows, columns, rising, x, before = rows[more], columns[more], rising[more], x[more], before[more]
-            low, high = low[more], high[more]
-    return zeros, at_edges
-
-
 class _Cut(NamedTuple):
     """Lines y = const across the plane: D changes sign at `zeros` (Y, V), one (or none) between two `extrema` (Y, V+1).
 
@@ -238,7 +166,7 @@ class _Cut(NamedTuple):
     zeros: Array
 
 
-def _terms(sites: _Sites, lines: Array, numbers: _Numbers) -> tuple[Array, Array, Array]:
+def _terms(sites: _Sites, lines: Array, numbers: Numbers) -> tuple[Array, Array, Array]:
     """Outer coordinates of the means, rates a_j (n,) and logs b_j (Y, n) of D = sum_j y_j exp(a_j x + b_j) on lines."""
     inner, outer = sites.means[:, 0], sites.means[:, 1] if sites.dimensions == 2 else 0 * sites.means[:, 0]
     one = numbers.number(1.0)
@@ -246,7 +174,7 @@ def _terms(sites: _Sites, lines: Array, numbers: _Numbers) -> tuple[Array, Array
     return outer, rates, logs
 
 
-def _cut(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> _Cut:
+def _cut(sites: _Sites, lines: Array, reach: Any, numbers: Numbers) -> _Cut:
     """Where D changes sign along lines y = const, nearer than `reach` to some mean in x.
 
     With a_j ascending, D = sum_j y_j exp(a_j x + b_j) has at most V zeros, V the number of changes in y_1, y_2, ..
@@ -257,10 +185,12 @@ def _cut(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> _Cut:
     """
     _, rates, logs = _terms(sites, lines, numbers)
     if numbers.ctx is not None:
-        rough = _cut(sites.rough(), lines.astype(float), float(reach), _Numbers())
+        rough = _cut(sites.rough(), lines.astype(float), float(reach), Numbers())
         extrema = numbers.array(rough.extrema)
         accuracy = numbers.number(10.0) ** (-numbers.ctx.dps / 3.5)  # the error is stationary in the zeros
-        zeros, values = _zeros(extrema, rates, logs, sites.labels > 0, numbers.array(rough.zeros), accuracy, numbers)
+        zeros, values = sign_changes(
+            extrema, rates, logs, sites.labels > 0, numbers.array(rough.zeros), accuracy, numbers
+        )
         return _Cut(extrema, values, zeros)
     order = np.argsort(rates)
     rates, logs, labels = rates[order], logs[:, order], sites.labels[order]
@@ -270,12 +200,12 @@ def _cut(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> _Cut:
     for level in reversed(range(len(changes))):
         positive = labels * np.sign(factors[:level]).prod(axis=0) > 0
         derivative = logs + np.log(np.abs(factors[:level])).sum(axis=0)
-        zeros, values = _zeros(edges, rates, derivative, positive, None, 1e-5 if level else 1e-8, numbers)
+        zeros, values = sign_changes(edges, rates, derivative, positive, None, 1e-5 if level else 1e-8, numbers)
         extrema, edges = edges, np.concatenate([edges[:, :1], zeros, edges[:, -1:]], axis=1)
     return _Cut(extrema, values, zeros)
 
 
-def _line_error(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> Array:
+def _line_error(sites: _Sites, lines: Array, reach: Any, numbers: Numbers) -> Array:
     """Weight on the wrong side of D per unit of y, on lines y = const."""
     cut = _cut(sites, lines, reach, numbers)
     outer, inner, _ = _terms(sites, lines, numbers)
@@ -297,7 +227,7 @@ def _line_error(sites: _Sites, lines: Array, reach: Any, numbers: _Numbers) -> A
     return np.asarray(error.sum(axis=(1, 2)))
 
 
-def _turned(sites: _Sites, numbers: _Numbers) -> _Sites:
+def _turned(sites: _Sites, numbers: Numbers) -> _Sites:
     """The sites rotated so that lines along the first axis cut D's zero set few times and never touch it far out.
 
     What matters is the order of the labels along the axis, which changes where the axis is normal to the difference of
@@ -319,7 +249,7 @@ def _turned(sites: _Sites, numbers: _Numbers) -> _Sites:
     return _Sites(sites.means @ numbers.array([[cosine, -sine], [sine, cosine]]), sites.weights)
 
 
-def _at_least(sites: _Sites, numbers: _Numbers) -> Any:
+def _at_least(sites: _Sites, numbers: Numbers) -> Any:
     """A lower bound of the error: that of the worst pair of opposite labels, the others left out."""
     (plus, p), (minus, m) = sites.of(1), sites.of(-1)
     difference = plus[:, None] - minus
@@ -345,7 +275,7 @@ def _kinks(sites: _Sites, strips: list[tuple[float, float]], reach: float) -> Ar
     the plane then solves G = G_x = 0, or G_y = G_x = 0 where one comes close without a change of sign, G = log(D+/D-).
     """
     lines = np.concatenate([np.linspace(a, b, math.ceil(8 * (b - a)) + 1) for a, b in strips])
-    cut = _cut(sites, lines, reach, _Numbers())
+    cut = _cut(sites, lines, reach, Numbers())
     x, G = cut.extrema[:, 1:-1], cut.values[:, 1:-1]
     crossing = G[1:] * G[:-1] < 0
     size = np.abs(G)
@@ -371,7 +301,7 @@ def _newton(sites: _Sites, x: Array, y: Array, saddle: Array) -> tuple[Array, Ar
     """
     step = G = np.full_like(y, np.inf)
     for _ in range(30):
-        outer, rates, logs = _terms(sites, y, _Numbers())
+        outer, rates, logs = _terms(sites, y, Numbers())
         exponents = logs + rates * x[:, None]
         G, Gx, Gy, Gxx, Gxy, Gyy = np.zeros((6, len(y)))
         for label in (1, -1):
@@ -402,13 +332,13 @@ def _newton(sites: _Sites, x: Array, y: Array, saddle: Array) -> tuple[Array, Ar
     return y, step, G
 
 
-def _reach(sites: _Sites, tolerance: Any, numbers: _Numbers) -> tuple[Any, Any]:
+def _reach(sites: _Sites, tolerance: Any, numbers: Numbers) -> tuple[Any, Any]:
     """The distance beyond which the tails of all sites weigh less than `tolerance` of the error, and that weight."""
     log_weight = numbers.log(_at_least(sites, numbers) * tolerance) - 10
     return numbers.sqrt(-2 * log_weight), numbers.exp(log_weight)  # P(|z| > h) <= exp(-h^2/2)
 
 
-def _on_line(sites: _Sites, numbers: _Numbers) -> tuple[Any, str]:
+def _on_line(sites: _Sites, numbers: Numbers) -> tuple[Any, str]:
     """One dimension: the error per line of the plane, for the one line that holds all means."""
     reach, _ = _reach(sites, _EPS if numbers.ctx is None else numbers.ctx.eps, numbers)
     on_line = numbers.array([0.0])
@@ -416,7 +346,7 @@ def _on_line(sites: _Sites, numbers: _Numbers) -> tuple[Any, str]:
     return error, f"exact, {len(sites.weights)} sites on a line"
 
 
-def _on_plane(sites: _Sites, tolerance: float, numbers: _Numbers) -> tuple[Any, Any, str]:
+def _on_plane(sites: _Sites, tolerance: float, numbers: Numbers) -> tuple[Any, Any, str]:
     """Two dimensions: value, absolute error, method; `tolerance` is relative."""
     sites = _turned(sites, numbers)
     rough = sites.rough()
@@ -445,7 +375,21 @@ def _on_plane(sites: _Sites, tolerance: float, numbers: _Numbers) -> tuple[Any, 
     return result.value, error, f"adaptive over {result.evaluations} lines, {len(kinks)} kinks"
 
 
-def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: _Numbers) -> OracleError:
+def _many_changes(sites: _Sites) -> bool:
+    """Whether D has so many zeros along a line that finding them all on thousands of lines takes seconds."""
+    labels = sites.labels[np.argsort(_turned(sites, Numbers()).means[:, 0])] if sites.weights.dtype != object else None
+    return labels is not None and len(labels) * int((labels[1:] != labels[:-1]).sum()) ** 2 > _MANY
+
+
+def _sampled(sites: _Sites) -> tuple[float, float]:
+    """The error and its standard error; the weights need not add up to 1."""
+    total = float(np.abs(sites.weights).sum())
+    roots = np.broadcast_to(np.eye(sites.dimensions), (len(sites.weights), *(sites.dimensions,) * 2))
+    value, error = sampled_error(Gaussians(sites.means, roots, sites.labels, np.abs(sites.weights) / total), _SAMPLED)
+    return total * value, total * error
+
+
+def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: Numbers) -> OracleError:
     """Steps 1 to 4 of the module's docstring."""
     sites, contested = _reduce(mixture, numbers.number(mixture.isotropic_sigma), numbers)
     error: Any = 0
@@ -455,6 +399,14 @@ def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: _Numbe
         value, error, method = 0.0, 1e-290 * len(sites.weights) ** 2, "below 1e-290: ask for digits"
     elif sites.dimensions == 1:
         value, method = _on_line(sites, numbers)
+    elif sites.dimensions > 2 or _many_changes(sites):
+        if digits is not None:
+            raise ValueError(
+                f"mixture must have means on a plane, and few changes of label across it, for digits={digits}, got "
+                f"{len(sites.weights)} means in {sites.dimensions} dimensions; leave digits out for an error bar"
+            )
+        value, error = _sampled(sites)
+        method = f"randomised quasi-Monte Carlo in {sites.dimensions} dimensions"
     else:
         value, error, method = _on_plane(sites, tolerance, numbers)
     value = value + contested
@@ -465,44 +417,39 @@ def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: _Numbe
     return OracleError(value, max(float(error), rounding), method)
 
 
-def _whitened(mixture: Mixture) -> Mixture:
-    """The isotropic mixture with the same Bayes error."""
-    if mixture.teacher is not None:
-        raise ValueError(
-            "mixture must have a label per cluster; a teacher's labels are known from x, the best error is 0"
-        )
-    if mixture.spectrum is None:
-        return mixture
-    rho = np.atleast_2d(mixture.spectrum.eigenvalues)
-    if (rho != rho[0]).any():
-        raise ValueError(
-            "mixture must have one spectrum for all clusters, got eigenvalues that differ: as D grows, quadratic forms "
-            "of x tell the clusters apart"
-        )
-    empty, G = rho[0] == 0, mixture.alignment
-    seen = mixture.means - mixture.means[0]
-    lost = np.einsum("ap,upq,aq->a", seen, G[empty], seen).max(initial=0.0)
-    if lost > _EPS * (seen**2).sum():
-        raise ValueError(
-            f"mixture has means that differ by {math.sqrt(lost):.3g} where its spectrum has no noise at all"
-        )
-    values, vectors = np.linalg.eigh(np.einsum("u,upq->pq", 1 / rho[0, ~empty], G[~empty]))
-    return replace(mixture, means=mixture.means @ (vectors * np.sqrt(values)) @ vectors.T, spectrum=None)
+def _together(parts: list[Part], tolerance: Any, digits: int | None, numbers: Numbers) -> OracleError:
+    """The errors of clusters told apart, added up; the rounding of eigenvalues moves them as much as it may."""
+    found = [_solve(part.mixture, tolerance, digits, numbers) for part in parts]
+    error = 0.0
+    for part, one in zip(parts, found, strict=True):
+        error += part.share * one.error
+        if part.smoother is not None:
+            error += part.share * abs(float(_solve(part.smoother, tolerance, digits, numbers).value - one.value))
+    if len(parts) == 1 and parts[0].share == 1.0:
+        return replace(found[0], error=error)
+    value = sum(numbers.number(part.share) * one.value for part, one in zip(parts, found, strict=True))
+    return OracleError(value if digits else float(value), error, "; ".join(dict.fromkeys(one.method for one in found)))
 
 
 def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | None = None) -> OracleError:
     """Error of the Bayes rule of a mixture whose means, weights and sigma are known.
 
     A spectrum that all clusters share is whitened: their means are those of an isotropic mixture at the Mahalanobis
-    distances, with the Gram matrix means (sum_u G_u/rho_u) means^T.
+    distances, with the Gram matrix means (sum_u G_u/rho_u) means^T.  Directions without variance tell clusters apart
+    whose means differ there, and do not count otherwise.  Means that point anywhere in a law of eigenvalues feel its
+    exact E[1/rho].
 
     Closed forms and one-dimensional mixtures are exact to rounding.  A two-dimensional mixture is integrated to the
     relative `tolerance`; RuntimeError where that is not reached.  With `digits`, all is done in mpmath and `value` is a
     number of that many certain digits; the numbers of the mixture are then taken at their exact binary values, but for
     the weights, which are normalised, and for means that coincide or are symmetric up to float64 rounding.
 
-    ValueError where the means depend on D, the clusters differ in sigma or spectrum, the means span three or more
-    dimensions, or a teacher makes the labels (the best error is then 0).
+    Means that span more dimensions, labels that change very often across the plane, and clusters with covariances of
+    their own (a spectrum of single directions, as `Mixture.from_data` estimates it) are sampled; `error` is then a
+    standard error.
+
+    ValueError where the means depend on D, the clusters differ in sigma or in a law of eigenvalues, or a teacher makes
+    the labels (the best error is then 0).
 
     >>> oracle = oracle_error(Mixture.xor(sigma=0.5))
     >>> print(f"{oracle.value:.15f}, {oracle.method}")
@@ -510,29 +457,54 @@ def oracle_error(mixture: Mixture, *, tolerance: float = 1e-10, digits: int | No
     >>> print(oracle_error(Mixture.ring(3, sigma=0.5), digits=20).value)
     0.29456037591473488938
     """
+    record("mixture", mixture, Mixture)
     if (mixture.exponents != 0).any():
         raise ValueError(
             f"mixture must not depend on D, got scaling={mixture.scaling!r}: the distances, and with them the error, "
             "change with D; for one D take Mixture(mixture.at(D), mixture.labels, mixture.weights, mixture.sigma)"
         )
-    if (mixture.sigmas != mixture.sigmas[0]).any():
-        raise ValueError(
-            f"mixture must have one sigma for all clusters, got {mixture.sigmas.tolist()}: as D grows, |x|^2/D tells "
-            "them apart; take each group of equal sigma as a mixture of its own"
-        )
-    mixture = _whitened(mixture)
-    span = float(np.abs(mixture.means - mixture.means[0]).max() / mixture.sigmas[0])
+    if mixture.teacher is None and (mixture.eigenvalues != mixture.eigenvalues[0]).any():
+        if digits is not None:
+            raise ValueError(f"mixture must have one covariance for all clusters for digits={digits}")
+        clusters = separate_covariances(mixture)
+        value, error = sampled_error(clusters, _SAMPLED)
+        return OracleError(value, error, f"randomised quasi-Monte Carlo in {clusters.means.shape[1]} dimensions")
+    parts = whitened(mixture)
+    span = max(float(np.abs(m.means - m.means[0]).max() / m.sigmas[0]) for _, m, _ in parts)
     if digits is None:
         tolerance = number("tolerance", tolerance, positive=True)
         if not 1e-13 <= tolerance < 1:
             raise ValueError(f"tolerance must be in [1e-13, 1), got {tolerance}; below, ask for digits")
-        numbers = _Numbers()
+        numbers = Numbers()
     else:
-        digits = integer("digits", digits, at_least=1)
+        digits = digit_count("digits", digits)
         # a relative error in z is z^2 times larger in Phi(-z)
-        numbers = _Numbers(context(digits + 12 + math.ceil(2 * math.log10(1 + span))))
+        numbers = Numbers(context(digits + 12 + math.ceil(2 * math.log10(1 + span))))
         tolerance = numbers.number(10.0) ** -(digits + 2)
     if span > 1e100:
         raise ValueError(f"mixture must have a sigma above 1e-100 of the distances between means, got 1/{span:.3g}")
     with np.errstate(under="ignore"):
-        return _solve(mixture, tolerance, digits, numbers)
+        return _together(parts, tolerance, digits, numbers)
+
+
+# --- as a learner
+
+
+@dataclass(frozen=True)
+class OracleOptions(Options):
+    """How precisely: float64, or this many digits."""
+
+    digits: int | None = option(None, "Digits of the oracle's error (default: float64).")
+
+
+def _learned(mixture: Mixture, options: OracleOptions) -> Solution:
+    """`oracle_error` as a solution; with digits, parts hold them as text."""
+    import xarray as xr
+
+    found = oracle_error(mixture, digits=options.digits)
+    parts = {} if options.digits is None else {"digits": xr.DataArray(str(found.value))}
+    record = provenance(mixture=mixture, options=options)
+    return Solution(float(found.value), float(found.error), found.method, record, parts)
+
+
+LEARNERS = (Learner("oracle", _learned, OracleOptions(), "The Bayes rule that knows the means: nothing beats it."),)

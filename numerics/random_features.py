@@ -3,16 +3,16 @@
     z_i = psi(f_i·x/sqrt(D)),  |f_i|^2 = D,  i = 1 .. P;   output w·(z - E z),  w = (Cov z + ridge 1)^-1 E[y (z - E z)]
 
 is where online SGD on the readout ends.  Given the cluster the output is Gaussian, with mean m_a and variance q_a:
-
-    pmse = sum_a P_a [(y_a - m_a)^2 + q_a]/2,   classification error = sum_a P_a Phi(-y_a m_a/sqrt(q_a)).
+`quenched.numerics.readout` turns these into errors.
 
 Formulas: `quenched.theory.random_features`, derived in symbolic/learners/random_features.py, which also counts the
 powers of D.  Here:
 
-1. `hermite_orders`: the Hermite coefficients of the activation, in closed form or by quadrature;
-2. `_Bulk`: the resolvent A(f) of features that differ by their components f along the means, a fixed point;
-3. `_finite`: A and all spikes at finite D and P: the equivalent that holds for any means in up to three dimensions;
-4. `_low`, `_crossover`, `_high`, `_mixed`, `_quadratic`: its limits, where the means grow as D^0, D^(1/4), D^(1/2).
+1. `_finite`: the equivalent at finite D and P, all spikes included: for any means in up to three dimensions;
+2. `_low`, `_crossover`, `_high`, `_mixed`, `_quadratic`: its limits, where the means grow as D^0, D^(1/4), D^(1/2).
+
+They stand on the Hermite coefficients of the activation (`calculus.hermite`) and on the resolvent A(f) of features that
+differ by their components f along the means (`calculus.resolvent`).
 
 Averages over f ~ N(0, 1_k) are sums over a grid: for a Gaussian times a function analytic in a strip, the trapezoidal
 rule converges exponentially, so that halving the step tells the error.
@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -32,242 +32,33 @@ import numpy.typing as npt
 from scipy.linalg import null_space
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.averages import activation_value, value_averages
+from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.calculus.quadrature import adaptive
-from quenched.numerics.problem.checks import number
+from quenched.numerics.calculus.resolvent import FeatureResolvent
+from quenched.numerics.problem import checks
+from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import random_features
 
-__all__ = ["HermiteOrders", "ReadoutErrors", "hermite_orders", "isotropic", "random_features_error"]
+__all__ = ["LEARNERS", "RandomFeaturesOptions", "random_features_error"]
 
 Array = npt.NDArray[np.float64]
 
 theory: Any = random_features  # ufunc expressions: they take arrays where their signature says float
 
-_ROUNDING = 1e-13  # relative: what is smaller is the rounding of what it is the difference of
-_BLIND = 1e-13  # an output of this size is rounding: the features do not see the labels
+_ROUNDING = 1e-13  # relative: a difference of two numbers below this fraction of them is rounding error and counts as 0
+_BLIND = 1e-13  # mean outputs below this are rounding error: the features do not tell the labels apart
 _RADIUS = 8.0  # |f| > 8 has probability 1e-14
 _STEP = 0.5  # of the first grid; the trapezoidal rule for a polynomial times the Gaussian is then exact to 1e-30
 _NODES = 500_000  # of the finest grid, corners of the cube around it included
-_SPREAD = 12.0  # standard deviations that a quadrature over the noise reaches, Hermite polynomials included
-_AT_ONCE = 4096  # fields whose Hermite coefficients are integrated together
+_SPREAD = 12.0  # standard deviations of the noise that the quadrature of `_quadratic` covers
 
 
-def isotropic(mixture: Mixture) -> None:
-    """ValueError unless the clusters are isotropic and have a label each: what lazy learners have formulas for."""
-    if mixture.spectrum is not None or mixture.teacher is not None:
-        raise ValueError(
-            f"mixture must be isotropic with a label for each cluster, got spectrum={mixture.spectrum!r}, "
-            f"teacher={mixture.teacher!r}"
-        )
-
-
-# --- Hermite coefficients
-# -----------------------------------------------------------------------------------------------------
-
-
-class HermiteOrders(NamedTuple):
-    """The Hermite orders of a feature psi(rho + sigma g) of unit normal noise g, for each rho.
-
-    `coefficients` (orders + 1, ...): c_j = sigma^j psi_j(rho)/sqrt(j!), psi_j = E psi^(j)(rho + sigma g), so that the
-    feature is sum_j c_j He_j(g)/sqrt(j!); `higher` (...): variance of all orders beyond; `square` (...): E psi^2;
-    `error`: of a coefficient, absolute, at the largest rho.
-    """
-
-    coefficients: Array
-    higher: Array
-    square: Array
-    error: float
-
-
-def hermite_orders(activation: str, rho: npt.ArrayLike, sigma: float, orders: int = 2) -> HermiteOrders:
-    """Hermite coefficients of psi(rho + sigma g) up to `orders`, for an array of rho.
-
-    In closed form up to order 2 where the averages of the activation have one, else by Gauss-Legendre panels that end
-    at the kinks of psi; the error is then the difference between 12 and 16 points a panel.
-
-    >>> c, higher, square, _ = hermite_orders("relu", 0.0, 1.0)
-    >>> bool(abs(c[0] - 1 / np.sqrt(2 * np.pi)) < 1e-15), float(c[1]), bool(abs(square - 0.5) < 1e-15)
-    (True, 0.5, True)
-    """
-    points, sigma = np.asarray(rho, dtype=np.float64), number("sigma", sigma, positive=True)
-    distinct, place = np.unique(points, return_inverse=True)
-    found = value_averages(activation)
-    if found.groups and orders <= 2 and "dg" in found.places[0]:
-        one_field: Any = found.groups[0]
-        values, places = one_field(distinct, sigma**2), found.places[0]
-        psi = [np.broadcast_to(values[places[name]], distinct.shape) for name in ("g", "dg", "ddg", "g*g")]
-        linear, quadratic, _ = theory.hermite_orders(*psi, sigma)
-        coefficients, square = np.stack([psi[0], linear, quadratic][: orders + 1]), psi[3]
-        error = 8 * math.ulp(1.0) * math.sqrt(square.max())
-    else:
-        coefficients, square, error = _by_quadrature(activation, distinct, sigma, orders)
-    higher = np.maximum(square - (coefficients**2).sum(axis=0), 0)  # below 0 by rounding
-    if (higher <= 1e-6 * (square - coefficients[0] ** 2)).all():  # nearly a polynomial: the difference is rounding
-        beyond = _by_quadrature(activation, distinct, sigma, orders + 10)[0][orders + 1 :]
-        higher = (beyond**2).sum(axis=0)
-        higher[higher < _ROUNDING**2 * square.max()] = 0  # a polynomial
-    return HermiteOrders(
-        coefficients[:, place].reshape(orders + 1, *points.shape),
-        higher[place].reshape(points.shape),
-        square[place].reshape(points.shape),
-        error,
-    )
-
-
-def _by_quadrature(activation: str, rho: Array, sigma: float, orders: int) -> tuple[Array, Array, float]:
-    """c_j (orders + 1, n), E psi^2 (n,) and the error of either, on panels of twice the smaller of 1 and sigma."""
-    if len(rho) > _AT_ONCE:
-        parts = [
-            _by_quadrature(activation, part, sigma, orders) for part in np.array_split(rho, len(rho) // _AT_ONCE + 1)
-        ]
-        c, square, errors = zip(*parts, strict=True)
-        return np.concatenate(c, axis=1), np.concatenate(square), max(errors)
-    psi = activation_value(activation)
-    kinks = sorted(_fraction(position) for position, _ in value_averages(activation).jumps)
-    inner = (np.clip((kink - rho) / sigma, -_SPREAD, _SPREAD) for kink in kinks)
-    edges = np.stack([np.full_like(rho, -_SPREAD), *inner, np.full_like(rho, _SPREAD)], axis=1)
-    panels = math.ceil(_SPREAD * max(1.0, sigma))
-    share = np.linspace(0, 1, panels + 1)
-    cuts = edges[:, :-1, None] + np.diff(edges, axis=1)[:, :, None] * share
-    middle, half = (cuts[..., 1:] + cuts[..., :-1]) / 2, (cuts[..., 1:] - cuts[..., :-1]) / 2
-    results = []
-    for points in (12, 16):
-        nodes, weights = np.polynomial.legendre.leggauss(points)
-        g = (middle[..., None] + half[..., None] * nodes).reshape(len(rho), -1)
-        mass = (half[..., None] * weights).reshape(len(rho), -1) * np.exp(-g * g / 2) / math.sqrt(2 * math.pi)
-        value = psi(rho[:, None] + sigma * g)
-        weighted, before, hermite = mass * value, np.zeros_like(g), np.ones_like(g)
-        result = [(weighted * value).sum(axis=1)]
-        for j in range(orders + 1):
-            result.append((weighted * hermite).sum(axis=1))
-            before, hermite = hermite, (g * hermite - math.sqrt(j) * before) / math.sqrt(j + 1)
-        results.append(np.stack(result))
-    error = float(np.abs(results[1] - results[0]).max())
-    return results[1][1:], results[1][0], error
-
-
-def _fraction(text: str) -> float:
-    """A number given as a decimal or a fraction."""
-    above, _, below = text.partition("/")
-    return float(above) / float(below or 1)
-
-
-# --- the result
-# ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ReadoutErrors:
-    """Errors of a linear readout whose output is Gaussian given the cluster.
-
-    `mean`, `variance` (C,): m_a and q_a; `pmse`; `classification_error`; `error_estimate`: of the classification error;
-    `rate`: where the limit is 0 as D -> infinity, lim of 1/(2 D pmse), so that pmse -> 1/(2 (1 + D rate)), and 0 where
-    the pmse stays finite; None elsewhere.  `method`: the formula; `problem`: what was asked.
-    """
-
-    pmse: float
-    classification_error: float
-    mean: Array
-    variance: Array
-    error_estimate: float
-    method: str
-    rate: float | None = None
-    problem: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """The problem and the versions of the packages, as attributes that a netCDF file can hold."""
-        return provenance(**self.problem)
-
-    @classmethod
-    def gaussian(
-        cls, mixture: Mixture, mean: Array, variance: Array, estimate: float, method: str, rate: float | None = None
-    ) -> ReadoutErrors:
-        """The errors of outputs N(mean_a, variance_a) on the labels of a mixture."""
-        if np.abs(mean).max() < _BLIND:
-            mean, variance = np.zeros_like(mean), np.zeros_like(variance)
-        margin, spread = mixture.labels * mean, np.sqrt(variance)
-        certain = np.heaviside(-np.where(np.abs(mean) < _BLIND, 0, margin), 0.5)
-        wrong = np.where(spread > 0, ndtr(-margin / np.where(spread > 0, spread, 1)), certain)
-        pmse = mixture.weights @ ((mixture.labels - mean) ** 2 + variance) / 2
-        return cls(float(pmse), float(mixture.weights @ wrong), mean, variance, estimate, method, rate)
-
-
-# --- the resolvent of features that are not alike
-# -----------------------------------------------------------------------------
-
-
-class _Bulk:
-    """1/A = noise + sum over channel sets of B·(1 + S)^-1 B, S = ratio E[B B^T A]: A (n,) at nodes with weights w.
-
-    `channels`: pairs (ratio, B (n, c)); `start`: a guess of all S.  The equation is iterated, which converges from A of
-    no other features; where that is slow, by Newton's method.
-    """
-
-    def __init__(
-        self,
-        weights: Array,
-        noise: Array,
-        channels: Sequence[tuple[float, Array]],
-        start: Sequence[Array] | None = None,
-    ) -> None:
-        self.weights, self.noise, self.channels = weights, noise, channels
-        self._pairs = [np.triu_indices(B.shape[1]) for _, B in channels]
-        self._outer = np.concatenate(
-            [ratio * B[:, i] * B[:, j] for (ratio, B), (i, j) in zip(channels, self._pairs, strict=True)], axis=1
-        )
-        self.S = [np.zeros((B.shape[1], B.shape[1])) for _, B in channels] if start is None else list(start)
-        gap = np.inf
-        for _ in range(500):
-            self._resolve()
-            step: Array = self._outer.T @ (weights * self.A) - self._flat(self.S)
-            largest = 1 + max(np.abs(s).max() for s in self.S)
-            size = float(np.abs(step).max() / largest)
-            # (1 + S)^-1 has a rounding error of its condition number
-            if size < 1e-14 or (size >= gap and size < 1e-12 + 8 * math.ulp(largest)):
-                return
-            if size > 0.2 * gap:  # slow
-                jacobian = (self._outer * (weights * self.A**2)[:, None]).T @ self._seen_pairs()
-                if np.abs(np.linalg.eigvals(jacobian)).max() < 1:  # Newton's step is the sum of all those to come
-                    step = np.asarray(np.linalg.solve(np.eye(len(step)) - jacobian, step), dtype=np.float64)
-            self.S, gap = self._moved(step), size
-        raise RuntimeError(
-            f"the resolvent of the features did not converge in 500 steps (the last was {gap:.1e}): their "
-            "covariance is nearly singular; raise ridge"
-        )
-
-    def _resolve(self) -> None:
-        inverse = [np.linalg.inv(np.eye(len(s)) + s) for s in self.S]
-        self.seen = [B @ K for (_, B), K in zip(self.channels, inverse, strict=True)]  # (1 + S)^-1 B, (n, c)
-        self.A = 1 / sum(
-            ((B * seen).sum(axis=1) for (_, B), seen in zip(self.channels, self.seen, strict=True)), start=self.noise
-        )
-
-    def _flat(self, S: Sequence[Array]) -> Array:
-        """The upper triangles of symmetric matrices, one after another."""
-        return np.concatenate([s[pair] for s, pair in zip(S, self._pairs, strict=True)])
-
-    def _moved(self, step: Array) -> list[Array]:
-        """S plus the matrices of which `step` has the upper triangles."""
-        moved, end = [s.copy() for s in self.S], 0
-        for s, (i, j) in zip(moved, self._pairs, strict=True):
-            s[i, j] += step[end : end + len(i)]
-            s[j, i] = s[i, j]
-            end += len(i)
-        return moved
-
-    def _seen_pairs(self) -> Array:
-        """-d(1/A)/dS, (n, all upper triangles)."""
-        parts = [v[:, i] * v[:, j] * (2.0 - (i == j)) for v, (i, j) in zip(self.seen, self._pairs, strict=True)]
-        return np.concatenate(parts, axis=1)
-
-    def responses(self, changes: Array) -> Array:
-        """dA (n, j) for explicit changes (n, j) of 1/A, with all S following."""
-        seen, weighted = self._seen_pairs(), self._outer * (self.weights * self.A**2)[:, None]
-        dS = np.linalg.solve(np.eye(seen.shape[1]) - weighted.T @ seen, -weighted.T @ changes)
-        return -(self.A**2)[:, None] * (changes - seen @ dS)
+# --- averages over the components of the features along the means
+# -----------------------------------------------------
 
 
 @lru_cache(maxsize=32)
@@ -308,18 +99,32 @@ def _refined(
             gap = abs(new - old) / max(abs(new), abs(old)) if new != old else 0.0
             change = abs(found.classification_error - before.classification_error)
             if gap <= tolerance and change <= tolerance:
-                return _estimated(found, change)
+                return _refined_by(found, change, gap)
         before, level = found, level + 1
     if before is not None and max(gap, change) < 1e-3:
-        return _estimated(before, change)
+        return _refined_by(before, change, gap)
     raise RuntimeError(
         f"a grid of {_NODES} points does not resolve averages over {k} components of the features, with means up to "
         f"{sharpest:.3g} sigma (in units of sqrt(D)): the last change was {max(gap, change):.1e}; raise sigma"
     )
 
 
-def _estimated(found: ReadoutErrors, error: float) -> ReadoutErrors:
-    return replace(found, error_estimate=found.error_estimate + error)
+def _refined_by(found: ReadoutErrors, change: float, gap: float) -> ReadoutErrors:
+    """With the error of a grid: `change` of the classification error, relative `gap` of the pmse."""
+    return replace(
+        found,
+        classification_error_error=found.classification_error_error + change,
+        pmse_error=found.pmse_error + gap * found.pmse,
+    )
+
+
+def _measured(
+    mixture: Mixture, mean: Array, variance: Array, error: float, method: str, rate: float | None = None
+) -> ReadoutErrors:
+    """The record of outputs N(mean_a, variance_a), known up to `error`; 0 where the features do not see the labels."""
+    if np.abs(mean).max() < _BLIND:
+        mean, variance = np.zeros_like(mean), np.zeros_like(variance)
+    return ReadoutErrors.gaussian(mixture, mean, variance, max(error, _BLIND), method, rate)
 
 
 class _Orders(NamedTuple):
@@ -375,7 +180,7 @@ def _finite(mixture: Mixture, activation: str, gamma: float, ridge: float, D: fl
         _regular(ridge, higher, [(linear, P, directions[0]), (quadratic, P, directions[1])])
         root = np.sqrt(weights)
         channels = [(P / N, root * c) for N, c in zip(directions, (linear, quadratic), strict=True)]
-        bulk = _Bulk(w, ridge + higher @ weights, channels, start)
+        bulk = FeatureResolvent(w, ridge + higher @ weights, channels, start)
         start = bulk.S
 
         # spikes (n, C, columns of a cluster), the class mean first
@@ -388,12 +193,12 @@ def _finite(mixture: Mixture, activation: str, gamma: float, ridge: float, D: fl
             columns += [] if columns else [mean, norm]
             columns += [along, same] if i == j else [mixed]
         m, q = _readout(mixture, bulk, P, np.stack(columns, axis=2), higher)
-        return ReadoutErrors.gaussian(mixture, m, q, error, f"finite-D equivalent, D = {D:g}, P = {P:g}")
+        return _measured(mixture, m, q, error, f"finite-D equivalent, D = {D:g}, P = {P:g}")
 
     return _refined(means, mixture.sigmas, solve, tolerance)
 
 
-def _readout(mixture: Mixture, bulk: _Bulk, P: float, Z: Array, higher: Array) -> tuple[Array, Array]:
+def _readout(mixture: Mixture, bulk: FeatureResolvent, P: float, Z: Array, higher: Array) -> tuple[Array, Array]:
     """m_a and q_a from the bulk and the spikes Z (n, C, c), of which the first of each cluster is its mean.
 
     Orthogonal factors in place of Gamma: Gamma = R^T R with Q R = sqrt(P w A) Z has entries from D down to 1/D.
@@ -471,7 +276,7 @@ def _low(mixture: Mixture, activation: str, gamma: float, ridge: float) -> Reado
     S, phi = v.T @ (weights[:, None] * v), (weights * mixture.labels) @ v
     u = np.linalg.solve(np.eye(len(S)) + gain * S, phi)
     q = np.full(mixture.clusters, spread * (u @ u))
-    return ReadoutErrors.gaussian(mixture, gain * v @ u, q, found.error, "limit, means of order 1")
+    return _measured(mixture, gain * v @ u, q, found.error, "limit, means of order 1")
 
 
 def _crossover(mixture: Mixture, activation: str, gamma: float, ridge: float) -> ReadoutErrors:
@@ -481,12 +286,14 @@ def _crossover(mixture: Mixture, activation: str, gamma: float, ridge: float) ->
     centre = np.eye(mixture.clusters) - weights
     inner, lengths = mixture.T**2, np.outer(np.diag(mixture.T), np.diag(mixture.T))
     G, slope = (centre @ (a * inner + b * lengths) @ centre.T for a, b in ((tensor, norm), (tensor_slope, norm_slope)))
-    diverging = (centre @ mixture.means).T if found.coefficients[1] != 0 else np.zeros((1, mixture.clusters))
-    N = null_space(diverging, rcond=_ROUNDING * mixture.clusters)
+    diverging = (centre @ mixture.means).T
+    # means that are all one leave rounding, which the relative rcond below would take for a direction
+    seen = found.coefficients[1] != 0 and np.abs(diverging).max() > _ROUNDING * np.abs(mixture.means).max()
+    N = null_space(diverging if seen else np.zeros_like(diverging), rcond=_ROUNDING * mixture.clusters)
     beta = N @ np.linalg.solve(N.T @ (np.diag(1 / weights) + G) @ N, N.T @ mixture.labels)
     m = mixture.labels - beta / weights
     q = np.full(mixture.clusters, max(0.0, beta @ (G + slope) @ beta))
-    return ReadoutErrors.gaussian(mixture, m, q, found.error, "limit, means of order D^(1/4)")
+    return _measured(mixture, m, q, found.error, "limit, means of order D^(1/4)")
 
 
 def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, tolerance: float) -> ReadoutErrors:
@@ -503,7 +310,7 @@ def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, toleran
         n, linear, quadratic, higher, error = _orders(activation, f @ means.T, mixture.sigmas)
         root, noise = np.sqrt(weights), higher + quadratic**2
         _regular(ridge, noise, [(linear, gamma, 1.0)])
-        bulk = _Bulk(w, ridge + noise @ weights, [(gamma, root * linear)], start)
+        bulk = FeatureResolvent(w, ridge + noise @ weights, [(gamma, root * linear)], start)
         start = bulk.S
         # theory.spikes at D = 1: those of the class means come times D, those of order 2 along the means vanish
         columns = []
@@ -518,7 +325,9 @@ def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, toleran
         carried = -np.linalg.solve(np.eye(Z.shape[1]) + Z.T @ Z, inner)  # what the other spikes answer to a class mean
         g = M.T @ M + inner.T @ carried
         values, vectors = np.linalg.eigh((g + g.T) / 2)
-        kept = values > 1e-10 * max(values[-1], np.finfo(np.float64).tiny)
+        # class means that differ by rounding alone are one: of even features, at opposite means
+        rounding = _ROUNDING**2 * float((weights * (scale * n) ** 2).sum())
+        kept = values > max(1e-10 * values[-1], rounding)
         eta = root * mixture.labels
         components = vectors.T @ eta
         unfit = vectors[:, ~kept] @ components[~kept]
@@ -529,7 +338,7 @@ def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, toleran
             y2 = (M @ x + Z @ (carried @ x)) ** 2  # gamma w A (Z beta)^2, times D
             slope = bulk.responses(np.ones((len(w), 1)))[:, 0] / bulk.A
             rate = 1 / float(y2.sum() + ridge * (y2 @ slope) + ((carried @ x) ** 2).sum())
-        return ReadoutErrors.gaussian(mixture, m, np.zeros_like(m), error, "limit, means of order D^(1/2)", rate)
+        return _measured(mixture, m, np.zeros_like(m), error, "limit, means of order D^(1/2)", rate)
 
     return _refined(means, mixture.sigmas, solve, tolerance, lambda found: found.rate or found.pmse)
 
@@ -541,12 +350,12 @@ def _mixed(mixture: Mixture, activation: str, gamma: float, ridge: float, tolera
         c, higher, _, error = hermite_orders(activation, f @ np.array([[m1, -m1]]), sigma)
         even, odd, noise = theory.gates(*(c[1] / sigma).T, *(higher + c[1] ** 2 + c[2] ** 2).T, sigma)
         _regular(ridge, higher + c[2] ** 2, [(c[1], gamma, 1.0)])
-        bulk = _Bulk(w, ridge + noise, [(gamma, np.stack([even, odd], axis=1))])
+        bulk = FeatureResolvent(w, ridge + noise, [(gamma, np.stack([even, odd], axis=1))])
         s_o = gamma * float((w * bulk.A) @ odd**2)
         dA = bulk.responses(np.ones((len(w), 1)))[:, 0]
         tau, slope = theory.gate_signal(s_o, m2, sigma)
         mean, variance = theory.signal(tau, slope * ridge * gamma * float((w * dA) @ odd**2))
-        return ReadoutErrors.gaussian(
+        return _measured(
             mixture, mean * mixture.labels, np.full(4, variance), error, "limit, gates: means of order D^(1/2) and 1"
         )
 
@@ -561,7 +370,7 @@ def _quadratic(mixture: Mixture, activation: str, gamma: float, ridge: float) ->
     method = "limit, means of order 1, P = gamma D^2/2"
     nothing = np.zeros(4)
     if size == 0:
-        return ReadoutErrors.gaussian(mixture, nothing, nothing, found.error, method)
+        return _measured(mixture, nothing, nothing, found.error, method)
     theta, bulk = theory.quadratic_features(size * found.value, size * found.slope, length, sigma)
     d, variance = theory.quadratic_moments(length, sigma)
     centre = length / math.sqrt(2)
@@ -571,13 +380,13 @@ def _quadratic(mixture: Mixture, activation: str, gamma: float, ridge: float) ->
     panels = np.stack([edges[:-1], edges[1:]], axis=1)
     panels = panels[panels[:, 1] > panels[:, 0]]
     integral = adaptive(lambda p: theory.quadratic_error(p, theta, bulk, length, sigma), panels, 1e-10)
-    outputs = ReadoutErrors.gaussian(
+    outputs = _measured(
         mixture, theta * d * mixture.labels, np.full(4, bulk + theta**2 * variance), found.error, method
     )
     return replace(
         outputs,
         classification_error=integral.value,
-        error_estimate=integral.error + 2 * float(ndtr(-_SPREAD)) + found.error,
+        classification_error_error=integral.error + 2 * float(ndtr(-_SPREAD)) + found.error,
     )
 
 
@@ -613,13 +422,15 @@ def random_features_error(
     >>> print(f"{random_features_error(Mixture.xor(1.0, scaling=0.5), 'relu', gamma=2.0).rate:.5f}")
     0.13668
     """
+    labelled_by_cluster(record("mixture", mixture, Mixture))
     gamma, ridge = number("gamma", gamma, positive=True), number("ridge", ridge)
-    tolerance = number("tolerance", tolerance, positive=True)
-    isotropic(mixture)
-    if features not in ("linear", "quadratic"):
+    accuracy = checks.tolerance("tolerance", tolerance)
+    D = None if D is None else number("D", D, positive=True)
+    activation = TwoLayer(1, activation).activation
+    if not isinstance(features, str) or features not in ("linear", "quadratic"):
         raise ValueError(f"features must be 'linear' (P = gamma D) or 'quadratic' (P = gamma D^2/2), got {features!r}")
     with np.errstate(under="ignore"):
-        found = _chosen(mixture, activation, gamma, ridge, D, features, tolerance)
+        found = _chosen(mixture, activation, gamma, ridge, D, features, accuracy)
     asked = {"activation": activation, "gamma": gamma, "ridge": ridge, "D": D, "features": features}
     return replace(found, problem={"mixture": mixture, **asked})
 
@@ -637,7 +448,6 @@ def _chosen(
             )
         return _quadratic(mixture, activation, gamma, ridge)
     if D is not None:
-        D = number("D", D, positive=True)
         if D < 2:
             raise ValueError(f"D must be >= 2, got {D!r}")
         return _finite(mixture, activation, gamma, ridge, D, tolerance)
@@ -676,3 +486,37 @@ def _is_xor(mixture: Mixture) -> bool:
     length = T[0, 0]
     wanted = np.where(pairs, np.where(np.eye(4) > 0, length, -length), 0)
     return bool(abs(mixture.labels.sum()) == 0 and np.allclose(T, wanted, rtol=0, atol=1e-12 * length))
+
+
+# --- as a learner
+
+
+@dataclass(frozen=True)
+class RandomFeaturesOptions(Options):
+    """The arguments of `random_features_error`; features_at is its D."""
+
+    activation: str = option("relu", "Activation of the features: a name or an expression in x.")
+    gamma: float = option(2.0, "Random features per dimension, P/D.")
+    ridge: float = option(0.0, "Ridge of the readout.")
+    features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+
+    @property
+    def caption(self) -> str:
+        """Activation and number of features."""
+        return f"{self.activation}, P = {self.gamma:g} D"
+
+
+def _learned(mixture: Mixture, options: RandomFeaturesOptions) -> Solution:
+    """`random_features_error` as a solution."""
+    found = random_features_error(mixture, options.activation, options.gamma, options.ridge, D=options.features_at)
+    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+
+
+LEARNERS = (
+    Learner(
+        "random-features",
+        _learned,
+        RandomFeaturesOptions(),
+        "Random features of an activation, their readout at the population minimum.",
+    ),
+)

@@ -3,13 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Not lazy: a module that shares its function's name would take its place when imported first.
-from quenched.sim.referee.compare import compare
-
 if TYPE_CHECKING:
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
-    from quenched.sim.sweeps import Sweep, read_spec, sweep
+    from quenched.sim.referee.compare import compare
+    from quenched.sim.sweep_files import read_spec
+    from quenched.sim.sweeps import Sweep, sweep
     from quenched.sim.training import simulate
 
 __all__ = [
@@ -25,7 +24,8 @@ __all__ = [
 
 _HOME = {
     "Sweep": "sweeps",
-    "read_spec": "sweeps",
+    "compare": "referee.compare",
+    "read_spec": "sweep_files",
     "simulate": "training",
     "simulate_features": "random_features",
     "simulate_kernel": "kernel_ridge",

@@ -11,19 +11,48 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Backend", "HostNormals", "Normals", "generators", "get_backend", "host_normals"]
+__all__ = [
+    "Backend",
+    "HostNormals",
+    "Normals",
+    "generator_words",
+    "generators",
+    "get_backend",
+    "host_normals",
+    "restore_generators",
+]
 
 # An array of whichever namespace is in use; the standard has no type for it.
 Array = Any
-Normals = Callable[[tuple[int, ...]], Array]
+Words = npt.NDArray[np.uint64]
+
+_HOST_MEMORY = 2**28  # bytes for samples and weights: what stays in the caches of a server, and fits any laptop
+
+
+class Normals(Protocol):
+    """A source of standard normals for some seeds, which can be stopped and gone on with."""
+
+    def __call__(self, shape: tuple[int, ...]) -> Array:
+        """The next numbers, (seeds, *shape)."""
+
+    def state(self) -> Words:
+        """Where it is, as an array on the host."""
+
+    def restore(self, words: Words) -> None:
+        """Go on from there.  ValueError: they are not the words of such a source."""
 
 
 def _nothing() -> None:
     return None
+
+
+def _host_memory() -> int:
+    return _HOST_MEMORY
 
 
 def _unchanged(function: Callable[..., Array]) -> Callable[..., Array]:
@@ -36,7 +65,8 @@ class Backend:
 
     `normals(seeds, stream, dtype)` returns a source of standard normals, source(shape) -> (len(seeds), *shape);
     `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`; `fuse`
-    makes one kernel of a function made of arithmetic.  `device` says where arrays live, and `synchronize` waits for it.
+    makes one kernel of a function made of arithmetic.  `device` says where arrays live, and `synchronize` waits for it;
+    `memory` says how many bytes a run may use of it, if it is not told.
     """
 
     name: str
@@ -47,11 +77,34 @@ class Backend:
     fuse: Callable[[Callable[..., Any]], Callable[..., Any]] = _unchanged
     device: str = "the host"
     synchronize: Callable[[], None] = _nothing
+    memory: Callable[[], int] = _host_memory
 
 
 def generators(seeds: Sequence[int], stream: int) -> list[np.random.Generator]:
     """One independent generator per seed; `stream` numbers the uses a seed is put to (data, labels, test)."""
     return [np.random.Generator(np.random.SFC64(np.random.SeedSequence(s, spawn_key=(stream,)))) for s in seeds]
+
+
+def generator_words(sources: Sequence[np.random.Generator]) -> Words:
+    """The states of generators made by `generators`, (n, 6)."""
+    words = np.empty((len(sources), 6), dtype=np.uint64)
+    for source, row in zip(sources, words, strict=True):
+        state: Any = source.bit_generator.state
+        row[:4], row[4], row[5] = state["state"]["state"], state["has_uint32"], state["uinteger"]
+    return words
+
+
+def restore_generators(sources: Sequence[np.random.Generator], words: Words) -> None:
+    """Set the states of generators.  ValueError: `words` are not those of so many of them."""
+    if words.shape != (len(sources), 6):
+        raise ValueError(f"words must be those of {len(sources)} generators of NumPy, got shape {words.shape}")
+    for source, row in zip(sources, words, strict=True):
+        source.bit_generator.state = {
+            "bit_generator": "SFC64",
+            "state": {"state": np.array(row[:4], dtype=np.uint64)},
+            "has_uint32": int(row[4]),
+            "uinteger": int(row[5]),
+        }
 
 
 @dataclass(frozen=True)
@@ -71,6 +124,14 @@ class HostNormals:
             source.standard_normal(out=row, dtype=self.dtype)  # type: ignore[call-overload]  # one of two names
         return out
 
+    def state(self) -> Words:
+        """The state of every generator."""
+        return generator_words(self.sources)
+
+    def restore(self, words: Words) -> None:
+        """Go on from there."""
+        restore_generators(self.sources, words)
+
 
 def host_normals(seeds: Sequence[int], stream: int, dtype: str) -> HostNormals:
     """The normals of each seed for the use number `stream`."""
@@ -83,11 +144,32 @@ def _numpy() -> Backend:
     return Backend("numpy", xp, host_normals, np.asarray, device=f"{platform.machine()}, {os.cpu_count()} cores")
 
 
+@dataclass
+class _NumberedCalls:
+    """Normals that depend on the number of the call, which is all of the state."""
+
+    draw: Callable[[int, tuple[int, ...]], Array]
+    call: int = 0
+
+    def __call__(self, shape: tuple[int, ...]) -> Array:
+        self.call += 1
+        return self.draw(self.call, shape)
+
+    def state(self) -> Words:
+        return np.array([self.call], dtype=np.uint64)
+
+    def restore(self, words: Words) -> None:
+        if words.shape != (1,):
+            raise ValueError(f"words must be those of a source on a card, got shape {words.shape}")
+        self.call = int(words[0])
+
+
 def _cupy() -> Backend:
     """CuPy; RuntimeError (ImportError where it is not installed) if no GPU answers.
 
     One generator draws for all seeds together, on the device: replicas are independent of each other, but what a seed
-    gets depends on the seeds beside it and on the block size.
+    gets depends on the seeds beside it and on the block size.  Each call of a source has a generator of its own, named
+    by its number, so that a source can be gone on with anywhere.
     """
     import array_api_compat.cupy as xp
     import cupy
@@ -96,13 +178,26 @@ def _cupy() -> Backend:
         raise RuntimeError(f"CuPy {cupy.__version__} is installed, but found {count} GPUs")
 
     def normals(seeds: Sequence[int], stream: int, dtype: str) -> Normals:
-        sequence = np.random.SeedSequence(list(seeds), spawn_key=(stream,))
-        source = cupy.random.Generator(cupy.random.Philox4x3210(sequence))
-        return lambda shape: source.standard_normal((len(seeds), *shape), dtype=dtype)
+        key = np.random.SeedSequence(list(seeds), spawn_key=(stream,)).generate_state(4).tolist()
+
+        def draw(call: int, shape: tuple[int, ...]) -> Array:
+            bits = cupy.random.Philox4x3210(np.random.SeedSequence(key, spawn_key=(call,)))
+            return cupy.random.Generator(bits).standard_normal((len(seeds), *shape), dtype=dtype)
+
+        return _NumberedCalls(draw)
 
     device = cupy.cuda.Device()
     name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
-    return Backend("cupy", xp, normals, cupy.asnumpy, fuse=cupy.fuse, device=name, synchronize=device.synchronize)
+    return Backend(
+        "cupy",
+        xp,
+        normals,
+        cupy.asnumpy,
+        fuse=cupy.fuse,
+        device=name,
+        synchronize=device.synchronize,
+        memory=lambda: int(cupy.cuda.runtime.memGetInfo()[0]) // 2,
+    )
 
 
 def _devices(cupy: Any) -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,17 +28,18 @@ from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
 from quenched.sim.backend import get_backend
-from quenched.sim.training import DivergenceError, Problem, step_counts
+from quenched.sim.engines import find_engine
+from quenched.sim.engines.base import Batch, Overlaps, Problem
+from quenched.sim.training import step_counts
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from quenched.sim.engines.overlaps import Overlaps
 
 __all__ = ["components", "growth_rate", "learning_times", "log_law", "moments", "plateau"]
 
@@ -51,7 +53,7 @@ _STILL = 1e-8  # a plateau: the largest time derivative there, relative to Q
 def moments(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     D: int,
     t: npt.ArrayLike,
     seeds: Sequence[int],
@@ -80,8 +82,8 @@ def moments(
     first, second, fourth = np.zeros((T, dim)), np.zeros((T, dim, dim)), np.zeros((T, dim, dim))
     for start in range(0, n, _BATCH):
         chosen = names[start : start + _BATCH]
-        for i, run in enumerate(_runs(mixture, network, sgd, D, steps, chosen, state)):
-            d = components(*run.overlaps()) - theory[i]
+        for i, overlaps in enumerate(_runs(mixture, network, sgd, D, steps, chosen, state)):
+            d = components(*overlaps) - theory[i]
             first[i] += d.sum(axis=0)
             second[i] += d.T @ d
             fourth[i] += (d**2).T @ d**2
@@ -91,28 +93,30 @@ def moments(
     covariance = (product - mean[:, :, None] * mean[:, None, :]) * n / (n - 1)
     variances = np.diagonal(covariance, axis1=1, axis2=2)
     label = _labels(mixture.clusters, network.K)
-    return xr.Dataset(
-        {
-            "theory": (("time", "component"), theory),
-            "bias": (("time", "component"), D * mean),
-            "bias_error": (("time", "component"), D * np.sqrt(np.maximum(variances, 0) / n)),
-            "covariance": (("time", "component", "component_"), D * covariance),
-            "covariance_error": (
-                ("time", "component", "component_"),
-                D * np.sqrt(np.maximum(square - product**2, 0) / n),
+    return described(
+        xr.Dataset(
+            {
+                "theory": (("time", "component"), theory),
+                "bias": (("time", "component"), D * mean),
+                "bias_error": (("time", "component"), D * np.sqrt(np.maximum(variances, 0) / n)),
+                "covariance": (("time", "component", "component_"), D * covariance),
+                "covariance_error": (
+                    ("time", "component", "component_"),
+                    D * np.sqrt(np.maximum(square - product**2, 0) / n),
+                ),
+            },
+            coords={"time": times, "component": label, "component_": label},
+            attrs=provenance(
+                mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
             ),
-        },
-        coords={"time": times, "component": label, "component_": label},
-        attrs=provenance(
-            mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
-        ),
+        )
     )
 
 
 def learning_times(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     D: int,
     seeds: Sequence[int],
     state: OrderParameters,
@@ -132,8 +136,8 @@ def learning_times(
     looks = math.ceil(number("t", t, positive=True) * D / stride)
     found, before = np.full(len(seeds), np.nan), np.zeros(len(seeds))
     steps = [stride * (i + 1) for i in range(looks)]
-    for stop, run in zip(steps, _runs(mixture, network, sgd, D, steps, seeds, state), strict=True):
-        overlap = np.abs(run.overlaps()[0]).max(axis=1).min(axis=1)
+    for stop, overlaps in zip(steps, _runs(mixture, network, sgd, D, steps, seeds, state), strict=True):
+        overlap = np.abs(overlaps.M).max(axis=1).min(axis=1)
         new = np.isnan(found) & (overlap >= level)
         found[new] = (stop - stride * (overlap - level)[new] / (overlap - before)[new]) / D
         before = overlap
@@ -148,7 +152,7 @@ def learning_times(
 
 
 def plateau(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, v: npt.ArrayLike, *, t: float = 1000.0
+    mixture: Mixture, network: TwoLayer, sgd: LearningRule, v: npt.ArrayLike, *, t: float = 1000.0
 ) -> OrderParameters:
     """The state that weights without any overlap with the means end in, M = 0, from Q = 1 and the readout `v`.
 
@@ -166,7 +170,7 @@ def plateau(
     return state
 
 
-def growth_rate(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, state: OrderParameters) -> float:
+def growth_rate(mixture: Mixture, network: TwoLayer, sgd: LearningRule, state: OrderParameters) -> float:
     """lambda, the largest real part of the eigenvalues of d(dA/dt)/dA at `state`: the rate at which overlaps grow.
 
     A (p, K) are the projections of the weights on the means, M = means A.  Derivatives are central differences of
@@ -220,23 +224,21 @@ def _labels(C: int, K: int) -> list[str]:
 def _runs(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    sgd: LearningRule,
     D: int,
     steps: Sequence[int],
     seeds: Sequence[int],
     state: OrderParameters,
 ) -> Iterator[Overlaps]:
     """The chain of all seeds, after each of the step counts."""
-    from quenched.sim.engines.overlaps import Overlaps
-
     state.check(mixture, D)
-    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K),
-                      get_backend("numpy"), "float64")  # fmt: skip
-    run, now = Overlaps(problem, seeds, [state] * len(seeds)), 0
-    for stop in steps:
+    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+    which, backend = np.zeros(len(seeds), np.int64), get_backend("numpy")
+    run = find_engine("overlaps")(Batch((problem,), which, seeds, [state] * len(seeds), backend, "float64"))
+    for before, stop in pairwise([0, *steps]):
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
-            finite = run.advance(stop - now)
-        if not finite.all():
-            raise DivergenceError([seed for seed, good in zip(seeds, finite, strict=True) if not good], now / D, sgd.lr)
-        now = stop
-        yield run
+            run.advance(stop - run.steps)
+        run.require_finite()
+        _, overlaps = run.observe(before)
+        run.require_finite()
+        yield overlaps

@@ -14,25 +14,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.kernel_ridge import KernelFunctions, kernel_functions
+from quenched.numerics.calculus.kernels import KernelFunctions, kernel_functions
 from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.random_features import isotropic
+from quenched.numerics.problem.variables import described
+from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.training import CLUSTER, DATA, FRAME, TEST
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, TEST
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["simulate_kernel", "simulate_lazy"]
+__all__ = ["Measuring", "simulate_kernel", "simulate_lazy"]
 
 _ROWS = 512  # of a block of a kernel matrix
 _TRAINED = 0.02  # a gradient above this share of the first is no minimum
@@ -43,7 +45,7 @@ class _Problem:
     """A mixture in R^D on a backend."""
 
     def __init__(self, mixture: Mixture, D: int, backend: Backend, dtype: str) -> None:
-        isotropic(mixture)
+        labelled_by_cluster(mixture)
         if dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
         self.mixture, self.backend, self.xp, self.dtype = mixture, backend, backend.xp, dtype
@@ -119,6 +121,15 @@ def _solved(problem: _Problem, K: Any, y: Any, ridge: float) -> Any:
     return c[:, 0]
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """Fresh inputs that errors are measured on, and where to compute."""
+
+    test_samples: int = 4000
+    backend: str | Backend = "auto"
+    dtype: str = "float64"
+
+
 def simulate_kernel(
     mixture: Mixture,
     kernel: str,
@@ -127,16 +138,15 @@ def simulate_kernel(
     seeds: Sequence[int],
     ridge: float = 0.0,
     *,
-    test_samples: int = 4000,
-    backend: str | Backend = "auto",
-    dtype: str = "float64",
     progress: Callable[[float], None] | None = None,
+    **measuring: Any,
 ) -> xr.Dataset:
     """Kernel ridge regression on `samples` = n inputs in dimension D, its own for each seed.
 
-    `kernel`: see `quenched.numerics.kernel_ridge.kernel_functions`.  Errors are averages over `test_samples` fresh
-    inputs, as many from each cluster, weighted by P_a; an output of exactly 0 counts as half an error.  `backend`,
-    `dtype` as in `simulate`.  `progress` is called with the fraction done.
+    `kernel`: see `quenched.numerics.calculus.kernels.kernel_functions`.  `measuring`: the fields of `Measuring`.
+    Errors are averages over `test_samples` fresh inputs, as many from each cluster, weighted by P_a; an output of
+    exactly 0 counts as half an error.  `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction
+    done.
 
     Returns a dataset with dimensions seed, cluster: pmse, classification_error; mean and variance of the output.
 
@@ -144,17 +154,18 @@ def simulate_kernel(
     """
     functions, n = kernel_functions(kernel), integer("samples", samples, at_least=1)
     ridge = number("ridge", ridge)
-    problem = _Problem(mixture, D, get_backend(backend), dtype)
+    how = Measuring(**measuring)
+    problem = _Problem(mixture, D, get_backend(how.backend), how.dtype)
 
     def learned(seed: int) -> Callable[[Any], Any]:
         cluster = problem.clusters(seed, n)
-        X = problem.inputs(problem.backend.normals([seed], DATA, dtype), cluster)
+        X = problem.inputs(problem.backend.normals([seed], DATA, how.dtype), cluster)
         y = problem.array(mixture.labels[cluster])
         c = _solved(problem, _matrix(problem, functions, X, X, same=True), y, ridge)
         return lambda fresh: problem.xp.matmul(_matrix(problem, functions, fresh, X), c[:, None])[:, 0]
 
     asked = {"kernel": functions.name, "ridge": ridge, "samples": n}
-    return _runs(problem, learned, seeds, test_samples, asked, progress)
+    return _runs(problem, learned, seeds, how.test_samples, asked, progress)
 
 
 class _Lazy:
@@ -239,10 +250,8 @@ def simulate_lazy(
     ridge: float = 0.0,
     *,
     tolerance: float = 1e-6,
-    test_samples: int = 4000,
-    backend: str | Backend = "auto",
-    dtype: str = "float64",
     progress: Callable[[float], None] | None = None,
+    **measuring: Any,
 ) -> xr.Dataset:
     """A two-layer network of large `output_scale` s trained on `samples` = n inputs until its gradient vanishes.
 
@@ -262,18 +271,19 @@ def simulate_lazy(
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     if network.K % 2:
         raise ValueError(f"K must be even, for pairs of opposite neurons, got {network.K}")
-    problem = _Problem(mixture, D, get_backend(backend), dtype)
+    how = Measuring(**measuring)
+    problem = _Problem(mixture, D, get_backend(how.backend), how.dtype)
 
     def learned(seed: int) -> Callable[[Any], Any]:
         cluster = problem.clusters(seed, n)
-        X = problem.inputs(problem.backend.normals([seed], DATA, dtype), cluster)
+        X = problem.inputs(problem.backend.normals([seed], DATA, how.dtype), cluster)
         lazy = _Lazy(problem, network, X, problem.array(mixture.labels[cluster]), seed, ridge)
         end, left[seed] = lazy.train(tolerance)
         return lambda fresh: lazy.output(end, fresh)
 
     left: dict[int, float] = {}
     asked = {"network": network, "ridge": ridge, "samples": n, "tolerance": tolerance}
-    found = _runs(problem, learned, seeds, test_samples, asked, progress)
+    found = _runs(problem, learned, seeds, how.test_samples, asked, progress)
     found["gradient"] = "seed", [left[seed] for seed in found.seed.values.tolist()]
     return found
 
@@ -299,11 +309,13 @@ def _runs(
         if progress is not None:
             progress(done / len(names))
     simulation = {"D": problem.D, "backend": problem.backend.name, "dtype": problem.dtype, "test_samples": test_samples}
-    return xr.Dataset(
-        {
-            name: (("seed", "cluster")[: 1 + np.ndim(records[0][name])], np.stack([r[name] for r in records]))
-            for name in records[0]
-        },
-        coords={"seed": names},
-        attrs=provenance(mixture=problem.mixture, simulation=simulation | asked, seeds=names),
+    return described(
+        xr.Dataset(
+            {
+                name: (("seed", "cluster")[: 1 + np.ndim(records[0][name])], np.stack([r[name] for r in records]))
+                for name in records[0]
+            },
+            coords={"seed": names},
+            attrs=provenance(mixture=problem.mixture, simulation=simulation | asked, seeds=names),
+        )
     )

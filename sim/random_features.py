@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,17 +24,19 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from quenched.numerics.calculus.averages import activation_value
+from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.random_features import hermite_orders, isotropic
+from quenched.numerics.problem.variables import described
+from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.training import CLUSTER, DATA
+from quenched.sim.engines.base import CLUSTER, DATA
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Features", "simulate_features"]
+__all__ = ["Features", "Training", "simulate_features"]
 
 Array = npt.NDArray[np.float64]
 
@@ -202,6 +205,59 @@ class Features:
         return xp.concat(found, axis=1)
 
 
+@dataclass(frozen=True)
+class Training:
+    """How `simulate_features` finds the readout, and where it computes.
+
+    `readout`: "population", the minimum of the mean square error on the whole mixture plus ridge |w|^2; "samples",
+    ridge regression on `samples` = n inputs; "sgd", online SGD from w = 0, recorded after round(t D) steps for each of
+    `t`, at the learning rate lr/(1 + t/decay): with a finite decay it ends at the population minimum.
+    """
+
+    readout: str = "population"
+    samples: int | None = None
+    t: npt.ArrayLike | None = None
+    lr: float = 0.5
+    decay: float = np.inf
+    backend: str | Backend = "auto"
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float64", "float32"):
+            raise ValueError(f"dtype must be 'float64' or 'float32', got {self.dtype!r}")
+        needed = {"population": (), "samples": ("samples",), "sgd": ("t",)}
+        if self.readout not in needed:
+            raise ValueError(f"readout must be 'population', 'samples' or 'sgd', got {self.readout!r}")
+        for name in needed[self.readout]:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} must be given for readout={self.readout!r}, got None")
+        if self.readout == "samples":
+            integer("samples", self.samples, at_least=1)
+        if self.readout == "sgd":
+            number("lr", self.lr, positive=True)
+            if not self.decay > 0:
+                raise ValueError(f"decay must be > 0, got {self.decay!r}")
+
+    def steps(self, D: int) -> list[int]:
+        """When SGD is looked at; none for the other readouts."""
+        if self.readout != "sgd" or self.t is None:
+            return []
+        return [round(time * D) for time in increasing_times("t", self.t).tolist()]
+
+    def train(self, features: Features, seed: int, ridge: float) -> Any:
+        """Readouts (P, n), n = 1 but for SGD."""
+        if self.readout == "sgd":
+            return features.sgd(self.steps(features.D), self.lr, self.decay, ridge, seed)
+        if self.readout == "samples" and self.samples is not None:
+            return features.ridge(self.samples, ridge, seed)
+        return features.population(ridge)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the attributes of a dataset keep."""
+        found = {"readout": self.readout, "samples": self.samples, "dtype": self.dtype}
+        return found | ({"lr": self.lr, "decay": str(self.decay)} if self.readout == "sgd" else {})
+
+
 def simulate_features(
     mixture: Mixture,
     activation: str,
@@ -210,24 +266,15 @@ def simulate_features(
     seeds: Sequence[int],
     ridge: float = 0.0,
     *,
-    readout: str = "population",
-    samples: int | None = None,
-    t: npt.ArrayLike | None = None,
-    lr: float = 0.5,
-    decay: float = np.inf,
-    backend: str | Backend = "auto",
-    dtype: str = "float64",
     progress: Callable[[float], None] | None = None,
+    **training: Any,
 ) -> xr.Dataset:
     """Errors of P random features of an activation in dimension D, for each seed its own features.
 
-    `readout`: "population", the minimum of the mean square error on the whole mixture plus ridge |w|^2; "samples",
-    ridge regression on `samples` = n inputs; "sgd", online SGD from w = 0, recorded after round(t D) steps for each of
-    `t`, at the learning rate lr/(1 + t/decay): with a finite decay it ends at the population minimum.  The errors are
-    exact given features and readout: means and variances of the output come from Mehler sums, the classification error
-    takes it as Gaussian in each cluster.
-
-    `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction done.
+    `training`: the fields of `Training`: readout ("population", "samples" or "sgd"), samples, t, lr, decay, and
+    backend, dtype as in `simulate`.  The errors are exact given features and readout: means and variances of the output
+    come from Mehler sums, the classification error takes it as Gaussian in each cluster.  `progress` is called with the
+    fraction done.
 
     Returns a dataset with dimensions seed, cluster, and time with "sgd": pmse, classification_error, mean, variance;
     `truncation` (seed): the largest entry that a covariance leaves out.
@@ -236,39 +283,17 @@ def simulate_features(
     """
     import xarray as xr
 
-    isotropic(mixture)
+    labelled_by_cluster(mixture)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
     ridge, names = number("ridge", ridge), [integer("seeds", seed) for seed in seeds]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"seeds must be one or more different integers, got {names}")
-    if dtype not in ("float64", "float32"):
-        raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
-    needed = {"population": None, "samples": samples, "sgd": t}
-    if readout not in needed:
-        raise ValueError(f"readout must be 'population', 'samples' or 'sgd', got {readout!r}")
-    if readout != "population" and needed[readout] is None:
-        raise ValueError(
-            f"{'samples' if readout == 'samples' else 't'} must be given for readout={readout!r}, got None"
-        )
-    steps: list[int] = []
-    if readout == "sgd":
-        assert t is not None
-        steps = [round(time * D) for time in increasing_times("t", t).tolist()]
-        lr = number("lr", lr, positive=True)
-        if not decay > 0:
-            raise ValueError(f"decay must be > 0, got {decay!r}")
-    n = integer("samples", samples, at_least=1) if readout == "samples" else 0
-    chosen = get_backend(backend)
+    how = Training(**training)
+    steps, chosen = how.steps(D), get_backend(how.backend)
     records = []
     for done, seed in enumerate(names, 1):
-        features = Features(mixture, activation, D, P, seed, chosen, dtype)
-        if readout == "population":
-            w = features.population(ridge)
-        elif readout == "samples":
-            w = features.ridge(n, ridge, seed)
-        else:
-            w = features.sgd(steps, lr, decay, ridge, seed)
-        mean, variance = features.outputs(w)
+        features = Features(mixture, activation, D, P, seed, chosen, how.dtype)
+        mean, variance = features.outputs(how.train(features, seed, ridge))
         wrong = ndtr(-mixture.labels * mean / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny)))
         record = {
             "pmse": ((mixture.labels - mean) ** 2 + variance) @ mixture.weights / 2,
@@ -283,18 +308,20 @@ def simulate_features(
             progress(done / len(names))
     time = ("time",) if steps else ()
     dims = {"mean": (*time, "cluster"), "variance": (*time, "cluster"), "truncation": ()}
-    simulation = {"D": D, "P": P, "readout": readout, "samples": samples, "backend": chosen.name, "dtype": dtype}
-    return xr.Dataset(
-        {
-            name: (("seed", *dims.get(name, time)), np.stack([record[name] for record in records]))
-            for name in records[0]
-        },
-        coords={"seed": names} | ({"time": np.array(steps) / D} if steps else {}),
-        attrs=provenance(
-            mixture=mixture,
-            activation=activation,
-            ridge=ridge,
-            simulation=simulation | ({"lr": lr, "decay": str(decay)} if steps else {}),
-            seeds=names,
-        ),
+    simulation = {"D": D, "P": P, "backend": chosen.name} | how.to_dict()
+    return described(
+        xr.Dataset(
+            {
+                name: (("seed", *dims.get(name, time)), np.stack([record[name] for record in records]))
+                for name in records[0]
+            },
+            coords={"seed": names} | ({"time": np.array(steps) / D} if steps else {}),
+            attrs=provenance(
+                mixture=mixture,
+                activation=activation,
+                ridge=ridge,
+                simulation=simulation,
+                seeds=names,
+            ),
+        )
     )

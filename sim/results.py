@@ -132,7 +132,8 @@ class Store:
         try:
             for name in sorted(values, key=lambda name: name == "status"):
                 variable = self._group[name]
-                assert isinstance(variable, zarr.Array)
+                if not isinstance(variable, zarr.Array):
+                    raise StoreError(f"the store {self.path} is damaged: {name} is no array")
                 whole = np.full(variable.chunks, np.nan if variable.dtype.kind == "f" else 0, variable.dtype)
                 known: tuple[Any, ...] = (*[0] * (len(index) - 1), *map(slice, values[name].shape))
                 whole[known] = values[name]

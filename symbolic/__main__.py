@@ -1,7 +1,8 @@
 """Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
-the two.  What takes long says so on standard error, in lines that start with "progress: ".
+the two; with `--loss`, the text is a loss in phi and y instead.
+What takes long says so on standard error, in lines that start with "progress: ".
 
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
 """
@@ -9,7 +10,7 @@ the two.  What takes long says so on standard error, in lines that start with "p
 import logging
 import sys
 
-from quenched.symbolic.generate import user_activation, user_gradients, user_teacher
+from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
 
 __all__: list[str] = []
 
@@ -21,7 +22,8 @@ def main() -> int:
         if sys.argv[2:3] == ["--teacher"]:
             sys.stdout.write(user_teacher(sys.argv[1], sys.argv[3]))
         else:
-            build = user_gradients if "--gradients" in sys.argv[2:] else user_activation
+            builds = {"--gradients": user_gradients, "--loss": user_loss}
+            build = builds.get("".join(sys.argv[2:3]), user_activation)
             sys.stdout.write(build(sys.argv[1]))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")

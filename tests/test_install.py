@@ -15,7 +15,7 @@ def test_every_module_of_the_wheel_imports(tmp_path: Path) -> None:
     source.mkdir()
     for layer in LAYERS:
         shutil.copytree(ROOT / layer, source / layer, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("__init__.py", "py.typed", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
 
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -32,11 +32,13 @@ def test_every_module_of_the_wheel_imports(tmp_path: Path) -> None:
     ]
     # -P and a foreign working directory keep the checkout off the path; the editable install, where there is one, comes
     # after `target` in sys.path, and each module's file is checked to be the wheel's.
+    assert (target / "quenched" / "py.typed").is_file()
     code = (
-        "import importlib, sys\n"
+        "import importlib, importlib.metadata, sys\n"
         f"sys.path.insert(0, {str(target)!r})\n"
         "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
         f"for name in {modules!r}:\n"
         f"    assert importlib.import_module(name).__file__.startswith({str(target)!r}), name\n"
     )
+    code += "import quenched; assert quenched.__version__ == importlib.metadata.version('quenched')\n"
     subprocess.run([sys.executable, "-P", "-W", "error", "-c", code], cwd=tmp_path, check=True)

@@ -1,6 +1,6 @@
 """mypy, as a test.
 
-mypy does not see an editable install, so the four folders are linked into a temporary `quenched/`, which works
+mypy does not see an editable install, so the package is linked into a temporary `quenched/`, which works
 however the package was installed.
 """
 
@@ -17,6 +17,7 @@ def test_mypy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package.mkdir()
     for layer in ("symbolic", "theory", "numerics", "sim"):
         (package / layer).symlink_to(ROOT / layer, target_is_directory=True)
+    (package / "__init__.py").symlink_to(ROOT / "__init__.py")
     monkeypatch.setenv("MYPYPATH", str(tmp_path))
     cache = ROOT / ".mypy_cache"
     config = ROOT / "pyproject.toml"

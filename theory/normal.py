@@ -9,23 +9,25 @@ from numpy import arcsin, cos, exp, maximum, pi, sin, sqrt
 from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr as Phi
 
-__all__ = [
-    "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual",
-]
+__all__ = ["GAUSS", "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"]
+
 
 GAUSS = tuple(zip(*leggauss(64), strict=True))
 
 
+# ratio(p, q) = p/q
 def ratio(p: float, q: float) -> float:
     """p/q, integers: a constant that no float holds, for code that is also evaluated at higher precision."""
     return p/q
 
 
+# residual(a, b, c, d) = a - b c/d
 def residual(a: float, b: float, c: float, d: float) -> float:
     """a - b c/d: a mean or covariance after regression on a field of variance d."""
     return a - b*c/d
 
 
+# remainder(a, b, d) = Max(a/1125899906842624, a - b²/d)
 def remainder(a: float, b: float, d: float) -> float:
     """a - b^2/d: a variance after regression on a field of variance d, floored at four rounding units of a.
 
@@ -34,6 +36,8 @@ def remainder(a: float, b: float, d: float) -> float:
     return maximum(a/1125899906842624, a - b**2/d)
 
 
+# Phi2(h, k, r) = Φ(h) Φ(k) + Integral(exp((-h² + 2 h k sin(θ) - k²)/(2 cos(θ)²))/(2 π), (θ, 0, asin(r)))
+# Derived by: Plackett
 def Phi2(h: float, k: float, r: float) -> float:
     """P(z_1 < h, z_2 < k) for unit normals of correlation r.
 
@@ -48,6 +52,7 @@ def Phi2(h: float, k: float, r: float) -> float:
     return total
 
 
+# Derived by: Plackett; Integrate from independent blocks
 def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) -> float:
     """P(z_i < h_i) for three unit normals of correlations r_ij.
 
@@ -83,9 +88,18 @@ def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) ->
     return total
 
 
+# Derived by: Plackett; Integrate from independent blocks
 def Phi4(
-    h1: float, h2: float, h3: float, h4: float, r12: float, r13: float, r14: float, r23: float, r24: float, r34:
-    float
+    h1: float,
+    h2: float,
+    h3: float,
+    h4: float,
+    r12: float,
+    r13: float,
+    r14: float,
+    r23: float,
+    r24: float,
+    r34: float,
 ) -> float:
     """P(z_i < h_i) for four unit normals of correlations r_ij.
 

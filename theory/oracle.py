@@ -8,19 +8,21 @@ from __future__ import annotations
 from numpy import exp, log, maximum, pi, sqrt
 from scipy.special import ndtr as Phi
 
-__all__ = [
-    "discriminant", "parity", "slice_mass", "three_clusters", "two_clusters", "xor",
-]
+__all__ = ["discriminant", "parity", "slice_mass", "three_clusters", "two_clusters", "xor"]
 
 
+# two_clusters(r, σ, P₊, P₋) = P₋ Φ((-r - σ² log(P₋/P₊)/(2 r))/σ) + P₊ Φ((-r + σ² log(P₋/P₊)/(2 r))/σ)
+# Derived by: Bayes rule; Cluster means; Factorisation; Zero; Gaussian integral over the cells of the wrong label
 def two_clusters(separation: float, sigma: float, weight_plus: float, weight_minus: float) -> float:
-    """Bayes error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
+    """Oracle error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
     threshold = sigma**2*log(weight_minus/weight_plus)/(2*separation)
     return weight_minus*Phi((-separation - threshold)/sigma) + weight_plus*Phi((-separation + threshold)/sigma)
 
 
+# Derived by: Bayes rule; Cluster means; Factorisation; Hyperbolic form; Zeros; Logarithmic form; No zeros; Gaussian
+#   integral over the cells of the wrong label
 def three_clusters(separation: float, sigma: float, weight_centre: float, weight_outer: float) -> float:
-    """Bayes error of three clusters: +1 at the origin, -1 at ±separation e1 with half of weight_outer each.
+    """Oracle error of three clusters: +1 at the origin, -1 at ±separation e1 with half of weight_outer each.
 
     Label +1 on |x1| < threshold = (sigma^2/separation) arccosh(R), log R = log(weight_centre/weight_outer)
     + separation^2/(2 sigma^2); reach = max(0, log R), so that for R <= 1 the label is -1 everywhere.
@@ -33,16 +35,23 @@ def three_clusters(separation: float, sigma: float, weight_centre: float, weight
     )
 
 
+# xor(r, σ) = 2 Φ(-√2 r/(2 σ)) Φ(√2 r/(2 σ))
+# Derived by: Rotation (isotropic noise is invariant); Bayes rule; Cluster means; Factorisation; Zero; Gaussian integral
+#   over the cells of the wrong label
 def xor(separation: float, sigma: float) -> float:
-    """Bayes error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
+    """Oracle error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
     return 2*Phi(-sqrt(2)*separation/(2*sigma))*Phi(sqrt(2)*separation/(2*sigma))
 
 
+# parity(m₁, m₂, σ) = Φ(-m₁/σ) Φ(m₂/σ) + Φ(m₁/σ) Φ(-m₂/σ)
+# Derived by: Bayes rule; Cluster means; Factorisation; Zero; Gaussian integral over the cells of the wrong label
 def parity(first_length: float, second_length: float, sigma: float) -> float:
-    """Bayes error of four equal clusters at ±first_length e1 ± second_length e2, the label the product of the signs."""
+    """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, labels the products of the signs."""
     return Phi(-first_length/sigma)*Phi(second_length/sigma) + Phi(first_length/sigma)*Phi(-second_length/sigma)
 
 
+# discriminant(P, m_x, m_y, y, σ) = m_x/σ², -m_x²/(2 σ²) + log(P) - (y - m_y)²/(2 σ²)
+# Derived by: Bayes rule; Shared factor
 def discriminant(weight: float, inner_mean: float, outer_mean: float, outer: float, sigma: float) -> tuple[float, ...]:
     """(rate, log_coefficient): the term coefficient·exp(rate·x) that a cluster of a mixture contributes to D.
 
@@ -55,8 +64,16 @@ def discriminant(weight: float, inner_mean: float, outer_mean: float, outer: flo
     )
 
 
+# slice_mass(P, m_x, m_y, y, a, b, σ) = √2 P (-Φ((-m_x + a)/σ) + Φ((-m_x + b)/σ)) exp(-(y - m_y)²/(2 σ²))/(2 √π σ)
+# Derived by: Gaussian integral
 def slice_mass(
-    weight: float, inner_mean: float, outer_mean: float, outer: float, lower: float, upper: float, sigma: float
+    weight: float,
+    inner_mean: float,
+    outer_mean: float,
+    outer: float,
+    lower: float,
+    upper: float,
+    sigma: float,
 ) -> float:
     """Weight of a cluster, per unit of the outer coordinate, on the piece (lower, upper) of the inner coordinate.
 

@@ -17,8 +17,12 @@ __all__ = [
 ]
 
 
+# Derived by: Price; Average
 def shifted_erf(rho: float, sigma: float, shift: float) -> tuple[float, ...]:
-    """(psi_0, psi_1, psi_2, E psi^2) of psi(x) = erf((x + shift)/sqrt 2): an activation with odd and even parts."""
+    """(psi_0, psi_1, psi_2, E psi^2) of psi(x) = erf((x + shift)/sqrt 2): an activation with odd and even parts.
+
+    Closed form, for reading and for tests.
+    """
     return (
         2*Phi(rho/sqrt(sigma**2 + 1) + shift/sqrt(sigma**2 + 1)) - 1,
         sqrt(2)*exp(-(rho + shift)**2/(2*(sigma**2 + 1)))/(sqrt(pi)*sqrt(sigma**2 + 1)),
@@ -28,6 +32,8 @@ def shifted_erf(rho: float, sigma: float, shift: float) -> tuple[float, ...]:
     )
 
 
+# hermite_orders(ψ₀, ψ₁, ψ₂, E[ψ²], σ) = ψ₁ σ, √2 ψ₂ σ²/2, -ψ₀² - ψ₁² σ² - ψ₂² σ⁴/2 + E[ψ²]
+# Derived by: Hermite expansion; Orthogonality; Mehler: Price in r
 def hermite_orders(psi_0: float, psi_1: float, psi_2: float, square: float, sigma: float) -> tuple[float, ...]:
     """(linear, quadratic, higher): standard deviations of a feature's orders 1 and 2, variance of all orders beyond.
 
@@ -40,13 +46,24 @@ def hermite_orders(psi_0: float, psi_1: float, psi_2: float, square: float, sigm
     )
 
 
+# quadratic_directions(D) = (D - 1) (D + 2)/2
+# Derived by: Count
 def quadratic_directions(D: float) -> float:
     """Directions of order 2 in D dimensions: symmetric matrices without trace."""
     return (D - 1)*(D + 2)/2
 
 
+# spikes(δψ₀, k₁, k₂, f_i, f_j, P, D) = δψ₀ √P, f_i k₁ √P/√D, k₂ √P/√D, k₂ √P (f_i - 1) (f_i + 1)/D, √2 f_i k₂ f_j √P/D
+# Derived by: Projection on noise; Projection on a square; Sum over all directions, |f|^2 = D; Square along a mean, less
+#   its share of the norm
 def spikes(
-    centred: float, linear: float, quadratic: float, first: float, second: float, weight: float, D: float
+    centred: float,
+    linear: float,
+    quadratic: float,
+    first: float,
+    second: float,
+    weight: float,
+    D: float,
 ) -> tuple[float, ...]:
     """Amplitudes of a feature on the spikes of one cluster: (mean, along, norm, same, mixed).
 
@@ -63,6 +80,7 @@ def spikes(
     )
 
 
+# Derived by: Scaling; Power counting: survives; Power counting: vanishes; Resolvent; In T and r; Positive root
 def marchenko_pastur(gamma: float, r: float) -> float:
     """T(gamma, r), the positive root of gamma/T = r + 1/(1 + T): the resolvent of one set of channels.
 
@@ -74,11 +92,15 @@ def marchenko_pastur(gamma: float, r: float) -> float:
     return where(u > 0, (root + u)/(2*r), 2*gamma/(root - u))
 
 
+# marchenko_pastur_slope(T, γ, r) = -T (T + 1)/(2 T r - γ + r + 1)
+# Derived by: Implicit differentiation
 def marchenko_pastur_slope(T: float, gamma: float, r: float) -> float:
     """dT/dr at T = T(gamma, r), by differentiating the equation of `marchenko_pastur`; lambda dT/dlambda follows."""
     return -T*(T + 1)/(2*T*r - gamma + r + 1)
 
 
+# signal(τ, λT′) = τ/(τ + 1), (λT′ + τ)/(τ + 1)²
+# Derived by: Woodbury; Cov = G^{-1} - lambda + spikes; Signal
 def signal(tau: float, ridge_slope: float) -> tuple[float, ...]:
     """(mean, variance): output y·mean and its variance, where the labels excite one spike of Gamma = tau.
 
@@ -90,6 +112,9 @@ def signal(tau: float, ridge_slope: float) -> tuple[float, ...]:
     )
 
 
+# low(T, λT′, σ) = T/(σ² (T + 1)), (T² + T + λT′)/(σ² (T² + 2 T + 1))
+# Derived by: Scaling; Power counting: survives; Power counting: vanishes; Along an eigenvector of S; Shrinkage; Two
+#   clusters at distance m: signal; XOR: outputs
 def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
@@ -102,6 +127,9 @@ def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
     )
 
 
+# crossover(χ, λT′, k₂, σ) = k₂² χ/σ⁴, k₂² χ/(2 σ⁴ (k₂² χ + 1)), k₂² λT′/σ⁴, k₂² λT′/(2 σ⁴ (k₂² χ + 1)²)
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Class means to
+#   second order; Norm spike; Woodbury
 def crossover(response: float, ridge_slope: float, quadratic: float, sigma: float) -> tuple[float, ...]:
     """Means V_a D^(1/4): (tensor, norm, and lambda d/dlambda of both), the weights of the Gram matrix of class means
 
@@ -123,16 +151,29 @@ def crossover(response: float, ridge_slope: float, quadratic: float, sigma: floa
     )
 
 
+# crossover_xor(χ, k₂, m, σ) = m⁴ k₂² χ/(2 σ⁴)
+# Derived by: Woodbury at finite D, then the limit
 def crossover_xor(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S)."""
+    """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S).
+
+    Closed form, for reading and for tests.
+    """
     return length**4*quadratic**2*response/(2*sigma**4)
 
 
+# crossover_three_clusters(χ, k₂, m, σ) = m⁴ k₂² χ (2 k₂² χ + 3)/(8 σ⁴ (k₂² χ + 1))
+# Derived by: Woodbury at finite D, then the limit
 def crossover_three_clusters(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0."""
+    """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0.
+
+    Closed form, for reading and for tests.
+    """
     return length**4*quadratic**2*response*(2*quadratic**2*response + 3)/(8*sigma**4*(quadratic**2*response + 1))
 
 
+# gates(ψ₊, ψ₋, v₊, v₋, σ) = σ (ψ₋ + ψ₊)/2, -σ (ψ₋ - ψ₊)/2, -ψ₋² σ²/2 - ψ₊² σ²/2 + v₋/2 + v₊/2
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Channels of the two
+#   signs; Even and odd in f_1: S is diagonal; Order 2 has D^2/2 directions for P = gamma D features: noise
 def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, sigma: float) -> tuple[float, ...]:
     """Means ±sqrt(D) m1 e1 ± m2 e2: (even, odd, noise) of a feature with component f1 along e1.
 
@@ -148,6 +189,8 @@ def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, 
     )
 
 
+# gate_signal(s_o, m₂, σ) = s_o m₂²/(σ² (s_o + 1)), m₂²/(σ² (s_o + 1)²)
+# Derived by: Odd in f_1 and in f_2; Woodbury
 def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, ...]:
     """(tau, dtau/dodd): the signal of the label, the product of two signs, through the odd gates; odd = s_o.
 
@@ -159,11 +202,15 @@ def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, 
     )
 
 
+# xor_channels(even₁, even₂, odd₁, odd₂) = (even₁ + even₂)/2, (even₁ - even₂)/2, √2 odd₁/2, √2 odd₂/2
+# Derived by: Parity and exchange
 def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tuple[float, ...]:
     """The four channels of XOR with means of length sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
 
     E_i, O_i: even and odd part in f_i of sigma psi_1(m f_i).  S is diagonal in them, by reflection of either axis and
     exchange of the two.
+
+    Closed form, for reading and for tests.
     """
     return (
         (even_1 + even_2)/2,
@@ -173,14 +220,24 @@ def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tu
     )
 
 
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Even, odd under
+#   exchange
 def xor_spikes(
-    mean_1: float, mean_2: float, quadratic_1: float, quadratic_2: float, odd_1: float, odd_2: float, f_1: float,
-    f_2: float
+    mean_1: float,
+    mean_2: float,
+    quadratic_1: float,
+    quadratic_2: float,
+    odd_1: float,
+    odd_2: float,
+    f_1: float,
+    f_2: float,
 ) -> tuple[float, ...]:
     """XOR with means of length sqrt(D): (d, z_norm, z_along), the spikes even in f_1 and f_2, odd under their exchange.
 
     mean_i, quadratic_i: even parts in f_i of psi_0(m f_i) and k_2(m f_i); odd_i: odd part of sigma psi_1(m f_i).  With
     <p, q> = gamma E[p q A], D tau_3 = D [<d,d> - <d,z> (1 + <z,z>)^-1 <z,d>]; pmse = 1/(2 (1 + D tau_3)).
+
+    Closed form, for reading and for tests.
     """
     return (
         (mean_1 - mean_2)/2,
@@ -189,6 +246,8 @@ def xor_spikes(
     )
 
 
+# Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; The readout sees
+#   s(x); Woodbury at finite D, then the limit; Bulk: all other directions of order 2
 def quadratic_features(T: float, ridge_slope: float, length: float, sigma: float) -> tuple[float, ...]:
     """P = gamma_2 D^2/2 features, XOR with means of length m: (theta, bulk) of the output theta s(x) + sqrt(bulk) g.
 
@@ -201,6 +260,7 @@ def quadratic_features(T: float, ridge_slope: float, length: float, sigma: float
     )
 
 
+# quadratic_moments(m, σ) = m²/2, σ² (m² + σ²)
 def quadratic_moments(length: float, sigma: float) -> tuple[float, ...]:
     """(mean, variance) of s(x) given the label +1, for the pmse [(1 - theta mean)^2 + bulk + theta^2 variance]/2."""
     return (
@@ -209,6 +269,8 @@ def quadratic_moments(length: float, sigma: float) -> tuple[float, ...]:
     )
 
 
+# quadratic_error(p, θ, Q_b, m, σ) = √2 exp(-(p - √2 m/2)²/(2 σ²)) Φ(-√2 p m θ/(2 √(p² σ² θ² + Q_b)))/(2 √π σ)
+# Derived by: Rotation by 45 degrees; Gaussian given p
 def quadratic_error(along: float, theta: float, bulk: float, length: float, sigma: float) -> float:
     """Density over `along` of the error of the output theta s(x) + sqrt(bulk) g on XOR; its integral is the error.
 

@@ -1,29 +1,25 @@
 """Averages of an activation over the local fields, as tables over clusters and neurons.
 
 The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
-first use).  This module compiles them: the text of the generated functions, with Phi_n taken from
-`quenched.numerics.calculus.orthant` and the regressions done in doubled precision, is compiled once and kept in the
-user's cache (`quenched.numerics.calculus.cache`).  A table entry whose indices coincide, E[g'(lambda_1) g(lambda_1)],
-is the average over the one field that is left.
+first use), compiled by `quenched.numerics.calculus.compile`.  A table entry whose indices coincide,
+E[g'(lambda_1) g(lambda_1)], is the average over the one field that is left.
 """
 
 from __future__ import annotations
 
-import ast
 import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import combinations, product
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.cache import derived_module, module
-from quenched.numerics.calculus.coincident_fields import TINY, consistent, distinct, relative_error
-from quenched.numerics.calculus.precision import float_source
-from quenched.numerics.problem.checks import activation_text
+from quenched.numerics.calculus.cache import derived_module
+from quenched.numerics.calculus.coincident_fields import TINY, distinct, relative_error, repeated
+from quenched.numerics.calculus.compile import callbacks, load_compiled, scalar_function
+from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -34,10 +30,11 @@ __all__ = [
     "activation_value",
     "averages",
     "compiled_activation",
-    "compiled_text",
     "constant_field_factor",
     "expanded",
+    "fill_text",
     "fix_constant_fields",
+    "index_sets",
     "patterns",
     "piecewise_linear",
     "step_error",
@@ -47,7 +44,6 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 ORTHANT_ERROR = 1e-10  # of averages over three and four fields, relative to the size of the factors, where regular
 PAIR_ERROR = 1e-13  # of averages over one and two fields, likewise
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
@@ -73,7 +69,7 @@ def value_averages(activation: str) -> theory.Averages:
     >>> value_averages("sign(x)").places
     ({'g': 0, 'g*g': 1}, {'g,g': 0})
     """
-    name = activation_text(activation)
+    name = expression_text(activation)
     return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
 
 
@@ -86,7 +82,7 @@ def _derived(activation: str) -> theory.Averages:
     found: theory.Averages = derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
-            "activation %s: its averages have no closed form; quasi-Monte Carlo is used, and its error reported",
+            "activation %s: its averages have no closed form; they are computed numerically, and the error reported",
             activation,
         )
     return found
@@ -125,44 +121,27 @@ def piecewise_linear(activation: str) -> tuple[Array, Array, Array] | None:
     return np.array(kinks), np.array([m for m, _ in lines]), np.array([c for _, c in lines])
 
 
+@lru_cache(maxsize=64)
+def compiled_activation(activation: str) -> tuple[Any, Any]:
+    """g and g' of one number as numba `cfunc`s: arguments of compiled loops, which need not be compiled for each anew.
+
+    >>> g, dg = compiled_activation("relu")
+    >>> g.ctypes(-2.0), dg.ctypes(0.0)
+    (0.0, 0.5)
+    """
+    found = averages(activation)
+    g, dg = callbacks("activation", (found.g, found.dg))
+    return g, dg
+
+
 # --- compilation
 # --------------------------------------------------------------------------------------------------------------
 
-_PRELUDE = '''"""Compiled form of averages, written by quenched.numerics.calculus.averages."""
-
-from math import erf, erfc
-from numpy import cos, exp, pi, sin, sqrt
-from numba import njit
-from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
-from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
-
-
-@njit(error_model="numpy")
-def Phi2_of_pair(h, k, r):
-    return Phi2(h, k, r if abs(r) < {parallel} else (1.0 if r > 0.0 else -1.0))
-
-
-@njit(error_model="numpy")
-def raised(m0, m1, c00, c01, c11):
-    """Factor on the variances of two fields: above 1 if they are parallel up to rounding, but not exactly.
-
-    Each is then a different function of the other, on a scale below that of rounding; independent noise of relative
-    variance 2^-50 makes them fields of one law again, at a cost of 1e-8.
-    """
-    if c01 * c01 < (1.0 - 2e-15) * (c00 * c11):
-        return 1.0
-    a, b = (c01, 0.0), (c00, 0.0)
-    if residual((c11, 0.0), a, a, b)[0] == 0.0 and residual((m1, 0.0), a, (m0, 0.0), b)[0] == 0.0:
-        return 1.0
-    return max(1.0, abs(c01) / sqrt(c00 * c11)) * (1.0 + {noise})
-
-
-'''
 _FILL = """
 @kept(error_model="numpy", nogil=True)
-def fill_{label}(mean, covariance, subsets, out):
+def fill_{label}(mean, covariance, subsets, flat, offset):
     for a in range(mean.shape[0]):
+        place = offset
         for s in range(subsets.shape[0]):
             {indices} = subsets[s]{before}
             values = {function}(
@@ -170,148 +149,86 @@ def fill_{label}(mean, covariance, subsets, out):
                 {covariances},
             )
             for o, value in enumerate(values):
-                out[a, s, o] = value
+                flat[a, place + o] = value
+            place += {size}
 """
 _RAISE = """
             factor = raised(
                 mean[a, i], mean[a, j], covariance[a, i, i], covariance[a, i, j], covariance[a, j, j]
             )"""
+_TABLES = """
+@kept(error_model="numpy", nogil=True)
+def tables_{limit}(mean, covariance, width, {subsets}, {indices}):
+    clusters, K = mean.shape
+    flat = empty((clusters, width))
+    means, given, regular = consistent(mean, covariance)
+    offset = 0
+    {fills}
+    {outputs}
+    for a in range(clusters):
+        {gathers}
+    return {results}
+"""
 
 
-_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over"}
+def fill_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> list[str]:
+    """Functions fill_LABEL(mean, covariance, subsets, flat, offset) for averages over n fields, {label: (n, function)}.
 
-
-class _DoubledRegression(ast.NodeTransformer):
-    """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the
-    value.
-
-    A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
-    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field,
-    and the distance of a mean from a kink, which standardised limits h = (mean - kink)/sqrt(variance) divide by it.
+    They write the averages over each index set, one after the other, into flat[a, offset:].
     """
-
-    def __init__(self) -> None:
-        self.pairs: set[str] = set()
-
-    def _pair(self, node: ast.expr) -> ast.expr:
-        if isinstance(node, ast.Name) and node.id in self.pairs:
-            return ast.Name(node.id + "_", ast.Load())
-        if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
-            name = _PAIRWISE[type(node.op)]
-            return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            zero: ast.expr = ast.Tuple([ast.Constant(0.0), ast.Constant(0.0)], ast.Load())
-            return ast.Call(ast.Name("minus", ast.Load()), [zero, self._pair(node.operand)], [])
-        return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
-
-    @staticmethod
-    def _value(pair: ast.expr) -> ast.expr:
-        return ast.Subscript(pair, ast.Constant(0), ast.Load())
-
-    def visit_Assign(self, node: ast.Assign) -> Any:
-        call = node.value
-        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
-            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
-                call.left = self._value(self._pair(call.left))
-            return node
-        if not (
-            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
-        ):
-            return node
-        (target,) = node.targets
-        assert isinstance(target, ast.Name)
-        call.args = [self._pair(argument) for argument in call.args]
-        self.pairs.add(target.id)
-        pair = ast.Assign([ast.Name(target.id + "_", ast.Store())], call)
-        value = ast.Assign([target], self._value(ast.Name(target.id + "_", ast.Load())))
-        return [pair, value]
-
-    def visit_Return(self, node: ast.Return) -> ast.Return:
-        """All elements as floats: the compiler wants tuples of one type."""
-        assert isinstance(node.value, ast.Tuple)
-        node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
-        return node
-
-
-def _is_root(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
-
-
-def compiled_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> str:
-    """A module with fill_LABEL(mean, covariance, subsets, out) for functions of n fields, {label: (n, function)}."""
-    parts = [_PRELUDE.format(parallel=PARALLEL, noise=2.0**-50)]
+    parts = []
     for label, (n, function) in groups.items():
-        tree = ast.parse(float_source(function))
-        definition = tree.body[0]
-        assert isinstance(definition, ast.FunctionDef)
-        definition.returns = None
-        for argument in definition.args.args:
-            argument.annotation = None
-        definition.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
-        definition.body = definition.body[1:]  # the docstring
-        _DoubledRegression().visit(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and node.id == "Phi2":
-                node.id = "Phi2_of_pair"
-        parts.append(ast.unparse(ast.fix_missing_locations(tree)) + "\n\n")
+        text, size = scalar_function(function)
         index = "ijkl"[:n]
         variance = "covariance[a, {0}, {0}]" + (" * factor" if n == 2 else "")
         entries = [(p, q) for x, p in enumerate(index) for q in index[x:]]
-        parts.append(
-            _FILL.format(
-                label=label,
-                indices=", ".join(index) + ("," if n == 1 else ""),
-                function=function.__name__,
-                means=", ".join(f"mean[a, {i}]" for i in index),
-                covariances=", ".join(variance.format(p) if p == q else f"covariance[a, {p}, {q}]" for p, q in entries),
-                before=_RAISE if n == 2 else "",
-            )
+        fill = _FILL.format(
+            label=label,
+            size=size,
+            indices=", ".join(index) + ("," if n == 1 else ""),
+            function=function.__name__,
+            means=", ".join(f"mean[a, {i}]" for i in index),
+            covariances=", ".join(variance.format(p) if p == q else f"covariance[a, {p}, {q}]" for p, q in entries),
+            before=_RAISE if n == 2 else "",
         )
-    return "\n".join(parts)
+        parts += [text, fill]
+    return parts
+
+
+def _tables_text(found: theory.Averages, limit: int) -> str:
+    """tables_LIMIT(mean, covariance, width, index sets, places): the tables, in the order of `patterns`."""
+    names = [f"t_{pattern.replace(',', '_')}" for pattern in _patterns(found, limit)]
+    numbers = range(1, limit + 1)
+    widths = [max(places.values()) + 1 for places in found.places]
+    fills = [
+        f"fill_{n}(means, {'given' if n < 3 else 'regular'}, s{n}, flat, offset)\n"
+        f"    offset += {widths[n - 1]} * len(s{n})"
+        for n in numbers
+    ]
+    shapes = [", ".join(["clusters"] + ["K"] * (name.count("g"))) for name in names]
+    outputs = [f"{name} = empty(({shape}))" for name, shape in zip(names, shapes, strict=True)]
+    gathers = [
+        f"row = {name}[a].reshape(-1)\n        for t in range(len(row)):\n            row[t] = flat[a, i{name}[t]]"
+        for name in names
+    ]
+    return _TABLES.format(
+        limit=limit,
+        subsets=", ".join(f"s{n}" for n in numbers),
+        indices=", ".join(f"i{name}" for name in names),
+        fills="\n    ".join(fills),
+        outputs="\n    ".join(outputs),
+        gathers="\n        ".join(gathers),
+        results=", ".join(names),
+    )
 
 
 @lru_cache(maxsize=64)
-def _compiled(activation: str) -> ModuleType:
-    """The compiled module of an activation: fill_1 .. fill_4."""
-    groups = {str(n): (n, function) for n, function in enumerate(value_averages(activation).groups, start=1)}
-    return module(compiled_text(groups), "averages")
-
-
-_SCALAR = '''"""Compiled form of g and g', written by quenched.numerics.calculus.averages."""
-
-from math import erf, erfc
-from numpy import absolute, arccosh, arcsin, arctan, cos, cosh, exp, log, maximum, minimum, pi
-from numpy import sign, sin, sinh, sqrt, tanh
-from numba import njit
-from quenched.numerics.calculus.compile import callback
-
-
-@njit
-def heaviside(x, half):
-    return half if x == 0 else 1.0 if x > 0 else 0.0
-
-
-@njit
-def where(condition, one, other):
-    return one if condition else other
-
-
-'''
-
-
-@lru_cache(maxsize=64)
-def compiled_activation(activation: str) -> tuple[Any, Any]:
-    """g and g' of one number as numba's C callbacks: arguments of compiled loops, which need not be compiled anew.
-
-    >>> g, dg = compiled_activation("relu")
-    >>> g.ctypes(-2.0), dg.ctypes(0.0)
-    (0.0, 0.5)
-    """
-    found = averages(activation)
-    decorator = '@callback("float64(float64)", error_model="numpy")'
-    sources = [f"{decorator}\n{float_source(function)}" for function in (found.g, found.dg)]
-    compiled = module(_SCALAR + "\n\n".join(sources), "activation")
-    return getattr(compiled, found.g.__name__), getattr(compiled, found.dg.__name__)
+def _compiled(activation: str) -> Any:
+    """The compiled module of an activation: fill_1 .. fill_4, and tables_2, tables_4 as far as it has averages."""
+    found = value_averages(activation)
+    groups = {str(n): (n, function) for n, function in enumerate(found.groups, start=1)}
+    limits = sorted({min(limit, len(groups)) for limit in (2, FIELD_LIMIT)})
+    return load_compiled("averages", [*fill_text(groups), *(_tables_text(found, limit) for limit in limits)])
 
 
 # --- tables
@@ -319,7 +236,7 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=256)
-def _gather(
+def index_sets(
     activation: str, K: int, limit: int
 ) -> tuple[tuple[NDArray[np.int64], ...], tuple[int, ...], dict[str, NDArray[np.int64]]]:
     """Index sets of 1..4 neurons, averages per set, and for each table where its entries stand among all of them."""
@@ -353,7 +270,11 @@ def patterns(activation: str, limit: int) -> list[str]:
     >>> patterns("relu", 2)
     ['ddg', 'ddg,g', 'dg', 'dg,dg', 'dg,g', 'g', 'g,g']
     """
-    places = value_averages(activation).places[:limit]
+    return _patterns(value_averages(activation), limit)
+
+
+def _patterns(found: theory.Averages, limit: int) -> list[str]:
+    places = found.places[:limit]
     return sorted({layout for index in places for layout in index if "*" not in layout and _canonical(layout)})
 
 
@@ -364,37 +285,37 @@ def _canonical(layout: str) -> bool:
     return degrees == sorted(degrees, reverse=True)
 
 
+@lru_cache(maxsize=256)
+def _table_function(activation: str, K: int, limit: int) -> Callable[[Array, Array], dict[str, Array]]:
+    subsets, widths, places = index_sets(activation, K, limit)
+    fill = getattr(_compiled(activation), f"tables_{limit}")
+    width = sum(len(members) * width for members, width in zip(subsets, widths, strict=True))
+    constants = (width, *subsets, *places.values())
+
+    def evaluate(mean: Array, covariance: Array) -> dict[str, Array]:
+        return dict(zip(places, fill(mean, covariance, *constants), strict=True))
+
+    return evaluate
+
+
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
     """Averages of products of g, g', g'' for every choice of neurons.
 
     For fields lambda | a ~ N(mean[a], covariance[a]), mean (C, K) and covariance (C, K, K), the table "dg,g" has
     entries [a, k, i] = E_a[g'(lambda_k) g(lambda_i)], and so on for the averages of up to `limit` factors that the
     learning equations contain.  Singular covariances are allowed.
-     Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
+    Formulas: `quenched.theory.activations`, derived in symbolic/activations.py.
     """
-    mean, covariance = (np.ascontiguousarray(part, dtype=np.float64) for part in (mean, covariance))
-    kept, place = distinct(mean, covariance)
-    if len(kept) < len(place):
+    mean, covariance = (np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance))
+    if repeated(mean, covariance):
+        kept, place = distinct(mean, covariance)
         merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
         return {pattern: expanded(table, place) for pattern, table in merged.items()}
-    clusters, K = mean.shape
-    compiled = _compiled(activation)
-    subsets, widths, gather = _gather(activation, K, limit)
-    mean, given, regular = consistent(mean, covariance)
-    flat = []
-    for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
-        out = np.empty((clusters, len(members), width))
-        if len(members):
-            getattr(compiled, f"fill_{n}")(mean, given if n < 3 else regular, members, out)
-        flat.append(out.reshape(clusters, -1))
-    values = np.concatenate(flat, axis=1)
-    found = {
-        pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1))
-        for pattern, index in gather.items()
-    }
+    most = min(2 if limit <= 2 else FIELD_LIMIT, len(value_averages(activation).places))
+    found = _table_function(activation, mean.shape[1], most)(mean, covariance)
     if "dg,dg" in found:
         fix_constant_fields(found, constant_field_factor(activation, mean, covariance))
-    return found
+    return found if limit >= most else {name: found[name] for name in found if name.count(",") < limit}
 
 
 def constant_field_factor(activation: str, mean: Array, covariance: Array) -> Array:
@@ -402,7 +323,7 @@ def constant_field_factor(activation: str, mean: Array, covariance: Array) -> Ar
 
     At a kink g' is the mean of both sides; a small variance takes either, and E[g'^2] is the mean of both squares.
     """
-    constant = np.einsum("akk->ak", covariance) == 0
+    constant = covariance.diagonal(axis1=1, axis2=2) == 0
     factor = np.ones_like(mean)
     if constant.any():
         found = value_averages(activation)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from quenched.numerics.calculus.averages import activation_functions, averages, tables
 from quenched.numerics.calculus.defining_average import DIGITS, Point, points, reference, sum_over_pairs
+from quenched.numerics.calculus.losses import coefficients
 from quenched.numerics.calculus.multiprecision import precise_averages
 from quenched.numerics.calculus.precision import context
 from quenched.numerics.calculus.quadrature import converged, legendre
@@ -141,16 +142,18 @@ def _normal_certificates() -> Iterator[Certificate]:
 
 
 def _learning_certificates() -> Iterator[Certificate]:
-    """`theory.two_layer`: flow, diffusion and risk, against averages over a Gauss-Hermite grid of inputs.
+    """`theory.two_layer`: rates and risk, against averages over a Gauss-Hermite grid of inputs.
 
     Two neurons, two clusters on a line with a variance each; weights with a component along the means and two across.
     """
     P, y, sigma2, T = np.array([0.6, 0.4]), np.array([1.0, -1.0]), np.array([0.5, 0.3]), np.array([[0.8], [-0.7]])
     A, L, v = np.array([[0.7, -0.4]]), np.array([[0.6, 0.0], [0.2, 0.5]]), np.array([0.9, -0.6])
-    Q, M = A.T @ A + L @ L.T, T @ A
-    rates, s, noise = (0.7, 0.2, 0.5, 0.1), 0.8, 0.3
+    Q = A.T @ A + L @ L.T
+    rates, s, noise, batch = (0.7, 0.2, 0.5, 0.1), 0.8, 0.3, 2.0
+    rho, share, mean, R = sigma2[:, None], np.ones(1), T[None], A[None]
 
     def sampled(name: str, order: int) -> tuple[Array, ...]:
+        """From the update rule: averages of push x, push push, dl/dv and the loss, no regression."""
         z, w = np.polynomial.hermite_e.hermegauss(order)
         grid = np.stack([axis.ravel() for axis in np.meshgrid(z, z, z)], axis=1)
         weights = np.prod(np.meshgrid(w, w, w), axis=0).ravel() / (2 * np.pi) ** 1.5
@@ -159,19 +162,25 @@ def _learning_certificates() -> Iterator[Certificate]:
         fields = x @ np.vstack([A, L.T])
         g, dg = (function(fields) for function in activation_functions(name))
         phi, p = s * (g @ v), P[a] * np.tile(weights, 2)
-        force, square = two_layer.moments(phi, y[a], noise)
-        flow = two_layer.sampled_flow(p, force, fields, x[:, :1], g, dg, A, Q, v, *rates, s)
-        diffusion = two_layer.sampled_diffusion(p, sigma2[a], square, dg, v, rates[0], s)
-        return *flow, diffusion, p @ (phi - y[a]) ** 2 / 2
+        eta, kappa, eta_v, kappa_v = rates
+        force, square = phi - y[a], (phi - y[a]) ** 2 + noise**2
+        push = s * v * dg * force[:, None]
+        dw = -eta * (p[:, None] * push).T @ np.column_stack([x[:, 0], fields])
+        heat = (p * sigma2[a] * square)[:, None] * (s * v * dg)
+        dQ = dw[:, 1:] + dw[:, 1:].T + eta**2 / batch * heat.T @ (s * v * dg) - 2 * eta * kappa * Q
+        dv = -eta_v * s * (p * force) @ g - eta_v * kappa_v * v
+        return dw[:, 0] - eta * kappa * A[0], dQ, dv, p @ (phi - y[a]) ** 2 / 2
 
-    names = (("flow", "dR"), ("flow", "dQ"), ("flow", "dv"), ("diffusion", "dQ"), ("risk", ""))
+    names = (("rates", "dR"), ("rates", "dQ"), ("rates", "dv"), ("risk", ""))
+    L0, L1, L2, F0, F1, *_ = coefficients("square", y, 0.0)
+    *_, S0, S1, S2 = coefficients("square", y, noise)
     for name in ("erf", "he2"):
-        found = tables(name, M, sigma2[:, None, None] * Q)
-        values = (
-            *two_layer.flow(P, y, sigma2, T, M, A, Q, v, found, *rates, s),
-            two_layer.diffusion(P, y, sigma2, v, found, rates[0], s, noise),
-            two_layer.risk(P, y, v, found, s),
-        )
+        M, average, covariance = two_layer.local_fields(T, rho, R, Q[None])
+        found = tables(name, average, covariance)
+        force, response, readout = two_layer.step_averages(F0, F1, v, found, s)
+        averages = force, two_layer.pull(P, rho, response), two_layer.step_noise(S0, S1, S2, v, found, s), readout
+        dR, dQ, dv = two_layer.rates(P, rho, share, mean, M, R, Q[None], v, *averages, *rates, batch)
+        values = (dR[0, 0], dQ[0], dv, two_layer.risk(P, L0, L1, L2, v, found, s))
         for (formula, part), value, rough, expected in zip(
             names, values, sampled(name, 36), sampled(name, 44), strict=True
         ):
@@ -192,7 +201,7 @@ def document(records: Sequence[Certificate], rules: Mapping[str, Sequence[str]] 
         "",
         *__doc__.strip().splitlines(),
         "",
-        "The oracle errors of `theory.bayes` are certified by tests/symbolic/test_bayes.py: 27 digits, against the",
+        "The oracle errors of `theory.oracle` are certified by tests/symbolic/test_oracle.py: 27 digits, against the",
         "integral of the smaller posterior.",
         "",
         f"{len(records)} comparisons; {sum(r.digits < r.required for r in records)} below the digits required.",

@@ -8,14 +8,22 @@ averages are continuous there only as the square root of that: 1e-16 in a covari
   exactly 0, and averages keep their digits (`consistent`);
 * of what is singular otherwise (more fields than weights span) the variances are raised by a few roundings, for the
   averages over three and four fields, whose densities must be those of one law; this costs up to 1e-8.
+
+All of it is compiled: it stands before every evaluation of the averages.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numpy.linalg import eigvalsh
 from numpy.typing import NDArray
 
-__all__ = ["JITTER", "TINY", "consistent", "distinct", "regularised", "relative_error"]
+from quenched.numerics.calculus.double_double import residual
+from quenched.numerics.calculus.machine_code import njit
+
+__all__ = ["JITTER", "TINY", "consistent", "distinct", "raised", "regularised", "relative_error", "repeated"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -23,20 +31,44 @@ Index = NDArray[np.int64]
 TINY = 1e-280  # stands in for a vanishing variance: fields of size 1e-140 leave every average where it was
 JITTER = 2.0**-51  # relative; makes a covariance that is singular up to rounding positive definite
 _SAME = 2.0**-48  # relative; fields whose difference has less variance than this are one, or opposite
+_NOISE = 2.0**-50  # relative variance that makes two fields parallel up to rounding two fields of one law
 
 
-def _agree(mean: Array, covariance: Array, side: float) -> NDArray[np.bool_]:
-    """[a, k, l]: whether x_k = side x_l in cluster a, up to rounding."""
-    variance = np.einsum("akk->ak", covariance)
-    size = np.maximum(variance[:, :, None], variance[:, None])
-    between = variance[:, :, None] + variance[:, None] - 2 * side * covariance
-    scale = np.abs(mean)[:, :, None] + np.sqrt(np.maximum(size, 0))
-    close: NDArray[np.bool_] = (np.abs(between) <= _SAME * size) & (
-        np.abs(mean[:, :, None] - side * mean[:, None]) <= _SAME * scale
-    )
-    return close
+@njit(error_model="numpy")
+def _agree(mean, covariance, k, l, side):  # type: ignore[no-untyped-def]
+    """Whether x_k = side x_l in one cluster, up to rounding."""
+    size = max(covariance[k, k], covariance[l, l])
+    between = covariance[k, k] + covariance[l, l] - 2.0 * side * covariance[k, l]
+    if not abs(between) <= _SAME * size:
+        return False
+    scale = max(abs(mean[k]), abs(mean[l])) + math.sqrt(max(size, 0.0))
+    return abs(mean[k] - side * mean[l]) <= _SAME * scale
 
 
+@njit(error_model="numpy")
+def _first(mean, covariance, k):  # type: ignore[no-untyped-def]
+    """The first field that is field k in every cluster."""
+    for l in range(k):
+        same = True
+        for a in range(mean.shape[0]):
+            if not _agree(mean[a], covariance[a], k, l, 1.0):
+                same = False
+                break
+        if same:
+            return l
+    return k
+
+
+@njit(error_model="numpy", nogil=True)
+def repeated(mean: Array, covariance: Array) -> bool:
+    """Whether some field is another one in every cluster, up to rounding."""
+    for k in range(mean.shape[1]):  # noqa: SIM110 (compiled)
+        if _first(mean, covariance, k) < k:
+            return True
+    return False
+
+
+@njit(error_model="numpy", nogil=True)
 def distinct(mean: Array, covariance: Array) -> tuple[Index, Index]:
     """The fields that differ from those before them, and which of these each field is.
 
@@ -46,62 +78,131 @@ def distinct(mean: Array, covariance: Array) -> tuple[Index, Index]:
     >>> kept.tolist(), place.tolist()
     ([0, 1], [0, 1, 0])
     """
-    same = _agree(mean, covariance, 1.0).all(axis=0) | np.eye(mean.shape[1], dtype=bool)
-    first = same.argmax(axis=1)
-    first = first[first]
-    kept, place = np.unique(first, return_inverse=True)
-    return kept, place
+    K = mean.shape[1]
+    kept, place, count = np.empty(K, np.int64), np.empty(K, np.int64), 0
+    for k in range(K):
+        l = _first(mean, covariance, k)
+        if l < k:
+            place[k] = place[l]
+        else:
+            kept[count], place[k] = k, count
+            count += 1
+    return kept[:count], place
 
 
+@njit(error_model="numpy")
+def _lowest(covariance):  # type: ignore[no-untyped-def]
+    """Lowest eigenvalue of the correlations of one cluster, 0 where they are not finite.
+
+    A field without variance is independent of all others.
+    """
+    K = covariance.shape[0]
+    correlation = np.empty((K, K))
+    for k in range(K):
+        for l in range(K):
+            scale = math.sqrt(max(covariance[k, k], TINY)) * math.sqrt(max(covariance[l, l], TINY))
+            correlation[k, l] = covariance[k, l] / scale if k != l or covariance[k, k] > TINY else 1.0
+            if not np.isfinite(correlation[k, l]):
+                return 0.0
+    return eigvalsh(correlation)[0]
+
+
+@njit(error_model="numpy")
 def regularised(covariance: Array) -> Array:
-    """Covariances made positive definite: averages over three and four fields need the densities of one law."""
-    regular = np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", regular)
-    diagonal[...] = np.maximum(diagonal * (1 + np.maximum(JITTER, -2 * _lowest(covariance)[:, None])), TINY)
+    """Covariances (C, K, K) made positive definite: averages over three and four fields need the density of one law."""
+    regular = covariance.copy()
+    for a in range(regular.shape[0]):
+        factor = 1.0 + max(JITTER, -2.0 * _lowest(covariance[a]))
+        for k in range(regular.shape[1]):
+            regular[a, k, k] = max(regular[a, k, k] * factor, TINY)
     return regular
 
 
-def _lowest(covariance: Array) -> Array:
-    """Lowest eigenvalue of the correlations in each cluster; a field without variance is independent of all."""
-    variance = np.einsum("akk->ak", covariance)
-    scale = np.sqrt(np.maximum(variance, TINY))
-    correlation = covariance / (scale[:, :, None] * scale[:, None, :])
-    np.einsum("akk->ak", correlation)[variance <= TINY] = 1
-    lowest: Array = np.linalg.eigvalsh(correlation)[:, 0]
-    return lowest
-
-
-def _originals(mean: Array, covariance: Array) -> tuple[Index, Array]:
+@njit(error_model="numpy")
+def _originals(mean, covariance):  # type: ignore[no-untyped-def]
     """For each field of one cluster, the first one that is the same or opposite, and the sign.
 
     Of pairs only: what the averages make of three fields that vanish together needs noise to tell them apart.
     """
-    own = np.arange(mean.shape[-1])
-    same, opposite = (_agree(mean[None], covariance[None], side)[0] for side in (1.0, -1.0))
-    either = same | opposite | np.eye(len(own), dtype=bool)
-    original = np.minimum(either.argmax(axis=1), own)
-    alone = (either.sum(axis=1) > 2) | (either[original].sum(axis=1) > 2)
-    original = np.where(alone, own, original)
-    return original, np.where((original < own) & ~same[own, original], -1.0, 1.0)
+    K = mean.shape[0]
+    first, sign, count = np.arange(K), np.ones(K), np.ones(K, np.int64)
+    for k in range(K):
+        for l in range(K):
+            if l == k:
+                continue
+            same = _agree(mean, covariance, k, l, 1.0)
+            if same or _agree(mean, covariance, k, l, -1.0):
+                count[k] += 1
+                if l < first[k]:
+                    first[k], sign[k] = l, 1.0 if same else -1.0
+    original, side = first.copy(), sign.copy()
+    for k in range(K):
+        if count[k] > 2 or count[first[k]] > 2:
+            original[k], side[k] = k, 1.0
+    return original, side
 
 
+@njit(error_model="numpy", nogil=True)
 def consistent(mean: Array, covariance: Array) -> tuple[Array, Array, Array]:
     """Means (C, K); covariances (C, K, K) with variances above zero; and the same made positive definite.
 
     The first covariances are all that averages over one and two fields need.
     """
-    means, given = np.array(mean, dtype=np.float64), np.array(covariance, dtype=np.float64)
-    diagonal = np.einsum("akk->ak", given)
-    diagonal[...] = np.maximum(diagonal, TINY)
-    regular = np.empty_like(given)
-    for a in range(len(means)):
-        original, sign = _originals(means[a], covariance[a])
-        first, place = np.unique(original, return_inverse=True)
-        signs = np.multiply.outer(sign, sign)
-        inner = given[a][np.ix_(first, first)]
-        means[a] = sign * means[a][original]
-        given[a], regular[a] = (signs * part[np.ix_(place, place)] for part in (inner, regularised(inner[None])[0]))
+    means, given, regular = mean.copy(), covariance.copy(), np.empty_like(covariance)
+    K = mean.shape[1]
+    for a in range(mean.shape[0]):
+        for k in range(K):
+            given[a, k, k] = max(given[a, k, k], TINY)
+        original, sign = _originals(mean[a], covariance[a])
+        place, first, count = np.empty(K, np.int64), np.empty(K, np.int64), 0
+        for k in range(K):
+            if original[k] == k:
+                first[count], place[k] = k, count
+                count += 1
+        for k in range(K):
+            place[k] = place[original[k]]
+        inner = np.empty((1, count, count))
+        for k in range(count):
+            for l in range(count):
+                inner[0, k, l] = given[a, first[k], first[l]]
+        positive = regularised(inner)
+        for k in range(K):
+            means[a, k] = sign[k] * mean[a, original[k]]
+            for l in range(K):
+                side = sign[k] * sign[l]
+                given[a, k, l] = side * inner[0, place[k], place[l]]
+                regular[a, k, l] = side * positive[0, place[k], place[l]]
     return means, given, regular
+
+
+@njit(error_model="numpy")
+def raised(m0: float, m1: float, c00: float, c01: float, c11: float) -> float:
+    """Factor on the variances of two fields: above 1 if they are parallel up to rounding, but not exactly.
+
+    Each is then a different function of the other, on a scale below that of rounding; independent noise of relative
+    variance 2^-50 makes them fields of one law again, at a cost of 1e-8.
+    """
+    if c01 * c01 < (1.0 - 2e-15) * (c00 * c11):
+        return 1.0
+    a, b = (c01, 0.0), (c00, 0.0)
+    if residual((c11, 0.0), a, a, b)[0] == 0.0 and residual((m1, 0.0), a, (m0, 0.0), b)[0] == 0.0:
+        return 1.0
+    return max(1.0, abs(c01) / math.sqrt(c00 * c11)) * (1.0 + _NOISE)
+
+
+@njit(error_model="numpy", nogil=True)
+def _lowest_of_all(mean, covariance):  # type: ignore[no-untyped-def]
+    """Lowest eigenvalue of the correlations of fields that differ, over the clusters; 1 at most."""
+    lowest = 1.0
+    for a in range(mean.shape[0]):
+        original, _ = _originals(mean[a], covariance[a])
+        own = np.flatnonzero(original == np.arange(len(original)))
+        inner = np.empty((len(own), len(own)))
+        for k in range(len(own)):
+            for l in range(len(own)):
+                inner[k, l] = covariance[a, own[k], own[l]]
+        lowest = min(lowest, _lowest(inner))
+    return lowest
 
 
 def relative_error(mean: Array, covariance: Array) -> float:
@@ -114,9 +215,7 @@ def relative_error(mean: Array, covariance: Array) -> float:
     True
     """
     kept, _ = distinct(mean, covariance)
-    mean, covariance = mean[:, kept], covariance[:, kept[:, None], kept]
-    lowest = 1.0
-    for a in range(len(mean)):
-        first = np.unique(_originals(mean[a], covariance[a])[0])
-        lowest = min(lowest, float(_lowest(covariance[a : a + 1, first[:, None], first])[0]))
-    return 4.0 * JITTER / float(np.sqrt(max(lowest, JITTER)))
+    lowest = _lowest_of_all(
+        np.ascontiguousarray(mean[:, kept]), np.ascontiguousarray(covariance[:, kept[:, None], kept])
+    )
+    return 4.0 * JITTER / math.sqrt(max(lowest, JITTER))

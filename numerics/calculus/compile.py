@@ -1,127 +1,150 @@
-"""`njit` and `callback`: numba's compilers with machine code that is kept in the checked cache.
+"""From the text of generated functions to machine code, once, for averages, gradients, losses and equations alike.
 
-numba's own cache pickles an index and the code into `__pycache__` and loads back whatever lies there.  Here the code of
-one function at one signature is one file of `quenched.numerics.calculus.cache`, whose owner and digest are checked
-first.  Its name is a digest of all that the code depends on: the text of the modules of the function and of the
-compiled functions it calls, constants, signature, processor, versions of numba, LLVM and Python.  A version of numba
-whose dispatchers have no place for a cache compiles in each process.
+A generated function is plain arithmetic on names.  For a computer's numbers its text is taken over with the names
+bound to compiled functions (Phi_n of `quenched.numerics.calculus.orthant`), regressions carried in doubled precision,
+and sums over indices (`einsum`) written out as loops (`quenched.numerics.calculus.contractions`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import sys
-from collections.abc import Callable
-from functools import cache, lru_cache
-from pathlib import Path
-from types import CodeType, FunctionType
+import ast
+import inspect
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
-from quenched.numerics.calculus.cache import place, read, source_of, write
+from quenched.numerics.calculus.cache import module
+from quenched.numerics.calculus.contractions import Contraction
+from quenched.numerics.calculus.precision import float_source
+from quenched.theory.functions import FUNCTIONS
 
-__all__ = ["callback", "njit"]
+__all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
 
+PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 
-def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit`, with the machine code in the checked cache."""
-    import numba
+_PRELUDE = (
+    '''"""Compiled form of {kind}, written by quenched.numerics.calculus.compile."""
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        made = numba.njit(**options)(function)
-        if hasattr(made, "_cache") and hasattr(made, "py_func"):  # neither where NUMBA_DISABLE_JIT is set
-            made._cache = _MachineCode(made.py_func)
-        return made
+from numba import njit
+from numpy import array, empty, pi, zeros
+from quenched.numerics.calculus.coincident_fields import consistent, raised
+from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
+from quenched.numerics.calculus.machine_code import callback, njit as kept
+from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
+'''
+    + "".join(function.compiled for function in FUNCTIONS.values())
+    + f"""
 
-    return decorate
-
-
-def callback(signature: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.cfunc`, with the machine code in the checked cache; a plain function where NUMBA_DISABLE_JIT is set."""
-    import numba
-    from numba.core import sigutils
-    from numba.core.ccallback import CFunc
-
-    def decorate(function: Any) -> Any:
-        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-            return function
-        made = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
-        if hasattr(made, "_cache"):
-            made._cache = _MachineCode(function)
-        made.compile()
-        return made
-
-    return decorate
+@njit(error_model="numpy")
+def Phi2_of_pair(h, k, r):
+    return Phi2(h, k, r if abs(r) < {PARALLEL} else (1.0 if r > 0.0 else -1.0))
 
 
-class _MachineCode:
-    """What numba asks of the cache of one function."""
-
-    def __init__(self, function: FunctionType) -> None:
-        self.function = function
-        self.cache_path: Path | None = None
-
-    def load_overload(self, signature: Any, target: Any) -> Any:
-        """The compiled result for a signature, None if it has to be compiled."""
-        from numba.core.compiler import CompileResult
-
-        target.refresh()
-        path = self._path(signature, target.codegen())
-        content = None if path is None else read(path)
-        return None if content is None else CompileResult._rebuild(target, *pickle.loads(content))
-
-    def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep a compiled result, unless it holds addresses of this process."""
-        from numba.core.serialize import dumps
-
-        path = self._path(signature, result.codegen)
-        if path is None or result.library.has_dynamic_globals or not all(lift.can_cache for lift in result.lifted):
-            return
-        write(path, dumps(result._reduce()))
-
-    def flush(self) -> None:
-        """Nothing: the name of a file says all that it depends on."""
-
-    def _path(self, signature: Any, codegen: Any) -> Path | None:
-        folder, asked = place("machine"), repr((signature, codegen.magic_tuple()))
-        origin = _origin(self.function)
-        if folder is None or not origin or " at 0x" in asked:  # a signature that names an object of this process
-            return None
-        digest = hashlib.sha256(f"{_versions()}\0{origin}\0{asked}".encode()).hexdigest()
-        return folder / f"{self.function.__name__}_{digest[:32]}.code"
+"""
+)
 
 
-@cache
-def _versions() -> str:
-    import llvmlite
-    import numba
-
-    settings = [getattr(numba.config, name, None) for name in ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")]
-    return repr((numba.__version__, llvmlite.__version__, sys.version, settings))
+def load_compiled(kind: str, parts: Sequence[str]) -> ModuleType:
+    """Import the text of compiled functions, from the cache where it is known."""
+    return module(_PRELUDE.replace("{kind}", kind) + "\n\n".join(parts), kind)
 
 
-@lru_cache(maxsize=1024)
-def _origin(function: FunctionType) -> str:
-    """A digest of what a function and the compiled functions that it reaches are made of; "" if that is not known."""
-    digest, seen, waiting = hashlib.sha256(), {function}, [function]
-    while waiting:
-        found = waiting.pop()
-        text = source_of(found.__module__)
-        if not text:
-            return ""
-        digest.update(f"{found.__module__}.{found.__qualname__}\0".encode() + text)
-        for name in sorted(_names(found.__code__)):
-            value = found.__globals__.get(name)
-            called = getattr(value, "py_func", None) or getattr(value, "__wrapped__", None)
-            if isinstance(called, FunctionType) and called not in seen:
-                seen.add(called)
-                waiting.append(called)
-            elif isinstance(value, (int, float, str, tuple)):
-                digest.update(f"{name} = {value!r}\0".encode())
-    return digest.hexdigest()
+def definition(function: Callable[..., Any]) -> ast.FunctionDef:
+    """The definition of a generated function without its annotations and docstring."""
+    (found,) = ast.parse(float_source(function)).body
+    if not isinstance(found, ast.FunctionDef):
+        raise TypeError(f"{function!r} is not defined by a def statement")
+    found.returns = None
+    for argument in found.args.args:
+        argument.annotation = None
+    if ast.get_docstring(found) is not None:
+        found.body = found.body[1:]
+    return found
 
 
-def _names(code: CodeType) -> set[str]:
-    """Global names and attributes in a code, and in the codes of its comprehensions and inner functions."""
-    inner = (part for part in code.co_consts if isinstance(part, CodeType))
-    return set(code.co_names).union(*(_names(part) for part in inner))
+_PAIRWISE: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times", ast.Div: "over"}
+
+
+class _DoubledRegression(ast.NodeTransformer):
+    """Carry regressions (`residual`, `remainder`) as pairs (value, rounding error), named `..._`; all else uses the
+    value.
+
+    A field that nearly lies in the span of others leaves a residual as small as the rounding errors of its covariance:
+    what the next regression divides by must still be right to several digits.  So must c - c^2/(c + 1) of a wide field,
+    and the distance of a mean from a kink, which standardised limits h = (mean - kink)/sqrt(variance) divide by it.
+    """
+
+    def __init__(self) -> None:
+        self.pairs: set[str] = set()
+
+    def _pair(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Name) and node.id in self.pairs:
+            return ast.Name(node.id + "_", ast.Load())
+        if isinstance(node, ast.BinOp) and type(node.op) in _PAIRWISE:
+            name = _PAIRWISE[type(node.op)]
+            return ast.Call(ast.Name(name, ast.Load()), [self._pair(node.left), self._pair(node.right)], [])
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            zero: ast.expr = ast.Tuple([ast.Constant(0.0), ast.Constant(0.0)], ast.Load())
+            return ast.Call(ast.Name("minus", ast.Load()), [zero, self._pair(node.operand)], [])
+        return ast.Tuple([node, ast.Constant(0.0)], ast.Load())
+
+    @staticmethod
+    def _value(pair: ast.expr) -> ast.expr:
+        return ast.Subscript(pair, ast.Constant(0), ast.Load())
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        call = node.value
+        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
+            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
+                call.left = self._value(self._pair(call.left))
+            return node
+        if not (
+            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
+        ):
+            return node
+        (target,) = node.targets
+        name = ast.unparse(target)
+        call.args = [self._pair(argument) for argument in call.args]
+        self.pairs.add(name)
+        pair = ast.Assign([ast.Name(name + "_", ast.Store())], call)
+        value = ast.Assign([target], self._value(ast.Name(name + "_", ast.Load())))
+        return [pair, value]
+
+    def visit_Return(self, node: ast.Return) -> ast.Return:
+        """All elements as floats: the compiler wants tuples of one type."""
+        if isinstance(node.value, ast.Tuple):
+            node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
+        return node
+
+
+def _is_root(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
+
+
+def scalar_function(function: Callable[..., Any]) -> tuple[str, int]:
+    """The text of a generated function of the moments of fields, and how many numbers it returns."""
+    found = definition(function)
+    found.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
+    result = found.body[-1]
+    size = len(result.value.elts) if isinstance(result, ast.Return) and isinstance(result.value, ast.Tuple) else 1
+    _DoubledRegression().visit(found)
+    for node in ast.walk(found):
+        if isinstance(node, ast.Name) and node.id == "Phi2":
+            node.id = "Phi2_of_pair"
+    return ast.unparse(ast.fix_missing_locations(found)) + "\n\n", size
+
+
+def contraction(function: Callable[..., Any]) -> Contraction:
+    """A generated function of arrays as loops; `Contraction.tables` are the entries of its tables, as arguments."""
+    return Contraction(definition(function), inspect.get_annotations(function))
+
+
+def callbacks(kind: str, functions: Sequence[Callable[..., Any]]) -> list[Any]:
+    """Generated functions of numbers as numba's C callbacks: arguments of compiled loops."""
+    sources = []
+    for function in functions:
+        arguments = ", ".join(["float64"] * function.__code__.co_argcount)
+        decorator = f'@callback("float64({arguments})", error_model="numpy")'
+        sources.append(f"{decorator}\n{ast.unparse(definition(function))}\n")
+    made = load_compiled(kind, sources)
+    return [getattr(made, function.__name__) for function in functions]

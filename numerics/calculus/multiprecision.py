@@ -129,9 +129,12 @@ def precise_risk(mixture: Mixture, network: TwoLayer, state: OrderParameters, di
             two = precise_averages(found, 2, mean[pair], covariance[np.ix_(pair, pair)], digits + 5)
             g_g[a, k, l] = g_g[a, l, k] = two["g,g"]
     risk = bind(two_layer.risk, {"float": ctx.mpf})
+    y, half = mp_array(ctx, mixture.labels), mp_array(ctx, np.full(C, 0.5))
     value = risk(
         mp_array(ctx, mixture.weights),
-        mp_array(ctx, mixture.labels),
+        y * y * half,
+        -y,
+        half,
         exact["v"],
         {"g": g, "g,g": g_g},
         ctx.mpf(network.output_scale),

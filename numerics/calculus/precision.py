@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from quenched.theory.functions import FUNCTIONS
+
 __all__ = ["bind", "context", "float_source", "mp_array", "mp_namespace"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -56,22 +58,9 @@ def mp_array(ctx: Any, values: Any) -> Any:
 
 def mp_namespace(ctx: Any) -> dict[str, Any]:
     """The functions of an mpmath context under their names in numpy and scipy.special, on scalars and object arrays."""
-    same = ["cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p", "sign", "sin", "sinh", "sqrt", "tan", "tanh"]
-    unary: dict[str, Callable[..., Any]] = {name: getattr(ctx, name) for name in same} | {
-        "absolute": abs,
-        "arccos": ctx.acos,
-        "arccosh": ctx.acosh,
-        "arcsin": ctx.asin,
-        "arctan": ctx.atan,
-        "Phi": ctx.ncdf,
-    }
-    binary: dict[str, Callable[..., Any]] = {
-        "maximum": max,
-        "minimum": min,
-        "heaviside": lambda x, half: ctx.mpf(half if x == 0 else x > 0),
-    }
-    functions: dict[str, Any] = {name: np.frompyfunc(f, 1, 1) for name, f in unary.items()}
-    functions |= {name: np.frompyfunc(f, 2, 1) for name, f in binary.items()}
+    meanings = {name: entry.multiprecision(ctx) for name, entry in FUNCTIONS.items()} | {"Phi": ctx.ncdf}
+    arguments = {name: entry.arguments for name, entry in FUNCTIONS.items()} | {"Phi": 1}
+    functions = {name: np.frompyfunc(meaning, arguments[name], 1) for name, meaning in meanings.items()}
     return {**functions, "pi": +ctx.pi, "ratio": lambda p, q: ctx.mpf(p) / q}
 
 
@@ -87,7 +76,7 @@ class _Ratios(ast.NodeTransformer):
 def float_source(function: Callable[..., Any]) -> str:
     """The source of a generated function with each `ratio` of integers as a float: for a compiler of 64-bit integers.
 
-    >>> from quenched.theory.activations import leaky_relu_g
+    >>> from quenched.theory.averages.leaky_relu import leaky_relu_g
     >>> print(float_source(leaky_relu_g).splitlines()[-1].strip())
     return -maximum(0, -x) / 100 + maximum(0, x)
     """

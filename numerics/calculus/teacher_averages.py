@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.calculus import averages as own
-from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.cache import derived_module
 from quenched.numerics.calculus.coincident_fields import consistent, distinct
-from quenched.numerics.problem.checks import activation_text
+from quenched.numerics.calculus.compile import load_compiled
+from quenched.numerics.problem.checks import expression_text
 
 __all__ = ["closes", "tables_across"]
 
@@ -27,7 +28,7 @@ Index = NDArray[np.int64]
 
 
 def _module(student: str, teacher: str) -> Any:
-    return derived_module("across", activation_text(student), "--teacher", activation_text(teacher)).ACROSS
+    return derived_module("across", expression_text(student), "--teacher", expression_text(teacher)).ACROSS
 
 
 def closes(student: str, teacher: str) -> bool:
@@ -42,9 +43,10 @@ def closes(student: str, teacher: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _compiled(student: str, teacher: str) -> ModuleType:
+    """The compiled averages across the two."""
     found = _module(student, teacher)
     groups = {f"{s}_{t}": (s + t, function) for (s, t), function in zip(found.kinds, found.groups, strict=True)}
-    return module(own.compiled_text(groups), "averages")
+    return load_compiled("teacher_averages", own.fill_text(groups))
 
 
 @lru_cache(maxsize=64)
@@ -104,13 +106,11 @@ def tables_across(
     sets, entries = _scatter(student, teacher, K, N - K, limit)
     compiled = _compiled(student, teacher)
     mean, given, regular = consistent(mean, covariance)
-    parts = []
+    values = np.empty((clusters, sum(len(members) * width for members, width in sets.values())))
+    offset = 0
     for label, (members, width) in sets.items():
-        out = np.empty((clusters, len(members), width))
-        if len(members):
-            getattr(compiled, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, out)
-        parts.append(out.reshape(clusters, -1))
-    values = np.concatenate(parts, axis=1)
+        getattr(compiled, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, values, offset)
+        offset += len(members) * width
     taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)
     factor = np.ones_like(mean)
     factor[:, :K] = own.constant_field_factor(student, mean[:, :K], covariance[:, :K, :K])

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import finite_array, number
+from quenched.numerics.problem.checks import choice, finite_array, flag, group_names, number
 from quenched.numerics.problem.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -70,14 +70,12 @@ def estimate(
     centre: bool = True,
 ) -> Fit:
     """The `Mixture` closest to labelled data (see `Mixture.from_data`) and where its coordinates lie in the data's."""
-    if covariance not in COVARIANCES:
-        raise ValueError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}")
+    choice("covariance", covariance, COVARIANCES)
+    project, centre = flag("project", project), flag("centre", centre)
     data = finite_array("X", X, (None, None))
     n, D = data.shape
     y = finite_array("label", label, (n,))
-    names, member = np.unique(np.asarray(cluster), return_inverse=True)
-    if member.shape != (n,):
-        raise ValueError(f"cluster must have shape ({n},), got {np.shape(cluster)}")
+    names, member = np.unique(group_names("cluster", cluster, n), return_inverse=True)
     clusters = len(names)
     if n <= clusters:
         raise ValueError(f"X must hold more samples than the {clusters} clusters, got {n}")
@@ -171,7 +169,7 @@ def _weight(part: Array, shrinkage: float | str | None) -> float:
     """The weight of the identity."""
     if shrinkage is None:
         return 0.0
-    if shrinkage == "ledoit-wolf":
+    if isinstance(shrinkage, str) and shrinkage == "ledoit-wolf":
         from sklearn.covariance import ledoit_wolf_shrinkage
 
         return float(ledoit_wolf_shrinkage(part, assume_centered=True))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array, integer, number
+from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, integer, number, one_or_each, record, shown
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.spectrum import Spectrum
 
@@ -22,7 +22,7 @@ __all__ = ["Mixture"]
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Record):
     """A mixture of C Gaussians with binary labels: x | a ~ N(mu_a/sqrt(D), sigma_a^2 I_D), label y_a.
 
@@ -47,8 +47,8 @@ class Mixture(Record):
     """
 
     means: Array
-    labels: Array = None  # type: ignore[assignment]  # an array once constructed
-    weights: Array = None  # type: ignore[assignment]
+    labels: Array = LEFT_OUT
+    weights: Array = LEFT_OUT
     sigma: float | Array = 1.0
     scaling: float | Array = 0.0
     spectrum: Spectrum | None = None
@@ -62,35 +62,27 @@ class Mixture(Record):
             labels = finite_array("labels", self.labels, (clusters,))
             if (wrong := labels[np.abs(labels) != 1]).size:
                 raise ValueError(f"labels must be +1 or -1, got {wrong[0]}")
-        elif self.labels is None or not np.any(self.labels):
+        elif self.labels is None or not finite_array("labels", self.labels, (clusters,)).any():
             labels = finite_array("labels", np.zeros(clusters), (clusters,))
         else:
-            raise ValueError(f"labels must be left out where a teacher makes them, got {self.labels!r}")
+            raise ValueError(f"labels must be left out where a teacher makes them, got {shown(self.labels)}")
         given = np.full(clusters, 1 / clusters) if self.weights is None else self.weights
         weights = finite_array("weights", given, (clusters,))
         if (wrong := weights[weights <= 0]).size:
             raise ValueError(f"weights must be > 0, got {wrong[0]}")
         if abs(weights.sum() - 1) > 1e-12 * clusters:
             raise ValueError(f"weights must sum to 1, got a sum of {weights.sum()!s}")
-        sigma: float | Array
-        if np.ndim(self.sigma) == 0:
-            sigma = number("sigma", self.sigma, positive=True)
-        else:
-            sigma = finite_array("sigma", self.sigma, (clusters,))
-            if (wrong := sigma[sigma <= 0]).size:
-                raise ValueError(f"sigma must be > 0, got {wrong[0]}")
-        exponents = finite_array("scaling", self.scaling, () if np.ndim(self.scaling) == 0 else (dimensions,))
-        scaling = float(exponents) if exponents.ndim == 0 else exponents
+        sigma = one_or_each("sigma", self.sigma, clusters, positive=True)
+        scaling = one_or_each("scaling", self.scaling, dimensions)
         self._set(means=means, labels=labels, weights=weights, sigma=sigma, scaling=scaling)
         self._set(spectrum=spectrum, teacher=teacher)
 
     def _parts(self, clusters: int, dimensions: int) -> tuple[Spectrum | None, Teacher | None]:
         """Spectrum and teacher, rebuilt if they came as dictionaries."""
-        spectrum = Spectrum(**self.spectrum) if isinstance(self.spectrum, dict) else self.spectrum
-        teacher = Teacher(**self.teacher) if isinstance(self.teacher, dict) else self.teacher
+        spectrum = Spectrum.from_dict(self.spectrum, "spectrum") if isinstance(self.spectrum, dict) else self.spectrum
+        teacher = Teacher.from_dict(self.teacher, "teacher") if isinstance(self.teacher, dict) else self.teacher
         if spectrum is not None:
-            if not isinstance(spectrum, Spectrum):
-                raise ValueError(f"spectrum must be a Spectrum, got {spectrum!r}")
+            record("spectrum", spectrum, Spectrum)
             if spectrum.eigenvalues.ndim == 2 and len(spectrum.eigenvalues) != clusters:
                 raise ValueError(
                     f"spectrum must have eigenvalues of {clusters} clusters, got {len(spectrum.eigenvalues)}"
@@ -101,12 +93,30 @@ class Mixture(Record):
                     f"{spectrum.alignment.shape[1]}"
                 )
         if teacher is not None:
-            if not isinstance(teacher, Teacher):
-                raise ValueError(f"teacher must be a Teacher, got {teacher!r}")
+            record("teacher", teacher, Teacher)
             if teacher.weights.shape[1] != dimensions:
                 have = teacher.weights.shape[1]
                 raise ValueError(f"teacher must have weights of {dimensions} coordinates like the means, got {have}")
         return spectrum, teacher
+
+    def _shown(self) -> dict[str, Any]:
+        """Equal weights and the labels that a teacher replaces go without saying."""
+        found = super()._shown()
+        if np.ptp(self.weights) == 0:
+            del found["weights"]
+        if self.teacher is not None:
+            del found["labels"]
+        return found
+
+    def _repr_latex_(self) -> str:
+        """The law of the inputs and of the labels, for notebooks."""
+        covariance = r"\sigma_a^2 \mathbf 1" if self.spectrum is None else r"\sigma_a^2 \sum_u \rho_{au} \Pi_u"
+        label = "y_a" if self.teacher is None else r"\sum_m v^*_m\, g^*(w^*_m\cdot x/\sqrt D)"
+        levels = ",\\ ".join(f"{s:.4g}" for s in np.unique(self.sigmas))
+        return (
+            rf"$x \mid a \sim \mathcal N\!\left(\mu_a/\sqrt D,\ {covariance}\right),\quad y = {label},\quad "
+            rf"a = 1\ldots{self.clusters},\quad \sigma = {levels}$"
+        )
 
     @property
     def clusters(self) -> int:
@@ -226,7 +236,7 @@ class Mixture(Record):
         """
         m1, m2 = (number("lengths", m, positive=True) for m in finite_array("lengths", lengths, (2,)).tolist())
         signs = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
-        return cls(signs * [m1, m2], signs.prod(axis=1), sigma=sigma, scaling=scaling)  # type: ignore[arg-type]
+        return cls._named(signs * [m1, m2], signs.prod(axis=1), sigma, 1.0, scaling)
 
     @classmethod
     def from_data(
@@ -274,4 +284,5 @@ class Mixture(Record):
         weights: npt.ArrayLike | None = None,
     ) -> Mixture:
         length = number("separation", separation, positive=True)
-        return cls(means * length, labels, weights, sigma, scaling)  # type: ignore[arg-type]
+        given: dict[str, Any] = {"labels": labels, "weights": weights, "sigma": sigma, "scaling": scaling}
+        return cls(means * length, **given)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, activation_text, finite_array, integer, number
+from quenched.numerics.problem.checks import Record, expression_text, finite_array, integer, number
 
 __all__ = ["Teacher", "TwoLayer"]
 
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TwoLayer(Record):
     """The network phi(x) = s sum_k v_k g(w_k·x/sqrt(D)) with K neurons, s = `output_scale`.
 
@@ -37,10 +37,18 @@ class TwoLayer(Record):
     def __post_init__(self) -> None:
         K = integer("K", self.K, at_least=1)
         scale = number("output_scale", self.output_scale, positive=True)
-        self._set(K=K, activation=activation_text(self.activation), output_scale=scale)
+        self._set(K=K, activation=expression_text(self.activation), output_scale=scale)
+
+    def _repr_latex_(self) -> str:
+        """The network's function, for notebooks."""
+        scale = "" if self.output_scale == 1 else f"{self.output_scale:.4g}\\, "
+        return (
+            rf"$\phi(x) = {scale}\sum_{{k=1}}^{{{self.K}}} v_k\, g(w_k\cdot x/\sqrt D),\quad "
+            rf"g = \texttt{{{self.activation}}}$"
+        )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Teacher(Record):
     """Labels made by a network: y = sum_m v_m g(nu_m), nu_m = w*_m·x/sqrt(D), in place of a label per cluster.
 
@@ -59,7 +67,7 @@ class Teacher(Record):
     def __post_init__(self) -> None:
         weights = finite_array("weights", self.weights, (None, None))
         v = finite_array("v", self.v, (len(weights),))
-        self._set(weights=weights, v=v, activation=activation_text(self.activation))
+        self._set(weights=weights, v=v, activation=expression_text(self.activation))
 
     @property
     def neurons(self) -> int:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, number
+from quenched.numerics.problem.checks import Record, expression_text, integer, number
+from quenched.symbolic.language.grammar import LOSS
 
-__all__ = ["GradientFlow", "OnlineSGD"]
+__all__ = ["GradientFlow", "LearningRule", "OnlineSGD"]
 
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class OnlineSGD(Record):
-    """One fresh sample (x, y) per step, half squared loss, Delta = phi(x) - y - `label_noise`·N(0, 1):
+@dataclass(frozen=True, eq=False, repr=False)
+class LearningRule(Record, ABC):
+    """A step on fresh samples (x, y) with the loss l(phi, y), F = dl/dphi at the label y + `label_noise`·N(0, 1):
 
-        w_k <- w_k - eta/sqrt(D) · s v_k Delta g'(lambda_k) x - (eta kappa/D) w_k
-        v_k <- v_k - eta_v/D · s Delta g(lambda_k)            - (eta_v kappa_v/D) v_k
+        w_k <- w_k - eta/sqrt(D) · s v_k F g'(lambda_k) x - (eta kappa/D) w_k
+        v_k <- v_k - eta_v/D · s F g(lambda_k)            - (eta_v kappa_v/D) v_k
 
     eta = `lr`, kappa = `weight_decay`, eta_v = `second_lr` and kappa_v = `second_weight_decay` (None: as in the first
-    layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.
-
-    >>> OnlineSGD(lr=0.1, weight_decay=0.01).eta_v
-    0.1
-    >>> OnlineSGD(lr=-1)
-    Traceback (most recent call last):
-    ...
-    ValueError: lr must be finite and >= 0, got -1
+    layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.  `loss` names l ("square",
+    (phi - y)^2/2; "logistic", log(1 + exp(-y phi))) or is an expression in phi and y.  With `batch` = B > 1 a step
+    averages the two gradients over B samples; one unit of time is D steps for any B.
     """
 
     lr: float
@@ -37,17 +34,21 @@ class OnlineSGD(Record):
     second_lr: float | None = None
     second_weight_decay: float | None = None
     label_noise: float = 0.0
+    loss: str = "square"
+    batch: int = 1
 
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if value is not None or entry.default is not None:
-                self._set(**{entry.name: number(entry.name, value)})
+        self._set(loss=expression_text(self.loss, LOSS), batch=integer("batch", self.batch, at_least=1))
+        for name in ("lr", "weight_decay", "label_noise"):
+            self._set(**{name: number(name, getattr(self, name))})
+        for name in ("second_lr", "second_weight_decay"):
+            if (value := getattr(self, name)) is not None:
+                self._set(**{name: number(name, value)})
 
     @property
+    @abstractmethod
     def diffusion(self) -> bool:
         """Whether the noise of single samples, of second order in eta, drives Q."""
-        return True
 
     @property
     def eta(self) -> float:
@@ -70,14 +71,34 @@ class OnlineSGD(Record):
         return self.weight_decay if self.second_weight_decay is None else self.second_weight_decay
 
 
-@dataclass(frozen=True)
-class GradientFlow(OnlineSGD):
+@dataclass(frozen=True, eq=False, repr=False)
+class OnlineSGD(LearningRule):
+    """Online stochastic gradient descent: the steps of `LearningRule`, one unit of time being D of them.
+
+    >>> OnlineSGD(lr=0.1, weight_decay=0.01).eta_v
+    0.1
+    >>> OnlineSGD(lr=0.1, loss="logistic", batch=4).diffusion
+    True
+    >>> OnlineSGD(lr=-1)
+    Traceback (most recent call last):
+    ...
+    ValueError: lr must be finite and >= 0, got -1
+    """
+
+    @property
+    def diffusion(self) -> bool:
+        """True: the noise of the samples of a step heats Q at second order in the rates."""
+        return True
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradientFlow(LearningRule):
     """The limit eta -> 0 of `OnlineSGD` at fixed eta t: gradient descent on the population risk, without its noise.
 
         dQ/dt, dM/dt, dv/dt to first order in the rates, as they come; times are in units of D/`lr` steps of SGD
 
-    One unit of time is one unit of eta t if lr = 1, the default; `second_lr` is then the ratio eta_v/eta.  Label noise
-    has no effect at first order, and there is no such argument.
+    One unit of time is one unit of eta t if lr = 1, the default; `second_lr` is then the ratio eta_v/eta.  The size of
+    a batch has no effect at first order, nor has label noise on the square loss; there are no such arguments.
 
     >>> OnlineSGD(lr=0.1).diffusion, GradientFlow().diffusion, GradientFlow(second_lr=0.0).eta_v
     (True, False, 0.0)
@@ -85,6 +106,7 @@ class GradientFlow(OnlineSGD):
 
     lr: float = 1.0
     label_noise: float = field(default=0.0, init=False)
+    batch: int = field(default=1, init=False)
 
     @property
     def diffusion(self) -> bool:

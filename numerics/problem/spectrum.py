@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array, integer, number
+from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, flag, integer, number, real, real_array
 
 __all__ = ["Spectrum"]
 
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float64]
 _ROUNDING = 1e-10  # of sums over hundreds of nodes, and of products of orthonormal vectors
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Spectrum(Record):
     """Eigenvalues rho_au >= 0 of commuting covariances, Omega_a = sigma_a^2 rho_au on node u.
 
@@ -36,6 +36,7 @@ class Spectrum(Record):
     None; `alignment` (U, p, p): G_u, positive semi-definite, sum_u G_u = 1, or None for s_u 1 (means that point
     anywhere).  `shrinkage` and `discarded` say what an estimate from data did: the weight of the identity that was
     mixed in, and the fraction of the squared norm of the covariances that was projected away as they do not commute.
+    `harmonic_mean`: 1/E[1/rho] of the law that the nodes stand for, 0 where E[1/rho] diverges; None: that of the nodes.
 
     ValueError: a negative eigenvalue, weights that do not sum to 1, an alignment that is not one.
 
@@ -48,13 +49,14 @@ class Spectrum(Record):
     """
 
     eigenvalues: Array
-    weights: Array = None  # type: ignore[assignment]  # an array once constructed
+    weights: Array = LEFT_OUT
     alignment: Array | None = None
     shrinkage: float = 0.0
     discarded: float = 0.0
+    harmonic_mean: float | None = None
 
     def __post_init__(self) -> None:
-        shape = (None,) if np.ndim(self.eigenvalues) == 1 else (None, None)
+        shape = (None,) if real_array("eigenvalues", self.eigenvalues).ndim == 1 else (None, None)
         eigenvalues = finite_array("eigenvalues", self.eigenvalues, shape)
         if (wrong := eigenvalues[eigenvalues < 0]).size:
             raise ValueError(f"eigenvalues must be >= 0, got {wrong.min()}")
@@ -85,6 +87,7 @@ class Spectrum(Record):
             alignment=alignment,
             shrinkage=number("shrinkage", self.shrinkage),
             discarded=number("discarded", self.discarded),
+            harmonic_mean=None if self.harmonic_mean is None else number("harmonic_mean", self.harmonic_mean),
         )
 
     @property
@@ -95,7 +98,7 @@ class Spectrum(Record):
     def aligned(self, p: int) -> Array:
         """G (U, p, p) for p coordinates."""
         if self.alignment is None:
-            return np.asarray(self.weights[:, None, None] * np.eye(p))
+            return np.asarray(self.weights[:, None, None] * np.eye(integer("p", p, at_least=1)))
         return self.alignment
 
     def oriented(self, p: int, seed: int) -> Spectrum:
@@ -123,7 +126,7 @@ class Spectrum(Record):
         >>> Spectrum([0.5, 1.5], weights=[0.25, 0.75]).multiplicities(8)
         array([2, 6])
         """
-        number_of = D * self.weights
+        number_of = integer("D", D, at_least=1) * self.weights
         whole = np.rint(number_of)
         if (wrong := np.flatnonzero(np.abs(number_of - whole) > 1e-6)).size or whole.min() < 1:
             node = int(wrong[0]) if wrong.size else int(whole.argmin())
@@ -149,11 +152,12 @@ class Spectrum(Record):
         c, n = number("ratio", ratio, positive=True), integer("nodes", nodes, at_least=1)
         diagonal = np.full(n, 1 + c)
         diagonal[0] = 1.0
-        if not quantiles:
+        if not flag("quantiles", quantiles):
             from scipy.linalg import eigh_tridiagonal
 
             values, vectors = eigh_tridiagonal(diagonal, np.full(n - 1, math.sqrt(c)))
-            return cls._quadrature(np.maximum(values, 0), vectors[0] ** 2)
+            # E[1/(x - z)] of the law at z -> 0 is 1/(1 - ratio) for ratio < 1; from ratio = 1 on it diverges
+            return cls._quadrature(np.maximum(values, 0), vectors[0] ** 2, max(0.0, 1 - c))
         low, high = (1 - math.sqrt(c)) ** 2, (1 + math.sqrt(c)) ** 2
         # x = (low + high)/2 - (high - low)/2 cos(angle) makes the density smooth at both ends
         middle, half = (low + high) / 2, (high - low) / 2
@@ -181,10 +185,11 @@ class Spectrum(Record):
     def uniform(cls, low: float, high: float, nodes: int = 32, *, quantiles: bool = False) -> Spectrum:
         """Eigenvalues uniform between `low` and `high`."""
         first, last, n = *_interval(low, high), integer("nodes", nodes, at_least=1)
-        if quantiles:
+        if flag("quantiles", quantiles):
             return cls(first + (last - first) * (np.arange(n) + 0.5) / n)
         x, w = np.polynomial.legendre.leggauss(n)
-        return cls._quadrature(first + (last - first) * (1 + x) / 2, w)
+        mean = (last - first) / math.log(last / first) if first > 0 else 0.0  # E[1/rho] = log(high/low)/(high - low)
+        return cls._quadrature(first + (last - first) * (1 + x) / 2, w, mean)
 
     @classmethod
     def power_law(
@@ -196,21 +201,23 @@ class Spectrum(Record):
         """
         first, last, n = *_interval(low, high), integer("nodes", nodes, at_least=1)
         number("low", low, positive=True)
-        power = 1 - float(exponent)
+        power = 1 - real("exponent", exponent)
         if not math.isfinite(power):
             raise ValueError(f"exponent must be finite, got {exponent!r}")
         ends = math.log(first), math.log(last)
-        if quantiles:
+        if flag("quantiles", quantiles):
             return cls._quantiles(lambda x: np.exp(power * (x - ends[1])), ends, np.exp, n, 0.0)
         x, w = np.polynomial.legendre.leggauss(n)
         logs = ends[0] + (ends[1] - ends[0]) * (1 + x) / 2
-        return cls._quadrature(np.exp(logs), w * np.exp(power * (logs - ends[1])))
+        return cls._quadrature(
+            np.exp(logs), w * np.exp(power * (logs - ends[1])), _moment(power, *ends) / _moment(power - 1, *ends)
+        )
 
     @classmethod
-    def _quadrature(cls, values: Array, weights: Array) -> Spectrum:
+    def _quadrature(cls, values: Array, weights: Array, harmonic_mean: float) -> Spectrum:
         """Nodes and weights, normalised; weights that rounding has set to 0 are left out."""
         kept = weights > 0
-        return cls(values[kept], weights[kept] / weights[kept].sum())
+        return cls(values[kept], weights[kept] / weights[kept].sum(), harmonic_mean=harmonic_mean)
 
     @classmethod
     def _quantiles(
@@ -230,6 +237,12 @@ class Spectrum(Record):
         levels = np.clip((level - atom) / (1 - atom), 0, 1)
         found = value(np.interp(levels * distribution[-1], distribution, x))
         return cls(np.where(level < atom, 0.0, np.maximum(found, 0)))
+
+
+def _moment(power: float, low: float, high: float) -> float:
+    """The integral of exp(power x) over [low, high], divided by exp(power high)."""
+    width = (high - low) * power
+    return (high - low) * (-math.expm1(-width) / width if width else 1.0)
 
 
 def _interval(low: float, high: float) -> tuple[float, float]:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array
+from quenched.numerics.problem.checks import Record, finite_array, record
 from quenched.numerics.problem.mixture import Mixture
 
-__all__ = ["Densities", "OrderParameters"]
+__all__ = ["Densities", "OrderParameters", "nearest_overlaps"]
 
 Array = npt.NDArray[np.float64]
 
@@ -23,7 +24,19 @@ Array = npt.NDArray[np.float64]
 _ROUNDING = math.sqrt(np.finfo(np.float64).eps)
 
 
-@dataclass(frozen=True, eq=False)
+def nearest_overlaps(A: Array, Q: Array) -> Array:
+    """Q with the negative eigenvalues of Q - A^T A set to 0: the nearest overlaps that weights with projections A have.
+
+    A solver knows Q up to an absolute error, which takes Q out of the cone where weights have decayed below it.
+
+    >>> nearest_overlaps(np.zeros((1, 2)), np.diag([1.0, -1e-9])).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    values, vectors = np.linalg.eigh(Q - A.T @ A)
+    return Q if values[0] >= 0 else A.T @ A + (vectors * np.maximum(values, 0)) @ vectors.T
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class OrderParameters(Record):
     """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
 
@@ -59,13 +72,13 @@ class OrderParameters(Record):
         self._set(M=M, Q=finite_array("Q", Q, (K, K)), v=finite_array("v", v, (K,)))
 
     @classmethod
-    def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> OrderParameters:
+    def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Self:
         """The same record for time derivatives dM/dt, dQ/dt, dv/dt, which need not be positive semi-definite.
 
         >>> OrderParameters.derivative(M=[[1.0]], Q=[[-2.0]], v=[0.0]).Q
         array([[-2.]])
         """
-        record: OrderParameters = object.__new__(cls)
+        record = object.__new__(cls)
         record._store(M, Q, v)
         return record
 
@@ -80,6 +93,7 @@ class OrderParameters(Record):
         D is needed only where the length of the means depends on it (scaling other than 0).  ValueError if no A gives
         this M, or if the joint Gram matrix of weights and means is not positive semi-definite: Q - A^T A >= 0.
         """
+        record("mixture", mixture, Mixture)
         means = mixture.references if D is None else mixture.references_at(D)
         if D is None and (mixture.exponents != 0).any():
             raise ValueError(f"D must be given where the means depend on it, scaling={mixture.scaling!r}")
@@ -102,7 +116,7 @@ class OrderParameters(Record):
         self.projections(mixture, D)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Densities(Record):
     """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
 
@@ -130,9 +144,9 @@ class Densities(Record):
         self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)), v=readout)
 
     @classmethod
-    def derivative(cls, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Densities:
+    def derivative(cls, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Self:
         """The same record for time derivatives, which need not be positive semi-definite."""
-        record: Densities = object.__new__(cls)
+        record = object.__new__(cls)
         record._store(A, Q, v)
         return record
 
@@ -140,17 +154,18 @@ class Densities(Record):
     def spread(cls, mixture: Mixture, state: OrderParameters) -> Densities:
         """The densities of weights that point anywhere but for their overlaps with the means, for D -> infinity.
 
-            A_u = G_u A,   Q_u = A^T G_u A + s_u (Q - A^T A)
+            A_u = G_u A,   Q_u = s_u Q + A^T G_u A - s_u A^T A
 
+        >>> from quenched.numerics.problem.spectrum import Spectrum
         >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[1.0]], v=[1.0])
         >>> mixture = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
         >>> Densities.spread(mixture, state).Q.ravel()
         array([0.75, 0.25])
         """
+        record("mixture", mixture, Mixture), record("state", state, OrderParameters)
         A, G = state.projections(mixture), mixture.alignment
-        aligned = G @ A
-        residual = mixture.shares[:, None, None] * (state.Q - A.T @ A)
-        return cls(aligned, A.T @ aligned + residual, state.v)
+        aligned, share = G @ A, mixture.shares[:, None, None]
+        return cls(aligned, share * state.Q + (A.T @ aligned - share * (A.T @ A)), state.v)
 
     @property
     def K(self) -> int:
@@ -159,11 +174,12 @@ class Densities(Record):
 
     def overlaps(self, mixture: Mixture) -> OrderParameters:
         """M, Q and v: the sums over the nodes."""
+        record("mixture", mixture, Mixture)
         return OrderParameters(mixture.references @ self.A.sum(axis=0), self.Q.sum(axis=0), self.v)
 
     def check(self, mixture: Mixture) -> None:
         """ValueError unless the state fits the mixture: A of its nodes and coordinates, Q_u large enough for A_u."""
-        G = mixture.alignment
+        G = record("mixture", mixture, Mixture).alignment
         if self.A.shape[:2] != G.shape[:2]:
             raise ValueError(f"A must have shape (nodes, p, K) = {(*G.shape[:2], self.K)}, got {self.A.shape}")
         rest = self.Q - self.A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ self.A

@@ -15,21 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import finite_array
+from quenched.numerics.problem.checks import choice, finite_array, function, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
-from quenched.numerics.two_layer.fixed_points import (
-    _POINTS,
-    FixedPoint,
-    FixedPointError,
-    _attractor,
-    _measured,
-    _random,
-    _System,
-)
+from quenched.numerics.problem.variables import describing
+from quenched.numerics.two_layer.attractor import attractor, random_overlaps
+from quenched.numerics.two_layer.fixed_points import POINTS, FixedPoint, fitting_guess, line_count, measured
+from quenched.numerics.two_layer.stationary import FixedPointError, StationaryEquations
 from quenched.numerics.two_layer.symmetry import stabiliser
 
 if TYPE_CHECKING:
@@ -38,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETERS", "curve"]
 
 Array = npt.NDArray[np.float64]
-Problem = tuple[Mixture, TwoLayer, OnlineSGD]
+Problem = tuple[Mixture, TwoLayer, LearningRule]
 
 _RANK = 1e-7  # singular values of (dF/dx, dF/dmu) below this fraction of the largest are zero modes
 _STEP = 1e-5  # of central differences in mu, relative to the range asked for
@@ -50,19 +45,19 @@ _CORRECTIONS = 8  # of Newton's method, before the step is halved
 
 
 def _sigma(problem: Problem, value: float) -> Problem:
-    mixture, network, sgd = problem
-    return replace(mixture, sigma=value), network, sgd
+    mixture, network, rule = problem
+    return replace(mixture, sigma=value), network, rule
 
 
 def _separation(problem: Problem, value: float) -> Problem:
-    mixture, network, sgd = problem
-    return replace(mixture, means=value * mixture.means), network, sgd
+    mixture, network, rule = problem
+    return replace(mixture, means=value * mixture.means), network, rule
 
 
 def _rule(name: str) -> Callable[[Problem, float], Problem]:
     def change(problem: Problem, value: float) -> Problem:
-        mixture, network, sgd = problem
-        return mixture, network, replace(sgd, **{name: value})
+        mixture, network, rule = problem
+        return mixture, network, type(rule)(**{**rule.to_dict(), name: value})
 
     return change
 
@@ -79,17 +74,18 @@ PARAMETERS: dict[str, Callable[[Problem, float], Problem]] = {
 """What can be varied: the problem at a value of it.  "separation" multiplies the means of the mixture."""
 
 
+@describing
 def curve(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    rule: LearningRule,
     parameter: str,
     values: npt.ArrayLike,
     guess: OrderParameters | None = None,
     *,
     seed: int = 0,
     t: float = 1e7,
-    points: int = _POINTS,
+    points: int = POINTS,
     progress: Callable[[float], None] | None = None,
 ) -> xr.Dataset:
     """The branch of fixed points through `values` of a parameter, from a solution at the first of them.
@@ -98,9 +94,10 @@ def curve(
     `values` (n,): monotonic.  `guess`: near the solution at values[0]; None: where learning from
     `random_state(..., seed=seed)` ends (`fixed_point`).  `points`: as in `fixed_point`.
 
-    Returns a dataset along `point`, in the order of the branch, with the parameter as a coordinate: M, Q, v; pmse,
-    classification_error, tie_probability and error estimates; residual, leading (eigenvalue), stable, zero_modes;
-    `fold` and `pitchfork`.  There is a point for each value, and one at each turning point, which the last two mark.
+    Returns a dataset along `point`, in the order of the branch, with the parameter as a coordinate: M, Q, v and their
+    state_error; pmse, classification_error, their numerical errors pmse_error and classification_error_error,
+    tie_probability; residual, leading (eigenvalue), stable, zero_modes; `fold` and `pitchfork`.  There is a point for
+    each value, and one at each turning point, which the last two mark.
     At a fold a solution meets an unstable one and both cease to exist: the branch turns back, with one more point for
     each value that it passes again, until it leaves the range.  At a pitchfork it meets its own mirror image and goes
     on with a symmetry that it did not have.
@@ -108,36 +105,34 @@ def curve(
     ValueError: an unknown parameter, values that are not monotonic or that the problem refuses.  FixedPointError: no
     solution at values[0], or a branch that ends (a kink of the equations, a neuron dying) short of the last value.
     """
-    if parameter not in PARAMETERS:
-        raise ValueError(f"parameter must be one of {', '.join(PARAMETERS)}, got {parameter!r}")
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    choice("parameter", parameter, PARAMETERS), function("progress", progress)
+    time, seed, points = number("t", t, positive=True), integer("seed", seed), line_count(points)
     grid = finite_array("values", values, (None,))
     steps = np.diff(grid)
     if not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(f"values must increase or decrease throughout, got {grid.tolist()}")
-    branch = _Branch((mixture, network, sgd), parameter, grid)
+    branch = _Branch((mixture, network, rule), parameter, grid)
     first = branch.system(float(grid[0]))
     if guess is None:
-        x = _attractor(first, _random(first.mixture, network, 1000, seed), t)
+        x = attractor(first, random_overlaps(first.mixture, network, 1000, seed), time)
     else:
-        if guess.M.shape != (mixture.clusters, network.K):
-            expected = (mixture.clusters, network.K)
-            raise ValueError(f"guess must have M of shape (clusters, K) = {expected}, got {guess.M.shape}")
         # of a state of the given mixture; at another separation, the weights stay
-        A = guess.projections(mixture)
+        A = fitting_guess(guess, mixture, network).projections(mixture)
         first.start(OrderParameters(first.mixture.means @ A, guess.Q, guess.v))
         x = first.solve(first.x0)
     branch.origin = first
     found: list[tuple[float, FixedPoint, str]] = []
 
     def add(mu: float, x: Array, turn: str) -> None:
-        found.append((mu, _measured(branch.system(mu), x, points), turn))
+        found.append((mu, measured(branch.system(mu), x, points), turn))
         if progress is not None:
             progress(min(1.0, len(found) / len(grid)))
 
     add(float(grid[0]), x, "")
     for mu, at, turn in branch.follow(x):
         add(mu, at, turn)
-    return _dataset(found, parameter, grid, mixture=mixture, network=network, sgd=sgd)
+    return _dataset(found, parameter, grid, mixture=mixture, network=network, sgd=rule)
 
 
 class _Branch:
@@ -146,13 +141,13 @@ class _Branch:
     def __init__(self, problem: Problem, parameter: str, grid: Array) -> None:
         self.problem, self.change, self.parameter, self.grid = problem, PARAMETERS[parameter], parameter, grid
         self.scale = float(abs(grid[-1] - grid[0])) or 1.0
-        self.origin: _System | None = None
-        self._last: tuple[float, _System] | None = None
+        self.origin: StationaryEquations | None = None
+        self._last: tuple[float, StationaryEquations] | None = None
 
-    def system(self, mu: float) -> _System:
+    def system(self, mu: float) -> StationaryEquations:
         """The equations at a value of the parameter; frozen layers keep their weights."""
         if self._last is None or self._last[0] != mu:
-            system = _System(*self.change(self.problem, mu))
+            system = StationaryEquations(*self.change(self.problem, mu))
             if self.origin is not None:
                 system.continued(self.origin)
             self._last = mu, system
@@ -329,8 +324,8 @@ class _Branch:
 def _dataset(found: list[tuple[float, FixedPoint, str]], parameter: str, grid: Array, **problem: Any) -> xr.Dataset:
     import xarray as xr
 
-    names = ["pmse", "pmse_error_estimate", "classification_error", "error_estimate", "tie_probability"]
-    names += ["residual", "accuracy", "leading", "stable", "zero_modes"]
+    names = ["pmse", "pmse_error", "classification_error", "classification_error_error", "tie_probability"]
+    names += ["residual", "state_error", "leading", "stable", "zero_modes"]
     return xr.Dataset(
         {
             "M": (("point", "cluster", "neuron"), np.stack([f.state.M for _, f, _ in found])),
@@ -341,7 +336,5 @@ def _dataset(found: list[tuple[float, FixedPoint, str]], parameter: str, grid: A
         }
         | {name: ("point", np.array([getattr(f, name) for _, f, _ in found])) for name in names},
         coords={parameter: ("point", np.array([mu for mu, _, _ in found]))},
-        attrs=provenance(
-            **problem, rule=type(problem["sgd"]).__name__, parameter=parameter, values=grid, point=found[0][1].attrs
-        ),
+        attrs=provenance(**problem, parameter=parameter, values=grid, point=found[0][1].attrs),
     )

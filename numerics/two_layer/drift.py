@@ -1,52 +1,40 @@
-"""The order-parameter equations of online SGD: time derivatives of M, Q and v.
+"""The equations of the order parameters: time derivatives of the overlaps in each node of the spectrum.
 
-The right-hand sides are those of `quenched.theory.two_layer`, derived in symbolic/learners/two_layer.py: a gradient
-flow, which contains averages over one and two neurons, and the diffusion of Q by the noise of single samples, with
-averages over up to four.  They are fed with the exact averages of the activation.  What does not close, and the
-diffusion of networks so wide that K^4/24 orthant probabilities per cluster are too many, is averaged over samples of
-the local fields instead, by randomised quasi-Monte Carlo, O(N K^2), with its error.
+The right-hand sides are those of `quenched.theory.two_layer`, derived in symbolic/learners/two_layer.py: linear in the
+overlaps, with the averages of one step (`quenched.numerics.two_layer.step_averages`) as coefficients.  Inputs without a
+spectrum have one node.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import (
-    FIELD_LIMIT,
-    activation_functions,
-    averages,
-    step_error,
-    tables,
-)
-from quenched.numerics.calculus.precision import bind
-from quenched.numerics.calculus.quadrature import randomised
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.calculus.compile import contraction, load_compiled
+from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.numerics.two_layer.step_averages import SpectralEquations, densities
+from quenched.numerics.two_layer.local_fields import Fields, densities
+from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, StepAverages
 from quenched.theory import two_layer
 
-__all__ = ["CLOSED_FORM_NEURONS", "DensityDrift", "Drift", "drift", "drift_arrays", "is_spectral"]
+__all__ = ["CLOSED_FORM_NEURONS", "PATH", "DensityDrift", "Drift", "Equations", "drift", "drift_arrays"]
 
 Array = NDArray[np.float64]
 Derivatives = tuple[Array, Array, Array]
 
-CLOSED_FORM_NEURONS = 12
-"""Up to this width the diffusion is exact; beyond, its averages over four distinct neurons cost more than sampling."""
+PATH = Sampling(0.0, 0, 2**15)
+"""Sampling along a trajectory: always the same points, so that the equations stay smooth."""
 
-_PATH_POINTS = 2**15  # along a trajectory: always the same ones, so that the equations stay smooth
-
-_contract = {"einsum": partial(np.einsum, optimize=True)}  # pairwise, by matrix products: pays for large arrays
-_wide_flow = bind(two_layer.flow, _contract)
-_sampled_flow = bind(two_layer.sampled_flow, _contract)
-_sampled_diffusion = bind(two_layer.sampled_diffusion, _contract)
+_POINTS = 2**17  # at most, for one state
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +52,6 @@ class Drift(OrderParameters):
     def of(cls, rates: Derivatives, error: float, method: str) -> Drift:
         """The record of derivatives, which need not be positive semi-definite."""
         record = cls.derivative(*rates)
-        assert isinstance(record, cls)
         record._set(error=error, method=method)
         return record
 
@@ -81,156 +68,146 @@ class DensityDrift(Densities):
         """The record of derivatives, which need not be positive semi-definite."""
         dA, dQ, dv = rates
         record = cls.derivative(dA, (dQ + dQ.swapaxes(1, 2)) / 2, dv)
-        assert isinstance(record, cls)
         record._set(error=error, method=method)
         return record
 
 
-def _refuse_growing_means(mixture: Mixture) -> None:
-    if np.any(mixture.exponents != 0):
-        raise ValueError(
-            f"scaling: the equations hold for means of order 1, got means growing as D^{mixture.exponents.tolist()}; "
-            "use a mixture with scaling=0, or simulate at finite D"
-        )
+@lru_cache(maxsize=1)
+def _compiled() -> Any:
+    """`local_fields`, `pull` and `rates` of `two_layer`, compiled."""
+    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates)
+    return load_compiled("equations", [contraction(function).text for function in functions])
 
 
-class _Equations:
-    """(A, Q, v) -> derivatives and their error, for one problem: exact where it can be, sampled where it must."""
+class Equations:
+    """(A (U, p, K), Q (U, K, K), v (K,)) -> their time derivatives, an error and a method, for one problem.
+
+    The error of closed forms takes time to state: it is NaN unless `stated`.
+    """
 
     def __init__(
-        self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, tolerance: float, seed: int, points: int
+        self, mixture: Mixture, network: TwoLayer, rule: LearningRule, sampling: Sampling, *, stated: bool = True
     ) -> None:
-        _refuse_growing_means(mixture)
-        self.mixture, self.network, self.sgd = mixture, network, sgd
-        self.clusters = (mixture.weights, mixture.labels.astype(np.float64), mixture.sigmas**2)
-        self.first_order = (sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v, network.output_scale)
-        self.sampling = {"tolerance": tolerance, "seed": seed, "points": points}
-        self.closed = bool(averages(network.activation).groups)
-        self.narrow = network.K <= CLOSED_FORM_NEURONS
+        if np.any(mixture.exponents != 0):
+            raise ValueError(
+                "scaling: the equations hold for means of order 1, got means growing as "
+                f"D^{mixture.exponents.tolist()}; use a mixture with scaling=0, or simulate at finite D"
+            )
+        self.fields = Fields(mixture, network)
+        self.step = StepAverages(self.fields, rule, sampling, stated)
+        compiled = _compiled()
+        self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
+        self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
+        mean = np.ascontiguousarray(mixture.means @ self.fields.G)  # mean_a·Pi_u e_b, (U, C, p)
+        self.constants = self.P, self.rho, np.ascontiguousarray(mixture.shares), mean
+        batch = float(rule.batch) if rule.diffusion else math.inf
+        heating = rule.eta**2 * float(self.rho.max()) if rule.diffusion else 0.0
+        self.largest_rate = max(1.0, 2 * rule.eta, rule.eta_v, heating)
+        self.parameters = rule.eta, rule.kappa, rule.eta_v, rule.kappa_v, batch
 
     def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
-        if not self.closed:
-            return self._sampled(A, Q, v, flow=True)
-        means, variances = self.mixture.means, self.clusters[2]
-        M = means @ A
-        exact = self.narrow and self.sgd.diffusion
-        limit = FIELD_LIMIT if exact else 2
-        found = tables(self.network.activation, M, variances[:, None, None] * Q, limit)
-        flow = two_layer.flow if self.narrow else _wide_flow
-        dA, dQ, dv = flow(*self.clusters, means, M, A, Q, v, found, *self.first_order)
-        sgd, s = self.sgd, self.network.output_scale
-        error = step_error(found, M, variances[:, None, None] * Q, s * v, self.clusters[1], limit)
-        error *= max(1.0, 2 * sgd.eta, sgd.eta_v, sgd.eta**2 * float(variances.max()) if sgd.diffusion else 0.0)
-        if not sgd.diffusion:
-            return (dA, dQ, dv), error, "closed form"
-        if exact:
-            dQ = dQ + two_layer.diffusion(*self.clusters, v, found, sgd.eta, s, sgd.label_noise)
-            return (dA, dQ, dv), error, "closed form"
-        (_, diffusion, _), sampled, _ = self._sampled(A, Q, v, flow=False)
-        return (dA, dQ + diffusion, dv), error + sampled, "closed form, diffusion by quasi-Monte Carlo"
+        """dA/dt, dQ/dt and dv/dt, the error of an entry, and how the averages were had."""
+        A, Q, v = self.fields.joined(A, Q, v)
+        M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
 
-    def _sampled(self, A: Array, Q: Array, v: Array, flow: bool) -> tuple[Derivatives, float, str]:
-        """Averages over the p coordinates of the means and the K residual fields of a sample, in every cluster."""
-        mixture, sgd, s = self.mixture, self.sgd, self.network.output_scale
-        g, dg = activation_functions(self.network.activation)
-        p, K = A.shape
-        values, vectors = np.linalg.eigh(Q - A.T @ A)
-        # the symmetric root keeps neurons that are nearly independent on a coordinate each, which the points cover best
-        root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-        noise = mixture.sigmas[:, None, None]
+        def rates(step: Averages) -> Derivatives:
+            K = self.fields.learning
+            force, response, noise, readout = step
+            # a teacher does not learn
+            force[:, K:], response[:, K:], readout[:, K:] = 0, 0, 0
+            averages = force, self.pull(self.P, self.rho, response), noise, readout
+            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v, *averages, *self.parameters)
+            return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
 
-        def block(z: Array) -> Array:
-            n = len(z)
-            nu = (mixture.means[:, None, :] + noise * z[:, :p]).reshape(-1, p)
-            fields = nu @ A + (noise * (z[:, p:] @ root)).reshape(-1, K)
-            weights, labels, variances = (np.repeat(part, n) for part in self.clusters)
-            activity, slope = g(fields), dg(fields)
-            force, square = two_layer.moments(s * (activity @ v), labels, sgd.label_noise)
-            if sgd.diffusion:
-                dQ = _sampled_diffusion(weights / n, variances, square, slope, v, sgd.eta, s)
-            else:
-                dQ = np.zeros((K, K))
-            if not flow:
-                return n * dQ.ravel()[None]  # the mean over this block, as its sum
-            dA, dQ_flow, dv = _sampled_flow(weights / n, force, fields, nu, activity, slope, A, Q, v, *self.first_order)
-            return n * np.concatenate([dA.ravel(), (dQ_flow + dQ).ravel(), dv])[None]
+        return self._follow(average, covariance, v, rates)
 
-        result = randomised(block, p + K, **self.sampling)  # type: ignore[arg-type]
-        if not flow:
-            result_dQ = result.value.reshape(K, K)
-            return (np.zeros_like(A), result_dQ, np.zeros_like(v)), float(result.error.max()), "quasi-Monte Carlo"
-        dA, dQ, dv = np.split(result.value, [p * K, p * K + K * K])
-        return (dA.reshape(p, K), dQ.reshape(K, K), dv), float(result.error.max()), "quasi-Monte Carlo"
+    def pulls(self, A: Array, Q: Array, v: Array) -> Array:
+        """pull (U, K, K) of `theory.two_layer`: how a weight moves along the weights, where no mean has a component."""
+        K = self.fields.learning
+        A, Q, v = self.fields.joined(A, Q, v)
+        _, average, covariance = self.local_fields(self.means, self.rho, A, Q)
+        parts, _, _ = self._follow(average, covariance, v, lambda step: (self.pull(self.P, self.rho, step.response),))
+        return parts[0][:, :K, :K]
+
+    def _follow(
+        self, average: Array, covariance: Array, v: Array, outcome: Callable[[Averages], tuple[Array, ...]]
+    ) -> tuple[Any, float, str]:
+        """What linearly follows from the averages of a step, its error, and how they were had."""
+        if (found := self.step.exact(average, covariance, v)) is not None:
+            step, error, method = found
+            return outcome(step), error * self.largest_rate, method
+        shapes: list[tuple[int, ...]] = []
+
+        def flat(step: Averages) -> Array:
+            parts = outcome(step)
+            shapes[:] = [part.shape for part in parts]
+            return np.concatenate([part.ravel() for part in parts])
+
+        values, errors, method = self.step.sampled(average, covariance, v, flat)
+        cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+        parts = tuple(part.reshape(s) for part, s in zip(np.split(values, cuts), shapes, strict=True))
+        return parts, float(errors.max()), method
 
 
 def drift_arrays(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, *, seed: int = 0
+    mixture: Mixture, network: TwoLayer, rule: LearningRule, *, seed: int = 0
 ) -> Callable[[Array, Array, Array], Derivatives]:
     """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
-    that M = means A; Q (K, K); v (K,).  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve
-    every state.  Where the inputs have a spectrum or a teacher makes the labels, A (U, p, K) and Q (U, K, K) are the
-    densities over the nodes instead.  Raises ValueError for a mixture whose means grow with D (scaling other than 0).
+    that M = means A; Q (K, K); v (K,).  Where the inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are
+    the parts in each.  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve every state.
+    Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
-    if is_spectral(mixture):
-        spectral = _spectral(mixture, network, sgd, 0.0, seed, _PATH_POINTS)
-        return lambda A, Q, v: spectral(A, Q, v)[0]
-    equations = _Equations(mixture, network, sgd, 0.0, seed, _PATH_POINTS)
-    return lambda A, Q, v: equations(A, Q, v)[0]
+    equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
+    nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
 
+    def evaluate(A: Array, Q: Array, v: Array) -> Derivatives:
+        (dA, dQ, dv), _, _ = equations(A.reshape(nodes, p, K), Q.reshape(nodes, K, K), v)
+        return dA.reshape(A.shape), dQ.reshape(Q.shape), dv
 
-def is_spectral(mixture: Mixture) -> bool:
-    """Whether the equations are those of densities: the inputs have a spectrum, or a teacher makes the labels."""
-    return mixture.spectrum is not None or mixture.teacher is not None
-
-
-def _spectral(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, tolerance: float, seed: int, points: int
-) -> SpectralEquations:
-    _refuse_growing_means(mixture)
-    return SpectralEquations(mixture, network, sgd, tolerance, seed, points, CLOSED_FORM_NEURONS)
+    return evaluate
 
 
 def drift(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    rule: LearningRule,
     state: OrderParameters | Densities,
     *,
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> Drift | DensityDrift:
-    """Time derivatives of the order parameters under online SGD, D -> infinity, one unit of time being D steps.
+    """Time derivatives of the order parameters under a learning rule, D -> infinity, one unit of time being D steps.
 
         dM_ak/dt = D E[delta w_k].mu_a / D,    dQ_kl/dt = D E[delta (w_k.w_l)] / D,    dv_k/dt = D E[delta v_k]
 
-    to leading order in 1/D.  The record also has `error` and `method`: closed forms up to K = 12; the diffusion of
-    wider networks, and all of it for activations without closed forms, by randomised quasi-Monte Carlo (`seed`),
-    refined until the standard error of every entry is below `tolerance` or 2^17 points are spent.  Source:
-    `quenched.theory.two_layer`, derived in symbolic/learners/two_layer.py from the SGD rule.  Raises ValueError if
-    state and problem do not fit together.
+    to leading order in 1/D.  The record also has `error` and `method`: closed forms where loss and activation allow but
+    for the noise of more than 12 neurons; otherwise quadrature over one or two fields, and randomised quasi-Monte Carlo
+    (`seed`) over more, refined until the standard error of every entry is below `tolerance` or 2^17 points are spent.
+    Source: `quenched.theory.two_layer`, derived in symbolic/learners/two_layer.py from the update rule.  Raises
+    ValueError if state and problem do not fit together.
 
     Where the inputs have a spectrum, the rates are those of the densities (`DensityDrift`); a state given by its
     overlaps alone is spread over the nodes as weights without preferred directions are (`Densities.spread`).
 
+    >>> from quenched.numerics.problem.rules import OnlineSGD
     >>> mixture, network = Mixture.two_clusters(sigma=1.0), TwoLayer(K=1, activation="linear")
     >>> state = OrderParameters(M=[[0.0], [0.0]], Q=[[1.0]], v=[0.5])
     >>> rate = drift(mixture, network, OnlineSGD(lr=1.0), state)
     >>> rate.Q.round(12).tolist(), rate.v.round(12).tolist()  # -2 v^2 Q + v^2 (v^2 Q + 1) and -v Q
     ([[-0.1875]], [-0.5])
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
-    if is_spectral(mixture) or isinstance(state, Densities):
-        start = densities(mixture, state)
-        spectral = _spectral(mixture, network, sgd, tolerance, seed, 2**17)
-        rates, error, method = spectral(start.A, start.Q, start.v)
-        found = DensityDrift.of(rates, error, method)
-        if mixture.spectrum is None and isinstance(state, OrderParameters):
-            return Drift.of((mixture.references @ found.A[0], found.Q[0], found.v), error, method)
-        return found
-    equations = _Equations(mixture, network, sgd, tolerance, seed, 2**17)
-    (dA, dQ, dv), error, method = equations(state.projections(mixture), state.Q, state.v)
-    return Drift.of((mixture.means @ dA, (dQ + dQ.T) / 2, dv), error, method)
+    start = densities(mixture, state)
+    rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
+        start.A, start.Q, start.v
+    )
+    found = DensityDrift.of(rates, error, method)
+    if mixture.spectrum is None and isinstance(state, OrderParameters):
+        return Drift.of((mixture.references @ found.A[0], found.Q[0], found.v), error, method)
+    return found

@@ -1,35 +1,37 @@
 """Learning curves: the order-parameter equations integrated in time, and random states to start from.
 
-The state (M, Q, v) is integrated as A (p, K), the upper triangle of Q, and v, with A_bk = w_k·e_b/sqrt(D) the
+The state (M, Q, v) is integrated as A (p, K), the upper triangle of Q - A^T A, and v, with A_bk = w_k·e_b/sqrt(D) the
 projections of the weights on the coordinates of the means: M = means A keeps the linear relations between the means
-exact (four XOR clusters have two independent ones), and A is what Q - A^T A >= 0 is stated in.  Inputs with a spectrum
-have such a state in each node.
+exact (four XOR clusters have two independent ones), and Q - A^T A >= 0 belongs to what is outside their span.  Inputs
+with a spectrum have such a state in each node.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import scipy.integrate
 
-from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.checks import choice, function, increasing_times, integer, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.numerics.two_layer.drift import drift_arrays, is_spectral
-from quenched.numerics.two_layer.errors import errors
-from quenched.numerics.two_layer.step_averages import densities
+from quenched.numerics.problem.variables import describing
+from quenched.numerics.two_layer.drift import drift_arrays
+from quenched.numerics.two_layer.errors import errors_many
+from quenched.numerics.two_layer.local_fields import densities
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["IntegrationError", "frames", "integrate", "random_state"]
+__all__ = ["Coordinates", "IntegrationError", "frames", "integrate", "random_state"]
 
 Array = npt.NDArray[np.float64]
 
@@ -55,10 +57,11 @@ class IntegrationError(RuntimeError):
         return type(self), (str(self), self.t, self.state)
 
 
+@describing
 def integrate(
     mixture: Mixture,
     network: TwoLayer,
-    sgd: OnlineSGD,
+    rule: LearningRule,
     state: OrderParameters | Densities,
     t: npt.ArrayLike,
     *,
@@ -75,7 +78,7 @@ def integrate(
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
-    classification_error_estimate, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
+    classification_error_error, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
     the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
     (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
     (cluster, node) and share (node) of each node; M, Q and R are their sums.
@@ -85,7 +88,9 @@ def integrate(
     """
     import xarray as xr
 
-    times = increasing_times("t", t)
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    record("state", state, (OrderParameters, Densities)), function("progress", progress)
+    rtol, atol, times = tolerance("rtol", rtol), tolerance("atol", atol, positive=False), increasing_times("t", t)
     if (mixture.exponents != 0).any():
         raise ValueError(
             f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
@@ -93,78 +98,17 @@ def integrate(
         )
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
-    spectral = is_spectral(mixture) or isinstance(state, Densities)
-    coordinates = _Coordinates(mixture.dimensions, network.K, len(mixture.shares) if spectral else None)
-    derivative = drift_arrays(mixture, network, sgd)
-
-    def rate(_: float, y: Array) -> Array:
-        if not np.abs(y).max() < _OVERFLOW:  # a trial step too far: its error estimate becomes NaN, and it is rejected
-            return np.full_like(y, np.nan)
-        return coordinates.pack(*derivative(*coordinates.unpack(y)))
-
-    def failure(cause: str, remedy: str) -> IntegrationError:
-        # derivative(): not validated, as rounding near an overflow can break semidefiniteness
-        A, Q, v = coordinates.unpack(good[1])
-        last = Densities.derivative(A, Q, v) if spectral else OrderParameters.derivative(mixture.means @ A, Q, v)
-        return IntegrationError(
-            f"the integration stopped at t = {good[0]:.6g} of {times[-1]:.6g}: {cause} (there |Q| <= "
-            f"{np.abs(last.Q).max():.3g}, |v| <= {np.abs(last.v).max():.3g}; full state in .state); {remedy}",
-            good[0],
-            last,
-        )
-
-    def at(y: Array) -> OrderParameters | Densities:
-        A, Q, v = coordinates.unpack(y)
-        found = Densities(A, Q, v) if spectral else OrderParameters(mixture.means @ A, Q, v)
-        found.check(mixture)
-        return found
-
-    if spectral:
-        begin = densities(mixture, state)
-        start = coordinates.pack(begin.A, begin.Q, begin.v)
-    else:
-        assert isinstance(state, OrderParameters)
-        start = coordinates.pack(state.projections(mixture), state.Q, state.v)
-    states: list[OrderParameters | Densities] = []
-    good = 0.0, start
-    # A trial step of an unstable run may overflow: the state is looked at after each step.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        solver = getattr(scipy.integrate, method)(rate, 0.0, start, times[-1], rtol=rtol, atol=atol)
-        while True:
-            reached = int(np.searchsorted(times, solver.t, side="right"))
-            if reached > len(states):
-                inside = times[len(states) : reached]
-                path = solver.dense_output() if (inside < solver.t).any() else None
-                for time in inside:
-                    y = solver.y if time == solver.t or path is None else path(time)
-                    try:
-                        states.append(at(y))
-                    except ValueError as error:
-                        raise failure(f"no weights have the overlaps found ({error})", "lower rtol and atol") from error
-            if solver.status == "finished":
-                break
-            good = float(solver.t), solver.y
-            solver.atol = np.maximum(atol, _ROUNDING * coordinates.scales(solver.y))
-            remedy = f"lower lr (now {sgd.lr:g}) or add weight_decay if it is unstable, or end before this time"
-            try:
-                message = solver.step()
-            except ValueError as error:  # an implicit method met a NaN
-                raise failure(str(error), remedy) from error
-            if solver.status == "failed" or not np.abs(solver.y).max() < _OVERFLOW:
-                raise failure(message or f"the state grew beyond {_OVERFLOW:g}", remedy)
-            if progress is not None:
-                progress(float(solver.t))
-
-    measured = [errors(mixture, network, state) for state in states]
+    choice("method", method, _METHODS)
+    trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
+    states = trajectory.at(times, progress)
+    totals = [s.overlaps(mixture) for s in states]
+    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states)
     along = {
         "pmse": [e.pmse for e in measured],
         "classification_error": [e.classification_error for e in measured],
-        "classification_error_estimate": [e.error_estimate for e in measured],
+        "classification_error_error": [e.classification_error_error for e in measured],
         "tie_probability": [e.tie_probability for e in measured],
     }
-    totals = [s.overlaps(mixture) if isinstance(s, Densities) else s for s in states]
     M = np.stack([s.M for s in totals])
     variables = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
@@ -172,12 +116,11 @@ def integrate(
         "v": (("time", "neuron"), np.stack([s.v for s in totals])),
     }
     if mixture.teacher is not None:
-        variables["R"] = ("time", "teacher", "neuron"), M[:, mixture.clusters :]
+        variables["R"] = (("time", "teacher", "neuron"), M[:, mixture.clusters :])
     if mixture.spectrum is not None:
-        parts = [s for s in states if isinstance(s, Densities)]
         variables |= {
-            "A_u": (("time", "node", "coordinate", "neuron"), np.stack([s.A for s in parts])),
-            "Q_u": (("time", "node", "neuron", "neuron_"), np.stack([s.Q for s in parts])),
+            "A_u": (("time", "node", "coordinate", "neuron"), np.stack([s.A for s in states])),
+            "Q_u": (("time", "node", "neuron", "neuron_"), np.stack([s.Q for s in states])),
             "eigenvalue": (("cluster", "node"), mixture.eigenvalues),
             "share": (("node",), mixture.shares),
         }
@@ -187,11 +130,111 @@ def integrate(
         attrs=provenance(
             mixture=mixture,
             network=network,
-            sgd=sgd,
+            sgd=rule,
             initial_state=state,
-            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": solver.nfev},
+            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations},
         ),
     )
+
+
+class _Trajectory:
+    """The solution from a state on, in the coordinates (A, W, v).
+
+    W_u = Q_u - A_u^T G_u^+ A_u is the Gram matrix of the weights outside the span of the means: where it decays, it
+    must not become the difference of two numbers that are each known to a tolerance.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        network: TwoLayer,
+        rule: LearningRule,
+        state: OrderParameters | Densities,
+        method: str,
+        rtol: float,
+        atol: float,
+    ) -> None:
+        self.mixture, self.rule, self.atol, self.evaluations = mixture, rule, atol, 0
+        self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
+        self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)
+        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares))
+        self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
+        self.derivative = drift_arrays(mixture, network, rule)
+        begin = densities(mixture, state)
+        inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
+        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.v)
+
+    def unpack(self, y: Array) -> tuple[Array, Array, Array]:
+        """A, Q and v."""
+        A, W, v = self.coordinates.unpack(y)
+        return A, W + A.swapaxes(1, 2) @ (self.inverse @ A), v
+
+    def rate(self, _: float, y: Array) -> Array:
+        """dy/dt; NaN for a trial step too far, so that its error estimate is NaN and it is rejected."""
+        if not np.abs(y).max() < _OVERFLOW:
+            return np.full_like(y, np.nan)
+        A, Q, v = self.unpack(y)
+        dA, dQ, dv = self.derivative(A, Q, v)
+        moved = dA.swapaxes(1, 2) @ (self.inverse @ A)
+        return self.coordinates.pack(dA, dQ - moved - moved.swapaxes(1, 2), dv)
+
+    def at(self, times: Array, progress: Callable[[float], None] | None) -> list[Densities]:
+        """The states at these times; raises IntegrationError."""
+        states: list[Densities] = []
+        remedy = f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
+        # A trial step of an unstable run may overflow: the state is looked at after each step.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            solver = self.solver(self.rate, 0.0, self.start, times[-1])
+            good = 0.0, self.start
+            while True:
+                reached = int(np.searchsorted(times, solver.t, side="right"))
+                if reached > len(states):
+                    inside = times[len(states) : reached]
+                    path = solver.dense_output() if (inside < solver.t).any() else None
+                    for time in inside:
+                        y = solver.y if time == solver.t or path is None else path(time)
+                        states.append(self._checked(y, good, times[-1]))
+                if solver.status == "finished":
+                    break
+                good = float(solver.t), solver.y
+                lengths = self.coordinates.pack(*self.unpack(solver.y))
+                solver.atol = np.maximum(self.atol, _ROUNDING * self.coordinates.scales(lengths))
+                remedy = (
+                    f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
+                )
+                try:
+                    message = solver.step()
+                except ValueError as error:  # an implicit method met a NaN
+                    raise self._failure(good, times[-1], str(error), remedy) from error
+                if solver.status == "failed" or not np.abs(solver.y).max() < _OVERFLOW:
+                    cause = message or f"the state grew beyond {_OVERFLOW:g}"
+                    raise self._failure(good, times[-1], cause, remedy)
+                if progress is not None:
+                    progress(float(solver.t))
+        self.evaluations = solver.nfev
+        return states
+
+    def _checked(self, y: Array, good: tuple[float, Array], end: float) -> Densities:
+        try:
+            found = Densities(*self.unpack(y))
+            found.check(self.mixture)
+        except ValueError as error:
+            cause = f"no weights have the overlaps found ({error})"
+            raise self._failure(good, end, cause, "lower rtol and atol") from error
+        return found
+
+    def _failure(self, good: tuple[float, Array], end: float, cause: str, remedy: str) -> IntegrationError:
+        # derivative(): not validated, as rounding near an overflow can break semidefiniteness
+        A, Q, v = self.unpack(good[1])
+        last: OrderParameters | Densities = Densities.derivative(A, Q, v)
+        if self.as_overlaps:
+            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], v)
+        return IntegrationError(
+            f"the integration stopped at t = {good[0]:.6g} of {end:.6g}: {cause} (there |Q| <= "
+            f"{np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; full state in .state); {remedy}",
+            good[0],
+            last,
+        )
 
 
 def random_state(
@@ -218,6 +261,7 @@ def random_state(
     >>> bool(abs(state.Q - np.eye(3)).max() < 5 / 1000)             # Q = 1 + O(1/sqrt(D))
     True
     """
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
     p, K = mixture.dimensions, network.K
     D = integer("D", D, at_least=p + K)
     variance = number("weight_scale", weight_scale) ** 2 / D
@@ -273,7 +317,7 @@ def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
     return found
 
 
-class _Coordinates:
+class Coordinates:
     """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
 
     def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
@@ -284,9 +328,11 @@ class _Coordinates:
         self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
 
     def pack(self, A: Array, Q: Array, v: Array) -> Array:
+        """The vector of a state."""
         return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v])
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
+        """The state of a vector."""
         A, triangle, v = np.split(y, self.cuts)
         Q = np.empty((*self.triangle[:-1], len(v), len(v)))
         Q[..., *self.upper] = triangle.reshape(self.triangle)

@@ -46,22 +46,25 @@ def cone_signs(
     >>> round(wrong, 12), round(tie, 12)
     (0.0625, 0.125)
     """
-    wrong = tie = wrong_error = tie_error = 0.0
+    total, error = np.zeros(2), np.zeros(2)  # of the wrong sign, of ties
     for y in (-1.0, 1.0):
         chosen = labels == y
         if not chosen.any():
             continue
         negative, flat = _cones(y * v, slopes)
-        for cones, ties in ((negative, False), (flat, True)):
-            for sign, forms in cones:
-                found = _probability(forms, mean[chosen], covariance[chosen])
-                if found is None:
-                    return None
-                value, error = (float(weights[chosen] @ part) for part in found)
-                wrong += sign * value * (0.5 if ties else 1.0)
-                wrong_error += error
-                tie += value if ties else 0.0
-                tie_error += error if ties else 0.0
+        cones = negative + flat
+        if not cones:
+            continue
+        found = _probabilities(np.stack([forms for _, forms in cones]), mean[chosen], covariance[chosen])
+        if found is None:
+            return None
+        signs = np.zeros((2, len(cones)))
+        signs[0] = [sign * (1.0 if i < len(negative) else 0.5) for i, (sign, _) in enumerate(cones)]
+        signs[1, len(negative) :] = 1.0
+        value, bound = (part @ weights[chosen] for part in found)
+        total += signs @ value
+        error += np.abs(signs) @ bound
+    (wrong, tie), (wrong_error, tie_error) = total.tolist(), error.tolist()
     return (wrong, tie), (wrong_error, tie_error)
 
 
@@ -104,17 +107,18 @@ def _cones(v: Array, slopes: Array) -> tuple[Cones, Cones]:
     return negative, flat
 
 
-def _probability(forms: Array, mean: Array, covariance: Array) -> tuple[Array, Array] | None:
-    """P(all forms > 0) and a bound on its error, for each law (C,); None if a form does not vary."""
-    forms = forms / np.linalg.norm(forms, axis=1, keepdims=True)
-    means, C = mean @ forms.T, forms @ covariance @ forms.T
-    variance = np.einsum("akk->ak", C)
+def _probabilities(forms: Array, mean: Array, covariance: Array) -> tuple[Array, Array] | None:
+    """P(all forms > 0) and a bound on its error, (N, C) for N cones and C laws; None if a form does not vary."""
+    forms = forms / np.linalg.norm(forms, axis=2, keepdims=True)
+    means = mean @ forms.swapaxes(1, 2)  # (N, C, n)
+    C = forms[:, None] @ covariance @ forms[:, None].swapaxes(2, 3)
+    variance = np.einsum("cakk->cak", C)
     if (variance <= 1e-14 * np.einsum("akk->a", covariance)[:, None]).any():
         return None
     spread = np.sqrt(variance)
-    R = np.clip(C / (spread[:, :, None] * spread[:, None, :]), -1, 1)
-    n = len(forms)
+    R = np.clip(C / (spread[..., :, None] * spread[..., None, :]), -1, 1)
+    n = forms.shape[1]
     i, j = np.triu_indices(n, 1)
-    value = (normal.Phi3, normal.Phi4)[n - 3](*(means / spread).T, *R[:, i, j].T)
-    lowest = np.linalg.eigvalsh(R)[:, 0]
+    value = (normal.Phi3, normal.Phi4)[n - 3](*np.moveaxis(means / spread, 2, 0), *np.moveaxis(R[..., i, j], 2, 0))
+    lowest = np.linalg.eigvalsh(R)[..., 0]
     return np.asarray(value), np.where(lowest > _NEARLY, _REGULAR, _SINGULAR)

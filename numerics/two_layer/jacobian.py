@@ -1,8 +1,8 @@
 """The learning equations linearised: how the drift changes along given directions of the state, exactly.
 
 The formulas are those of `quenched.theory.gradients`: gradients of the averages of the activation by Price's theorem,
-and the product rule on the equations.  As in `quenched.numerics.calculus.averages`, their text is compiled once, into
-the user's cache, with Phi_n of `quenched.numerics.calculus.orthant` and regressions in doubled precision.
+and the product rule on the averages of a step and on the equations.  All are compiled like those they are derived from,
+with regressions in doubled precision.
 
 Where two fields are parallel, averages have kinks as functions of the angle between them.  Covariances are therefore
 raised by 2^-51 on the diagonal, which rounds off kinks on a scale of 1e-8 in the angle: the tangent is then the mean of
@@ -11,30 +11,24 @@ those on both sides, to 1e-8.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
-from functools import lru_cache, partial
-from types import ModuleType
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import (
-    FIELD_LIMIT,
-    PARALLEL,
-    _DoubledRegression,
-    _gather,
-    averages,
-    tables,
-)
-from quenched.numerics.calculus.cache import derived_module, module
+from quenched.numerics.calculus.averages import FIELD_LIMIT, index_sets, tables
+from quenched.numerics.calculus.cache import derived_module
 from quenched.numerics.calculus.coincident_fields import regularised
-from quenched.numerics.calculus.precision import bind, float_source
-from quenched.numerics.problem.checks import activation_text
+from quenched.numerics.calculus.compile import contraction, load_compiled, scalar_function
+from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.two_layer.drift import PATH, Equations
 from quenched.theory import gradients as theory
+from quenched.theory import two_layer
 
 __all__ = ["drift_tangents", "table_tangents"]
 
@@ -44,26 +38,6 @@ Tangents = Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Arr
 
 _BLOCK = 2**24  # numbers in the largest array at a time
 
-_contract = {"einsum": partial(np.einsum, optimize=True)}
-_flow = bind(theory.flow_tangent, _contract)
-_diffusion = bind(theory.diffusion_tangent, _contract)
-
-_PRELUDE = '''"""Compiled form of gradients, written by quenched.numerics.two_layer.jacobian."""
-
-from numpy import cos, empty, exp, pi, sin, sqrt
-from math import erf, erfc
-from numba import njit
-from quenched.numerics.calculus.compile import njit as kept
-from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
-from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
-
-
-@njit(error_model="numpy")
-def Phi2_of_pair(h, k, r):
-    return Phi2(h, k, r if abs(r) < {parallel} else (1.0 if r > 0.0 else -1.0))
-
-
-'''
 _FILL = """
 @kept(error_model="numpy", nogil=True)
 def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
@@ -86,7 +60,7 @@ def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
 
 def _gradients(activation: str) -> tuple[Gradient, ...]:
     """The generated gradients of an activation, derived on first use if it is not a built-in."""
-    name = activation_text(activation)
+    name = expression_text(activation)
     return theory.GRADIENTS[name] if name in theory.GRADIENTS else _derived(name)
 
 
@@ -97,25 +71,10 @@ def _derived(activation: str) -> tuple[Gradient, ...]:
 
 
 @lru_cache(maxsize=64)
-def _compiled(activation: str, n: int) -> ModuleType:
+def _compiled(activation: str, n: int) -> Any:
     """The compiled module of the gradients over n fields: tangent_n."""
     function = _gradients(activation)[n - 1]
-    tree = ast.parse(float_source(function))
-    definition = tree.body[0]
-    assert isinstance(definition, ast.FunctionDef)
-    definition.returns = None
-    for argument in definition.args.args:
-        argument.annotation = None
-    definition.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
-    definition.body = definition.body[1:]  # the docstring
-    result = definition.body[-1]
-    assert isinstance(result, ast.Return)
-    assert isinstance(result.value, ast.Tuple)
-    size = len(result.value.elts)
-    _DoubledRegression().visit(tree)
-    for node in ast.walk(tree):
-        if n == 2 and isinstance(node, ast.Name) and node.id == "Phi2":
-            node.id = "Phi2_of_pair"
+    text, size = scalar_function(function)
     index = "ijkl"[:n]
     pairs = [(p, q) for x, p in enumerate(index) for q in index[x:]]
     arguments = [f"mean[a, {i}]" for i in index] + [f"covariance[a, {p}, {q}]" for p, q in pairs]
@@ -128,8 +87,21 @@ def _compiled(activation: str, n: int) -> ModuleType:
         arguments=", ".join(arguments),
         terms=" + ".join(f"gradient[{len(moved)} * o + {t}] * {term}" for t, term in enumerate(moved)),
     )
-    text = _PRELUDE.format(parallel=PARALLEL) + ast.unparse(ast.fix_missing_locations(tree)) + fill
-    return module(text, "gradients")
+    return load_compiled("gradients", [text, fill])
+
+
+@lru_cache(maxsize=1)
+def _equations() -> dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]]:
+    """The tangents of the equations, compiled, with the tables and tangents of tables that they take."""
+    tangents = (
+        two_layer.step_averages_tangent,
+        two_layer.step_noise_tangent,
+        two_layer.pull_tangent,
+        two_layer.rates_tangent,
+    )
+    parts = [contraction(function) for function in tangents]
+    made = load_compiled("tangents", [part.text for part in parts])
+    return {part.name: (getattr(made, part.name), part.tables, part.tangent_tables) for part in parts}
 
 
 def table_tangents(
@@ -141,9 +113,11 @@ def table_tangents(
     """
     clusters, K = mean.shape
     directions = mean_z.shape[-1]
-    subsets, widths, gather = _gather(activation, K, limit)
+    subsets, widths, gather = index_sets(activation, K, limit)
+    mean, covariance, mean_z, covariance_z = (
+        np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance, mean_z, covariance_z)
+    )
     regular = regularised(covariance)
-    mean, mean_z, covariance_z = (np.ascontiguousarray(x, dtype=np.float64) for x in (mean, mean_z, covariance_z))
     flat = []
     for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
         out = np.empty((clusters, len(members), width, directions))
@@ -158,38 +132,63 @@ def table_tangents(
     }
 
 
-def drift_tangents(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD) -> Tangents | None:
-    """(A, Q, v, A_z, Q_z, v_z) -> tangents of (dA, dQ, dv)/dt; None for an activation without closed forms.
+class _Linearised:
+    """(A, Q, v, A_z, Q_z, v_z) -> (dA_z, dQ_z, dv_z), with a first index of nodes and a last one of directions."""
 
-    A_z (p, K, Z), Q_z (K, K, Z), v_z (K, Z): directions, as many as there are last indices.
-    """
-    if not averages(network.activation).groups:
-        return None
-    clusters = (mixture.weights, mixture.labels.astype(np.float64), mixture.sigmas**2)
-    rates = (sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v, network.output_scale)
-    limit = FIELD_LIMIT if sgd.diffusion else 2
-    largest = mixture.clusters * network.K ** (4 if sgd.diffusion else 2)
+    def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
+        self.equations = Equations(mixture, network, rule, PATH, stated=False)
+        self.activation, self.noisy = network.activation, rule.diffusion
+        self.compiled = _equations()
+        self.limit = FIELD_LIMIT if self.noisy else 2
 
-    def block(A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
-        M, M_z = mixture.means @ A, np.einsum("ab,bkz->akz", mixture.means, A_z)
-        variance = clusters[2][:, None, None]
-        found = tables(network.activation, M, variance * Q, limit)
-        moved = table_tangents(network.activation, M, variance * Q, M_z, variance[..., None] * Q_z, limit)
-        state = (mixture.means, M, M_z, A, A_z, Q, Q_z, v, v_z)
-        small = network.K <= 4
-        dA, dQ, dv = (theory.flow_tangent if small else _flow)(*clusters, *state, found, moved, *rates)
-        if sgd.diffusion:
-            noise = (sgd.eta, network.output_scale, sgd.label_noise)
-            dQ = dQ + (theory.diffusion_tangent if small else _diffusion)(*clusters, v, v_z, found, moved, *noise)
+    def _step(self, name: str, *arguments: Any) -> Any:
+        """A tangent of averages of a step; the tables come last."""
+        function, names, moved_names = self.compiled[name]
+        *given, found, moved, s = arguments
+        return function(*given, *(found[n] for n in names), *(moved[n] for n in moved_names), s)
+
+    def __call__(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
+        equations, s = self.equations, self.equations.fields.s
+        M, average, covariance = equations.local_fields(equations.means, equations.rho, A, Q)
+        M_z = np.tensordot(equations.means, A_z, axes=(1, 1)).swapaxes(0, 1)
+        average_z, covariance_z = M_z.sum(axis=0), np.tensordot(equations.rho, Q_z, axes=1)
+        found = tables(self.activation, average, covariance, self.limit)
+        moved = table_tangents(self.activation, average, covariance, average_z, covariance_z, self.limit)
+        *_, F0, F1, S0, S1, S2 = equations.step.coefficients
+        step = equations.step.first_order(found, v)
+        force_z, response_z, readout_z = self._step("step_averages_tangent", F0, F1, v, v_z, found, moved, s)
+        noise_z = np.zeros_like(response_z)
+        if self.noisy:
+            noise_z = self._step("step_noise_tangent", S0, S1, S2, v, v_z, found, moved, s)
+        P, rho, shares, mean = equations.constants
+        pull = equations.pull(P, rho, step.response)
+        pull_z = self.compiled["pull_tangent"][0](P, rho, response_z)
+        arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
+        averages = (step.force, force_z, pull, pull_z, noise_z, readout_z)
+        dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
         return dA, dQ, dv
+
+
+def drift_tangents(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> Tangents | None:
+    """(A, Q, v, A_z, Q_z, v_z) -> tangents of (dA, dQ, dv)/dt; None where the averages of a step are not closed.
+
+    A_z (p, K, Z), Q_z (K, K, Z), v_z (K, Z): directions, as many as there are last indices; with a leading index of
+    nodes for A and Q where the inputs have a spectrum.  A teacher needs gradients across activations: None.
+    """
+    linearised = _Linearised(mixture, network, rule)
+    if not linearised.equations.step.closed or mixture.teacher is not None:
+        return None
+    nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
+    step = max(1, _BLOCK // (mixture.clusters * K**linearised.limit))
 
     def tangents(A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
-        step = max(1, _BLOCK // largest)
-        parts = [
-            block(A, Q, v, A_z[..., i : i + step], Q_z[..., i : i + step], v_z[..., i : i + step])
-            for i in range(0, v_z.shape[-1], step)
-        ]
+        parts = []
+        for i in range(0, v_z.shape[-1], step):
+            z = slice(i, i + step)
+            moved = A_z[..., z].reshape(nodes, p, K, -1), Q_z[..., z].reshape(nodes, K, K, -1), v_z[:, z]
+            moved_z = (np.ascontiguousarray(x) for x in moved)
+            parts.append(linearised(A.reshape(nodes, p, K), Q.reshape(nodes, K, K), v, *moved_z))
         dA, dQ, dv = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
-        return dA, dQ, dv
+        return dA.reshape(A_z.shape), dQ.reshape(Q_z.shape), dv
 
     return tangents

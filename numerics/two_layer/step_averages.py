@@ -1,221 +1,171 @@
-"""The equations where inputs have a spectrum, or a network makes the labels: densities of the overlaps over nodes.
+"""The averages of one step given the law of the local fields: force, response, noise and readout in each cluster.
 
-The right-hand sides are `responses` and `spectral_flow` of `quenched.theory.two_layer`, derived in
-symbolic/learners/two_layer.py.  A step enters by averages over the local fields of each cluster, whose covariances are
-sums over the nodes; with these known the equations of a node are linear in its densities.
+    push_k = dl/dlambda_k,  force_ak = E_a[push_k],         response_akn = E_a[d push_k/d lambda_n],
+                            noise_akl = E_a[push_k push_l], readout_ak = E_a[dl/dv_k]
 
-A teacher's neurons join those of the network with readouts of the other sign and do not learn: phi - y is then the
-output of all of them at the label 0.  Averages are closed forms wherever the algebra finds them, across two activations
-too (`quenched.numerics.calculus.teacher_averages`); piecewise linear teachers of relu networks are made of relu
-neurons.  Otherwise the averages of one step are sampled, the response as
+They are had in the first of these ways that applies:
 
-    response_a = E_a[push z^T] L_a^+,   lambda = M_a + L_a z,   z ~ N(0, 1),   L_a^2 the covariance of the fields,
+1. closed: a loss of degree 2 in the output, and an activation whose averages the algebra finds; the noise of networks
+   wider than `CLOSED_FORM_NEURONS` is sampled, as K^4/24 orthant probabilities per cluster would take longer;
+2. by adaptive quadrature over one or two fields (`quenched.numerics.two_layer.field_quadrature`);
+3. by randomised quasi-Monte Carlo, with its standard error.
 
-which is Stein's lemma once more and needs no second derivative of g.
+A teacher's neurons are fields like the network's.  For a loss of phi - y they join it with readouts of the other sign,
+at the label 0; otherwise they make the label that a sample is charged by.
+
+Where it is not closed, the response is the regression that it stands for: with lambda = M_a + L_a z, z ~ N(0, 1), and
+L_a L_a^T the covariance of the fields, E_a[push z^T] L_a^+.  This needs no second derivative of loss or activation.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import (
-    FIELD_LIMIT,
-    activation_functions,
-    activation_value,
-    averages,
-    piecewise_linear,
-    step_error,
-    tables,
-    value_averages,
-)
-from quenched.numerics.calculus.precision import bind
+from quenched.numerics.calculus.averages import FIELD_LIMIT, step_error
+from quenched.numerics.calculus.compile import contraction, load_compiled
+from quenched.numerics.calculus.losses import coefficients, loss, noisy_slope
 from quenched.numerics.calculus.quadrature import randomised
-from quenched.numerics.calculus.teacher_averages import closes, tables_across
-from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import Teacher, TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.two_layer.field_quadrature import FieldQuadrature
+from quenched.numerics.two_layer.local_fields import Fields
 from quenched.theory import two_layer
 
-__all__ = ["Fields", "SpectralEquations", "densities", "fields"]
+__all__ = ["CLOSED_FORM_NEURONS", "Averages", "Sampling", "StepAverages"]
 
 Array = NDArray[np.float64]
-Derivatives = tuple[Array, Array, Array]
 
-_MANY = 16  # nodes from which on contractions are worth planning
-_contract = {"einsum": partial(np.einsum, optimize=True)}
-_planned_flow = bind(two_layer.spectral_flow, _contract)
-_planned_diffusion = bind(two_layer.spectral_diffusion, _contract)
+CLOSED_FORM_NEURONS = 12
+"""Up to this width the noise is closed; beyond, its averages over four distinct neurons cost more than sampling."""
 
-
-def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities:
-    """The state in each node, checked; that of weights pointing anywhere if only their overlaps are given."""
-    if isinstance(state, OrderParameters):
-        return Densities.spread(mixture, state)
-    state.check(mixture)
-    return state
+_SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the others
 
 
-def _in_terms_of(activation: str, teacher: Teacher) -> Teacher:
-    """The same teacher made of relu neurons, if the network is: a bent line is a relu(x) - b relu(-x)."""
-    if averages(activation) is not averages("relu") or (pieces := piecewise_linear(teacher.activation)) is None:
-        return teacher
-    kinks, slopes, intercepts = pieces
-    if kinks.any() or intercepts.any():
-        return teacher
-    v = np.concatenate([slopes[-1] * teacher.v, -slopes[0] * teacher.v])
-    used = v != 0
-    return Teacher(np.concatenate([teacher.weights, -teacher.weights])[used], v[used], "relu")
+class Averages(NamedTuple):
+    """Force (C, N), response (C, N, N), noise (C, N, N) and readout (C, N)."""
+
+    force: Array
+    response: Array
+    noise: Array
+    readout: Array
 
 
-class Fields:
-    """The local fields of a network, the teacher's after its own: means (C, N), covariances (C, N, N), readout (N,).
+class Sampling(NamedTuple):
+    """How averages are sampled: to a standard error of `tolerance`, or with `points` if that takes more; `seed`."""
 
-    Output minus label is s sum_n v_n g_n(lambda_n) - y_a, with y_a = 0 where a teacher makes the labels.
-    """
-
-    def __init__(self, mixture: Mixture, network: TwoLayer) -> None:
-        self.mixture, self.s = mixture, network.output_scale
-        self.G = mixture.alignment
-        self.activations = [network.activation] * network.K
-        teacher = mixture.teacher
-        if teacher is not None:
-            teacher = _in_terms_of(network.activation, teacher)
-            same = value_averages(teacher.activation).text == averages(network.activation).text
-            self.activations += [network.activation if same else teacher.activation] * teacher.neurons
-            self.weights = teacher.weights  # (m, p)
-            self.teacher = self.G @ self.weights.T  # (U, p, m)
-            self.between = self.weights @ self.teacher  # (U, m, m)
-            self.readout = -teacher.v / self.s
-
-    @property
-    def closed(self) -> bool:
-        """Whether the averages over all fields are in closed form."""
-        first, last = self.activations[0], self.activations[-1]
-        return bool(averages(first).groups) if first == last else closes(first, last)
-
-    def tables(self, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
-        """`averages.tables` over all fields."""
-        first, last = self.activations[0], self.activations[-1]
-        if first == last:
-            return tables(first, mean, covariance, limit)
-        return tables_across(first, last, self.activations.count(first), mean, covariance, limit)
-
-    def joined(self, A: Array, Q: Array, v: Array) -> Derivatives:
-        """A (U, p, N), Q (U, N, N) and v (N,) with the teacher's neurons."""
-        if self.mixture.teacher is None:
-            return A, Q, v
-        across = A.swapaxes(1, 2) @ self.weights.T  # w_k·Pi_u w*_m/D
-        whole = np.concatenate(
-            [np.concatenate([Q, across], axis=2), np.concatenate([across.swapaxes(1, 2), self.between], axis=2)], axis=1
-        )
-        return np.concatenate([A, self.teacher], axis=2), whole, np.concatenate([v, self.readout])
-
-    def law(self, A: Array, Q: Array) -> tuple[Array, Array]:
-        """Means and covariances of the fields of the neurons joined."""
-        eigenvalues = self.mixture.eigenvalues
-        covariance = np.tensordot(eigenvalues, Q, axes=1)
-        return self.mixture.means @ A.sum(axis=0), (covariance + covariance.swapaxes(1, 2)) / 2
-
-    def evaluate(self, field: Array) -> tuple[Array, Array]:
-        """g_n and g_n' of fields (..., N); a teacher with another g does not learn, and its g_n' is left 0."""
-        first, last = self.activations[0], self.activations[-1]
-        learning = self.activations.count(first)
-        g, dg = activation_functions(first)
-        value, slope = np.empty_like(field), np.zeros_like(field)
-        value[..., :learning], slope[..., :learning] = g(field[..., :learning]), dg(field[..., :learning])
-        if first != last:
-            value[..., learning:] = activation_value(last)(field[..., learning:])
-        return value, slope
+    tolerance: float
+    seed: int
+    points: int
 
 
-def fields(
-    mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities
-) -> tuple[Fields, Array, Array, Array]:
-    """The local fields of a state: their description, means (C, N), covariances (C, N, N) and readout (N,)."""
-    description = Fields(mixture, network)
-    if isinstance(state, OrderParameters) and mixture.spectrum is None and mixture.teacher is None:
-        return description, state.M, mixture.sigmas[:, None, None] ** 2 * state.Q, state.v
-    parts = densities(mixture, state)
-    A, Q, v = description.joined(parts.A, parts.Q, parts.v)
-    return description, *description.law(A, Q), v
+@lru_cache(maxsize=1)
+def _closed_forms() -> tuple[tuple[Any, tuple[str, ...]], ...]:
+    """`two_layer.step_averages` and `step_noise` compiled, and the tables that they take, in order."""
+    parts = [contraction(function) for function in (two_layer.step_averages, two_layer.step_noise)]
+    made = load_compiled("step_averages", [part.text for part in parts])
+    return tuple((getattr(made, part.name), part.tables) for part in parts)
 
 
-class SpectralEquations:
-    """(A, Q, v) in every node -> derivatives, their error and the method."""
+class StepAverages:
+    """(means (C, N), covariances (C, N, N), v (N,)) -> `Averages`, for one problem; N counts a teacher's neurons."""
 
-    def __init__(
-        self, mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, tolerance: float, seed: int, points: int, narrow: int
-    ) -> None:
-        self.mixture, self.network, self.sgd = mixture, network, sgd
-        self.fields = Fields(mixture, network)
-        self.sampling: dict[str, Any] = {"tolerance": tolerance, "seed": seed, "points": points}
-        self.labels = mixture.labels.astype(np.float64)
-        self.eigenvalues, self.shares = mixture.eigenvalues, mixture.shares
-        self.T = mixture.means @ self.fields.G  # mean_a·Pi_u e_b, (U, C, p)
-        self.narrow = len(self.fields.activations) <= narrow
-        many = len(self.shares) >= _MANY
-        self.flow = _planned_flow if many else two_layer.spectral_flow
-        self.diffusion = _planned_diffusion if many else two_layer.spectral_diffusion
+    def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool) -> None:
+        self.fields, self.rule, self.sampling, self.stated = fields, rule, sampling, stated
+        self.labels = fields.mixture.labels.astype(np.float64)
+        N, K = len(fields.activations), fields.learning
+        joined = N == K or loss(rule.loss).invariant
+        self.closed = loss(rule.loss).coefficients is not None and joined and fields.closed
+        if self.closed:
+            self.coefficients = coefficients(rule.loss, self.labels, rule.label_noise)
+        self.noise_closed = N <= CLOSED_FORM_NEURONS
+        self.slope = noisy_slope(rule.loss, rule.label_noise)
+        self.quadrature = None
+        if not self.closed and N <= 2:
+            self.quadrature = FieldQuadrature(rule.loss, fields.activations, K, self.labels, rule.label_noise)
 
-    def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
-        """dA (U, p, K), dQ (U, K, K) and dv (K,), the error of an entry, and the method."""
-        K, P, sgd = self.network.K, self.mixture.weights, self.sgd
-        A, Q, v = self.fields.joined(A, Q, v)
-        (force, response, noise, readout), error, method = self._step(*self.fields.law(A, Q), v)
-        # a teacher does not learn
-        force[:, K:], response[:, K:], readout[:, K:] = 0, 0, 0
-        M = self.mixture.means @ A
-        rates = sgd.eta, sgd.kappa, sgd.eta_v, sgd.kappa_v
-        dA, dQ, dv = self.flow(P, self.eigenvalues, self.T, M, A, Q, v, force, response, readout, *rates)
-        if sgd.diffusion:
-            dQ = dQ + self.diffusion(P, self.eigenvalues, self.shares, noise, sgd.eta)
-        return (dA[:, :, :K], dQ[:, :K, :K], dv[:K]), error, method
+    def exact(self, mean: Array, covariance: Array, v: Array) -> tuple[Averages, float, str] | None:
+        """The averages, their error and method; None where they, or the noise alone, have to be sampled."""
+        if self.closed:
+            if self.rule.diffusion and not self.noise_closed:
+                return None
+            found = self.fields.tables(mean, covariance, FIELD_LIMIT if self.rule.diffusion else 2)
+            return self._closed(found, v, self.rule.diffusion), self._error(found, mean, covariance, v), "closed form"
+        if self.quadrature is None:
+            return None
+        output = self.fields.s * v
+        (force, readout, along, square), root, error = self.quadrature(mean, covariance, output)
+        error *= float(1 + np.abs(output).max()) ** 2
+        response = output[:, None] * along @ np.linalg.pinv(root, rcond=_SINGULAR)
+        averages = Averages(output * force, response, output[:, None] * output * square, self.fields.s * readout)
+        return averages, error, "quadrature"
 
-    def _step(self, M: Array, covariance: Array, v: Array) -> tuple[tuple[Array, Array, Array, Array], float, str]:
-        """Force (C, N), response (C, N, N), noise (C, N, N) and readout (C, N) of a step."""
-        s, diffusion = self.network.output_scale, self.sgd.diffusion
-        noise = np.zeros_like(covariance)
-        if not self.fields.closed or (diffusion and not self.narrow):
-            return self._sampled(M, covariance, v)
-        found = self.fields.tables(M, covariance, FIELD_LIMIT if diffusion else 2)
-        force, curvature, response, readout = two_layer.responses(self.labels, v, found, s)
-        diagonal = np.einsum("akk->ak", response)
-        diagonal += curvature
-        if diffusion:
-            noise = two_layer.response_noise(self.labels, v, found, s, self.sgd.label_noise)
-        error = step_error(found, M, covariance, s * v, self.labels, FIELD_LIMIT if diffusion else 2)
-        return (force, response, noise, readout), error, "closed form"
+    def sampled(
+        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array]
+    ) -> tuple[Array, Array, str]:
+        """What linearly follows from the averages, `outcome` (n,), its standard error and the method."""
+        output, root, N = self.fields.s * v, _root(covariance), mean.shape[1]
+        if self.closed:
+            exact = self._closed(self.fields.tables(mean, covariance, 2), v, False)
 
-    def _sampled(self, M: Array, covariance: Array, v: Array) -> tuple[tuple[Array, Array, Array, Array], float, str]:
-        C, N = M.shape
-        s = self.network.output_scale
-        values, vectors = np.linalg.eigh(covariance)
-        spread = np.sqrt(np.maximum(values, 0))
-        root = (vectors * spread[:, None, :]) @ vectors.swapaxes(1, 2)
+            def block(z: Array) -> Array:
+                _, slope, _, square = self._slopes(mean[:, None] + z @ root, output)
+                weighed = np.sqrt(square)[:, :, None] * slope
+                products = weighed.swapaxes(1, 2) @ weighed / len(z)
+                return len(z) * outcome(exact._replace(noise=output[:, None] * output * products))[None]
 
-        def block(z: Array) -> Array:
-            field = M[:, None] + z @ root  # (C, n, N)
-            value, slope = self.fields.evaluate(field)
-            force, square = two_layer.moments(s * (value @ v), self.labels[:, None], self.sgd.label_noise)
-            push = s * v * force[:, :, None] * slope
-            pushed = s * v * np.sqrt(square)[:, :, None] * slope
-            parts = [
-                push.sum(axis=1),
-                push.swapaxes(1, 2) @ z,
-                pushed.swapaxes(1, 2) @ pushed,
-                s * (force[:, None] @ value)[:, 0],
-            ]
-            return np.concatenate([part.ravel() for part in parts])[None]
+            method = "closed form, noise by quasi-Monte Carlo"
+        else:
+            inverse = np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)
 
-        result = randomised(block, N, **self.sampling)
-        cuts = np.cumsum([C * N, C * N * N, C * N * N])
-        force, response, noise, readout = np.split(result.value, cuts)
-        inverse = np.linalg.pinv(root, rcond=1e-8, hermitian=True)
-        shape = (C, N, N)
-        steps = force.reshape(C, N), response.reshape(shape) @ inverse, noise.reshape(shape), readout.reshape(C, N)
-        return steps, float(result.error.max()), "quasi-Monte Carlo"
+            def block(z: Array) -> Array:
+                n = len(z)
+                value, slope, force, square = self._slopes(mean[:, None] + z @ root, output)
+                pushed, weighed = force[:, :, None] * slope, np.sqrt(square)[:, :, None] * slope
+                averages = Averages(
+                    output * pushed.sum(axis=1) / n,
+                    output[:, None] * (pushed.swapaxes(1, 2) @ z / n) @ inverse,
+                    output[:, None] * output * (weighed.swapaxes(1, 2) @ weighed / n),
+                    self.fields.s * (force[:, None] @ value)[:, 0] / n,
+                )
+                return n * outcome(averages)[None]
+
+            method = "quasi-Monte Carlo"
+        result = randomised(block, N, **self.sampling._asdict())
+        return result.value, result.error, method
+
+    def _error(self, found: dict[str, Array], mean: Array, covariance: Array, v: Array) -> float:
+        limit = FIELD_LIMIT if self.rule.diffusion else 2
+        return step_error(found, mean, covariance, self.fields.s * v, self.labels, limit) if self.stated else math.nan
+
+    def _closed(self, found: dict[str, Array], v: Array, noisy: bool) -> Averages:
+        step = self.first_order(found, v)
+        if not noisy:
+            return step
+        _, (noise, names) = _closed_forms()
+        *_, S0, S1, S2 = self.coefficients
+        return step._replace(noise=noise(S0, S1, S2, v, *(found[name] for name in names), self.fields.s))
+
+    def first_order(self, found: dict[str, Array], v: Array) -> Averages:
+        """The averages by their closed forms from tables of averages of the activation, without the noise."""
+        (step_averages, names), _ = _closed_forms()
+        *_, F0, F1, _, _, _ = self.coefficients
+        force, response, readout = step_averages(F0, F1, v, *(found[name] for name in names), self.fields.s)
+        return Averages(force, response, np.zeros_like(response), readout)
+
+    def _slopes(self, field: Array, output: Array) -> tuple[Array, Array, Array, Array]:
+        """g, g', F and F^2 at fields (C, n, N)."""
+        value, slope = self.fields.evaluate(field)
+        K = self.fields.learning
+        phi, label = value[..., :K] @ output[:K], self.labels[:, None] - value[..., K:] @ output[K:]
+        return value, slope, *self.slope(phi, label)
+
+
+def _root(covariance: Array) -> Array:
+    """The symmetric roots: neurons that are nearly independent stay on a coordinate each, which points cover best."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))[:, None, :]) @ vectors.swapaxes(1, 2))

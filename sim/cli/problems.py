@@ -5,16 +5,30 @@ A specification is a name, a colon and numbers; it is looked up and parsed, neve
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.spectrum import Spectrum
+from quenched.sim.cli.options import refuse
 
-__all__ = ["MIXTURES", "SPECTRA", "levels", "mixture", "spectrum", "taught", "with_spectrum"]
+__all__ = [
+    "MIXTURES",
+    "SPECTRA",
+    "Inputs",
+    "Named",
+    "NoisyInputs",
+    "has_oracle",
+    "levels",
+    "mixture",
+    "spectrum",
+    "taught",
+    "with_spectrum",
+]
 
 MIXTURES: dict[str, Callable[[float, float], Mixture]] = {
     "xor": Mixture.xor,
@@ -31,6 +45,65 @@ SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
     "power": (3, Spectrum.power_law),
 }
 """Spectra by name: how many numbers each takes, and what it builds."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A mixture by name."""
+
+    mixture: str = option("xor", f"{', '.join(MIXTURES)}, or ring:M for 2M clusters.")
+    separation: float = option(1.0, "Length of the mean vectors.")
+
+
+@dataclass(frozen=True)
+class Inputs(Named):
+    """A mixture by name or from data, whose inputs may have a spectrum."""
+
+    data: str | None = option(None, "Estimate the mixture from 'digits' or an .npz with X, cluster, label.")
+    covariance: str = option("isotropic", "Of --data: isotropic, shared, or full (one for each cluster).")
+    shrinkage: str | None = option(None, "Of covariances: ledoit-wolf, or the weight of the identity.")
+    project: bool = option(False, "Leave out what keeps covariances from commuting.")
+    spectrum: str | None = option(
+        None, "Spectrum of the inputs: mp:RATIO, two-level:LOW,HIGH,SHARE, uniform:LOW,HIGH, power:A,LOW,HIGH."
+    )
+
+    def check(self, given: Collection[str]) -> None:
+        """ValueError where options of `given` do not go together."""
+        refuse(given, "data", ("mixture", "separation"), "the data have means of their own")
+        refuse(given, "data", ("spectrum",), "the covariance is that of the data")
+        if self.data is None:
+            for name in ("covariance", "shrinkage", "project"):
+                if name in given:
+                    raise ValueError(f"--{name} is of covariances estimated from data: add --data, or give --spectrum")
+        elif self.covariance == "isotropic":
+            refuse(given, "shrinkage", ("data",), "it is of --covariance shared or full")
+            refuse(given, "project", ("data",), "it is of --covariance full")
+
+    def build(self, sigma: float | None = None) -> Mixture:
+        """The mixture without its spectrum."""
+        return mixture(
+            self.mixture,
+            sigma,
+            self.separation,
+            self.data,
+            covariance=self.covariance,
+            shrinkage=self.shrinkage,
+            project=self.project,
+        )
+
+
+@dataclass(frozen=True)
+class NoisyInputs(Inputs):
+    """Inputs at one noise level, and perhaps a teacher."""
+
+    sigma: float | None = option(None, "Noise per component (default: 0.4, or as estimated from --data).")
+    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2.")
+
+
+def has_oracle(inputs: Mixture) -> bool:
+    """Whether `oracle_error` knows it: means on a line or a plane, one covariance, labels of clusters."""
+    shared = inputs.spectrum is None or inputs.spectrum.eigenvalues.ndim == 1
+    return inputs.dimensions <= 2 and shared and inputs.teacher is None
 
 
 def mixture(

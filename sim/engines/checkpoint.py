@@ -1,17 +1,15 @@
 """A long simulation on disk, so that it can go on after it was killed and end with the same bits.
 
-A checkpoint holds all that the rest of a run depends on: weights, readouts, the state of every random generator, how
-far it is, and the records so far.  It is one NetCDF file, put in its place by renaming a finished one: the last good
-checkpoint is there at any moment.
+A checkpoint holds all that the rest of a run depends on: the state of the engine (`Engine.state`, arrays on the host
+whichever device it runs on), how far it is, and the records so far.
+It is one NetCDF file, put in its place by renaming a finished one: the last good checkpoint is there at any moment.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.sim.files import replace
 from quenched.sim.results import difference
 
 __all__ = ["Checkpoint", "CheckpointError", "Moment"]
@@ -34,15 +33,16 @@ class CheckpointError(RuntimeError):
 class Moment:
     """A moment of a run: the batch of seeds from number `first` on has done `steps` steps and `recorded` records.
 
-    `records` by name, (seed, time, ...); `weights` and `generators` are those of this batch.
+    `records` by name, (seed, time, ...); `good` (seed,): the steps that finished seeds did with finite weights;
+    `state`: that of the engine for this batch, and of the generators of its test samples.
     """
 
     first: int
     recorded: int
     steps: int
     records: Arrays
-    weights: Arrays
-    generators: Sequence[Mapping[str, Any]]
+    good: npt.NDArray[np.int64]
+    state: Arrays
 
 
 @dataclass
@@ -62,11 +62,10 @@ class Checkpoint:
         """CheckpointError where it cannot be written; the one before is then untouched."""
         import xarray as xr
 
-        texts = {**self.identity, "generators": json.dumps(moment.generators, default=np.ndarray.tolist)}
-        arrays = {f"weights_{name}": values for name, values in moment.weights.items()}
+        arrays = {f"state_{name}": values for name, values in moment.state.items()} | {"good": moment.good}
         arrays |= {f"records_{name}": values for name, values in moment.records.items()}
         dataset = xr.Dataset(
-            {f"text_{name}": text for name, text in texts.items()}
+            {f"text_{name}": text for name, text in self.identity.items()}
             | {name: ([f"{name}_{i}" for i in range(values.ndim)], values) for name, values in arrays.items()}
             | {"position": ("place", np.array([moment.first, moment.recorded, moment.steps], dtype=np.int64))}
         )
@@ -92,8 +91,8 @@ class Checkpoint:
             with xr.open_dataset(self.path, engine="h5netcdf") as file:
                 dataset = file.load()
             texts = {str(name)[5:]: json.loads(dataset[name].item()) for name in dataset if str(name)[:5] == "text_"}
-            generators = texts.pop("generators")
             first, recorded, steps = map(int, dataset.position.values)
+            good = dataset.good.values
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"the checkpoint {self.path} cannot be read ({type(error).__name__}: {error}); remove it to start anew"
@@ -107,21 +106,4 @@ class Checkpoint:
         def group(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {str(name)[len(prefix) :]: dataset[name].values for name in dataset if str(name).startswith(prefix)}
 
-        return Moment(first, recorded, steps, group("records_"), group("weights_"), [_state(g) for g in generators])
-
-
-def replace(path: Path, content: bytes | memoryview) -> None:
-    """Make `content` that of the file at once: whatever happens, it is the old or the new one."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        draft = Path(folder) / "draft"
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-
-
-def _state(generator: dict[str, Any]) -> Mapping[str, Any]:
-    """The state of a bit generator, whose arrays are lists in JSON, as NumPy takes it."""
-    inner = {key: np.array(value, dtype=np.uint64) for key, value in generator["state"].items()}
-    return generator | {"state": inner}
+        return Moment(first, recorded, steps, group("records_"), good, group("state_"))

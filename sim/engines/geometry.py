@@ -16,7 +16,7 @@ import numpy.typing as npt
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import frames
-from quenched.numerics.two_layer.step_averages import densities
+from quenched.numerics.two_layer.local_fields import densities
 
 __all__ = ["Geometry", "root"]
 
@@ -70,7 +70,8 @@ class Geometry:
         Isotropic: W/sqrt(D) = [A^T, R^{1/2} F] with R = Q - A^T A and K orthonormal rows F (K, D - p).
         """
         if self.mixture.spectrum is None:
-            assert isinstance(state, OrderParameters)
+            if not isinstance(state, OrderParameters):
+                raise ValueError(f"state must be OrderParameters without a spectrum, got {type(state).__name__}")
             A = state.projections(self.mixture, self.D)
             frame = random.standard_normal((self.D - len(A), state.K))
             residual = root(state.Q - A.T @ A) @ np.linalg.qr(frame)[0].T

@@ -99,7 +99,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         largest = float(np.abs(exact).max())
         numerical = np.full(exact.shape, _NUMERICAL * largest)
         if name in ("classification_error", "tie_probability"):
-            numerical = np.hypot(numerical, theory.classification_error_estimate.values[:, None])
+            numerical = np.hypot(numerical, theory.classification_error_error.values[:, None])
         mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1)
         error = np.hypot(spread / math.sqrt(seeds), numerical)
         difference = mean - exact

@@ -14,13 +14,11 @@ where it drowns in the noise, and has to fall as 1/D.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +32,15 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.fluctuations import moments
+from quenched.sim.journal import Journal
+from quenched.sim.processes import Work
 from quenched.sim.referee.compare import Comparison, compare
-from quenched.sim.sweeps import local_processes
 from quenched.sim.training import simulate
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["MIXTURES", "Cell", "Grid", "Verdict", "holm", "judge", "power_law", "write"]
+__all__ = ["MIXTURES", "Cell", "Grid", "Verdict", "holm", "judge", "power_law"]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
@@ -53,9 +52,9 @@ MIXTURES: dict[str, Mixture] = {
     "two clusters": Mixture.two_clusters(0.4),
 }
 _STATE_D = 500  # where initial states are drawn
-_WRONG = 1.25  # times the learning rate, in the controls
-_BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
-_BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this time
+WRONG = 1.25  # times the learning rate, in the controls
+BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
+BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this time
 
 
 @dataclass(frozen=True)
@@ -161,10 +160,12 @@ def judge(
     significance: float = 0.01,
     processes: int = 2,
     progress: Report | None = None,
+    journal: Journal | None = None,
 ) -> Verdict:
     """Simulate and compare every cell of the grid, and follow the bias.
 
     The chain runs on `processes` processes; engine "vectors" in this one, on the backend (the bias is the chain's).
+    Finished cells are kept in `journal`.
 
     ValueError: bad input.  RuntimeError: a problem cannot be integrated or simulated.
     """
@@ -172,13 +173,16 @@ def judge(
         raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
     if engine not in ("vectors", "overlaps"):
         raise ValueError(f"engine must be 'vectors' or 'overlaps', got {engine!r}")
+    if engine == "overlaps" and backend != "numpy":
+        raise ValueError(f"backend must be 'numpy' with engine='overlaps', got {backend!r}")
+    shared = Work(integer("processes", processes, at_least=1), progress, journal)
     integer("seeds", grid.seeds, at_least=2)
     if unknown := [name for name in grid.mixtures if name not in MIXTURES]:
         raise ValueError(f"mixtures must be among {', '.join(MIXTURES)}, got {unknown[0]!r}")
     for K, name in product(grid.K, grid.mixtures):
         for D in grid.D:
             integer("D", D, at_least=K + MIXTURES[name].dimensions)
-    clock, cpu = time.perf_counter(), time.process_time()
+    clock = time.perf_counter()
     problems = grid.problems()
     level = significance / (len(problems) * len(grid.D))
     controlled = {problem for problem in problems if problem[2:] == (grid.K[0], grid.rates[0])}
@@ -186,28 +190,17 @@ def judge(
         (grid, *problem, i * len(grid.D), engine, backend, level, problem in controlled)
         for i, problem in enumerate(problems)
     ]
-    total = len(jobs) + len(grid.bias_D)
-    results: list[tuple[list[Cell], list[Cell], Array, float]] = []
-    points: list[tuple[float, float, float, float]] = []
-
-    def report() -> None:
-        if progress is not None:
-            progress((len(results) + len(points)) / total)
-
-    with local_processes(integer("processes", processes, at_least=1)) as pool:
-        bias = [pool.submit(_bias, D, max(20, round(grid.bias_runs / D))) for D in reversed(grid.bias_D)]
-        cells = [pool.submit(_problem, *job) for job in jobs] if engine == "overlaps" else []
-        for job in jobs if engine != "overlaps" else []:
-            results.append(_problem(*job))
-            report()
-        for point in bias:
-            points.append(point.result())
-            report()
-        for cell in cells:
-            results.append(cell.result())
-            report()
+    sizes = [("bias", (D, max(20, round(grid.bias_runs / D)))) for D in reversed(grid.bias_D)]
+    cells = [("problem", job) for job in jobs]
+    if engine == "overlaps":
+        done = shared.map(_part, [*sizes, *cells])  # the longest first
+        points, results = done[: len(sizes)], done[len(sizes) :]
+    else:
+        whole = len(sizes) + len(cells)
+        results = replace(shared.part(0, len(cells) / whole), processes=1).map(_part, cells)
+        points = shared.part(len(cells) / whole, 1).map(_part, sizes)
     found = [cell for one, _, _, _ in results for cell in one]
-    spent = sum(point[3] for point in points) + (sum(r[3] for r in results) if cells else 0)
+    spent = sum(point[3] for point in points) + sum(result[3] for result in results)
     return Verdict(
         grid,
         engine if engine == "overlaps" else f"{engine}, {backend}",
@@ -217,7 +210,7 @@ def judge(
         np.concatenate([z for _, _, z, _ in results]),
         holm(np.array([cell.p for cell in found])),
         _law(grid.bias_D, np.array(points[::-1])),
-        (time.perf_counter() - clock, time.process_time() - cpu + spent),
+        (time.perf_counter() - clock, spent),
     )
 
 
@@ -250,6 +243,11 @@ def power_law(x: Array, y: Array, error: Array) -> tuple[float, float, float, fl
     return float(b), float(s), float(b_error), float(s_error)
 
 
+def _part(kind: str, job: tuple[Any, ...]) -> Any:
+    """One point of the bias, or the cells of one problem."""
+    return _bias(*job) if kind == "bias" else _problem(*job)
+
+
 def _problem(
     grid: Grid,
     mixture: str,
@@ -276,7 +274,7 @@ def _problem(
         cells.append(_cell(label, D, found))
         z.append(_varying(found.table))
         if control and i == len(grid.D) - 1:
-            other = integrate(data, network, OnlineSGD(_WRONG * lr), state, grid.times).assign_attrs(theory.attrs)
+            other = integrate(data, network, OnlineSGD(WRONG * lr), state, grid.times).assign_attrs(theory.attrs)
             controls.append(_cell(label, D, compare(other.assign_coords(time=runs.time), runs, significance=level)))
     return cells, controls, np.concatenate(z), time.process_time() - cpu
 
@@ -320,11 +318,11 @@ def _varying(table: xr.Dataset) -> Array:
 def _bias(D: int, runs: int) -> tuple[float, float, float, float]:
     """Bias of the followed order parameter at D, its standard error, the spread of a run, and the CPU time."""
     cpu = time.process_time()
-    mixture, network, rule, t = _BIAS
+    mixture, network, rule, t = BIAS
     state = random_state(mixture, network, _STATE_D, 0)
     assert isinstance(state, OrderParameters)
-    found = moments(mixture, network, rule, D, [t], range(runs), state).isel(time=0).sel(component=_BIASED)
-    spread = math.sqrt(float(found.covariance.sel(component_=_BIASED)) / D)
+    found = moments(mixture, network, rule, D, [t], range(runs), state).isel(time=0).sel(component=BIASED)
+    spread = math.sqrt(float(found.covariance.sel(component_=BIASED)) / D)
     return float(found.bias) / D, float(found.bias_error) / D, spread, time.process_time() - cpu
 
 
@@ -333,115 +331,10 @@ def _law(sizes: Sequence[int], points: Array) -> xr.Dataset:
     import xarray as xr
 
     b, s, b_error, s_error = power_law(np.array(sizes, dtype=np.float64), points[:, 0], points[:, 1])
-    mixture, network, rule, t = _BIAS
+    mixture, network, rule, t = BIAS
     return xr.Dataset(
-        {name: ("D", points[:, i]) for i, name in enumerate(("bias", "error", "spread"))},
+        {name: ("D", points[:, i]) for i, name in enumerate(("bias", "bias_error", "spread"))},
         coords={"D": list(sizes)},
         attrs={"coefficient": b, "coefficient_error": b_error, "exponent": s, "exponent_error": s_error}
-        | provenance(mixture=mixture, network=network, sgd=rule, t=t, component=_BIASED),
+        | provenance(mixture=mixture, network=network, sgd=rule, t=t, component=BIASED),
     )
-
-
-# --- the report
-
-
-def write(verdict: Verdict, folder: Path, remarks: Sequence[str] = ()) -> Path:
-    """The report as `report.md` with its figure `report.png`, and the cells and the bias as NetCDF; the path of it."""
-    import xarray as xr
-
-    from quenched.sim.figures import plot
-
-    folder.mkdir(parents=True, exist_ok=True)
-    plot.save(plot.referee(verdict.z, verdict.grid.seeds, [c.p for c in verdict.cells], verdict.significance,
-                           verdict.bias), folder / "report.png")  # fmt: skip
-    columns = {field.name: [getattr(cell, field.name) for cell in verdict.cells] for field in fields(Cell)}
-    cells = xr.Dataset({name: ("cell", np.array(values)) for name, values in columns.items()})
-    cells["adjusted_p"] = "cell", verdict.adjusted
-    cells.attrs = provenance(grid=asdict(verdict.grid), engine=verdict.engine, significance=verdict.significance)
-    cells.to_netcdf(folder / "cells.nc", engine="h5netcdf")
-    verdict.bias.to_netcdf(folder / "bias.nc", engine="h5netcdf")
-    path = folder / "report.md"
-    path.write_text(document(verdict, remarks), encoding="utf-8")
-    return path
-
-
-def document(verdict: Verdict, remarks: Sequence[str] = ()) -> str:
-    """The report in Markdown."""
-    grid, S, bias = verdict.grid, verdict.grid.seeds, verdict.bias
-    b, s = (f"{bias.attrs[name]:.4f} ± {bias.attrs[name + '_error']:.4f}" for name in ("coefficient", "exponent"))
-    versions = json.loads(provenance()["versions"])
-    expected = f", expected {(S - 1) / (S - 3):.3f}" if S > 3 else ""
-    lines = [
-        "# Theory against simulation",
-        "",
-        f"**Verdict: {'they agree' if verdict.agrees else 'THEY DISAGREE'}.**  {summary(verdict)}",
-        "",
-        *(f"- {remark}" for remark in remarks),
-        f"- Grid: {', '.join(grid.mixtures)} (σ = 0.4); {', '.join(grid.activations)}; K = {_list(grid.K)}; "
-        f"η = {_list(grid.rates)}; D = {_list(grid.D)}; {S} runs per cell (engine: {verdict.engine}), compared at "
-        f"t = {_list(grid.times)}.",
-        f"- {sum(cell.numbers for cell in verdict.cells)} numbers were compared.  Mean of z² over the cells: "
-        f"{np.mean([cell.mean_z2 for cell in verdict.cells]):.3f}{expected} where fluctuations are as the standard "
-        "errors say.",
-        f"- {verdict.seconds[0]:.0f} s by the clock, {verdict.seconds[1]:.0f} s of CPU time; "
-        f"{', '.join(f'{name} {version}' for name, version in versions.items())}.",
-        "",
-        "![z-scores, p-values and bias](report.png)",
-        "",
-        "## The limit of large D",
-        "",
-        f"{_BIASED} at t = {_BIAS[3]:g} of a relu network with K = 2 on XOR (σ = {_BIAS[0].sigma:g}, "
-        f"η = {_BIAS[2].lr:g}).  A run fluctuates by O(1/√D), the mean of many is off by O(1/D).  Fitted: bias = b D^s "
-        f"with b = {b}, s = {s}.",
-        "",
-        "| D | bias | standard error | D · bias | fluctuation of a run | times √D |",
-        "|---:|---:|---:|---:|---:|---:|",
-        *(
-            f"| {D} | {x:+.2e} | {e:.1e} | {D * x:+.4f} ± {D * e:.4f} | {f:.2e} | {math.sqrt(D) * f:.4f} |"
-            for D, x, e, f in zip(bias.D.values, bias.bias.values, bias.error.values, bias.spread.values, strict=True)
-        ),
-        "",
-        "## Controls",
-        "",
-        f"The same runs against the equations at {_WRONG:g} times the learning rate; all must be denied.",
-        "",
-        *_table(verdict.controls, None),
-        "",
-        "## Cells",
-        "",
-        "The worst number of each cell; p of the cell (Bonferroni over its numbers) and after Holm over all cells; and "
-        "the relative deviation that would have been found in half of the numbers.",
-        "",
-        *_table(verdict.cells, verdict.adjusted),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def summary(verdict: Verdict) -> str:
-    """The verdict in a sentence or two."""
-    least = float(verdict.adjusted.min())
-    s, error = verdict.bias.attrs["exponent"], verdict.bias.attrs["exponent_error"]
-    return (
-        f"{len(verdict.denied)} of {len(verdict.cells)} cells denied at a family-wise significance of "
-        f"{verdict.significance:g} (smallest p after Holm: {least:.3g}); "
-        f"{len(verdict.controls) - len(verdict.missed)} of {len(verdict.controls)} controls denied, as they must be; "
-        f"the bias falls as D^({s:.3f} ± {error:.3f})."
-    )
-
-
-def _table(cells: Sequence[Cell], adjusted: Array | None) -> list[str]:
-    lines = [
-        "| mixture | network | η | D | worst | t | theory | simulation | s.e. | z | p | Holm | resolves |",
-        "|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for i, c in enumerate(cells):
-        after = "" if adjusted is None else f"{adjusted[i]:.2g}"
-        lines.append(
-            f"| {c.mixture} | {c.network} | {c.lr:g} | {c.D} | {c.worst} | {c.t:g} | {c.theory:.5f} | "
-            f"{c.simulation:.5f} | {c.standard_error:.5f} | {c.z:+.2f} | {c.p:.2g} | {after} | {c.resolution:.1%} |"
-        )
-    return lines
-
-
-def _list(values: Sequence[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

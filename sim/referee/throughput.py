@@ -19,7 +19,8 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, get_backend
-from quenched.sim.training import BLOCK, Problem, Vectors
+from quenched.sim.engines.base import Batch, Problem
+from quenched.sim.engines.vectors import BLOCK, Vectors
 
 __all__ = ["Speed", "measure"]
 
@@ -70,7 +71,8 @@ def measure(
     number = (16 if where.name == "numpy" else 1024) if replicas is None else replicas
     mixture, network, sgd = Mixture.xor(0.4), TwoLayer(K, "relu"), OnlineSGD(0.3, 0.01)
     state = random_state(mixture, network, D, 0)
-    engine = Vectors(Problem(mixture, network, sgd, D, where, dtype), range(number), [state] * number)
+    which, problem = np.zeros(number, np.int64), Problem(mixture, network, sgd, D)
+    engine = Vectors(Batch((problem,), which, range(number), [state] * number, where, dtype))
 
     def block() -> None:
         engine.advance(BLOCK)

@@ -30,7 +30,7 @@ sqrt(2)/sqrt(pi)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -85,6 +85,7 @@ class GaussianAlgebra:
     covariance: Sequence[Sequence[Any]]
     definitions: list[tuple[sympy.Symbol, sympy.Expr]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    printed: Callable[[sympy.Expr], str] = latex  # of the steps
     _known: dict[Any, sympy.Expr] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _shifts: dict[Form, GaussianAlgebra] = field(default_factory=dict)  # the same fields under shifted means
@@ -110,8 +111,8 @@ class GaussianAlgebra:
         assumptions = {"positive": True} if positive else {"real": True}
         symbol = sympy.Symbol(self._fresh(name), **assumptions)
         self.definitions.append((symbol, expression))
-        left = latex(symbol) + (f" = {meaning}" if meaning else "")
-        self.steps.append(Step(rule, f"{left} = {latex(expression)}"))
+        left = self.printed(symbol) + (f" = {meaning}" if meaning else "")
+        self.steps.append(Step(rule, f"{left} = {self.printed(expression)}"))
         self._known[key] = symbol
         return symbol
 
@@ -232,7 +233,7 @@ class GaussianAlgebra:
                 for i, x in enumerate(self.variables)
             ]
             self._shifts[shift] = GaussianAlgebra(
-                self.variables, means, self.covariance, self.definitions, self.steps, _names=self._names
+                self.variables, means, self.covariance, self.definitions, self.steps, self.printed, _names=self._names
             )
         return self._known[key] * self._shifts[shift]._term(replace(term, shift=None))
 

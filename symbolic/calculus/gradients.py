@@ -7,9 +7,7 @@ By Price's theorem, for a product F = prod_i F_i(x_i) over distinct fields,
 averages of the same kind, which the rules of `quenched.symbolic.calculus.gaussian` reduce.  Derivatives are those of
 distributions: a kink of g brings a delta, and g'' of it a derivative of a delta.
 
-The equations themselves are polynomials in arrays (`quenched.symbolic.learners.two_layer`); along directions z of the
-state, each array X that depends on it has a tangent X_z with one more index, and the product rule gives the tangent of
-the equations.
+The tangent of the equations themselves, polynomials in arrays, is that of `quenched.symbolic.language.arrays`.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from __future__ import annotations
 from functools import cache
 
 import sympy
-from sympy import Idx, IndexedBase
 
 from quenched.symbolic.activations import Activation, Group, group_symbols, layouts
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
@@ -25,9 +22,7 @@ from quenched.symbolic.calculus.steps import derivative, in_steps
 from quenched.symbolic.language.notation import Derived
 from quenched.symbolic.language.parse import VARIABLE
 
-__all__ = ["gradient", "tangent"]
-
-_DIRECTION = Idx("z")
+__all__ = ["gradient"]
 
 
 @cache
@@ -66,20 +61,3 @@ def gradient(activation: Activation, group: Group) -> Derived:
             values.append(average(place, [2 * int(i == j) for j in range(n)]) / 2)
             values += [average(place, [int(k in (i, j)) for k in range(n)]) for j in range(i + 1, n)]
     return Derived(tuple(values), tuple(algebra.definitions), tuple(algebra.steps))
-
-
-def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset({"P", "y", "sigma2", "T"})) -> sympy.Expr:
-    """The product rule on a polynomial in indexed arrays: X_z[.., z] for each array but the `fixed` ones.
-
-    >>> i, k = Idx("i"), Idx("k")
-    >>> tangent(IndexedBase("Q")[k, i] * IndexedBase("v")[i] ** 2)
-    2*Q[k, i]*v[i]*v_z[i, z] + Q_z[k, i, z]*v[i]**2
-    """
-    total = sympy.Integer(0)
-    for term in sympy.Add.make_args(sympy.expand(expression)):
-        for factor in sympy.Mul.make_args(term):
-            base, exponent = factor.as_base_exp()
-            if isinstance(base, sympy.Indexed) and str(base.base) not in fixed:
-                moved = IndexedBase(f"{base.base}_z")[(*base.indices, _DIRECTION)]
-                total += term / base * exponent * moved
-    return total

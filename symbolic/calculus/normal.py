@@ -21,7 +21,9 @@ import sympy
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Real, Step
 
-__all__ = ["FORMULAS", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
+__all__ = ["FORMULAS", "TITLE", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
+
+TITLE = "Normal probabilities"
 
 
 def density(x: sympy.Expr, variance: sympy.Expr = sympy.Integer(1)) -> sympy.Expr:
@@ -331,3 +333,8 @@ for _specification, _name in ((phi_2, "Phi2"), (phi_3, "Phi3"), (phi_4, "Phi4"))
     _specification.__name__ = _name
 
 FORMULAS = (ratio, residual, remainder, phi_2, phi_3, phi_4)
+
+
+def generated() -> str:
+    """The Gauss-Legendre nodes and weights of the integrals below, as pairs."""
+    return "GAUSS = tuple(zip(*leggauss(64), strict=True))"

@@ -12,70 +12,43 @@ import inspect
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sympy
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from quenched.symbolic.language.notation import Derived, Specification, derived, specification_symbols
+from quenched.symbolic.language import functions
+from quenched.symbolic.language.notation import Formula
 
-__all__ = ["assignments", "code", "einsum", "function", "header", "wrap"]
+__all__ = ["WIDTH", "assignments", "code", "function", "header", "package", "wrap"]
 
-_NAMES = {
-    "Abs": "absolute",
-    "Max": "maximum",
-    "Min": "minimum",
+_NAMES = functions.printed() | {
     "Phi": "Phi",
     "Phi2": "Phi2",
     "Phi3": "Phi3",
     "Phi4": "Phi4",
     "Remainder": "remainder",
     "Residual": "residual",
-    "acosh": "arccosh",
-    "asin": "arcsin",
-    "atan": "arctan",
-    "cos": "cos",
-    "cosh": "cosh",
-    "erf": "erf",
-    "erfc": "erfc",
-    "exp": "exp",
-    "log": "log",
-    "sign": "sign",
-    "sin": "sin",
-    "sinh": "sinh",
-    "tanh": "tanh",
 }
+_FUNCTIONS = functions.imported()
 _IMPORTS: tuple[dict[str, list[str]], ...] = (  # standard library, others, our own
-    {"collections.abc": ["Callable", "Mapping"], "typing": ["NamedTuple"]},
     {
-        "numpy": [
-            "absolute",
-            "arccosh",
-            "arcsin",
-            "arctan",
-            "cos",
-            "cosh",
-            "einsum",
-            "exp",
-            "float64",
-            "heaviside",
-            "log",
-            "maximum",
-            "minimum",
-            "pi",
-            "sign",
-            "sin",
-            "sinh",
-            "sqrt",
-            "tanh",
-            "where",
-        ],
+        "collections.abc": ["Callable", "Iterator", "Mapping"],
+        "importlib": ["import_module"],
+        "typing": ["Any", "NamedTuple"],
+    },
+    {
+        "numpy": [*_FUNCTIONS["numpy"], "einsum", "eye", "float64", "pi"],
         "numpy.polynomial.legendre": ["leggauss"],
         "numpy.typing": ["NDArray"],
-        "scipy.special": ["erf", "erfc", "ndtr as Phi"],
+        "scipy.special": [*_FUNCTIONS["scipy.special"], "ndtr as Phi"],
     },
-    {"quenched.theory.normal": ["Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"]},
+    {
+        "quenched.theory.activations": ["Averages"],
+        "quenched.theory.gradients": ["Gradient"],
+        "quenched.theory.normal": ["Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"],
+    },
 )
 WIDTH = 120
 _LONGEST_SUM = 400  # terms; a longer one goes in parts, for readers of a sum descend into each of its terms
@@ -143,7 +116,7 @@ def code(expression: sympy.Expr) -> str:
 
     >>> x = sympy.Symbol("x")
     >>> code(sympy.exp(-x**2 / 2) / 3), code(x + sympy.Rational(1, 3)), code(x**sympy.Rational(1, 3))
-    ('exp(-x**2/2)/3', 'x + ratio(1, 3)', 'x**ratio(1, 3)')
+    ('exp(-x**2/2)/3', 'x + ratio(1, 3)', 'x**(ratio(1, 3))')
     """
     return str(_Printer().doprint(expression))
 
@@ -164,16 +137,25 @@ def wrap(line: str, indent: str = "    ") -> str:
     return f"{name}{joint}(\n{body}\n{indent})"
 
 
-def _element(value: str) -> str:
-    """One line, or several, of a tuple."""
-    return textwrap.fill(
-        f"{value},",
-        WIDTH,
-        initial_indent=" " * 8,
-        subsequent_indent=" " * 8,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _rows(values: Sequence[sympy.Expr], width: int, labels: Sequence[str]) -> list[str]:
+    """The elements of a tuple, `width` of them to a row, a row's label beside it or, where that is too long, above."""
+    indent, lines = " " * 8, []
+    for row, label in enumerate(labels or [""] * (len(values) // width)):
+        packed = [""]
+        for value in values[row * width : (row + 1) * width]:
+            element = f"{code(value)},"
+            if packed[-1] and len(packed[-1]) + 1 + len(element) <= WIDTH - len(indent):
+                packed[-1] += f" {element}"
+            else:
+                packed.append(element)
+        whole = [
+            textwrap.wrap(text, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False) for text in packed
+        ]
+        texts = [indent + text for part in whole for text in part]
+        beside = f"{texts[0]}  # {label}"
+        fits = len(texts) == 1 and len(beside) <= WIDTH
+        lines += [beside] if label and fits else [*([f"{indent}# {label}"] if label else []), *texts]
+    return lines
 
 
 def assignments(definitions: Iterable[tuple[sympy.Symbol, sympy.Expr]], indent: str = "    ") -> list[str]:
@@ -190,36 +172,38 @@ def _docstring(text: str, indent: str = "    ") -> str:
     return "\n".join([indent + quote + body[0], *body[1:], f'{indent}"""'])
 
 
-def function(
-    specification: Specification | None = None,
-    *,
-    name: str = "",
-    arguments: tuple[sympy.Symbol, ...] = (),
-    docstring: str = "",
-    outcome: Derived | None = None,
-) -> str:
-    """Source of the function that evaluates a specification (or an outcome that was derived already)."""
-    if specification is not None:
-        name, arguments = specification.__name__, specification_symbols(specification)
-        docstring, outcome = inspect.getdoc(specification) or "", derived(specification)
-    assert outcome is not None
-    signature = ", ".join(f"{symbol}: float" for symbol in arguments)
+def _signature(formula: Formula, result: str) -> list[str]:
+    """On one line, or one parameter a line where one has a meaning or the line is too long."""
+    outcome = formula.outcome
+    expressions = (*outcome.values, *(value for _, value in outcome.definitions))
+    used = {symbol.name for expression in expressions for symbol in expression.free_symbols}
+    parameters, unpacked, left = [], [], list(map(str, formula.arguments))
+    for name, members in (formula.records or dict.fromkeys(left, 0)).items():
+        taken, left = left[: max(members, 1)], left[max(members, 1) :]
+        if members:
+            unpacked.append(f"    {', '.join(member if member in used else '_' for member in taken)} = {name}")
+        meaning = formula.meanings.get(name, ", ".join(taken) if members else "")
+        parameters.append((f"{name}: {'tuple[float, ...]' if members else 'float'}", meaning))
+    line = f"def {formula.name}({', '.join(parameter for parameter, _ in parameters)}) -> {result}:"
+    if len(line) > WIDTH or any(meaning for _, meaning in parameters):
+        lines = [f"    {parameter},{f'  # {meaning}' if meaning else ''}" for parameter, meaning in parameters]
+        line = "\n".join([f"def {formula.name}(", *lines, f") -> {result}:"])
+    return [line, _docstring(formula.docstring), *unpacked]
+
+
+def function(formula: Formula) -> str:
+    """Source of the function that evaluates a formula."""
+    outcome = formula.outcome
     many = isinstance(outcome.value, tuple)
-    lines = [f"def {name}({signature}) -> {'tuple[float, ...]' if many else 'float'}:"]
-    if len(lines[0]) > WIDTH:
-        lines = [
-            "\n".join(
-                [
-                    f"def {name}(",
-                    *textwrap.wrap(signature, WIDTH - 4, initial_indent="    ", subsequent_indent="    "),
-                    f") -> {'tuple[float, ...]' if many else 'float'}:",
-                ]
-            )
-        ]
-    lines.append(_docstring(docstring))
+    lines = [
+        part
+        for line in formula.above
+        for part in textwrap.wrap(line, WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+    ]
+    lines += _signature(formula, "tuple[float, ...]" if many else "float")
     lines += assignments(outcome.definitions)
     if many:
-        lines += ["    return (", *(_element(code(value)) for value in outcome.values), "    )"]
+        lines += ["    return (", *_rows(outcome.values, formula.row, formula.labels), "    )"]
     else:
         integrals = outcome.values[0].atoms(sympy.Integral)
         lines += _quadrature(outcome.values[0]) if integrals else [wrap(f"    return {code(outcome.values[0])}")]
@@ -242,56 +226,41 @@ def _quadrature(value: sympy.Expr) -> list[str]:
     ]
 
 
-def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
-    """A sum of products of indexed arrays; indices outside `output` are summed.
-
-    >>> from sympy import Idx, IndexedBase
-    >>> i, k = Idx("i"), Idx("k")
-    >>> einsum(-2 * IndexedBase("Q")[k, i] * IndexedBase("v")[i], "k", "")
-    '-2*einsum("ki,i->k", Q, v)'
-    """
-    lines = []
-    for term in sorted(sympy.Add.make_args(expression), key=sympy.default_sort_key):
-        scalar, operands = sympy.Integer(1), []
-        for factor in sympy.Mul.make_args(term):
-            base, exponent = factor.as_base_exp()
-            if isinstance(base, sympy.Indexed):
-                operands += [base] * int(exponent)
-            else:
-                scalar *= factor
-        operands.sort(key=str)
-        subscripts = ",".join("".join(str(index) for index in o.indices) for o in operands)
-        arrays = ", ".join(str(o.base) for o in operands)
-        product = f'einsum("{subscripts}->{output}", {arrays})'
-        prefix = code(scalar)
-        lines.append(product if prefix == "1" else f"-{product}" if prefix == "-1" else f"{prefix}*{product}")
-    text = f"\n{indent}+ ".join(lines)
-    return text.replace("+ -", "- ")
+def package(docstring: str) -> str:
+    """The __init__ of a folder of generated modules, of which nothing is exported."""
+    return f'"""{docstring}\n\nGenerated by `quenched derive`; do not edit.\n"""\n\n__all__: list[str] = []\n'
 
 
-def header(source: str, docstring: str, body: str, extra: str = "") -> str:
-    """A whole generated module: what it is, where it comes from, the imports that its body needs, the body."""
-    prose_free = re.sub(r'r?""".*?"""|"[^"\n]*"', "", f"{extra}\n{body}", flags=re.S)
-    used = set(re.findall(r"\b[A-Za-z_]\w*\b", prose_free))
+def header(source: str, docstring: str, body: str, legend: str = "") -> str:
+    """A whole generated module: what it is, its source, a legend, the imports that its body needs, the body."""
+    prose_free = re.sub(r'r?""".*?"""|"[^"\n]*"', "", body, flags=re.S)
+    used = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", prose_free))
+    called = set(re.findall(r"(?<![\w.])(\w+)\(", prose_free))
     defined = set(re.findall(r"^(?:def|class) (\w+)|^([A-Z]\w*)\b", body, flags=re.M))
     public = sorted(first or second for first, second in defined if not (first or second).startswith("_"))
     blocks = []
     for group in _IMPORTS:
         lines = []
         for module, names in group.items():
-            wanted = sorted(n for n in names if n.split(" as ")[-1] in used and n.split(" as ")[-1] not in public)
+            known = called if module == "quenched.theory.normal" else used  # an argument may be called ratio, too
+            wanted = sorted(n for n in names if n.split(" as ")[-1] in known and n.split(" as ")[-1] not in public)
             plain = [n for n in wanted if " as " not in n]
             lines += [f"from {module} import {', '.join(plain)}"] if plain else []
             lines += [f"from {module} import {n}" for n in wanted if " as " in n]
         blocks.append("\n".join(lines))
-    exported = textwrap.fill(
-        ", ".join(f'"{n}"' for n in public), WIDTH - 4, initial_indent="    ", subsequent_indent="    "
-    )
+    listing = ", ".join(f'"{n}"' for n in public)
+    exported = f"__all__ = [{listing}]"
+    if len(exported) > WIDTH:
+        inside = textwrap.fill(listing, WIDTH - 4, initial_indent="    ", subsequent_indent="    ")
+        exported = f"__all__ = [\n{inside},\n]"
     parts = [
-        f'"""{docstring}\n\nGenerated by `quenched derive` from {source}; do not edit.\n"""',
+        '"""'
+        + "\n\n".join(
+            [docstring, f"Generated by `quenched derive` from {source}; do not edit.", *([legend] * bool(legend))]
+        )
+        + '\n"""',
         "from __future__ import annotations",
         *blocks,
-        f"__all__ = [\n{exported},\n]",
-        extra,
+        exported,
     ]
     return "\n\n".join(part for part in parts if part) + f"\n\n\n{body.rstrip()}\n"

@@ -1,10 +1,10 @@
-"""What a user may write for an activation: a name, or an expression in x of the functions listed here.
+"""What a user may write for an activation or a loss: a name, or an expression of the functions listed here.
 
 The only reader of such text.  It knows the names and nothing else, so that it runs without sympy: the records call it
 when they are made (`quenched.numerics.problem.checks`), the derivation calls it again before it gives an expression a
 meaning (`quenched.symbolic.language.parse`).  numerics may import this one module of symbolic/, and it imports the
-standard library alone.  The table could not stand in theory/, which holds what was derived, nor in numerics, which
-symbolic/ does not know.
+standard library and the table of `functions` alone.  The table could not stand in theory/, which holds what was
+derived, nor in numerics, which symbolic/ does not know.
 
 What comes out is printed from the syntax tree that was read.  Nothing else that a user wrote goes further: a comment, a
 quote, a backslash, a new line, a letter beyond ASCII is refused before there is a tree.  The limits keep what is read
@@ -16,12 +16,15 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["BUILTIN", "FUNCTIONS", "NAMED", "canonical", "expression"]
+from quenched.symbolic.language import functions
+
+__all__ = ["ACTIVATION", "BUILTIN", "FUNCTIONS", "LOSS", "LOSSES", "NAMED", "Grammar", "canonical", "expression"]
 
 BUILTIN: dict[str, str] = {
     "abs": "Abs(x)",
@@ -46,40 +49,37 @@ NAMED: dict[str, str] = {
 }
 """Further names that users may write; derived on first use, like any expression."""
 
-FUNCTIONS: dict[str, str] = {
-    "Abs": "Abs",
-    "Heaviside": "Heaviside",
-    "Max": "Max",
-    "Min": "Min",
-    "abs": "Abs",
-    "atan": "atan",
-    "cos": "cos",
-    "cosh": "cosh",
-    "erf": "erf",
-    "erfc": "erfc",
-    "exp": "exp",
-    "log": "log",
-    "max": "Max",
-    "min": "Min",
-    "sigmoid": "1/(1 + exp(-x))",
-    "sign": "sign",
-    "sin": "sin",
-    "sinh": "sinh",
-    "softplus": "log(1 + exp(x))",
-    "sqrt": "sqrt",
-    "tanh": "tanh",
+LOSSES: dict[str, str] = {
+    "square": "(phi - y)**2/2",
+    "logistic": "log(1 + exp(-y*phi))",
 }
+"""The losses that have a name."""
+
+FUNCTIONS: dict[str, str] = functions.written()
 """Functions of an expression: their name in sympy, or their definition in x."""
 
 CONSTANTS = ("E", "pi")
 
-_MANY = ("Max", "Min")  # take any number of arguments
-_STEEP = ("exp", "sinh", "cosh", "sigmoid", "softplus")
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """A kind of function that users write: its variables, and the names that stand for an expression in them."""
+
+    kind: str
+    variables: tuple[str, ...]
+    names: Mapping[str, str]
+
+
+ACTIVATION = Grammar("activation", ("x",), {**BUILTIN, **NAMED})
+LOSS = Grammar("loss", ("phi", "y"), LOSSES)
+
+_MANY = functions.many()  # take any number of arguments
+_STEEP = functions.steep()
 
 MAX_LENGTH = 500  # characters; keeps a pasted file from being read
 MAX_DEPTH = 100  # levels of the tree; a sum of n terms has n
 MAX_POWER = 12  # a power of a power is expanded term by term
-MAX_DEGREE = 40  # of polynomials in x: their averages grow with it
+MAX_DEGREE = 40  # of polynomials in the variables: their averages grow with it
 MAX_STEEP = 2  # exponentials inside exponentials; three leave every number format
 MAX_SIZE = 300  # decimal exponent of a number
 
@@ -101,24 +101,24 @@ class _Part(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def canonical(text: str) -> str:
+def canonical(text: str, grammar: Grammar = ACTIVATION) -> str:
     """The name, or the expression in its one printed form.  ValueError: what cannot be read, and why.
 
     >>> canonical(" relu "), canonical("Max(x,0)-0.10*max( -x,0 ) ** 2")
     ('relu', 'Max(x, 0) - 0.10*max(-x, 0)**2')
     """
     stripped = text.strip(" ")
-    return stripped if stripped in BUILTIN or stripped in NAMED else _print(_read(stripped))
+    return stripped if stripped in grammar.names else _print(_read(stripped, grammar))
 
 
-def expression(text: str) -> str:
-    """The expression in x that a name stands for, or that was written.
+def expression(text: str, grammar: Grammar = ACTIVATION) -> str:
+    """The expression that a name stands for, or that was written.
 
-    >>> expression("relu"), expression("x/2")
-    ('Max(x, 0)', 'x/2')
+    >>> expression("relu"), expression("x/2"), expression("square", LOSS)
+    ('Max(x, 0)', 'x/2', '(phi - y)**2/2')
     """
     stripped = text.strip(" ")
-    return _print(_read(BUILTIN.get(stripped) or NAMED.get(stripped) or stripped))
+    return _print(_read(grammar.names.get(stripped) or stripped, grammar))
 
 
 def _print(part: _Part) -> str:
@@ -126,67 +126,67 @@ def _print(part: _Part) -> str:
     return ast.unparse(part.node).replace(" ** ", "**").replace(" * ", "*").replace(" / ", "/")
 
 
-def _read(text: str) -> _Part:
+def _read(text: str, grammar: Grammar) -> _Part:
     """The checked tree of an expression."""
+    kind = grammar.kind
     shown = repr(text if len(text) <= MAX_LENGTH else text[:60] + "...")
     if not text:
-        raise ValueError("activation must be a name or an expression in x, got ''")
+        raise ValueError(f"{kind} must be a name or an expression in {' and '.join(grammar.variables)}, got ''")
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"activation {shown}: {len(text)} characters, at most {MAX_LENGTH} are read")
-    for name in _names(text, shown):
-        if name not in FUNCTIONS and name not in CONSTANTS and name != "x":
-            raise ValueError(f"activation {shown}: {name!r} is not understood{_hint(name)}")
+        raise ValueError(f"{kind} {shown}: {len(text)} characters, at most {MAX_LENGTH} are read")
+    for name in _names(text, shown, grammar):
+        if name not in FUNCTIONS and name not in CONSTANTS and name not in grammar.variables:
+            raise ValueError(f"{kind} {shown}: {name!r} is not understood{_hint(name, grammar)}")
     try:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"activation {shown} cannot be parsed: {error}") from None
+        raise ValueError(f"{kind} {shown} cannot be parsed: {error}") from None
     level: list[ast.AST] = [tree]
     depth = -1  # the names of functions and the kinds of operators are leaves of the tree, too
     while level:
         level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
     if depth > MAX_DEPTH:
-        raise ValueError(f"activation {shown}: {depth} levels of operations, at most {MAX_DEPTH} are read")
-    found = _Reader(text, shown).part(tree)
+        raise ValueError(f"{kind} {shown}: {depth} levels of operations, at most {MAX_DEPTH} are read")
+    found = _Reader(text, shown, grammar).part(tree)
     if found.degree > MAX_DEGREE:
-        raise ValueError(f"activation {shown}: of degree {found.degree} in x, at most {MAX_DEGREE} is read")
+        raise ValueError(f"{kind} {shown}: of degree {found.degree}, at most {MAX_DEGREE} is read")
     return found
 
 
-def _names(text: str, shown: str) -> Iterator[str]:
+def _names(text: str, shown: str, grammar: Grammar) -> Iterator[str]:
     """The names in a text that consists of numbers, names and operators; ValueError at the first other character."""
     position = 0
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
             raise ValueError(
-                f"activation {shown}: {text[position:].lstrip()[:1]!r} at character {position + 1} is not understood"
-                f"{_hint('')}"
+                f"{grammar.kind} {shown}: {text[position:].lstrip()[:1]!r} at character {position + 1} is not "
+                f"understood{_hint('', grammar)}"
             )
         if token["name"]:
             yield token["name"]
         position = token.end()
 
 
-def _hint(name: str) -> str:
-    names = [*BUILTIN, *NAMED]
-    near = difflib.get_close_matches(name, [*FUNCTIONS, *CONSTANTS, *names], 1)
+def _hint(name: str, grammar: Grammar) -> str:
+    near = difflib.get_close_matches(name, [*FUNCTIONS, *CONSTANTS, *grammar.names], 1)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
-    known = ", ".join(sorted({*FUNCTIONS, *CONSTANTS, "x"}))
-    return f"{meant}; numbers, + - * / ** and {known} are, and the names {', '.join(sorted(names))}"
+    known = ", ".join(sorted({*FUNCTIONS, *CONSTANTS, *grammar.variables}))
+    return f"{meant}; numbers, + - * / ** and {known} are, and the names {', '.join(sorted(grammar.names))}"
 
 
 class _Reader:
     """Checks a tree from its leaves on."""
 
-    def __init__(self, text: str, shown: str) -> None:
-        self.text, self.shown = text, shown
+    def __init__(self, text: str, shown: str, grammar: Grammar) -> None:
+        self.text, self.shown, self.grammar = text, shown, grammar
 
     def part(self, node: ast.expr) -> _Part:
         """What stands at `node`; anything but numbers, names, operators and calls is refused."""
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             return self._number(node)
-        if isinstance(node, ast.Name) and (node.id == "x" or node.id in CONSTANTS):
-            return _Part(node, None, int(node.id == "x"), 0)
+        if isinstance(node, ast.Name) and (node.id in self.grammar.variables or node.id in CONSTANTS):
+            return _Part(node, None, int(node.id in self.grammar.variables), 0)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
             operand = self.part(node.operand)
             sign = -1 if isinstance(node.op, ast.USub) else 1
@@ -196,13 +196,13 @@ class _Reader:
             return self._operation(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
             return self._call(node, node.func)
-        raise self._error(f"{self._source(node)!r} is not understood{_hint('')}")
+        raise self._error(f"{self._source(node)!r} is not understood{_hint('', self.grammar)}")
 
     def _source(self, node: ast.expr) -> str:
         return ast.get_source_segment(self.text, node) or type(node).__name__
 
     def _error(self, reason: str) -> ValueError:
-        return ValueError(f"activation {self.shown}: {reason}")
+        return ValueError(f"{self.grammar.kind} {self.shown}: {reason}")
 
     def _number(self, node: ast.Constant) -> _Part:
         """Printed as it was written, digit by digit: a float would round it."""
@@ -253,7 +253,7 @@ class _Reader:
 
     def _call(self, node: ast.Call, function: ast.Name) -> _Part:
         if node.keywords:
-            raise self._error(f"{self._source(node)!r} is not understood{_hint('')}")
+            raise self._error(f"{self._source(node)!r} is not understood{_hint('', self.grammar)}")
         parts = [self.part(argument) for argument in node.args]
         if len(parts) != 1 and (not parts or FUNCTIONS[function.id] not in _MANY):
             raise self._error(f"{function.id} with {len(parts)} arguments")

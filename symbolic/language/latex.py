@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -16,85 +16,30 @@ from typing import Any
 import sympy
 from sympy.printing.latex import LatexPrinter
 
-from quenched.symbolic.language.notation import Derived, Step
+from quenched.symbolic.language.notation import Formula, Step
 
-__all__ = ["breakable", "document", "latex"]
+__all__ = ["Chapter", "breakable", "document", "in_letters", "latex"]
 
-Formula = tuple[str, str, Sequence[sympy.Symbol], Derived]  # name, docstring, arguments, outcome
-Chapter = tuple[str, str, Sequence[Formula]]  # title, docstring of the module, its formulas
+Chapter = tuple[str, str, Sequence[Formula], Mapping[str, str]]  # title, docstring of the module, formulas, letters
 
 # --- expressions
 
-# Arguments have names that read well in code; on paper they are one letter.
-_LETTERS = {
-    "separation": "r",
-    "first_length": "m_{1}",
-    "second_length": "m_{2}",
-    "weight": "P",
-    "weight_plus": "P_{+}",
-    "weight_minus": "P_{-}",
-    "weight_centre": "P_{0}",
-    "weight_outer": "P_{1}",
-    "inner_mean": "m_{x}",
-    "outer_mean": "m_{y}",
-    "outer": "y",
-    "lower": "a",
-    "upper": "b",
-    "reach": r"\ell",
-    "threshold": r"\tau",
-    "along": "p",
-    "norm": "N",
-    "other_norm": "N'",
-    "inner": "u",
-    "parameter": "s",
-    "diagonal": "F_{0}",
-    "Fu": "F_{u}",
-    "Fuu": "F_{uu}",
-    "F1": "F_{N}",
-    "F2": "F_{N'}",
-    "Fu1": "F_{uN}",
-    "Fu2": "F_{uN'}",
-    "F12": "F_{NN'}",
-    "own": "A_{j}",
-    "other": "A'_{j}",
-    "own_prime": "A'_{l}",
-    "other_prime": "A_{l}",
-    "same": r"\delta_{jl}",
-    "other_sigma": r"\sigma'",
-    "overlap": r"V\cdot V'",
-    "other_length": r"m'",
-    "spike": r"F_{\delta}",
-    "even_slope": "k_{e}",
-    "odd_slope": "k_{o}",
-    "curvature": r"\kappa",
-    "ratio": r"\ell",
-    "response": r"\chi",
-    "bulk": "Q_{b}",
-    "centred": r"\delta\psi_{0}",
-    "even": r"\beta_{e}",
-    "first": "f_{i}",
-    "length": "m",
-    "linear": "k_{1}",
-    "odd": "s_{o}",
-    "quadratic": "k_{2}",
-    "ridge_slope": r"\lambda T'",
-    "second": "f_{j}",
-    "shift": "b",
-    "square": r"E[\psi^{2}]",
-    "var_minus": "v_{-}",
-    "var_plus": "v_{+}",
-    "psi_minus": r"\psi_{-}",
-    "psi_plus": r"\psi_{+}",
-}
 _PRIMES = {"g": "g", "dg": "g'", "ddg": "g''"}
 
 
 class _Printer(LatexPrinter):
-    """Averages of the activation are arrays in code, `dg_g[a, k, i]`, and brackets on paper."""
+    """Averages of the activation are arrays in code, `dg_g[a, k, i]`, and brackets on paper.
+
+    Arguments have names that read well in code; on paper they are one of the `letters`.
+    """
+
+    def __init__(self, letters: Mapping[str, str]) -> None:
+        super().__init__()
+        self._letters = letters
 
     def _print_Symbol(self, expr: sympy.Symbol, style: str = "plain") -> str:
-        if expr.name in _LETTERS:
-            return _LETTERS[expr.name]
+        if expr.name in self._letters:
+            return self._letters[expr.name]
         if intermediate := re.fullmatch(r"([a-z])(\d\w*)", expr.name):  # m1_0: the mean of x1 given that x0 = 0
             return f"{intermediate[1]}_{{{intermediate[2].replace('_', '|')}}}"
         return str(super()._print_Symbol(expr, style))
@@ -123,13 +68,21 @@ class _Printer(LatexPrinter):
         return str(super()._print_Function(expr, exp))
 
 
-def latex(expression: sympy.Expr) -> str:
-    r"""An expression in math mode, in the letters of the paper.
+def in_letters(letters: Mapping[str, str]) -> Callable[[sympy.Expr], str]:
+    r"""The function that prints an expression in math mode, names as letters.
 
+    >>> latex = in_letters({"separation": "r"})
     >>> latex(sympy.Symbol("separation") / sympy.Symbol("sigma"))
     '\\frac{r}{\\sigma}'
     """
-    return str(_Printer().doprint(expression))
+
+    def printed(expression: sympy.Expr) -> str:
+        return str(_Printer(letters).doprint(expression))
+
+    return printed
+
+
+latex = in_letters({})
 
 
 # --- line breaking
@@ -335,29 +288,30 @@ def _steps(steps: Sequence[Step]) -> list[str]:
     return [r"\step", *lines] if flowing else lines
 
 
-def _formula(name: str, docstring: str, arguments: Sequence[sympy.Symbol], outcome: Derived) -> str:
-    letters = [rf"\texttt{{{_escape(a.name)}}}~$= {latex(a)}$" for a in arguments if a.name in _LETTERS]
+def _formula(formula: Formula, letters: Mapping[str, str]) -> str:
+    latex, outcome, name = in_letters(letters), formula.outcome, _escape(formula.name)
+    known = [rf"\texttt{{{_escape(a.name)}}}~$= {latex(a)}$" for a in formula.arguments if a.name in letters]
     told = {step.latex.partition(" = ")[0] for step in outcome.steps}
     definitions = [(symbol, value) for symbol, value in outcome.definitions if latex(symbol) not in told]
     lines = _steps(outcome.steps)
-    if arguments and not any(step.rule == "Result" for step in outcome.steps):
+    if formula.arguments and not any(step.rule == "Result" for step in outcome.steps):
         values = outcome.values
         if len(latex(sympy.Tuple(*values))) > 2000:  # no reader follows that: name what repeats
             shared, values = sympy.cse(values, sympy.symbols("a_1:1000"), order="canonical")
             definitions += shared
-        result = rf"\mathrm{{{_escape(name)}}}({', '.join(map(latex, arguments))}) = "
+        result = rf"\mathrm{{{name}}}({', '.join(map(latex, formula.arguments))}) = "
         lines += _steps([Step("Let", f"{latex(symbol)} = {latex(value)}") for symbol, value in definitions])
         lines += _steps([Step("Result", result + r",\quad ".join(map(latex, values)))])
-    head = [rf"\subsection{{\texttt{{{_escape(name)}}}}}", _prose(docstring)]
-    if letters:
-        head.append("In code: " + ", ".join(letters) + ".")
+    head = [rf"\subsection{{\texttt{{{name}}}}}", _prose(formula.docstring)]
+    if known:
+        head.append("In code: " + ", ".join(known) + ".")
     return "\n\n".join([*head, "\\begin{rules}\n" + "\n".join(lines) + "\n\\end{rules}"])
 
 
 def document(chapters: Iterable[Chapter]) -> str:
-    """A LaTeX document (pdflatex) of chapters (title, docstring, formulas (name, docstring, arguments, outcome))."""
+    """A LaTeX document (pdflatex) of chapters (title, docstring, formulas, letters)."""
     body = []
-    for title, docstring, formulas in chapters:
+    for title, docstring, formulas, letters in chapters:
         body += [rf"\section{{{_escape(title)}}}", _prose(docstring)]
-        body += [_formula(*formula) for formula in formulas]
+        body += [_formula(formula, letters) for formula in formulas]
     return "\n\n".join([_PREAMBLE, _NOTATION, *body, "\\end{document}\n"])

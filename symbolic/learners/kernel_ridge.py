@@ -1,4 +1,4 @@
-r"""Kernel ridge regression on a Gaussian mixture in high dimension: kernels, their Taylor orders, outputs.
+r"""Kernel ridge regression on a Gaussian mixture in high dimension: its output on each cluster, and the variance.
 
 A kernel here is a function F(N, N', u) of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D.  From n samples with labels y_i it
 learns f(x) = sum_i c_i F(x, x_i), c = (K + ridge)^-1 y.  Write a sample of cluster a as x = sqrt(D) A_a + sigma g, with
@@ -32,311 +32,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 
 import sympy
-from sympy import Rational, Symbol, sqrt
+from sympy import Rational, Symbol
 from sympy.polys.matrices import DomainMatrix
 
-from quenched.symbolic.activations import BUILTIN, Activation
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
-from quenched.symbolic.calculus.normal import Phi2
-from quenched.symbolic.calculus.steps import NoClosedForm
-from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step, derived, specification_symbols
+from quenched.symbolic.learners import kernel_taylor
+from quenched.symbolic.learners.kernel_taylor import Jet, OtherPlace, Place, coefficients, leading
 from quenched.symbolic.learners.random_features import marchenko_pastur
 
-__all__ = ["ARGUMENTS", "FORMULAS", "KERNELS", "Kernel", "jet", "spiked", "tangent", "value"]
+__all__ = ["FORMULAS", "NOTATION", "TITLE", "spiked"]
 
-norm, other_norm, inner = sympy.symbols("norm other_norm inner", real=True)  # N, N', u
-parameter = Symbol("parameter", positive=True)
-ARGUMENTS = (norm, other_norm, inner, parameter)
-ONE, HALF = sympy.Integer(1), Rational(1, 2)
-
-
-# --- kernels
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel F(N, N', u) and what its parameter means (with the default), if it has one."""
-
-    name: str
-    text: str
-    expression: Callable[[], tuple[sympy.Expr, tuple[Step, ...]]]
-    meaning: str | None = None
-    default: float | None = None
-
-
-def _given(expression: sympy.Expr) -> Callable[[], tuple[sympy.Expr, tuple[Step, ...]]]:
-    return lambda: (expression, ())
-
-
-def _two_fields(integrand: sympy.Expr) -> tuple[sympy.Expr, tuple[Step, ...]]:
-    """E[integrand(x0, x1)] over fields of zero means, variances N and N' and covariance u."""
-    N, N_ = sympy.symbols("N N'", positive=True)
-    algebra = GaussianAlgebra(fields(2), (0, 0), ((N, inner), (inner, N_)))
-    average = algebra.reduce(integrand)
-    known: dict[sympy.Symbol, sympy.Expr] = {}
-    for symbol, expression in algebra.definitions:
-        known[symbol] = expression.xreplace(known).doit()
-    average = average.xreplace(known).doit()
-    # Plackett: dPhi_2(0, 0; r)/dr = 1/(2 pi sqrt(1 - r^2)), and Phi_2(0, 0; 0) = 1/4
-    r = Symbol("r", real=True)
-    orthant = Rational(1, 4) + sympy.asin(r) / (2 * sympy.pi)
-    assert sympy.simplify(Phi2(0, 0, r).fdiff(3) - orthant.diff(r)) == 0
-    average = average.replace(Phi2, lambda h, k, c: orthant.subs(r, c))
-    average = average.xreplace({N: norm, N_: other_norm})
-    average = average.replace(sympy.asin, lambda a: sympy.asin(_one_root(a)))
-    average = sympy.Add(*(_one_root(term) for term in sympy.Add.make_args(sympy.expand(average))))
-    step = Step("Average over two fields", rf"E\left[{latex(integrand)}\right] = {latex(average)}")
-    return average, (*algebra.steps, step)
-
-
-def _one_root(term: sympy.Expr) -> sympy.Expr:
-    """sqrt(a) sqrt(b) -> sqrt(a b), multiplied out: exact in floating point where u = N = N'."""
-    merged = sympy.powsimp(term, combine="base", force=True)
-    return merged.replace(
-        lambda e: isinstance(e, sympy.Pow) and abs(e.exp) == HALF,
-        lambda e: sympy.expand(sympy.cancel(e.base)) ** e.exp,
-    )
-
-
-def _arc_cosine(order: int) -> tuple[sympy.Expr, tuple[Step, ...]]:
-    """2 E[x0^p x1^p theta(x0) theta(x1)]."""
-    step = [x**order * sympy.Heaviside(x) for x in fields(2)]
-    average, steps = _two_fields(2 * step[0] * step[1])
-    return average, steps
-
-
-@cache
-def tangent(name: str) -> tuple[sympy.Expr, tuple[Step, ...]]:
-    """Neural tangent kernel of a wide two-layer network, sum_k v_k g(w_k.x/sqrt D)/sqrt K, both layers learning.
-
-    The gradients with respect to v_k and w_k, averaged over normal weights: E[g g'] and u E[g'(.) g'(.)].
-    """
-    activation = Activation(name, BUILTIN[name])
-    values, slopes = (_two_fields(activation.integrand(layout)) for layout in ("g,g", "dg,dg"))
-    return sympy.expand(values[0] + inner * slopes[0]), (*values[1], *slopes[1])
-
-
-_distance = norm + other_norm - 2 * inner  # |x - x'|^2/D
-
-
-def _tangents() -> list[Kernel]:
-    found = []
-    for name, text in BUILTIN.items():
-        try:
-            tangent(name)
-        except NoClosedForm:
-            continue
-        found.append(Kernel(f"ntk:{name}", f"neural tangent kernel of g = {text}", partial(tangent, name)))
-    return found
-
-
-KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel
-    for kernel in (
-        Kernel("arccos0", "1 - theta/pi, theta the angle of x and x'", lambda: _arc_cosine(0)),
-        Kernel("arccos1", "sqrt(N N') [sin(theta) + (pi - theta) cos(theta)]/pi", lambda: _arc_cosine(1)),
-        Kernel("exponential", "exp(s x.x'/D)", _given(sympy.exp(parameter * inner)), "rate s", 1.0),
-        Kernel("laplace", "exp(-|x - x'|/(w sqrt D))", _given(sympy.exp(-sqrt(_distance) / parameter)), "width w", 1.0),
-        Kernel("polynomial", "(1 + x.x'/D)^d", _given((1 + inner) ** parameter), "degree d"),
-        Kernel("rbf", "exp(-|x - x'|^2/(2 w^2 D))", _given(sympy.exp(-_distance / (2 * parameter**2))), "width w", 1.0),
-        *_tangents(),
-    )
+TITLE = "Kernel ridge regression"
+NOTATION = kernel_taylor.NOTATION | {
+    "even_slope": "k_{e}",
+    "odd_slope": "k_{o}",
+    "curvature": r"\kappa",
+    "ratio": r"\ell",
 }
-"""The kernels, by name."""
+latex = in_letters(NOTATION)
 
-
-def value(kernel: Kernel) -> Derived:
-    """F(N, N', u)."""
-    expression, steps = kernel.expression()
-    return Derived(expression, steps=steps)
-
-
-def jet(kernel: Kernel) -> Derived:
-    """F and the derivatives that the Taylor expansion needs: F, F_u, F_uu, F_N', F_uN', F_NN'."""
-    F, _ = kernel.expression()
-    orders = ((inner,), (inner, inner), (other_norm,), (inner, other_norm), (norm, other_norm))
-    shared, values = sympy.cse(
-        [F, *(_tidy(F.diff(*order)) for order in orders)], sympy.numbered_symbols("x"), order="canonical"
-    )
-    return Derived(tuple(values), tuple(shared))
-
-
-def _tidy(expression: sympy.Expr) -> sympy.Expr:
-    """Simplified for N, N' > 0."""
-    positive = {norm: Symbol("N", positive=True), other_norm: Symbol("N'", positive=True)}
-    simple = sympy.simplify(expression.xreplace(positive)).xreplace({v: k for k, v in positive.items()})
-    return simple.replace(sympy.asin, lambda a: sympy.asin(_one_root(a)))
-
-
-# --- Taylor orders: finite-rank spikes and channels
-
-
-def _coefficients(
-    F: sympy.Expr,
-    Fu: sympy.Expr,
-    Fuu: sympy.Expr,
-    F1: sympy.Expr,
-    F2: sympy.Expr,
-    Fu1: sympy.Expr,
-    Fu2: sympy.Expr,
-    F12: sympy.Expr,
-    own: sympy.Expr,
-    other: sympy.Expr,
-    own_prime: sympy.Expr,
-    other_prime: sympy.Expr,
-    same: sympy.Expr,
-    sigma: sympy.Expr,
-    other_sigma: sympy.Expr,
-    D: sympy.Expr,
-) -> tuple[sympy.Expr, sympy.Expr, tuple[sympy.Expr, ...]]:
-    """The increments of N and u, and the entries of S: coefficients of the second-order Taylor polynomial of F."""
-    e, e_, xi, xi_, omega = sympy.symbols("g g' xi xi' omega", real=True)
-    step, step_ = sigma / sqrt(D), other_sigma / sqrt(D)
-    dN = 2 * step * own * e + step**2 * e**2 + sigma**2 * sqrt(2 / D) * xi
-    dN_ = 2 * step_ * own_prime * e_ + step_**2 * e_**2 + other_sigma**2 * sqrt(2 / D) * xi_
-    du = step * other * e + step_ * other_prime * e_ + step * step_ * (same * e * e_ + sqrt(D) * omega)
-    series = F + F1 * dN + F2 * dN_ + Fu * du + Fuu * du**2 / 2 + F12 * dN * dN_ + Fu1 * dN * du + Fu2 * dN_ * du
-    polynomial = sympy.Poly(sympy.expand(series), e, e_, xi, xi_, omega)
-
-    def entry(*powers: int) -> sympy.Expr:
-        return sympy.factor(polynomial.coeff_monomial((*powers, 0)), deep=False)
-
-    # z.z'/sqrt D is a unit normal omega: its square is 1 on average
-    constant = entry(0, 0, 0, 0) + polynomial.coeff_monomial((0, 0, 0, 0, 2))
-    values = (constant, entry(0, 1, 0, 0), sympy.expand(entry(1, 1, 0, 0)), entry(0, 0, 0, 1), entry(1, 0, 0, 1),
-              entry(0, 0, 1, 1))  # fmt: skip
-    return dN, du, values
-
-
-def taylor(
-    F: Real,
-    Fu: Real,
-    Fuu: Real,
-    F1: Real,
-    F2: Real,
-    Fu1: Real,
-    Fu2: Real,
-    F12: Real,
-    own: Real,
-    other: Real,
-    own_prime: Real,
-    other_prime: Real,
-    same: Real,
-    sigma: Positive,
-    other_sigma: Positive,
-    D: Positive,
-) -> Derived:
-    """(S_11, S_1g', S_gg', S_1xi', S_gxi', S_xixi'): the kernel between two clusters on the features 1, g_j, xi.
-
-    F ..: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A'); sigma,
-    other_sigma: the noise in each; for the coordinate j of the first cluster own = A_j and other = A'_j; for l of the
-    second own_prime = A'_l, other_prime = A_l; same = 1 if j = l, else 0.
-    """
-    dN, du, values = _coefficients(
-        F, Fu, Fuu, F1, F2, Fu1, Fu2, F12, own, other, own_prime, other_prime, same, sigma, other_sigma, D
-    )
-    names = ("S_{1 1}", "S_{1 g'}", "S_{g g'}", r"S_{1 \xi'}", r"S_{g \xi'}", r"S_{\xi \xi'}")
-    steps = [
-        Step("Increments", rf"\delta N = {latex(dN)},\quad \delta u = {latex(du)}"),
-        Step("Average over the bulk", r"E\,\omega^2 = 1,\quad \omega = z\cdot z'/\sqrt{D}"),
-        *(Step("Coefficient", f"{n} = {latex(v)}") for n, v in zip(names, values, strict=True)),
-        *_power_counting(dict(zip(names, values, strict=True))),
-    ]
-    return Derived(values, steps=tuple(steps))
-
-
-def _power_counting(entries: dict[str, sympy.Expr]) -> list[Step]:
-    """Powers of D of the orders of the kernel and of n S, between means of length D^a."""
-    D, a = sympy.symbols("D a", positive=True)
-    mean = D ** (a - HALF)
-    names = ("own", "other", "own_prime", "other_prime")
-    sizes = {f"u^{j}": mean ** (2 * j) for j in range(4)}
-    for name, entry in entries.items():
-        if name != "S_{1 1}":
-            small = {symbol: mean for symbol in entry.free_symbols if symbol.name in names}
-            sizes[name] = entry.subs(small | {symbol: D for symbol in entry.free_symbols if symbol.name == "D"})
-    steps = []
-    for n, power in ((r"n \sim D", 1), (r"n \sim D^2", 2)):
-        for length in (sympy.Integer(0), Rational(1, 4), HALF):
-            parts = []
-            for name, size in sizes.items():
-                terms = sympy.Add.make_args(sympy.expand(sympy.powsimp(sympy.expand(D**power * size.subs(a, length)))))
-                exponent = max(sympy.powsimp(term, force=True).as_coeff_exponent(D)[1] for term in terms)
-                parts.append(rf"n {name} \sim D^{{{latex(exponent)}}}")
-            heading = rf"{n},\ \text{{means}} \sim D^{{{latex(length)}}}: "
-            steps.append(Step("Power counting", heading + r",\ ".join(parts)))
-    return steps
-
-
-def norm_spike(F: Real, F1: Real, F2: Real, F12: Real) -> Derived:
-    """The coefficient of delta N delta N' that is left when the constant feature, whose n F diverges, is eliminated.
-
-    Zero for kernels that depend on the norms by factors f(N) f(N'), such as arc-cosine and Gaussian ones.
-    """
-    S = sympy.Matrix([[F, F2], [F1, F12]])
-    left = sympy.factor(S[1, 1] - S[1, 0] * S[0, 1] / S[0, 0])
-    step = Step("Schur complement of the constant in the features 1 and delta N", f"{latex(S)} \\to {latex(left)}")
-    return Derived(left, steps=(step,))
-
-
-def low(Fu: Real, overlap: Real, other_prime: Real, same: Real, sigma: Positive) -> Derived:
-    """(S_11, S_1g', S_gg') D at means of order 1, without what diverges as D grows.
-
-    overlap: inner product of the means; other_prime: the coordinate l of the first; same = 1 if j = l, else 0.
-    """
-    D = Symbol("D", positive=True)
-    zero = sympy.Integer(0)
-    own, other, own_prime = sympy.symbols("own other own_prime", real=True)
-    _, _, entries = _coefficients(
-        Fu * overlap / D, Fu, zero, zero, zero, zero, zero, zero, own / sqrt(D), other / sqrt(D), own_prime / sqrt(D),
-        other_prime / sqrt(D), same, sigma, sigma, D,
-    )  # fmt: skip
-    values = tuple(_leading(D * entry, D) for entry in entries[:3])
-    return Derived(values, steps=(Step("Leading order of D S", ",\\ ".join(map(latex, values))),))
-
-
-def crossover(Fuu: Real, spike: Real, overlap: Real, length: Real, other_length: Real, sigma: Positive) -> Derived:
-    """(S_11, S_1xi', S_xixi') D at means of order D^(1/4), without what diverges as D grows.
-
-    overlap, length, other_length: V.V', |V|^2 and |V'|^2 of the means V D^(1/4); spike: `norm_spike`.
-    """
-    D = Symbol("D", positive=True)
-    xi, xi_ = sympy.symbols("xi xi'", real=True)
-    u, dN, dN_ = (
-        overlap / sqrt(D),
-        *((m + sqrt(2) * sigma**2 * x) / sqrt(D) for m, x in ((length, xi), (other_length, xi_))),
-    )
-    polynomial = sympy.Poly(sympy.expand(Fuu * u**2 / 2 + spike * dN * dN_), xi, xi_)
-    values = tuple(_leading(D * polynomial.coeff_monomial(m), D) for m in (1, xi_, xi * xi_))
-    return Derived(values, steps=(Step("Leading order of D S", ",\\ ".join(map(latex, values))),))
-
-
-def channels(
-    F: Real, Fu: Real, Fuu: Real, diagonal: Real, sigma: Positive, other_sigma: Positive, ridge: Positive
-) -> Derived:
-    """(w1, w2, zeta): weights of the linear and of the quadratic channel, and the ridge made by all higher orders.
-
-    F, Fu, Fuu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
-    itself) keeps what the orders 0, 1, 2 do not explain.  The linear channel has D directions, the quadratic D^2/2.
-    """
-    D = Symbol("D", positive=True)
-    z, z_ = sympy.symbols("z_1:3", real=True), sympy.symbols("z'_1:3", real=True)
-    u = sigma * other_sigma * sum(p * q for p, q in zip(z, z_, strict=True)) / D
-    linear = sympy.Poly(sympy.expand(Fu * u), *z, *z_).coeff_monomial(z[0] * z_[0])
-    quadratic = sympy.Poly(sympy.expand(Fuu * u**2 / 2), *z, *z_).coeff_monomial(z[0] * z[1] * z_[0] * z_[1])
-    w1, w2 = linear * D, quadratic * D**2 / 2
-    zeta = ridge + diagonal - F - w1 - w2
-    steps = (
-        Step("Kernel of one direction z_1", latex(linear)),
-        Step("Kernel of one direction z_1 z_2", latex(quadratic)),
-        Step("Times their number D and D^2/2", rf"w_1 = {latex(w1)},\quad w_2 = {latex(w2)}"),
-        Step("What is left of the diagonal", rf"\zeta = {latex(zeta)}"),
-    )
-    return Derived((w1, w2, zeta), steps=steps)
+ONE, HALF = sympy.Integer(1), Rational(1, 2)
 
 
 # --- resolvent
@@ -444,12 +163,6 @@ def spiked(
     return (Y - inverse * beta).applyfunc(sympy.factor)
 
 
-def _leading(S: sympy.Expr, D: sympy.Symbol) -> sympy.Expr:
-    """The limit of an expansion in powers of D^(1/4) without its divergent terms."""
-    root = Symbol("root", positive=True)
-    return sympy.expand(sympy.expand(S).subs(D, root**4)).coeff(root, 0)
-
-
 @dataclass(frozen=True)
 class _Site:
     """One cluster: coordinates of the mean in units of D^scaling, label, weight, sign of the part of length sqrt D."""
@@ -458,6 +171,10 @@ class _Site:
     label: int
     weight: sympy.Expr
     group: int = 0
+
+
+def _symbols(record: type[tuple[sympy.Expr, ...]]) -> tuple[sympy.Symbol, ...]:
+    return sympy.symbols(list(record.__annotations__), real=True)
 
 
 def _finite(
@@ -472,30 +189,29 @@ def _finite(
     Inner-product kernels: no derivative with respect to the norms.
     """
     D = Symbol("D", positive=True)
-    names = ("F", "Fu", "Fuu", "F1", "F2", "Fu1", "Fu2", "F12", "own", "other", "own_prime", "other_prime", "same",
-             "sigma", "other_sigma", "D")  # fmt: skip
-    symbols = sympy.symbols(names, real=True)
-    _, _, entries = _coefficients(*symbols)
+    at, first, second = Jet(*_symbols(Jet)), Place(*_symbols(Place)), OtherPlace(*_symbols(OtherPlace))
+    same = Symbol("same", real=True)
+    _, _, entries = coefficients(at, first, second, same, D)
     C, p = len(sites), len(sites[0].mean)
     S = sympy.zeros(C * (1 + p), C * (1 + p))
     unit = D ** (scaling - HALF)
     for i, s in enumerate(sites):
         for k, s_ in enumerate(sites):
             u = sum(x * y for x, y in zip(s.mean, s_.mean, strict=True)) * unit**2
-            local = {"F": slope(s.group, s_.group) * u + curvature * u**2 / 2, "Fu": slope(s.group, s_.group),
-                     "Fuu": curvature, "sigma": sigma, "other_sigma": sigma, "D": D}  # fmt: skip
-            zero = dict.fromkeys(("F1", "F2", "Fu1", "Fu2", "F12"), sympy.Integer(0))
+            F = slope(s.group, s_.group) * u + curvature * u**2 / 2
+            local = zip(at, (F, slope(s.group, s_.group), curvature, *[sympy.Integer(0)] * 5), strict=True)
+            given = dict(local) | {first.sigma: sigma, second.other_sigma: sigma}
             for j in range(p):
                 for l in range(p):
-                    place = {"own": s.mean[j] * unit, "other": s_.mean[j] * unit, "own_prime": s_.mean[l] * unit,
-                             "other_prime": s.mean[l] * unit, "same": sympy.Integer(int(j == l))}  # fmt: skip
-                    given = {symbol: {**local, **zero, **place}[symbol.name] for symbol in symbols}
-                    at = [sympy.expand(D * entry.subs(given)) for entry in entries[:3]]
+                    place = {first.own: s.mean[j] * unit, first.other: s_.mean[j] * unit}
+                    place |= {second.own_prime: s_.mean[l] * unit, second.other_prime: s.mean[l] * unit}
+                    place |= {same: sympy.Integer(int(j == l))}
+                    entry = [sympy.expand(D * e.subs(given | place)) for e in entries[:3]]
                     a, b = i * (1 + p), k * (1 + p)
                     # a constant in all entries 1 1' (the average over the bulk) is part of what diverges anyway
-                    S[a, b] = _leading(D * local["F"], D)
-                    S[a, b + 1 + l] = S[b + 1 + l, a] = _leading(at[1], D)
-                    S[a + 1 + j, b + 1 + l] = _leading(at[2], D)
+                    S[a, b] = leading(D * F, D)
+                    S[a, b + 1 + l] = S[b + 1 + l, a] = leading(entry[1], D)
+                    S[a + 1 + j, b + 1 + l] = leading(entry[2], D)
     return S
 
 
@@ -533,6 +249,8 @@ def two_clusters(length: Positive, sigma: Positive, T: Positive, V: Positive) ->
     """(m, q): output m y and its variance for means ±length e1, labels ±1, at n = alpha D and fixed length.
 
     T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     k, x = sympy.symbols("k x", positive=True)  # F_u and alpha r
     sites = [_Site((length,), 1, HALF), _Site((-length,), -1, HALF)]
@@ -564,6 +282,8 @@ def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Posi
     """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
 
     curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     zero, quarter = sympy.Integer(0), Rational(1, 4)
     sites = [_Site((length, zero), -1, quarter), _Site((-length, zero), -1, quarter),
@@ -579,6 +299,8 @@ def three_clusters(length: Positive, sigma: Positive, curvature: Real, T: Positi
 
     Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1),
     V = response(T, zeta/w1).
+
+    Closed form, for reading and for tests.
     """
     sites = [_Site((length,), -1, Rational(1, 4)), _Site((-length,), -1, Rational(1, 4)),
              _Site((sympy.Integer(0),), 1, HALF)]  # fmt: skip
@@ -632,6 +354,8 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     """(theta, q): on XOR with means of fixed length the output is theta (x_2^2 - x_1^2)/2 + sqrt(q) normal noise.
 
     Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
+
+    Closed form, for reading and for tests.
     """
     Fuu, D, r, alpha = sympy.symbols("F_uu D r alpha", positive=True)
     x, x_ = sympy.symbols("x_1:3", real=True), sympy.symbols("v_1:3", real=True)
@@ -666,42 +390,12 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     return Derived((theta, q), ((theta, found),), steps)
 
 
-def harmonics(t: Real, D: Positive) -> Derived:
-    """(P_1, P_2, P_3, d_1, d_2, d_3): the orders of a kernel F(t) of inputs on a sphere in R^D, and their directions.
-
-    F(t) = sum_l d_l E[F P_l] P_l(t), t = cos of the angle; P_l(1) = 1, so that d_l E[F P_l] is the share of order l in
-    F(1).  Gram and Schmidt on the powers of t, which has the moments E t^2 = 1/D, E t^4 = 3/(D (D + 2)), ...
-    """
-    x = Symbol("x", real=True)
-
-    def average(expression: sympy.Expr) -> sympy.Expr:
-        """E t^2k = (2k - 1)!!/(D (D + 2) .. (D + 2k - 2))."""
-        total = sympy.Integer(0)
-        for (power,), c in sympy.Poly(sympy.expand(expression), x).terms():
-            if power % 2 == 0:
-                k = power // 2
-                total += c * sympy.factorial2(2 * k - 1) / sympy.prod([D + 2 * i for i in range(k)])
-        return sympy.factor(total)
-
-    orders = [sympy.Integer(1)]
-    for power in (1, 2, 3):
-        rest = x**power - sum(average(x**power * P) / average(P * P) * P for P in orders)
-        orders.append(sympy.expand(sympy.simplify(rest / rest.subs(x, 1))))
-    directions = [sympy.factor(1 / average(P * P)) for P in orders[1:]]
-    polynomials = [sympy.factor(P).subs(x, t) for P in orders[1:]]
-    steps = (
-        *(Step("Gram-Schmidt", rf"P_{l} = {latex(P)}") for l, P in enumerate(polynomials, 1)),
-        *(Step("Directions", rf"d_{l} = 1/E P_{l}^2 = {latex(d)}") for l, d in enumerate(directions, 1)),
-    )
-    return Derived((*polynomials, *directions), steps=steps)
-
-
 FORMULAS = (
-    taylor,
-    norm_spike,
-    low,
-    crossover,
-    channels,
+    kernel_taylor.taylor,
+    kernel_taylor.norm_spike,
+    kernel_taylor.low,
+    kernel_taylor.crossover,
+    kernel_taylor.channels,
     response,
     two_channels,
     two_clusters,
@@ -710,5 +404,5 @@ FORMULAS = (
     parity,
     products,
     quadratic_xor,
-    harmonics,
+    kernel_taylor.harmonics,
 )

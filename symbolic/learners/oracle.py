@@ -19,10 +19,41 @@ from itertools import pairwise, product
 import sympy
 
 from quenched.symbolic.calculus.normal import Phi, density
-from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 
-__all__ = ["FORMULAS", "Cluster", "bayes_error", "discriminant", "parity", "slice_mass", "three_clusters", "xor"]
+__all__ = [
+    "FORMULAS",
+    "NOTATION",
+    "TITLE",
+    "Cluster",
+    "bayes_error",
+    "discriminant",
+    "parity",
+    "slice_mass",
+    "three_clusters",
+    "xor",
+]
+
+TITLE = "Oracle error"
+NOTATION = {
+    "separation": "r",
+    "first_length": "m_{1}",
+    "second_length": "m_{2}",
+    "weight": "P",
+    "weight_plus": "P_{+}",
+    "weight_minus": "P_{-}",
+    "weight_centre": "P_{0}",
+    "weight_outer": "P_{1}",
+    "inner_mean": "m_{x}",
+    "outer_mean": "m_{y}",
+    "outer": "y",
+    "lower": "a",
+    "upper": "b",
+    "reach": r"\ell",
+    "threshold": r"\tau",
+}
+latex = in_letters(NOTATION)
 
 
 @dataclass(frozen=True)
@@ -156,13 +187,13 @@ def bayes_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sy
 
 
 def two_clusters(separation: Positive, sigma: Positive, weight_plus: Positive, weight_minus: Positive) -> Derived:
-    """Bayes error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
+    """Oracle error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
     clusters = [Cluster((separation,), weight_plus, 1), Cluster((-separation,), weight_minus, -1)]
     return bayes_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
 
 
 def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positive, weight_outer: Positive) -> Derived:
-    """Bayes error of three clusters: +1 at the origin, -1 at ±separation e1 with half of weight_outer each.
+    """Oracle error of three clusters: +1 at the origin, -1 at ±separation e1 with half of weight_outer each.
 
     Label +1 on |x1| < threshold = (sigma^2/separation) arccosh(R), log R = log(weight_centre/weight_outer)
     + separation^2/(2 sigma^2); reach = max(0, log R), so that for R <= 1 the label is -1 everywhere.
@@ -176,14 +207,14 @@ def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positiv
 
 
 def parity(first_length: Positive, second_length: Positive, sigma: Positive) -> Derived:
-    """Bayes error of four equal clusters at ±first_length e1 ± second_length e2, the label the product of the signs."""
+    """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, labels the products of the signs."""
     signs = list(product((1, -1), repeat=2))
     clusters = [Cluster((s * first_length, t * second_length), sympy.Rational(1, 4), s * t) for s, t in signs]
     return bayes_error(clusters, sigma, sympy.symbols("x_1:3", real=True))
 
 
 def xor(separation: Positive, sigma: Positive) -> Derived:
-    """Bayes error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
+    """Oracle error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
     x = sympy.Matrix(sympy.symbols("x_1:3", real=True))
     u = sympy.Matrix(sympy.symbols("u_1:3", real=True))
     e1, e2 = sympy.eye(2).columnspace()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from quenched.numerics.calculus import cache
-from quenched.numerics.calculus import compile as compile_module
+from quenched.numerics.calculus import machine_code as compile_module
 
 
 @pytest.fixture(autouse=True)
@@ -208,7 +208,7 @@ def test_a_tilde_is_the_home(tmp_path, monkeypatch):
 
 TEXT = """
 from numba import njit
-from quenched.numerics.calculus.compile import callback, njit as kept
+from quenched.numerics.calculus.machine_code import callback, njit as kept
 
 @njit
 def half(x):

@@ -28,13 +28,13 @@ def test_cones_against_sampled_lines(activation, K, monkeypatch):
         state, network = problem(K, rank, seed), TwoLayer(K, activation)
         exact = errors(MIXTURE, network, state)
         assert exact.method == "exact"
-        assert exact.error_estimate < 1e-7
+        assert exact.classification_error_error < 1e-7
         with monkeypatch.context() as patch:
-            patch.setattr(sys.modules["quenched.numerics.two_layer.errors"], "cone_signs", lambda *_: None)
+            patch.setattr(sys.modules["quenched.numerics.two_layer.output_signs"], "cone_signs", lambda *_: None)
             sampled = errors(MIXTURE, network, state, points=2**13)
         assert sampled.method != "exact"
         gap = abs(exact.classification_error - sampled.classification_error)
-        assert gap < 7 * sampled.error_estimate + exact.error_estimate
+        assert gap < 7 * sampled.classification_error_error + exact.classification_error_error
         assert exact.tie_probability == pytest.approx(sampled.tie_probability, abs=2e-8)
 
 

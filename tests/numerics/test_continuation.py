@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer, curve, fixed_point
-from quenched.numerics.two_layer.fixed_points import FixedPointError
+from quenched.numerics.two_layer.stationary import FixedPointError
 
 XOR = Mixture.xor(0.4)
 RELU = TwoLayer(4, "relu")
@@ -26,7 +26,7 @@ def test_along_sigma(start):
     assert not found.fold.any()
     assert not found.pitchfork.any()
     assert (found.residual < 1e-10).all()
-    assert (found.error_estimate < 1e-6).all()
+    assert (found.classification_error_error < 1e-6).all()
     assert found.stable.all()
     assert float(found.classification_error[0]) == pytest.approx(start.classification_error, abs=1e-7)
     end = fixed_point(Mixture.xor(0.5), RELU, SGD, seed=1)

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import ndtr, roots_hermitenorm
 
 from quenched.numerics import Mixture, oracle_error, random_features_error
+from quenched.numerics.calculus.hermite import hermite_orders
 from quenched.numerics.problem.spectrum import Spectrum
-from quenched.numerics.random_features import hermite_orders
 from quenched.theory import random_features as theory
 
 XOR = Mixture.xor(1.0, 1.4, 0.25)
@@ -87,7 +87,7 @@ def test_the_equivalent_at_finite_D_tends_to_the_limit(name: str, power: float, 
         ]  # fmt: skip
         if gaps[1] > 1e-9:
             assert np.log10(gaps[0] / gaps[1]) / 2 == pytest.approx(power, abs=0.02)
-        assert gaps[2] < 10 * 1e10**-power + 2 * limit.error_estimate + 1e-8
+        assert gaps[2] < 10 * 1e10**-power + 2 * limit.classification_error_error + 1e-8
 
 
 @pytest.mark.parametrize("mixture", [HIGH, Mixture.three_clusters(1.0, scaling=0.5)], ids=["XOR", "three"])
@@ -338,3 +338,24 @@ def test_the_result_knows_its_problem() -> None:
     assert found.provenance["gamma"] == "2.0"
     assert "versions" in found.provenance
     assert found.mean.shape == found.variance.shape == (4,)
+
+
+# Even features of opposite means, and any features of clusters at one place: the law of z is that of both labels.
+OPPOSITE = {"balanced": ([[1.0], [-1.0]], [0.5, 0.5]), "uneven": ([[1.0], [-1.0]], [0.3, 0.7])}
+ONE_PLACE = {"away": ([[1.0], [1.0]], [0.3, 0.7]), "origin": ([[0.0], [0.0]], [0.4, 0.6])}
+BLIND = [
+    *((place, activation) for place in OPPOSITE.values() for activation in ("abs", "quadratic", "sin(x)**2")),
+    *((place, activation) for place in ONE_PLACE.values() for activation in ("relu", "erf", "abs")),
+]
+
+
+@pytest.mark.parametrize(("scaling", "D"), [(0.0, None), (0.25, None), (0.5, None), (0.0, 200.0), (0.5, 200.0)])
+@pytest.mark.parametrize(("place", "activation"), BLIND)
+def test_features_that_cannot_tell_the_labels_apart_err_half_of_the_time(place, activation, scaling, D):
+    """The output is 0 for every input: a tie, which counts half, and pmse = E[y^2]/2."""
+    means, weights = place
+    mixture = Mixture(means, [1, -1], weights, scaling=scaling)
+    found = random_features_error(mixture, activation, 2.0, 0.1, D=D)
+    assert found.classification_error == pytest.approx(0.5, abs=1e-9)
+    assert found.pmse == pytest.approx(0.5, abs=1e-9)
+    assert not found.rate

@@ -12,11 +12,11 @@ import xarray as xr
 from scipy.linalg import expm
 
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.network import Teacher, TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
-from quenched.numerics.two_layer.fixed_points import FixedPointError
 from quenched.numerics.two_layer.flow import IntegrationError, integrate, random_state
+from quenched.numerics.two_layer.stationary import FixedPointError
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")
@@ -63,6 +63,16 @@ def test_one_linear_neuron_has_an_exact_solution() -> None:
     np.testing.assert_array_equal(data.v, np.full((3, 1), v))
     second = r**2 * exact[:, 2] + sigma**2 * exact[:, 3]
     np.testing.assert_allclose(data.pmse, (u**2 * second - 2 * u * r * exact[:, 1] + 1) / 2, rtol=0, atol=1e-6)
+
+
+def test_what_decays_outside_the_span_of_a_teacher_does_not_stop_the_flow() -> None:
+    """Gradient flow towards a teacher: Q - A^T A falls by many orders, while both are known to 1e-8 of their size."""
+    mixture = Mixture([[0.0]], teacher=Teacher([[1.0]], [1.0], "erf"))
+    network = TwoLayer(1, "erf")
+    data = integrate(mixture, network, GradientFlow(), random_state(mixture, network, 100, 0), [0.0, 100.0, 600.0])
+    outside = data.Q - np.einsum("tmk,tml->tkl", data.R, data.R)
+    assert np.abs(outside[-1]).max() < 1e-10
+    assert data.pmse[-1] < 1e-12
 
 
 def test_an_odd_network_cannot_learn_xor() -> None:
@@ -118,7 +128,7 @@ def test_a_blow_up_raises_with_the_last_good_time_and_state() -> None:
 
 
 def bad(**changes: Any) -> Callable[[], object]:
-    settings = {"mixture": XOR, "network": RELU, "sgd": SGD, "state": START, "t": [1.0]} | changes
+    settings = {"mixture": XOR, "network": RELU, "rule": SGD, "state": START, "t": [1.0]} | changes
     return lambda: integrate(**settings)
 
 

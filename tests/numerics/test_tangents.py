@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
-from quenched.numerics.two_layer.fixed_points import _System
+from quenched.numerics.two_layer.stationary import StationaryEquations
 
 UNEVEN = Mixture([[1.0, 0.2], [-0.5, 0.8], [0.1, -1.0]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.5, 0.8, 0.6])
 SGD = OnlineSGD(lr=0.3, weight_decay=0.1, second_lr=0.4, second_weight_decay=0.2, label_noise=0.3)
@@ -15,7 +15,7 @@ def some_system(activation, K, rule, mixture=UNEVEN, seed=0):
     rng = np.random.default_rng(seed)
     A = 0.5 * rng.standard_normal((mixture.dimensions, K))
     B = rng.standard_normal((K, K + 1)) / np.sqrt(K + 1)
-    system = _System(mixture, TwoLayer(K, activation, output_scale=0.7), rule)
+    system = StationaryEquations(mixture, TwoLayer(K, activation, output_scale=0.7), rule)
     system.start(OrderParameters(mixture.means @ A, A.T @ A + B @ B.T, rng.standard_normal(K)))
     return system
 
@@ -56,7 +56,7 @@ def test_parallel_neurons():
     """
     mixture = Mixture.xor(0.6)
     A = np.array([[1.0, -0.4, 0.3], [0.5, -0.2, -0.9]])  # the second is -0.4 times the first
-    system = _System(mixture, TwoLayer(3, "relu"), FLOW)
+    system = StationaryEquations(mixture, TwoLayer(3, "relu"), FLOW)
     system.start(OrderParameters(mixture.means @ A, A.T @ A, [0.5, -0.7, 0.4]))
     assert np.abs(system.jacobian(system.x0) - system.differences(system.x0)).max() < 2e-5
 

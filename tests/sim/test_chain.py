@@ -10,16 +10,18 @@ import xarray as xr
 from scipy.stats import ks_2samp
 
 from quenched.numerics.calculus.averages import activation_functions, compiled_activation
+from quenched.numerics.calculus.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import generators, get_backend
 from quenched.sim.engines import overlaps
-from quenched.sim.engines.overlaps import Overlaps
+from quenched.sim.engines.base import CHAIN, Batch, Problem
+from quenched.sim.engines.overlaps import Chain
 from quenched.sim.referee.compare import compare
-from quenched.sim.training import CHAIN, DivergenceError, Problem, simulate
+from quenched.sim.training import DivergenceError, simulate
 from quenched.theory.activations import ACTIVATIONS
 
 XOR = Mixture.xor(0.5)
@@ -40,44 +42,58 @@ CASES: dict[str, Case] = {
         3,
     ),
 }
+BATCHES = OnlineSGD(0.8, 0.1, label_noise=0.4, batch=3)
+TEACHER = Mixture(
+    [[0.5, 0.0], [-0.5, 0.3]], sigma=[0.8, 0.6], teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [1.0, -0.5], "relu")
+)
+CASES |= {
+    "batches": (UNEQUAL, TwoLayer(3, "relu"), BATCHES, 12),
+    "batches without room": (XOR, TwoLayer(2, "erf"), OnlineSGD(1.0, batch=3), 5),
+    "teacher": (TEACHER, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
+    "logistic": (XOR, TwoLayer(2, "relu"), OnlineSGD(1.0, loss="logistic", batch=2), 8),
+}
 CASE = pytest.mark.parametrize(("mixture", "network", "sgd", "D"), CASES.values(), ids=CASES.keys())
 
 
-def engine(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, states: Sequence[OrderParameters]) -> Overlaps:
-    problem = Problem(mixture, network, sgd, D, get_backend("numpy"), "float64")
-    return Overlaps(problem, range(len(states)), states)
+def engine(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, states: Sequence[OrderParameters]) -> Chain:
+    which, backend = np.zeros(len(states), np.int64), get_backend("numpy")
+    return Chain(Batch((Problem(mixture, network, sgd, D),), which, range(len(states)), states, backend, "float64"))
 
 
 # --- one step is the rule on vectors
 
 
 def step_on_vectors(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, run: Overlaps, random: np.random.Generator
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, run: Chain, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """M, Q and v after a step as theory.md writes it, from the state of `run` and for the input that it will draw.
+    """M, Q and v after a step as theory.md writes it, from the state of `run` and for the inputs that it will draw.
 
-    The vectors have the coordinates that any of them uses: p, and K + 1 (K if D = p + K) in a random orientation.
+    The vectors have the coordinates that any of them uses: p, and K + B (or D - p) in a random orientation.  Beyond the
+    weights, sample b has normals along what earlier ones have brought, and the root of a chi-square along one more.
     """
     p, K, v = mixture.dimensions, network.K, run.v[0].copy()
     A, L = run.W[0, :p].copy(), run.W[0, p:].T.copy()
-    room = min(K + 1, D - p)
+    room = min(K + sgd.batch, D - p)
     f = np.linalg.qr(np.random.default_rng(0).standard_normal((room, room)))[0]
     w = np.sqrt(D) * np.hstack([A.T, L @ f[:K]])
-
-    a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= random.random()))
-    y = mixture.labels[a] + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
-    z = random.standard_normal(p + K)
-    x = mixture.sigmas[a] * np.concatenate([z[:p], z[p:] @ f[:K]])
-    x[:p] += mixture.at(D)[a]
-    if room > K:
-        x[p:] += mixture.sigmas[a] * np.sqrt(random.chisquare(D - p - K)) * f[K]
-
     g, dg = activation_functions(network.activation)
-    s, field = network.output_scale, w @ x / np.sqrt(D)
-    delta = s * v @ g(field) - y
-    w_new = w - sgd.eta / np.sqrt(D) * s * delta * np.outer(v * dg(field), x) - sgd.eta * sgd.kappa / D * w
-    v_new = v - sgd.eta_v / D * s * delta * g(field) - sgd.eta_v * sgd.kappa_v / D * v
-    return mixture.at(D) @ w_new[:, :p].T / np.sqrt(D), w_new @ w_new.T / D, v_new
+    slope, s = loss_functions(sgd.loss)[1], network.output_scale
+    w_new, v_new = (1 - sgd.eta * sgd.kappa / D) * w, (1 - sgd.eta_v * sgd.kappa_v / D) * v
+    for b in range(sgd.batch):
+        a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= random.random()))
+        y = mixture.labels[a] + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
+        z = random.standard_normal(p + K)
+        length = [np.sqrt(random.chisquare(D - p - K - b))] if K + b < room else []
+        z = np.concatenate([z, random.standard_normal(min(b, room - K)), length])
+        x = mixture.sigmas[a] * np.concatenate([z[:p], z[p:] @ f[: len(z) - p]])
+        x[:p] += mixture.at(D)[a]
+        if (teacher := mixture.teacher) is not None:
+            y += teacher.v @ activation_functions(teacher.activation)[0](teacher.weights @ x[:p])
+        field = w @ x / np.sqrt(D)
+        F = slope(s * v @ g(field), y) / sgd.batch
+        w_new = w_new - sgd.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
+        v_new = v_new - sgd.eta_v / D * s * F * g(field)
+    return mixture.references_at(D) @ w_new[:, :p].T / np.sqrt(D), w_new @ w_new.T / D, v_new
 
 
 def in_the_span(K: int) -> OrderParameters:
@@ -88,6 +104,7 @@ def in_the_span(K: int) -> OrderParameters:
 OPPOSITE = OrderParameters(np.zeros((4, 3)), np.outer([1, -1, 2], [1, -1, 2]), [0.5, 1.0, -1.0])
 STEPS = {
     **{name: (case, None) for name, case in CASES.items()},
+    "batches at D = 10^9": ((UNEQUAL, TwoLayer(8, "relu"), BATCHES, 10**9), None),
     "D = 10^9": ((UNEQUAL, TwoLayer(8, "relu"), ALL_OPTIONS, 10**9), None),
     "weights in the span of the means": ((XOR, RELU, SGD, 10), in_the_span(3)),
     "parallel weights": ((XOR, RELU, SGD, 10), OPPOSITE),
@@ -153,13 +170,14 @@ def test_the_law_is_that_of_vectors(mixture: Mixture, network: TwoLayer, sgd: On
     state = random_state(mixture, network, D, 0)
     options: dict[str, Any] = {"backend": "numpy", "state": state, "test_samples": 1}
     vectors = simulate(mixture, network, sgd, D, [TIME], range(N), **options)
-    data = coordinates(*(vectors[name].values[:, 0] for name in ("M", "Q", "v")))
+    M, Q, v = (vectors[name].values[:, 0] for name in ("M", "Q", "v"))
+    data = coordinates(np.concatenate([M, vectors.R.values[:, 0]], axis=1) if mixture.teacher is not None else M, Q, v)
 
     def p_value(too_many: int) -> float:
         run = engine(mixture, network, sgd, D, [state] * N)
-        inputs, freedom, *rest = run.parameters
-        run.parameters = (inputs, freedom + too_many, *rest)
-        assert run.advance(round(TIME * D)).all()
+        run.freedom += too_many
+        run.advance(round(TIME * D))
+        assert (run.good == round(TIME * D)).all()
         return smallest_p_value(coordinates(*run.overlaps()), data)
 
     assert p_value(0) > LEVEL

@@ -61,7 +61,7 @@ def synthetic(rng: np.random.Generator, shift: float = 0.0, seeds: int = 8) -> t
             noise += shift * 0.1 / np.sqrt(seeds)
         exact[name] = (("time", *names), value)
         runs[name] = (("seed", "time", *names), value + noise)
-    exact["classification_error_estimate"] = ("time", np.zeros(3))
+    exact["classification_error_error"] = ("time", np.zeros(3))
     return (
         xr.Dataset(exact, coords={"time": time}, attrs=attrs),
         xr.Dataset(runs, coords={"time": time, "seed": np.arange(seeds)}, attrs=attrs),

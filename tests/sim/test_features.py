@@ -12,8 +12,8 @@ from scipy.stats import t as student
 from quenched.numerics import Mixture, random_features_error
 from quenched.numerics.calculus.averages import activation_functions, tables
 from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
+from quenched.sim.engines.base import CLUSTER, DATA
 from quenched.sim.random_features import Features, simulate_features
-from quenched.sim.training import CLUSTER, DATA
 
 XOR = Mixture.xor(1.0, 1.4, 0.25)
 UNEVEN = Mixture([[1.0, 0.2], [-0.5, 1.0], [0.0, -1.0]], [1, -1, 1], [0.5, 0.3, 0.2], [0.7, 1.0, 1.3])

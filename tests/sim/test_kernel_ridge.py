@@ -10,10 +10,10 @@ import xarray as xr
 from scipy.special import ndtr
 
 from quenched.numerics import Mixture, TwoLayer, kernel_error
-from quenched.numerics.kernel_ridge import kernel_functions
+from quenched.numerics.calculus.kernels import kernel_functions
 from quenched.sim.backend import Backend, get_backend, host_normals
+from quenched.sim.engines.base import CLUSTER, DATA
 from quenched.sim.kernel_ridge import _Lazy, _Problem, simulate_kernel, simulate_lazy
-from quenched.sim.training import CLUSTER, DATA
 
 XOR = Mixture.xor(1.0, 1.5, 0.25)
 PARITY = Mixture.parity(0.7, (1.0, 1.5), (0.5, 0.0))

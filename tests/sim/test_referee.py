@@ -12,7 +12,8 @@ import xarray as xr
 
 from quenched.numerics import OnlineSGD
 from quenched.sim.cli.main import main
-from quenched.sim.referee.judge import Grid, Verdict, holm, judge, power_law, write
+from quenched.sim.referee.judge import Grid, Verdict, holm, judge, power_law
+from quenched.sim.referee.report import summary, write
 from quenched.sim.training import simulate
 
 SMALL = Grid(
@@ -55,7 +56,7 @@ def verdict() -> Verdict:
 
 
 def test_it_agrees_with_what_is_right(verdict: Verdict, tmp_path: Path) -> None:
-    assert verdict.agrees, judge.summary(verdict)
+    assert verdict.agrees, summary(verdict)
     assert [(c.mixture, c.D) for c in verdict.cells] == [(m, D) for m in SMALL.mixtures for D in SMALL.D]
     assert len(verdict.controls) == 2
     assert all(cell.p < 1e-3 for cell in verdict.controls)
@@ -101,7 +102,7 @@ def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_referee_that_never_objects_does_not_agree(monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
-    monkeypatch.setattr(judge, "_WRONG", 1.0)
+    monkeypatch.setattr(judge, "WRONG", 1.0)
     found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
     assert len(found.missed) == 2
     assert not found.denied

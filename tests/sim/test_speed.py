@@ -17,7 +17,7 @@ from quenched.sim.referee.throughput import Speed, measure
 from quenched.sim.training import simulate
 
 # What runs on the arrays of a backend.
-SOURCES = ("backend.py", "train.py", "speed.py")
+SOURCES = ("backend.py", "engines/vectors.py", "engines/base.py", "engines/run.py", "referee/throughput.py")
 
 
 def test_the_limit_is_the_traffic_of_a_block() -> None:
@@ -85,7 +85,7 @@ def test_every_cupy_function_and_keyword_exists(root: Path) -> None:
 def test_fused_arithmetic_is_what_it_was(root: Path) -> None:
     """cupy.fuse traces a function of arithmetic: the functions handed to it hold nothing else."""
     fused = {"_change", "_carry"}
-    tree = ast.parse((root / "sim" / "train.py").read_text())
+    tree = ast.parse((root / "sim" / "engines" / "vectors.py").read_text())
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     assert {call.args[0].id for call in calls if call.func.id == "fuse"} == fused  # type: ignore[attr-defined]

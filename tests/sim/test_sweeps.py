@@ -19,11 +19,12 @@ import psutil
 import pytest
 import xarray as xr
 
-from quenched.numerics import Mixture, OnlineSGD, TwoLayer, random_state
+from quenched.numerics import Mixture, OnlineSGD, Spectrum, TwoLayer, random_state
 from quenched.numerics.problem.network import Teacher
-from quenched.sim import sweeps
+from quenched.sim import processes, sweeps
 from quenched.sim.results import DONE, OVERFLOW, StoreError
-from quenched.sim.sweeps import Sweep, SweepError, read_spec, sweep
+from quenched.sim.sweep_files import read_spec
+from quenched.sim.sweeps import Sweep, SweepError, sweep
 from quenched.sim.training import simulate
 
 MIXTURES = {"xor": Mixture.xor(0.4), "two": Mixture.two_clusters(0.5)}
@@ -110,6 +111,19 @@ def test_every_point_is_what_simulate_gives(engine: str, tmp_path: Path, executo
         assert np.isnan(at.pmse.isel(rule=1)).all()
 
 
+def test_cells_that_differ_in_numbers_are_one_job() -> None:
+    """Short ones, of one structure; as many jobs as workers where there are so many cells."""
+    rules, mixtures = [OnlineSGD(lr) for lr in (0.1, 0.2, 0.3)], [Mixture.xor(sigma) for sigma in (0.3, 0.5)]
+    spec = Sweep(mixtures, NETWORKS, rules, [10, 10**7], 2, TIMES)
+    sizes = {1: [12] * 2 + [1] * 24, 3: [4] * 6 + [1] * 24, 50: [1] * 48}
+    for workers, expected in sizes.items():
+        jobs = sweeps._jobs(spec, spec.cells(), workers)
+        assert sorted(map(len, jobs), reverse=True) == expected
+        assert sorted(map(repr, spec.cells())) == sorted(repr(cell) for job in jobs for cell in job)
+        for job in jobs:
+            assert len({spec.cell(cell).problem.structure for cell in job}) == 1
+
+
 def test_seeds_computed_together_overflow_alone(tmp_path: Path, executor: Executor) -> None:
     """A batch in which some seeds overflow: the others are as without them; all start from one state."""
     mixture, network, rule = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(8.0)
@@ -131,8 +145,9 @@ def test_teachers_come_with_their_overlaps(tmp_path: Path, executor: Executor) -
     found = sweep(tiny(**options), tmp_path / "s.zarr", executor=executor).squeeze()
     alone = simulate(mixture, TwoLayer(2, "relu"), OnlineSGD(0.5), 10, TIMES, [0], backend="numpy", test_samples=4)
     np.testing.assert_array_equal(found.R.sel(seed=0), alone.R[0, :, 0])
-    with pytest.raises(ValueError, match="engine must be 'vectors' for mixture 'teacher'"):
-        tiny(mixtures={"teacher": mixture})
+    stretched = Mixture([[0.0]], [1.0], spectrum=Spectrum([0.5, 1.5]))
+    with pytest.raises(ValueError, match="engine must be 'vectors' where inputs have a spectrum, as in mixture 'wide'"):
+        tiny(mixtures={"wide": stretched})
 
 
 def test_a_specification_spans_its_lists(tmp_path: Path) -> None:
@@ -239,7 +254,7 @@ def test_an_interrupt_says_how_to_go_on(spec: Path, unbroken: dict[str, bytes]) 
 
 
 def test_workers_that_always_die_end_it(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps, "_begin", os._exit)
+    monkeypatch.setattr(processes, "_begin", os._exit)
     monkeypatch.setattr(sweeps, "_BREAKS", 2)
     with pytest.raises(SweepError, match=r"worker processes die before they finish a cell .* 0 of 40 cells are safe"):
         sweep(read_spec(spec), spec.with_name("store.zarr"), processes=1)

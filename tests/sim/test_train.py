@@ -12,14 +12,16 @@ import xarray as xr
 from scipy.special import ndtr
 
 from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.calculus.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
-from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
+from quenched.sim.backend import Backend, HostNormals, generators, get_backend
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE
 from quenched.sim.engines.geometry import Geometry
-from quenched.sim.training import CLUSTER, DATA, FRAME, NOISE, DivergenceError, simulate
+from quenched.sim.training import DivergenceError, simulate
 
 XOR = Mixture.xor(0.5)
 RELU = TwoLayer(3, "relu")
@@ -33,13 +35,16 @@ CASES = {
         OnlineSGD(0.4, 0.1, second_lr=0.2, second_weight_decay=0.3, label_noise=0.4),
     ),
     "frozen readout, high SNR": (Mixture.xor(1.0, scaling=0.25), RELU, OnlineSGD(0.1, second_lr=0.0)),
+    "logistic": (XOR, TwoLayer(2, "erf"), OnlineSGD(0.6, 0.1, loss="logistic")),
+    "batches": (XOR, RELU, OnlineSGD(0.5, 0.1, label_noise=0.3, batch=5)),
+    "batches beyond a block": (XOR, RELU, OnlineSGD(0.5, loss="(phi - y)**4/4", batch=40)),
 }
 
 
 def one_sample_at_a_time(
     mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, steps: int, seed: int, state: OrderParameters
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The update rule, one sample at a time, on the samples that `simulate` draws for this seed."""
+    """The update rule, one step at a time, on the samples that `simulate` draws for this seed."""
 
     def stream(number: int) -> np.random.Generator:
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(number,))))
@@ -47,16 +52,19 @@ def one_sample_at_a_time(
     data, choice, noise = stream(DATA), stream(CLUSTER), stream(NOISE)
     w, v = Geometry.of(mixture, D).weights(state, generators([seed], FRAME)[0]), state.v.copy()
     g, dg = activation_functions(network.activation)
+    slope = loss_functions(sgd.loss)[1]
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
     means[:, : mixture.dimensions] = mixture.at(D)
     for _ in range(steps):
-        a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= choice.random()))
-        x = means[a] + mixture.sigmas[a] * data.standard_normal(D)
-        y = mixture.labels[a] + (sgd.label_noise * noise.standard_normal() if sgd.label_noise else 0.0)
-        field = w @ x / np.sqrt(D)
-        delta = s * v @ g(field) - y
-        dw = -sgd.eta / np.sqrt(D) * s * delta * np.outer(v * dg(field), x) - sgd.eta * sgd.kappa / D * w
-        dv = -sgd.eta_v / D * s * delta * g(field) - sgd.eta_v * sgd.kappa_v / D * v
+        dw, dv = -sgd.eta * sgd.kappa / D * w, -sgd.eta_v * sgd.kappa_v / D * v
+        for _ in range(sgd.batch):
+            a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= choice.random()))
+            x = means[a] + mixture.sigmas[a] * data.standard_normal(D)
+            y = mixture.labels[a] + (sgd.label_noise * noise.standard_normal() if sgd.label_noise else 0.0)
+            field = w @ x / np.sqrt(D)
+            F = slope(s * v @ g(field), y) / sgd.batch
+            dw = dw - sgd.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
+            dv = dv - sgd.eta_v / D * s * F * g(field)
         w, v = w + dw, v + dv
     return w, v
 
@@ -92,17 +100,18 @@ def test_a_seed_does_not_depend_on_the_seeds_beside_it_nor_on_the_block() -> Non
         same(together.sel(seed=[seed]), simulate(*arguments, [seed], backend="numpy", test_samples=40))
 
 
+class StrictNormals(HostNormals):
+    def __call__(self, shape: tuple[int, ...]) -> Any:
+        return array_api_strict.asarray(super().__call__(shape))
+
+
 STRICT = Backend(
     "strict",
     array_api_strict,
-    lambda seeds, stream, dtype: on_strict(host_normals(seeds, stream, dtype)),
+    lambda seeds, stream, dtype: StrictNormals(generators(seeds, stream), dtype),
     np.asarray,
-    lambda f: lambda x: array_api_strict.asarray(f(np.asarray(x))),
+    lambda f: lambda *x: array_api_strict.asarray(f(*map(np.asarray, x))),
 )
-
-
-def on_strict(source: Normals) -> Normals:
-    return lambda shape: array_api_strict.asarray(source(shape))
 
 
 @pytest.mark.parametrize("test", ["fields", "vectors"])
@@ -119,6 +128,13 @@ def test_the_program_is_written_in_the_array_api_standard(test: str, dtype: str)
     ]
     same(*runs, atol=1e-12 if dtype == "float64" else 1e-4)
     assert [json.loads(run.attrs["simulation"])["backend"] for run in runs] == ["strict", "numpy"]
+
+
+def test_a_number_of_seeds_and_a_single_time() -> None:
+    one = simulate(XOR, RELU, SGD, 30, 1.0, 2, backend="numpy", test_samples=4)
+    xr.testing.assert_identical(one, simulate(XOR, RELU, SGD, 30, [1.0], [0, 1], backend="numpy", test_samples=4))
+    with pytest.raises(TypeError, match=r"simulate has the options state, test, .* got tests"):
+        simulate(XOR, RELU, SGD, 30, 1.0, 2, tests=4)  # type: ignore[call-arg]
 
 
 def test_weights_have_the_overlaps_asked_for() -> None:
@@ -182,7 +198,7 @@ def test_a_run_reports_progress_and_its_origin_and_is_saved(tmp_path: Path) -> N
 
 def run(**changes: Any) -> Callable[[], object]:
     settings: dict[str, Any] = {"D": 30, "t": [1.0], "seeds": [1], "backend": "numpy", "test_samples": 4} | changes
-    return lambda: simulate(settings.pop("mixture", XOR), RELU, settings.pop("sgd", SGD), **settings)
+    return lambda: simulate(settings.pop("mixture", XOR), RELU, settings.pop("rule", SGD), **settings)
 
 
 ONE = OrderParameters(np.zeros((4, 1)), [[1.0]], [1.0])
@@ -197,13 +213,15 @@ BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(t=[np.nan]), r"t must be finite, got nan at index \(0,\)"),
     (run(seeds=[]), r"seeds must be one or more different integers, got \[\]"),
     (run(seeds=[1, 1]), r"seeds must be one or more different integers, got \[1, 1\]"),
+    (run(seeds=0), "seeds must be an integer >= 1, got 0"),
+    (run(seeds="12"), "seeds must be integers, or how many of them, got '12'"),
     (run(seeds=[-1]), "seeds must be an integer >= 0, got -1"),
     (run(engine="matrix"), "engine must be 'vectors' or 'overlaps', got 'matrix'"),
     (run(backend="torch"), "backend must be 'auto', 'numpy' or 'cupy', got 'torch'"),
     (run(dtype="float16"), "dtype must be 'float64' or 'float32', got 'float16'"),
     (run(test="theory"), "test must be 'fields' or 'vectors', got 'theory'"),
     (run(test_samples=0), "test_samples must be an integer >= 1, got 0"),
-    (run(sgd=GradientFlow()), "sgd must be a rule with steps of finite size, got GradientFlow"),
+    (run(rule=GradientFlow()), "rule must have steps of finite size, got GradientFlow"),
     (run(memory=0), "memory must be an integer >= 1, got 0"),
     (run(memory=2000), "memory must be at least 2304 bytes for one seed at D = 30, K = 3 .* got room for 2000"),
     (run(memory=2000, engine="overlaps", test_samples=40), "memory must be at least 3840 bytes for one seed at D = 30"),

@@ -38,7 +38,7 @@ def test_success_is_a_fraction_of_runs(study: xr.Dataset) -> None:
     np.testing.assert_allclose(study.success_error, np.sqrt((3 * p + 1) * (3 * (1 - p) + 1) / (3 + 2) ** 2 / (3 + 3)))
     assert float(study.success.sel(K=2).item()) == 0  # two relu cannot represent XOR
     assert float(study.success.sel(K=4).item()) > 0
-    assert (study.final_error >= oracle - study.final_error_estimate).all()
+    assert (study.final_error >= oracle - study.final_error_error).all()
 
 
 def test_the_time_is_when_the_error_falls_below_the_margin(study: xr.Dataset) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import sympy
 
-from quenched.symbolic.activations import BUILTIN
+from quenched.symbolic.activations import BUILTIN, Activation
 from quenched.symbolic.language.notation import derived, specification_symbols
 from quenched.symbolic.language.parse import VARIABLE, parse
-from quenched.symbolic.learners import kernel_ridge
-from quenched.symbolic.learners.kernel_ridge import ARGUMENTS, KERNELS, jet, spiked, tangent, value
+from quenched.symbolic.learners import kernel_ridge, kernel_taylor
+from quenched.symbolic.learners.kernel_ridge import spiked
+from quenched.symbolic.learners.kernels import ARGUMENTS, KERNELS, jet, tangent, value
 
 DIGITS = 25
 ctx = mpmath.mp.clone()
@@ -35,7 +36,7 @@ def test_tangent_kernels_are_averages(name: str) -> None:
     g = parse(BUILTIN[name])
     value_, slope = (
         sympy.lambdify(VARIABLE, e, modules=[{"Heaviside": lambda x, h=0.5: h if x == 0 else int(x > 0)}, "mpmath"])
-        for e in (g, kernel_ridge.Activation(name, BUILTIN[name]).derivatives["dg"])
+        for e in (g, Activation(name, BUILTIN[name]).derivatives["dg"])
     )
 
     def integrand(angle: mpmath.mpf, r: mpmath.mpf) -> mpmath.mpf:
@@ -106,8 +107,8 @@ def test_taylor_entries_are_derivatives_of_a_kernel() -> None:
             given = {name: sympy.N(e.subs(place), 30) for name, e in local.items()}
             given |= {"own": A[j], "other": B[j], "own_prime": B[l], "other_prime": A[l], "same": int(j == l),
                       "sigma": sigma, "other_sigma": sigma_, "D": D}  # fmt: skip
-            symbols = specification_symbols(kernel_ridge.taylor)
-            entries = [e.subs({s: given[s.name] for s in symbols}) for e in derived(kernel_ridge.taylor).values]
+            symbols = specification_symbols(kernel_taylor.taylor)
+            entries = [e.subs({s: given[s.name] for s in symbols}) for e in derived(kernel_taylor.taylor).values]
             entries[0] -= given["Fuu"] * sigma**2 * sigma_**2 / (2 * D)  # the average over the bulk
             orders = [(), (g_[l],), (g[j], g_[l]), (xi_,), (g[j], xi_), (xi, xi_)]
             for entry, order in zip(entries, orders, strict=True):
@@ -197,16 +198,16 @@ def test_the_resolvent_is_that_of_random_matrices() -> None:
 def test_orders_on_a_sphere_are_legendre_and_chebyshev() -> None:
     """D = 3: Legendre polynomials, 2 l + 1 directions.  D = 2: cos(l theta), two directions each."""
     t = sympy.Symbol("t")
-    symbols = specification_symbols(kernel_ridge.harmonics)
+    symbols = specification_symbols(kernel_taylor.harmonics)
     for D, polynomial, directions in ((3, sympy.legendre, (3, 5, 7)), (2, sympy.chebyshevt, (2, 2, 2))):
-        found = [v.subs(dict(zip(symbols, (t, D), strict=True))) for v in derived(kernel_ridge.harmonics).values]
+        found = [v.subs(dict(zip(symbols, (t, D), strict=True))) for v in derived(kernel_taylor.harmonics).values]
         assert all(sympy.expand(P - polynomial(l, t)) == 0 for l, P in enumerate(found[:3], 1))
         assert tuple(found[3:]) == directions
 
 
 def test_power_counting_names_the_surviving_orders() -> None:
     """n u^j: orders 0 and 1 at n ~ D and fixed means, 0 to 2 at D^(1/4); 0 to 2 at n ~ D^2."""
-    lines = [s.latex for s in derived(kernel_ridge.taylor).steps if s.rule == "Power counting"]
+    lines = [s.latex for s in derived(kernel_taylor.taylor).steps if s.rule == "Power counting"]
     kept = []
     for line in lines:
         exponents = [line.split(f"n u^{j} \\sim D^{{")[1].split("},")[0] for j in range(4)]

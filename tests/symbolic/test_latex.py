@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import sympy
 
-from quenched.symbolic import generate
+from quenched.symbolic.document import latex as whole_document
 from quenched.symbolic.language.latex import breakable, document, latex
-from quenched.symbolic.language.notation import Derived, Step, derived
+from quenched.symbolic.language.notation import Derived, Formula, Step, derived
 from quenched.symbolic.learners import oracle
 
 
@@ -69,7 +69,7 @@ def test_any_docstring_compiles(tmp_path: Path) -> None:
     outcome = Derived(
         x**2, steps=(Step("a_b & c", r"\left\{x \mid x > 0\right\} = \begin{pmatrix}1 & 2\\3 & 4\end{pmatrix}"),)
     )
-    text = document([("Title & more", docstring, [("f_1", docstring, (x,), outcome)])])
+    text = document([("Title & more", docstring, [Formula("f_1", docstring, (x,), outcome)], {"separation": "r"})])
     assert "hidden" not in text
     assert r"\texttt{separation}~$= r$" in text
     assert r"\mathrm{f\_1}(r) = r^{2}" in text
@@ -77,7 +77,7 @@ def test_any_docstring_compiles(tmp_path: Path) -> None:
 
 
 def test_the_derivation_compiles_and_stays_on_the_page(tmp_path: Path) -> None:
-    log = compiled(generate.latex(), tmp_path)
+    log = compiled(whole_document(), tmp_path)
     overfull = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
     assert max(overfull, default=0) < 5  # of a margin of 71
     assert "Missing character" not in log

@@ -4,9 +4,9 @@ import pytest
 import sympy
 
 from quenched.symbolic.activations import Activation, screen
-from quenched.symbolic.generate import user_activation
 from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
 from quenched.symbolic.language.parse import VARIABLE, parse
+from quenched.symbolic.user import user_activation
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ import sympy
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.language.notation import derived, specification_symbols
 from quenched.symbolic.language.parse import VARIABLE, parse
-from quenched.symbolic.learners import random_features
-from quenched.symbolic.learners.random_features import (
-    _limit,
-    _three_clusters,
-    _two_clusters,
-    _xor,
+from quenched.symbolic.learners import feature_orders, random_features
+from quenched.symbolic.learners.feature_orders import (
     coefficients,
+    limit,
     mehler,
     outputs,
+    three_clusters,
+    two_clusters,
+    xor,
 )
 
 DIGITS = 30
@@ -78,12 +78,12 @@ def test_the_mehler_sum_of_relu_is_the_arc_cosine_kernel() -> None:
 
 def test_which_spikes_survive_in_each_scaling() -> None:
     def surviving(exponent: sympy.Expr, kind: int = 1) -> tuple[set[str], set[str]]:
-        found = random_features.power_counting(exponent, kind)
+        found = feature_orders.power_counting(exponent, kind)
         return {n for n, e in found.items() if e == 0}, {n for n, e in found.items() if e > 0}
 
     always = {"noise along the means", "norm", "linear channels"}
     assert surviving(sympy.Integer(0)) == (always | {"class mean, order 1"}, set())
-    assert surviving(random_features.quarter) == (always | {"class mean, order 2"}, {"class mean, order 1"})
+    assert surviving(feature_orders.quarter) == (always | {"class mean, order 2"}, {"class mean, order 1"})
     means = {f"class mean, order {j}" for j in range(1, 5)}
     assert surviving(random_features.half) == (always | {"noise along the means, gate"}, means)
     second = {"class mean, order 2", "noise along the means, gate", "order 2 along the means", "quadratic channels"}
@@ -96,8 +96,8 @@ def test_amplitudes_of_order_two_add_up_to_its_variance() -> None:
     total = 0
     for i, j in product(range(3), repeat=2):
         given = {"centred": 0, "linear": 1, "quadratic": 2, "first": f[i], "second": f[j], "weight": 1, "D": 3}
-        values = derived(random_features.spikes).explicit()
-        symbols = {s: given[s.name] for s in specification_symbols(random_features.spikes)}
+        values = derived(feature_orders.spikes).explicit()
+        symbols = {s: given[s.name] for s in specification_symbols(feature_orders.spikes)}
         _, along, norm, same, mixed = (value.subs(symbols) for value in values)
         total += (norm**2 if i == j == 0 else 0) + (same**2 if i == j else 0) + (mixed**2 if i < j else 0)
         assert sympy.simplify(along - f[i] / sympy.sqrt(3)) == 0
@@ -121,18 +121,18 @@ def test_the_resolvent_solves_its_equation(seed: int) -> None:
 def test_low_and_crossover_from_one_finite_D_solution() -> None:
     """Outputs at finite D, exact in D, tend to those of the closed forms; a linear mixture saturates above D^0."""
     m, sigma, chi = sympy.symbols("m sigma chi", positive=True)
-    k1 = sigma * random_features.psi[1]
-    two = _limit(outputs(_two_clusters(m), sigma, sympy.Integer(0), chi)[0])
+    k1 = sigma * feature_orders.psi[1]
+    two = limit(outputs(two_clusters(m), sigma, sympy.Integer(0), chi)[0])
     T = chi * k1**2
     assert sympy.simplify(two / (1 - two) - T / (1 + T) * m**2 / sigma**2) == 0
-    assert _limit(outputs(_two_clusters(m), sigma, random_features.quarter, chi)[0]) == 1
-    assert {_limit(v) for v in outputs(_xor(m), sigma, sympy.Integer(0), chi)} == {0}
-    assert {_limit(v) for v in outputs(_three_clusters(m), sigma, sympy.Integer(0), chi)} == {0}
+    assert limit(outputs(two_clusters(m), sigma, feature_orders.quarter, chi)[0]) == 1
+    assert {limit(v) for v in outputs(xor(m), sigma, sympy.Integer(0), chi)} == {0}
+    assert {limit(v) for v in outputs(three_clusters(m), sigma, sympy.Integer(0), chi)} == {0}
 
 
 @pytest.mark.parametrize(
     ("clusters", "closed"),
-    [(_xor, random_features.crossover_xor), (_three_clusters, random_features.crossover_three_clusters)],
+    [(xor, random_features.crossover_xor), (three_clusters, random_features.crossover_three_clusters)],
     ids=["XOR", "three clusters"],
 )
 def test_the_gram_matrix_of_class_means_gives_the_crossover_signal(clusters, closed) -> None:
@@ -157,7 +157,7 @@ def test_the_gram_matrix_of_class_means_gives_the_crossover_signal(clusters, clo
     (found,) = S2
     assert sympy.simplify(found - expected.subs(symbols)) == 0
     tau = k2**2 * chi
-    target = {_xor: tau / 2, _three_clusters: (tau + tau / (2 * (1 + tau))) / 4}[clusters] * (m / sigma) ** 4
+    target = {xor: tau / 2, three_clusters: (tau + tau / (2 * (1 + tau))) / 4}[clusters] * (m / sigma) ** 4
     assert sympy.simplify(found - target) == 0
 
 

@@ -4,6 +4,7 @@ import sympy
 
 from quenched.symbolic.learners.two_layer import (
     AVERAGES,
+    B,
     P,
     equations,
     eta,
@@ -11,41 +12,59 @@ from quenched.symbolic.learners.two_layer import (
     kappa,
     kappa_v,
     noise,
+    quadratic,
     s,
-    sigma2,
     v,
     y,
 )
+from quenched.symbolic.losses import LABEL, NOISE, OUTPUT, Loss
 
 
 def test_the_averages_are_those_of_the_theory():
     assert AVERAGES == ("ddg", "dg", "g", "ddg,g", "dg,dg", "dg,g", "g,g", "dg,dg,g", "dg,dg,g,g")
 
 
-def test_diffusion_is_second_order_and_flow_first():
+def test_the_noise_of_samples_is_second_order_and_falls_with_the_batch():
     found = equations()
-    assert sympy.expand(found.diffusion.coeff(eta, 2) * eta**2 - found.diffusion) == 0
-    for rate, name in zip(found.flow, (eta, eta, eta_v), strict=True):
+    second = sympy.expand(found.dQ).coeff(eta, 2)
+    assert second.has(noise)
+    assert not sympy.expand(found.dQ - eta**2 * second).has(noise)
+    assert sympy.simplify(second.diff(B) + second / B) == 0
+    for rate, name in ((found.dR, eta), (found.dQ - eta**2 * second, eta), (found.dv, eta_v)):
         assert sympy.Poly(sympy.expand(rate), name).degree() == 1
 
 
 def test_label_noise_only_heats():
-    """Noise of the label leaves the flow and adds Delta^2 eta^2 s^2 v_k v_l sigma^2 E[g'_k g'_l] to the diffusion."""
-    found = equations()
-    assert not any(rate.has(noise) for rate in found.flow)
-    extra = sympy.expand(found.diffusion).coeff(noise, 2)
+    """Noise of the label adds Delta^2 s^2 v_k v_l E[g'_k g'_l] to the noise of a step, and nothing else."""
+    step = equations().step
+    assert not any(part.has(NOISE) for part in (step.force, step.response, step.readout))
+    extra = sympy.expand(step.noise).coeff(NOISE, 2)
     (average,) = [f for f in extra.atoms(sympy.Indexed) if str(f.base) == "dg_dg"]
-    a, k, l = average.indices
-    assert extra == eta**2 * s**2 * P[a] * sigma2[a] * v[k] * v[l] * average
+    _, k, l = average.indices
+    assert extra == s**2 * v[k] * v[l] * average
 
 
 def test_decay_acts_on_each_layer_alone():
-    dR, dQ, dv = equations().flow
-    assert dR.has(kappa)
-    assert dQ.has(kappa)
-    assert not dR.has(kappa_v)
-    assert dv.has(kappa_v)
-    assert not dv.has(kappa)
+    found = equations()
+    assert found.dR.has(kappa)
+    assert found.dQ.has(kappa)
+    assert not found.dR.has(kappa_v)
+    assert found.dv.has(kappa_v)
+    assert not found.dv.has(kappa)
+
+
+def test_any_quadratic_loss_is_the_generated_form():
+    """The coefficients of a loss in the form for all losses of degree 2 give the equations derived from that loss."""
+    for text in ("(phi - y)**2/2", "(1 - y*phi)**2/2", "-y*phi"):
+        loss = Loss("one", text)
+        direct = equations(lambda output, target, loss=loss: loss.expression.subs({OUTPUT: output, LABEL: target})).step
+        names = [sympy.IndexedBase(name) for name in ("L0", "L1", "L2", "F0", "F1", "S0", "S1", "S2")]
+        for name in ("force", "response", "noise", "readout", "risk"):
+            found = getattr(quadratic().step, name)
+            (a,) = {f.indices[0] for f in found.atoms(sympy.Indexed) if str(f.base)[0] in "LFS"}
+            for array, value in zip(names, loss.coefficients, strict=True):
+                found = found.subs(array[a], value.subs(LABEL, y[a]))
+            assert sympy.expand(found - getattr(direct, name)) == 0
 
 
 def test_polynomial_losses_need_no_new_formula():
@@ -57,5 +76,6 @@ def test_polynomial_losses_need_no_new_formula():
 
 
 def test_risk_is_the_average_loss():
-    (a,) = {f.indices[0] for f in equations().risk.atoms(sympy.Indexed) if str(f.base) == "P"}
-    assert equations().risk.subs(s, 0) == P[a] * y[a] ** 2 / 2
+    risk = equations().step.risk
+    (a,) = {f.indices[0] for f in risk.atoms(sympy.Indexed) if str(f.base) == "P"}
+    assert risk.subs(s, 0) == P[a] * y[a] ** 2 / 2

@@ -16,10 +16,10 @@ from scipy.special import erf, erfc
 from quenched.numerics.calculus import normal as probabilities
 from quenched.symbolic.activations import Activation, screen
 from quenched.symbolic.calculus.steps import NoClosedForm
-from quenched.symbolic.generate import user_activation
 from quenched.symbolic.language import emit
-from quenched.symbolic.language.notation import Derived
+from quenched.symbolic.language.notation import Derived, Formula
 from quenched.symbolic.language.parse import parse
+from quenched.symbolic.user import user_activation
 from quenched.theory import normal
 
 ONE, TWO = ["g", "g*g", "dg*g", "dg*dg"], ["g,g", "dg,g", "dg,dg"]
@@ -40,7 +40,7 @@ def evaluated(activation, n, layouts, arguments):
     """The generated function of some averages over n fields, run."""
     group = activation.group(n, layouts)
     outcome = Derived(group.derived.values, group.derived.definitions)
-    text = emit.function(name="f", arguments=group.arguments, docstring="Averages.", outcome=outcome)
+    text = emit.function(Formula("f", "Averages.", group.arguments, outcome))
     scope = dict(NAMESPACE)
     exec(text.replace("from __future__", ""), scope)
     values = scope["f"](*arguments)

@@ -1,0 +1,100 @@
+"""The losses, read from one place: value, slope and curvature of a loss by its name or its expression in phi and y.
+
+The formulas are those of `quenched.theory.losses`, or of a module derived on first use for an expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.calculus.cache import derived_module
+from quenched.numerics.calculus.compile import callbacks
+from quenched.theory import losses as theory
+
+__all__ = ["coefficients", "compiled_loss", "loss", "loss_functions", "noise_rule", "noisy_slope"]
+
+Array = npt.NDArray[np.float64]
+
+_NOISE_NODES = 40  # Gauss-Hermite nodes over the label noise: exact to rounding for losses smooth on its scale
+
+
+def loss(name: str) -> theory.Loss:
+    """The generated functions of a loss, derived on first use if it is an expression.
+
+    >>> loss("square").text
+    '(phi - y)**2/2'
+    """
+    return theory.LOSSES[name] if name in theory.LOSSES else _derived(name)
+
+
+@lru_cache(maxsize=64)
+def _derived(text: str) -> theory.Loss:
+    found: theory.Loss = derived_module("loss", text, "--loss").LOSSES["custom"]
+    return found
+
+
+def loss_functions(name: str) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """l, dl/dphi and d^2l/dphi^2 (away from kinks) as ufunc expressions of phi and y, on NumPy or CuPy arrays.
+
+    >>> value, slope, curvature = loss_functions("logistic")
+    >>> float(slope(0.0, 1.0)), float(curvature(0.0, -1.0)), float(value(-1000.0, 1.0))
+    (-0.5, 0.25, 1000.0)
+    """
+    found = loss(name)
+    return found.value, found.slope, found.curvature
+
+
+@lru_cache(maxsize=64)
+def compiled_loss(name: str) -> Any:
+    """dl/dphi of two numbers phi and y as a numba `cfunc`, an argument of compiled loops.
+
+    >>> compiled_loss("square").ctypes(2.0, -1.0)
+    3.0
+    """
+    (slope,) = callbacks("loss", (loss(name).slope,))
+    return slope
+
+
+def coefficients(name: str, y: Array, noise: float = 0.0) -> tuple[Array, ...]:
+    """L0, L1, L2, F0, F1, S0, S1, S2, each (C,): coefficients of loss, slope and its square in phi at the labels y.
+
+    ValueError: the loss is not of degree 2 in phi, `loss(name).coefficients` is None.
+    """
+    found = loss(name).coefficients
+    if found is None:
+        raise ValueError(f"loss {name!r} is not a polynomial of degree 2 in phi: its averages do not close")
+    return tuple(np.ascontiguousarray(np.broadcast_to(c, y.shape), dtype=np.float64) for c in found(y, noise))
+
+
+def noise_rule(noise: float) -> Array:
+    """Nodes and weights (2, n) of an average over `noise`·N(0, 1): one node at 0 where there is none."""
+    if noise == 0:
+        return np.array([[0.0], [1.0]])
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NOISE_NODES)
+    return np.stack([noise * nodes, weights / weights.sum()])
+
+
+def noisy_slope(name: str, noise: float) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """(phi, y) -> dl/dphi and its square averaged over the label noise `noise`·N(0, 1).
+
+    Of a polynomial by its moments; otherwise by Gauss-Hermite quadrature.
+    """
+    found = loss(name)
+    if found.moments is not None:
+        moments = found.moments
+        return lambda phi, y: moments(phi, y, noise)  # type: ignore[return-value]
+    rule = noise_rule(noise).T
+
+    def averaged(phi: Array, y: Array) -> tuple[Array, Array]:
+        first = second = np.zeros(())
+        for node, weight in rule:
+            slope = np.asarray(found.slope(phi, y + node))
+            first, second = first + weight * slope, second + weight * slope**2
+        return first, second
+
+    return averaged

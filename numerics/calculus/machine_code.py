@@ -1,0 +1,127 @@
+"""`njit` and `callback`: numba's compilers with machine code that is kept in the checked cache.
+
+numba's own cache pickles an index and the code into `__pycache__` and loads back whatever lies there.  Here the code of
+one function at one signature is one file of `quenched.numerics.calculus.cache`, whose owner and digest are checked
+first.  Its name is a digest of all that the code depends on: the text of the modules of the function and of the
+compiled functions it calls, constants, signature, processor, versions of numba, LLVM and Python.  A version of numba
+whose dispatchers have no place for a cache compiles in each process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import sys
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+from quenched.numerics.calculus.cache import place, read, source_of, write
+
+__all__ = ["callback", "njit"]
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit`, with the machine code in the checked cache."""
+    import numba
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        made = numba.njit(**options)(function)
+        if hasattr(made, "_cache") and hasattr(made, "py_func"):  # neither where NUMBA_DISABLE_JIT is set
+            made._cache = _MachineCode(made.py_func)
+        return made
+
+    return decorate
+
+
+def callback(signature: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.cfunc`, with the machine code in the checked cache; a plain function where NUMBA_DISABLE_JIT is set."""
+    import numba
+    from numba.core import sigutils
+    from numba.core.ccallback import CFunc
+
+    def decorate(function: Any) -> Any:
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            return function
+        made = CFunc(function, sigutils.normalize_signature(signature), locals={}, options=options)
+        if hasattr(made, "_cache"):
+            made._cache = _MachineCode(function)
+        made.compile()
+        return made
+
+    return decorate
+
+
+class _MachineCode:
+    """What numba asks of the cache of one function."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
+        self.cache_path: Path | None = None
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The compiled result for a signature, None if it has to be compiled."""
+        from numba.core.compiler import CompileResult
+
+        target.refresh()
+        path = self._path(signature, target.codegen())
+        content = None if path is None else read(path)
+        return None if content is None else CompileResult._rebuild(target, *pickle.loads(content))
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep a compiled result, unless it holds addresses of this process."""
+        from numba.core.serialize import dumps
+
+        path = self._path(signature, result.codegen)
+        if path is None or result.library.has_dynamic_globals or not all(lift.can_cache for lift in result.lifted):
+            return
+        write(path, dumps(result._reduce()))
+
+    def flush(self) -> None:
+        """Nothing: the name of a file says all that it depends on."""
+
+    def _path(self, signature: Any, codegen: Any) -> Path | None:
+        folder, asked = place("machine"), repr((signature, codegen.magic_tuple()))
+        origin = _origin(self.function)
+        if folder is None or not origin or " at 0x" in asked:  # a signature that names an object of this process
+            return None
+        digest = hashlib.sha256(f"{_versions()}\0{origin}\0{asked}".encode()).hexdigest()
+        return folder / f"{self.function.__name__}_{digest[:32]}.code"
+
+
+@cache
+def _versions() -> str:
+    import llvmlite
+    import numba
+
+    settings = [getattr(numba.config, name, None) for name in ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")]
+    return repr((numba.__version__, llvmlite.__version__, sys.version, settings))
+
+
+@lru_cache(maxsize=1024)
+def _origin(function: FunctionType) -> str:
+    """A digest of what a function and the compiled functions that it reaches are made of; "" if that is not known."""
+    digest, seen, waiting = hashlib.sha256(), {function}, [function]
+    while waiting:
+        found = waiting.pop()
+        text = source_of(found.__module__)
+        if not text:
+            return ""
+        digest.update(f"{found.__module__}.{found.__qualname__}\0".encode() + text)
+        for name in sorted(_names(found.__code__)):
+            value = found.__globals__.get(name)
+            called = getattr(value, "py_func", None) or getattr(value, "__wrapped__", None)
+            if isinstance(called, FunctionType) and called not in seen:
+                seen.add(called)
+                waiting.append(called)
+            elif isinstance(value, (int, float, str, tuple)):
+                digest.update(f"{name} = {value!r}\0".encode())
+    return digest.hexdigest()
+
+
+def _names(code: CodeType) -> set[str]:
+    """Global names and attributes in a code, and in the codes of its comprehensions and inner functions."""
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    return set(code.co_names).union(*(_names(part) for part in inner))

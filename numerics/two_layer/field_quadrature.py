@@ -1,0 +1,295 @@
+"""Averages of one step over one or two local fields by adaptive quadrature, for any loss and activation.
+
+With lambda = M + L z, L lower triangular, the average over z_0 is an integral of averages over z_1 given z_0.  Both are
+sums over panels, which end where an activation has a kink; a panel is bisected until Gauss-Kronrod rules of 10 and 21
+points agree (R. Piessens et al., QUADPACK, 1983, whose estimate of the error of the finer rule is used).  Kinks of the
+loss and steep slopes are found by bisection.  The whole quadrature is compiled for each pair of loss and activations.
+"""
+
+from __future__ import annotations
+
+import ast
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quenched.numerics.calculus.averages import averages
+from quenched.numerics.calculus.compile import definition, load_compiled
+from quenched.numerics.calculus.losses import loss, noise_rule
+
+__all__ = ["FieldQuadrature"]
+
+Array = NDArray[np.float64]
+
+_TOLERANCE = 1e-9  # of a panel of every average, in units of its factors
+_INNER = 3e-11  # of a panel of an inner integral, times its weight in the outer one
+_REACH = 8.5  # standard deviations: exp(-36) of the weight is outside
+_LEVELS = 40  # bisections of a panel, after which its error is what it is
+
+# Kronrod's 21 nodes in [0, 1], their weights, and those of Gauss's rule on every second one
+_NODES = (
+    *(0.995657163025808080735527280689003, 0.973906528517171720077964012084452, 0.930157491355708226001207180059508),
+    *(0.865063366688984510732096688423493, 0.780817726586416897063717578345042, 0.679409568299024406234327365114874),
+    *(0.562757134668604683339000099272694, 0.433395394129247190799265943165784, 0.294392862701460198131126602309943),
+    *(0.148874338981631210884826001129720, 0.0),
+)
+_KRONROD = (
+    *(0.011694638867371874278064396062192, 0.032558162307964727478818972459390, 0.054755896574351996031381300244580),
+    *(0.075039674810919952767043140916190, 0.093125454583697605535065465083366, 0.109387158802297641899210590325805),
+    *(0.123491976262065851077958109342585, 0.134709217311473325928054001771707, 0.142775938577060080797094273138717),
+    *(0.147739104901338491374841515972068, 0.149445554002916905664936468389821),
+)
+_GAUSS = (
+    *(0.066671344308688137593568809893332, 0.149451349150580593145863396957658, 0.219086362515982043995534934228163),
+    *(0.269266719309996355091226921569469, 0.295524224714752870173814619188769),
+)
+
+# panel(lower, upper, fine, coarse, size, ...) sums both rules; integrate(...) bisects.  Written once for each level.
+_ADAPTIVE = '''
+@njit(error_model="numpy")
+def panel_{level}(lower, upper, fine, coarse, size, data, noise):
+    """Both rules on one panel, with the normal density; `size` is the fine one of the absolute values."""
+    half = (upper - lower) / 2
+    middle = lower + half
+    fine[:] = 0.0
+    coarse[:] = 0.0
+    size[:] = 0.0
+    values = empty({components})
+    error = 0.0
+    for j in range(21):
+        n = j if j < 11 else 20 - j
+        x = middle - half * NODES[n] if j < 11 else middle + half * NODES[n]
+        density = half * exp(-x * x / 2) / sqrt(2 * pi)
+        weight_fine = density * KRONROD[n]
+        if weight_fine * {scale} < 1e-16:
+            continue
+        weight_coarse = density * GAUSS[n // 2] if n % 2 == 1 else 0.0
+        {remember}
+        error += weight_fine * value_{level}(x, values, data, noise)
+        for c in range({components}):
+            fine[c] += weight_fine * values[c]
+            size[c] += weight_fine * abs(values[c])
+            coarse[c] += weight_coarse * values[c]
+    return error
+
+
+@njit(error_model="numpy")
+def integrate_{level}(total, ends, data, noise):
+    """The integral over all panels between sorted `ends`, into `total`; its error."""
+    lowers, uppers, depths = empty(64 + len(ends)), empty(64 + len(ends)), empty(64 + len(ends))
+    count = len(ends) - 1
+    for n in range(count):
+        lowers[n], uppers[n], depths[n] = ends[n], ends[n + 1], 0.0
+    fine, coarse, size = empty({components}), empty({components}), empty({components})
+    total[:] = 0.0
+    error = 0.0
+    while count:
+        count -= 1
+        lower, upper, depth = lowers[count], uppers[count], depths[count]
+        inner = panel_{level}(lower, upper, fine, coarse, size, data, noise)
+        gap = 0.0
+        rounding = True
+        for c in range({components}):
+            difference = abs(fine[c] - coarse[c])
+            if size[c] > 0.0:
+                difference = min(difference, size[c] * (200.0 * difference / size[c]) ** 1.5)
+            rounding = rounding and difference <= 1e-14 * size[c]
+            gap = max(gap, difference)
+        if rounding or gap * {scale} <= {tolerance} or depth >= {levels}:
+            error += gap + inner
+            for c in range({components}):
+                total[c] += fine[c]
+            continue
+        middle = (lower + upper) / 2
+        lowers[count], uppers[count], depths[count] = lower, middle, depth + 1.0
+        lowers[count + 1], uppers[count + 1], depths[count + 1] = middle, upper, depth + 1.0
+        count += 2
+    return error
+
+
+@njit(error_model="numpy")
+def cut_{level}(cuts):
+    """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
+    ends = empty(len(cuts) + 5)
+    ends[0], ends[1], ends[2], ends[3] = -{reach}, -4.0, 4.0, {reach}
+    count = 4
+    central = True
+    for cut in cuts:
+        if abs(cut) < {reach}:
+            ends[count] = cut
+            count += 1
+            central = central and abs(cut) > 2.0
+    if central:
+        ends[count] = 0.0
+        count += 1
+    ends = ends[:count]
+    ends.sort()
+    return ends
+'''
+_STEP = '''
+NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
+
+
+@njit(error_model="numpy")
+def force(phi, target, noise):
+    """F and F^2, averaged over the label noise."""
+    first, second = 0.0, 0.0
+    for r in range(noise.shape[1]):
+        slope = loss_slope(phi, target + noise[0, r])
+        first += noise[1, r] * slope
+        second += noise[1, r] * slope * slope
+    return first, second
+
+{levels}
+
+@kept(error_model="numpy", nogil=True)
+def step(mean, L, weight, label, y, noise, found):
+    """Fill found (C, components) with the averages in each cluster; the largest error of one."""
+    worst = 0.0
+    data = zeros(16)
+    cuts = empty({cuts})
+    for a in range(mean.shape[0]):
+        {load}
+        data[14] = y[a]
+        cuts[:] = 2 * {reach}
+        {place}
+        if L[a, 0, 0] > 0.0 or {N} == 2:
+            worst = max(worst, integrate_outer(found[a], cut_outer(cuts), data, noise))
+        else:
+            value_outer(0.0, found[a], data, noise)
+    return worst
+'''
+# data: means 0-1, L 2-5 by rows, weights 6-7, label weights 8-9, of the outer field z, g, g' 10-12 and the weight of
+# the inner integral 13; label 14
+_VALUE = """
+@njit(error_model="numpy")
+def value_{level}(x, values, data, noise):
+    {fields}
+    F, square = force({phi}, {target}, noise)
+    {values}
+    return 0.0
+"""
+_OUTER = """
+@njit(error_model="numpy")
+def value_outer(x, values, data, noise):
+    field = data[0] + data[2] * x
+    data[10], data[11], data[12] = x, g_0(field), dg_0(field)
+    if data[5] == 0.0:
+        return value_inner(0.0, values, data, noise)
+    return integrate_inner(values, cut_inner(({kinks} - data[1] - data[4] * x) / data[5]), data, noise)
+"""
+
+
+def _sample(level: str, N: int) -> str:
+    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m) of one sample, n and m over the fields."""
+    last = N - 1
+    fields = [f"field = data[{last}] + data[{2 + 3 * last}] * x" + (" + data[4] * data[10]" if N == 2 else "")]
+    fields.append(f"z{last}, g{last}, dg{last} = x, g_{last}(field), dg_{last}(field)")
+    if N == 2:
+        fields.append("z0, g0, dg0 = data[10], data[11], data[12]")
+    each = range(N)
+    values = [f"F * dg{n}" for n in each] + [f"F * g{n}" for n in each]
+    values += [f"F * dg{n} * z{m}" for n in each for m in each]
+    values += [f"square * dg{n} * dg{m}" for n in each for m in each if n <= m]
+    return _VALUE.format(
+        level=level,
+        fields="\n    ".join(fields),
+        phi=" + ".join(f"data[{6 + n}] * g{n}" for n in each),
+        target=" + ".join(["data[14]", *(f"data[{8 + n}] * g{n}" for n in each)]),
+        values="\n    ".join(f"values[{c}] = {value}" for c, value in enumerate(values)),
+    )
+
+
+def _text(N: int, kinks: list[Array]) -> str:
+    components = 2 * N + N * N + N * (N + 1) // 2
+    numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
+
+    def adaptive(level: str) -> str:
+        inner = level == "inner"
+        return _ADAPTIVE.format(
+            level=level,
+            components=components,
+            tolerance=_INNER if inner else _TOLERANCE,
+            scale="data[13]" if inner else "1.0",
+            remember="" if inner else "data[13] = weight_fine",
+            levels=_LEVELS,
+            reach=_REACH,
+        )
+
+    levels = [_sample("outer" if N == 1 else "inner", N), adaptive("outer")]
+    if N == 2:
+        levels[1:1] = [adaptive("inner"), _OUTER.format(kinks=numbers[1])]
+    load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
+    load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
+    load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
+    place = []
+    for n, kink in enumerate(float(k) for k in kinks[0]):
+        place += ["if L[a, 0, 0] > 0.0:", f"    cuts[{n}] = ({kink!r} - mean[a, 0]) / L[a, 0, 0]"]
+    # where the kink of the second field crosses the centre of its law, if that is sharp
+    for n, kink in enumerate((float(k) for k in kinks[1]) if N == 2 else (), start=len(kinks[0])):
+        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", f"    cuts[{n}] = ({kink!r} - mean[a, 1]) / L[a, 1, 0]"]
+    return _STEP.format(
+        nodes=_NODES,
+        kronrod=_KRONROD,
+        gauss=_GAUSS,
+        reach=_REACH,
+        N=N,
+        levels="\n\n".join(levels),
+        cuts=len(kinks[0]) + (len(kinks[1]) if N == 2 else 0),
+        load="\n        ".join(load),
+        place="\n        ".join(place),
+    )
+
+
+def _named(function: Any, name: str) -> str:
+    found = definition(function)
+    found.name = name
+    return f'@njit(error_model="numpy")\n{ast.unparse(found)}\n\n'
+
+
+@lru_cache(maxsize=64)
+def _compiled(loss_name: str, activations: tuple[str, ...]) -> Any:
+    """The compiled quadrature over one field of each of the activations."""
+    parts = [_named(loss(loss_name).slope, "loss_slope")]
+    for n, name in enumerate(activations):
+        found = averages(name)
+        parts += [_named(found.g, f"g_{n}"), _named(found.dg, f"dg_{n}")]
+    parts.append(_text(len(activations), [_kinks(name) for name in activations]))
+    return load_compiled("field_quadrature", parts).step
+
+
+def _kinks(activation: str) -> Array:
+    """Where g' jumps."""
+    return np.array([float(Fraction(position)) for position, _ in averages(activation).jumps])
+
+
+class FieldQuadrature:
+    """Averages of one step over one or two fields, of which the first `learning` belong to the network."""
+
+    def __init__(self, loss_name: str, activations: list[str], learning: int, labels: Array, noise: float) -> None:
+        self.step = _compiled(loss_name, tuple(activations))
+        self.learning, self.labels, self.noise = learning, labels, noise_rule(noise)
+
+    def __call__(self, mean: Array, covariance: Array, output: Array) -> tuple[tuple[Array, ...], Array, float]:
+        """E[F g'_n], E[F g_n], E[F g'_n z_m] and E[F^2 g'_n g'_m], L (C, N, N) with lambda = mean + L z, and an error.
+
+        output (N,): s v_n, of which those of a teacher have the other sign.
+        """
+        C, N = mean.shape
+        L = np.zeros_like(covariance)
+        L[:, 0, 0] = np.sqrt(np.maximum(covariance[:, 0, 0], 0))
+        if N == 2:
+            L[:, 1, 0] = covariance[:, 1, 0] / np.where(L[:, 0, 0] > 0, L[:, 0, 0], 1)
+            L[:, 1, 1] = np.sqrt(np.maximum(covariance[:, 1, 1] - L[:, 1, 0] ** 2, 0))
+        taught = np.arange(N) >= self.learning
+        found = np.empty((C, 2 * N + N * N + N * (N + 1) // 2))
+        weight, label = np.where(taught, 0.0, output), np.where(taught, -output, 0.0)
+        error = self.step(mean, L, weight, label, self.labels, self.noise, found)
+        force, readout, along, upper = np.split(found, np.cumsum([N, N, N * N]), axis=1)
+        square = np.empty((C, N, N))
+        square[(slice(None), *np.triu_indices(N))] = upper
+        square.swapaxes(1, 2)[(slice(None), *np.triu_indices(N))] = upper
+        return (force, readout, along.reshape(C, N, N), square), L, float(error)

@@ -1,0 +1,85 @@
+"""`quenched derive`: theory/ from symbolic/, its check, and documents of the derivation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quenched.sim.cli.options import command, flag
+
+__all__ = ["VERB"]
+
+
+def derive(
+    given: Collection[str],
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare theory/ with a fresh derivation; exit 1 if stale.")
+    ] = False,
+    latex: Annotated[Path | None, typer.Option(help="Write the derivation as a LaTeX document instead.")] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Print what is derived for this expression in x instead.")
+    ] = None,
+    certify: Annotated[
+        Path | None,
+        typer.Option(
+            help="Check every formula against quadrature of its definition, write a Markdown table of the digits."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+) -> None:
+    """Derive every formula with sympy and write theory/ from them.
+
+    Example:  quenched derive --check
+    Example:  quenched derive --activation "x**2 - 1"
+    Example:  quenched derive --activation "x**2 - 1" --certify certificate.md
+    """
+    _one_task(given)
+    from quenched.sim.files import prepare, write
+
+    files = [path for path in (latex, certify) if path is not None]
+    prepare("latex" if latex is not None else "certify", files, force=force)
+    try:
+        from quenched.symbolic import document, user
+        from quenched.symbolic import generate as derivation
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"derive needs the extra quenched[derive]: {error}") from error
+
+    folder = Path(derivation.__file__).parents[1] / "theory"
+    if certify is not None:
+        from quenched.numerics.calculus import certificate
+
+        rules = derivation.rules() if activation is None else user.rules(activation)
+        records = certificate.certify(None if activation is None else [activation])
+        write(certify, certificate.document(records, rules))
+        if failed := [r for r in records if r.digits < r.required]:
+            raise RuntimeError(f"{len(failed)} of {len(records)} values have fewer digits than required: see {certify}")
+    elif activation is not None:
+        sys.stdout.write(user.user_activation(activation))
+    elif latex is not None:
+        write(latex, document.latex())
+    elif check:
+        messages = derivation.check(folder)
+        for message in messages:
+            sys.stdout.write(message.rstrip("\n") + "\n")
+        if messages:
+            sys.stdout.write("theory/ is not what symbolic/ derives: run `quenched derive`\n")
+            raise typer.Exit(1)
+    else:
+        for name in derivation.write(folder):
+            sys.stdout.write(f"wrote theory/{name}\n")
+
+
+def _one_task(given: Collection[str]) -> None:
+    """ValueError for two tasks at once; a certificate may be of one activation."""
+    asked = [name for name in ("check", "latex", "activation", "certify") if name in given]
+    if len(asked) > 1 and asked != ["activation", "certify"]:
+        raise ValueError(f"{flag(asked[0])} does not go together with {flag(asked[1])}: each is a task of its own")
+    if "force" in given and not {"latex", "certify"} & set(asked):
+        raise ValueError("--force is of files: add --latex or --certify")
+
+
+VERB = command(derive)

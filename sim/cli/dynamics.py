@@ -1,0 +1,217 @@
+"""`quenched dynamics`: the learning curve of one network, in theory and by simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.learner import option
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
+from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.sim.cli import problems
+from quenched.sim.cli.options import Files, command, refuse
+from quenched.sim.cli.terminal import kept, print_table, progress
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["VERB"]
+
+_ROWS = (0, 25, 50, 75, 100)  # of the 101 times, those in the table
+_SAVED = 5.0  # seconds between two checkpoints of a simulation
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long, from where, and what beside the equations."""
+
+    gradient_flow: bool = option(False, "The limit lr -> 0, in time lr t.")
+    t: float = option(120.0, "End, in units of D steps of SGD.")
+    D: int | None = option(None, "Input dimension (default: 1000, or that of the covariance of --data).")
+    initial: int = option(8, "Seed of the initial state.")
+    readout_scale: float = option(1.0, "Initial v_k ~ N(0, scale^2/K).")
+    simulate: bool = option(False, "Add simulations from the same initial state.")
+    seeds: int = option(5, "Number of simulations.")
+    plot: Path | None = option(None, "Figure to write.")
+
+
+def dynamics(
+    inputs: problems.NoisyInputs, network: TwoLayer, rule: LearningRule, run: Run, files: Files, given: Collection[str]
+) -> None:
+    """Integrate the learning curve of a two-layer network, and simulate it.
+
+    Columns: the time t in units of D steps; pmse, half the mean square error; the classification error, with ties
+    counted half.  The last lines are the mean over simulations and the error of the oracle, which nobody can beat.
+    With --output the whole curve is written as .nc or .csv, and that of simulations beside it as STEM_simulation.
+
+    Example:  quenched dynamics
+    Example:  quenched dynamics --mixture xor --sigma 0.4 --K 4 --initial 8 --simulate --plot run.png
+    Example:  quenched dynamics --data digits --covariance shared --lr 0.1 --initial 0 --simulate
+    Example:  quenched dynamics --mixture two-clusters --spectrum mp:0.5 --teacher erf:2 --activation erf -o run.csv
+    """
+    _check(inputs, run, given)
+    D = None if run.D is None else integer("D", run.D, at_least=1)
+    t, seeds = number("t", run.t, positive=True), integer("seeds", run.seeds, at_least=1)
+    targets = _prepare(files, run)
+    mixture, D = _mixture(inputs, run, D)
+    rule = _flow(rule) if run.gradient_flow else rule
+    state = _start(mixture, network, D, run)
+    beside = next(iter(targets), run.plot)
+    place = _cache("dynamics") if beside is None else beside.with_name(f"{beside.name}.unfinished")
+    with kept(place, files.resume) as journal:
+        from quenched.sim.processes import Work
+
+        with progress("integrating") as report:
+            job = mixture, network, rule, state, np.linspace(0, t, 101)
+            theory = Work(1, report, journal).once(_integrated, *job)
+        runs = None
+        if run.simulate:
+            times = np.linspace(0, t, 21)
+            runs = _simulated((mixture, network, rule), D, times, seeds, state, journal.file("simulation.nc"))
+        oracle = _oracle(mixture)
+        _table(theory, runs, oracle)
+        _write(theory, runs, oracle, files, run.plot)
+
+
+def _check(inputs: problems.NoisyInputs, run: Run, given: Collection[str]) -> None:
+    """ValueError for options that do not go together."""
+    inputs.check(given)
+    if run.gradient_flow:
+        refuse(given, "gradient_flow", ("label_noise",), "label noise has no effect at first order in lr")
+        refuse(given, "gradient_flow", ("simulate",), "a simulation has steps of finite size")
+    if "seeds" in given and not run.simulate:
+        raise ValueError("--seeds is the number of simulations: add --simulate")
+
+
+def _prepare(files: Files, run: Run) -> list[Path]:
+    """The data files, made possible, and those of the simulation with them."""
+    from quenched.sim.files import DATA, PICTURES, prepare
+
+    data = [path for path in files.output if path.suffix.lower() not in PICTURES]
+    simulated = [_beside(path) for path in data] if run.simulate else []
+    pictures = [path for path in files.output if path.suffix.lower() in PICTURES]
+    prepare("output", [*data, *simulated], DATA, force=files.force)
+    prepare("plot", [*([] if run.plot is None else [run.plot]), *pictures], PICTURES, force=files.force)
+    return [*data, *pictures]
+
+
+def _beside(path: Path) -> Path:
+    return path.with_stem(f"{path.stem}_simulation")
+
+
+def _cache(verb: str) -> Path:
+    from quenched.numerics.calculus.cache import cache_folder
+
+    return cache_folder() / "unfinished" / verb
+
+
+def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mixture, int]:
+    """The inputs at their dimension: with a spectrum whose nodes are the directions where they are simulated."""
+    mixture = inputs.build(inputs.sigma)
+    D = D or (1000 if mixture.spectrum is None else mixture.spectrum.nodes)
+    if inputs.spectrum is not None:
+        mixture = problems.with_spectrum(mixture, inputs.spectrum, D if run.simulate else None)
+    if inputs.teacher is not None:
+        mixture = problems.taught(mixture, inputs.teacher)
+    law = mixture.spectrum
+    if law is not None and law.alignment is None and law.nodes == D:  # each node is one direction: draw the means'
+        mixture = replace(mixture, spectrum=law.oriented(mixture.dimensions, run.initial))
+    return mixture, D
+
+
+def _flow(rule: LearningRule) -> GradientFlow:
+    """The same rates and decays, in the limit of small rates."""
+    return GradientFlow(rule.lr, rule.weight_decay, rule.second_lr, rule.second_weight_decay)
+
+
+def _start(mixture: Mixture, network: TwoLayer, D: int, run: Run) -> OrderParameters | Densities:
+    from quenched.numerics.two_layer.flow import random_state
+
+    return random_state(mixture, network, D, run.initial, readout_scale=run.readout_scale)
+
+
+def _integrated(
+    mixture: Mixture, network: TwoLayer, rule: LearningRule, state: OrderParameters | Densities, t: np.ndarray
+) -> xr.Dataset:
+    from quenched.numerics.two_layer.flow import integrate
+
+    return integrate(mixture, network, rule, state, t)
+
+
+def _simulated(
+    problem: tuple[Mixture, TwoLayer, LearningRule],
+    D: int,
+    times: np.ndarray,
+    seeds: int,
+    state: OrderParameters | Densities,
+    checkpoint: Path,
+) -> xr.Dataset:
+    """SGD on vectors, from its last checkpoint on where there is one; on a card there is none."""
+    from quenched.sim.backend import get_backend
+    from quenched.sim.training import simulate
+
+    where = get_backend("auto")
+    file = checkpoint if where.name == "numpy" else None
+    with progress("simulating") as report:
+        return simulate(
+            *problem, D, times, range(seeds), "vectors", where,
+            state=state, checkpoint=file, checkpoint_every=_SAVED, progress=report,
+        )  # fmt: skip
+
+
+def _oracle(mixture: Mixture) -> float | None:
+    """Error of the Bayes rule, None where it is not known how to compute it."""
+    from quenched.numerics.oracle import oracle_error
+
+    return float(oracle_error(mixture)) if problems.has_oracle(mixture) else None
+
+
+def _table(theory: xr.Dataset, runs: xr.Dataset | None, oracle: float | None) -> None:
+    rows = []
+    for i in _ROWS:
+        at = theory.isel(time=i)
+        rows.append([f"{float(at.time):g}", f"{float(at.pmse):.6f}", f"{float(at.classification_error):.6f}"])
+    if runs is not None:
+        end = runs.isel(time=-1).mean("seed")
+        name = f"{float(runs.time[-1]):g} simulated"
+        rows.append([name, f"{float(end.pmse):.6f}", f"{float(end.classification_error):.6f}"])
+    if oracle is not None:
+        rows.append(["oracle", "", f"{oracle:.6f}"])
+    print_table(["t", "pmse", "classification error"], rows)
+
+
+def _write(
+    theory: xr.Dataset, runs: xr.Dataset | None, oracle: float | None, files: Files, picture: Path | None
+) -> None:
+    from quenched.sim.files import PICTURES, save
+
+    pictures = [path for path in files.output if path.suffix.lower() in PICTURES]
+    for path in files.output:
+        if path not in pictures:
+            save(theory, path)
+            if runs is not None:
+                save(runs, _beside(path))
+    if picture is not None or pictures:
+        from quenched.sim.figures import plot
+
+        title = plot.title(theory)
+        drawn = plot.dynamics({title: theory}, None if runs is None else {title: runs}, oracle)
+        for path in [*([] if picture is None else [picture]), *pictures]:
+            save(drawn, path)
+
+
+VERB = command(
+    dynamics,
+    inputs=problems.NoisyInputs(),
+    network=TwoLayer(4, "relu"),
+    rule=OnlineSGD(0.5),
+    run=Run(),
+    files=Files(),
+)

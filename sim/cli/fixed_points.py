@@ -1,0 +1,179 @@
+"""`quenched fixed-points`: where learning ends, how stable it is, and how it depends on a parameter."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quenched.numerics.problem.checks import integer
+from quenched.numerics.problem.learner import option
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
+from quenched.sim.cli import problems
+from quenched.sim.cli.options import Files, command
+from quenched.sim.cli.terminal import kept, print_table, progress
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["VERB"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The problem's rule in its limits, the initial states, what to follow."""
+
+    sigma: float = option(0.4, "Noise per component.")
+    lr: float = option(0.0, "Learning rate; 0: its limit, the gradient flow.")
+    second_lr: float | None = option(
+        None, "Learning rate of the second layer, or its ratio to the first if lr is 0 (default: as of the first)."
+    )
+    weight_decay: float = option(0.01, "Weight decay kappa.")
+    seeds: int = option(20, "Number of initial states.")
+    follow: str | None = option(None, "Then follow the best solution in sigma, separation, lr, weight_decay, ...")
+    values: str = option("0.4:1:50", "Its values: FIRST:LAST:NUMBER, or a comma-separated list.")
+    plot: Path | None = option(None, "Figure of the followed solution.")
+
+
+def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: Files, given: Collection[str]) -> None:
+    """Find the fixed points that learning ends in, their basins and stability; follow one along a parameter.
+
+    Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance), the share of initial states
+    that end there and its error, classification error, pmse, the slowest rate (the largest real part of an eigenvalue
+    of the Jacobian: stable if negative), zero modes beside symmetries, neurons without effect, the seed of the first
+    initial state.  Columns of a followed solution: the parameter, the errors, the slowest rate, whether it is stable,
+    and folds and pitchforks, where it turns back or splits.
+
+    Example:  quenched fixed-points --K 4 --sigma 0.4 --seeds 20
+    Example:  quenched fixed-points --lr 0.2 --seeds 4 --follow sigma --values 0.4:1:50 -o branch.csv --plot branch.png
+    """
+    from quenched.numerics.calculus.cache import cache_folder
+    from quenched.numerics.two_layer.stationary import FixedPointError
+    from quenched.sim.files import DATA, PICTURES, prepare, save
+    from quenched.sim.processes import Work
+
+    for name in ("values", "plot"):
+        if name in given and run.follow is None:
+            raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")
+    prepare("output", files.output, DATA, force=files.force)
+    prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
+    problem, seeds = (
+        problems.mixture(named.mixture, run.sigma, named.separation),
+        integer("seeds", run.seeds, at_least=1),
+    )
+    rule: LearningRule = OnlineSGD(run.lr, run.weight_decay, run.second_lr)
+    if run.lr == 0:
+        rule = GradientFlow(weight_decay=run.weight_decay, second_lr=run.second_lr)
+    beside = next(iter(files.output), run.plot)
+    place = (
+        cache_folder() / "unfinished" / "fixed-points"
+        if beside is None
+        else beside.with_name(f"{beside.name}.unfinished")
+    )
+    with kept(place, files.resume) as journal:
+        with progress("fixed points") as report:
+            found = Work(1, report, journal).once(_found, problem, network, rule, range(seeds))
+        if not found.sizes["solution"]:
+            raise FixedPointError(
+                f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {run.lr:g})",
+                OrderParameters(np.zeros((problem.clusters, network.K)), np.eye(network.K), np.zeros(network.K)),
+                float("inf"),
+            )
+        _solutions(found)
+        result = found
+        if run.follow is not None:
+            best = found.isel(solution=0)
+            start = OrderParameters(best.M, best.Q, best.v)
+            values = problems.levels("values", run.values)
+            with progress(run.follow) as report:
+                result = Work(1, report, journal).once(_branch, problem, network, rule, run.follow, values, start)
+            _points(result, run.follow)
+        for path in files.output:
+            save(result, path)
+        if run.plot is not None and run.follow is not None:
+            _draw(result, named, run, run.plot)
+
+
+def _found(problem: Mixture, network: TwoLayer, rule: LearningRule, seeds: Collection[int]) -> xr.Dataset:
+    from quenched.numerics.two_layer.fixed_points import fixed_points
+
+    return fixed_points(problem, network, rule, list(seeds))
+
+
+def _branch(
+    problem: Mixture,
+    network: TwoLayer,
+    rule: LearningRule,
+    parameter: str,
+    values: list[float],
+    start: OrderParameters,
+) -> xr.Dataset:
+    from quenched.numerics.two_layer.continuation import curve
+
+    return curve(problem, network, rule, parameter, values, start)
+
+
+def _draw(result: xr.Dataset, named: problems.Named, run: Run, path: Path) -> None:
+    """The branch, beside the oracle where it is followed in sigma."""
+    from quenched.numerics.oracle import oracle_error
+    from quenched.sim.figures import plot
+    from quenched.sim.files import save
+
+    oracle = None
+    if run.follow == "sigma":
+        points = np.unique(result.sigma)
+        mixtures = (problems.mixture(named.mixture, float(s), named.separation) for s in points)
+        oracle = points, np.array([float(oracle_error(each)) for each in mixtures])
+    save(plot.branches({plot.title(result): result}, str(run.follow), oracle), path)
+
+
+def _solutions(found: xr.Dataset) -> None:
+    header = ["kind", "share", "±", "error", "pmse", "slowest rate", "zero modes", "dead", "seed"]
+    rows = []
+    for j in range(found.sizes["solution"]):
+        s = found.isel(solution=j)
+        rows.append(
+            [
+                str(s.kind.item()),
+                f"{float(s.basin):.3f}",
+                f"{float(s.basin_error):.3f}",
+                f"{float(s.classification_error):.8f}",
+                f"{float(s.pmse):.8f}",
+                f"{float(s.leading):.3g}",
+                str(int(s.zero_modes)),
+                str(int(s.dead)),
+                str(int(s.seed)),
+            ]
+        )
+    print_table(header, rows)
+    if float(found.unfinished):
+        sys.stdout.write(f"no fixed point in {float(found.unfinished):.0%} of the runs\n")
+
+
+def _points(branch: xr.Dataset, parameter: str) -> None:
+    shown = np.unique(np.linspace(0, branch.sizes["point"] - 1, 12).astype(int))
+    turning = np.flatnonzero(branch.fold.values | branch.pitchfork.values)
+    rows = []
+    for j in np.union1d(shown, turning):
+        s = branch.isel(point=int(j))
+        rows.append(
+            [
+                f"{float(s[parameter]):.6g}",
+                f"{float(s.classification_error):.8f}",
+                f"{float(s.pmse):.8f}",
+                f"{float(s.leading):.3g}",
+                "yes" if bool(s.stable) else "no",
+                "fold" if bool(s.fold) else "pitchfork" if bool(s.pitchfork) else "",
+            ]
+        )
+    print_table([parameter, "error", "pmse", "slowest rate", "stable", ""], rows)
+
+
+VERB = command(fixed_points, named=problems.Named(), network=TwoLayer(4, "relu"), run=Run(), files=Files())

@@ -1,0 +1,56 @@
+"""`quenched reproduce`: the figures of the repository and their data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quenched.sim.cli.options import command
+from quenched.sim.cli.terminal import kept, progress
+from quenched.sim.figures import reproduce as registry
+
+__all__ = ["VERB"]
+
+
+def reproduce(
+    figures: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"Which of {', '.join(registry.figures())}, or 'all' (default: the first four)."),
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where figures and data go.")] = Path("results"),
+    processes: Annotated[int, typer.Option(help="Worker processes.")] = 2,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite figures that exist.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
+) -> None:
+    """Compute the figures and their data, each as PNG and NetCDF, with a sentence on what there is to see.
+
+    The first four take five minutes together, all of them an hour.  With --resume a figure that is there is left as it
+    is.
+
+    Example:  quenched reproduce dynamics headline
+    """
+    known = registry.figures()
+    chosen = known if figures == ["all"] else figures or list(registry.MAIN)
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(f"figure must be one of {', '.join(known)}, got {unknown[0]!r}")
+    if force and resume:
+        raise ValueError("--force does not go together with --resume: that keeps what is there")
+    pictures = {name: registry.picture(folder, name) for name in dict.fromkeys(chosen)}
+    if not force and not resume:
+        from quenched.sim.files import prepare
+
+        prepare("folder", pictures.values())
+    for name, picture in pictures.items():
+        if resume and picture.exists():
+            sys.stdout.write(f"{name}  is there: {picture}\n")
+            continue
+        with kept(folder / f"{name}.unfinished", resume) as journal, progress(name) as report:
+            sentence = registry.make(name, folder, processes, report, journal=journal)
+        sys.stdout.write(f"{name}  {sentence}\n")
+        sys.stdout.flush()
+
+
+VERB = command(reproduce)

@@ -1,0 +1,90 @@
+"""`quenched validate`: theory against simulation on a grid of problems, one verdict and a report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from quenched.numerics.problem.learner import option
+from quenched.sim.cli.options import command
+from quenched.sim.cli.terminal import kept, progress
+
+__all__ = ["VERB"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The grid, the engine and the report."""
+
+    full: bool = option(False, "240 cells in minutes, instead of 16 in seconds.")
+    quick: bool = option(False, "16 cells in seconds (the default).")
+    engine: str = option("overlaps", "overlaps: the exact chain at large D; vectors: SGD itself.")
+    backend: str | None = option(None, "numpy, cupy or auto, for vectors: implies --engine vectors.")
+    D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
+    seeds: int | None = option(None, "Runs in each cell.")
+    significance: float = option(0.01, "Probability of a false alarm, over the whole grid.")
+    processes: int = option(2, "Worker processes.")
+    report: Path = option(Path("results/validation"), "Folder of the report.")
+    force: bool = option(False, "Overwrite a report that exists.")
+    resume: bool = option(False, "Go on from what an interrupted run has finished.")
+
+
+def validate(run: Run, given: Collection[str]) -> None:
+    """Judge theory against simulation on a grid of problems; exit 1 where they disagree.
+
+    Every recorded order parameter and error is compared, with a verdict that holds for all of them together, controls
+    that must fail, and the deviation at finite D followed until it vanishes: all in report.md of the folder of the
+    report.  A disagreement is a line with mixture, network, learning rate, D and the p-value of the cell.
+
+    Example:  quenched validate --quick
+    Example:  quenched validate --full --report results/full
+    Example:  quenched validate --backend cupy
+    """
+    from quenched.sim.files import prepare
+    from quenched.sim.referee.judge import Grid, judge
+    from quenched.sim.referee.report import FILES, summary, write
+    from quenched.sim.referee.throughput import measure
+
+    if run.full and run.quick:
+        raise ValueError("--quick does not go together with --full: each is a grid of its own")
+    if run.backend is not None and "engine" in given and run.engine != "vectors":
+        raise ValueError(f"--backend {run.backend} does not go together with --engine {run.engine}: it is of vectors")
+    engine = "vectors" if run.backend is not None else run.engine
+    backend = run.backend or ("auto" if engine == "vectors" else "numpy")
+    prepare("report", [run.report / name for name in FILES], force=run.force)
+    remarks = []
+    if engine == "vectors":
+        remarks.append(measure(backend).sentence())
+        sys.stdout.write(remarks[0] + "\n")
+    grid = Grid.full() if run.full else Grid()
+    if engine == "vectors":
+        grid = replace(grid, D=(1000,), seeds=40)
+    if run.D:
+        grid = replace(grid, D=tuple(run.D))
+    if run.seeds is not None:
+        grid = replace(grid, seeds=run.seeds)
+    with kept(run.report / "unfinished", run.resume) as journal:
+        with progress("validate") as done:
+            verdict = judge(
+                grid,
+                engine=engine,
+                backend=backend,
+                significance=run.significance,
+                processes=run.processes,
+                progress=done,
+                journal=journal,
+            )
+        path = write(verdict, run.report, remarks)
+    sys.stdout.write(f"{'agree' if verdict.agrees else 'DISAGREE'}: {summary(verdict)}\n")
+    for cell in [*verdict.denied, *verdict.missed]:
+        sys.stdout.write(f"  {cell.mixture}, {cell.network}, lr = {cell.lr:g}, D = {cell.D}: p = {cell.p:.2g}\n")
+    sys.stdout.write(f"report: {path}\n")
+    if not verdict.agrees:
+        raise typer.Exit(1)
+
+
+VERB = command(validate, run=Run())

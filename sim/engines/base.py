@@ -1,0 +1,288 @@
+"""What every engine is given and what it has to give: `Problem`, `Batch` and the base class `Engine`.
+
+An engine runs the learning rule on many replicas in one array program.  The replicas of a `Batch` have problems of one
+structure (network, dimension, number of clusters, kind of labels, loss) and may differ in every number: means, noise
+levels, cluster weights, learning rates, decays, label noise, output scale, initial state and seed.  To add an engine,
+derive a class from `Engine` in a file of its own and name it in `quenched.sim.engines.ENGINES`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.calculus.averages import activation_functions, activation_value
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import Teacher, TwoLayer
+from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.sim.backend import Backend, Normals
+from quenched.sim.engines.geometry import root
+
+__all__ = [
+    "CHAIN",
+    "CLUSTER",
+    "DATA",
+    "FRAME",
+    "NOISE",
+    "TEST",
+    "Batch",
+    "DivergenceError",
+    "Engine",
+    "Law",
+    "Memory",
+    "Overlaps",
+    "Plan",
+    "Problem",
+    "State",
+]
+
+Array = npt.NDArray[np.float64]
+State = OrderParameters | Densities
+
+# The uses that the random stream of a seed is put to: the orientation of the initial weights, inputs, their clusters,
+# label noise, test samples, and all that the chain draws.
+FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN = range(6)
+
+
+class DivergenceError(RuntimeError):
+    """The weights of some seeds have overflowed; `seeds` lists them and `t` is the last good time."""
+
+    def __init__(self, seeds: list[int], t: float, lr: float) -> None:
+        super().__init__(
+            f"the weights of seeds {seeds} overflowed after t = {t:.6g}; the dynamics is unstable there: "
+            f"lower lr (now {lr:g}), add weight_decay, or end before this time"
+        )
+        self.seeds = seeds
+        self.t = t
+        self.lr = lr
+
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[list[int], float, float]]:
+        """Processes hand errors on by their arguments."""
+        return type(self), (self.seeds, self.t, self.lr)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Data law, learner and dimension of a replica.
+
+    ValueError: the rule is a limit that draws no samples.
+    """
+
+    mixture: Mixture
+    network: TwoLayer
+    rule: LearningRule
+    D: int
+
+    def __post_init__(self) -> None:
+        if not self.rule.diffusion:
+            raise ValueError(
+                f"rule must have steps of finite size, got {self.rule}: the limit eta -> 0 has no samples to draw; "
+                "simulate OnlineSGD with a small lr and compare at equal lr t, or integrate the equations"
+            )
+
+    @property
+    def readout(self) -> Array:
+        """The readout of the teacher, (m,); m = 0 where labels come with the clusters."""
+        return np.zeros(0) if self.mixture.teacher is None else self.mixture.teacher.v
+
+    @property
+    def teachers(self) -> int:
+        """m, the number of the teacher's neurons."""
+        return len(self.readout)
+
+    @property
+    def structure(self) -> Hashable:
+        """What replicas must have in common to run in one batch; all else are numbers."""
+        mixture, network = self.mixture, self.network
+        teacher = None if mixture.teacher is None else (mixture.teacher.neurons, mixture.teacher.activation)
+        data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, teacher)
+        return data, (network.K, network.activation), (self.rule.loss, self.rule.batch), self.D
+
+
+class Memory(NamedTuple):
+    """What an engine may use: `numbers` of `itemsize` bytes; test samples take `tests` of them for each replica."""
+
+    numbers: int
+    itemsize: int
+    tests: int
+
+    def check(self, problem: Problem, least: int) -> None:
+        """ValueError where `least` numbers, those of one replica, are more than there are."""
+        if least > self.numbers:
+            raise ValueError(
+                f"memory must be at least {least * self.itemsize} bytes for one seed at D = {problem.D}, "
+                f"K = {problem.network.K} and this many test_samples, got room for {self.numbers * self.itemsize}"
+            )
+
+
+class Plan(NamedTuple):
+    """How many `replicas` run at once, and how many `steps` a call of `advance` may do at most."""
+
+    replicas: int
+    steps: int
+
+
+class Law(NamedTuple):
+    """The normal law of the local fields given the weights: `means` (S, C, N), `covariances` (S, C, N, N).
+
+    N = K + m: the fields of the network, then those of a teacher.
+    """
+
+    means: Array
+    covariances: Array
+
+
+class Overlaps(NamedTuple):
+    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K)."""
+
+    M: Array
+    Q: Array
+    v: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Replicas that run as one: replica s has the problem number `which[s]`, its seed and its initial state.
+
+    `backend` and `dtype` say where its arrays live, and in which precision.  ValueError: no common structure.
+    """
+
+    problems: tuple[Problem, ...]
+    which: npt.NDArray[np.int64]
+    seeds: Sequence[int]
+    states: Sequence[State]
+    backend: Backend
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if len({problem.structure for problem in self.problems}) > 1:
+            raise ValueError("problems must differ in numbers only to run as one batch")
+
+    @property
+    def problem(self) -> Problem:
+        """One of the problems, for what they have in common."""
+        return self.problems[0]
+
+    def part(self, chosen: slice) -> Batch:
+        """The replicas in a slice."""
+        return Batch(
+            self.problems, self.which[chosen], self.seeds[chosen], self.states[chosen], self.backend, self.dtype
+        )
+
+    def numbers(self, of: Callable[[Problem], Any]) -> Array:
+        """A number or an array of the problem of each replica, (S, ...)."""
+        return np.array([of(problem) for problem in self.problems], dtype=np.float64)[self.which]
+
+    @cached_property
+    def mixtures(self) -> tuple[tuple[Mixture, ...], npt.NDArray[np.int64]]:
+        """The different mixtures, and the number of that of each replica, (S,): tables over them stay small."""
+        different = list({id(problem.mixture): problem.mixture for problem in self.problems}.values())
+        place = {id(mixture): i for i, mixture in enumerate(different)}
+        return tuple(different), np.array([place[id(problem.mixture)] for problem in self.problems])[self.which]
+
+    def array(self, values: npt.ArrayLike) -> Any:
+        """`values` as an array of the backend."""
+        return self.backend.xp.asarray(np.asarray(values, dtype=self.dtype))
+
+    def activation(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """The network's activation and its derivative, for arrays of the backend."""
+        g, dg = activation_functions(self.problem.network.activation)
+        return self.backend.elementwise(g), self.backend.elementwise(dg)
+
+    def label(self, teacher: Teacher) -> Callable[[Any], Any]:
+        """The activation of a teacher, which may jump."""
+        return self.backend.elementwise(activation_value(teacher.activation))
+
+
+class Engine(ABC):
+    """A way to run the learning rule for all replicas of a batch.
+
+    `steps` is the number of steps done.  `good` (S,) are the numbers of steps that each replica is known to have done
+    with finite weights: below `steps` where it has diverged, which it does whatever runs beside it.
+    """
+
+    accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The values that it knows of `backend`, `dtype` and `test`, where these are not all."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.steps = 0
+        self.good = np.zeros(len(batch.seeds), dtype=np.int64)
+
+    @classmethod
+    def refuses(cls, problem: Problem) -> str | None:
+        """Why it cannot run this problem, as the end of a sentence; None where it can."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
+        """How to run so many replicas of this structure.  ValueError: the memory does not do for one."""
+
+    @classmethod
+    @abstractmethod
+    def together(cls, problem: Problem, steps: int) -> int:
+        """How many replicas that are to do so many steps are worth running at once: more are no faster each."""
+
+    @abstractmethod
+    def advance(self, steps: int) -> None:
+        """Do `steps` steps, no more than planned, and bring `steps` and `good` up to date."""
+
+    def require_finite(self) -> None:
+        """DivergenceError: some replicas have diverged."""
+        if lost := np.flatnonzero(self.good < self.steps).tolist():
+            problem = self.batch.problems[self.batch.which[lost[0]]]
+            t = int(self.good[lost].min()) / problem.D
+            raise DivergenceError([self.batch.seeds[s] for s in lost], t, problem.rule.lr)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that the rest of the run depends on, generators included, as named arrays on the host.
+
+        Checkpoints and moves between devices use nothing else.
+        """
+        return {"steps": np.array(self.steps), "good": self.good.copy()}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from what `state` gave; the batch is the same."""
+        self.steps = int(arrays["steps"])
+        self.good = np.array(arrays["good"])
+
+    @abstractmethod
+    def overlaps(self) -> Overlaps:
+        """The order parameters, on the host."""
+
+    @abstractmethod
+    def law(self) -> Law:
+        """Means and covariances of the local fields in each cluster, on the host."""
+
+    def observe(self, since: int) -> tuple[Law, Overlaps]:
+        """Law and overlaps, 0 where a replica has diverged.
+
+        It has also if these overflow while its weights do not: since step `since`, when it was last observed.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
+            law, overlaps = self.law(), self.overlaps()
+        seen = (*law, *overlaps)
+        finite = np.logical_and.reduce([np.isfinite(each).all(axis=tuple(range(1, each.ndim))) for each in seen])
+        self.good[~finite & (self.good == self.steps)] = since
+        for each in seen:
+            each[self.good < self.steps] = 0
+        return law, overlaps
+
+    def draw(self, law: Law, normals: Normals, per_cluster: int) -> Any:
+        """Local fields (S, C, n, N) of n = `per_cluster` fresh inputs of each cluster: M_a + C_a^{1/2} z, exactly."""
+        S, C, N = law.means.shape
+        xp, array = self.batch.backend.xp, self.batch.array
+        z = xp.reshape(normals((C * per_cluster, N)), (S, C, per_cluster, N))
+        return array(law.means)[:, :, None, :] + xp.matmul(z, array(root(law.covariances)))
+
+    def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
+        """The same from inputs that are drawn as vectors, where there are such; room for those of `steps` steps."""
+        raise NotImplementedError(f"{type(self).__name__} has no vectors")

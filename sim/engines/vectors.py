@@ -1,0 +1,220 @@
+"""Online SGD on real D-vectors, in blocks of steps that do not change the rule.
+
+A step multiplies the weights by rho = 1 - eta kappa/D and adds c_j x_j^T for each of its B samples, with coefficients
+c_j (K,) that depend on the weights before the step.  Inside a block the weights after b steps
+are rho^b W + sum_j rho^(b - 1 - step(j)) c_j x_j^T over the samples j of these steps, so the field of a later sample i
+needs only its inner products with the earlier ones:
+
+    lambda_i = rho^b W x_i/sqrt(D) + sum_j rho^(b - 1 - step(j)) c_j (x_j·x_i)/sqrt(D)
+
+Two matrix products per block (X W^T and X X^T) give all that is needed; the steps then run on arrays of a few numbers
+per replica, and one more product (C^T X) brings the weights up to date.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.calculus.losses import loss_functions
+from quenched.sim.backend import Normals, generator_words, generators, restore_generators
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
+from quenched.sim.engines.geometry import Geometry
+
+__all__ = ["BLOCK", "Vectors"]
+
+Array = npt.NDArray[np.float64]
+
+BLOCK = 32  # samples; the Gram matrix of a longer block costs more than the calls it saves
+_WIDE = 2**14  # components of all inputs of a step
+
+
+class Vectors(Engine):
+    """Weights W (S, K, D) and readouts v (S, K) of S replicas, trained on samples X (S, n, D), a block at a time.
+
+    With NumPy a replica depends on those beside it by rounding at most: each has its own streams of inputs, clusters
+    and label noise.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch)
+        mixtures, self.mixture = batch.mixtures
+        self.geometries = [Geometry.of(mixture, batch.problem.D) for mixture in mixtures]
+        self.means = np.stack([geometry.means for geometry in self.geometries])
+        self.scales = np.stack([geometry.scales for geometry in self.geometries])
+        self.labels = np.stack([mixture.labels for mixture in mixtures])
+        self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
+        places = [self.geometries[i] for i in self.mixture]
+        frames = generators(batch.seeds, FRAME)
+        weights = [place.weights(*each) for place, *each in zip(places, batch.states, frames, strict=True)]
+        self.W = batch.array(np.stack(weights))
+        self.v = batch.array([state.v for state in batch.states])
+        self.normals = batch.backend.normals(batch.seeds, DATA, batch.dtype)
+        self.choices = generators(batch.seeds, CLUSTER)
+        self.noises = generators(batch.seeds, NOISE)
+        self._set_rule()
+        self._set_teacher()
+
+    def _set_rule(self) -> None:
+        """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
+        batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
+        self.g, self.dg = batch.activation()
+        self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
+        fuse = batch.backend.fuse
+        self.change, self.carry = fuse(_change), fuse(_carry)
+        self.label_noise = numbers(lambda problem: problem.rule.label_noise)
+        scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.rule.batch
+        eta, kappa = numbers(lambda problem: problem.rule.eta), numbers(lambda problem: problem.rule.kappa)
+        eta_v, kappa_v = numbers(lambda problem: problem.rule.eta_v), numbers(lambda problem: problem.rule.kappa_v)
+        self.scale = batch.array(scale[:, None])
+        self.rate = batch.array((-eta * scale / (samples * math.sqrt(D)))[:, None, None])
+        self.rate_v = batch.array((eta_v * scale / (samples * D))[:, None, None])
+        self.rho_v = batch.array((1 - eta_v * kappa_v / D)[:, None])
+        self.powers = batch.array((1 - eta * kappa / D)[:, None] ** np.arange(BLOCK + 1))  # rho^n
+
+    def _set_teacher(self) -> None:
+        """Its weights and readout, for each replica."""
+        teachers = [geometry.mixture.teacher for geometry in self.geometries]
+        known = [teacher for teacher in teachers if teacher is not None]
+        self.directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
+        if known:
+            self.readout = self.batch.array(np.stack([teacher.v for teacher in known])[self.mixture][:, :, None])
+            self.teacher = self.batch.label(known[0])
+
+    @classmethod
+    def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
+        """Samples of a block, twice, and weights, twice; blocks are cut before replicas are."""
+        K, D, B = problem.network.K, problem.D, problem.rule.batch
+        memory.check(problem, 2 * (B + K) * D + memory.tests)
+        samples = max(B, min(BLOCK, (memory.numbers // D - 2 * K) // 2))
+        per_replica = 2 * (samples + K) * D + memory.tests
+        return Plan(max(1, min(replicas, memory.numbers // per_replica)), samples // B)
+
+    @classmethod
+    def together(cls, problem: Problem, steps: int) -> int:
+        """So many that the arithmetic of a step takes longer than calling it."""
+        return max(1, _WIDE // problem.D)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Weights, readouts, and the generators of inputs, clusters and label noise."""
+        host = self.batch.backend.to_host
+        return super().state() | {
+            "W": np.array(host(self.W)),
+            "v": np.array(host(self.v)),
+            "normals": self.normals.state(),
+            "choices": generator_words(self.choices),
+            "noises": generator_words(self.noises),
+        }
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from there, on whichever device; the inputs go on where they were if it is of the same kind."""
+        super().restore(arrays)
+        self.W, self.v = self.batch.array(arrays["W"]), self.batch.array(arrays["v"])
+        self.normals.restore(arrays["normals"])
+        restore_generators(self.choices, arrays["choices"])
+        restore_generators(self.noises, arrays["noises"])
+
+    def inputs(self, cluster: npt.NDArray[np.int64], normals: Normals) -> Any:
+        """Inputs x of the given clusters (S, n): the rows of an array (S, n, D)."""
+        array, mixture = self.batch.array, self.mixture[:, None]
+        X = normals((cluster.shape[1], self.batch.problem.D))
+        X *= array(self.scales[mixture, cluster])
+        X[:, :, : self.means.shape[2]] += array(self.means[mixture, cluster])
+        return X
+
+    def targets(self, X: Any, cluster: npt.NDArray[np.int64]) -> Any:
+        """Labels (S, n) of inputs X (S, n, D), with label noise."""
+        if self.batch.problem.teachers:
+            y = self.batch.backend.xp.matmul(self.teacher(self.seen(X)), self.readout)[:, :, 0]
+        else:
+            y = self.batch.array(self.labels[self.mixture[:, None], cluster])
+        if not self.label_noise.any():
+            return y
+        noise = np.stack([noise.standard_normal(cluster.shape[1]) for noise in self.noises])
+        return y + self.batch.array(self.label_noise[:, None] * noise)
+
+    def seen(self, X: Any) -> Any:
+        """Local fields of the teacher, (S, n, m)."""
+        directions = self.batch.array(self.directions.swapaxes(1, 2))
+        return self.batch.backend.xp.matmul(X[:, :, : directions.shape[1]], directions)
+
+    def advance(self, steps: int) -> None:
+        """A block of `steps` steps of B samples."""
+        xp, root, B = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem.rule.batch
+        chosen = zip(self.choices, self.thresholds[self.mixture], strict=True)
+        cluster = np.stack([np.searchsorted(bounds, u.random(steps * B), side="right") for u, bounds in chosen])
+        X = self.inputs(cluster, self.normals)
+        y = self.targets(X, cluster)
+        gram = xp.matmul(X, X.mT) / root
+        fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
+        increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
+        v = self.v
+        for step in range(steps):
+            now, later = slice(step * B, (step + 1) * B), slice((step + 1) * B, None)
+            field = fields[:, now, :]
+            g = self.g(field)
+            F = self.slope(self.scale * xp.sum(v[:, None, :] * g, axis=2), y[:, now])[:, :, None]
+            c, push = self.change(v[:, None, :], F, g, self.dg(field), self.rate, self.rate_v)
+            v = self.rho_v * v - xp.sum(push, axis=1)
+            for j in range(B):
+                products, decay = gram[:, later, step * B + j, None], self.powers[:, None, None, int(j == 0)]
+                fields[:, later, :] = self.carry(fields[:, later, :], products, c[:, j, None, :], decay)
+            increments[:, now, :] = self.powers[:, None, None, steps - 1 - step] * c
+        self.W = self.powers[:, None, None, steps] * self.W + xp.matmul(increments.mT, X)
+        self.v = v
+        finite = self.batch.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
+        alive = finite & (self.good == self.steps)
+        self.steps += steps
+        self.good[alive] = self.steps
+
+    def overlaps(self) -> Overlaps:
+        """Of the weights with all references, with each other, and the readouts."""
+        xp, D, host = self.batch.backend.xp, self.batch.problem.D, self.batch.backend.to_host
+        references = np.stack([geometry.references for geometry in self.geometries])[self.mixture]
+        A = host(self.W[:, :, : references.shape[2]]).astype(np.float64) / math.sqrt(D)
+        Q = host(xp.matmul(self.W, self.W.mT)).astype(np.float64) / D
+        return Overlaps(references @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64))
+
+    def law(self) -> Law:
+        """From the weights and the teacher's, together (S, N, D): the same matrix in each cluster if isotropic."""
+        xp, D, host = self.batch.backend.xp, self.batch.problem.D, self.batch.backend.to_host
+        W, means = self.W / math.sqrt(D), self.means[self.mixture]
+        if self.batch.problem.teachers:
+            known = np.zeros((*self.directions.shape[:2], D))
+            known[:, :, : self.directions.shape[2]] = self.directions
+            W = xp.concat([W, self.batch.array(known)], axis=1)
+        scales = self.scales[self.mixture]
+        if scales.shape[2] == 1:
+            gram = host(xp.matmul(W, W.mT)).astype(np.float64)
+            covariances = scales[:, :, :, None] ** 2 * gram[:, None]
+        else:
+            parts = [W * self.batch.array(scales[:, a, None, :]) for a in range(scales.shape[1])]
+            covariances = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in parts], axis=1)
+        A = host(W[:, :, : means.shape[2]]).astype(np.float64)
+        return Law(means @ A.swapaxes(1, 2), covariances)
+
+    def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
+        """Local fields (S, C, n, N) of inputs drawn as vectors."""
+        xp, root, problem = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem
+        parts, room = [], steps * problem.rule.batch
+        for a in range(problem.mixture.clusters):
+            for start in range(0, per_cluster, room):
+                cluster = np.full((len(self.good), min(room, per_cluster - start)), a)
+                X = self.inputs(cluster, normals)
+                field = xp.matmul(X, self.W.mT) / root
+                parts.append(xp.concat([field, self.seen(X)], axis=2) if problem.teachers else field)
+        return xp.reshape(xp.concat(parts, axis=1), (len(self.good), -1, per_cluster, parts[0].shape[2]))
+
+
+def _change(v: Any, slope: Any, g: Any, dg: Any, rate: Any, rate_v: Any) -> tuple[Any, Any]:
+    """The coefficients c_k of the samples of a step, and what each of them takes from v."""
+    return rate * v * slope * dg, rate_v * slope * g
+
+
+def _carry(fields: Any, gram: Any, c: Any, decay: Any) -> Any:
+    """The fields of the samples to come, after a step."""
+    return decay * fields + gram * c

@@ -1,0 +1,61 @@
+"""Figure `dynamics`: theory and simulation against time, relu networks with K = 4 and K = 8 neurons on XOR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from quenched.numerics.oracle import oracle_error
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
+from quenched.numerics.two_layer.flow import integrate, random_state
+from quenched.sim.figures import plot
+from quenched.sim.processes import Work
+from quenched.sim.training import simulate
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["compute", "draw", "sentence"]
+
+MIXTURE, SGD, D, T = Mixture.xor(0.4), OnlineSGD(lr=0.5), 1000, 120.0
+CASES = {8: 3, 4: 8}  # K: seed of the initial state; from these the network succeeds, and not by a hair
+
+
+def compute(work: Work) -> dict[str, xr.Dataset]:
+    """Theory, and simulations that start from the same order parameters, for each K."""
+    jobs = [(MIXTURE, TwoLayer(K, "relu"), SGD, D, T, initial, range(8)) for K, initial in CASES.items()]
+    found = dict(zip(CASES, work.map(learning_curve, jobs), strict=True))
+    return {f"K{K}_{kind}": found[K][i] for K in sorted(CASES) for i, kind in enumerate(("theory", "simulation"))}
+
+
+def learning_curve(
+    mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int, t: float, initial: int, seeds: Sequence[int]
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """The equations at 61 times, and runs of the same problem from the same state at 25."""
+    state = random_state(mixture, network, D, initial)
+    theory = integrate(mixture, network, sgd, state, np.linspace(0, t, 61))
+    return theory, simulate(mixture, network, sgd, D, np.linspace(0, t, 25), seeds, state=state)
+
+
+def draw(data: Mapping[str, xr.Dataset]) -> Figure:
+    """A column for each K, clusters 1 and 3 of four."""
+    theory, runs = ({f"K = {K}": data[f"K{K}_{kind}"] for K in sorted(CASES)} for kind in ("theory", "simulation"))
+    return plot.dynamics(theory, runs, float(oracle_error(MIXTURE)), clusters=[0, 2])
+
+
+def sentence(data: Mapping[str, xr.Dataset]) -> str:
+    """The errors at the end."""
+    final = [
+        f"{float(data[f'K{K}_theory'].classification_error[-1]):.4f} (simulated "
+        f"{float(data[f'K{K}_simulation'].classification_error[:, -1].mean()):.4f}) for K = {K}"
+        for K in sorted(CASES)
+    ]
+    return (
+        f"relu on XOR, sigma = {MIXTURE.sigma}, lr = {SGD.lr}: error at t = {T:g} {', '.join(final)}; "
+        f"oracle {float(oracle_error(MIXTURE)):.4f}."
+    )

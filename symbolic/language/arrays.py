@@ -1,0 +1,98 @@
+"""Equations in indexed arrays: their tangents, and their text, in which a sum over repeated indices is an `einsum`.
+
+Along directions z of the state, each array X that depends on it has a tangent X_z with one more index, and the product
+rule gives the tangent of an equation.
+
+The text reads as the equations do, and is a specification of loops: `quenched.numerics.calculus.contractions` compiles
+it as such; NumPy and mpmath numbers in object arrays run it as it is.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import sympy
+from sympy import Idx, IndexedBase
+
+from quenched.symbolic.language.emit import WIDTH, code
+
+__all__ = ["array_function", "einsum", "tangent"]
+
+_TABLES = "Mapping[str, NDArray[float64]]"
+_ARRAY = "NDArray[float64]"
+_DIRECTION = Idx("z")
+
+
+def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset()) -> sympy.Expr:
+    """The product rule on a polynomial in indexed arrays: X_z[.., z] for each array but the `fixed` ones.
+
+    >>> i, k = Idx("i"), Idx("k")
+    >>> tangent(IndexedBase("Q")[k, i] * IndexedBase("v")[i] ** 2)
+    2*Q[k, i]*v[i]*v_z[i, z] + Q_z[k, i, z]*v[i]**2
+    """
+    total = sympy.Integer(0)
+    for term in sympy.Add.make_args(sympy.expand(expression)):
+        for factor in sympy.Mul.make_args(term):
+            base, exponent = factor.as_base_exp()
+            if isinstance(base, sympy.Indexed) and str(base.base) not in fixed:
+                moved = IndexedBase(f"{base.base}_z")[(*base.indices, _DIRECTION)]
+                total += term / base * exponent * moved
+    return total
+
+
+def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
+    r"""A sum of products of indexed arrays; indices outside `output` are summed.
+
+    >>> from sympy import Idx, IndexedBase
+    >>> i, k = Idx("i"), Idx("k")
+    >>> einsum(-2 * IndexedBase("Q")[k, i] * IndexedBase("v")[i] + IndexedBase("u")[k], "k", " ")
+    '-2*einsum("ki,i->k", Q, v)\n + u'
+    """
+    lines = []
+    for term in sorted(sympy.Add.make_args(expression), key=sympy.default_sort_key):
+        scalar, operands = sympy.Integer(1), []
+        for factor in sympy.Mul.make_args(term):
+            base, exponent = factor.as_base_exp()
+            if isinstance(base, sympy.Indexed):
+                operands += [base] * int(exponent)
+            else:
+                scalar *= factor
+        operands.sort(key=str)
+        subscripts = ",".join("".join(str(index) for index in o.indices) for o in operands)
+        arrays = ", ".join(str(o.base) for o in operands)
+        product = arrays if subscripts == output else f'einsum("{subscripts}->{output}", {arrays})'
+        prefix = code(scalar)
+        lines.append(product if prefix == "1" else f"-{product}" if prefix == "-1" else f"{prefix}*{product}")
+    text = f"\n{indent}+ ".join(lines)
+    return text.replace("+ -", "- ")
+
+
+def array_function(
+    name: str,
+    parameters: str,
+    outputs: Mapping[str, tuple[sympy.Expr, str]],
+    docstring: str,
+    patterns: Sequence[str] = (),
+) -> str:
+    """Source of a function of arrays and, after a semicolon in `parameters`, numbers; it returns its `outputs`.
+
+    An output is an expression and its free indices.  `patterns` name entries of the tables `averages` (and of their
+    tangents `averages_z`) that expressions spell with _ for the comma; I is unity, of the size of v.
+    """
+    arrays, _, scalars = (part.split() for part in parameters.partition(";"))
+    given = [f"{a}: {_TABLES if a.startswith('averages') else _ARRAY}" for a in arrays]
+    given += [f"{c}: float" for c in scalars]
+    inside = textwrap.fill(", ".join(given), WIDTH - 4, initial_indent="    ", subsequent_indent="    ")
+    kinds = [_ARRAY if indices else "float" for _, indices in outputs.values()]
+    result = kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"
+    lines = [f"def {name}(\n{inside}\n) -> {result}:", textwrap.indent(f'"""{docstring}"""', "    ")]
+    bases = {str(f.base) for value, _ in outputs.values() for f in value.atoms(sympy.Indexed)}
+    named = [(pattern.replace(",", "_") + suffix, pattern, suffix) for pattern in patterns for suffix in ("", "_z")]
+    lines += [f'    {array} = averages{suffix}["{pattern}"]' for array, pattern, suffix in named if array in bases]
+    if "I" in bases:
+        lines.append("    I = eye(len(v))")
+    for key, (value, indices) in outputs.items():
+        kind = f": {kinds[0]}" if len(outputs) == 1 else ""
+        lines.append(f"    {key}{kind} = (\n        {einsum(value, indices, ' ' * 8)}\n    )")
+    return "\n".join([*lines, f"    return {', '.join(outputs)}"])

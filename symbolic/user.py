@@ -1,0 +1,87 @@
+"""What is derived when a user asks: averages of an activation that is not checked in, or across two; another loss.
+
+Texts are read by `parse` and from there on as sympy writes them: nothing that a user typed reaches generated code.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from quenched.symbolic import averages, losses
+from quenched.symbolic.activations import Activation, screen
+from quenched.symbolic.calculus.steps import NoClosedForm
+from quenched.symbolic.language import emit
+from quenched.symbolic.language.grammar import LOSS, canonical, expression
+from quenched.symbolic.language.notation import Formula
+from quenched.symbolic.language.parse import parse
+from quenched.symbolic.learners import teachers
+
+__all__ = ["rules", "user_activation", "user_gradients", "user_loss", "user_teacher"]
+
+_ACROSS = '''class Across(NamedTuple):
+    """Averages over fields of two activations: groups[i] returns those over kinds[i] fields of each."""
+
+    kinds: tuple[tuple[int, int], ...]
+    groups: tuple[Callable[..., tuple[float, ...]], ...]
+    places: tuple[dict[str, int], ...]'''
+
+
+def user_activation(name: str) -> str:
+    """The module of the averages of one activation, "custom"; ValueError if it has no equations.
+
+    SAME names the built-in that is the same function, if one is.  JUMPS says that g has a jump: there are averages of g
+    alone then, for teachers and random features.
+    """
+    text = str(parse(name))
+    activation = Activation("custom", text)
+    screen(activation)
+    source, same = "an activation given by the user", activation.builtin()
+    facts = f'SAME = "{same}"\nJUMPS = {activation.jumps}'
+    if same:
+        return emit.header(source, f"The activation {text}.", facts)
+    return averages.averages_module("custom", text, f"The averages of the activation {text}.", source, facts)
+
+
+def user_gradients(name: str) -> str:
+    """The module of the gradients of its averages."""
+    text = str(parse(name))
+    docstring = f"Gradients of the averages of {text}."
+    return averages.gradients_module("custom", text, docstring, "an activation given by the user")
+
+
+def user_loss(text: str) -> str:
+    """The module of one loss, "custom"."""
+    text = expression(text, LOSS)
+    return losses.loss_module({"custom": text}, f"The loss {text}.", "a loss given by the user")
+
+
+def user_teacher(student: str, teacher: str) -> str:
+    """The module of the averages across two activations, without functions if they do not close."""
+    texts = [str(parse(text)) for text in (student, teacher)]
+    one, other = (Activation("custom", text) for text in texts)
+    for activation in (one, other):
+        screen(activation)
+    functions, names, places = [], [], []
+    try:
+        groups = {kind: teachers.across(one, other, *kind) for kind in teachers.KINDS}
+    except NoClosedForm:
+        groups = {}
+    for (students, taught), group in groups.items():
+        names.append(f"across_{students}_{taught}")
+        docstring = f"Averages over {students} fields of g = {texts[0]} and {taught} of g = {texts[1]}."
+        functions.append(emit.function(Formula(names[-1], docstring, group.arguments, group.derived)))
+        pairs = ", ".join(f'"{k}": {v}' for k, v in group.index.items())
+        places.append(textwrap.fill(f"{{{pairs}}},", emit.WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 9))
+    listing = "\n".join(places)
+    members = ", ".join(names) + ("," if names else "")
+    table = f"ACROSS = Across(\n    {tuple(groups)!r},\n    ({members}),\n    (\n{listing}\n    ),\n)"
+    docstring = f"Averages across the activations {texts[0]} and, of a teacher, {texts[1]}."
+    return emit.header("two activations given by the user", docstring, "\n\n\n".join([_ACROSS, *functions, table]))
+
+
+def rules(activation: str) -> dict[str, tuple[str, ...]]:
+    """The rules behind the averages of one activation, in the order of their first use."""
+    return {
+        formula.name: formula.outcome.rules
+        for formula in averages.formulas(canonical(activation), str(parse(activation)))
+    }

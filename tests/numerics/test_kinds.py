@@ -1,0 +1,348 @@
+"""Wrong kinds of argument, for every argument of every public function: a ValueError that names the argument."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import quenched.numerics as numerics
+from quenched.numerics import (
+    Densities,
+    GradientFlow,
+    Mixture,
+    OnlineSGD,
+    OrderParameters,
+    Spectrum,
+    Teacher,
+    TwoLayer,
+    integrate,
+)
+
+XOR, NETWORK, RULE = Mixture.xor(0.5), TwoLayer(1, "erf"), GradientFlow(weight_decay=0.1)
+STATE = OrderParameters(np.zeros((4, 1)), [[1.0]], [0.5])
+X = np.array([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]])
+RUN = integrate(XOR, NETWORK, RULE, STATE, [0.0, 1.0])
+
+# What people pass by mistake.
+WRONG: dict[str, Any] = {
+    "none": None,
+    "text": "0.4",
+    "no text": "",
+    "a text with nan": "nan",
+    "bytes": b"1",
+    "true": True,
+    "a boolean of numpy": np.bool_(True),
+    "complex": 1 + 1j,
+    "nan": float("nan"),
+    "infinity": np.inf,
+    "negative": -0.5,
+    "a huge integer": 10**400,
+    "an object": object(),
+    "a class": Mixture,
+    "a function": len,
+    "a mapping": {},
+    "a mapping of something": {"means": 1, "else": 2},
+    "a set": {1},
+    "an empty list": [],
+    "texts": ["a"],
+    "numbers as texts": ["1", "2"],
+    "booleans": [True, False],
+    "imaginary parts": [1j, 2.0],
+    "lists of different length": [[1.0], [2.0, 3.0]],
+    "a record of another kind": Teacher([[1.0]], [1.0], "erf"),
+    "masked entries": np.ma.array([1.0, 2.0], mask=[True, False]),
+    "masked": np.ma.masked,
+    "an array of texts": np.array(["1", "2"]),
+    "a date": np.datetime64("2020-01-01"),
+    "an ellipsis": ...,
+}
+# ... and where it is none.
+FITS = {
+    "record": set(),
+    "rule": set(),
+    "number": set(),
+    "real": {"negative"},
+    "integer": set(),
+    "integers": {"a set"},
+    "array": set(),
+    "choice": set(),
+    "activation": {"text", "a text with nan"},  # texts: what they may say is tests/symbolic/test_parse.py's
+    "flag": {"true", "a boolean of numpy"},
+    "function": {"none", "a class", "a function"},
+    "quantities": set(),
+    "dataset": set(),
+    "attributes": {"a mapping", "a mapping of something"},
+}
+
+Call = tuple[Callable[..., Any], dict[str, Any], dict[str, str]]
+PROBLEM = {"mixture": "record", "network": "record"}
+SPECTRUM = Spectrum([0.5, 1.5])
+DENSITIES = Densities([[[0.0], [0.0]]], [[[1.0]]], [0.5])
+SHAPE = {"sigma": "number", "separation": "number", "scaling": "real"}
+LAW = {"low": "number", "high": "number", "nodes": "integer", "quantiles": "flag"}
+RATES = {
+    "lr": "number",
+    "weight_decay": "number",
+    "second_lr": "number",
+    "second_weight_decay": "number",
+    "label_noise": "number",
+    "loss": "activation",
+    "batch": "integer",
+}
+MIXTURE = {
+    "means": "array",
+    "labels": "array",
+    "weights": "array",
+    "sigma": "number",
+    "scaling": "real",
+    "spectrum": "record",
+    "teacher": "record",
+}
+FROM_DATA = {
+    "X": "array",
+    "cluster": "array",
+    "label": "array",
+    "covariance": "choice",
+    "shrinkage": "choice",
+    "project": "flag",
+    "centre": "flag",
+}
+DATA = {"X": X, "cluster": [0, 0, 1, 1], "label": [1, 1, -1, -1], "covariance": "shared", "shrinkage": 0.5}
+FOLLOW = {"seed": "integer", "t": "number", "points": "integer"}
+# function: (the function, arguments that it takes, the kind of each argument)
+CALLS: dict[str, Call] = {
+    "Mixture": (Mixture, {"means": [[1.0], [-1.0]], "labels": [1, -1]}, MIXTURE),
+    "Mixture.xor": (Mixture.xor, {"sigma": 0.5}, SHAPE),
+    "Mixture.two_clusters": (Mixture.two_clusters, {"sigma": 0.5}, SHAPE),
+    "Mixture.three_clusters": (Mixture.three_clusters, {"sigma": 0.5}, SHAPE),
+    "Mixture.ring": (Mixture.ring, {"m": 3, "sigma": 0.5}, {"m": "integer", **SHAPE}),
+    "Mixture.parity": (Mixture.parity, {"sigma": 0.5}, {"sigma": "number", "lengths": "array", "scaling": "real"}),
+    "Mixture.from_data": (Mixture.from_data, DATA, FROM_DATA),
+    "Mixture.at": (XOR.at, {"D": 9}, {"D": "number"}),
+    "Mixture.finite": (XOR.finite, {"D": 9}, {"D": "number"}),
+    "Mixture.references_at": (XOR.references_at, {"D": 9}, {"D": "number"}),
+    "LearningRule": (OnlineSGD, {"lr": 0.1}, RATES),  # the base of all rules
+    "TwoLayer": (
+        TwoLayer,
+        {"K": 1, "activation": "erf"},
+        {"K": "integer", "activation": "activation", "output_scale": "number"},
+    ),
+    "Teacher": (
+        Teacher,
+        {"weights": [[1.0]], "v": [1.0], "activation": "erf"},
+        {"weights": "array", "v": "array", "activation": "activation"},
+    ),
+    "OnlineSGD": (OnlineSGD, {"lr": 0.1}, RATES),
+    "GradientFlow": (GradientFlow, {}, RATES),
+    "Spectrum": (
+        Spectrum,
+        {"eigenvalues": [0.5, 1.5]},
+        {
+            "eigenvalues": "array",
+            "weights": "array",
+            "alignment": "array",
+            "shrinkage": "number",
+            "discarded": "number",
+            "harmonic_mean": "number",
+        },
+    ),
+    "Spectrum.aligned": (SPECTRUM.aligned, {"p": 1}, {"p": "integer"}),
+    "Spectrum.oriented": (SPECTRUM.oriented, {"p": 1, "seed": 0}, {"p": "integer", "seed": "integer"}),
+    "Spectrum.multiplicities": (SPECTRUM.multiplicities, {"D": 8}, {"D": "integer"}),
+    "Spectrum.marchenko_pastur": (
+        Spectrum.marchenko_pastur,
+        {"ratio": 0.5},
+        {"ratio": "number", "nodes": "integer", "quantiles": "flag"},
+    ),
+    "Spectrum.two_level": (
+        Spectrum.two_level,
+        {"low": 0.5, "high": 1.5, "fraction": 0.5},
+        {"low": "number", "high": "number", "fraction": "number"},
+    ),
+    "Spectrum.uniform": (Spectrum.uniform, {"low": 0.5, "high": 1.5}, LAW),
+    "Spectrum.power_law": (
+        Spectrum.power_law,
+        {"exponent": 1.5, "low": 0.5, "high": 1.5},
+        {"exponent": "real", **LAW},
+    ),
+    "OrderParameters": (
+        OrderParameters,
+        {"M": [[1.0]], "Q": [[1.0]], "v": [1.0]},
+        {"M": "array", "Q": "array", "v": "array"},
+    ),
+    "OrderParameters.projections": (STATE.projections, {"mixture": XOR}, {"mixture": "record", "D": "number"}),
+    "OrderParameters.check": (STATE.check, {"mixture": XOR}, {"mixture": "record", "D": "number"}),
+    "Densities": (
+        Densities,
+        {"A": [[[1.0]]], "Q": [[[1.0]]], "v": [1.0]},
+        {"A": "array", "Q": "array", "v": "array"},
+    ),
+    "Densities.spread": (Densities.spread, {"mixture": XOR, "state": STATE}, {"mixture": "record", "state": "record"}),
+    "Densities.overlaps": (DENSITIES.overlaps, {"mixture": XOR}, {"mixture": "record"}),
+    "Densities.check": (DENSITIES.check, {"mixture": XOR}, {"mixture": "record"}),
+    "drift": (
+        numerics.drift,
+        {"mixture": XOR, "network": NETWORK, "rule": RULE, "state": STATE},
+        {**PROBLEM, "rule": "rule", "state": "record", "tolerance": "number", "seed": "integer"},
+    ),
+    "errors": (
+        numerics.errors,
+        {"mixture": XOR, "network": NETWORK, "state": STATE},
+        {
+            **PROBLEM,
+            "state": "record",
+            "tolerance": "number",
+            "seed": "integer",
+            "points": "integer",
+            "digits": "integer",
+            "quantities": "quantities",
+        },
+    ),
+    "integrate": (
+        numerics.integrate,
+        {"mixture": XOR, "network": NETWORK, "rule": RULE, "state": STATE, "t": [1.0]},
+        {
+            **PROBLEM,
+            "rule": "rule",
+            "state": "record",
+            "t": "array",
+            "rtol": "number",
+            "atol": "number",
+            "method": "choice",
+            "progress": "function",
+        },
+    ),
+    "random_state": (
+        numerics.random_state,
+        {"mixture": XOR, "network": NETWORK, "D": 100, "seed": 0},
+        {**PROBLEM, "D": "integer", "seed": "integer", "weight_scale": "number", "readout_scale": "number"},
+    ),
+    "fixed_point": (
+        numerics.fixed_point,
+        {"mixture": XOR, "network": NETWORK, "rule": RULE, "guess": STATE},
+        {**PROBLEM, "rule": "rule", "guess": "record", "D": "integer", **FOLLOW},
+    ),
+    "fixed_points": (
+        numerics.fixed_points,
+        {"mixture": XOR, "network": NETWORK, "rule": RULE, "seeds": 1},
+        {
+            **PROBLEM,
+            "rule": "rule",
+            "seeds": "integers",
+            "start": "function",
+            "D": "integer",
+            "t": "number",
+            "gains": "array",
+            "points": "integer",
+            "progress": "function",
+        },
+    ),
+    "curve": (
+        numerics.curve,
+        {
+            "mixture": XOR,
+            "network": NETWORK,
+            "rule": RULE,
+            "parameter": "sigma",
+            "values": [0.5, 0.6],
+            "guess": STATE,
+        },
+        {
+            **PROBLEM,
+            "rule": "rule",
+            "parameter": "choice",
+            "values": "array",
+            "guess": "record",
+            **FOLLOW,
+            "progress": "function",
+        },
+    ),
+    "oracle_error": (
+        numerics.oracle_error,
+        {"mixture": XOR},
+        {"mixture": "record", "tolerance": "number", "digits": "integer"},
+    ),
+    "random_features_error": (
+        numerics.random_features_error,
+        {"mixture": XOR, "activation": "relu", "gamma": 2.0},
+        {
+            "mixture": "record",
+            "activation": "activation",
+            "gamma": "number",
+            "ridge": "number",
+            "D": "number",
+            "features": "choice",
+            "tolerance": "number",
+        },
+    ),
+    "kernel_error": (
+        numerics.kernel_error,
+        {"mixture": XOR, "kernel": "rbf", "alpha": 2.0},
+        {
+            "mixture": "record",
+            "kernel": "choice",
+            "alpha": "number",
+            "ridge": "number",
+            "samples": "choice",
+            "D": "number",
+        },
+    ),
+    "records_of": (numerics.records_of, {"dataset": RUN}, {"dataset": "attributes"}),
+    "state_at": (numerics.state_at, {"dataset": RUN, "t": 1.0}, {"dataset": "dataset", "t": "number"}),
+}
+
+
+def parameters(name: str) -> list[str]:
+    return [p for p in inspect.signature(CALLS[name][0]).parameters if p != "self"]
+
+
+def place(name: str, argument: str) -> str:
+    """The rule is called sgd in functions that have not been renamed."""
+    return "sgd" if argument == "rule" and "sgd" in parameters(name) else argument
+
+
+def cases() -> list[Any]:
+    found = []
+    for name, (_, _, kinds) in CALLS.items():
+        signature = inspect.signature(CALLS[name][0]).parameters
+        for argument, kind in kinds.items():
+            if place(name, argument) not in signature:
+                continue  # a field that a rule has not got
+            optional = signature[place(name, argument)].default is None
+            wrong = [label for label in WRONG if label not in FITS[kind] and not (optional and label == "none")]
+            found += [pytest.param(name, argument, label, id=f"{name}-{argument}-{label}") for label in wrong]
+    return found
+
+
+def test_the_table_knows_every_argument_of_every_public_function() -> None:
+    public = set(numerics.__all__)
+    assert public <= {name.partition(".")[0] for name in CALLS}
+    for name, (_, given, kinds) in CALLS.items():
+        assert set(parameters(name)) <= {place(name, argument) for argument in kinds}, name
+        assert {place(name, argument) for argument in given} <= set(parameters(name)), name
+    for kind in (Mixture, Spectrum, Densities, OrderParameters):
+        for name, member in inspect.getmembers(kind, callable):
+            if not name.startswith("_") and name not in ("to_dict", "from_dict", "derivative"):
+                assert f"{kind.__name__}.{name}" in CALLS, f"{kind.__name__}.{name}: {member}"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_right_kinds_are_taken(name: str) -> None:
+    call, given, _ = CALLS[name]
+    call(**{place(name, argument): value for argument, value in given.items()})
+
+
+@pytest.mark.parametrize(("name", "argument", "label"), cases())
+def test_a_wrong_kind_is_a_value_error_that_names_the_argument(name: str, argument: str, label: str) -> None:
+    call, given, _ = CALLS[name]
+    arguments = {place(name, other): value for other, value in given.items()} | {place(name, argument): WRONG[label]}
+    with pytest.raises(ValueError, match=rf"\b{place(name, argument)}\b"):
+        call(**arguments)
+
+
+def test_one_number_is_taken_where_a_sequence_is_meant() -> None:
+    one, many = (numerics.fixed_points(XOR, NETWORK, RULE, seeds) for seeds in (1, [1]))
+    assert one.identical(many.assign_attrs(one.attrs))
+    assert integrate(XOR, NETWORK, RULE, STATE, 1.0).time.values.tolist() == [1.0]

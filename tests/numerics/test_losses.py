@@ -1,0 +1,152 @@
+"""Losses as data: slope and curvature of each entry, expressions equal to the named ones, label noise averaged."""
+
+import numpy as np
+import pytest
+
+from quenched.numerics import (
+    GradientFlow,
+    Mixture,
+    OnlineSGD,
+    OrderParameters,
+    Teacher,
+    TwoLayer,
+    drift,
+    integrate,
+    random_state,
+)
+from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.calculus.losses import coefficients, compiled_loss, loss, loss_functions, noisy_slope
+from quenched.theory.losses import LOSSES
+
+PHI, Y = (x.ravel() for x in np.meshgrid(np.linspace(-3, 3, 13) + 0.01, [-1.0, 1.0, 0.4]))
+
+
+@pytest.mark.parametrize("name", [*LOSSES, "max(0, 1 - y*phi)", "(1 - y*phi)**4/4"])
+def test_slope_and_curvature_are_the_derivatives(name: str) -> None:
+    """Central differences: h^2/6 times a third derivative, at most 200 here, and rounding/h of values below 100."""
+    value, slope, curvature = loss_functions(name)
+    h = 1e-5
+    tolerance = 200 * h**2 + 4e-16 * 100 / h
+    assert np.abs((value(PHI + h, Y) - value(PHI - h, Y)) / (2 * h) - slope(PHI, Y)).max() < tolerance
+    assert np.abs((slope(PHI + h, Y) - slope(PHI - h, Y)) / (2 * h) - curvature(PHI, Y)).max() < tolerance
+
+
+@pytest.mark.parametrize(("name", "text"), [("square", "phi**2/2 - y*phi + y**2/2"), ("logistic", "softplus(-phi*y)")])
+def test_an_expression_is_the_loss_that_it_spells(name: str, text: str) -> None:
+    for one, other in zip(loss_functions(name), loss_functions(text), strict=True):
+        assert np.abs(one(PHI, Y) - other(PHI, Y)).max() < 1e-14
+    assert loss(name).invariant == loss(text).invariant
+
+
+def test_the_logistic_loss_holds_at_any_margin() -> None:
+    with np.errstate(all="raise", under="ignore"):
+        value, slope, _ = loss_functions("logistic")
+        assert value(-1e4, 1.0) == 1e4
+        assert slope(np.array([-1e4, 1e4]), 1.0).tolist() == [-1.0, 0.0]
+
+
+def test_label_noise_is_averaged_alike_by_moments_and_by_quadrature() -> None:
+    """Gauss-Hermite of 40 nodes is exact for polynomials: rounding alone separates the two."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    slopes = LOSSES["square"].slope(PHI, Y + 0.7 * nodes[:, None])
+    first, second = noisy_slope("square", 0.7)(PHI, Y)
+    weights = weights[:, None] / weights.sum()
+    assert np.abs((weights * slopes).sum(axis=0) - first).max() < 1e-13
+    assert np.abs((weights * slopes**2).sum(axis=0) - second).max() < 1e-12
+
+
+def test_coefficients_spell_the_loss_and_its_slope() -> None:
+    for name, Delta in (("square", 0.3), ("(1 - y*phi)**2/2", 0.0)):
+        found = loss(name)
+        l0, l1, l2, F0, F1, S0, S1, S2 = found.coefficients(Y, Delta)
+        force, square = found.moments(PHI, Y, Delta)
+        assert np.abs(l0 + PHI * (l1 + PHI * l2) - found.value(PHI, Y)).max() < 1e-13
+        assert np.abs(F0 + PHI * F1 - force).max() < 1e-14
+        assert np.abs(S0 + PHI * (S1 + PHI * S2) - square).max() < 1e-13
+
+
+def test_compiled_slopes_are_the_generated_ones() -> None:
+    for name in LOSSES:
+        compiled = np.array([compiled_loss(name).ctypes(phi, y) for phi, y in zip(PHI, Y, strict=True)])
+        assert np.abs(compiled - LOSSES[name].slope(PHI, Y)).max() < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [("phi*z", "loss 'phi\\*z': 'z' is not understood"), ("y", "does not depend on the output"), ("", "loss must be")],
+)
+def test_what_is_no_loss_is_refused(loss: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        loss_functions(OnlineSGD(0.1, loss=loss).loss)
+
+
+def test_rules_know_their_loss_and_batch() -> None:
+    rule = OnlineSGD(0.1, loss="logistic", batch=3)
+    assert OnlineSGD(**rule.to_dict()) == rule
+    assert GradientFlow(loss="logistic").batch == 1
+    with pytest.raises(ValueError, match="batch must be an integer >= 1, got 0"):
+        OnlineSGD(0.1, batch=0)
+
+
+def test_a_loss_without_closed_averages_says_so() -> None:
+    with pytest.raises(ValueError, match="loss 'logistic' is not a polynomial of degree 2"):
+        coefficients("logistic", Y)
+
+
+MIXTURE = Mixture([[1.0, 0.2], [-0.5, 0.8]], [1, -1], [0.4, 0.6], sigma=[0.6, 0.9])
+
+
+@pytest.mark.parametrize(("name", "text"), [("square", "phi**2/2 - y*phi + y**2/2"), ("logistic", "softplus(-phi*y)")])
+def test_drifts_by_an_expression_are_those_by_the_name(name: str, text: str) -> None:
+    network, state = TwoLayer(2, "relu"), random_state(MIXTURE, TwoLayer(2, "relu"), 30, seed=2)
+    one, other = (drift(MIXTURE, network, OnlineSGD(0.4, label_noise=0.3, loss=loss), state) for loss in (name, text))
+    for part in ("M", "Q", "v"):
+        assert np.abs(getattr(one, part) - getattr(other, part)).max() < 1e-13
+
+
+@pytest.mark.parametrize(("loss", "K"), [("square", 3), ("logistic", 1), ("logistic", 3)])
+def test_a_batch_divides_what_is_of_second_order(loss: str, K: int) -> None:
+    """Everything but the noise is that of gradient flow, and the noise falls as 1/B: exactly, on the same points."""
+    network, state = TwoLayer(K, "erf"), random_state(MIXTURE, TwoLayer(K, "erf"), 30, seed=2)
+    flow = drift(MIXTURE, network, GradientFlow(0.4, 0.1, loss=loss), state, tolerance=1.0)
+    rules = [OnlineSGD(0.4, 0.1, loss=loss, batch=batch) for batch in (1, 7)]
+    one, seven = (drift(MIXTURE, network, rule, state, tolerance=1.0) for rule in rules)
+    for part in ("M", "v"):
+        assert np.abs(getattr(one, part) - getattr(flow, part)).max() < 1e-12
+    assert np.abs(one.Q - flow.Q).max() > 1e-5
+    assert np.abs((one.Q - flow.Q) - 7 * (seven.Q - flow.Q)).max() < 1e-12
+
+
+def test_logistic_gradient_flow_ends_at_the_posterior() -> None:
+    """A linear neuron on two clusters ±r: the log-odds of the label are 2 r x/sigma^2, where the loss is smallest.
+
+    At r = 1.2, sigma = 1 the curvature E[x^2 s (1 - s)] of the risk there is 0.0287: exp(-17) after a time of 600.
+    """
+    mixture, network = Mixture.two_clusters(1.0, separation=1.2), TwoLayer(1, "linear")
+    start = OrderParameters([[0.12], [-0.12]], [[0.3]], [1.0])
+    end = integrate(mixture, network, GradientFlow(loss="logistic", second_lr=0.0), start, [600.0]).isel(time=0)
+    w = 2 * 1.2
+    assert end.M.values.ravel() == pytest.approx([1.2 * w, -1.2 * w], rel=1e-6)
+    assert end.Q.item() == pytest.approx(w**2, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "square"])
+def test_a_teacher_makes_the_label_that_any_loss_is_charged_by(loss: str) -> None:
+    """One erf neuron of network and teacher each: the mean increment on a grid of the input's two coordinates.
+
+    48 Hermite nodes an axis: the slope's poles and those of erf leave less than 1e-7.
+    """
+    mixture = Mixture([[0.4, -0.3]], sigma=0.7, teacher=Teacher([[0.6, 0.5]], [0.8], "erf"))
+    w = np.array([0.5, -0.7])  # inside the span of the means
+    state = OrderParameters(mixture.references @ w[:, None], [[w @ w]], [0.9])
+    found = drift(mixture, TwoLayer(1, "erf"), GradientFlow(loss=loss), state)
+    assert found.method == ("quadrature" if loss == "logistic" else "closed form")
+    z, weight = np.polynomial.hermite_e.hermegauss(48)
+    x = np.array([0.4, -0.3]) + 0.7 * np.stack(np.meshgrid(z, z, indexing="ij"), axis=-1).reshape(-1, 2)
+    measure = np.outer(weight, weight).ravel() / weight.sum() ** 2
+    g, dg = activation_functions("erf")
+    slope = measure * loss_functions(loss)[1](0.9 * g(x @ w), 0.8 * g(x @ [0.6, 0.5]))
+    dw = -(slope * 0.9 * dg(x @ w)) @ x
+    assert found.M[:, 0] == pytest.approx(mixture.references @ dw, abs=1e-7)
+    assert found.Q.item() == pytest.approx(2 * w @ dw, abs=1e-7)
+    assert found.v.item() == pytest.approx(-slope @ g(x @ w), abs=1e-7)
