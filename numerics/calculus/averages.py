@@ -44,8 +44,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-ORTHANT_ERROR = 1e-10  # of averages over three and four fields at regular covariances; 1e-8 at singular ones
-PAIR_ERROR = 1e-13  # of averages over one and two fields
+ORTHANT_ERROR = 1e-10  # of averages over three and four fields, relative to the size of the factors, where regular
+PAIR_ERROR = 1e-13  # of averages over one and two fields, likewise
 FIELD_LIMIT = 4  # the generated averages reach four distinct neurons
 
 

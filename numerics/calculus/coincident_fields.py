@@ -92,13 +92,16 @@ def distinct(mean: Array, covariance: Array) -> tuple[Index, Index]:
 
 @njit(error_model="numpy")
 def _lowest(covariance):  # type: ignore[no-untyped-def]
-    """Lowest eigenvalue of the correlations of one cluster, 0 where they are not finite."""
+    """Lowest eigenvalue of the correlations of one cluster, 0 where they are not finite.
+
+    A field without variance is independent of all others.
+    """
     K = covariance.shape[0]
     correlation = np.empty((K, K))
     for k in range(K):
         for l in range(K):
             scale = math.sqrt(max(covariance[k, k], TINY)) * math.sqrt(max(covariance[l, l], TINY))
-            correlation[k, l] = covariance[k, l] / scale
+            correlation[k, l] = covariance[k, l] / scale if k != l or covariance[k, k] > TINY else 1.0
             if not np.isfinite(correlation[k, l]):
                 return 0.0
     return eigvalsh(correlation)[0]

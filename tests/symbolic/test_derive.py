@@ -52,11 +52,19 @@ def test_text_does_not_depend_on_the_hash_seed(seed):
     assert subprocess.run([sys.executable, "-c", program, str(THEORY)], env=environment, check=False).returncode == 0
 
 
-def test_a_rational_that_no_float_holds_is_a_ratio_of_integers() -> None:
-    """Compiled code reads it as the float next to it, mpmath at full precision; and no exponential is turned over."""
+def test_numbers_that_no_float_holds_are_ratios_and_turn_no_exponential_over() -> None:
     x = sympy.Symbol("x", real=True)
     third = sympy.Rational(1, 3)
     assert code(sympy.exp(-(x**2)) + third) == "ratio(1, 3) + exp(-x**2)"
     assert code(x / (x + third)) == "x/(x + ratio(1, 3))"
-    assert code(2 * (x + third) ** 2) == "2*(x + ratio(1, 3))**2"
-    assert code(x / 3 + sympy.Rational(1, 4)) == "x/3 + 1/4"
+    assert code(2 * (x - third) ** 2) == "2*(x - ratio(1, 3))**2"
+    assert code(x / 3 + sympy.Rational(3, 4)) == "x/3 + 3/4"
+    assert code(x * 10**20) == "ratio(100000000000000000000, 1)*x"
+    assert code(sympy.E * x ** sympy.Rational(-2, 3)) == "exp(1)/x**(ratio(2, 3))"
+
+
+def test_long_sums_are_nested() -> None:
+    """A reader of Python text descends once for each term of a sum: 1000 are too many."""
+    terms = sympy.symbols("a0:1500")
+    text = code(sympy.Add(*terms))
+    assert eval(text, {str(term): 1 for term in terms}) == 1500
