@@ -189,3 +189,8 @@ def test_more_than_twenty_six_names():
     names = [str(symbol) for symbol, _ in outcome.definitions]
     assert len(set(names)) == len(names)
     assert any(name.endswith("aa") for name in names)
+
+
+def test_a_reader_gets_the_averages_of_a_built_in_too():
+    assert "def custom_4(" not in user_activation("Max(0, x)")
+    assert "def custom_4(" in user_activation("Max(0, x)", whole=True)
