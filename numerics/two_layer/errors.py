@@ -127,6 +127,7 @@ def errors_many(
         integer("seed", seed),
         points if points is None else integer("points", points, at_least=1),
     )
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
     asked, chosen = _checked(quantities), records("states", states, (OrderParameters, Densities))
     return [_errors(mixture, network, state, sampling, asked) for state in chosen]
 
