@@ -210,6 +210,8 @@ class Engine(ABC):
 
     accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The values that it knows of `backend`, `dtype` and `test`, where these are not all."""
+    any_dimension: ClassVar[bool] = False
+    """Whether the cost of a step does not depend on D."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch

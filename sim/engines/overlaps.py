@@ -72,6 +72,7 @@ class Chain(Engine):
     nothing but its problem, state and seed.
     """
 
+    any_dimension = True
     accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "test": ("fields",),
         "dtype": ("float64",),
