@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.exponential_sums import Numbers, sign_changes
-from quenched.numerics.calculus.precision import context
-from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
+from quenched.numerics.compiled.precision import context
 from quenched.numerics.oracle_sampling import Gaussians, sampled_error, separate_covariances
+from quenched.numerics.probability.exponential_sums import Numbers, sign_changes
+from quenched.numerics.probability.quadrature import adaptive, tanh_sinh
 from quenched.numerics.problem.checks import digit_count, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture

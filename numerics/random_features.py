@@ -3,7 +3,7 @@
     z_i = psi(f_i·x/sqrt(D)),  |f_i|^2 = D,  i = 1 .. P;   output w·(z - E z),  w = (Cov z + ridge 1)^-1 E[y (z - E z)]
 
 is where online SGD on the readout ends.  Given the cluster the output is Gaussian, with mean m_a and variance q_a:
-`quenched.numerics.readout` turns these into errors.
+`quenched.numerics.lazy.readout` turns these into errors.
 
 Formulas: `quenched.theory.random_features`, derived in symbolic/learners/random_features.py, which also counts the
 powers of D.  Here:
@@ -11,8 +11,8 @@ powers of D.  Here:
 1. `_finite`: the equivalent at finite D and P, all spikes included: for any means in up to three dimensions;
 2. `_low`, `_crossover`, `_high`, `_mixed`, `_quadratic`: its limits, where the means grow as D^0, D^(1/4), D^(1/2).
 
-They stand on the Hermite coefficients of the activation (`calculus.hermite`) and on the resolvent A(f) of features that
-differ by their components f along the means (`calculus.resolvent`).
+They stand on the Hermite coefficients of the activation (`lazy.hermite`) and on the resolvent A(f) of features that
+differ by their components f along the means (`lazy.resolvent`).
 
 Averages over f ~ N(0, 1_k) are sums over a grid: for a Gaussian times a function analytic in a strip, the trapezoidal
 rule converges exponentially, so that halving the step tells the error.
@@ -32,15 +32,15 @@ import numpy.typing as npt
 from scipy.linalg import null_space
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.hermite import hermite_orders
-from quenched.numerics.calculus.quadrature import adaptive
-from quenched.numerics.calculus.resolvent import FeatureResolvent
+from quenched.numerics.lazy.hermite import hermite_orders
+from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
+from quenched.numerics.lazy.resolvent import FeatureResolvent
+from quenched.numerics.probability.quadrature import adaptive
 from quenched.numerics.problem import checks
 from quenched.numerics.problem.checks import number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import random_features
 
 __all__ = ["LEARNERS", "RandomFeaturesOptions", "random_features_error"]

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import FIELD_LIMIT, index_sets, tables
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.coincident_fields import regularised
-from quenched.numerics.calculus.compile import contraction, load_compiled, scalar_function
+from quenched.numerics.averages.activations import FIELD_LIMIT, index_sets, tables
+from quenched.numerics.averages.coincident_fields import regularised
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import contraction, load_compiled, scalar_function
 from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer

@@ -23,7 +23,7 @@ class Run:
 
     full: bool = option(False, "240 cells in minutes, instead of 16 in seconds.")
     quick: bool = option(False, "16 cells in seconds (the default).")
-    engine: str = option("overlaps", f"{', '.join(ENGINES)}: SGD itself is vectors, its exact chain at any D is overlaps.")
+    engine: str = option("overlaps", f"{', '.join(ENGINES)}: vectors is SGD itself, overlaps its chain at any D.")
     backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")

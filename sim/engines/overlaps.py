@@ -45,9 +45,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_value, compiled_activation
-from quenched.numerics.calculus.compile import callbacks
-from quenched.numerics.calculus.losses import compiled_loss
+from quenched.numerics.averages.activations import activation_value, compiled_activation
+from quenched.numerics.averages.losses import compiled_loss
+from quenched.numerics.compiled.compile import callbacks
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.backend import Backend, generator_words, generators, restore_generators

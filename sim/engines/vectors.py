@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.losses import loss_functions
+from quenched.numerics.averages.losses import loss_functions
 from quenched.sim.backend import Backend, Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.geometry import Geometry

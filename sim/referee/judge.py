@@ -61,7 +61,8 @@ def _refereed() -> tuple[str, ...]:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `mixtures` by name; by default all of `named_mixtures.NAMED` that are refereed.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `mixtures` by name; by default all of `named_mixtures.NAMED` that are refereed.  `bias_D`: where the bias is
+    measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
     mixtures: tuple[str, ...] = field(default_factory=_refereed)

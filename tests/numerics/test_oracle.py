@@ -11,8 +11,8 @@ from scipy.special import ndtr
 from scipy.stats import norm
 
 from quenched.numerics import Mixture, Spectrum, Teacher, oracle, oracle_error
-from quenched.numerics.calculus.exponential_sums import Numbers
-from quenched.numerics.calculus.precision import context
+from quenched.numerics.compiled.precision import context
+from quenched.numerics.probability.exponential_sums import Numbers
 
 FLOAT = Numbers()
 

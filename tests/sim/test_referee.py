@@ -164,5 +164,5 @@ def test_bad_input_costs_a_line(
 
 
 def test_unknown_mixtures_are_named() -> None:
-    with pytest.raises(ValueError, match=r"mixtures must be among XOR, .*, got 'moons'"):
+    with pytest.raises(ValueError, match=r"mixture must be one of xor, .*, got 'moons'"):
         judge(replace(SMALL, mixtures=("moons",)))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus import averages as own
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.coincident_fields import consistent, distinct
-from quenched.numerics.calculus.compile import load_compiled
+from quenched.numerics.averages import activations as own
+from quenched.numerics.averages.coincident_fields import consistent, distinct
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import load_compiled
 from quenched.numerics.problem.checks import expression_text
 
 __all__ = ["closes", "tables_across"]

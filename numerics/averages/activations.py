@@ -1,7 +1,7 @@
 """Averages of an activation over the local fields, as tables over clusters and neurons.
 
 The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
-first use), compiled by `quenched.numerics.calculus.compile`.  A table entry whose indices coincide,
+first use), compiled by `quenched.numerics.compiled.compile`.  A table entry whose indices coincide,
 E[g'(lambda_1) g(lambda_1)], is the average over the one field that is left.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.coincident_fields import TINY, distinct, relative_error, repeated
-from quenched.numerics.calculus.compile import callbacks, load_compiled, scalar_function
+from quenched.numerics.averages.coincident_fields import TINY, distinct, relative_error, repeated
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import callbacks, load_compiled, scalar_function
 from quenched.numerics.problem.checks import expression_text
 from quenched.theory import activations as theory
 

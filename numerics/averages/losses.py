@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.compile import callbacks
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import callbacks
 from quenched.theory import losses as theory
 
 __all__ = ["coefficients", "compiled_loss", "loss", "loss_functions", "noise_rule", "noisy_slope"]
