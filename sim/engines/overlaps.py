@@ -50,7 +50,7 @@ from quenched.numerics.averages.losses import compiled_loss
 from quenched.numerics.compiled.compile import callbacks
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import OrderParameters
-from quenched.sim.backend import Backend, generator_words, generators, restore_generators
+from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
 from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance
 from quenched.sim.engines.geometry import root
@@ -72,6 +72,7 @@ class Chain(Engine):
     nothing but its problem, state and seed.
     """
 
+    card = "quenched.sim.engines.card_chain:CardChain"
     any_dimension = True
     accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "test": ("fields",),
@@ -95,15 +96,6 @@ class Chain(Engine):
         g, dg = compiled_activation(problem.network.activation)
         known = g if teacher is None else callbacks("teacher", (activation_value(teacher.activation),))[0]
         self.functions = g, dg, compiled_loss(problem.rule.loss), known
-
-    @classmethod
-    def on(cls, backend: Backend) -> type[Engine]:
-        """On a card it is `CardChain`."""
-        if backend.name == "numpy":
-            return cls
-        from quenched.sim.engines.card_chain import CardChain
-
-        return CardChain
 
     @classmethod
     def auto(cls, replicas: int) -> str:

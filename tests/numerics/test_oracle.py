@@ -19,7 +19,7 @@ FLOAT = Numbers()
 
 def general(mixture: Mixture) -> tuple[float, float]:
     """Value and error by the general solver, closed forms left aside."""
-    sites, contested = oracle._reduce(mixture, mixture.isotropic_sigma, FLOAT)
+    sites, contested = oracle.reduced(mixture, mixture.isotropic_sigma, FLOAT)
     if sites.dimensions == 1:
         return float(oracle._on_line(sites, FLOAT)[0] + contested), 1e-14
     value, error, _ = oracle._on_plane(sites, 1e-10, FLOAT)
