@@ -49,7 +49,7 @@ from quenched.numerics.averages.activations import activation_value, compiled_ac
 from quenched.numerics.averages.losses import compiled_loss
 from quenched.numerics.compiled.compile import callbacks
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.state import without_spectrum
 from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
 from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance
@@ -211,7 +211,6 @@ def _starts(batch: Batch) -> tuple[Array, Array]:
 
 def _start(state: State, mixture: Mixture, D: int) -> Array:
     """A (p, K) over L^T (K, K), with L lower triangular and L L^T = Q - A^T A, which may be singular."""
-    if not isinstance(state, OrderParameters):
-        raise ValueError(f"state must be OrderParameters, got {type(state).__name__}")
-    A, Q = state.projections(mixture, D), state.Q
+    overlaps = without_spectrum(state)
+    A, Q = overlaps.projections(mixture, D), overlaps.Q
     return np.concatenate([A, np.linalg.qr(root(Q - A.T @ A), mode="r")])

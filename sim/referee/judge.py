@@ -30,6 +30,7 @@ from quenched.numerics.problem.named_mixtures import NAMED, named
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import without_spectrum
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.engines import find_engine
 from quenched.sim.fluctuations import moments
@@ -315,7 +316,7 @@ def _bias(D: int, runs: int, backend: str) -> tuple[float, float, float, float]:
     """Bias of the followed order parameter at D, its standard error, the spread of a run, and the CPU time."""
     cpu = time.process_time()
     mixture, network, rule, t = BIAS
-    state = random_state(mixture, network, _STATE_D, 0)
+    state = without_spectrum(random_state(mixture, network, _STATE_D, 0))
     found = moments(mixture, network, rule, D, [t], range(runs), state, backend=backend)
     found = found.isel(time=0).sel(component=BIASED)
     spread = math.sqrt(float(found.covariance.sel(component_=BIASED)) / D)
