@@ -20,6 +20,7 @@ from quenched.numerics.averages.coincident_fields import TINY, distinct, relativ
 from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.compiled.compile import callbacks, load_compiled, scalar_function
 from quenched.numerics.problem.checks import expression_text
+from quenched.symbolic.language.grammar import expression
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -76,7 +77,7 @@ def value_averages(activation: str) -> theory.Averages:
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    derived = derived_module("activation", activation)
+    derived = derived_module("activation", expression(activation))
     if derived.SAME:
         return theory.ACTIVATIONS[derived.SAME]
     found: theory.Averages = derived.ACTIVATIONS["custom"]

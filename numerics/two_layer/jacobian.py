@@ -27,6 +27,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
+from quenched.symbolic.language.grammar import expression
 from quenched.theory import gradients as theory
 from quenched.theory import two_layer
 
@@ -66,7 +67,7 @@ def _gradients(activation: str) -> tuple[Gradient, ...]:
 
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> tuple[Gradient, ...]:
-    found: tuple[Gradient, ...] = derived_module("gradients", activation, "--gradients").GRADIENTS["custom"]
+    found: tuple[Gradient, ...] = derived_module("gradients", expression(activation), "--gradients").GRADIENTS["custom"]
     return found
 
 
