@@ -246,9 +246,8 @@ def test_the_table_of_costs_names_files_that_are_there() -> None:
     text = (ROOT / "README.md").read_text().partition("## How it is built")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ") and "`" in line]
     kinds = [row[0].strip() for row in rows]
-    assert kinds == [
-        "activation", "elementary function", "mixture", "loss", "option of the rule", "learner", "engine", "figure", "verb",
-    ]  # fmt: skip
+    assert kinds[:4] == ["activation", "elementary function", "mixture", "loss"]
+    assert kinds[4:] == ["option of the rule", "learner", "engine", "figure", "verb"]
     for row in rows:
         for path in row[1].split("`")[1::2]:
             place = path.partition("NAME")[0].rstrip("/")
