@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -143,7 +144,8 @@ def test_a_sweep_knows_of_a_mixture_an_activation_a_loss_and_an_engine(extended:
         'mixture = [{ kind = "reversed-pair", sigma = [0.5, 0.6] }]\n'
         'network = [{ K = 1, activation = "shifted" }]\nrule = [{ lr = 0.1, loss = "quartic" }]\n'
     )
-    found = sweep(read_spec(spec), extended / "grid.zarr")
+    with ThreadPoolExecutor(1) as pool:  # a worker process would not know what only this one has registered
+        found = sweep(read_spec(spec), extended / "grid.zarr", executor=pool)
     assert found.mixture.values.tolist() == ["reversed-pair sigma=0.5", "reversed-pair sigma=0.6"]
     network, rule = TwoLayer(1, "x + 1/2"), OnlineSGD(0.1, loss="(phi - y)**4/4")
     same = simulate(reversed_pair(0.6), network, rule, 20, [0, 1], 2, "overlaps", test_samples=8)
