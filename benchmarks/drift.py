@@ -22,7 +22,7 @@ from math import comb
 import numpy as np
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, TwoLayer, drift, integrate, random_state
-from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.averages.activations import activation_functions
 
 SAMPLES, STEP, T_END = 10_000, 0.1, 100.0
 

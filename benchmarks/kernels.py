@@ -18,9 +18,9 @@ import numpy as np
 import xarray as xr
 
 from quenched.numerics.kernel_ridge import kernel_error
+from quenched.numerics.lazy.readout import ReadoutErrors
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.readout import ReadoutErrors
 from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
 
 TILTED = Mixture([[1.2, 0.0, 0.3], [-0.4, 1.0, 0.0], [0.0, -1.1, 0.8]], [1, -1, 1], [0.5, 0.3, 0.2], 0.9, 0.25)

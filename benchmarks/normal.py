@@ -8,7 +8,7 @@ import time
 import numpy as np
 from numba import njit
 
-from quenched.numerics.calculus.orthant import Phi2, Phi3, Phi4
+from quenched.numerics.probability.orthant import Phi2, Phi3, Phi4
 
 CALLS = 5000
 

@@ -3,8 +3,8 @@
     f(x) = sum_i c_i F(x, x_i),   c = (K + ridge 1)^-1 y,   K_ij = F(x_i, x_j)
 
 with F a function of N = |x|^2/D, N' = |x'|^2/D and u = x.x'/D, and n = alpha D or alpha D^2/2 labelled samples.  Given
-the cluster the output on a fresh input has mean m_a and variance q_a (`quenched.numerics.readout`); it is Gaussian but
-for n of order D^2.
+the cluster the output on a fresh input has mean m_a and variance q_a (`quenched.numerics.lazy.readout`); it is Gaussian
+but for n of order D^2.
 
 Formulas: `quenched.theory.kernel_ridge`, derived in symbolic/learners/kernel_ridge.py, whose docstring tells the route.
 Here:
@@ -28,13 +28,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import null_space
 
-from quenched.numerics.calculus.kernels import KernelFunctions, LocalKernel, kernel_functions, local_kernel
-from quenched.numerics.calculus.quadratic_forms import chi_square_nodes, probability_below_zero
-from quenched.numerics.calculus.resolvent import SampleResolvent
+from quenched.numerics.lazy.kernels import KernelFunctions, LocalKernel, kernel_functions, local_kernel
+from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
+from quenched.numerics.lazy.resolvent import SampleResolvent
+from quenched.numerics.probability.quadratic_forms import chi_square_nodes, probability_below_zero
 from quenched.numerics.problem.checks import number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import kernel_ridge, random_features
 
 __all__ = ["LEARNERS", "KernelOptions", "TangentOptions", "kernel_error"]

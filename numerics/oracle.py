@@ -5,7 +5,7 @@
 (derived in symbolic/learners/oracle.py).  It depends on the mixture only through the affine span of the means.  The
 route:
 
-1. `_reduce`: distinct means as signed weights, in the coordinates of their span and in units of sigma;
+1. `reduced`: distinct means as signed weights, in the coordinates of their span and in units of sigma;
 2. `_closed_form`: two or three clusters, XOR and parity, in any position, by the formulas of `quenched.theory.oracle`;
 3. `_on_line`: in one dimension D is a sum of exponentials: all its real zeros, and Phi between them;
 4. `_on_plane`: in two dimensions the same on every line across the plane, and an adaptive integral over the lines.
@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.exponential_sums import Numbers, sign_changes
-from quenched.numerics.calculus.precision import context
-from quenched.numerics.calculus.quadrature import adaptive, tanh_sinh
+from quenched.numerics.compiled.precision import context
 from quenched.numerics.oracle_sampling import Gaussians, sampled_error, separate_covariances
+from quenched.numerics.oracle_sites import Sites, at_least, reduced, turned
+from quenched.numerics.probability.exponential_sums import Numbers, sign_changes
+from quenched.numerics.probability.quadrature import adaptive, tanh_sinh
 from quenched.numerics.problem.checks import digit_count, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
@@ -59,68 +60,7 @@ class OracleError:
         return float(self.value)
 
 
-@dataclass(frozen=True)
-class _Sites:
-    """Distinct means (n, dimensions) in units of sigma, with signed weights (n,): label times weight."""
-
-    means: Array
-    weights: Array
-
-    @property
-    def labels(self) -> Array:
-        return np.where(self.weights > 0, 1, -1)
-
-    @property
-    def dimensions(self) -> int:
-        return self.means.shape[1]
-
-    def rough(self) -> _Sites:
-        """In float64."""
-        return _Sites(self.means.astype(float), self.weights.astype(float))
-
-    def of(self, label: int) -> tuple[Array, Array]:
-        """Means and positive weights of one label."""
-        chosen = self.labels == label
-        return self.means[chosen], self.weights[chosen] * label
-
-
-def _reduce(mixture: Mixture, sigma: Any, numbers: Numbers) -> tuple[_Sites, Any]:
-    """The sites of a mixture, and the error that is made whatever the rule: the smaller label's weight at each mean."""
-    scale = np.abs(mixture.means - mixture.means[0]).max()
-    gaps = np.abs(mixture.means[:, None] - mixture.means).max(axis=2)
-    site = (gaps <= 16 * _EPS * scale).argmax(axis=1)  # means that differ by rounding are the first of them
-    weights = numbers.array(mixture.weights)
-    weights = weights / weights.sum()
-    distinct = np.unique(site)
-    plus, minus = (
-        np.array([weights[(site == i) & (mixture.labels == label)].sum() for i in distinct], dtype=weights.dtype)
-        for label in (1, -1)
-    )
-    signed = plus - minus
-    means = numbers.array(mixture.means[distinct[signed != 0]]) / sigma
-    signed = signed[signed != 0]
-    if (signed > 0).any() and (signed < 0).any():
-        means = _coordinates(means, numbers)
-    return _Sites(means, signed), np.minimum(plus, minus).sum()
-
-
-def _coordinates(means: Array, numbers: Numbers) -> Array:
-    """Coordinates of points (n, p) in their affine span."""
-    rest = means - means[0]
-    scale = np.abs(rest).max()
-    columns: list[Array] = []
-    while len(columns) < means.shape[1]:  # Gram-Schmidt; the farthest remaining point gives the next direction
-        lengths = (rest * rest).sum(axis=1)
-        farthest = lengths.argmax()
-        if lengths[farthest] <= (64 * _EPS * scale) ** 2:
-            break
-        direction = rest[farthest] / numbers.sqrt(lengths[farthest])
-        columns.append(rest @ direction)
-        rest = rest - columns[-1][:, None] * direction
-    return np.stack(columns, axis=1)
-
-
-def _closed_form(sites: _Sites, numbers: Numbers) -> tuple[Any, str] | None:
+def _closed_form(sites: Sites, numbers: Numbers) -> tuple[Any, str] | None:
     """The error by a formula, and its name; None if the arrangement has none.  Equality is up to float64 rounding."""
     one = numbers.number(1.0)
     (plus, p), (minus, m) = sites.of(1), sites.of(-1)
@@ -166,7 +106,7 @@ class _Cut(NamedTuple):
     zeros: Array
 
 
-def _terms(sites: _Sites, lines: Array, numbers: Numbers) -> tuple[Array, Array, Array]:
+def _terms(sites: Sites, lines: Array, numbers: Numbers) -> tuple[Array, Array, Array]:
     """Outer coordinates of the means, rates a_j (n,) and logs b_j (Y, n) of D = sum_j y_j exp(a_j x + b_j) on lines."""
     inner, outer = sites.means[:, 0], sites.means[:, 1] if sites.dimensions == 2 else 0 * sites.means[:, 0]
     one = numbers.number(1.0)
@@ -174,7 +114,7 @@ def _terms(sites: _Sites, lines: Array, numbers: Numbers) -> tuple[Array, Array,
     return outer, rates, logs
 
 
-def _cut(sites: _Sites, lines: Array, reach: Any, numbers: Numbers) -> _Cut:
+def _cut(sites: Sites, lines: Array, reach: Any, numbers: Numbers) -> _Cut:
     """Where D changes sign along lines y = const, nearer than `reach` to some mean in x.
 
     With a_j ascending, D = sum_j y_j exp(a_j x + b_j) has at most V zeros, V the number of changes in y_1, y_2, ..
@@ -205,7 +145,7 @@ def _cut(sites: _Sites, lines: Array, reach: Any, numbers: Numbers) -> _Cut:
     return _Cut(extrema, values, zeros)
 
 
-def _line_error(sites: _Sites, lines: Array, reach: Any, numbers: Numbers) -> Array:
+def _line_error(sites: Sites, lines: Array, reach: Any, numbers: Numbers) -> Array:
     """Weight on the wrong side of D per unit of y, on lines y = const."""
     cut = _cut(sites, lines, reach, numbers)
     outer, inner, _ = _terms(sites, lines, numbers)
@@ -227,38 +167,7 @@ def _line_error(sites: _Sites, lines: Array, reach: Any, numbers: Numbers) -> Ar
     return np.asarray(error.sum(axis=(1, 2)))
 
 
-def _turned(sites: _Sites, numbers: Numbers) -> _Sites:
-    """The sites rotated so that lines along the first axis cut D's zero set few times and never touch it far out.
-
-    What matters is the order of the labels along the axis, which changes where the axis is normal to the difference of
-    two means of opposite label.  Of the sectors between those angles that are not much narrower than the widest, take
-    the middle of the one with fewest label changes.
-    """
-    (plus, _), (minus, _) = sites.of(1), sites.of(-1)
-    difference = (plus[:, None] - minus).reshape(-1, 2).astype(float)
-    normal = np.sort(np.arctan2(difference[:, 0], -difference[:, 1]) % math.pi)
-    width = np.diff(normal, append=normal[0] + math.pi)
-    wide = width > width.max() / 8
-    angles = (normal + width / 2)[wide]
-    along = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ sites.means.astype(float).T
-    labels = sites.labels[np.argsort(along, axis=1)]
-    changes = (labels[:, 1:] != labels[:, :-1]).sum(axis=1)
-    best = np.lexsort([-width[wide], changes])[0]
-    cosine = numbers.number(math.cos(angles[best]))
-    sine = numbers.sqrt(1 - cosine * cosine) * (1 if math.sin(angles[best]) > 0 else -1)
-    return _Sites(sites.means @ numbers.array([[cosine, -sine], [sine, cosine]]), sites.weights)
-
-
-def _at_least(sites: _Sites, numbers: Numbers) -> Any:
-    """A lower bound of the error: that of the worst pair of opposite labels, the others left out."""
-    (plus, p), (minus, m) = sites.of(1), sites.of(-1)
-    difference = plus[:, None] - minus
-    half = numbers.sqrt((difference * difference).sum(axis=2)) / 2
-    one = numbers.number(1.0)
-    return numbers.formula(oracle.two_clusters)(half, one, p[:, None], m).max()
-
-
-def _strips(sites: _Sites, reach: float) -> list[tuple[float, float]]:
+def _strips(sites: Sites, reach: float) -> list[tuple[float, float]]:
     """The intervals of y that are within `reach` of means of both labels: elsewhere there is no error to speak of."""
     outer = sites.means[:, 1].astype(float)
     ends = np.unique(np.concatenate([outer - reach, outer + reach]))
@@ -268,7 +177,7 @@ def _strips(sites: _Sites, reach: float) -> list[tuple[float, float]]:
     return list(zip(ends[edges[::2]], ends[edges[1::2]], strict=True))
 
 
-def _kinks(sites: _Sites, strips: list[tuple[float, float]], reach: float) -> Array:
+def _kinks(sites: Sites, strips: list[tuple[float, float]], reach: float) -> Array:
     """The y at which the error per line is not analytic, or nearly so: zeros of D appear (in pairs) or cross (saddles).
 
     There an extremum of D along the line is zero.  The extrema are followed on lines sigma/8 apart; Newton's method in
@@ -293,7 +202,7 @@ def _kinks(sites: _Sites, strips: list[tuple[float, float]], reach: float) -> Ar
     return kinks[np.diff(kinks, prepend=-np.inf) > 1e-9]
 
 
-def _newton(sites: _Sites, x: Array, y: Array, saddle: Array) -> tuple[Array, Array, Array]:
+def _newton(sites: Sites, x: Array, y: Array, saddle: Array) -> tuple[Array, Array, Array]:
     """Newton's method from (x, y) on (G, G_x) = 0, on (G_y, G_x) = 0 for a `saddle`: y, the last step, G.
 
     G is a difference of log-sum-exps; its derivatives are differences of moments of the means, each site weighted by
@@ -332,13 +241,13 @@ def _newton(sites: _Sites, x: Array, y: Array, saddle: Array) -> tuple[Array, Ar
     return y, step, G
 
 
-def _reach(sites: _Sites, tolerance: Any, numbers: Numbers) -> tuple[Any, Any]:
+def _reach(sites: Sites, tolerance: Any, numbers: Numbers) -> tuple[Any, Any]:
     """The distance beyond which the tails of all sites weigh less than `tolerance` of the error, and that weight."""
-    log_weight = numbers.log(_at_least(sites, numbers) * tolerance) - 10
+    log_weight = numbers.log(at_least(sites, numbers) * tolerance) - 10
     return numbers.sqrt(-2 * log_weight), numbers.exp(log_weight)  # P(|z| > h) <= exp(-h^2/2)
 
 
-def _on_line(sites: _Sites, numbers: Numbers) -> tuple[Any, str]:
+def _on_line(sites: Sites, numbers: Numbers) -> tuple[Any, str]:
     """One dimension: the error per line of the plane, for the one line that holds all means."""
     reach, _ = _reach(sites, _EPS if numbers.ctx is None else numbers.ctx.eps, numbers)
     on_line = numbers.array([0.0])
@@ -346,9 +255,9 @@ def _on_line(sites: _Sites, numbers: Numbers) -> tuple[Any, str]:
     return error, f"exact, {len(sites.weights)} sites on a line"
 
 
-def _on_plane(sites: _Sites, tolerance: float, numbers: Numbers) -> tuple[Any, Any, str]:
+def _on_plane(sites: Sites, tolerance: float, numbers: Numbers) -> tuple[Any, Any, str]:
     """Two dimensions: value, absolute error, method; `tolerance` is relative."""
-    sites = _turned(sites, numbers)
+    sites = turned(sites, numbers)
     rough = sites.rough()
     reach, tails = _reach(sites, tolerance, numbers)
     strips = _strips(rough, float(reach))
@@ -359,7 +268,7 @@ def _on_plane(sites: _Sites, tolerance: float, numbers: Numbers) -> tuple[Any, A
         ctx = numbers.ctx
         pieces = [np.linspace(a, b, math.ceil((b - a) / 6) + 1) for a, b in zip(lower, upper, strict=True)]
         panels = [(ctx.mpf(a), ctx.mpf(b)) for piece in pieces for a, b in itertools.pairwise(piece)]
-        accuracy = _at_least(sites, numbers) * tolerance
+        accuracy = at_least(sites, numbers) * tolerance
         result = tanh_sinh(lambda y: _line_error(sites, y, reach, numbers), panels, accuracy, ctx)
     else:
         # s in (i, i+1) is piece i, entered and left with zero speed, which smooths the kinks at its ends
@@ -375,13 +284,13 @@ def _on_plane(sites: _Sites, tolerance: float, numbers: Numbers) -> tuple[Any, A
     return result.value, error, f"adaptive over {result.evaluations} lines, {len(kinks)} kinks"
 
 
-def _many_changes(sites: _Sites) -> bool:
+def _many_changes(sites: Sites) -> bool:
     """Whether D has so many zeros along a line that finding them all on thousands of lines takes seconds."""
-    labels = sites.labels[np.argsort(_turned(sites, Numbers()).means[:, 0])] if sites.weights.dtype != object else None
+    labels = sites.labels[np.argsort(turned(sites, Numbers()).means[:, 0])] if sites.weights.dtype != object else None
     return labels is not None and len(labels) * int((labels[1:] != labels[:-1]).sum()) ** 2 > _MANY
 
 
-def _sampled(sites: _Sites) -> tuple[float, float]:
+def _sampled(sites: Sites) -> tuple[float, float]:
     """The error and its standard error; the weights need not add up to 1."""
     total = float(np.abs(sites.weights).sum())
     roots = np.broadcast_to(np.eye(sites.dimensions), (len(sites.weights), *(sites.dimensions,) * 2))
@@ -391,11 +300,11 @@ def _sampled(sites: _Sites) -> tuple[float, float]:
 
 def _solve(mixture: Mixture, tolerance: Any, digits: int | None, numbers: Numbers) -> OracleError:
     """Steps 1 to 4 of the module's docstring."""
-    sites, contested = _reduce(mixture, numbers.number(mixture.isotropic_sigma), numbers)
+    sites, contested = reduced(mixture, numbers.number(mixture.isotropic_sigma), numbers)
     error: Any = 0
     if (closed := _closed_form(sites, numbers)) is not None:
         value, method = closed[0], f"closed form: {closed[1]}"
-    elif numbers.ctx is None and _at_least(sites, numbers) < 1e-290:
+    elif numbers.ctx is None and at_least(sites, numbers) < 1e-290:
         value, error, method = 0.0, 1e-290 * len(sites.weights) ** 2, "below 1e-290: ask for digits"
     elif sites.dimensions == 1:
         value, method = _on_line(sites, numbers)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.quadrature import randomised
+from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.mixture import Mixture
 
 __all__ = ["Gaussians", "sampled_error", "separate_covariances"]

@@ -3,7 +3,7 @@
     z_i = psi(f_i·x/sqrt(D)),  |f_i|^2 = D,  i = 1 .. P;   output w·(z - E z),  w = (Cov z + ridge 1)^-1 E[y (z - E z)]
 
 is where online SGD on the readout ends.  Given the cluster the output is Gaussian, with mean m_a and variance q_a:
-`quenched.numerics.readout` turns these into errors.
+`quenched.numerics.lazy.readout` turns these into errors.
 
 Formulas: `quenched.theory.random_features`, derived in symbolic/learners/random_features.py, which also counts the
 powers of D.  Here:
@@ -11,20 +11,16 @@ powers of D.  Here:
 1. `_finite`: the equivalent at finite D and P, all spikes included: for any means in up to three dimensions;
 2. `_low`, `_crossover`, `_high`, `_mixed`, `_quadratic`: its limits, where the means grow as D^0, D^(1/4), D^(1/2).
 
-They stand on the Hermite coefficients of the activation (`calculus.hermite`) and on the resolvent A(f) of features that
-differ by their components f along the means (`calculus.resolvent`).
-
-Averages over f ~ N(0, 1_k) are sums over a grid: for a Gaussian times a function analytic in a strip, the trapezoidal
-rule converges exponentially, so that halving the step tells the error.
+They stand on the Hermite coefficients of the activation (`lazy.hermite`) and on the resolvent A(f) of features that
+differ by their components f along the means (`lazy.resolvent`).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,15 +28,16 @@ import numpy.typing as npt
 from scipy.linalg import null_space
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.hermite import hermite_orders
-from quenched.numerics.calculus.quadrature import adaptive
-from quenched.numerics.calculus.resolvent import FeatureResolvent
+from quenched.numerics.lazy.grids import refined
+from quenched.numerics.lazy.hermite import hermite_orders
+from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
+from quenched.numerics.lazy.resolvent import FeatureResolvent
+from quenched.numerics.probability.quadrature import adaptive
 from quenched.numerics.problem import checks
 from quenched.numerics.problem.checks import number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.readout import ReadoutErrors, labelled_by_cluster
 from quenched.theory import random_features
 
 __all__ = ["LEARNERS", "RandomFeaturesOptions", "random_features_error"]
@@ -51,71 +48,7 @@ theory: Any = random_features  # ufunc expressions: they take arrays where their
 
 _ROUNDING = 1e-13  # relative: a difference of two numbers below this fraction of them is rounding error and counts as 0
 _BLIND = 1e-13  # mean outputs below this are rounding error: the features do not tell the labels apart
-_RADIUS = 8.0  # |f| > 8 has probability 1e-14
-_STEP = 0.5  # of the first grid; the trapezoidal rule for a polynomial times the Gaussian is then exact to 1e-30
-_NODES = 500_000  # of the finest grid, corners of the cube around it included
 _SPREAD = 12.0  # standard deviations of the noise that the quadrature of `_quadratic` covers
-
-
-# --- averages over the components of the features along the means
-# -----------------------------------------------------
-
-
-@lru_cache(maxsize=32)
-def _grid(k: int, level: int) -> tuple[Array, Array]:
-    """Nodes (n, k) and weights (n,) of averages over N(0, 1_k): a grid of step _STEP/2^level in a ball."""
-    step = _STEP / 2**level
-    reach = math.floor(_RADIUS / step)
-    axis = step * np.arange(-reach, reach + 1)
-    f = np.stack(np.meshgrid(*[axis] * k, indexing="ij"), axis=-1).reshape(-1, k)
-    f = f[(f**2).sum(axis=1) <= _RADIUS**2]
-    weights = np.exp(-(f**2).sum(axis=1) / 2)
-    weights /= weights.sum()
-    f.flags.writeable = weights.flags.writeable = False
-    return f, weights
-
-
-def _refined(
-    means: Array,
-    sigmas: Array,
-    solve: Callable[[Array, Array], ReadoutErrors],
-    tolerance: float,
-    size: Callable[[ReadoutErrors], float] = lambda found: found.pmse,
-) -> ReadoutErrors:
-    """`solve` on finer and finer grids until `size` changes by less than the relative tolerance.
-
-    Averages psi_j(f·mean) vary over lengths sigma/|mean| of f: the first grid has steps no longer than that.  The error
-    estimate is the last change: that of the coarser of the two grids.
-    """
-    k = means.shape[1]
-    sharpest = float((np.linalg.norm(means, axis=1) / sigmas).max())
-    level = max(0, math.ceil(math.log2(max(_STEP * sharpest, 1.0))))
-    before: ReadoutErrors | None = None
-    gap = change = np.inf
-    while (_RADIUS * 2 ** (level + 1) / _STEP) ** k < _NODES:
-        found = solve(*_grid(k, level))
-        if before is not None:
-            new, old = size(found), size(before)
-            gap = abs(new - old) / max(abs(new), abs(old)) if new != old else 0.0
-            change = abs(found.classification_error - before.classification_error)
-            if gap <= tolerance and change <= tolerance:
-                return _refined_by(found, change, gap)
-        before, level = found, level + 1
-    if before is not None and max(gap, change) < 1e-3:
-        return _refined_by(before, change, gap)
-    raise RuntimeError(
-        f"a grid of {_NODES} points does not resolve averages over {k} components of the features, with means up to "
-        f"{sharpest:.3g} sigma (in units of sqrt(D)): the last change was {max(gap, change):.1e}; raise sigma"
-    )
-
-
-def _refined_by(found: ReadoutErrors, change: float, gap: float) -> ReadoutErrors:
-    """With the error of a grid: `change` of the classification error, relative `gap` of the pmse."""
-    return replace(
-        found,
-        classification_error_error=found.classification_error_error + change,
-        pmse_error=found.pmse_error + gap * found.pmse,
-    )
 
 
 def _measured(
@@ -195,7 +128,7 @@ def _finite(mixture: Mixture, activation: str, gamma: float, ridge: float, D: fl
         m, q = _readout(mixture, bulk, P, np.stack(columns, axis=2), higher)
         return _measured(mixture, m, q, error, f"finite-D equivalent, D = {D:g}, P = {P:g}")
 
-    return _refined(means, mixture.sigmas, solve, tolerance)
+    return refined(means, mixture.sigmas, solve, tolerance)
 
 
 def _readout(mixture: Mixture, bulk: FeatureResolvent, P: float, Z: Array, higher: Array) -> tuple[Array, Array]:
@@ -340,7 +273,7 @@ def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, toleran
             rate = 1 / float(y2.sum() + ridge * (y2 @ slope) + ((carried @ x) ** 2).sum())
         return _measured(mixture, m, np.zeros_like(m), error, "limit, means of order D^(1/2)", rate)
 
-    return _refined(means, mixture.sigmas, solve, tolerance, lambda found: found.rate or found.pmse)
+    return refined(means, mixture.sigmas, solve, tolerance, lambda found: found.rate or found.pmse)
 
 
 def _mixed(mixture: Mixture, activation: str, gamma: float, ridge: float, tolerance: float) -> ReadoutErrors:
@@ -359,7 +292,7 @@ def _mixed(mixture: Mixture, activation: str, gamma: float, ridge: float, tolera
             mixture, mean * mixture.labels, np.full(4, variance), error, "limit, gates: means of order D^(1/2) and 1"
         )
 
-    return _refined(mixture.means[:, :1], mixture.sigmas, solve, tolerance)
+    return refined(mixture.means[:, :1], mixture.sigmas, solve, tolerance)
 
 
 def _quadratic(mixture: Mixture, activation: str, gamma: float, ridge: float) -> ReadoutErrors:

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quenched.numerics.calculus.averages import averages
+from quenched.numerics.averages.activations import averages
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
+from quenched.symbolic.language.grammar import LOSS, expression
 from quenched.theory import two_layer
 from quenched.theory.losses import LOSSES
 
@@ -124,7 +125,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
 
 
 def _loss(rule: LearningRule) -> str:
-    text = LOSSES[rule.loss].text if rule.loss in LOSSES else rule.loss
+    text = expression(rule.loss, LOSS)
     return _Writer(set(), set(), {"phi": r"\phi"}, True).term(ast.parse(text, mode="eval").body)
 
 

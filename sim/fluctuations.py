@@ -168,8 +168,7 @@ def plateau(
     start = OrderParameters(np.zeros((mixture.clusters, K)), np.eye(K), np.asarray(v, dtype=np.float64))
     end = integrate(mixture, network, sgd, start, [t]).isel(time=0)
     state = OrderParameters(end.M.values, end.Q.values, end.v.values)
-    rate = drift(mixture, network, sgd, state)
-    assert isinstance(rate, Drift)
+    rate = _drift(mixture, network, sgd, state)
     speed = max(float(np.abs(each).max()) for each in (rate.M, rate.Q, rate.v))
     if speed > _STILL * np.abs(state.Q).max():
         raise RuntimeError(f"there is no plateau: after t = {t:g} the order parameters still move at {speed:.3g}")
@@ -187,13 +186,20 @@ def growth_rate(mixture: Mixture, network: TwoLayer, sgd: LearningRule, state: O
 
     def rate(change: Array) -> Array:
         moved = OrderParameters(means @ (A + change), state.Q, state.v)
-        found = drift(mixture, network, sgd, moved)
-        assert isinstance(found, Drift)
+        found = _drift(mixture, network, sgd, moved)
         return np.asarray(np.linalg.lstsq(means, found.M, rcond=None)[0]).ravel()
 
     unit = np.eye(A.size).reshape(-1, *A.shape)
     jacobian = np.stack([(rate(h * e) - rate(-h * e)) / (2 * h) for e in unit], axis=1)
     return float(np.linalg.eigvals(jacobian).real.max())
+
+
+def _drift(mixture: Mixture, network: TwoLayer, rule: LearningRule, state: OrderParameters) -> Drift:
+    """The rates; ValueError: the inputs have a spectrum."""
+    found = drift(mixture, network, rule, state)
+    if not isinstance(found, Drift):
+        raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
+    return found
 
 
 def log_law(times: xr.DataArray) -> tuple[float, float]:

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.calculus.kernels import KernelFunctions, kernel_functions
+from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.lazy.kernels import KernelFunctions, kernel_functions
+from quenched.numerics.lazy.readout import labelled_by_cluster
 from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
-from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, TEST
 
@@ -143,7 +143,7 @@ def simulate_kernel(
 ) -> xr.Dataset:
     """Kernel ridge regression on `samples` = n inputs in dimension D, its own for each seed.
 
-    `kernel`: see `quenched.numerics.calculus.kernels.kernel_functions`.  `measuring`: the fields of `Measuring`.
+    `kernel`: see `quenched.numerics.lazy.kernels.kernel_functions`.  `measuring`: the fields of `Measuring`.
     Errors are averages over `test_samples` fresh inputs, as many from each cluster, weighted by P_a; an output of
     exactly 0 counts as half an error.  `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction
     done.

@@ -23,13 +23,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.averages import activation_value
-from quenched.numerics.calculus.hermite import hermite_orders
+from quenched.numerics.averages.activations import activation_value
+from quenched.numerics.lazy.hermite import hermite_orders
+from quenched.numerics.lazy.readout import labelled_by_cluster
 from quenched.numerics.problem.checks import increasing_times, integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
-from quenched.numerics.readout import labelled_by_cluster
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.named_mixtures import NAMED
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.sim.sweeps import Sweep
@@ -22,15 +23,7 @@ from quenched.sim.sweeps import Sweep
 __all__ = ["read_spec"]
 
 # What a table of the specification may hold, and how deep an array a value is: one level more is an axis of the grid.
-_MIXTURE = {"sigma": 0, "separation": 0, "scaling": 0}
-_MIXTURES: dict[str, tuple[Callable[..., Mixture], dict[str, int]]] = {
-    "xor": (Mixture.xor, _MIXTURE),
-    "two-clusters": (Mixture.two_clusters, _MIXTURE),
-    "three-clusters": (Mixture.three_clusters, _MIXTURE),
-    "ring": (Mixture.ring, {"m": 0} | _MIXTURE),
-    "parity": (Mixture.parity, {"sigma": 0, "lengths": 1, "scaling": 1}),
-    "means": (Mixture, {"means": 2, "labels": 1, "weights": 1, "sigma": 0, "scaling": 0}),
-}
+_MEANS = {"means": 2, "labels": 1, "weights": 1, "sigma": 0, "scaling": 0}
 _NETWORK = {field.name: 0 for field in fields(TwoLayer)}
 _RULE = {field.name: 0 for field in fields(OnlineSGD)}
 _NEEDED = ("mixture", "network", "rule", "D", "seeds", "t")
@@ -43,7 +36,7 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
         D = [100, 10000]                                  # integers, or { first, number }
         seeds = { first = 0, number = 8 }                 # or the seeds themselves, or how many of them from 0 on
         t = { first = 0, last = 20, number = 5 }          # or the times themselves
-        mixture = [{ kind = "xor", sigma = [0.3, 0.5] }]  # or two-clusters, three-clusters, ring, parity, means
+        mixture = [{ kind = "xor", sigma = [0.3, 0.5] }]  # a name of named_mixtures, or "means"
         network = [{ K = [2, 4], activation = "relu" }]   # a list where one value is due spans an axis
         rule = [{ lr = 0.5 }]
 
@@ -73,10 +66,13 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
 
 
 def _kind(table: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, int], str]:
+    """The constructor of the mixture of a table, the depths of its values, and its name."""
     kind = table.get("kind")
-    if not isinstance(kind, str) or kind not in _MIXTURES:
-        raise ValueError(f"mixture.kind must be one of {', '.join(_MIXTURES)}, got {kind!r}")
-    return *_MIXTURES[kind], kind
+    if kind == "means":
+        return Mixture, _MEANS, kind
+    if not isinstance(kind, str) or kind not in NAMED:
+        raise ValueError(f"mixture.kind must be one of {', '.join(NAMED)}, means, got {kind!r}")
+    return NAMED[kind].build, NAMED[kind].parameters, kind
 
 
 def _records(

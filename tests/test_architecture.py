@@ -101,6 +101,120 @@ def test_every_package_folder_is_in_the_wheel() -> None:
     assert max(len(folder.parts) for folder in folders) <= 2, "one level of sub-folders"
 
 
+HAND_WRITTEN = [path for path in MODULES if path.relative_to(ROOT).parts[0] != "theory"]
+SHORTEST, LONGEST, FILES, FUNCTION, PARAMETERS = 60, 500, 16, 60, 10
+# Short files by what they are: whoever adds one says why it stands alone.  A verb of the command line is always a file.
+SHORT = {
+    "numerics/compiled/derivation.py": "the only place that starts the process of a derivation",
+    "sim/samples.py": "the only reader of data that a user names",
+    "symbolic/document.py": "the document stands on generate and on latex, which do not know each other",
+    "symbolic/learners/teachers.py": "a learner is a file",
+}
+WIDE = {
+    "numerics/probability/normal.py: Phi4": "four limits, six correlations, and the arithmetic: as formulas call it",
+}
+
+
+def functions(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, lines without the docstring, and number of parameters of each function of a file, inner ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            told = ast.get_docstring(node, clean=False) is not None
+            docstring = (first.end_lineno or 0) - first.lineno + 1 if told else 0
+            given = node.args
+            count = len([*given.posonlyargs, *given.args, *given.kwonlyargs])
+            yield node.name, (node.end_lineno or 0) - node.lineno + 1 - docstring, count
+
+
+def edges() -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports anywhere, inside functions too."""
+    parts = {path: ("quenched", *path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
+    names = {".".join(steps).removesuffix(".__init__"): path for path, steps in parts.items()}
+    found: dict[str, set[str]] = {}
+    for module, path in names.items():
+        found[module] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found[module] |= {alias.name for alias in node.names if alias.name in names}
+            elif isinstance(node, ast.ImportFrom) and node.module in names:
+                targets = {f"{node.module}.{alias.name}" for alias in node.names}
+                found[module] |= {target if target in names else node.module for target in targets}
+    return found
+
+
+@pytest.mark.parametrize("path", HAND_WRITTEN, ids=name)
+def test_a_file_is_neither_long_nor_tiny(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LONGEST, f"{name(path)} has {lines} lines"
+    small = path.name in ("__init__.py", "__main__.py") or path.parent == ROOT / "sim" / "cli"
+    if not small and name(path) not in SHORT:
+        assert lines >= SHORTEST, f"{name(path)} has {lines} lines: merge it, or say in SHORT why it stands alone"
+
+
+def test_exceptions_are_needed() -> None:
+    for short in SHORT:
+        assert len((ROOT / short).read_text().splitlines()) < SHORTEST, short
+    for wide in WIDE:
+        file, _, function = wide.partition(": ")
+        assert {count for each, _, count in functions(ROOT / file) if each == function} == {PARAMETERS + 1}, wide
+
+
+def test_a_folder_holds_few_files() -> None:
+    for folder in sorted({path.parent for path in MODULES}):
+        assert len(list(folder.glob("*.py"))) <= FILES, f"{name(folder)}: regroup it by subject"
+
+
+@pytest.mark.parametrize("path", HAND_WRITTEN, ids=name)
+def test_functions_are_short_and_take_few_arguments(path: Path) -> None:
+    for function, lines, count in functions(path):
+        assert lines <= FUNCTION, f"{name(path)}: {function} has {lines} lines without its docstring"
+        if f"{name(path)}: {function}" not in WIDE:
+            assert count <= PARAMETERS, f"{name(path)}: {function} takes {count} arguments: options are a record"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_private_names_stay_at_home(path: Path) -> None:
+    """Neither imported from another module nor reached through one."""
+    tree, modules = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("quenched"):
+            for alias in node.names:
+                borrowed = alias.name.startswith("_") and not alias.name.startswith("__")
+                assert not borrowed, f"{name(path)} borrows {node.module}.{alias.name}"
+                place = ROOT.joinpath(*f"{node.module}.{alias.name}".split(".")[1:])
+                if place.with_suffix(".py").is_file() or place.is_dir():
+                    modules.add(alias.asname or alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            private = node.attr.startswith("_") and not node.attr.startswith("__")
+            assert not private, f"{name(path)} reaches for {node.value.id}.{node.attr}"
+
+
+def test_no_two_modules_import_each_other() -> None:
+    graph = edges()
+    pairs = {(one, two) for one in graph for two in graph[one] if one < two}
+    mutual = sorted(pair for pair in pairs if pair[0] in graph.get(pair[1], ()))
+    assert not mutual, mutual
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_types_are_tested_not_asserted(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assert):
+            assert "isinstance(" not in ast.unparse(node.test), (
+                f"{name(path)}:{node.lineno}: raise an error that speaks"
+            )
+
+
+def test_the_rule_that_knows_the_means_is_called_oracle() -> None:
+    """`bayes` in a name is left to what is Bayes-optimal given data."""
+    for path in (path for path in MODULES if "oracle" in path.stem):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for label in (getattr(node, key, None) for key in ("name", "id", "attr", "arg")):
+                assert "bayes" not in str(label).lower(), f"{name(path)}: {label}"
+
+
 def test_numerics_imports_none_of_the_slow_packages() -> None:
     heavy = {"sympy", "xarray", "numba", "matplotlib", "rich", "mpmath", "sklearn", "pandas"}
     assert loaded("quenched.numerics") & heavy == set()

@@ -40,8 +40,8 @@ from quenched.numerics.averages import (
     piecewise_linear,
     tables,
 )
-from quenched.numerics.calculus.cache import derived_module
 from quenched.numerics.certificate import certify
+from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.features import hermite_orders
 from quenched.numerics.symmetry import homogeneity, parity
 from quenched.numerics.tangents import table_tangents

@@ -42,7 +42,7 @@ def Phi2(h: float, k: float, r: float) -> float:
     """P(z_1 < h, z_2 < k) for unit normals of correlation r.
 
     Plackett's identity integrated by 64 Gauss-Legendre nodes in arcsin(r): meant for |r| <= 0.95, where it is exact to
-    rounding; `quenched.numerics.calculus.normal` covers all r.
+    rounding; `quenched.numerics.probability.normal` covers all r.
     """
     total = Phi(h)*Phi(k)
     half = arcsin(r)/2
@@ -57,7 +57,7 @@ def Phi3(h1: float, h2: float, h3: float, r12: float, r13: float, r23: float) ->
     """P(z_i < h_i) for three unit normals of correlations r_ij.
 
     From z_1 independent of (z_2, z_3), by 64 Gauss-Legendre nodes: meant for well-conditioned correlations;
-    `quenched.numerics.calculus.normal` covers all.
+    `quenched.numerics.probability.normal` covers all.
     """
     total = Phi(h1)*Phi2(h2, h3, r23)
     half = pi/4
@@ -104,7 +104,7 @@ def Phi4(
     """P(z_i < h_i) for four unit normals of correlations r_ij.
 
     From (z_1, z_2) independent of (z_3, z_4), by 64 Gauss-Legendre nodes: meant for well-conditioned correlations;
-    `quenched.numerics.calculus.normal` covers all.
+    `quenched.numerics.probability.normal` covers all.
     """
     total = Phi2(h1, h2, r12)*Phi2(h3, h4, r34)
     half = pi/4

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from quenched.numerics.problem.mixture import Mixture
 
-__all__ = ["NAMED", "NamedMixture", "named"]
+__all__ = ["NAMED", "NamedMixture", "known", "named"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class NamedMixture:
     """A constructor of mixtures; `number`: the parameter that follows the name, if there is one, and its usual value.
 
     `lists`: the parameters whose values are lists, one number for each direction.  The means scale with `separation`;
-    a constructor that has `lengths` instead takes it for each of two directions.
+    a constructor that has `lengths` instead takes it for each of two directions.  `refereed`: whether the grid of
+    `quenched validate` holds it.
     """
 
     build: Callable[..., Mixture]
     number: tuple[str, int] | None = None
     lists: tuple[str, ...] = ()
+    refereed: bool = True
 
     @property
     def sentence(self) -> str:
@@ -60,20 +62,28 @@ class NamedMixture:
 
 NAMED: dict[str, NamedMixture] = {
     "xor": NamedMixture(Mixture.xor),
-    "two-clusters": NamedMixture(Mixture.two_clusters),
-    "three-clusters": NamedMixture(Mixture.three_clusters),
     "ring": NamedMixture(Mixture.ring, number=("m", 3)),
-    "parity": NamedMixture(Mixture.parity, lists=("lengths", "scaling")),
+    "three-clusters": NamedMixture(Mixture.three_clusters),
+    "two-clusters": NamedMixture(Mixture.two_clusters),
+    "parity": NamedMixture(Mixture.parity, lists=("lengths", "scaling"), refereed=False),  # at equal lengths: xor
 }
 """The named mixtures; a new one is one entry."""
+
+
+def known() -> str:
+    """What may be written for a mixture.
+
+    >>> known()
+    'xor, ring:M, three-clusters, two-clusters, parity'
+    """
+    return ", ".join(f"{name}:{entry.number[0].upper()}" if entry.number else name for name, entry in NAMED.items())
 
 
 def named(text: str, sigma: float, separation: float = 1.0) -> Mixture:
     """The mixture of a name, or of a name, a colon and a number; ValueError if there is none."""
     name, colon, rest = text.partition(":")
     if name not in NAMED:
-        known = ", ".join(f"{n}:{e.number[0].upper()}" if e.number else n for n, e in NAMED.items())
-        raise ValueError(f"mixture must be one of {known}, got {text!r}")
+        raise ValueError(f"mixture must be one of {known()}, got {text!r}")
     if not colon:
         return NAMED[name].at(sigma, separation)
     if NAMED[name].number is None or not rest.isdecimal():

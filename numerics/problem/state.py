@@ -15,7 +15,7 @@ import numpy.typing as npt
 from quenched.numerics.problem.checks import Record, finite_array, record
 from quenched.numerics.problem.mixture import Mixture
 
-__all__ = ["Densities", "OrderParameters", "nearest_overlaps"]
+__all__ = ["Densities", "OrderParameters", "nearest_overlaps", "without_spectrum"]
 
 Array = npt.NDArray[np.float64]
 
@@ -185,3 +185,14 @@ class Densities(Record):
         rest = self.Q - self.A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ self.A
         if (smallest := np.linalg.eigvalsh(rest).min()) < -_ROUNDING * np.abs(self.Q).max():
             raise ValueError(f"Q is too small for A: Q_u - A_u^T G_u^+ A_u has the eigenvalue {smallest:.6g}")
+
+
+def without_spectrum(state: OrderParameters | Densities) -> OrderParameters:
+    """The state, of a problem whose inputs have no spectrum; ValueError: it is one of densities.
+
+    >>> without_spectrum(OrderParameters(M=[[0.0]], Q=[[1.0]], v=[0.5])).K
+    1
+    """
+    if not isinstance(state, OrderParameters):
+        raise ValueError(f"state must be OrderParameters, got {type(state).__name__}")
+    return state

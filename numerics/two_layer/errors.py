@@ -4,7 +4,7 @@
     phi = s sum_k v_k g(lambda_k),   lambda | a ~ N(M_a, C_a),   C_a = sigma_a^2 Q for isotropic inputs
 
 The pmse needs averages of one and two fields, `averages.tables`, or is sampled where g has none in closed form.  The
-sign of phi needs all fields: `quenched.numerics.two_layer.output_signs`.
+sign of phi needs all fields: `quenched.numerics.signs.output_signs`.
 
 Where a teacher makes the labels, its neurons join those of the network for the pmse, and the classification error is
 that of the signs, P(phi phi* < 0) + P(phi phi* = 0)/2, sampled.
@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.quadrature import randomised
+from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.checks import digit_count, integer, number, record, records, shown
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.signs.output_signs import Law, Sampling, Signs, padded, signs, square_root
 from quenched.numerics.two_layer.local_fields import Fields, fields
-from quenched.numerics.two_layer.output_signs import Law, Sampling, Signs, padded, signs, square_root
 from quenched.theory import two_layer
 
 __all__ = ["QUANTITIES", "Errors", "errors", "errors_many"]
@@ -173,7 +173,7 @@ def _errors(
 
 def _precise(mixture: Mixture, network: TwoLayer, state: OrderParameters, found: Errors, digits: int) -> Errors:
     """`found` with what can be had to more digits."""
-    from quenched.numerics.calculus.multiprecision import precise_risk, precise_signs
+    from quenched.numerics.averages.multiprecision import precise_risk, precise_signs
 
     rounding = 10.0**-digits
     pmse = precise_risk(mixture, network, state, digits)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import averages
-from quenched.numerics.calculus.compile import definition, load_compiled
-from quenched.numerics.calculus.losses import loss, noise_rule
+from quenched.numerics.averages.activations import averages
+from quenched.numerics.averages.losses import loss, noise_rule
+from quenched.numerics.compiled.compile import definition, load_compiled
 
 __all__ = ["FieldQuadrature"]
 

@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import FIELD_LIMIT, index_sets, tables
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.coincident_fields import regularised
-from quenched.numerics.calculus.compile import contraction, load_compiled, scalar_function
+from quenched.numerics.averages.activations import FIELD_LIMIT, index_sets, tables
+from quenched.numerics.averages.coincident_fields import regularised
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import contraction, load_compiled, scalar_function
 from quenched.numerics.problem.checks import expression_text
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
+from quenched.symbolic.language.grammar import expression
 from quenched.theory import gradients as theory
 from quenched.theory import two_layer
 
@@ -66,7 +67,7 @@ def _gradients(activation: str) -> tuple[Gradient, ...]:
 
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> tuple[Gradient, ...]:
-    found: tuple[Gradient, ...] = derived_module("gradients", activation, "--gradients").GRADIENTS["custom"]
+    found: tuple[Gradient, ...] = derived_module("gradients", expression(activation), "--gradients").GRADIENTS["custom"]
     return found
 
 

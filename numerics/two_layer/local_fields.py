@@ -2,7 +2,7 @@
 
 A teacher's neurons join those of the network with readouts of the other sign and do not learn: phi - y is then the
 output of all of them at the label 0.  Averages are closed forms wherever the algebra finds them, across two activations
-too (`quenched.numerics.calculus.teacher_averages`); a piecewise linear teacher of a relu network is made of relu
+too (`quenched.numerics.averages.teacher_averages`); a piecewise linear teacher of a relu network is made of relu
 neurons.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import (
+from quenched.numerics.averages.activations import (
     FIELD_LIMIT,
     activation_functions,
     activation_value,
@@ -20,7 +20,7 @@ from quenched.numerics.calculus.averages import (
     tables,
     value_averages,
 )
-from quenched.numerics.calculus.teacher_averages import closes, tables_across
+from quenched.numerics.averages.teacher_averages import closes, tables_across
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters

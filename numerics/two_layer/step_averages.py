@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import FIELD_LIMIT, step_error
-from quenched.numerics.calculus.compile import contraction, load_compiled
-from quenched.numerics.calculus.losses import coefficients, loss, noisy_slope
-from quenched.numerics.calculus.quadrature import randomised
+from quenched.numerics.averages.activations import FIELD_LIMIT, step_error
+from quenched.numerics.averages.losses import coefficients, loss, noisy_slope
+from quenched.numerics.compiled.compile import contraction, load_compiled
+from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.field_quadrature import FieldQuadrature
 from quenched.numerics.two_layer.local_fields import Fields

@@ -24,7 +24,7 @@ def cache(
     Example:  quenched cache
     Example:  quenched cache --clear
     """
-    from quenched.numerics.calculus import cache as kept
+    from quenched.numerics.compiled import cache as kept
 
     folder = kept.cache_folder()
     if clear:

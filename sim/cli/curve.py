@@ -42,7 +42,7 @@ def curve(inputs: problems.Inputs, run: Run, options: dict[str, Options], files:
     Example:  quenched curve --learner random-features --scaling 0.25 --gamma 2 --sigma 0.5:2:7
     Example:  quenched curve --learner kernel --kernel rbf --alpha 2 --learner ntk --scaling 0.25 --sigma 0.5:2:7
     """
-    from quenched.numerics.calculus.cache import cache_folder
+    from quenched.numerics.compiled.cache import cache_folder
     from quenched.sim.error_curve import error_curve
     from quenched.sim.files import DATA, PICTURES, prepare
     from quenched.sim.processes import Work

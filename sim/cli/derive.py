@@ -50,7 +50,7 @@ def derive(
 
     folder = Path(derivation.__file__).parents[1] / "theory"
     if certify is not None:
-        from quenched.numerics.calculus import certificate
+        from quenched.numerics.averages import certificate
 
         rules = derivation.rules() if activation is None else user.rules(activation)
         records = certificate.certify(None if activation is None else [activation])

@@ -108,7 +108,7 @@ def _beside(path: Path) -> Path:
 
 
 def _cache(verb: str) -> Path:
-    from quenched.numerics.calculus.cache import cache_folder
+    from quenched.numerics.compiled.cache import cache_folder
 
     return cache_folder() / "unfinished" / verb
 

@@ -54,7 +54,7 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
     Example:  quenched fixed-points --K 4 --sigma 0.4 --seeds 20
     Example:  quenched fixed-points --lr 0.2 --seeds 4 --follow sigma --values 0.4:1:50 -o branch.csv --plot branch.png
     """
-    from quenched.numerics.calculus.cache import cache_folder
+    from quenched.numerics.compiled.cache import cache_folder
     from quenched.numerics.two_layer.stationary import FixedPointError
     from quenched.sim.files import DATA, PICTURES, prepare, save
     from quenched.sim.processes import Work

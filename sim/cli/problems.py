@@ -12,12 +12,12 @@ import numpy as np
 
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.named_mixtures import known, named
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.sim.cli.options import refuse
 
 __all__ = [
-    "MIXTURES",
     "SPECTRA",
     "Inputs",
     "Named",
@@ -29,14 +29,6 @@ __all__ = [
     "taught",
     "with_spectrum",
 ]
-
-MIXTURES: dict[str, Callable[[float, float], Mixture]] = {
-    "xor": Mixture.xor,
-    "two-clusters": Mixture.two_clusters,
-    "three-clusters": Mixture.three_clusters,
-    "parity": lambda sigma, separation: Mixture.parity(sigma, (separation, separation)),
-}
-"""Mixtures that `mixture` knows by name, beside ring:M."""
 
 SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
     "mp": (1, Spectrum.marchenko_pastur),
@@ -51,7 +43,7 @@ SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
 class Named:
     """A mixture by name."""
 
-    mixture: str = option("xor", f"{', '.join(MIXTURES)}, or ring:M for 2M clusters.")
+    mixture: str = option("xor", f"{known()}.")
     separation: float = option(1.0, "Length of the mean vectors.")
 
 
@@ -134,13 +126,7 @@ def mixture(
         return found if sigma is None else replace(found, sigma=sigma)
     if covariance != "isotropic" or shrinkage is not None or project:
         raise ValueError(f"covariance={covariance!r} is estimated from data: name them, or pass a spectrum")
-    noise = 0.4 if sigma is None else sigma
-    ring, _, m = name.partition(":")
-    if ring == "ring" and m.isdecimal():
-        return Mixture.ring(int(m), noise, separation)
-    if name not in MIXTURES:
-        raise ValueError(f"mixture must be one of {', '.join(MIXTURES)}, or ring:M, got {name!r}")
-    return MIXTURES[name](noise, separation)
+    return named(name, 0.4 if sigma is None else sigma, separation)
 
 
 def spectrum(text: str, directions: int | None = None) -> Spectrum:

@@ -12,6 +12,7 @@ import typer
 from quenched.numerics.problem.learner import option
 from quenched.sim.cli.options import command
 from quenched.sim.cli.terminal import kept, progress
+from quenched.sim.engines import ENGINES, find_engine
 
 __all__ = ["VERB"]
 
@@ -22,7 +23,7 @@ class Run:
 
     full: bool = option(False, "240 cells in minutes, instead of 16 in seconds.")
     quick: bool = option(False, "16 cells in seconds (the default).")
-    engine: str = option("overlaps", "overlaps: the exact chain at large D; vectors: SGD itself.")
+    engine: str = option("overlaps", f"{', '.join(ENGINES)}: vectors is SGD itself, overlaps its chain at any D.")
     backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
@@ -53,14 +54,15 @@ def validate(run: Run, given: Collection[str]) -> None:
     if run.full and run.quick:
         raise ValueError("--quick does not go together with --full: each is a grid of its own")
     engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
-    backend = run.backend or ("auto" if engine == "vectors" else "numpy")
+    large = find_engine(engine).any_dimension
+    backend = run.backend or ("numpy" if large else "auto")
     prepare("report", [run.report / name for name in FILES], force=run.force)
     remarks = []
-    if engine == "vectors":
+    if not large:
         remarks.append(measure(backend).sentence())
         sys.stdout.write(remarks[0] + "\n")
     grid = Grid.full() if run.full else Grid()
-    if engine == "vectors":
+    if not large:
         grid = replace(grid, D=(1000,), seeds=40)
     if run.D:
         grid = replace(grid, D=tuple(run.D))

@@ -12,12 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_functions, activation_value
+from quenched.numerics.averages.activations import activation_functions, activation_value
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule
@@ -210,6 +211,10 @@ class Engine(ABC):
 
     accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """The values that it knows of `backend`, `dtype` and `test`, where these are not all."""
+    card: ClassVar[str] = ""
+    """Module and class of its form for a card, a child of this class, where it has one; loaded where it runs."""
+    any_dimension: ClassVar[bool] = False
+    """Whether the cost of a step does not depend on D."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -224,7 +229,11 @@ class Engine(ABC):
     @classmethod
     def on(cls, backend: Backend) -> type[Engine]:
         """The class that runs it there."""
-        return cls
+        if backend.name == "numpy" or not cls.card:
+            return cls
+        module, name = cls.card.split(":")
+        found: type[Engine] = getattr(import_module(module), name)
+        return found
 
     @classmethod
     def auto(cls, replicas: int) -> str:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_functions, activation_value
-from quenched.numerics.calculus.losses import loss_functions
-from quenched.numerics.calculus.precision import float_source
+from quenched.numerics.averages.activations import activation_functions, activation_value
+from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.compiled.precision import float_source
 from quenched.sim.engines import chain_step as step
 from quenched.sim.translate import PRELUDE, translate, translate_formula
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
-from quenched.numerics.calculus.machine_code import njit
+from quenched.numerics.compiled.machine_code import njit
 
 __all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "test_sample"]
 

@@ -45,12 +45,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_value, compiled_activation
-from quenched.numerics.calculus.compile import callbacks
-from quenched.numerics.calculus.losses import compiled_loss
+from quenched.numerics.averages.activations import activation_value, compiled_activation
+from quenched.numerics.averages.losses import compiled_loss
+from quenched.numerics.compiled.compile import callbacks
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.state import OrderParameters
-from quenched.sim.backend import Backend, generator_words, generators, restore_generators
+from quenched.numerics.problem.state import without_spectrum
+from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
 from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance
 from quenched.sim.engines.geometry import root
@@ -72,6 +72,8 @@ class Chain(Engine):
     nothing but its problem, state and seed.
     """
 
+    card = "quenched.sim.engines.card_chain:CardChain"
+    any_dimension = True
     accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "test": ("fields",),
         "dtype": ("float64",),
@@ -94,15 +96,6 @@ class Chain(Engine):
         g, dg = compiled_activation(problem.network.activation)
         known = g if teacher is None else callbacks("teacher", (activation_value(teacher.activation),))[0]
         self.functions = g, dg, compiled_loss(problem.rule.loss), known
-
-    @classmethod
-    def on(cls, backend: Backend) -> type[Engine]:
-        """On a card it is `CardChain`."""
-        if backend.name == "numpy":
-            return cls
-        from quenched.sim.engines.card_chain import CardChain
-
-        return CardChain
 
     @classmethod
     def auto(cls, replicas: int) -> str:
@@ -224,7 +217,6 @@ def _starts(batch: Batch) -> tuple[Array, Array]:
 
 def _start(state: State, mixture: Mixture, D: int) -> Array:
     """A (p, K) over L^T (K, K), with L lower triangular and L L^T = Q - A^T A, which may be singular."""
-    if not isinstance(state, OrderParameters):
-        raise ValueError(f"state must be OrderParameters, got {type(state).__name__}")
-    A, Q = state.projections(mixture, D), state.Q
+    overlaps = without_spectrum(state)
+    A, Q = overlaps.projections(mixture, D), overlaps.Q
     return np.concatenate([A, np.linalg.qr(root(Q - A.T @ A), mode="r")])

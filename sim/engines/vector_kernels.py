@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quenched.numerics.calculus.averages import activation_functions, activation_value
-from quenched.numerics.calculus.losses import loss_functions
-from quenched.numerics.calculus.precision import float_source
+from quenched.numerics.averages.activations import activation_functions, activation_value
+from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.compiled.precision import float_source
 from quenched.sim.engines import chain_step
 from quenched.sim.engines.chain_kernels import CIRCLE
 from quenched.sim.translate import PRELUDE, translate, translate_formula

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.losses import loss_functions
-from quenched.sim.backend import Backend, Normals, generator_words, generators, restore_generators
+from quenched.numerics.averages.losses import loss_functions
+from quenched.sim.backend import Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.geometry import Geometry
 
@@ -39,6 +39,8 @@ class Vectors(Engine):
     With NumPy a replica depends on those beside it by rounding at most: each has its own streams of inputs, clusters
     and label noise.
     """
+
+    card = "quenched.sim.engines.card_vectors:CardVectors"
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
@@ -82,15 +84,6 @@ class Vectors(Engine):
         if known:
             self.readout = self.batch.array(np.stack([teacher.v for teacher in known])[self.mixture][:, :, None])
             self.teacher = self.batch.label(known[0])
-
-    @classmethod
-    def on(cls, backend: Backend) -> type[Engine]:
-        """On a card it is `CardVectors`."""
-        if backend.name == "numpy":
-            return cls
-        from quenched.sim.engines.card_vectors import CardVectors
-
-        return CardVectors
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from quenched.numerics.calculus.averages import activation_functions
+from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.problem.from_data import estimate
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer

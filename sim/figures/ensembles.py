@@ -21,7 +21,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.state import without_spectrum
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.attractor import path
 from quenched.numerics.two_layer.errors import errors
@@ -121,8 +121,7 @@ def _times(error: Array, times: Array) -> dict[str, Array]:
 def _followed(K: int, D: int, seed: int) -> Array:
     """Classification error at TIMES by the equations, from the state of a seed in dimension D."""
     network = TwoLayer(K, ACTIVATION)
-    start = random_state(MIXTURE, network, D, seed)
-    assert isinstance(start, OrderParameters)
+    start = without_spectrum(random_state(MIXTURE, network, D, seed))
     states = path(MIXTURE, network, RULE, start, TIMES)
     return np.array([errors(MIXTURE, network, state, tolerance=1e-4).classification_error for state in states])
 
@@ -130,8 +129,7 @@ def _followed(K: int, D: int, seed: int) -> Array:
 def _bias(D: int, runs: int, backend: str) -> tuple[float, float]:
     """D times the bias of the referee's order parameter, and its standard error."""
     mixture, network, rule, t = BIAS
-    state = random_state(mixture, network, 500, 0)
-    assert isinstance(state, OrderParameters)
+    state = without_spectrum(random_state(mixture, network, 500, 0))
     found = moments(mixture, network, rule, D, [t], range(runs), state, backend=backend).isel(time=0)
     return float(found.bias.sel(component=BIASED)), float(found.bias_error.sel(component=BIASED))
 

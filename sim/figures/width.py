@@ -22,7 +22,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import GradientFlow, LearningRule
-from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.state import without_spectrum
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.attractor import path
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS
@@ -143,8 +143,7 @@ def _run(
     target: float,
 ) -> tuple[float, float, float, float]:
     """Final classification error and its numerical error, final pmse, time of success or NaN."""
-    start = random_state(mixture, network, D, seed, weight_scale=scale, readout_scale=scale)
-    assert isinstance(start, OrderParameters)
+    start = without_spectrum(random_state(mixture, network, D, seed, weight_scale=scale, readout_scale=scale))
     times = np.expm1(np.linspace(0, np.log1p(t), _TIMES))
     states = path(mixture, network, sgd, start, times)
 

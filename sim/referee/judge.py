@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,13 @@ import numpy.typing as npt
 
 from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.named_mixtures import NAMED, named
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.state import without_spectrum
 from quenched.numerics.two_layer.flow import integrate, random_state
+from quenched.sim.engines import find_engine
 from quenched.sim.fluctuations import moments
 from quenched.sim.journal import Journal
 from quenched.sim.processes import Work
@@ -40,31 +42,31 @@ from quenched.sim.training import simulate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["MIXTURES", "Cell", "Grid", "Verdict", "holm", "judge", "power_law"]
+__all__ = ["Cell", "Grid", "Verdict", "holm", "judge", "power_law"]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
 
-MIXTURES: dict[str, Mixture] = {
-    "XOR": Mixture.xor(0.4),
-    "ring of 6": Mixture.ring(3, 0.4),
-    "three clusters": Mixture.three_clusters(0.4),
-    "two clusters": Mixture.two_clusters(0.4),
-}
+SIGMA = 0.4  # noise per component of every mixture
 _STATE_D = 500  # where initial states are drawn
 WRONG = 1.25  # times the learning rate, in the controls
 BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
 BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this time
 
 
+def _refereed() -> tuple[str, ...]:
+    return tuple(name for name, entry in NAMED.items() if entry.refereed)
+
+
 @dataclass(frozen=True)
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `mixtures` by name; by default all of `named_mixtures.NAMED` that are refereed.  `bias_D`: where the bias is
+    measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
-    mixtures: tuple[str, ...] = tuple(MIXTURES)
+    mixtures: tuple[str, ...] = field(default_factory=_refereed)
     activations: tuple[str, ...] = ("erf", "relu")
     K: tuple[int, ...] = (2, 4)
     rates: tuple[float, ...] = (0.5,)
@@ -164,23 +166,18 @@ def judge(
 ) -> Verdict:
     """Simulate and compare every cell of the grid, and follow the bias.
 
-    Engine "overlaps" runs on `processes` processes, which share a card if the backend is one; engine "vectors" in this
-    process, and the bias with NumPy's chain.
-    Finished cells are kept in `journal`.
+    An engine for any dimension runs on `processes` processes, which share a card if the backend is one; another in this
+    process, and the bias with NumPy's chain.  Finished cells are kept in `journal`.
 
     ValueError: bad input.  RuntimeError: a problem cannot be integrated or simulated.
     """
     if not 0 < significance < 1:
         raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
-    if engine not in ("vectors", "overlaps"):
-        raise ValueError(f"engine must be 'vectors' or 'overlaps', got {engine!r}")
+    large = find_engine(engine).any_dimension
     shared = Work(integer("processes", processes, at_least=1), progress, journal)
     integer("seeds", grid.seeds, at_least=2)
-    if unknown := [name for name in grid.mixtures if name not in MIXTURES]:
-        raise ValueError(f"mixtures must be among {', '.join(MIXTURES)}, got {unknown[0]!r}")
-    for K, name in product(grid.K, grid.mixtures):
-        for D in grid.D:
-            integer("D", D, at_least=K + MIXTURES[name].dimensions)
+    for name, K, D in product(grid.mixtures, grid.K, grid.D):
+        integer("D", D, at_least=K + named(name, SIGMA).dimensions)
     clock = time.perf_counter()
     problems = grid.problems()
     level = significance / (len(problems) * len(grid.D))
@@ -189,10 +186,10 @@ def judge(
         (grid, *problem, i * len(grid.D), engine, backend, level, problem in controlled)
         for i, problem in enumerate(problems)
     ]
-    chain = backend if engine == "overlaps" else "numpy"
+    chain = backend if large else "numpy"
     sizes = [("bias", (D, max(20, round(grid.bias_runs / D)), chain)) for D in reversed(grid.bias_D)]
     cells = [("problem", job) for job in jobs]
-    if engine == "overlaps":
+    if large:
         done = shared.map(_part, [*sizes, *cells])  # the longest first
         points, results = done[: len(sizes)], done[len(sizes) :]
     else:
@@ -262,7 +259,7 @@ def _problem(
 ) -> tuple[list[Cell], list[Cell], Array, float]:
     """The cells of one problem, its control, all z, and the CPU time spent."""
     cpu = time.process_time()
-    data, network, rule = MIXTURES[mixture], TwoLayer(K, activation), OnlineSGD(lr)
+    data, network, rule = named(mixture, SIGMA), TwoLayer(K, activation), OnlineSGD(lr)
     state = random_state(data, network, _STATE_D, number)
     label = mixture, f"{activation}, K = {K}", lr
     theory = integrate(data, network, rule, state, grid.times)
@@ -319,8 +316,7 @@ def _bias(D: int, runs: int, backend: str) -> tuple[float, float, float, float]:
     """Bias of the followed order parameter at D, its standard error, the spread of a run, and the CPU time."""
     cpu = time.process_time()
     mixture, network, rule, t = BIAS
-    state = random_state(mixture, network, _STATE_D, 0)
-    assert isinstance(state, OrderParameters)
+    state = without_spectrum(random_state(mixture, network, _STATE_D, 0))
     found = moments(mixture, network, rule, D, [t], range(runs), state, backend=backend)
     found = found.isel(time=0).sel(component=BIASED)
     spread = math.sqrt(float(found.covariance.sel(component_=BIASED)) / D)

@@ -295,7 +295,7 @@ def phi_2(h: Real, k: Real, r: Real) -> Derived:
     """P(z_1 < h, z_2 < k) for unit normals of correlation r.
 
     Plackett's identity integrated by 64 Gauss-Legendre nodes in arcsin(r): meant for |r| <= 0.95, where it is exact to
-    rounding; `quenched.numerics.calculus.normal` covers all r.
+    rounding; `quenched.numerics.probability.normal` covers all r.
     """
     theta = sympy.Symbol("theta", real=True)
     slope = Phi2(h, k, sympy.sin(theta)).fdiff(3) * sympy.cos(theta)
@@ -312,7 +312,7 @@ def phi_3(h1: Real, h2: Real, h3: Real, r12: Real, r13: Real, r23: Real) -> Deri
     """P(z_i < h_i) for three unit normals of correlations r_ij.
 
     From z_1 independent of (z_2, z_3), by 64 Gauss-Legendre nodes: meant for well-conditioned correlations;
-    `quenched.numerics.calculus.normal` covers all.
+    `quenched.numerics.probability.normal` covers all.
     """
     return _switched_on(Phi3, (h1, h2, h3, r12, r13, r23), [[0], [1, 2]])
 
@@ -323,7 +323,7 @@ def phi_4(
     """P(z_i < h_i) for four unit normals of correlations r_ij.
 
     From (z_1, z_2) independent of (z_3, z_4), by 64 Gauss-Legendre nodes: meant for well-conditioned correlations;
-    `quenched.numerics.calculus.normal` covers all.
+    `quenched.numerics.probability.normal` covers all.
     """
     return _switched_on(Phi4, (h1, h2, h3, h4, r12, r13, r14, r23, r24, r34), [[0, 1], [2, 3]])
 

@@ -3,7 +3,7 @@
 Along directions z of the state, each array X that depends on it has a tangent X_z with one more index, and the product
 rule gives the tangent of an equation.
 
-The text reads as the equations do, and is a specification of loops: `quenched.numerics.calculus.contractions` compiles
+The text reads as the equations do, and is a specification of loops: `quenched.numerics.compiled.contractions` compiles
 it as such; NumPy and mpmath numbers in object arrays run it as it is.
 """
 

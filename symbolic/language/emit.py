@@ -1,7 +1,7 @@
 """From expressions to Python text: f-strings and one printer.
 
 Generated functions are plain expressions in NumPy and SciPy ufuncs, so they take floats and arrays (CuPy ones too), and
-`quenched.numerics.calculus.precision.bind` runs the same text compiled or in mpmath by giving its names other meanings.
+`quenched.numerics.compiled.precision.bind` runs the same text compiled or in mpmath by giving its names other meanings.
 For that no constant is rounded: a rational that a binary float cannot hold divides a variable, or is a `ratio` of
 integers, which compiled code reads as the float next to it and mpmath at full precision.
 """

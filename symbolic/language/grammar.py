@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -70,7 +71,7 @@ class Grammar:
     names: Mapping[str, str]
 
 
-ACTIVATION = Grammar("activation", ("x",), {**BUILTIN, **NAMED})
+ACTIVATION = Grammar("activation", ("x",), ChainMap(BUILTIN, NAMED))
 LOSS = Grammar("loss", ("phi", "y"), LOSSES)
 
 _MANY = functions.many()  # take any number of arguments

@@ -27,8 +27,8 @@ __all__ = [
     "NOTATION",
     "TITLE",
     "Cluster",
-    "bayes_error",
     "discriminant",
+    "factorised_error",
     "parity",
     "slice_mass",
     "three_clusters",
@@ -143,7 +143,7 @@ def _mass(lower: sympy.Expr, upper: sympy.Expr, mean: sympy.Expr, sigma: sympy.E
     return Phi((upper - mean) / sigma) - Phi((lower - mean) / sigma)
 
 
-def bayes_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sympy.Symbol]) -> Derived:
+def factorised_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sympy.Symbol]) -> Derived:
     """Error of the Bayes rule of a mixture whose D factorises into functions of one coordinate each."""
     name = ", ".join(latex(xi) for xi in x)
     D = sum(c.label * c.weight * _ratio_to_centre(c, x, sigma) for c in clusters)
@@ -189,7 +189,7 @@ def bayes_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sy
 def two_clusters(separation: Positive, sigma: Positive, weight_plus: Positive, weight_minus: Positive) -> Derived:
     """Oracle error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
     clusters = [Cluster((separation,), weight_plus, 1), Cluster((-separation,), weight_minus, -1)]
-    return bayes_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
+    return factorised_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
 
 
 def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positive, weight_outer: Positive) -> Derived:
@@ -203,14 +203,14 @@ def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positiv
         Cluster((separation,), weight_outer / 2, -1),
         Cluster((-separation,), weight_outer / 2, -1),
     ]
-    return bayes_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
+    return factorised_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
 
 
 def parity(first_length: Positive, second_length: Positive, sigma: Positive) -> Derived:
     """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, labels the products of the signs."""
     signs = list(product((1, -1), repeat=2))
     clusters = [Cluster((s * first_length, t * second_length), sympy.Rational(1, 4), s * t) for s, t in signs]
-    return bayes_error(clusters, sigma, sympy.symbols("x_1:3", real=True))
+    return factorised_error(clusters, sigma, sympy.symbols("x_1:3", real=True))
 
 
 def xor(separation: Positive, sigma: Positive) -> Derived:
@@ -222,7 +222,7 @@ def xor(separation: Positive, sigma: Positive) -> Derived:
     rotation = sympy.Matrix([[1, 1], [1, -1]]) / sympy.sqrt(2)
     clusters = [Cluster(tuple(separation * rotation * mean), sympy.Rational(1, 4), label) for mean, label in given]
     step = Step("Rotation (isotropic noise is invariant)", rf"{latex(u)} = {latex(rotation)} {latex(x)}")
-    outcome = bayes_error(clusters, sigma, tuple(u))
+    outcome = factorised_error(clusters, sigma, tuple(u))
     return Derived(outcome.value, outcome.definitions, (step, *outcome.steps))
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from quenched.numerics.calculus.averages import activation_functions, averages, piecewise_linear, tables
+from quenched.numerics.averages.activations import activation_functions, averages, piecewise_linear, tables
 from quenched.theory.activations import ACTIVATIONS
 
 FOUR = ("dg", "dg", "g", "g")
@@ -150,7 +150,7 @@ def test_unknown_activation_is_refused_with_the_reason():
 
 def test_an_activation_is_derived_once(tmp_path, monkeypatch):
     """First use derives in another process and writes the cache; the second reads it; both give the same averages."""
-    import quenched.numerics.calculus.averages as module
+    import quenched.numerics.averages.activations as module
 
     monkeypatch.setenv("QUENCHED_CACHE", str(tmp_path))
     module._derived.cache_clear()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from quenched.numerics.calculus import cache
-from quenched.numerics.calculus import machine_code as compile_module
+from quenched.numerics.compiled import cache
+from quenched.numerics.compiled import machine_code as compile_module
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +182,7 @@ def test_a_home_that_is_not_there(tmp_path):
     """The temporary folder goes when the process ends; compiled code works without a place to keep it."""
     code = """
         from quenched.numerics import Mixture, TwoLayer, OnlineSGD, drift
-        from quenched.numerics.calculus import cache
+        from quenched.numerics.compiled import cache
         from quenched.numerics.two_layer.flow import random_state
         mixture, network = Mixture.two_clusters(1.0), TwoLayer(1, "linear")
         drift(mixture, network, OnlineSGD(0.5), random_state(mixture, network, 100, 0))
@@ -208,7 +208,7 @@ def test_a_tilde_is_the_home(tmp_path, monkeypatch):
 
 TEXT = """
 from numba import njit
-from quenched.numerics.calculus.machine_code import callback, njit as kept
+from quenched.numerics.compiled.machine_code import callback, njit as kept
 
 @njit
 def half(x):
@@ -223,7 +223,7 @@ def called(x):
     return x + 1.0
 """
 COMPILED = f"""
-    from quenched.numerics.calculus import cache
+    from quenched.numerics.compiled import cache
     made = cache.module({TEXT!r}, "test")
     print(made.outer(3.0), made.called.ctypes(1.0), sum(made.outer._cache_hits.values()))
 """
@@ -267,7 +267,9 @@ def test_machine_code_knows_the_functions_and_constants_it_uses():
 
 
 def test_nothing_is_kept_beside_the_sources(own_cache, root):
-    code = "from quenched.numerics.calculus.normal import Phi4; print(round(float(Phi4(*[0.0] * 4, *[0.5] * 6)), 12))"
+    code = (
+        "from quenched.numerics.probability.normal import Phi4\nprint(round(float(Phi4(*[0.0] * 4, *[0.5] * 6)), 12))"
+    )
     before = {path: path.stat().st_mtime_ns for path in root.rglob("__pycache__/*.nb[ic]")}
     assert python(code).split() == ["0.2"]
     assert {path: path.stat().st_mtime_ns for path in root.rglob("__pycache__/*.nb[ic]")} == before
@@ -278,7 +280,7 @@ def test_without_the_compiler():
     code = """
         import numpy as np
         from quenched.numerics import Mixture, TwoLayer
-        from quenched.numerics.calculus.averages import compiled_activation, tables
+        from quenched.numerics.averages.activations import compiled_activation, tables
         g, dg = compiled_activation("relu")
         print(g(-2.0), dg(0.0), tables("relu", np.zeros((1, 2)), np.eye(2)[None], 2)["g,g"][0, 0, 0])
     """
@@ -299,7 +301,7 @@ def test_four_threads_derive_once_and_wait_for_the_whole_module(derivations):
 def test_four_threads_compile_an_activation_at_first_use(own_cache):
     code = """
         from concurrent.futures import ThreadPoolExecutor
-        from quenched.numerics.calculus.averages import compiled_activation
+        from quenched.numerics.averages.activations import compiled_activation
         with ThreadPoolExecutor(4) as pool:
             print(*{g.ctypes(2.0) for g, _ in pool.map(compiled_activation, ["relu"] * 4)})
     """
@@ -310,7 +312,7 @@ def test_four_processes_derive_once(tmp_path):
     code = """
         import time
         from pathlib import Path
-        from quenched.numerics.calculus import cache
+        from quenched.numerics.compiled import cache
         def derive(kind, arguments):
             with Path("derivations").open("a") as file:
                 file.write("once ")

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from quenched.numerics.calculus.averages import averages
-from quenched.numerics.calculus.certificate import certify, certify_equations, document
-from quenched.numerics.calculus.defining_average import Point, points, reference
-from quenched.numerics.calculus.multiprecision import precise_averages
-from quenched.numerics.calculus.precision import context
+from quenched.numerics.averages.activations import averages
+from quenched.numerics.averages.certificate import certify, certify_equations, document
+from quenched.numerics.averages.defining_average import Point, points, reference
+from quenched.numerics.averages.multiprecision import precise_averages
+from quenched.numerics.compiled.precision import context
 from quenched.theory.activations import ACTIVATIONS
 
 

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.special import erf
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, Teacher, TwoLayer, drift
-from quenched.numerics.calculus.averages import (
+from quenched.numerics.averages.activations import (
     PAIR_ERROR,
     activation_functions,
     activation_value,
@@ -17,8 +17,8 @@ from quenched.numerics.calculus.averages import (
     tables,
     value_averages,
 )
-from quenched.numerics.calculus.coincident_fields import consistent, distinct, relative_error
-from quenched.numerics.calculus.multiprecision import precise_averages
+from quenched.numerics.averages.coincident_fields import consistent, distinct, relative_error
+from quenched.numerics.averages.multiprecision import precise_averages
 from quenched.numerics.random_features import hermite_orders
 
 RNG = np.random.default_rng(0)

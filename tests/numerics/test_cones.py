@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtr
 
 from quenched.numerics import Mixture, OrderParameters, TwoLayer, errors
-from quenched.numerics.two_layer.homogeneous_signs import cone_signs
+from quenched.numerics.signs.homogeneous_signs import cone_signs
 
 MIXTURE = Mixture([[1.0, 0.2], [-0.5, 0.8], [0.1, -1.0]], [1, -1, 1], [0.5, 0.3, 0.2], sigma=[0.5, 0.8, 0.6])
 RELU = np.array([0.0, 1.0])
@@ -30,7 +30,7 @@ def test_cones_against_sampled_lines(activation, K, monkeypatch):
         assert exact.method == "exact"
         assert exact.classification_error_error < 1e-7
         with monkeypatch.context() as patch:
-            patch.setattr(sys.modules["quenched.numerics.two_layer.output_signs"], "cone_signs", lambda *_: None)
+            patch.setattr(sys.modules["quenched.numerics.signs.output_signs"], "cone_signs", lambda *_: None)
             sampled = errors(MIXTURE, network, state, points=2**13)
         assert sampled.method != "exact"
         gap = abs(exact.classification_error - sampled.classification_error)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer, drift
-from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.calculus.losses import loss_functions
+from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.two_layer.drift import Equations, drift_arrays
 from quenched.numerics.two_layer.step_averages import Sampling
 

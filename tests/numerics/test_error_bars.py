@@ -15,9 +15,9 @@ import pytest
 from scipy.special import ndtr
 
 from quenched.numerics import Mixture, OrderParameters, Spectrum, TwoLayer, errors, oracle_error
-from quenched.numerics.calculus.precision import context
+from quenched.numerics.compiled.precision import context
 from quenched.numerics.oracle_sampling import Gaussians, sampled_error
-from quenched.numerics.two_layer import output_signs
+from quenched.numerics.signs import output_signs
 
 ctx = context(60)
 ONE = Mixture([[1.0]], [1], sigma=1.0)
@@ -94,7 +94,7 @@ def two_forms(M: np.ndarray, Q: np.ndarray, v: np.ndarray) -> float:
     less, more = q00 - 2 * b * q01 + b * b * q11, q00 + 2 * b * q01 + b * b * q11
     rho = float((q00 - b * b * q11) / c.sqrt(less * more))
     first, second = float((M[0] - b * M[1]) / c.sqrt(less)), float((M[0] + b * M[1]) / c.sqrt(more))
-    from quenched.numerics.calculus.normal import Phi2
+    from quenched.numerics.probability.normal import Phi2
 
     return float(Phi2(-first, second, -rho) + Phi2(first, -second, -rho))
 

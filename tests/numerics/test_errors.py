@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.averages import activation_functions, piecewise_linear
-from quenched.numerics.calculus.intervals import NoEnclosure
+from quenched.numerics.averages.activations import activation_functions, piecewise_linear
+from quenched.numerics.compiled.intervals import NoEnclosure
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import OrderParameters
-from quenched.numerics.two_layer import output_signs
+from quenched.numerics.signs import output_signs
 from quenched.numerics.two_layer.errors import errors, errors_many
 
 MIXTURE = Mixture([[1.0, 0.0], [-0.3, 0.7], [0.2, -1.1]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.8, 0.5, 1.1])

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtr, roots_hermitenorm
 
 from quenched.numerics import Mixture, oracle_error, random_features_error
-from quenched.numerics.calculus.hermite import hermite_orders
+from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.theory import random_features as theory
 

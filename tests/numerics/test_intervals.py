@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.calculus.intervals import NoEnclosure, enclosure_text
-from quenched.numerics.two_layer.smooth_signs import compiled_enclosure
+from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.compiled.intervals import NoEnclosure, enclosure_text
+from quenched.numerics.signs.smooth_signs import compiled_enclosure
 
 ACTIVATIONS = ["erf", "sin", "relu", "leaky_relu", "abs", "he2", "he3", "he4", "quadratic", "linear", "tanh(x)", "gelu"]
 ACTIVATIONS += ["swish", "softplus", "sigmoid", "x*exp(-x**2/2)", "cos(2*x)", "atan(x)", "sinh(x)/cosh(x)"]

@@ -5,8 +5,8 @@ import pytest
 from scipy.special import ndtr
 
 from quenched.numerics import Mixture, kernel_error, oracle_error
-from quenched.numerics.calculus.kernels import kernel_functions
-from quenched.numerics.calculus.quadratic_forms import probability_below_zero
+from quenched.numerics.lazy.kernels import kernel_functions
+from quenched.numerics.probability.quadratic_forms import probability_below_zero
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.theory import kernel_ridge as theory
 from quenched.theory import random_features

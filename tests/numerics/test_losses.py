@@ -14,8 +14,8 @@ from quenched.numerics import (
     integrate,
     random_state,
 )
-from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.calculus.losses import coefficients, compiled_loss, loss, loss_functions, noisy_slope
+from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.averages.losses import coefficients, compiled_loss, loss, loss_functions, noisy_slope
 from quenched.theory.losses import LOSSES
 
 PHI, Y = (x.ravel() for x in np.meshgrid(np.linspace(-3, 3, 13) + 0.01, [-1.0, 1.0, 0.4]))

@@ -28,7 +28,7 @@ def test_a_new_mixture_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert named("line:3", 0.3).clusters == 6
     assert NAMED["line"].sentence == "2n clusters on a line, with labels that alternate."
     assert NAMED["line"].parameters == {"n": 0, "sigma": 0, "separation": 0, "scaling": 0}
-    with pytest.raises(ValueError, match=r"ring:M, parity, line:N, got 'disc'"):
+    with pytest.raises(ValueError, match=r"two-clusters, parity, line:N, got 'disc'"):
         named("disc", 0.3)
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quenched.numerics.calculus import normal
-from quenched.numerics.calculus.normal import Phi, Phi2, Phi3, Phi4
+from quenched.numerics.probability import normal
+from quenched.numerics.probability.normal import Phi, Phi2, Phi3, Phi4
 
 PHI = (None, Phi, Phi2, Phi3, Phi4)
 

@@ -11,15 +11,15 @@ from scipy.special import ndtr
 from scipy.stats import norm
 
 from quenched.numerics import Mixture, Spectrum, Teacher, oracle, oracle_error
-from quenched.numerics.calculus.exponential_sums import Numbers
-from quenched.numerics.calculus.precision import context
+from quenched.numerics.compiled.precision import context
+from quenched.numerics.probability.exponential_sums import Numbers
 
 FLOAT = Numbers()
 
 
 def general(mixture: Mixture) -> tuple[float, float]:
     """Value and error by the general solver, closed forms left aside."""
-    sites, contested = oracle._reduce(mixture, mixture.isotropic_sigma, FLOAT)
+    sites, contested = oracle.reduced(mixture, mixture.isotropic_sigma, FLOAT)
     if sites.dimensions == 1:
         return float(oracle._on_line(sites, FLOAT)[0] + contested), 1e-14
     value, error, _ = oracle._on_plane(sites, 1e-10, FLOAT)

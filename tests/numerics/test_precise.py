@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from quenched.numerics.calculus.averages import averages, tables
-from quenched.numerics.calculus.multiprecision import precise_averages, precise_risk
-from quenched.numerics.calculus.precision import context
+from quenched.numerics.averages.activations import averages, tables
+from quenched.numerics.averages.multiprecision import precise_averages, precise_risk
+from quenched.numerics.compiled.precision import context
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import OrderParameters

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sympy
 
-from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
+from quenched.numerics.compiled.precision import bind, context, mp_array, mp_namespace
 from quenched.symbolic.language.notation import derived, specification_symbols
 from quenched.symbolic.learners.oracle import FORMULAS
 from quenched.theory import oracle

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from quenched.numerics.calculus.precision import context
-from quenched.numerics.calculus.quadrature import adaptive, randomised, tanh_sinh
+from quenched.numerics.compiled.precision import context
+from quenched.numerics.probability.quadrature import adaptive, randomised, tanh_sinh
 
 KINKS = {  # integrand with an interior singularity, and its integral over (0, 1)
     "corner": (lambda x: np.abs(x - 0.3), (0.09 + 0.49) / 2),

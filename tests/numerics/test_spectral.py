@@ -21,8 +21,8 @@ from quenched.numerics import (
     integrate,
     random_state,
 )
-from quenched.numerics.calculus.averages import activation_functions, tables
-from quenched.numerics.calculus.losses import coefficients
+from quenched.numerics.averages.activations import activation_functions, tables
+from quenched.numerics.averages.losses import coefficients
 from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.local_fields import Fields
 from quenched.numerics.two_layer.step_averages import Sampling, StepAverages

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.calculus.losses import loss_functions
+from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD

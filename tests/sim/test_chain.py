@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from quenched.numerics.calculus.averages import activation_functions, compiled_activation
-from quenched.numerics.calculus.losses import loss_functions
+from quenched.numerics.averages.activations import activation_functions, compiled_activation
+from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD

@@ -199,7 +199,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = judge.judge
 
     def small(grid: judge.Grid, **arguments: Any) -> judge.Verdict:
-        least = {"mixtures": ("XOR",), "activations": ("erf",), "K": (2,), "rates": (0.5,), "seeds": 4}
+        least = {"mixtures": ("xor",), "activations": ("erf",), "K": (2,), "rates": (0.5,), "seeds": 4}
         return whole(replace(grid, **least, D=(60,), times=(0.5,), bias_D=(20, 40, 80), bias_runs=1e3), **arguments)
 
     monkeypatch.setattr(judge, "judge", small)

@@ -10,7 +10,7 @@ from scipy.special import ndtr
 from scipy.stats import t as student
 
 from quenched.numerics import Mixture, random_features_error
-from quenched.numerics.calculus.averages import activation_functions, tables
+from quenched.numerics.averages.activations import activation_functions, tables
 from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
 from quenched.sim.engines.base import CLUSTER, DATA
 from quenched.sim.random_features import Features, simulate_features

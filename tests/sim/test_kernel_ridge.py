@@ -10,7 +10,7 @@ import xarray as xr
 from scipy.special import ndtr
 
 from quenched.numerics import Mixture, TwoLayer, kernel_error
-from quenched.numerics.calculus.kernels import kernel_functions
+from quenched.numerics.lazy.kernels import kernel_functions
 from quenched.sim.backend import Backend, get_backend, host_normals
 from quenched.sim.engines.base import CLUSTER, DATA
 from quenched.sim.kernel_ridge import _Lazy, _Problem, simulate_kernel, simulate_lazy

@@ -37,7 +37,7 @@ def test_a_teacher_stands_beside_the_means() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: problems.mixture("moons"), "mixture must be one of xor, .* or ring:M, got 'moons'"),
+        (lambda: problems.mixture("moons"), "mixture must be one of xor, ring:M, .*, got 'moons'"),
         (lambda: problems.mixture(covariance="shared"), "covariance='shared' is estimated from data"),
         (
             lambda: problems.mixture(data="digits", covariance="shared", shrinkage="x"),

@@ -18,7 +18,7 @@ from quenched.sim.referee.report import summary, write
 from quenched.sim.training import simulate
 
 SMALL = Grid(
-    mixtures=("two clusters", "XOR"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
+    mixtures=("two-clusters", "xor"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
     bias_D=(50, 100, 200), bias_runs=1e5,
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_it_agrees_with_what_is_right(verdict: Verdict, tmp_path: Path) -> None:
     text = path.read_text()
     assert "**Verdict: they agree.**  0 of 4 cells denied at a family-wise significance of 0.01" in text
     assert "- a remark\n" in text
-    assert text.count("\n| two clusters | erf, K = 2 |") == 3
+    assert text.count("\n| two-clusters | erf, K = 2 |") == 3
     assert (path.parent / "report.png").read_bytes().startswith(b"\x89PNG")
     cells = xr.load_dataset(path.parent / "cells.nc")
     np.testing.assert_array_equal(cells.adjusted_p, verdict.adjusted)
@@ -98,7 +98,7 @@ def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(judging, "simulate", wrong)
     found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
     assert not found.agrees
-    assert [cell.mixture for cell in found.denied] == ["two clusters"]
+    assert [cell.mixture for cell in found.denied] == ["two-clusters"]
     assert "THEY DISAGREE" in write(found, tmp_path).read_text()
 
 
@@ -164,5 +164,5 @@ def test_bad_input_costs_a_line(
 
 
 def test_unknown_mixtures_are_named() -> None:
-    with pytest.raises(ValueError, match=r"mixtures must be among XOR, .*, got 'moons'"):
+    with pytest.raises(ValueError, match=r"mixture must be one of xor, .*, got 'moons'"):
         judge(replace(SMALL, mixtures=("moons",)))

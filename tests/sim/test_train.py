@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.averages import activation_functions
-from quenched.numerics.calculus.losses import loss_functions
+from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD

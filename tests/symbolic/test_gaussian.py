@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from quenched.numerics.calculus import normal
+from quenched.numerics.probability import normal
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.normal import Phi, Phi2, Phi3, Phi4
 from quenched.symbolic.calculus.steps import NoClosedForm, derivative

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy
 
-from quenched.numerics.calculus.averages import derived_module
+from quenched.numerics.averages.activations import derived_module
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import in_steps
 from quenched.symbolic.language.arrays import tangent

@@ -3,7 +3,7 @@
 import pytest
 import sympy
 
-from quenched.numerics.calculus.averages import averages, value_averages
+from quenched.numerics.averages.activations import averages, value_averages
 from quenched.symbolic.activations import Activation, screen
 from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
 from quenched.symbolic.language.parse import VARIABLE, parse

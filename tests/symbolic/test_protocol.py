@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import quenched.symbolic.learners
-from quenched.numerics.calculus.precision import context, mp_namespace
+from quenched.numerics.compiled.precision import context, mp_namespace
 from quenched.symbolic import averages, document, generate
 from quenched.theory.functions import FUNCTIONS
 
@@ -176,7 +176,7 @@ table = types.ModuleType("quenched.theory.functions")
 exec(subject.texts()["functions.py"], table.__dict__)
 sys.modules["quenched.theory.functions"] = table
 
-from quenched.numerics.calculus.precision import context, mp_namespace
+from quenched.numerics.compiled.precision import context, mp_namespace
 ctx = context(30)
 assert mp_namespace(ctx)["arcsinh"](ctx.mpf(1)) == ctx.asinh(1)
 assert table.FUNCTIONS["arcsinh"].compiled == "from numpy import arcsinh\\n"

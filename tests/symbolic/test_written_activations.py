@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from scipy.special import erf, erfc
 
-from quenched.numerics.calculus import normal as probabilities
+from quenched.numerics.probability import normal as probabilities
 from quenched.symbolic.activations import Activation, screen
 from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit

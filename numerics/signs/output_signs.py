@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from quenched.numerics.calculus.averages import piecewise_linear
-from quenched.numerics.calculus.intervals import NoEnclosure
-from quenched.numerics.calculus.quadrature import adaptive, randomised
+from quenched.numerics.averages.activations import piecewise_linear
+from quenched.numerics.compiled.intervals import NoEnclosure
+from quenched.numerics.probability.quadrature import adaptive, randomised
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.two_layer.homogeneous_signs import cone_signs
+from quenched.numerics.signs.homogeneous_signs import cone_signs
 
 __all__ = ["Law", "Sampling", "Signs", "padded", "sampled_signs", "signs", "square_root"]
 
@@ -293,7 +293,7 @@ def _turning_points(pattern: Callable[[Array], Array]) -> Array:
 
 def sampled_signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Signs:
     """Signs counted at quasi-random fields: where g has neither pieces nor an enclosure."""
-    from quenched.numerics.calculus.averages import activation_functions
+    from quenched.numerics.averages.activations import activation_functions
 
     g = activation_functions(activation)[0]
     roots = padded([square_root(covariance) for covariance in law.covariance])
@@ -317,7 +317,7 @@ def sampled_signs(mixture: Mixture, activation: str, law: Law, sampling: Samplin
 
 def _piecewise_linear_lines(kinks: Array, slopes: Array, intercepts: Array) -> _Lines:
     """Exact probabilities along lines for an activation with these kinks and pieces."""
-    from quenched.numerics.two_layer.piecewise_signs import sign_probabilities
+    from quenched.numerics.signs.piecewise_signs import sign_probabilities
 
     def evaluate(alpha: Array, beta: Array, v: Array, reach: float, smallest: float, certain: bool) -> Array:
         out = np.empty((*alpha.shape[:2], 4))
@@ -329,7 +329,7 @@ def _piecewise_linear_lines(kinks: Array, slopes: Array, intercepts: Array) -> _
 
 def _smooth_lines(activation: str) -> _Lines:
     """Probabilities along lines for an activation with an enclosure; NoEnclosure for others."""
-    from quenched.numerics.two_layer.smooth_signs import compiled_enclosure, sign_probabilities
+    from quenched.numerics.signs.smooth_signs import compiled_enclosure, sign_probabilities
 
     functions = compiled_enclosure(activation)
 
@@ -367,7 +367,7 @@ def _all_off(mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array], see
     n, side = law.mean.shape[1], 1 if off[0] else -1
     limits = side * (kinks[0] - law.mean)
     if n <= 4:
-        from quenched.numerics.calculus import normal
+        from quenched.numerics.probability import normal
 
         spread = np.sqrt(np.einsum("akk->ak", law.covariance))
         upper = np.triu_indices(n, 1)

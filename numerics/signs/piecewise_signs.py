@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from quenched.numerics.calculus.machine_code import njit
-from quenched.numerics.calculus.orthant import Phi
+from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.probability.orthant import Phi
 
 __all__ = ["sign_probabilities"]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.averages import activation_value, value_averages
+from quenched.numerics.averages.activations import activation_value, value_averages
 from quenched.numerics.problem.checks import number
 from quenched.theory import random_features
 

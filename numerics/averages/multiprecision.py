@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus import normal
-from quenched.numerics.calculus.averages import averages
-from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
+from quenched.numerics.averages.activations import averages
+from quenched.numerics.compiled.precision import bind, context, mp_array, mp_namespace
+from quenched.numerics.probability import normal
 from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.linalg import eigvalsh
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.double_double import residual
-from quenched.numerics.calculus.machine_code import njit
+from quenched.numerics.compiled.double_double import residual
+from quenched.numerics.compiled.machine_code import njit
 
 __all__ = ["JITTER", "TINY", "consistent", "distinct", "raised", "regularised", "relative_error", "repeated"]
 

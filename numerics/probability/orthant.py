@@ -32,7 +32,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.machine_code import njit
+from quenched.numerics.compiled.machine_code import njit
 
 __all__ = ["Phi", "Phi2", "Phi3", "Phi4", "fill_Phi2", "fill_Phi3", "fill_Phi4"]
 

@@ -21,7 +21,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus import normal
+from quenched.numerics.probability import normal
 
 __all__ = ["cone_signs"]
 

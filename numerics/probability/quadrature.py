@@ -91,7 +91,7 @@ def tanh_sinh(f: Callable[[Array], Array], panels: Iterable[tuple[Any, Any]], to
     successive values, summed as a geometric series, fall below a hundredth of the tolerance; where they do not shrink,
     the panel is bisected.  RuntimeError after 200 panels.
 
-    >>> from quenched.numerics.calculus.precision import context
+    >>> from quenched.numerics.compiled.precision import context
     >>> ctx = context(40)
     >>> quadrature = tanh_sinh(lambda x: x ** ctx.mpf("1.5"), [(ctx.zero, ctx.one)], ctx.mpf("1e-30"), ctx)
     >>> print(ctx.nstr(quadrature.value, 30))
@@ -171,7 +171,7 @@ def legendre(cuts: Sequence[Any] | Array, order: int, ctx: Any = None) -> tuple[
 def hermite(order: int, ctx: Any) -> tuple[Array, Array]:
     """Abscissae and weights of E[f(z)], z ~ N(0, 1), by Gauss-Hermite in numbers of the mpmath context `ctx`.
 
-    >>> from quenched.numerics.calculus.precision import context
+    >>> from quenched.numerics.compiled.precision import context
     >>> z, w = hermite(5, context(30))
     >>> print(w @ z**8)
     105.0
@@ -191,7 +191,7 @@ def _raw_gauss(kind: str, order: int, prec: int) -> tuple[tuple[Any, ...], tuple
     The orthonormal polynomials obey x p_k = b_k+1 p_k+1 + b_k p_k-1.  Nodes: zeros of p_n, by Newton from float64.
     Weights: 1/sum_k<n p_k^2 (Christoffel).
     """
-    from quenched.numerics.calculus.precision import context
+    from quenched.numerics.compiled.precision import context
 
     ctx = context(15)
     ctx.prec = prec + 30

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.precision import bind, context, mp_array, mp_namespace
-from quenched.numerics.calculus.quadrature import Quadrature, converged, hermite, legendre
+from quenched.numerics.compiled.precision import bind, context, mp_array, mp_namespace
+from quenched.numerics.probability.quadrature import Quadrature, converged, hermite, legendre
 from quenched.theory import activations as theory
 
 __all__ = ["DIGITS", "Point", "points", "reference", "sum_over_pairs"]

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.averages import activation_functions, averages, tables
-from quenched.numerics.calculus.defining_average import DIGITS, Point, points, reference, sum_over_pairs
-from quenched.numerics.calculus.losses import coefficients
-from quenched.numerics.calculus.multiprecision import precise_averages
-from quenched.numerics.calculus.precision import context
-from quenched.numerics.calculus.quadrature import converged, legendre
+from quenched.numerics.averages.activations import activation_functions, averages, tables
+from quenched.numerics.averages.defining_average import DIGITS, Point, points, reference, sum_over_pairs
+from quenched.numerics.averages.losses import coefficients
+from quenched.numerics.averages.multiprecision import precise_averages
+from quenched.numerics.compiled.precision import context
+from quenched.numerics.probability.quadrature import converged, legendre
 from quenched.theory import activations as theory
 from quenched.theory import normal, two_layer
 

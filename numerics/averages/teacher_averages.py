@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus import averages as own
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.coincident_fields import consistent, distinct
-from quenched.numerics.calculus.compile import load_compiled
+from quenched.numerics.averages import activations as own
+from quenched.numerics.averages.coincident_fields import consistent, distinct
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import load_compiled
 from quenched.numerics.problem.checks import expression_text
+from quenched.symbolic.language.grammar import expression
 
 __all__ = ["closes", "tables_across"]
 
@@ -28,7 +29,8 @@ Index = NDArray[np.int64]
 
 
 def _module(student: str, teacher: str) -> Any:
-    return derived_module("across", expression_text(student), "--teacher", expression_text(teacher)).ACROSS
+    one, other = (expression(expression_text(activation)) for activation in (student, teacher))
+    return derived_module("across", one, "--teacher", other).ACROSS
 
 
 def closes(student: str, teacher: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from quenched.numerics.calculus.machine_code import njit
+from quenched.numerics.compiled.machine_code import njit
 
 __all__ = ["OPERATIONS", "NoEnclosure", "enclosure_text"]
 

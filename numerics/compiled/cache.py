@@ -28,7 +28,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from types import ModuleType
 
-from quenched.numerics.calculus.derivation import derived_text
+from quenched.numerics.compiled.derivation import derived_text
 
 __all__ = [
     "KINDS",

@@ -1,7 +1,7 @@
 """Averages of an activation over the local fields, as tables over clusters and neurons.
 
 The formulas are those of `quenched.theory.activations` (or, for an activation that is not there, of a module derived on
-first use), compiled by `quenched.numerics.calculus.compile`.  A table entry whose indices coincide,
+first use), compiled by `quenched.numerics.compiled.compile`.  A table entry whose indices coincide,
 E[g'(lambda_1) g(lambda_1)], is the average over the one field that is left.
 """
 
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.coincident_fields import TINY, distinct, relative_error, repeated
-from quenched.numerics.calculus.compile import callbacks, load_compiled, scalar_function
+from quenched.numerics.averages.coincident_fields import TINY, distinct, relative_error, repeated
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import callbacks, load_compiled, scalar_function
 from quenched.numerics.problem.checks import expression_text
+from quenched.symbolic.language.grammar import expression
 from quenched.theory import activations as theory
 
 __all__ = [
@@ -76,7 +77,7 @@ def value_averages(activation: str) -> theory.Averages:
 @lru_cache(maxsize=64)
 def _derived(activation: str) -> theory.Averages:
     """The averages of an expression that a user wrote."""
-    derived = derived_module("activation", activation)
+    derived = derived_module("activation", expression(activation))
     if derived.SAME:
         return theory.ACTIVATIONS[derived.SAME]
     found: theory.Averages = derived.ACTIVATIONS["custom"]

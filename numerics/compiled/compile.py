@@ -1,8 +1,8 @@
 """From the text of generated functions to machine code, once, for averages, gradients, losses and equations alike.
 
 A generated function is plain arithmetic on names.  For a computer's numbers its text is taken over with the names
-bound to compiled functions (Phi_n of `quenched.numerics.calculus.orthant`), regressions carried in doubled precision,
-and sums over indices (`einsum`) written out as loops (`quenched.numerics.calculus.contractions`).
+bound to compiled functions (Phi_n of `quenched.numerics.probability.orthant`), regressions carried in doubled
+precision, and sums over indices (`einsum`) written out as loops (`quenched.numerics.compiled.contractions`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from quenched.numerics.calculus.cache import module
-from quenched.numerics.calculus.contractions import Contraction
-from quenched.numerics.calculus.precision import float_source
+from quenched.numerics.compiled.cache import module
+from quenched.numerics.compiled.contractions import Contraction
+from quenched.numerics.compiled.precision import float_source
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
@@ -23,14 +23,14 @@ __all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled"
 PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 
 _PRELUDE = (
-    '''"""Compiled form of {kind}, written by quenched.numerics.calculus.compile."""
+    '''"""Compiled form of {kind}, written by quenched.numerics.compiled.compile."""
 
 from numba import njit
 from numpy import arange, array, empty, pi, zeros
-from quenched.numerics.calculus.coincident_fields import consistent, raised
-from quenched.numerics.calculus.double_double import minus, over, plus, remainder, residual, times
-from quenched.numerics.calculus.machine_code import callback, njit as kept
-from quenched.numerics.calculus.orthant import Phi, Phi2, Phi3, Phi4
+from quenched.numerics.averages.coincident_fields import consistent, raised
+from quenched.numerics.compiled.double_double import minus, over, plus, remainder, residual, times
+from quenched.numerics.compiled.machine_code import callback, njit as kept
+from quenched.numerics.probability.orthant import Phi, Phi2, Phi3, Phi4
 '''
     + "".join(function.compiled for function in FUNCTIONS.values())
     + f"""

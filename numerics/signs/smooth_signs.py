@@ -1,7 +1,7 @@
 """Sign of a two-layer network along lines in the space of its fields, for smooth activations (compiled, certified).
 
 Field k of line i is alpha_ik + beta_k u with u ~ N(0, 1), and phi(u) = sum_k v_k g(alpha_ik + beta_k u).  The line is
-cut into cells.  A cell is settled where interval arithmetic (`quenched.numerics.calculus.intervals`)
+cut into cells.  A cell is settled where interval arithmetic (`quenched.numerics.compiled.intervals`)
 
 - excludes 0 from the values of phi, by their enclosure or by the mean value form phi(middle) + [slopes] (u - middle);
 - excludes both signs from the values: phi is 0 all over it, a tie;
@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from quenched.numerics.calculus.averages import averages, compiled_activation
-from quenched.numerics.calculus.cache import module
-from quenched.numerics.calculus.intervals import OPERATIONS, enclosure_text
-from quenched.numerics.calculus.machine_code import njit
-from quenched.numerics.calculus.orthant import Phi
+from quenched.numerics.averages.activations import averages, compiled_activation
+from quenched.numerics.compiled.cache import module
+from quenched.numerics.compiled.intervals import OPERATIONS, enclosure_text
+from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.probability.orthant import Phi
 
 __all__ = ["compiled_enclosure", "sign_probabilities"]
 
@@ -34,10 +34,10 @@ _CELLS, _FEW_CELLS = 20_000, 400  # of a line at most, if certain or not; then w
 _CONVERGED = 1e-8  # step at which Newton's method ends where zeros are not bracketed; the next would be its square
 _ROUNDING = 1e-13  # of phi, relative to sum_k |v_k g_k|, where it is not enclosed
 
-_TEXT = '''"""Enclosures of an activation, written by quenched.numerics.two_layer.smooth_signs."""
+_TEXT = '''"""Enclosures of an activation, written by quenched.numerics.signs.smooth_signs."""
 
-from quenched.numerics.calculus.machine_code import callback
-from quenched.numerics.calculus.intervals import (
+from quenched.numerics.compiled.machine_code import callback
+from quenched.numerics.compiled.intervals import (
     {operations},
 )
 

@@ -2,7 +2,7 @@
 
     Phi_n(h_1..h_n; r_12, r_13, ..) = P(z_1 < h_1, .., z_n < h_n),   z ~ N(0, R), R_ii = 1, R_ij = r_ij
 
-Without `ctx`, arguments are float64 arrays that broadcast; the work is done by `quenched.numerics.calculus.orthant`,
+Without `ctx`, arguments are float64 arrays that broadcast; the work is done by `quenched.numerics.probability.orthant`,
 where the absolute accuracy is stated.  With `ctx`, an mpmath context (`mpmath.mp.clone()`, never the global one), they
 are numbers and the result is good to the digits of that context.  Limits may be infinite, correlation matrices
 singular. NaN gives NaN.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
-from quenched.numerics.calculus.quadrature import tanh_sinh
+from quenched.numerics.probability.quadrature import tanh_sinh
 
 __all__ = ["Phi", "Phi2", "Phi3", "Phi4"]
 
@@ -70,7 +70,7 @@ def Phi4(
 
 def _compiled(name: str, limits: Sequence[Any], correlations: Sequence[Any]) -> Any:
     """The scalar kernel at each entry of the arguments, which broadcast; numba is imported on first use."""
-    from quenched.numerics.calculus import orthant
+    from quenched.numerics.probability import orthant
 
     rows = np.stack(np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (*limits, *correlations))), axis=-1)
     flat = rows.reshape(-1, rows.shape[-1])

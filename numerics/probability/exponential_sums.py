@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.precision import bind, mp_array, mp_namespace
+from quenched.numerics.compiled.precision import bind, mp_array, mp_namespace
 
 __all__ = ["Numbers", "sign_changes"]
 

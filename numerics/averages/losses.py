@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.calculus.cache import derived_module
-from quenched.numerics.calculus.compile import callbacks
+from quenched.numerics.compiled.cache import derived_module
+from quenched.numerics.compiled.compile import callbacks
+from quenched.symbolic.language.grammar import LOSS, expression
 from quenched.theory import losses as theory
 
 __all__ = ["coefficients", "compiled_loss", "loss", "loss_functions", "noise_rule", "noisy_slope"]
@@ -29,7 +30,7 @@ def loss(name: str) -> theory.Loss:
     >>> loss("square").text
     '(phi - y)**2/2'
     """
-    return theory.LOSSES[name] if name in theory.LOSSES else _derived(name)
+    return theory.LOSSES[name] if name in theory.LOSSES else _derived(expression(name, LOSS))
 
 
 @lru_cache(maxsize=64)

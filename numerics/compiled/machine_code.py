@@ -1,7 +1,7 @@
 """`njit` and `callback`: numba's compilers with machine code that is kept in the checked cache.
 
 numba's own cache pickles an index and the code into `__pycache__` and loads back whatever lies there.  Here the code of
-one function at one signature is one file of `quenched.numerics.calculus.cache`, whose owner and digest are checked
+one function at one signature is one file of `quenched.numerics.compiled.cache`, whose owner and digest are checked
 first.  Its name is a digest of all that the code depends on: the text of the modules of the function and of the
 compiled functions it calls, constants, signature, processor, versions of numba, LLVM and Python.  A version of numba
 whose dispatchers have no place for a cache compiles in each process.
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from quenched.numerics.calculus.cache import place, read, source_of, write
+from quenched.numerics.compiled.cache import place, read, source_of, write
 
 __all__ = ["callback", "njit"]
 

@@ -1,1 +1,0 @@
-"""Gaussian averages, normal probabilities, quadrature: numbers for the generated formulas."""

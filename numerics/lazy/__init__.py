@@ -1,0 +1,1 @@
+"""What learners with frozen features share: Hermite coefficients, kernels, resolvents, readouts."""

@@ -1,0 +1,1 @@
+"""Normal probabilities, quadratic forms in Gaussians, and quadrature with error estimates."""
