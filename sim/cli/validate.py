@@ -20,8 +20,8 @@ __all__ = ["VERB"]
 class Run:
     """The grid, the engine and the report."""
 
-    full: bool = option(False, "240 cells in minutes, instead of 16 in seconds.")
-    quick: bool = option(False, "16 cells in seconds (the default).")
+    full: bool = option(False, "272 cells in minutes, instead of 20 in seconds.")
+    quick: bool = option(False, "20 cells in seconds (the default).")
     engine: str = option("overlaps", "overlaps: the exact chain at large D; vectors: SGD itself.")
     backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
@@ -46,7 +46,8 @@ def validate(run: Run, given: Collection[str]) -> None:
     Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
     from quenched.sim.files import prepare
-    from quenched.sim.referee.judge import Grid, judge
+    from quenched.sim.referee.grid import Grid
+    from quenched.sim.referee.judge import judge
     from quenched.sim.referee.report import FILES, summary, write
     from quenched.sim.referee.throughput import measure
 
@@ -80,7 +81,7 @@ def validate(run: Run, given: Collection[str]) -> None:
         path = write(verdict, run.report, remarks)
     sys.stdout.write(f"{'agree' if verdict.agrees else 'DISAGREE'}: {summary(verdict)}\n")
     for cell in [*verdict.denied, *verdict.missed]:
-        sys.stdout.write(f"  {cell.mixture}, {cell.network}, lr = {cell.lr:g}, D = {cell.D}: p = {cell.p:.2g}\n")
+        sys.stdout.write(f"  {cell.mixture}, {cell.problem}, lr = {cell.lr:g}, D = {cell.D}: p = {cell.p:.2g}\n")
     sys.stdout.write(f"report: {path}\n")
     if not verdict.agrees:
         raise typer.Exit(1)

@@ -22,6 +22,7 @@ from quenched.sim.cli import main, options, terminal
 from quenched.sim.figures import dynamics as dynamics_figure
 from quenched.sim.figures import headline
 from quenched.sim.referee import judge
+from quenched.sim.referee.grid import Grid
 
 EXAMPLES = [
     (verb, line)
@@ -153,7 +154,6 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["derive", "--check", "--activation", "x"], "--check does not go together with --activation"),
         (["derive", "--latex", "x.tex", "--certify", "x.md"], "--latex does not go together with --certify"),
         (["derive", "--force"], "--force is of files"),
-        (["validate", "--engine", "overlaps", "--backend", "numpy"], "--backend numpy does not go together"),
         (["validate", "--quick", "--full"], "--quick does not go together with --full"),
         (["fixed-points", "--values", "1,2"], "--values is of a followed solution: add --follow"),
         (["fixed-points", "--plot", "a.png"], "--plot is of a followed solution: add --follow"),
@@ -198,8 +198,8 @@ def shortened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     whole = judge.judge
 
-    def small(grid: judge.Grid, **arguments: Any) -> judge.Verdict:
-        least = {"mixtures": ("XOR",), "activations": ("erf",), "K": (2,), "rates": (0.5,), "seeds": 4}
+    def small(grid: Grid, **arguments: Any) -> judge.Verdict:
+        least = {"mixtures": ("XOR",), "activations": ("erf",), "K": (2,), "rates": (0.5,), "seeds": 4, "variants": ()}
         return whole(replace(grid, **least, D=(60,), times=(0.5,), bias_D=(20, 40, 80), bias_runs=1e3), **arguments)
 
     monkeypatch.setattr(judge, "judge", small)

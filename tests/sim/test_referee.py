@@ -13,13 +13,14 @@ import xarray as xr
 from quenched.numerics import OnlineSGD
 from quenched.sim.cli import main
 from quenched.sim.referee import judge as judging
-from quenched.sim.referee.judge import Grid, Verdict, holm, judge, power_law
+from quenched.sim.referee.grid import MIXTURES, Grid, Variant
+from quenched.sim.referee.judge import Verdict, holm, judge, power_law
 from quenched.sim.referee.report import summary, write
 from quenched.sim.training import simulate
 
 SMALL = Grid(
     mixtures=("two clusters", "XOR"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
-    bias_D=(50, 100, 200), bias_runs=1e5,
+    variants=(), bias_D=(50, 100, 200), bias_runs=1e5,
 )  # fmt: skip
 
 

@@ -1,0 +1,107 @@
+"""The problems that the referee judges: a grid of the plain rule, and cases of other losses and of batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
+
+__all__ = ["MIXTURES", "Case", "Grid", "Variant"]
+
+MIXTURES: dict[str, Mixture] = {
+    "XOR": Mixture.xor(0.4),
+    "ring of 6": Mixture.ring(3, 0.4),
+    "three clusters": Mixture.three_clusters(0.4),
+    "two clusters": Mixture.two_clusters(0.4),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network whose rule has another loss, or a batch."""
+
+    activation: str
+    K: int
+    loss: str = "square"
+    batch: int = 1
+
+
+_VARIANTS = (
+    Variant("erf", 1, loss="logistic"),
+    Variant("erf", 2, loss="logistic"),
+    Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
+    Variant("relu", 2, batch=4),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem of the grid: the name of its mixture, the network, the rule, and whether it has a control."""
+
+    mixture: str
+    network: TwoLayer
+    rule: OnlineSGD
+    control: bool
+
+    @property
+    def data(self) -> Mixture:
+        """The mixture."""
+        return MIXTURES[self.mixture]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
+
+    `variants`: networks with other losses or batches, at the last of the rates, on each of the first `varied` mixtures.
+    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    """
+
+    mixtures: tuple[str, ...] = tuple(MIXTURES)
+    activations: tuple[str, ...] = ("erf", "relu")
+    K: tuple[int, ...] = (2, 4)
+    rates: tuple[float, ...] = (0.5,)
+    D: tuple[int, ...] = (10_000,)
+    seeds: int = 20
+    times: tuple[float, ...] = (1.0, 2.0, 5.0)
+    variants: tuple[Variant, ...] = _VARIANTS
+    varied: int = 1
+    bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
+    bias_runs: float = 1e6
+
+    @classmethod
+    def full(cls) -> Grid:
+        """240 cells, and 32 of other losses and of batches."""
+        return cls(
+            activations=("linear", "erf", "sin", "relu", "abs"),
+            K=(1, 2, 4),
+            rates=(0.2, 0.8),
+            D=(10_000, 100_000),
+            varied=len(MIXTURES),
+            bias_D=(100, 200, 400, 1000, 10_000, 100_000, 1_000_000),
+            bias_runs=8e6,
+        )
+
+    def cases(self) -> list[Case]:
+        """Every problem; those of the first K and rate have a control, and so have the variants.
+
+        ValueError: a mixture that is not known.
+        """
+        if unknown := [name for name in self.mixtures if name not in MIXTURES]:
+            raise ValueError(f"mixtures must be among {', '.join(MIXTURES)}, got {unknown[0]!r}")
+        plain = [
+            Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
+            for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
+        ]
+        others = [
+            Case(name, TwoLayer(one.K, one.activation), _rule(self.rates[-1], one), control=True)
+            for name, one in product(self.mixtures[: self.varied], self.variants)
+        ]
+        return [*plain, *others]
+
+
+def _rule(lr: float, variant: Variant) -> OnlineSGD:
+    return OnlineSGD(lr, loss=variant.loss, batch=variant.batch)
