@@ -26,6 +26,8 @@ class Run:
     backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
+    loss: str | None = option(None, "A grid of this loss alone: square, logistic, or an expression in phi and y.")
+    batch: int | None = option(None, "A grid of this batch alone.")
     significance: float = option(0.01, "Probability of a false alarm, over the whole grid.")
     processes: int = option(2, "Worker processes.")
     report: Path = option(Path("results/validation"), "Folder of the report.")
@@ -42,6 +44,7 @@ def validate(run: Run, given: Collection[str]) -> None:
 
     Example:  quenched validate --quick
     Example:  quenched validate --full --report results/full
+    Example:  quenched validate --loss logistic --batch 4
     Example:  quenched validate --backend cupy
     Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
@@ -63,6 +66,8 @@ def validate(run: Run, given: Collection[str]) -> None:
     grid = Grid.full() if run.full else Grid()
     if engine == "vectors":
         grid = replace(grid, D=(1000,), seeds=40)
+    if run.loss is not None or run.batch is not None:
+        grid = grid.of_rule(run.loss or "square", run.batch or 1)
     if run.D:
         grid = replace(grid, D=tuple(run.D))
     if run.seeds is not None:

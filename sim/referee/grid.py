@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from quenched.numerics.problem.mixture import Mixture
@@ -56,7 +56,7 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses or batches, at the last of the rates, on each of the first `varied` mixtures.
+    `variants`: networks with other losses or batches, at the last of the rates, on each of the mixtures `varied`.
     `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
@@ -68,7 +68,7 @@ class Grid:
     seeds: int = 20
     times: tuple[float, ...] = (1.0, 2.0, 5.0)
     variants: tuple[Variant, ...] = _VARIANTS
-    varied: int = 1
+    varied: tuple[str, ...] = ("two clusters",)
     bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
     bias_runs: float = 1e6
 
@@ -80,17 +80,25 @@ class Grid:
             K=(1, 2, 4),
             rates=(0.2, 0.8),
             D=(10_000, 100_000),
-            varied=len(MIXTURES),
+            varied=tuple(MIXTURES),
             bias_D=(100, 200, 400, 1000, 10_000, 100_000, 1_000_000),
             bias_runs=8e6,
         )
+
+    def of_rule(self, loss: str, batch: int) -> Grid:
+        """The same mixtures and activations, every cell with this loss and batch, at one and two neurons.
+
+        There the averages of any loss are had by quadrature; those of wider networks are sampled.
+        """
+        variants = tuple(Variant(activation, K, loss, batch) for activation, K in product(self.activations, (1, 2)))
+        return replace(self, activations=(), variants=variants, varied=self.mixtures)
 
     def cases(self) -> list[Case]:
         """Every problem; those of the first K and rate have a control, and so have the variants.
 
         ValueError: a mixture that is not known.
         """
-        if unknown := [name for name in self.mixtures if name not in MIXTURES]:
+        if unknown := [name for name in (*self.mixtures, *self.varied) if name not in MIXTURES]:
             raise ValueError(f"mixtures must be among {', '.join(MIXTURES)}, got {unknown[0]!r}")
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
@@ -98,7 +106,7 @@ class Grid:
         ]
         others = [
             Case(name, TwoLayer(one.K, one.activation), _rule(self.rates[-1], one), control=True)
-            for name, one in product(self.mixtures[: self.varied], self.variants)
+            for name, one in product(self.varied, self.variants)
         ]
         return [*plain, *others]
 

@@ -13,7 +13,7 @@ import xarray as xr
 from quenched.numerics import OnlineSGD
 from quenched.sim.cli import main
 from quenched.sim.referee import judge as judging
-from quenched.sim.referee.grid import MIXTURES, Grid, Variant
+from quenched.sim.referee.grid import Grid
 from quenched.sim.referee.judge import Verdict, holm, judge, power_law
 from quenched.sim.referee.report import summary, write
 from quenched.sim.training import simulate
