@@ -206,7 +206,7 @@ def test_a_specification_has_losses_and_batches(tmp_path: Path) -> None:
     assert list(found.rule.values) == ["sgd batch=1", "sgd batch=8"]
     (mixture, *_), (network, *_), rules, *_ = spec.axes()
     for rule, name in zip(rules, found.rule.values, strict=True):
-        alone = simulate(mixture, network, rule, 20, [0.5], [0, 1], spec.engine, state=found_state(spec))
+        alone = simulate(mixture, network, rule, 20, [0.5], [0, 1], spec.engine, test_samples=spec.test_samples)
         np.testing.assert_array_equal(found.sel(rule=name).pmse.values.squeeze(), alone.pmse.values.squeeze())
     (tmp_path / "b.toml").write_text(text.replace("logistic", "phi*z"))
     with pytest.raises(ValueError, match=r"loss 'phi\*z': 'z' is not understood"):
