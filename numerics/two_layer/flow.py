@@ -25,7 +25,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
-from quenched.numerics.two_layer.errors import QUANTITIES, errors_many
+from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
 from quenched.numerics.two_layer.local_fields import densities
 
 if TYPE_CHECKING:
@@ -107,11 +107,12 @@ def integrate(
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     choice("method", method, _METHODS)
+    asked = asked_quantities(quantities)
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
-    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states, quantities=quantities)
-    names = [name for quantity in QUANTITIES if quantity in quantities for name in _RECORDED[quantity]]
+    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states, quantities=sorted(asked))
+    names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
     along = {name: [getattr(e, name) for e in measured] for name in names}
     M = np.stack([s.M for s in totals])
     variables = {

@@ -6,12 +6,16 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from quenched.numerics.problem.learner import option
 from quenched.sim.cli.options import command
 from quenched.sim.cli.terminal import kept, progress
+
+if TYPE_CHECKING:
+    from quenched.sim.referee.grid import Grid
 
 __all__ = ["VERB"]
 
@@ -49,7 +53,6 @@ def validate(run: Run, given: Collection[str]) -> None:
     Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
     from quenched.sim.files import prepare
-    from quenched.sim.referee.grid import Grid
     from quenched.sim.referee.judge import judge
     from quenched.sim.referee.report import FILES, summary, write
     from quenched.sim.referee.throughput import measure
@@ -58,20 +61,12 @@ def validate(run: Run, given: Collection[str]) -> None:
         raise ValueError("--quick does not go together with --full: each is a grid of its own")
     engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
     backend = run.backend or ("auto" if engine == "vectors" else "numpy")
+    grid = _grid(run, engine)
     prepare("report", [run.report / name for name in FILES], force=run.force)
     remarks = []
     if engine == "vectors":
         remarks.append(measure(backend).sentence())
         sys.stdout.write(remarks[0] + "\n")
-    grid = Grid.full() if run.full else Grid()
-    if engine == "vectors":
-        grid = replace(grid, D=(1000,), seeds=40)
-    if run.loss is not None or run.batch is not None:
-        grid = grid.of_rule(run.loss or "square", run.batch or 1)
-    if run.D:
-        grid = replace(grid, D=tuple(run.D))
-    if run.seeds is not None:
-        grid = replace(grid, seeds=run.seeds)
     with kept(run.report / "unfinished", run.resume) as journal:
         with progress("validate") as done:
             verdict = judge(
@@ -90,6 +85,20 @@ def validate(run: Run, given: Collection[str]) -> None:
     sys.stdout.write(f"report: {path}\n")
     if not verdict.agrees:
         raise typer.Exit(1)
+
+
+def _grid(run: Run, engine: str) -> Grid:
+    """The grid that the options ask for."""
+    from quenched.sim.referee.grid import Grid
+
+    grid = Grid.full() if run.full else Grid()
+    if engine == "vectors":
+        grid = replace(grid, D=(1000,), seeds=40)
+    if run.loss is not None or run.batch is not None:
+        grid = grid.of_rule("square" if run.loss is None else run.loss, 1 if run.batch is None else run.batch)
+    if run.D:
+        grid = replace(grid, D=tuple(run.D))
+    return grid if run.seeds is None else replace(grid, seeds=run.seeds)
 
 
 VERB = command(validate, run=Run())

@@ -21,12 +21,20 @@ MIXTURES: dict[str, Mixture] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, or a batch."""
+    """A network whose rule has another loss, or a batch; `control`: equations that are wrong have to be denied."""
 
     activation: str
     K: int
     loss: str = "square"
     batch: int = 1
+    control: bool = True
+
+    def __post_init__(self) -> None:
+        self.rule(0.0)  # refuses what is no loss and no batch
+
+    def rule(self, lr: float) -> OnlineSGD:
+        """The rule at a rate."""
+        return OnlineSGD(lr, loss=self.loss, batch=self.batch)
 
 
 _VARIANTS = (
@@ -88,9 +96,12 @@ class Grid:
     def of_rule(self, loss: str, batch: int) -> Grid:
         """The same mixtures and activations, every cell with this loss and batch, at one and two neurons.
 
-        There the averages of any loss are had by quadrature; those of wider networks are sampled.
+        There the averages of any loss are had by quadrature; those of wider networks are sampled.  Controls are those
+        of two neurons: a single one hardly moves if it starts with a small readout.
         """
-        variants = tuple(Variant(activation, K, loss, batch) for activation, K in product(self.activations, (1, 2)))
+        variants = tuple(
+            Variant(activation, K, loss, batch, control=K == 2) for activation, K in product(self.activations, (1, 2))
+        )
         return replace(self, activations=(), variants=variants, varied=self.mixtures)
 
     def cases(self) -> list[Case]:
@@ -105,11 +116,7 @@ class Grid:
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
         ]
         others = [
-            Case(name, TwoLayer(one.K, one.activation), _rule(self.rates[-1], one), control=True)
+            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control)
             for name, one in product(self.varied, self.variants)
         ]
         return [*plain, *others]
-
-
-def _rule(lr: float, variant: Variant) -> OnlineSGD:
-    return OnlineSGD(lr, loss=variant.loss, batch=variant.batch)

@@ -139,7 +139,7 @@ def _variants(verdict: Verdict) -> list[str]:
     """The cells of other losses and of batches."""
     special = {cell.problem: cell for cell in verdict.cells if cell.problem != cell.network}
     number = sum(cell.problem in special for cell in verdict.cells)
-    return [f"- Of these {number} cells with another loss or a batch: {'; '.join(special)}."] if special else []
+    return [f"- {number} cells have another loss or a batch: {'; '.join(special)}."] if special else []
 
 
 def _limit(verdict: Verdict) -> list[str]:
