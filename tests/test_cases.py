@@ -24,18 +24,17 @@ STATE = OrderParameters(M=[[0.4]], Q=[[1.3]], v=[1.0])
 COMMAND = [sys.executable, "-c", "from quenched.sim.cli.main import main; main()"]
 SMALL = ["--time", "1", "--K", "1", "--D", "100"]
 SPECIFICATION = """
-[mixture]
-name = "xor"
-sigma = [0.5, 0.6]
-[network]
-K = 2
-activation = "0.3*x+Max(x-0.2,0)"
-[rule]
-lr = 0.2
-[simulation]
 D = 50
 t = [0.0, 1.0]
 seeds = 2
+[[mixture]]
+kind = "xor"
+sigma = [0.5, 0.6]
+[[network]]
+K = 2
+activation = "0.3*x+Max(x-0.2,0)"
+[[rule]]
+lr = 0.2
 """
 
 
@@ -68,6 +67,7 @@ WRITTEN = {
     "Max(x,0)+Min(0,exp(Min(x,0))-1)": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "Abs(sin(x))": lambda x: np.abs(np.sin(x)),
 }
+SAMPLED = {"sigmoid(x+0.3)", "softplus(x-0.1)", "Abs(x)**1.2", "Abs(sin(x))"}  # no closed form: quasi-Monte Carlo
 KINKS = {0.0, 0.1, 1.0, -1.0, 6.0, *(np.pi * np.arange(-6, 7))}
 
 
@@ -85,12 +85,13 @@ def expectations(g):
 
 @pytest.mark.parametrize("text", WRITTEN)
 def test_an_activation_as_a_person_writes_it(text: str) -> None:
-    """pmse = (E g^2 - 2 E g + 1)/2, to its stated error and the rounding of the three terms; slow: the first use."""
+    """pmse = (E g^2 - 2 E g + 1)/2, to its stated error and the rounding of the three terms; each derives and compiles."""
     first, second = expectations(WRITTEN[text])
     found = errors(ONE, TwoLayer(1, text), STATE)
     allowed = found.pmse_error + 1e-12 * (second + 2 * abs(first) + 1)
     assert abs(found.pmse - (second - 2 * first + 1) / 2) <= allowed
-    assert found.pmse_error <= 1e-9 * (second + 1)
+    sampled = text in SAMPLED
+    assert found.pmse_error <= (1e-3 if sampled else 1e-9) * (second + 1)
 
 
 def test_the_values_of_the_report() -> None:
