@@ -117,23 +117,22 @@ def square_susceptibility(alpha: float, ridge: float, sigma: float) -> float:
 # Derived by: Off the kink; On the kink; Orthant; Conditioning; Stein
 def hinge(V: float, margin: float, spread: float) -> tuple[float, ...]:
     """(E[f], E[f^2], E[f'], E[M]) of the hinge loss at y w ~ N(margin, spread^2), f in units of the label."""
-    h0 = (margin - 1)/spread
+    h0 = (1 - margin)/spread
     p0 = Phi(h0)
-    h0a = (V + margin - 1)/spread
+    h0a = (-V - margin + 1)/spread
     p0a = Phi(h0a)
-    d0 = sqrt(2)*exp(-(V + margin - 1)**2/(2*spread**2))/(2*sqrt(pi)*spread)
-    e0_p0 = d0*spread**2 + margin*p0a
-    d0a = sqrt(2)*exp(-(margin - 1)**2/(2*spread**2))/(2*sqrt(pi)*spread)
-    e0_p0a = d0a*spread**2 + margin*p0
-    e00_p0 = d0a*spread**2 + e0_p0a*margin + p0*spread**2
-    e0_0 = 1 - V
-    e00_p0a = d0*e0_0*spread**2 + e0_p0*margin + p0a*spread**2
+    d0 = sqrt(2)*exp(-(1 - margin)**2/(2*spread**2))/(2*sqrt(pi)*spread)
+    e0_p0 = d0*spread**2 - margin*p0
+    d0a = sqrt(2)*exp(-(-V - margin + 1)**2/(2*spread**2))/(2*sqrt(pi)*spread)
+    e0_p0a = d0a*spread**2 - margin*p0a
+    e00_p0 = -d0*spread**2 - e0_p0*margin + p0*spread**2
+    e0_0 = V - 1
+    e00_p0a = d0a*e0_0*spread**2 - e0_p0a*margin + p0a*spread**2
     return (
-        p0a*(-1 + 1/V) + 1 - e0_p0/V + e0_p0a/V - p0/V,
-        p0a*(-1 + V**(-2)) + 1 - e00_p0/V**2 + e00_p0a/V**2 - 2*e0_p0/V**2 + 2*e0_p0a/V**2 - p0/V**2,
-        p0/V - p0a/V,
-        -V/2 + e0_p0*(1 - 1/V) - margin + p0a*(V/2 - 1 + 1/(2*V)) + 1 - e00_p0/(2*V) + e00_p0a/(2*V) + e0_p0a/V -
-        p0/(2*V),
+        p0a*(1 - 1/V) + e0_p0/V - e0_p0a/V + p0/V,
+        p0a*(1 - 1/V**2) + e00_p0/V**2 - e00_p0a/V**2 + 2*e0_p0/V**2 - 2*e0_p0a/V**2 + p0/V**2,
+        -p0/V + p0a/V,
+        e0_p0a*(1 - 1/V) + p0a*(-V/2 + 1 - 1/(2*V)) + e00_p0/(2*V) - e00_p0a/(2*V) + e0_p0/V + p0/(2*V),
     )
 
 

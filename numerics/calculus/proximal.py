@@ -57,9 +57,9 @@ def _move(slope: Any, y: float, V: float, w: float) -> float:
             return best
         xi, phi = (a - b) / (c - b), (at_a - at_b) / (at_c - at_b)
         if 1 - np.sqrt(1 - xi) < phi < np.sqrt(xi):
-            fraction = at_a / (at_b - at_a) * at_c / (at_b - at_c) + (c - a) / (b - a) * at_a / (
-                at_c - at_a
-            ) * at_b / (at_c - at_b)
+            fraction = at_a / (at_b - at_a) * at_c / (at_b - at_c) + (c - a) / (b - a) * at_a / (at_c - at_a) * at_b / (
+                at_c - at_b
+            )
         else:
             fraction = 0.5
         fraction = min(1 - narrow, max(narrow, fraction))
@@ -90,7 +90,15 @@ def _panel(
 
 @njit(error_model="numpy")
 def _averages(
-    slope: Any, value: Any, y: float, V: float, mean: float, spread: float, nodes: Array, weights: Array, accuracy: float
+    slope: Any,
+    value: Any,
+    y: float,
+    V: float,
+    mean: float,
+    spread: float,
+    nodes: Array,
+    weights: Array,
+    accuracy: float,
 ) -> tuple[float, float, float, float]:
     """E[f], E[f^2], E[xi f], E[M]."""
     lows, highs = np.empty(_PANELS + _DEPTH), np.empty(_PANELS + _DEPTH)

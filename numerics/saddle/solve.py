@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RESIDUAL", "Saddle", "SaddlePointError", "jacobian", "limit", "solve"]
+__all__ = ["RESIDUAL", "Saddle", "SaddlePointError", "amplification", "jacobian", "limit", "solve"]
 
 Array = npt.NDArray[np.float64]
 Map = Callable[[Array], Array]
@@ -28,6 +28,7 @@ _AIM = 1e-13  # residual at which iteration ends; rounding may stop it before
 _STEP = 1e-7  # of forward differences: the square root of the rounding error of F
 _LONGEST = 3.0  # length of a Newton step in any coordinate: a factor 20 where that is a logarithm
 _DAMPING = 0.5
+_FINISH = 30  # Newton steps; towards a nearly double root each only halves the distance
 
 
 class SaddlePointError(RuntimeError):
@@ -35,12 +36,20 @@ class SaddlePointError(RuntimeError):
 
 
 class Saddle(NamedTuple):
-    """A fixed point, its residual, the last Newton correction (an estimate of its error), and evaluations of F."""
+    """A fixed point, its residual, by how much an error of F is amplified in it, and evaluations of F.
+
+    `amplification` is the norm of (1 - dF/dx)^-1, so that the point has the error amplification·(error of F + residual).
+    """
 
     point: Array
     residual: float
-    correction: float
+    amplification: float
     evaluations: int
+
+
+def amplification(slope: Array) -> float:
+    """max-norm of (1 - slope)^-1."""
+    return float(np.linalg.norm(np.linalg.pinv(np.eye(len(slope)) - slope), np.inf))
 
 
 def jacobian(F: Map, x: Array, value: Array) -> Array:
@@ -66,16 +75,17 @@ def solve(F: Map, start: Array, *, steps: int = 60, what: str = "the saddle poin
     x = np.array(start, dtype=np.float64)
     change = F(x) - x
     count, stalled = 1, 0
-    best = (np.inf, x, np.inf)
+    best = (np.inf, x, np.eye(len(x)))
     for _ in range(steps):
         size = _size(change)
         if not np.isfinite(size):
             break
-        matrix = jacobian(F, x, x + change) - np.eye(len(x))
+        slope = jacobian(F, x, x + change)
         count += len(x)
-        newton = -np.linalg.lstsq(matrix, change, rcond=None)[0] if np.isfinite(matrix).all() else change
+        usable = np.isfinite(slope).all()
+        newton = -np.linalg.lstsq(slope - np.eye(len(x)), change, rcond=None)[0] if usable else change
         if size < best[0]:
-            best = (size, x, _size(newton))
+            best = (size, x, slope)
         else:
             stalled += 1
         if size < _AIM or (size < RESIDUAL and stalled):
@@ -92,10 +102,10 @@ def solve(F: Map, start: Array, *, steps: int = 60, what: str = "the saddle poin
             found = F(trial) - trial
             count += 1
         x, change = trial, found
-    residual, point, correction = best
+    residual, point, slope = best
     if residual > RESIDUAL:
         raise SaddlePointError(f"{what} was not found: residual {residual:.3g} after {count} evaluations; {advice}")
-    return Saddle(point, residual, correction, count)
+    return Saddle(point, residual, amplification(slope), count)
 
 
 def limit(F: Map, start: Array, *, steps: int = 20_000, what: str = "the state evolution", advice: str = "") -> Saddle:
@@ -110,7 +120,7 @@ def limit(F: Map, start: Array, *, steps: int = 20_000, what: str = "the state e
         new = F(x)
         change = _size(new - x)
         if change <= _AIM:
-            return Saddle(new, _size(F(new) - new), change, count + 1)
+            return Saddle(new, _size(F(new) - new), 1 / max(1 - change / before, _AIM), count + 1)
         ratio = change / before
         if ratio < 1 and count >= wait and change < 0.1:
             left = change * ratio / (1 - ratio)
@@ -123,18 +133,22 @@ def limit(F: Map, start: Array, *, steps: int = 20_000, what: str = "the state e
 
 
 def _finish(F: Map, x: Array) -> Saddle | None:
-    """Newton's solution from x where it converges in a few steps; None where it does not."""
-    count = 0
-    for _ in range(8):
+    """Newton's solution from x, if the steps shrink and it attracts the iteration; None otherwise."""
+    count, last = 0, np.inf
+    for _ in range(_FINISH):
         value = F(x)
-        matrix = jacobian(F, x, value) - np.eye(len(x))
+        slope = jacobian(F, x, value)
         count += 1 + len(x)
-        if not np.isfinite(matrix).all():
+        if not np.isfinite(slope).all():
             return None
-        step = -np.linalg.lstsq(matrix, value - x, rcond=None)[0]
+        step = -np.linalg.lstsq(slope - np.eye(len(x)), value - x, rcond=None)[0]
         x = x + step
-        if _size(step) < 1e-9:
+        if _size(step) > 0.9 * last:
+            return None
+        last = _size(step)
+        if last < 1e-9:
             value = F(x)
             residual = _size(value - x)
-            return Saddle(x, residual, _size(step) ** 2 + residual, count + 1) if residual < RESIDUAL else None
+            attracts = np.abs(np.linalg.eigvals(slope)).max() < 1 + 1e-7
+            return Saddle(x, residual, amplification(slope), count + 1) if attracts and residual < RESIDUAL else None
     return None

@@ -126,9 +126,18 @@ def _nishimori() -> tuple[Step, ...]:
     if sympy.simplify(gain - total * wanted) != 0:
         raise AssertionError("the derivative of the channel average is not that of the Nishimori identity")
     return (
-        Step("Tilting", r"N(x; k_{\cdot a_0} - \tfrac12 k_{\cdot\cdot}, k) = e^{x_{a_0}} N(x; -\tfrac12 k_{\cdot\cdot}, k)"),
-        Step("Heat equation", r"d\Psi = \sum_{a_0} p_{a_0} E_{a_0}\bigl[\pi_a\,dk_{a a_0} - \tfrac12 \pi_a\pi_c\,dk_{ac}\bigr]"),
-        Step("Nishimori identity", r"d\Psi = \tfrac12 E[\pi_a\pi_c]\,dk_{ac},\quad \pi_a = p_a e^{h_a}/\textstyle\sum_c p_c e^{h_c}"),
+        Step(
+            "Tilting",
+            r"N(x; k_{\cdot a_0} - \tfrac12 k_{\cdot\cdot}, k) = e^{x_{a_0}} N(x; -\tfrac12 k_{\cdot\cdot}, k)",
+        ),
+        Step(
+            "Heat equation",
+            r"d\Psi = \sum_{a_0} p_{a_0} E_{a_0}\bigl[\pi_a\,dk_{a a_0} - \tfrac12 \pi_a\pi_c\,dk_{ac}\bigr]",
+        ),
+        Step(
+            "Nishimori identity",
+            r"d\Psi = \tfrac12 E[\pi_a\pi_c]\,dk_{ac},\quad \pi_a = p_a e^{h_a}/\textstyle\sum_c p_c e^{h_c}",
+        ),
     )
 
 
@@ -140,7 +149,13 @@ def conjugate(alpha: Positive, sigma: Positive, weight: Positive, second_moment:
     potential = -lam * Q / 2 + alpha * weight * channel
     (value,) = sympy.solve(potential.diff(Q), lam)
     value = value.subs(channel.diff(Q), slope)
-    steps = (*_nishimori(), Step("Derivative by Q", rf"\Lambda = \frac{{\alpha}}{{\sigma^2}} P_y E[\langle A\rangle\langle A\rangle^T] = {latex(value)}"))
+    steps = (
+        *_nishimori(),
+        Step(
+            "Derivative by Q",
+            rf"\Lambda = \frac{{\alpha}}{{\sigma^2}} P_y E[\langle A\rangle\langle A\rangle^T] = {latex(value)}",
+        ),
+    )
     return Derived(value, steps=steps)
 
 
@@ -167,7 +182,10 @@ def critical_alpha(sigma: Positive, growth: Positive) -> Derived:
     slope = response.diff(Symbol("lam", positive=True)).subs(Symbol("lam", positive=True), 0)
     (value,) = sympy.solve(slope * lam - Q, alpha)
     steps = (
-        Step("First order in the fields", r"\langle A\rangle = \sum_a p_a A_a x_a,\quad E[\langle A\rangle\langle A\rangle^T] = C Q C/\sigma^2"),
+        Step(
+            "First order in the fields",
+            r"\langle A\rangle = \sum_a p_a A_a x_a,\quad E[\langle A\rangle\langle A\rangle^T] = C Q C/\sigma^2",
+        ),
         Step("Growth of a small Q", rf"\Lambda = {latex(lam)},\quad Q = \Lambda + O(\Lambda^2)"),
     )
     return Derived(value, steps=steps)
@@ -217,7 +235,10 @@ def derivations() -> list[Formula]:
         ),
         *prior_steps,
         *exponent(*sympy.symbols("cross own field", real=True)).steps,
-        Step("Limit n to 0", rf"\phi = \operatorname{{extr}} \sum \Bigl[{latex(value - lam * Q / 2)}\Bigr] + \alpha\sum_y P_y \Psi_y(Q)"),
+        Step(
+            "Limit n to 0",
+            rf"\phi = \operatorname{{extr}} \sum \Bigl[{latex(value - lam * Q / 2)}\Bigr] + \alpha\sum_y P_y \Psi_y(Q)",
+        ),
     )
     docstring = "From the posterior to the potential: replicas of the posterior, their overlaps, n to 0."
     return [Formula("replica_computation", docstring, (), Derived(value - lam * Q / 2, steps=steps))]

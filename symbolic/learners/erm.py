@@ -18,7 +18,6 @@ hinge loss, in normal distribution functions.  Source: Mignacco, Krzakala, Lu, U
 from __future__ import annotations
 
 
-
 import sympy
 from sympy import Heaviside, Integer, Max, Rational, Symbol, sqrt
 
@@ -207,8 +206,9 @@ def _hinge() -> tuple[sympy.Symbol, dict[str, sympy.Expr], tuple[Step, ...]]:
 
     The pieces are checked where each holds: f = -l'(u + V f) off the kink, -f between the slopes on it, and M' = -f.
     """
-    (u,) = fields(1)
-    below, above = Heaviside(1 - V - u, HALF), Heaviside(1 - u, HALF)
+    (x,) = fields(1)  # x = -u, so that small probabilities are not one minus others
+    u = -x
+    below, above = Heaviside(x + 1 - V, HALF), Heaviside(x + 1, HALF)
     far, onto = Integer(1), (1 - u) / V
     pieces = {
         "move": below * (far - onto) + above * onto,
@@ -217,12 +217,12 @@ def _hinge() -> tuple[sympy.Symbol, dict[str, sympy.Expr], tuple[Step, ...]]:
         "envelope": below * (1 - u - V * HALF - onto**2 * V / 2) + above * onto**2 * V / 2,
     }
     for u_value in (Rational(-3, 2), Rational(3, 4), Rational(5, 2)):  # at V = 1: far below, onto the kink, above
-        at = {V: Integer(1), u: u_value}
+        at = {V: Integer(1), x: -u_value}
         f = pieces["move"].subs(at)
         h = u_value + f
         slopes = (-1, 0) if h == 1 else ((-1, -1) if h < 1 else (0, 0))
         value = (h - u_value) ** 2 / 2 + Max(0, 1 - h)
-        slope = pieces["envelope"].diff(u).replace(sympy.DiracDelta, lambda *_: Integer(0)).subs(at)
+        slope = -pieces["envelope"].diff(x).replace(sympy.DiracDelta, lambda *_: Integer(0)).subs(at)
         same = (pieces["squared"].subs(at) - f**2, pieces["envelope"].subs(at) - value, slope + f)
         if not slopes[0] <= -f <= slopes[1] or any(sympy.simplify(gap) != 0 for gap in same):
             raise AssertionError(f"the proximal operator of the hinge loss is wrong at u = {u_value}")
@@ -230,13 +230,13 @@ def _hinge() -> tuple[sympy.Symbol, dict[str, sympy.Expr], tuple[Step, ...]]:
         Step("Off the kink", r"f = 1 \text{ for } u < 1 - V,\quad f = 0 \text{ for } u > 1"),
         Step("On the kink", rf"f = {latex(onto)} \text{{ for }} 1 - V < u < 1"),
     )
-    return u, pieces, steps
+    return x, pieces, steps
 
 
 def hinge(V: Positive, margin: Real, spread: Positive) -> Derived:
     """(E[f], E[f^2], E[f'], E[M]) of the hinge loss at y w ~ N(margin, spread^2), f in units of the label."""
-    u, pieces, steps = _hinge()
-    law = GaussianAlgebra((u,), (margin,), ((spread**2,),), printed=latex)
+    x, pieces, steps = _hinge()
+    law = GaussianAlgebra((x,), (-margin,), ((spread**2,),), printed=latex)
     outcome = law.derived(*(sympy.expand(piece) for piece in pieces.values()))
     return Derived(outcome.value, outcome.definitions, (*steps, *outcome.steps))
 
