@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quenched.numerics.bayes import bayes_error
+    from quenched.numerics.erm import erm_error
     from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.problem.mixture import Mixture
@@ -32,8 +34,10 @@ __all__ = [
     "Spectrum",
     "Teacher",
     "TwoLayer",
+    "bayes_error",
     "curve",
     "drift",
+    "erm_error",
     "errors",
     "fixed_point",
     "fixed_points",
@@ -56,8 +60,10 @@ _HOME = {
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
     "TwoLayer": "problem.network",
+    "bayes_error": "bayes",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
+    "erm_error": "erm",
     "errors": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",

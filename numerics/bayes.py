@@ -1,4 +1,4 @@
-"""Bayes-optimal learning of a Gaussian mixture from n = alpha D samples: its means are unknown but for their Gram matrix.
+"""Bayes-optimal learning of a Gaussian mixture from n = alpha D samples: of its means only the Gram matrix is known.
 
 The means are mean_a = sum_k A_ak v_k, where A (C, p) are `mixture.means` and the v_k are drawn from N(0, 1/D) per
 component, or from the sphere; the labels of the samples are known, their clusters are not.  The overlaps
@@ -48,6 +48,8 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
+theory: Any = bayes  # ufunc expressions: they take arrays where their signature says float
+
 _EPS = float(np.finfo(np.float64).eps)
 _REACH = 8.5  # standard deviations; the mass beyond is 2e-17
 _DIGITS = 33.0  # exp(-33) = 5e-15: relative error of the trapezoidal sums
@@ -71,8 +73,8 @@ class Transition(NamedTuple):
     """A first-order transition in alpha.
 
     Beyond `informed` a second solution exists; beyond `equilibrium` its free energy is the least, and learning is
-    possible; beyond `uninformed` iteration from pure noise, and with it message passing, reaches it.  The hard phase lies
-    between the last two.
+    possible; beyond `uninformed` iteration from pure noise, and with it message passing, reaches it.  The hard phase
+    lies between the last two.
     """
 
     informed: float
@@ -136,7 +138,7 @@ class _Label:
         x = grid @ (fields - shift).T  # without the field that all share, of average 0
         second, psi = np.zeros((self.means.shape[1],) * 2), 0.0
         for a0, share in enumerate(self.shares.tolist()):
-            h = np.asarray(bayes.exponent(k[:, a0], k.diagonal(), x))  # type: ignore[arg-type]
+            h = np.asarray(theory.exponent(k[:, a0], k.diagonal(), x))
             top = h.max(axis=1, keepdims=True)
             terms = self.shares * np.exp(h - top)
             total = terms.sum(axis=1, keepdims=True)
@@ -160,8 +162,8 @@ def _grid(rates: Array) -> tuple[Array, Array]:
         count = math.ceil(_REACH / step)
         if (2 * count + 1) ** len(axes) * len(rates) ** 2 > _MANY:
             raise ValueError(
-                f"mixture is too large for quadrature: {(2 * count + 1) ** len(axes):.2g} nodes for {len(rates)} clusters "
-                "of a label; take a larger sigma or fewer clusters"
+                f"mixture is too large for quadrature: {(2 * count + 1) ** len(axes):.2g} nodes for {len(rates)} "
+                "clusters of a label; take a larger sigma or fewer clusters"
             )
         lines.append(step * np.arange(-count, count + 1))
     points = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, len(axes))
@@ -200,7 +202,7 @@ class _Evolution:
         lam, channel = np.zeros_like(Q), 0.0
         for label in self.labels:
             second, psi = label.averages(root, self.sigma)
-            lam += np.asarray(bayes.conjugate(self.alpha, self.sigma, label.weight, second))  # type: ignore[arg-type]
+            lam += np.asarray(theory.conjugate(self.alpha, self.sigma, label.weight, second))
             channel += self.alpha * label.weight * psi
         return lam, channel
 
@@ -209,16 +211,16 @@ class _Evolution:
         lam, _ = self.averages(self.unpacked(x))
         values, vectors = np.linalg.eigh(lam)
         if np.abs(lam - np.diag(lam.diagonal())).max() == 0:  # keeps equal entries equal
-            return self.packed(np.diag(bayes.overlap(lam.diagonal())))  # type: ignore[arg-type]
-        return self.packed(vectors * bayes.overlap(values) @ vectors.T)  # type: ignore[arg-type]
+            return self.packed(np.diag(theory.overlap(lam.diagonal())))
+        return self.packed(vectors * theory.overlap(values) @ vectors.T)
 
     def free_energy(self, x: Array) -> float:
         """-phi at a fixed point."""
         Q = self.unpacked(x)
         lam, channel = self.averages(Q)
         values = np.linalg.eigvalsh(lam)
-        pairs = bayes.pair(lam, Q)  # type: ignore[arg-type]
-        return -float(np.sum(bayes.prior(values)) + np.sum(pairs) + channel)  # type: ignore[arg-type]
+        pairs = theory.pair(lam, Q)
+        return -float(np.sum(theory.prior(values)) + np.sum(pairs) + channel)
 
     @property
     def critical(self) -> float:
@@ -227,7 +229,7 @@ class _Evolution:
             return 0.0
         growth = sum(label.weight * np.kron(label.covariance, label.covariance) for label in self.labels)
         largest = float(np.linalg.eigvalsh(growth).max())
-        return float(bayes.critical_alpha(self.sigma, largest)) if largest > 0 else math.inf
+        return float(theory.critical_alpha(self.sigma, largest)) if largest > 0 else math.inf
 
     def solved(self, start: str, Q: Array) -> Branch:
         """The branch that iteration from Q leads to."""
@@ -352,8 +354,8 @@ def _checked(mixture: Mixture, alpha: float) -> _Evolution:
         rank = np.linalg.matrix_rank(label.means - label.means[0], tol=1e-12 * max(1.0, np.abs(label.means).max()))
         if rank > 2:
             raise ValueError(
-                f"mixture must have means that differ in two directions at most within a label, got {rank} for the label "
-                f"{y:g}: quadrature over more is not offered; leave clusters out, or use erm_error for a linear classifier"
+                f"mixture must have means that differ in two directions at most within a label, got {rank} for the "
+                f"label {y:g}: leave clusters out, or use erm_error for a linear classifier"
             )
         labels.append(label)
     return _Evolution(tuple(labels), mixture.isotropic_sigma, alpha)

@@ -12,7 +12,7 @@ needs no iteration: V solves a quadratic (a scalar equation where there is a spe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,8 @@ from quenched.theory import erm
 __all__ = ["LEARNERS", "ErmError", "ErmOptions", "erm_curve", "erm_error", "optimal_ridge", "separability_threshold"]
 
 Array = npt.NDArray[np.float64]
+
+theory: Any = erm  # ufunc expressions: they take arrays where their signature says float
 
 _ADVICE = "take a larger ridge, or alpha further from the separability threshold"
 _ERROR = {"square": 2e-15, "hinge": 2e-12}  # of the averages, relative; the closed hinge cancels up to V^2 eps
@@ -95,9 +97,9 @@ class _Equations:
         """E[f], E[f^2], E[f'] and E[M] in each cluster."""
         y = self.mixture.labels
         if self.loss == "square":
-            found: Any = erm.square(V, y, means, s**2)  # type: ignore[arg-type]
+            found = theory.square(V, y, means, s**2)
         elif self.loss == "hinge":
-            move, *others = erm.hinge(V, y * means, s)  # type: ignore[arg-type]
+            move, *others = theory.hinge(V, y * means, s)
             found = [y * move, *others]
         else:
             return proximal_averages(self.loss, y, V, means, s)
@@ -105,7 +107,7 @@ class _Equations:
 
     def conjugates(self, move: Array, squared: Array, slope: Array) -> tuple[Array, float, float]:
         """mh (C,), qh and Vh."""
-        mh, qh, Vh = erm.conjugates(self.alpha, self.mixture.weights, move, squared, slope)  # type: ignore[arg-type]
+        mh, qh, Vh = theory.conjugates(self.alpha, self.mixture.weights, move, squared, slope)
         return np.asarray(mh), float(np.sum(qh)), float(np.sum(Vh))
 
     def spread(self, mh: Array) -> tuple[Array, Array]:
@@ -118,8 +120,8 @@ class _Equations:
         """V, q and v (p,)."""
         rho, share, _ = self.nodes
         drive, length = self.spread(mh)
-        V, q, v = erm.overlaps(
-            self.ridge, rho[:, None], share[:, None], Vh, qh, drive, length[:, None]  # type: ignore[arg-type]
+        V, q, v = theory.overlaps(
+            self.ridge, rho[:, None], share[:, None], Vh, qh, drive, length[:, None]
         )  # fmt: skip
         return float(np.sum(V)), float(np.sum(q)), np.sum(v, axis=0)
 
@@ -137,7 +139,7 @@ class _Equations:
         """x of the square loss: V, then linear equations for v and b, then q."""
         mixture, y, P = self.mixture, self.mixture.labels, self.mixture.weights
         rho, share, G = self.nodes
-        V = float(erm.square_susceptibility(self.alpha, self.ridge, float(np.sqrt(rho @ share))))
+        V = float(theory.square_susceptibility(self.alpha, self.ridge, float(np.sqrt(rho @ share))))
         if len(rho) > 1:
             start = np.array([np.log(V)])
             V = float(np.exp(solve(self._susceptibility, start, what="V of the square loss", advice=_ADVICE).point[0]))
@@ -161,7 +163,7 @@ class _Equations:
 
     def channel_of_square(self, V: float, means: Array) -> tuple[Array, Array, Array]:
         """E[f], E[f^2] and E[f'] of the square loss at q = 0."""
-        move, squared, slope, _ = erm.square(V, self.mixture.labels, means, 0.0)  # type: ignore[arg-type]
+        move, squared, slope, _ = theory.square(V, self.mixture.labels, means, 0.0)
         return np.asarray(move), np.asarray(squared), np.broadcast_to(slope, means.shape)
 
     def _susceptibility(self, x: Array) -> Array:
@@ -205,7 +207,7 @@ def _ridges_down_to(ridge: float) -> list[float]:
     """A ridge at which the problem is easy, and halving exponents from there down to `ridge` (1e-8 for 0)."""
     end = max(ridge, 1e-8)
     count = max(2, int(np.ceil(2 * np.log10(max(_LADDER, 10 * end) / end))))
-    return list(np.geomspace(max(_LADDER, 10 * end), end, count)[:-1]) + [end]
+    return [*np.geomspace(max(_LADDER, 10 * end), end, count)[:-1].tolist(), end]
 
 
 def _measured(equations: _Equations, saddle: Saddle, method: str) -> ErmError:
@@ -218,19 +220,19 @@ def _measured(equations: _Equations, saddle: Saddle, method: str) -> ErmError:
     _, length = equations.spread(mh)
     rho, share, _ = equations.nodes
     at_zero = np.broadcast_to(loss_functions(equations.loss)[1](np.zeros(len(y)), y), y.shape)
-    nodes = erm.node_energy(equations.ridge, rho, share, Vh, qh, length)  # type: ignore[arg-type]
-    clusters = erm.cluster_energy(equations.alpha, P, mh * (fields - b), envelope)  # type: ignore[arg-type]
-    wrong = erm.classification_error(y, fields, s)  # type: ignore[arg-type]
-    missed = erm.training_error(V, y, fields, s, at_zero)  # type: ignore[arg-type]
+    nodes = theory.node_energy(equations.ridge, rho, share, Vh, qh, length)
+    clusters = theory.cluster_energy(equations.alpha, P, mh * (fields - b), envelope)
+    wrong = theory.classification_error(y, fields, s)
+    missed = theory.training_error(V, y, fields, s, at_zero)
     inexact = saddle.amplification * (saddle.residual + _ERROR.get(equations.loss, CHANNEL_ERROR))
     shift = inexact * (1 + np.abs(mixture.means).sum(axis=1))  # of (m + b)/s
+    density = np.exp(-((fields / s) ** 2) / 2) / math.sqrt(2 * math.pi)
     return ErmError(
         classification_error=float(P @ wrong),
-        classification_error_error=float(P @ (np.exp(-((fields / s) ** 2) / 2) * shift)) / math.sqrt(2 * math.pi)
-        + 1e-15,
+        classification_error_error=float(P @ (density * shift)) + 1e-15,
         training_error=float(P @ missed),
-        training_loss=float(P @ np.asarray(erm.training_loss(V, envelope, squared))),  # type: ignore[arg-type]
-        energy=float(np.sum(nodes) + np.sum(clusters) + erm.pair_energy(V, s**2, Vh, qh)),
+        training_loss=float(P @ np.asarray(theory.training_loss(V, envelope, squared))),
+        energy=float(np.sum(nodes) + np.sum(clusters) + theory.pair_energy(V, s**2, Vh, qh)),
         means=fields - b,
         variance=s**2,
         susceptibility=V,
@@ -264,14 +266,16 @@ def erm_error(
     >>> print(f"{found.classification_error:.5f}")     # the Bayes error Phi(-sqrt(alpha/(alpha + 1)))
     0.20711
     """
-    return _measured(equations := _checked(mixture, loss, alpha, ridge, intercept), *_solved(equations, None))
+    (found,) = erm_curve(mixture, loss, [alpha], ridge, intercept=intercept)
+    return found
 
 
 def erm_curve(
     mixture: Mixture, loss: str, alphas: Sequence[float], ridge: float = 1.0, *, intercept: bool = True
 ) -> list[ErmError]:
     """`erm_error` at each alpha, in their order, each from the solution before it."""
-    found, start = [], None
+    found: list[ErmError] = []
+    start: Array | None = None
     for alpha in alphas:
         equations = _checked(mixture, loss, alpha, ridge, intercept)
         saddle, method = _solved(equations, start)
@@ -318,8 +322,7 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
 
     def average(x: Array) -> float:
         margin = y * (means @ x[:p] + (x[p] if intercept else 0.0))
-        found: Callable[..., Any] = erm.shortfall
-        return float(P @ found(np.sqrt(1 + x[:p] @ x[:p]), margin))
+        return float(P @ theory.shortfall(np.sqrt(1 + x[:p] @ x[:p]), margin))
 
     from scipy.optimize import minimize
 
@@ -397,9 +400,7 @@ def _check_convex(loss: str) -> bool:
 class ErmOptions(Options):
     """The arguments of `erm_error`."""
 
-    loss: str = option(
-        "logistic", "Loss of a linear classifier: square, logistic, hinge or an expression in phi and y."
-    )
+    loss: str = option("logistic", "Loss of a linear classifier: square, logistic, hinge, or an expression of phi, y.")
     alpha: float = option(2.0, "Samples per dimension, n/D.")
     ridge: float = option(1.0, "Ridge of a linear classifier.")
     intercept: str = option("yes", "Whether a linear classifier has an intercept: yes or no.")

@@ -76,9 +76,7 @@ def training_loss(V: float, envelope: float, squared: float) -> float:
 # Derived by: Orthant
 def classification_error(label: float, mean: float, spread: float) -> float:
     """P(y w < 0) of a cluster: mean = m_a + b, spread = sqrt(q)."""
-    h_0 = -label*mean/spread
-    p_0 = Phi(h_0)
-    return p_0
+    return Phi(-label*mean/spread)
 
 
 # training_error(V, label, μ, s, slope_at_zero) = Φ(-label (-V slope_at_zero + μ)/s)
@@ -88,9 +86,7 @@ def training_error(V: float, label: float, mean: float, spread: float, slope_at_
 
     The proximal operator rises with w, and reaches 0 at w = V l'(0).
     """
-    h_0 = -label*(-V*slope_at_zero + mean)/spread
-    p_0 = Phi(h_0)
-    return p_0
+    return Phi(-label*(-V*slope_at_zero + mean)/spread)
 
 
 # square(V, y, μ, q) = (-μ + y)/(V + 1), (μ² - 2 μ y + q + y²)/(V + 1)², -1/(V + 1), (μ² - 2 μ y + q + y²)/(2 V + 2)
@@ -150,5 +146,4 @@ def shortfall(scale: float, margin: float) -> float:
     p0 = Phi(h0)
     d0 = sqrt(2)*exp(-margin**2/(2*scale**2))/(2*sqrt(pi)*scale)
     e0_p0 = d0*scale**2 - margin*p0
-    e00_p0 = -e0_p0*margin + p0*scale**2
-    return e00_p0
+    return -e0_p0*margin + p0*scale**2

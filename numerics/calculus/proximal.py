@@ -2,10 +2,10 @@
 
     f(w) = (prox(w) - w)/V,   prox(w) = argmin_h (h - w)^2/(2V) + l(h, y),   w ~ N(mean, spread^2)
 
-f is the root of f + dl/dphi(w + V f, y), which rises with f.  It lies between 0 and -dl/dphi(w, y), and is found there by
-bisection and inverse quadratic interpolation in turn (Chandrupatla 1997): Newton's method alone cycles for a logistic
-loss at large V, and has no slope at the kink of a hinge.  E[f'] = E[(w - mean) f]/spread^2 by Stein's rule, so that no
-second derivative is needed.  The integral is adaptive: a panel is halved until its halves agree with it.
+f is the root of f + dl/dphi(w + V f, y), which rises with f.  It lies between 0 and -dl/dphi(w, y), and is found there
+by bisection and inverse quadratic interpolation in turn (Chandrupatla 1997): Newton's method alone cycles for a
+logistic loss at large V, and has no slope at the kink of a hinge.  E[f'] = E[(w - mean) f]/spread^2 by Stein's rule, so
+that no second derivative is needed.  The integral is adaptive: a panel is halved until its halves agree with it.
 """
 
 from __future__ import annotations

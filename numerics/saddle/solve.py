@@ -5,7 +5,7 @@ order parameters, order parameters from conjugates.  Its residual is max |F(x) -
 chose (logarithms of what is positive), and is computed anew at the point that is returned.
 
 `solve` takes Newton's steps, shortened until the residual falls; where it does not, a step of damped iteration.
-`limit` iterates F itself, so that it knows the branch that it is on, and lets Newton finish where the iterates contract.
+`limit` iterates F itself, so that it knows the branch that it is on, and lets Newton finish where they contract.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SaddlePointError(RuntimeError):
 class Saddle(NamedTuple):
     """A fixed point, its residual, by how much an error of F is amplified in it, and evaluations of F.
 
-    `amplification` is the norm of (1 - dF/dx)^-1, so that the point has the error amplification·(error of F + residual).
+    `amplification` is the norm of (1 - dF/dx)^-1: the point has the error amplification·(error of F + residual).
     """
 
     point: Array
@@ -62,6 +62,12 @@ def jacobian(F: Map, x: Array, value: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
+def _newton(slope: Array, change: Array) -> Array:
+    """Newton's step for F(x) - x = change; the shortest where 1 is an eigenvalue of the slope dF/dx."""
+    step: Array = np.linalg.lstsq(np.eye(len(change)) - slope, change, rcond=None)[0].astype(np.float64)
+    return step
+
+
 def _size(change: Array) -> float:
     """The largest entry; infinite where F left the numbers."""
     return float(np.abs(change).max()) if np.isfinite(change).all() else np.inf
@@ -83,7 +89,7 @@ def solve(F: Map, start: Array, *, steps: int = 60, what: str = "the saddle poin
         slope = jacobian(F, x, x + change)
         count += len(x)
         usable = np.isfinite(slope).all()
-        newton = -np.linalg.lstsq(slope - np.eye(len(x)), change, rcond=None)[0] if usable else change
+        newton = _newton(slope, change) if usable else change
         if size < best[0]:
             best = (size, x, slope)
         else:
@@ -141,7 +147,7 @@ def _finish(F: Map, x: Array) -> Saddle | None:
         count += 1 + len(x)
         if not np.isfinite(slope).all():
             return None
-        step = -np.linalg.lstsq(slope - np.eye(len(x)), value - x, rcond=None)[0]
+        step = _newton(slope, value - x)
         x = x + step
         if _size(step) > 0.9 * last:
             return None

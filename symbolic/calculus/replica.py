@@ -1,4 +1,4 @@
-r"""The rules by which a replica-symmetric potential is differentiated, as functions of sympy that know their derivatives.
+r"""The rules by which a replica-symmetric potential is differentiated, as sympy functions that know their derivatives.
 
 A potential is an expression in order parameters, their conjugates and channel averages.  Two kinds of average occur.
 
@@ -60,6 +60,7 @@ class Envelope(sympy.Function):
     nargs = 3  # V, mean, variance
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """The derivative by V, mean or variance."""
         if argindex == 1:
             return -SquaredMove(*self.args) / 2
         if argindex == 2:
@@ -122,7 +123,7 @@ def saddle(potential: sympy.Expr, by: sympy.Symbol, unknown: sympy.Symbol) -> tu
 
 
 def replica_limit(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> tuple[sympy.Expr, Step]:
-    """lim_(n -> 0) (log det Q)/n of the replica-symmetric matrix Q_rs = off_diagonal + (diagonal - off_diagonal) [r = s].
+    """lim_(n -> 0) (log det Q)/n of Q_rs = `diagonal` where r = s, `off_diagonal` elsewhere.
 
     Its determinant (d - o)^(n-1) (d + (n - 1) o) is checked at n = 1 .. 4 and then read at any n.
     """

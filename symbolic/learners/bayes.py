@@ -178,7 +178,7 @@ def critical_alpha(sigma: Positive, growth: Positive) -> Derived:
     if sympy.simplify(second - C**2 * Q / sigma**2) != 0:
         raise AssertionError("the posterior mean does not grow like C Q C")
     lam = conjugate(alpha, sigma, Integer(1), growth * Q / sigma**2).value
-    response = overlap(Symbol("lam", positive=True)).value
+    response = overlap(Symbol("lam", positive=True)).values[0]
     slope = response.diff(Symbol("lam", positive=True)).subs(Symbol("lam", positive=True), 0)
     (value,) = sympy.solve(slope * lam - Q, alpha)
     steps = (
@@ -194,7 +194,7 @@ def critical_alpha(sigma: Positive, growth: Positive) -> Derived:
 def two_clusters(alpha: Positive, sigma: Positive) -> Derived:
     """Q where every label has one cluster, of means ±1 (closed form, for reading and for tests)."""
     lam = conjugate(alpha, sigma, Integer(1), Integer(1)).value
-    value = sympy.factor(overlap(Symbol("lam", positive=True)).value.subs(Symbol("lam", positive=True), lam))
+    value = sympy.factor(overlap(Symbol("lam", positive=True)).values[0].subs(Symbol("lam", positive=True), lam))
     return Derived(value, steps=(Step("One cluster a label", r"\langle A\rangle = A"),))
 
 
@@ -221,13 +221,14 @@ def derivations() -> list[Formula]:
     steps = (
         Step(
             "Replicated partition function",
-            r"Z = \int \prod_k Dv_k \prod_i \frac{\sum_{a\in y_i} p_a N(x_i; \mathrm{mean}_a, \sigma^2)}{N(x_i; 0, \sigma^2)},"
+            r"Z = \int \prod_k Dv_k \prod_i "
+            r"\frac{\sum_{a\in y_i} p_a N(x_i; \mathrm{mean}_a, \sigma^2)}{N(x_i; 0, \sigma^2)},"
             r"\quad E[Z^n] = \int \text{ over } n + 1 \text{ replicas, the true means being one of them}",
         ),
         Step(
             "Disorder average",
-            r"\text{given } Q^{rs}_{kl} = v^r_k\cdot v^s_l,\ \text{the fields } v^r_k\cdot x/\sigma^2 \text{ are Gaussian with the "
-            r"covariance } Q^{rs}/\sigma^2 \text{; the samples are independent}",
+            r"\text{given } Q^{rs}_{kl} = v^r_k\cdot v^s_l,\ \text{the fields } v^r_k\cdot x/\sigma^2 "
+            r"\text{ are Gaussian with the covariance } Q^{rs}/\sigma^2 \text{; the samples are independent}",
         ),
         Step(
             "Replica symmetry",

@@ -1,14 +1,15 @@
 r"""Empirical risk minimisation: a linear classifier with a convex loss and a ridge, at n = alpha D samples.
 
-    min_(w, b)  sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2,      x | a ~ N(mean_a, Omega),  Omega = sum_u rho_u Pi_u
+    min_(w, b)  sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2,     x | a ~ N(mean_a, Omega), Omega = sum_u rho_u Pi_u
 
 Replica theory gives the minimum per dimension as the extremum of one potential in the order parameters m_a = mean_a.w
 (with w in units of the input), q = w.Omega w, the intercept b, the susceptibility V and the conjugates:
 
-    E/D = extr { mh.m - Vh q/2 + qh V/2 + alpha sum_a P_a E[M_a] - sum_u [s_u rho_u qh + mh.G_u mh]/(2(ridge + rho_u Vh)) }
+    E/D = extr { mh.m - Vh q/2 + qh V/2 + alpha sum_a P_a E[M_a]
+                 - sum_u [s_u rho_u qh + mh.G_u mh]/(2(ridge + rho_u Vh)) }
 
-M_a is the Moreau envelope of the loss at the local field w ~ N(m_a + b, q), s_u the share of directions in node u of the
-spectrum, G_u = (mean_a.Pi_u mean_b).  All equations below are derivatives of it; the loss stays abstract, and enters
+M_a is the Moreau envelope of the loss at the local field w ~ N(m_a + b, q), s_u the share of directions in node u of
+the spectrum, G_u = (mean_a.Pi_u mean_b).  All equations below are its derivatives; the loss stays abstract, and enters
 by the averages of its move f = (prox - w)/V alone: move = E[f], squared = E[f^2], slope = E[f'].
 
 Two losses have closed averages: the square loss, with a quadratic equation for V and linear ones for the rest, and the
@@ -16,7 +17,6 @@ hinge loss, in normal distribution functions.  Source: Mignacco, Krzakala, Lu, U
 """
 
 from __future__ import annotations
-
 
 import sympy
 from sympy import Heaviside, Integer, Max, Rational, Symbol, sqrt
@@ -139,7 +139,7 @@ def classification_error(label: Real, mean: Real, spread: Positive) -> Derived:
     """P(y w < 0) of a cluster: mean = m_a + b, spread = sqrt(q)."""
     u = Symbol("x_0", real=True)
     law = GaussianAlgebra((u,), (-label * mean,), ((spread**2,),), printed=latex)
-    return law.derived(Heaviside(u, HALF))
+    return Derived(law.average(Heaviside(u, HALF)), steps=(Step("Orthant", r"P(-y w > 0) = \Phi(-y \mu/s)"),))
 
 
 def training_error(V: Positive, label: Real, mean: Real, spread: Positive, slope_at_zero: Real) -> Derived:
@@ -160,7 +160,7 @@ def training_error(V: Positive, label: Real, mean: Real, spread: Positive, slope
 
 def _square_move() -> sympy.Expr:
     """f of l = (h - y)^2/2, from its stationarity."""
-    w, y, f = sympy.symbols("w y f", real=True)
+    w, f = sympy.symbols("w f", real=True)
     slope = Loss("square", "(phi - y)**2/2").slope.subs({Symbol("phi", real=True): w + V * f})
     (value,) = sympy.solve(f + slope, f)
     return value
@@ -257,7 +257,8 @@ def shortfall(scale: Positive, margin: Real) -> Derived:
     outcome = law.derived(sympy.expand(x**2) * Heaviside(x, HALF))
     constraint = Step("Constraint", r"\mathcal M = \max(0, -u)^2/(2V),\quad f = \max(0, -u)/V")
     balance = Step("Saddle point for q", r"q - |v|^2 = V^2\,\hat q = \alpha\, E[\max(0, -u)^2]")
-    return Derived(outcome.value, outcome.definitions, (constraint, balance, *outcome.steps))
+    *definitions, (_, value) = outcome.definitions
+    return Derived(value, tuple(definitions), (constraint, balance, *outcome.steps))
 
 
 # --- the replica computation, told
