@@ -2,10 +2,10 @@
 
     min_(w, b)  sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2
 
-The saddle point (derived in symbolic/learners/erm.py) is solved in log V, log sqrt(q), v/sqrt(q) and b/sqrt(q), where v
-are the coordinates of w along the means, m_a = mean_a.v: Newton's method, from the square loss with the same ridge, or
-from larger ridges where that fails.  The averages over a cluster are closed for the square and the hinge loss, and an
-adaptive integral over the proximal operator otherwise (`quenched.numerics.calculus.proximal`).  The square loss itself
+The saddle point (derived in symbolic/learners/erm.py) is solved in log V, log s, v/s and b/sqrt(1 + q), where s = sqrt(q)
+and v are the coordinates of w along the means, m_a = mean_a.v: by Newton's method from the square loss with the same
+ridge, or along the ridge where that fails.  The averages over a cluster are closed for the square and the hinge loss,
+and an adaptive integral over the proximal operator otherwise (`quenched.numerics.calculus.proximal`).  The square loss
 needs no iteration: V solves a quadratic (a scalar equation where there is a spectrum), v and b a linear system.
 """
 
@@ -39,8 +39,11 @@ theory: Any = erm  # ufunc expressions: they take arrays where their signature s
 
 _ADVICE = "take a larger ridge, or alpha further from the separability threshold"
 _ERROR = {"square": 2e-15, "hinge": 2e-12}  # of the averages, relative; the closed hinge cancels up to V^2 eps
-_LADDER = 1e4  # a ridge from which continuation starts: the problem is then nearly quadratic
-_RIDGES = (-8.0, 8.0)  # decimal exponents between which the best ridge is sought
+_CANCELS = 0.02  # V/sqrt(1 + q) below which the closed averages of the hinge loss, differences over V^2, are not used
+_WIDEST = 1e6  # the largest intercept, in units of 1 + sqrt(q)
+_FLAT = 1e-9  # slope of the loss below which the intercept counts as free
+_EASY = 1.0  # a ridge from which continuation starts
+_RIDGES = (-6.0, 4.0)  # decimal exponents between which the best ridge is sought
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +78,14 @@ class ErmError:
 
 @dataclass(frozen=True)
 class _Equations:
-    """The saddle-point equations of a mixture and a loss; x = (log V, log s, v/s, b/s), s = sqrt(q)."""
+    """The saddle-point equations of a mixture and a loss; x = (log V, log s, v/s, b/sqrt(1 + s^2)), s = sqrt(q)."""
 
     mixture: Mixture
     loss: str
     alpha: float
     ridge: float
     intercept: bool
+    balanced: bool = False  # whether the intercept is solved for in each iteration, not iterated with the rest
 
     @property
     def nodes(self) -> tuple[Array, Array, Array]:
@@ -91,14 +95,14 @@ class _Equations:
     def unpacked(self, x: Array) -> tuple[float, float, Array, float]:
         """V, s, v (p,) and b."""
         s = float(np.exp(x[1]))
-        return float(np.exp(x[0])), s, s * x[2:-1], s * x[-1]
+        return float(np.exp(x[0])), s, s * x[2:-1], math.sqrt(1 + s**2) * float(x[-1])
 
     def channel(self, V: float, s: float, means: Array) -> tuple[Array, ...]:
         """E[f], E[f^2], E[f'] and E[M] in each cluster."""
         y = self.mixture.labels
         if self.loss == "square":
             found = theory.square(V, y, means, s**2)
-        elif self.loss == "hinge":
+        elif self.loss == "hinge" and _CANCELS * math.sqrt(1 + s**2) < V:
             move, *others = theory.hinge(V, y * means, s)
             found = [y * move, *others]
         else:
@@ -126,14 +130,31 @@ class _Equations:
         return float(np.sum(V)), float(np.sum(q)), np.sum(v, axis=0)
 
     def __call__(self, x: Array) -> Array:
-        """One iteration; the intercept by a Newton step on sum_a mh_a = 0."""
+        """One iteration; the intercept by a Newton step on sum_a mh_a = 0, or by its root."""
         with np.errstate(all="ignore"):  # the caller tests what comes out for being finite
             V, s, v, b = self.unpacked(x)
+            if self.balanced and self.intercept and np.isfinite([V, s, *v]).all():
+                b = self.balance(V, s, v)
             move, squared, slope, _ = self.channel(V, s, self.mixture.means @ v + b)
             mh, qh, Vh = self.conjugates(move, squared, slope)
             new_V, new_q, new_v = self.overlaps(mh, qh, Vh)
-            step = float(mh.sum()) / Vh if self.intercept else -b
-            return np.array([np.log(new_V), np.log(new_q) / 2, *(new_v / s), (b + step) / s])
+            # where no sample is at a kink or on a curve of the loss, Vh = 0 and any b will do
+            step = float(mh.sum()) / (Vh + _FLAT * self.alpha) if self.intercept else -b
+            return np.array([np.log(new_V), np.log(new_q) / 2, *(new_v / s), (b + step) / math.sqrt(1 + s**2)])
+
+    def balance(self, V: float, s: float, v: Array) -> float:
+        """The intercept at which sum_a mh_a = 0: it falls with b, so that a bracket grows until it holds the root."""
+        from scipy.optimize import brentq
+
+        def excess(b: float) -> float:
+            return float(self.mixture.weights @ self.channel(V, s, self.mixture.means @ v + b)[0])
+
+        width = 1 + s
+        while excess(-width) < 0 or excess(width) > 0:
+            width *= 2
+            if width > _WIDEST * (1 + s):
+                raise SaddlePointError(f"no intercept balances the labels at V = {V:.3g}, sqrt(q) = {s:.3g}; {_ADVICE}")
+        return float(brentq(excess, -width, width, xtol=1e-15 * s, rtol=4 * np.finfo(float).eps))
 
     def square_saddle(self) -> Array:
         """x of the square loss: V, then linear equations for v and b, then q."""
@@ -159,7 +180,7 @@ class _Equations:
         slope -= fixed
         q = (fixed + slope * at_zero) / (1 - slope * self.alpha / (1 + V) ** 2)
         s = np.sqrt(q)
-        return np.array([np.log(V), np.log(s), *(np.array(v) / s), b / s])
+        return np.array([np.log(V), np.log(s), *(np.array(v) / s), b / math.sqrt(1 + q)])
 
     def channel_of_square(self, V: float, means: Array) -> tuple[Array, Array, Array]:
         """E[f], E[f^2] and E[f'] of the square loss at q = 0."""
@@ -193,21 +214,22 @@ def _solved(equations: _Equations, start: Array | None) -> tuple[Saddle, str]:
     first = _start(equations) if start is None else start
     try:
         return solve(equations, first, what=what, advice=_ADVICE), f"{equations.loss}: Newton, {kind}"
-    except SaddlePointError:
-        ridges = _ridges_down_to(equations.ridge)
+    except SaddlePointError:  # slower and safer: the intercept apart, and from an easy ridge
+        safe = replace(equations, balanced=True)
+        ridges = _path_to(equations.ridge)
         begin = _start(replace(equations, ridge=ridges[0]))
         saddles = followed(
-            lambda ridge: replace(equations, ridge=ridge), ridges, begin, what="the saddle point", advice=_ADVICE
+            lambda ridge: replace(safe, ridge=ridge), ridges, begin, what="the saddle point", advice=_ADVICE
         )
-        last = saddles[-1] if equations.ridge > 0 else solve(equations, saddles[-1].point, what=what, advice=_ADVICE)
-        return last, f"{equations.loss}: continuation from large ridges, {kind}"
+        last = saddles[-1] if equations.ridge > 0 else solve(safe, saddles[-1].point, what=what, advice=_ADVICE)
+        return last, f"{equations.loss}: continuation in the ridge, {kind}"
 
 
-def _ridges_down_to(ridge: float) -> list[float]:
-    """A ridge at which the problem is easy, and halving exponents from there down to `ridge` (1e-8 for 0)."""
+def _path_to(ridge: float) -> list[float]:
+    """Ridges from `_EASY` to `ridge` (1e-8 for 0), half a decade apart."""
     end = max(ridge, 1e-8)
-    count = max(2, int(np.ceil(2 * np.log10(max(_LADDER, 10 * end) / end))))
-    return [*np.geomspace(max(_LADDER, 10 * end), end, count)[:-1].tolist(), end]
+    count = 2 + int(abs(2 * math.log10(end / _EASY)))
+    return [*np.geomspace(_EASY, end, count)[:-1].tolist(), end]
 
 
 def _measured(equations: _Equations, saddle: Saddle, method: str) -> ErmError:
@@ -225,7 +247,7 @@ def _measured(equations: _Equations, saddle: Saddle, method: str) -> ErmError:
     wrong = theory.classification_error(y, fields, s)
     missed = theory.training_error(V, y, fields, s, at_zero)
     inexact = saddle.amplification * (saddle.residual + _ERROR.get(equations.loss, CHANNEL_ERROR))
-    shift = inexact * (1 + np.abs(mixture.means).sum(axis=1))  # of (m + b)/s
+    shift = inexact * (math.sqrt(1 + s**2) / s + np.abs(mixture.means).sum(axis=1))  # of (m + b)/s
     density = np.exp(-((fields / s) ** 2) / 2) / math.sqrt(2 * math.pi)
     return ErmError(
         classification_error=float(P @ wrong),
@@ -285,7 +307,7 @@ def erm_curve(
 
 
 def optimal_ridge(mixture: Mixture, loss: str, alpha: float, *, intercept: bool = True) -> ErmError:
-    """The ridge of the least classification error, between 1e-8 and 1e8: `problem["ridge"]` of what is returned.
+    """The ridge of the least classification error, between 1e-6 and 1e4: `problem["ridge"]` of what is returned.
 
     At an end of that range the error still falls beyond: two clusters of equal weight are learned best as ridge ->
     infinity, where the error is the Bayes error.
@@ -295,7 +317,7 @@ def optimal_ridge(mixture: Mixture, loss: str, alpha: float, *, intercept: bool 
     def error(exponent: float) -> float:
         return erm_error(mixture, loss, alpha, 10.0**exponent, intercept=intercept).classification_error
 
-    grid = np.linspace(*_RIDGES, 17)
+    grid = np.linspace(*_RIDGES, 11)
     values = [error(each) for each in grid]
     i = int(np.argmin(values))
     bounds = grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]
