@@ -56,6 +56,7 @@ _DIGITS = 33.0  # exp(-33) = 5e-15: relative error of the trapezoidal sums
 _STRIP = 6.0  # half-width of the strip beyond which exp(-z^2/2) costs more than the step gains
 _MANY = 3e6  # nodes times clusters squared in one sum
 _WEAK = 1e-3  # overlap at the start from pure noise
+_SPINODAL = 1e-5  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
 _SAME = 1e-7  # overlaps closer than this are one branch
 _ADVICE = "alpha is within rounding of a transition: move it by 1e-6 of itself"
 
@@ -231,6 +232,13 @@ class _Evolution:
         largest = float(np.linalg.eigvalsh(growth).max())
         return float(theory.critical_alpha(self.sigma, largest)) if largest > 0 else math.inf
 
+    def from_noise(self) -> Branch:
+        """The branch that iteration from Q = 0+ leads to: Q = 0 itself up to the critical alpha."""
+        if self.alpha <= self.critical:
+            zero = np.zeros((self.p, self.p))
+            return Branch("pure noise", zero, 0.0, float(np.abs(self(self.packed(zero))).max()))
+        return self.solved("pure noise", _WEAK * np.eye(self.p))
+
     def solved(self, start: str, Q: Array) -> Branch:
         """The branch that iteration from Q leads to."""
         what = f"state evolution at alpha = {self.alpha:g} from {start}"
@@ -246,7 +254,7 @@ class _Evolution:
         More knowledge of the means never leads to less: all fixed points above the start from pure noise lie between
         the ends from there and from full knowledge, and where these agree there is no other.
         """
-        found = [self.solved("pure noise", _WEAK * np.eye(self.p))]
+        found = [self.from_noise()]
         starts = {"full knowledge": np.eye(self.p)}
         if self.p > 1:
             _, axes = np.linalg.eigh(sum(label.weight * label.covariance for label in self.labels))
@@ -297,7 +305,7 @@ def critical_alpha(mixture: Mixture) -> float:
 
 
 def first_order_transition(mixture: Mixture, low: float, high: float, points: int = 40) -> Transition | None:
-    """The first-order transition of the mixture in (low, high): both spinodals and the equilibrium between them.
+    """The first-order transition of the mixture in (low, high): both spinodals and the equilibrium, to 1e-5 of alpha.
 
     It is looked for at `points` values of alpha in a geometric row; None if no two solutions coexist at any of them.
     """
@@ -308,7 +316,7 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
 
     def pair(alpha: float) -> tuple[Branch, Branch]:
         at = replace(evolution, alpha=alpha)
-        return at.solved("pure noise", _WEAK * np.eye(at.p)), at.solved("full knowledge", np.eye(at.p))
+        return at.from_noise(), at.solved("full knowledge", np.eye(at.p))
 
     def coexist(alpha: float) -> bool:
         weak, strong = pair(alpha)
@@ -323,7 +331,7 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
         raise ValueError(
             f"low and high must enclose the transition, got two solutions at {row[first if first == 0 else last]:g}"
         )
-    rtol = 1e-7
+    rtol = _SPINODAL
     informed = bisected(coexist, row[first - 1], row[first], rtol=rtol)
     uninformed = bisected(lambda alpha: not coexist(alpha), row[last], row[last + 1], rtol=rtol)
 
@@ -331,7 +339,9 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
         weak, strong = pair(alpha)
         return strong.free_energy < weak.free_energy
 
-    return Transition(informed, bisected(learned, informed * (1 + 2 * rtol), uninformed * (1 - 2 * rtol)), uninformed)
+    return Transition(
+        informed, bisected(learned, informed * (1 + 2 * rtol), uninformed * (1 - 2 * rtol), rtol=rtol), uninformed
+    )
 
 
 def _checked(mixture: Mixture, alpha: float) -> _Evolution:

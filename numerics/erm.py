@@ -2,8 +2,8 @@
 
     min_(w, b)  sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2
 
-The saddle point (derived in symbolic/learners/erm.py) is solved in log V, log s, v/s and b/sqrt(1 + q), where s = sqrt(q)
-and v are the coordinates of w along the means, m_a = mean_a.v: by Newton's method from the square loss with the same
+The saddle point (derived in symbolic/learners/erm.py) is solved in log V, log s, v/s and b/sqrt(1 + q), s = sqrt(q),
+where v are the coordinates of w along the means, m_a = mean_a.v: by Newton's method from the square loss with the same
 ridge, or along the ridge where that fails.  The averages over a cluster are closed for the square and the hinge loss,
 and an adaptive integral over the proximal operator otherwise (`quenched.numerics.calculus.proximal`).  The square loss
 needs no iteration: V solves a quadratic (a scalar equation where there is a spectrum), v and b a linear system.

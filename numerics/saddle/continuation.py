@@ -39,7 +39,7 @@ def followed(
                     raise
                 target = math.sqrt(at * target)
                 continue
-            at, point = target, saddle.point
+            at, point, halvings = target, saddle.point, 0
             if target == value:
                 break
             target = value
