@@ -56,7 +56,7 @@ _DIGITS = 33.0  # exp(-33) = 5e-15: relative error of the trapezoidal sums
 _STRIP = 6.0  # half-width of the strip beyond which exp(-z^2/2) costs more than the step gains
 _MANY = 3e6  # nodes times clusters squared in one sum
 _WEAK = 1e-3  # overlap at the start from pure noise
-_SPINODAL = 1e-5  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
+_SPINODAL = 1e-4  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
 _SAME = 1e-7  # overlaps closer than this are one branch
 _ADVICE = "alpha is within rounding of a transition: move it by 1e-6 of itself"
 
@@ -305,7 +305,7 @@ def critical_alpha(mixture: Mixture) -> float:
 
 
 def first_order_transition(mixture: Mixture, low: float, high: float, points: int = 40) -> Transition | None:
-    """The first-order transition of the mixture in (low, high): both spinodals and the equilibrium, to 1e-5 of alpha.
+    """The first-order transition of the mixture in (low, high): both spinodals and the equilibrium, to 1e-4 of alpha.
 
     It is looked for at `points` values of alpha in a geometric row; None if no two solutions coexist at any of them.
     """

@@ -113,18 +113,14 @@ def test_the_free_energy_falls_by_what_a_sample_tells(mixture: Mixture) -> None:
 
 
 def test_a_sparse_label_has_a_hard_phase() -> None:
-    """One label of many clusters at 0 and few at ±1: between equilibrium and the spinodal of Q = 0 learning is hard.
-
-    The trivial solution is stable up to its critical alpha, where it loses stability: that is the upper spinodal.
-    """
+    """One label of many samples at 0 and few at ±1: between equilibrium and the upper spinodal learning is hard."""
     critical = critical_alpha(SPARSE)
     found = first_order_transition(SPARSE, 0.1 * critical, 1.5 * critical, points=20)
     assert found is not None
-    assert found.uninformed == pytest.approx(critical, rel=2e-5)  # bisected to 1e-5
+    assert critical * (1 - 1e-4) <= found.uninformed < 1.05 * critical  # a small Q > 0 may exist before the jump
     assert found.informed < found.equilibrium < found.uninformed
     middle = bayes_error(SPARSE, np.sqrt(found.equilibrium * found.uninformed))
-    assert len(middle.branches) == 2
-    assert middle.branches[0].start == "full knowledge"
+    assert [branch.start for branch in middle.branches] == ["full knowledge", "pure noise"]
     assert middle.branches[0].free_energy < middle.branches[1].free_energy
     assert middle.classification_error < middle.reached_error
     before = bayes_error(SPARSE, np.sqrt(found.informed * found.equilibrium))
