@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from quenched.numerics.calculus.losses import loss_functions
 from quenched.numerics.calculus.proximal import CHANNEL_ERROR, proximal_averages
-from quenched.numerics.problem.checks import choice, expression_text, flag, number, record
+from quenched.numerics.problem.checks import expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -424,8 +424,8 @@ class ErmOptions(Options):
 
     loss: str = option("logistic", "Loss of a linear classifier: square, logistic, hinge, or an expression of phi, y.")
     alpha: float = option(2.0, "Samples per dimension, n/D.")
-    ridge: float = option(1.0, "Ridge of a linear classifier.")
-    intercept: str = option("yes", "Whether a linear classifier has an intercept: yes or no.")
+    ridge: float = option(1.0, "Ridge of the readout.")
+    without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")
 
     @property
     def caption(self) -> str:
@@ -435,7 +435,7 @@ class ErmOptions(Options):
 
 def _learned(mixture: Mixture, options: ErmOptions) -> Solution:
     """`erm_error` as a solution."""
-    intercept = choice("intercept", options.intercept, ("yes", "no")) == "yes"
+    intercept = not options.without_intercept
     found = erm_error(mixture, options.loss, options.alpha, options.ridge, intercept=intercept)
     return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
 

@@ -17,7 +17,7 @@ TRIANGLES = Mixture.ring(3, 0.5)
 @pytest.mark.parametrize("alpha", [0.01, 2.0, 300.0])
 @pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.8]])
 def test_two_clusters_are_closed(alpha: float, weights: list[float]) -> None:
-    """q = alpha/(alpha + sigma^2): each label has one cluster.  The error is the oracle's at means of length sqrt(q)."""
+    """q = alpha/(alpha + sigma^2): each label has one cluster.  The error is the oracle's at length sqrt(q)."""
     found = bayes_error(Mixture([[1.0], [-1.0]], [1, -1], weights, 0.7), alpha)
     q = bayes.two_clusters(alpha, 0.7)
     assert found.overlaps[0, 0] == pytest.approx(q, rel=1e-14)

@@ -65,8 +65,8 @@ def test_no_learner_beats_the_bayes_optimal_one() -> None:
 def test_the_energy_is_stationary_and_its_slopes_are_what_they_are_called(loss: str, mixture: Mixture) -> None:
     """dE/dalpha at fixed n = E[M] and dE/dridge = |w|^2/2: the minimum of the objective, by its envelope theorem.
 
-    E(alpha) grows by the leave-one-out cost of a sample, E[M].  Central differences at step h have the error h^2 E'''/6,
-    and rounding 1e-12/h: 1e-8 of both at h = 1e-4.
+    E(alpha) grows by the leave-one-out cost of a sample, E[M].  Central differences at step h have an error of
+    order h^2, and rounding 1e-12/h: 1e-8 of both at h = 1e-4.
     """
     alpha, ridge, h = 2.0, 0.5, 1e-4
     at = erm_error(mixture, loss, alpha, ridge)

@@ -48,7 +48,7 @@ def test_the_slope_of_opposite_means(power: float) -> None:
 
 
 def test_the_channel_average_of_three_clusters_has_the_slope_of_the_posterior() -> None:
-    """One field, A = 1, -1/2, 2 at weights 1/2, 1/3, 1/6: dPsi/dQ = E<A>^2/(2 sigma^2), by quadrature and differences."""
+    """One field, A = 1, -1/2, 2 at weights 1/2, 1/3, 1/6: dPsi/dQ = E<A>^2/(2 sigma^2), by differences."""
     A, p, sigma = (
         (ctx.mpf(1), ctx.mpf(-0.5), ctx.mpf(2)),
         (ctx.mpf(1) / 2, ctx.mpf(1) / 3, ctx.mpf(1) / 6),

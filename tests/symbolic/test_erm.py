@@ -65,7 +65,7 @@ def test_the_generated_terms_are_the_potential() -> None:
 
 def test_the_envelope_rules_hold_for_an_explicit_loss() -> None:
     """The square loss, whose averages are polynomials: derivatives of E[M] against those that `Envelope` states."""
-    V, y, mean, variance = specification_symbols(erm.square)
+    V, _, mean, variance = specification_symbols(erm.square)
     move, squared, slope, envelope = derived(erm.square).values
     stated = Envelope(V, mean, variance)
     for by in (V, mean, variance):
