@@ -56,7 +56,7 @@ def exponent(cross: Real, own: Real, field: Real) -> Derived:
         raise AssertionError(f"the averaged likelihood ratio is exp({value})")
     ratio = r"\mathrm{mean}_a\cdot x/\sigma^2 - |\mathrm{mean}_a|^2/(2\sigma^2)"
     steps = (
-        Step("Likelihood ratio", rf"{ratio} = {latex(field + cross + u)} - {latex((own + unknown) / 2)}"),
+        Step("Likelihood ratio", rf"{ratio} = {latex(field + cross + u - (own + unknown) / 2)}"),
         Step("Average over the unknown part of the means", rf"E\, e^{{{latex(u)}}} = {latex(law.average(exp(u)))}"),
     )
     return Derived(cross - own / 2 + field, steps=steps)

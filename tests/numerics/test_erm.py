@@ -11,7 +11,10 @@ from scipy.special import ndtr
 
 from quenched.numerics import Mixture, Spectrum, bayes_error, erm_error
 from quenched.numerics.averages.losses import loss_functions
-from quenched.numerics.erm import erm_curve, optimal_ridge, separability_threshold
+from quenched.numerics.calculus.losses import loss_functions
+from quenched.numerics.calculus.proximal import proximal_averages, proximal_move
+from quenched.numerics.erm import ErmOptions, erm_curve, optimal_ridge, separability_threshold
+from quenched.numerics.learners import error_of
 from quenched.numerics.saddle.proximal import proximal_averages, proximal_move
 from quenched.numerics.saddle.solve import RESIDUAL
 
@@ -209,3 +212,11 @@ def test_bad_input(arguments: dict, message: str) -> None:
 def test_the_refusal_tells_the_threshold_of_the_mixture() -> None:
     with pytest.raises(ValueError, match=re.escape("alpha* = 4.84904")):
         erm_error(UNEQUAL, "hinge", 4.0, 0.0)
+
+
+def test_both_are_learners() -> None:
+    """By name and with options, as `quenched curve` asks for them."""
+    options = ErmOptions(loss="hinge", alpha=3.0, ridge=0.2, without_intercept=True)
+    found = error_of("erm", UNEQUAL, options)
+    assert found.value == erm_error(UNEQUAL, "hinge", 3.0, 0.2, intercept=False).classification_error
+    assert error_of("bayes", UNEQUAL).value == bayes_error(UNEQUAL, 2.0).classification_error
