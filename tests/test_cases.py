@@ -96,7 +96,9 @@ def test_an_activation_as_a_person_writes_it(text: str) -> None:
 
 def test_the_values_of_the_report() -> None:
     """The numbers people computed by hand."""
-    assert expectations(WRITTEN["1.0507009873554805*Max(x,0)"])[0] == pytest.approx(1.0507009873554805 * 0.6825722274839956)
+    assert expectations(WRITTEN["1.0507009873554805*Max(x,0)"])[0] == pytest.approx(
+        1.0507009873554805 * 0.6825722274839956
+    )
     assert expectations(WRITTEN["x*exp(1-x)"])[0] == pytest.approx(np.exp(1.25) * (0.4 - 1.3), rel=1e-12)
     wave = np.sin(0.4) * np.exp(-0.65) + np.sin(0.8) * np.exp(-2.6)
     assert expectations(WRITTEN["sin(x)+sin(2*x)"])[0] == pytest.approx(wave, rel=1e-12)
@@ -127,7 +129,8 @@ def test_a_working_directory_full_of_the_names_of_modules(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "variables", [{"HOME": "/proc/nohome", "QUENCHED_CACHE": ""}, {"QUENCHED_CACHE": "/proc/nohome/q"}, {"NUMBA_DISABLE_JIT": "1"}]
+    "variables",
+    [{"HOME": "/proc/nohome", "QUENCHED_CACHE": ""}, {"QUENCHED_CACHE": "/proc/nohome/q"}, {"NUMBA_DISABLE_JIT": "1"}],
 )
 def test_without_a_cache_and_without_a_compiler(variables: dict[str, str], tmp_path: Path) -> None:
     """The run says so in a line at most, and goes on; slow: all is compiled anew, or not at all."""
