@@ -66,7 +66,7 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
     prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
     problem, seeds = (
         problems.mixture(named.mixture, run.sigma, named.separation),
-        integer("seeds", run.seeds, at_least=1),
+        integer("seeds", run.seeds, at_least=1, at_most=10**6),
     )
     rule: LearningRule = OnlineSGD(run.lr, run.weight_decay, run.second_lr)
     if run.lr == 0:

@@ -45,10 +45,12 @@ def read(path: Path) -> xr.Dataset:
     """The dataset of a file.  ValueError: there is none."""
     import xarray as xr
 
+    if not path.is_file():
+        raise ValueError(f"file must be a NetCDF file, got {str(path)!r}: {'a folder' if path.is_dir() else 'no file'}")
     try:
         return xr.load_dataset(path, engine="h5netcdf")
     except (OSError, ValueError) as error:
-        raise ValueError(f"file must be a NetCDF file, got {str(path)!r}: {error}") from error
+        raise ValueError(f"file must be a NetCDF file, got {str(path)!r}: {str(error).splitlines()[0]}") from error
 
 
 VERB = command(plot)

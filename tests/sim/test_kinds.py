@@ -72,7 +72,9 @@ CALLS: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize(
-    ("function", "name"), [(f, name) for f, (_, kinds) in CALLS.items() for name in kinds], ids=str
+    ("function", "name"),
+    [(f, name) for f, (_, kinds) in CALLS.items() for name in kinds],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_wrong_kinds_are_refused_by_name(
     function: Callable[..., Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
