@@ -35,9 +35,10 @@ def plot(
     from quenched.sim.figures.plot import plot as drawn
     from quenched.sim.files import PICTURES, prepare, save
 
+    results = [read(path) for path in files]
     target = output or files[0].with_suffix(".png")
     prepare("output", [target], PICTURES, force=force)
-    save(drawn(*(read(path) for path in files)), target)
+    save(drawn(*results), target)
     sys.stdout.write(f"wrote {target}\n")
 
 

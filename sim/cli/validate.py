@@ -45,6 +45,7 @@ def validate(run: Run, given: Collection[str]) -> None:
     Example:  quenched validate --backend cupy
     Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
+    from quenched.sim.engines import find_engine
     from quenched.sim.files import prepare
     from quenched.sim.referee.judge import Grid, judge
     from quenched.sim.referee.report import FILES, summary, write
@@ -54,6 +55,7 @@ def validate(run: Run, given: Collection[str]) -> None:
         raise ValueError("--quick does not go together with --full: each is a grid of its own")
     engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
     backend = run.backend or ("auto" if engine == "vectors" else "numpy")
+    find_engine(engine)
     prepare("report", [run.report / name for name in FILES], force=run.force)
     remarks = []
     if engine == "vectors":

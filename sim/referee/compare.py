@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.checks import number, record, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -84,7 +84,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
             raise ValueError(f"{name} must be a result {wanted}, got the dimensions {', '.join(map(str, given.dims))}")
     for name in _PROBLEM:
         if (one := theory.attrs.get(name)) != (other := simulation.attrs.get(name)):
-            raise ValueError(f"theory and simulation must have the same {name}, got {one} and {other}")
+            raise ValueError(f"theory and simulation must have the same {name}, got {shown(one)} and {shown(other)}")
     if (seeds := simulation.sizes["seed"]) < 2:
         raise ValueError(f"simulation must hold two seeds or more, got {seeds}")
     D = int(json.loads(simulation.attrs["simulation"])["D"])

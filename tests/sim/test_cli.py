@@ -153,7 +153,7 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["derive", "--check", "--activation", "x"], "--check does not go together with --activation"),
         (["derive", "--latex", "x.tex", "--certify", "x.md"], "--latex does not go together with --certify"),
         (["derive", "--force"], "--force is of files"),
-        (["validate", "--engine", "overlaps", "--backend", "numpy"], "--backend numpy does not go together"),
+        (["validate", "--engine", "matrix"], "engine must be 'vectors' or 'overlaps', got 'matrix'"),
         (["validate", "--quick", "--full"], "--quick does not go together with --full"),
         (["fixed-points", "--values", "1,2"], "--values is of a followed solution: add --follow"),
         (["fixed-points", "--plot", "a.png"], "--plot is of a followed solution: add --follow"),
