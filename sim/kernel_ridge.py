@@ -23,13 +23,14 @@ import numpy.typing as npt
 from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.lazy.kernels import KernelFunctions, kernel_functions
 from quenched.numerics.lazy.readout import labelled_by_cluster
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import function, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, TEST
+from quenched.sim.training import seed_numbers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +46,7 @@ class _Problem:
     """A mixture in R^D on a backend."""
 
     def __init__(self, mixture: Mixture, D: int, backend: Backend, dtype: str) -> None:
-        labelled_by_cluster(mixture)
+        labelled_by_cluster(record("mixture", mixture, Mixture))
         if dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
         self.mixture, self.backend, self.xp, self.dtype = mixture, backend, backend.xp, dtype
@@ -135,7 +136,7 @@ def simulate_kernel(
     kernel: str,
     D: int,
     samples: int,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     ridge: float = 0.0,
     *,
     progress: Callable[[float], None] | None = None,
@@ -246,7 +247,7 @@ def simulate_lazy(
     network: TwoLayer,
     D: int,
     samples: int,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     ridge: float = 0.0,
     *,
     tolerance: float = 1e-6,
@@ -269,7 +270,7 @@ def simulate_lazy(
     n, ridge = integer("samples", samples, at_least=1), number("ridge", ridge)
     if not 0 < (tolerance := number("tolerance", tolerance)) < 1:
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
-    if network.K % 2:
+    if record("network", network, TwoLayer).K % 2:
         raise ValueError(f"K must be even, for pairs of opposite neurons, got {network.K}")
     how = Measuring(**measuring)
     problem = _Problem(mixture, D, get_backend(how.backend), how.dtype)
@@ -291,7 +292,7 @@ def simulate_lazy(
 def _runs(
     problem: _Problem,
     learned: Callable[[int], Callable[[Any], Any]],
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     test_samples: int,
     asked: dict[str, Any],
     progress: Callable[[float], None] | None,
@@ -299,9 +300,8 @@ def _runs(
     """The errors of learned(seed), an output function, for all seeds."""
     import xarray as xr
 
-    names = [integer("seeds", seed) for seed in seeds]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"seeds must be one or more different integers, got {names}")
+    names = seed_numbers(seeds)
+    function("progress", progress)
     per_cluster = -(-integer("test_samples", test_samples, at_least=2) // problem.mixture.clusters)
     records = []
     for done, seed in enumerate(names, 1):

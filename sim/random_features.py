@@ -26,12 +26,13 @@ from scipy.special import ndtr
 from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.readout import labelled_by_cluster
-from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.checks import function, increasing_times, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA
+from quenched.sim.training import seed_numbers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -263,7 +264,7 @@ def simulate_features(
     activation: str,
     D: int,
     P: int,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     ridge: float = 0.0,
     *,
     progress: Callable[[float], None] | None = None,
@@ -283,11 +284,10 @@ def simulate_features(
     """
     import xarray as xr
 
-    labelled_by_cluster(mixture)
+    labelled_by_cluster(record("mixture", mixture, Mixture))
+    function("progress", progress)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
-    ridge, names = number("ridge", ridge), [integer("seeds", seed) for seed in seeds]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"seeds must be one or more different integers, got {names}")
+    ridge, names = number("ridge", ridge), seed_numbers(seeds)
     how = Training(**training)
     steps, chosen = how.steps(D), get_backend(how.backend)
     records = []
@@ -295,14 +295,14 @@ def simulate_features(
         features = Features(mixture, activation, D, P, seed, chosen, how.dtype)
         mean, variance = features.outputs(how.train(features, seed, ridge))
         wrong = ndtr(-mixture.labels * mean / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny)))
-        record = {
+        found = {
             "pmse": ((mixture.labels - mean) ** 2 + variance) @ mixture.weights / 2,
             "classification_error": wrong @ mixture.weights,
             "mean": mean,
             "variance": variance,
         }
         records.append(
-            {name: value if steps else value[0] for name, value in record.items()} | {"truncation": features.truncation}
+            {name: value if steps else value[0] for name, value in found.items()} | {"truncation": features.truncation}
         )
         if progress is not None:
             progress(done / len(names))

@@ -7,13 +7,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import path as checked_path
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED
 from quenched.numerics.problem.network import TwoLayer
@@ -46,7 +46,7 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
     ValueError: what cannot be read, is not known or is missing, with its place.
     """
     try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        given = tomllib.loads(checked_path("path", path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"spec must be a TOML file, got {str(path)!r}: {error}") from error
     _known("spec", given, (*_NEEDED, *_OPTIONS))

@@ -20,14 +20,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions
-from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.checks import function, increasing_times, integer, number, path, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -238,6 +237,11 @@ def sweep(
     be written.  SweepError: no scheduler answers, or workers die or fail.  After these, KeyboardInterrupt or SIGKILL,
     what is finished is in the store and `resume` goes on from there.
     """
+    record("spec", spec, Sweep)
+    place_of_store = path("store", store)
+    function("progress", progress)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ValueError(f"executor must be an Executor or None, got {executor!r}")
     if executor is not None and scheduler is not None:
         raise ValueError(f"scheduler must be None where an executor is given, got {scheduler!r}")
     workers = (os.cpu_count() or 1) if processes is None else integer("processes", processes, at_least=1)
@@ -249,7 +253,7 @@ def sweep(
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:
         given = executor if scheduler is None else stack.enter_context(_cluster(scheduler))
-        place = Store(Path(store), spec.blank(), dict.fromkeys(_DIMS[:-1], 1) | {"seed": spec.batch}, resume)
+        place = Store(place_of_store, spec.blank(), dict.fromkeys(_DIMS[:-1], 1) | {"seed": spec.batch}, resume)
         stack.callback(place.close)
         cells = spec.cells()
         status, dimensions = place.status(cells), spec.axes()[3]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import increasing_times, integer, number
+from quenched.numerics.problem.checks import (
+    function,
+    increasing_times,
+    integer,
+    integers,
+    number,
+    path,
+    record,
+    records,
+)
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -34,6 +43,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "seed_numbers", "simulate", "step_counts"]
+
+
+_MOST_SEEDS = 10**6  # of one run: their results alone take gigabytes
+_MOST_STEPS = 10**12  # of one run: weeks of the fastest engine
 
 
 class Options(TypedDict, total=False):
@@ -86,6 +99,9 @@ class SimulationOptions:
         number("checkpoint_every", self.checkpoint_every)
         if self.memory is not None:
             integer("memory", self.memory, at_least=1)
+        if self.checkpoint is not None:
+            path("checkpoint", self.checkpoint)
+        function("progress", self.progress)
 
 
 @describing
@@ -128,7 +144,8 @@ def simulate(
     """
     import xarray as xr
 
-    chosen = _options(options)
+    mixture, network = record("mixture", mixture, Mixture), record("network", network, TwoLayer)
+    rule, chosen = record("rule", rule, LearningRule), _options(options)
     D = integer("D", D, at_least=mixture.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
     problem = Problem(mixture, network, rule, D)
@@ -200,6 +217,8 @@ def choose_engine(
 def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
     """Step counts n = round(t D), increasing, of a time or of increasing times."""
     times = increasing_times("t", [t] if isinstance(t, (int, float)) else t)
+    if times[-1] > _MOST_STEPS / D:
+        raise ValueError(f"t must be at most {_MOST_STEPS:g}/D = {_MOST_STEPS / D:g}, got {times[-1]}")
     steps = [int(n) for n in np.rint(times * D)]
     for i in range(1, len(steps)):
         if steps[i] == steps[i - 1]:
@@ -214,11 +233,9 @@ def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     ([0, 1, 2], [7, 1])
     """
     if isinstance(seeds, (int, np.integer)):
-        return list(range(integer("seeds", seeds, at_least=1)))
-    if not isinstance(seeds, Iterable) or isinstance(seeds, str):
-        raise ValueError(f"seeds must be integers, or how many of them, got {seeds!r}")
-    names = [integer("seeds", seed) for seed in seeds]
-    if not names or len(set(names)) < len(names):
+        return list(range(integer("seeds", seeds, at_least=1, at_most=_MOST_SEEDS)))
+    names = list(integers("seeds", seeds, most=_MOST_SEEDS))
+    if len(set(names)) < len(names):
         raise ValueError(f"seeds must be one or more different integers, got {names}")
     return names
 
@@ -233,7 +250,8 @@ def _initial_states(
     """One initial state per seed."""
     if state is None:
         return [random_state(mixture, network, D, seed) for seed in seeds]
-    states = [state] * len(seeds) if isinstance(state, (OrderParameters, Densities)) else list(state)
+    kinds = (OrderParameters, Densities)
+    states = [state] * len(seeds) if isinstance(state, kinds) else records("state", state, kinds)
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():

@@ -9,8 +9,10 @@ sequence of them is meant, `seeds=1`.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -33,6 +35,7 @@ __all__ = [
     "integers",
     "number",
     "one_or_each",
+    "path",
     "real",
     "real_array",
     "record",
@@ -354,6 +357,19 @@ def choice(name: str, value: Any, options: Collection[str]) -> str:
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}, got {shown(value)}")
     return value
+
+
+def path(name: str, value: Any) -> Path:
+    """`value`, a text or a path, as a path.
+
+    >>> path("store", None)
+    Traceback (most recent call last):
+    ...
+    ValueError: store must be a path, got None
+    """
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str) or "\0" in os.fspath(value):
+        raise ValueError(f"{name} must be a path, got {shown(value)}")
+    return Path(value)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -49,6 +49,10 @@ _ROUNDING = 1e-13
 _NO_DIRECTION = 1e-12  # smaller squared components of the means along a node are rounding
 _OVERFLOW = 1e100  # products of a few such numbers are still finite
 
+# After each _PACE steps, a run that at their pace would need more than _MOST_STEPS to its end is given up: those take
+# hours at best.
+_PACE, _MOST_STEPS = 1000, 10**7
+
 
 class IntegrationError(RuntimeError):
     """The integration could not go on; `t` and `state` are the last good time and state."""
@@ -191,6 +195,7 @@ class _Trajectory:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solver = self.solver(self.rate, 0.0, self.start, times[-1])
             good = 0.0, self.start
+            steps, before = 0, 0.0
             while True:
                 reached = int(np.searchsorted(times, solver.t, side="right"))
                 if reached > len(states):
@@ -216,6 +221,11 @@ class _Trajectory:
                     raise self._failure(good, times[-1], cause, remedy)
                 if progress is not None:
                     progress(float(solver.t))
+                if (steps := steps + 1) % _PACE == 0:
+                    if times[-1] - solver.t > _MOST_STEPS / _PACE * (solver.t - before):
+                        cause = f"the last {_PACE} steps went from t = {before:g} to {solver.t:g}"
+                        raise self._failure(good, times[-1], cause, f"{remedy}, or try method='Radau'")
+                    before = float(solver.t)
         self.evaluations = solver.nfev
         return states
 

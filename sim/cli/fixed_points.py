@@ -68,7 +68,7 @@ def fixed_points(
     prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
     problem, seeds = (
         problems.mixture(named.mixture, run.sigma, named.separation),
-        integer("seeds", run.seeds, at_least=1),
+        integer("seeds", run.seeds, at_least=1, at_most=10**6),
     )
     if rule.lr == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))

@@ -35,9 +35,10 @@ def plot(
     from quenched.sim.figures.plot import plot as drawn
     from quenched.sim.files import PICTURES, prepare, save
 
+    results = [read(path) for path in files]
     target = output or files[0].with_suffix(".png")
     prepare("output", [target], PICTURES, force=force)
-    save(drawn(*(read(path) for path in files)), target)
+    save(drawn(*results), target)
     sys.stdout.write(f"wrote {target}\n")
 
 
@@ -45,10 +46,12 @@ def read(path: Path) -> xr.Dataset:
     """The dataset of a file.  ValueError: there is none."""
     import xarray as xr
 
+    if not path.is_file():
+        raise ValueError(f"file must be a NetCDF file, got {str(path)!r}: {'a folder' if path.is_dir() else 'no file'}")
     try:
         return xr.load_dataset(path, engine="h5netcdf")
     except (OSError, ValueError) as error:
-        raise ValueError(f"file must be a NetCDF file, got {str(path)!r}: {error}") from error
+        raise ValueError(f"file must be a NetCDF file, got {str(path)!r}: {str(error).splitlines()[0]}") from error
 
 
 VERB = command(plot)

@@ -25,7 +25,7 @@ def find_engine(name: str) -> type[Engine]:
     ...
     ValueError: engine must be 'vectors' or 'overlaps', got 'matrix'
     """
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise ValueError(f"engine must be {' or '.join(map(repr, ENGINES))}, got {name!r}")
     module, kind = ENGINES[name].split(":")
     found: type[Engine] = getattr(import_module(module), kind)

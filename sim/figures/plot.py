@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from quenched.numerics.problem.checks import records
 from quenched.sim.figures.style import (
     BLUE,
     ERROR,
@@ -45,6 +46,7 @@ def plot(*results: xr.Dataset) -> Figure:
 
     ValueError: nothing that can be drawn, or results that do not belong into one figure.
     """
+    records("results", results, xr.Dataset)
     theory = [each for each in results if "time" in each.dims and "seed" not in each.dims]
     runs = [each for each in results if {"time", "seed"} <= set(each.dims)]
     if results and len(theory) + len(runs) == len(results):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quenched.numerics.problem.checks import number
+from quenched.numerics.problem.checks import number, record, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,11 +74,17 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
     import xarray as xr
     from scipy.special import stdtrit
 
-    if not 0 < significance < 1:
+    if not 0 < number("significance", significance) < 1:
         raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
+    bias = number("bias", bias)
+    for name, dims in (("theory", {"time"}), ("simulation", {"time", "seed"})):
+        given = record(name, {"theory": theory, "simulation": simulation}[name], xr.Dataset)
+        if not dims <= set(given.dims) or (name == "theory" and "seed" in given.dims):
+            wanted = "of `simulate`, along seed and time" if "seed" in dims else "of `integrate`, along time alone"
+            raise ValueError(f"{name} must be a result {wanted}, got the dimensions {', '.join(map(str, given.dims))}")
     for name in _PROBLEM:
         if (one := theory.attrs.get(name)) != (other := simulation.attrs.get(name)):
-            raise ValueError(f"theory and simulation must have the same {name}, got {one} and {other}")
+            raise ValueError(f"theory and simulation must have the same {name}, got {shown(one)} and {shown(other)}")
     if (seeds := simulation.sizes["seed"]) < 2:
         raise ValueError(f"simulation must hold two seeds or more, got {seeds}")
     D = int(json.loads(simulation.attrs["simulation"])["D"])
@@ -112,7 +118,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
             "standard_error": error,
             # an observable that is 0 in every run and in theory agrees
             "z": np.divide(difference, error, out=np.zeros_like(difference), where=error > 0),
-            "allowance": np.full(exact.shape, number("bias", bias) / D * largest),
+            "allowance": np.full(exact.shape, bias / D * largest),
         }
         for column, values in row.items():
             columns.setdefault(column, []).append(values.ravel())

@@ -11,8 +11,6 @@ from scipy.special import ndtr
 
 from quenched.numerics import Mixture, Spectrum, bayes_error, erm_error
 from quenched.numerics.averages.losses import loss_functions
-from quenched.numerics.calculus.losses import loss_functions
-from quenched.numerics.calculus.proximal import proximal_averages, proximal_move
 from quenched.numerics.erm import ErmOptions, erm_curve, optimal_ridge, separability_threshold
 from quenched.numerics.learners import error_of
 from quenched.numerics.saddle.proximal import proximal_averages, proximal_move

@@ -185,3 +185,12 @@ def test_failures_survive_the_way_between_processes() -> None:
         arrived = pickle.loads(pickle.dumps(failure))
         assert str(arrived) == str(failure)
         assert (arrived.state.Q == state.Q).all()
+
+
+@pytest.mark.parametrize(("lr", "end"), [(1e6, 100.0), (0.2, 1e300)])
+def test_a_run_that_would_never_end_is_given_up(lr: float, end: float) -> None:
+    """1000 steps of these reach t = 0.006 and 2e5: their ends would need 2e7 and 1e297 steps."""
+    mixture, network = Mixture.xor(0.5), TwoLayer(1, "erf")
+    state = random_state(mixture, network, 100, seed=1)
+    with pytest.raises(IntegrationError, match=r"the last 1000 steps went from t = 0 to"):
+        integrate(mixture, network, OnlineSGD(lr), state, [0.0, end])
