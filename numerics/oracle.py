@@ -416,6 +416,4 @@ def _learned(mixture: Mixture, options: OracleOptions) -> Solution:
     return Solution(float(found.value), float(found.error), found.method, record, parts)
 
 
-LEARNERS = (
-    Learner("oracle", _learned, OracleOptions(), "The Bayes rule with known means: the lowest possible error."),
-)
+LEARNERS = (Learner("oracle", _learned, OracleOptions(), "The Bayes rule with known means: the lowest error."),)

@@ -262,8 +262,8 @@ def simulate_lazy(
     regression with the kernel "ntk:ACTIVATION", up to O(1/s) and O(1/K).
 
     `tolerance`: the fraction of every mode of the linear problem that remains at the end of training.  The other
-    arguments and the result are those of `simulate_kernel`, with `gradient` (seed) in addition: the norm of the gradient
-    at the end over that at the start.
+    arguments and the result are those of `simulate_kernel`, with `gradient` (seed) in addition: the norm of the
+    gradient at the end over that at the start.
 
     ValueError: bad input; an odd K.  RuntimeError: training did not come near a minimum.
     """
