@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quenched.numerics.bayes import bayes_error
+    from quenched.numerics.erm import erm_error
     from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
     from quenched.numerics.problem.mixture import Mixture
@@ -33,9 +35,11 @@ __all__ = [
     "Spectrum",
     "Teacher",
     "TwoLayer",
+    "bayes_error",
     "curve",
     "drift",
     "equations",
+    "erm_error",
     "errors",
     "errors_many",
     "fixed_point",
@@ -59,9 +63,11 @@ _HOME = {
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
     "TwoLayer": "problem.network",
+    "bayes_error": "bayes",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
     "equations": "typesetting",
+    "erm_error": "erm",
     "errors": "two_layer.errors",
     "errors_many": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",

@@ -26,10 +26,11 @@ _ACROSS = '''class Across(NamedTuple):
     places: tuple[dict[str, int], ...]'''
 
 
-def user_activation(name: str) -> str:
+def user_activation(name: str, whole: bool = False) -> str:
     """The module of the averages of one activation, "custom"; ValueError if it has no equations.
 
-    SAME names the built-in that is the same function, if one is.  JUMPS says that g has a jump: there are averages of g
+    SAME names the built-in that is the same function, if one is; its averages are left out then, unless the `whole` is
+    asked for.  JUMPS says that g has a jump: there are averages of g
     alone then, for teachers and random features.
     """
     text = str(parse(name))
@@ -37,7 +38,7 @@ def user_activation(name: str) -> str:
     screen(activation)
     source, same = "an activation given by the user", activation.builtin()
     facts = f'SAME = "{same}"\nJUMPS = {activation.jumps}'
-    if same:
+    if same and not whole:
         return emit.header(source, f"The activation {text}.", facts)
     return averages.averages_module("custom", text, f"The averages of the activation {text}.", source, facts)
 

@@ -24,7 +24,8 @@ from quenched.sim import figures as figures_folder
 from quenched.sim.cli import main
 from quenched.sim.engines.overlaps import Chain
 from quenched.sim.figures import reproduce
-from quenched.sim.referee.judge import Grid, judge
+from quenched.sim.referee.grid import Grid
+from quenched.sim.referee.judge import judge
 from quenched.sim.sweep_files import read_spec
 from quenched.symbolic import generate, losses
 from quenched.symbolic.language import grammar

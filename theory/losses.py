@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from numpy import absolute, exp, log1p, maximum, tanh
+from numpy import absolute, exp, heaviside, log1p, maximum, tanh
 
 __all__ = [
-    "LOSSES", "Loss", "logistic_curvature", "logistic_slope", "logistic_value", "square_coefficients",
-    "square_curvature", "square_moments", "square_slope", "square_value",
+    "LOSSES", "Loss", "hinge_curvature", "hinge_slope", "hinge_value", "logistic_curvature", "logistic_slope",
+    "logistic_value", "square_coefficients", "square_curvature", "square_moments", "square_slope", "square_value",
 ]
 
 
@@ -86,11 +86,35 @@ def logistic_curvature(phi: float, y: float) -> float:
     return -y**2*(1/2 - tanh(phi*y/2)/2)*(-tanh(phi*y/2)/2 - 1/2)
 
 
+def hinge_value(phi: float, y: float) -> float:
+    """l(phi, y) for l = Max(0, 1 - y*phi)."""
+    return maximum(0, -phi*y + 1)
+
+
+def hinge_slope(phi: float, y: float) -> float:
+    """dl/dphi for l = Max(0, 1 - y*phi)."""
+    return -y*heaviside(-phi*y + 1, 1/2)
+
+
+def hinge_curvature(phi: float, y: float) -> float:
+    """d^2l/dphi^2 away from kinks for l = Max(0, 1 - y*phi)."""
+    return 0 + 0*phi
+
+
 LOSSES: dict[str, Loss] = {
     "square": Loss(
         "(phi - y)**2/2", square_value, square_slope, square_curvature, square_moments, square_coefficients, True,
     ),
     "logistic": Loss(
         "log(1 + exp(-y*phi))", logistic_value, logistic_slope, logistic_curvature, None, None, False,
+    ),
+    "hinge": Loss(
+        "Max(0, 1 - y*phi)",
+        hinge_value,
+        hinge_slope,
+        hinge_curvature,
+        None,
+        None,
+        False,
     ),
 }

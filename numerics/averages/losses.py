@@ -17,7 +17,7 @@ from quenched.numerics.compiled.compile import callbacks
 from quenched.symbolic.language.grammar import LOSS, expression
 from quenched.theory import losses as theory
 
-__all__ = ["coefficients", "compiled_loss", "loss", "loss_functions", "noise_rule", "noisy_slope"]
+__all__ = ["coefficients", "compiled_loss", "compiled_value", "loss", "loss_functions", "noise_rule", "noisy_slope"]
 
 Array = npt.NDArray[np.float64]
 
@@ -59,6 +59,17 @@ def compiled_loss(name: str) -> Any:
     """
     (slope,) = callbacks("loss", (loss(name).slope,))
     return slope
+
+
+@lru_cache(maxsize=64)
+def compiled_value(name: str) -> Any:
+    """l(phi, y) likewise.
+
+    >>> compiled_value("square").ctypes(2.0, 0.0)
+    2.0
+    """
+    (value,) = callbacks("loss", (loss(name).value,))
+    return value
 
 
 def coefficients(name: str, y: Array, noise: float = 0.0) -> tuple[Array, ...]:

@@ -304,7 +304,7 @@ def digit_count(name: str, value: Any) -> int:
 
 def records(name: str, value: Any, kinds: type[T] | tuple[type[Any], ...]) -> list[Any]:
     """`value` as a list of records of these kinds; a mapping or a text is no sequence of them."""
-    if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, bytearray, Mapping, np.ndarray)) or not isinstance(value, Iterable):
         raise ValueError(f"{name} must be a sequence of records, got {shown(value)}")
     return [record(name, entry, kinds) for entry in value]
 

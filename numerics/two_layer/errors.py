@@ -27,7 +27,7 @@ from quenched.numerics.signs.output_signs import Law, Sampling, Signs, padded, s
 from quenched.numerics.two_layer.local_fields import Fields, fields
 from quenched.theory import two_layer
 
-__all__ = ["QUANTITIES", "Errors", "errors", "errors_many"]
+__all__ = ["QUANTITIES", "Errors", "asked_quantities", "errors", "errors_many"]
 
 Array = npt.NDArray[np.float64]
 
@@ -103,7 +103,7 @@ def errors(
         if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
         return _precise(mixture, network, state, errors(mixture, network, state), digits)
-    return _errors(mixture, network, state, sampling, _checked(quantities))
+    return _errors(mixture, network, state, sampling, asked_quantities(quantities))
 
 
 def errors_many(
@@ -127,7 +127,8 @@ def errors_many(
         integer("seed", seed),
         points if points is None else integer("points", points, at_least=1),
     )
-    asked, chosen = _checked(quantities), records("states", states, (OrderParameters, Densities))
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
+    asked, chosen = asked_quantities(quantities), records("states", states, (OrderParameters, Densities))
     return [_errors(mixture, network, state, sampling, asked) for state in chosen]
 
 
@@ -136,7 +137,8 @@ def _check_problem(mixture: Mixture, network: TwoLayer, state: OrderParameters |
     record("state", state, (OrderParameters, Densities))
 
 
-def _checked(quantities: Sequence[str]) -> frozenset[str]:
+def asked_quantities(quantities: Sequence[str]) -> frozenset[str]:
+    """The set of them.  ValueError: none, or one that is not of `QUANTITIES`."""
     given = [quantities] if isinstance(quantities, str) else quantities
     if not isinstance(given, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in given):
         raise ValueError(f"quantities must be some of {', '.join(QUANTITIES)}, got {shown(quantities)}")

@@ -9,7 +9,7 @@ with a spectrum have such a state in each node.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
-from quenched.numerics.two_layer.errors import errors_many
+from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
 from quenched.numerics.two_layer.local_fields import densities
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 __all__ = ["Coordinates", "IntegrationError", "frames", "integrate", "random_state"]
 
 Array = npt.NDArray[np.float64]
+
+_RECORDED = {
+    "pmse": ("pmse",),
+    "classification_error": ("classification_error", "classification_error_error", "tie_probability"),
+}
+"""What a trajectory holds of each quantity that `errors_many` finds."""
 
 _METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
 
@@ -68,13 +74,15 @@ def integrate(
     rtol: float = 1e-8,
     atol: float = 1e-10,
     method: str = "DOP853",
+    quantities: Sequence[str] = QUANTITIES,
     progress: Callable[[float], None] | None = None,
 ) -> xr.Dataset:
     """M(t), Q(t), v(t) and the errors of online SGD for D -> infinity, from `state` at t = 0.
 
     `t`: increasing times >= 0, one unit being D steps.  `rtol`, `atol`: tolerance per step of scipy's `method`, an
     explicit Runge-Kutta pair of order 8 by default ("Radau" or "BDF" where very different time scales make it slow).
-    `progress` is called with the time reached after each step.
+    `quantities`: ("pmse",) leaves out the classification error, which costs more.  `progress` is called with the time
+    reached after each step.
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
@@ -99,11 +107,12 @@ def integrate(
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     choice("method", method, _METHODS)
+    asked = asked_quantities(quantities)
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
-    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states)
-    names = ("pmse", "classification_error", "classification_error_error", "tie_probability")
+    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states, quantities=sorted(asked))
+    names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
     along = {name: [getattr(e, name) for e in measured] for name in names}
     M = np.stack([s.M for s in totals])
     variables = {

@@ -58,7 +58,7 @@ def derive(
         if failed := [r for r in records if r.digits < r.required]:
             raise RuntimeError(f"{len(failed)} of {len(records)} values have fewer digits than required: see {certify}")
     elif activation is not None:
-        sys.stdout.write(user.user_activation(activation))
+        sys.stdout.write(user.user_activation(activation, whole=True))
     elif latex is not None:
         write(latex, document.latex())
     elif check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.cli import problems
 from quenched.sim.cli.options import Files, command, refuse
@@ -61,7 +61,7 @@ def dynamics(
     t, seeds = number("t", run.t, positive=True), integer("seeds", run.seeds, at_least=1)
     targets = _prepare(files, run)
     mixture, D = _mixture(inputs, run, D)
-    rule = _flow(rule) if run.gradient_flow else rule
+    rule = problems.gradient_flow(rule) if run.gradient_flow else rule
     state = _start(mixture, network, D, run)
     beside = next(iter(targets), run.plot)
     place = _cache("dynamics") if beside is None else beside.with_name(f"{beside.name}.unfinished")
@@ -84,8 +84,7 @@ def _check(inputs: problems.NoisyInputs, run: Run, given: Collection[str]) -> No
     """ValueError for options that do not go together."""
     inputs.check(given)
     if run.gradient_flow:
-        without = [each.name for each in fields(GradientFlow) if not each.init]
-        refuse(given, "gradient_flow", without, "it has no effect at first order in lr")
+        refuse(given, "gradient_flow", problems.NOISE, "it has no effect at first order in lr")
         refuse(given, "gradient_flow", ("simulate",), "a simulation has steps of finite size")
     if "seeds" in given and not run.simulate:
         raise ValueError("--seeds is the number of simulations: add --simulate")
@@ -125,11 +124,6 @@ def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mix
     if law is not None and law.alignment is None and law.nodes == D:  # each node is one direction: draw the means'
         mixture = replace(mixture, spectrum=law.oriented(mixture.dimensions, run.initial))
     return mixture, D
-
-
-def _flow(rule: LearningRule) -> GradientFlow:
-    """The same rates and decays, in the limit of small rates."""
-    return GradientFlow(**{each.name: getattr(rule, each.name) for each in fields(GradientFlow) if each.init})
 
 
 def _start(mixture: Mixture, network: TwoLayer, D: int, run: Run) -> OrderParameters | Densities:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,10 @@ from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.cli import problems
-from quenched.sim.cli.options import Files, command
+from quenched.sim.cli.options import Files, command, refuse
 from quenched.sim.cli.terminal import kept, print_table, progress
 
 if TYPE_CHECKING:
@@ -28,22 +28,22 @@ __all__ = ["VERB"]
 
 @dataclass(frozen=True)
 class Run:
-    """The problem's rule in its limits, the initial states, what to follow."""
+    """The noise of the inputs, the initial states, what to follow."""
 
     sigma: float = option(0.4, "Noise per component.")
-    lr: float = option(0.0, "Learning rate; 0: its limit, the gradient flow.")
-    second_lr: float | None = option(
-        None, "Learning rate of the second layer, or its ratio to the first if lr is 0 (default: as of the first)."
-    )
-    weight_decay: float = option(0.01, "Weight decay kappa.")
     seeds: int = option(20, "Number of initial states.")
     follow: str | None = option(None, "Then follow the best solution in sigma, separation, lr, weight_decay, ...")
     values: str = option("0.4:1:50", "Its values: FIRST:LAST:NUMBER, or a comma-separated list.")
     plot: Path | None = option(None, "Figure of the followed solution.")
 
 
-def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: Files, given: Collection[str]) -> None:
+def fixed_points(
+    named: problems.Named, network: TwoLayer, rule: LearningRule, run: Run, files: Files, given: Collection[str]
+) -> None:
     """Find the fixed points that learning ends in, their basins and stability; follow one along a parameter.
+
+    At --lr 0, the default, the rule is the limit of small rates, the gradient flow: --second-lr is then the ratio of
+    the second rate to the first, and there is neither --batch nor --label-noise.
 
     Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance), the share of initial states
     that end there and its error, classification error, pmse, the slowest rate (the largest real part of an eigenvalue
@@ -62,15 +62,16 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
     for name in ("values", "plot"):
         if name in given and run.follow is None:
             raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")
+    if rule.lr == 0:
+        refuse({*given, "lr"}, "lr", problems.NOISE, "at 0, the default, it has no effect")
     prepare("output", files.output, DATA, force=files.force)
     prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
     problem, seeds = (
         problems.mixture(named.mixture, run.sigma, named.separation),
         integer("seeds", run.seeds, at_least=1),
     )
-    rule: LearningRule = OnlineSGD(run.lr, run.weight_decay, run.second_lr)
-    if run.lr == 0:
-        rule = GradientFlow(weight_decay=run.weight_decay, second_lr=run.second_lr)
+    if rule.lr == 0:
+        rule = problems.gradient_flow(replace(rule, lr=1.0))
     beside = next(iter(files.output), run.plot)
     place = (
         cache_folder() / "unfinished" / "fixed-points"
@@ -82,7 +83,7 @@ def fixed_points(named: problems.Named, network: TwoLayer, run: Run, files: File
             found = Work(1, report, journal).once(_found, problem, network, rule, range(seeds))
         if not found.sizes["solution"]:
             raise FixedPointError(
-                f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {run.lr:g})",
+                f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {rule.lr:g})",
                 OrderParameters(np.zeros((problem.clusters, network.K)), np.eye(network.K), np.zeros(network.K)),
                 float("inf"),
             )
@@ -176,4 +177,11 @@ def _points(branch: xr.Dataset, parameter: str) -> None:
     print_table([parameter, "error", "pmse", "slowest rate", "stable", ""], rows)
 
 
-VERB = command(fixed_points, named=problems.Named(), network=TwoLayer(4, "relu"), run=Run(), files=Files())
+VERB = command(
+    fixed_points,
+    named=problems.Named(),
+    network=TwoLayer(4, "relu"),
+    rule=OnlineSGD(0.0, 0.01),
+    run=Run(),
+    files=Files(),
+)

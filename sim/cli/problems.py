@@ -6,7 +6,7 @@ A specification is a name, a colon and numbers; it is looked up and parsed, neve
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -14,14 +14,17 @@ from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import known, named
 from quenched.numerics.problem.network import Teacher
+from quenched.numerics.problem.rules import GradientFlow, LearningRule
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.sim.cli.options import refuse
 
 __all__ = [
+    "NOISE",
     "SPECTRA",
     "Inputs",
     "Named",
     "NoisyInputs",
+    "gradient_flow",
     "has_oracle",
     "levels",
     "mixture",
@@ -29,6 +32,9 @@ __all__ = [
     "taught",
     "with_spectrum",
 ]
+
+NOISE = tuple(each.name for each in fields(GradientFlow) if not each.init)
+"""Options of a rule without effect at first order in its rates, which the gradient flow does not have."""
 
 SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
     "mp": (1, Spectrum.marchenko_pastur),
@@ -179,6 +185,16 @@ def taught(inputs: Mixture, text: str) -> Mixture:
         spectrum=inputs.spectrum,
         teacher=Teacher(weights, np.ones(m), activation),
     )
+
+
+def gradient_flow(rule: LearningRule) -> GradientFlow:
+    """The same rates, decays and loss, in the limit of small rates.
+
+    >>> from quenched.numerics import OnlineSGD
+    >>> gradient_flow(OnlineSGD(0.5, loss="logistic")).loss
+    'logistic'
+    """
+    return GradientFlow(**{each.name: getattr(rule, each.name) for each in fields(GradientFlow) if each.init})
 
 
 def levels(name: str, text: str) -> list[float]:

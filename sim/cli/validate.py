@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,6 +15,9 @@ from quenched.sim.cli.options import command
 from quenched.sim.cli.terminal import kept, progress
 from quenched.sim.engines import ENGINES, find_engine
 
+if TYPE_CHECKING:
+    from quenched.sim.referee.grid import Grid
+
 __all__ = ["VERB"]
 
 
@@ -21,12 +25,14 @@ __all__ = ["VERB"]
 class Run:
     """The grid, the engine and the report."""
 
-    full: bool = option(False, "240 cells in minutes, instead of 16 in seconds.")
-    quick: bool = option(False, "16 cells in seconds (the default).")
+    full: bool = option(False, "272 cells in minutes, instead of 20 in seconds.")
+    quick: bool = option(False, "20 cells in seconds (the default).")
     engine: str = option("overlaps", f"{', '.join(ENGINES)}: vectors is SGD itself, overlaps its chain at any D.")
     backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
+    loss: str | None = option(None, "A grid of this loss alone: square, logistic, or an expression in phi and y.")
+    batch: int | None = option(None, "A grid of this batch alone.")
     significance: float = option(0.01, "Probability of a false alarm, over the whole grid.")
     processes: int = option(2, "Worker processes.")
     report: Path = option(Path("results/validation"), "Folder of the report.")
@@ -43,11 +49,12 @@ def validate(run: Run, given: Collection[str]) -> None:
 
     Example:  quenched validate --quick
     Example:  quenched validate --full --report results/full
+    Example:  quenched validate --loss logistic --batch 4
     Example:  quenched validate --backend cupy
     Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
     from quenched.sim.files import prepare
-    from quenched.sim.referee.judge import Grid, judge
+    from quenched.sim.referee.judge import judge
     from quenched.sim.referee.report import FILES, summary, write
     from quenched.sim.referee.throughput import measure
 
@@ -56,18 +63,12 @@ def validate(run: Run, given: Collection[str]) -> None:
     engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
     large = find_engine(engine).any_dimension
     backend = run.backend or ("numpy" if large else "auto")
+    grid = _grid(run, large)
     prepare("report", [run.report / name for name in FILES], force=run.force)
     remarks = []
     if not large:
         remarks.append(measure(backend).sentence())
         sys.stdout.write(remarks[0] + "\n")
-    grid = Grid.full() if run.full else Grid()
-    if not large:
-        grid = replace(grid, D=(1000,), seeds=40)
-    if run.D:
-        grid = replace(grid, D=tuple(run.D))
-    if run.seeds is not None:
-        grid = replace(grid, seeds=run.seeds)
     with kept(run.report / "unfinished", run.resume) as journal:
         with progress("validate") as done:
             verdict = judge(
@@ -82,10 +83,24 @@ def validate(run: Run, given: Collection[str]) -> None:
         path = write(verdict, run.report, remarks)
     sys.stdout.write(f"{'agree' if verdict.agrees else 'DISAGREE'}: {summary(verdict)}\n")
     for cell in [*verdict.denied, *verdict.missed]:
-        sys.stdout.write(f"  {cell.mixture}, {cell.network}, lr = {cell.lr:g}, D = {cell.D}: p = {cell.p:.2g}\n")
+        sys.stdout.write(f"  {cell.mixture}, {cell.problem}, lr = {cell.lr:g}, D = {cell.D}: p = {cell.p:.2g}\n")
     sys.stdout.write(f"report: {path}\n")
     if not verdict.agrees:
         raise typer.Exit(1)
+
+
+def _grid(run: Run, large: bool) -> Grid:
+    """The grid that the options ask for."""
+    from quenched.sim.referee.grid import Grid
+
+    grid = Grid.full() if run.full else Grid()
+    if not large:
+        grid = replace(grid, D=(1000,), seeds=40)
+    if run.loss is not None or run.batch is not None:
+        grid = grid.of_rule("square" if run.loss is None else run.loss, 1 if run.batch is None else run.batch)
+    if run.D:
+        grid = replace(grid, D=tuple(run.D))
+    return grid if run.seeds is None else replace(grid, seeds=run.seeds)
 
 
 VERB = command(validate, run=Run())

@@ -154,9 +154,15 @@ class Chain(Engine):
     def overlaps(self) -> Overlaps:
         """M from the columns of A, Q from all of W."""
         xp, host = self.batch.backend.xp, self.batch.backend.to_host
-        M = xp.matmul(self.batch.array(self._references()), self.W[:, : self.p])
-        Q = xp.matmul(self.W.mT, self.W)
-        return Overlaps(host(M), host((Q + Q.mT) / 2), np.array(host(self.v)))
+        references, W = self.batch.array(self._references()), self.W
+        M = xp.zeros((len(W), references.shape[1], W.shape[2]), dtype=W.dtype)
+        Q = xp.zeros((len(W), W.shape[2], W.shape[2]), dtype=W.dtype)
+        # Row by row and element by element: a product of many matrices may sum in another order beside other replicas.
+        for i in range(W.shape[1]):
+            Q = Q + W[:, i, :, None] * W[:, i, None, :]
+            if i < self.p:
+                M = M + references[:, :, i, None] * W[:, i, None, :]
+        return Overlaps(host(M), host(Q), np.array(host(self.v)))
 
     def _references(self) -> Array:
         return np.stack([data.references for data, _ in self.parameters])[self.batch.which]

@@ -59,8 +59,8 @@ def simulated(
     seeds: Sequence[int],
     state: OrderParameters,
 ) -> xr.Dataset:
-    """SGD on vectors."""
-    return simulate(mixture, network, rule, D, t, seeds, state=state)
+    """The exact chain of the order parameters, whose law is that of SGD on vectors."""
+    return simulate(mixture, network, rule, D, t, seeds, engine="overlaps", state=state)
 
 
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:

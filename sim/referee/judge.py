@@ -6,7 +6,7 @@ A cell is one problem at one D: runs from one state are compared with the equati
 adjusted p falls below `significance` with at most that probability, however the cells depend on each other.
 
 *Controls* test the power of the referee: they compare the same runs with the equations at a learning rate that is a
-quarter too large, and must be denied.
+quarter too large, or with those of single samples where runs had batches, and must be denied.
 
 The bias <x_D> - x of one order parameter is measured at growing D, until its standard error exceeds it.  It must fall
 as 1/D: the equations are then the limit of large D.
@@ -17,8 +17,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,6 @@ import numpy.typing as npt
 
 from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.named_mixtures import NAMED, named
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
@@ -37,60 +37,21 @@ from quenched.sim.fluctuations import moments
 from quenched.sim.journal import Journal
 from quenched.sim.processes import Work
 from quenched.sim.referee.compare import Comparison, compare
+from quenched.sim.referee.grid import Case, Grid
 from quenched.sim.training import simulate
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Cell", "Grid", "Verdict", "holm", "judge", "power_law"]
+__all__ = ["BIAS", "BIASED", "WRONG", "Cell", "Verdict", "holm", "judge", "power_law"]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
 
-SIGMA = 0.4  # noise per component of every mixture
 _STATE_D = 500  # where initial states are drawn
 WRONG = 1.25  # times the learning rate, in the controls
 BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
 BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this time
-
-
-def _refereed() -> tuple[str, ...]:
-    return tuple(name for name, entry in NAMED.items() if entry.refereed)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
-
-    `mixtures` by name; by default all of `named_mixtures.NAMED` that are refereed.  `bias_D`: where the bias is
-    measured, with `bias_runs` runs times D at each, and 20 runs at least.
-    """
-
-    mixtures: tuple[str, ...] = field(default_factory=_refereed)
-    activations: tuple[str, ...] = ("erf", "relu")
-    K: tuple[int, ...] = (2, 4)
-    rates: tuple[float, ...] = (0.5,)
-    D: tuple[int, ...] = (10_000,)
-    seeds: int = 20
-    times: tuple[float, ...] = (1.0, 2.0, 5.0)
-    bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
-    bias_runs: float = 1e6
-
-    @classmethod
-    def full(cls) -> Grid:
-        """240 cells."""
-        return cls(
-            activations=("linear", "erf", "sin", "relu", "abs"),
-            K=(1, 2, 4),
-            rates=(0.2, 0.8),
-            D=(10_000, 100_000),
-            bias_D=(100, 200, 400, 1000, 10_000, 100_000, 1_000_000),
-            bias_runs=8e6,
-        )
-
-    def problems(self) -> list[tuple[str, str, int, float]]:
-        """Mixture, activation, K and rate of every problem."""
-        return list(product(self.mixtures, self.activations, self.K, self.rates))
 
 
 @dataclass(frozen=True)
@@ -105,6 +66,8 @@ class Cell:
 
     mixture: str
     network: str
+    loss: str
+    batch: int
     lr: float
     D: int
     numbers: int
@@ -117,6 +80,12 @@ class Cell:
     mean_z2: float
     resolution: float
     p: float
+
+    @property
+    def problem(self) -> str:
+        """The network, and what its rule has beside rates."""
+        loss = "" if self.loss == "square" else f", loss {self.loss}"
+        return f"{self.network}{loss}{'' if self.batch == 1 else f', batch {self.batch}'}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,26 +145,24 @@ def judge(
     large = find_engine(engine).any_dimension
     shared = Work(integer("processes", processes, at_least=1), progress, journal)
     integer("seeds", grid.seeds, at_least=2)
-    for name, K, D in product(grid.mixtures, grid.K, grid.D):
-        integer("D", D, at_least=K + named(name, SIGMA).dimensions)
+    cases = grid.cases()
+    for case, D in product(cases, grid.D):
+        integer("D", D, at_least=case.network.K + case.data.dimensions)
     clock = time.perf_counter()
-    problems = grid.problems()
-    level = significance / (len(problems) * len(grid.D))
-    controlled = {problem for problem in problems if problem[2:] == (grid.K[0], grid.rates[0])}
-    jobs = [
-        (grid, *problem, i * len(grid.D), engine, backend, level, problem in controlled)
-        for i, problem in enumerate(problems)
-    ]
+    level = significance / (len(cases) * len(grid.D))
+    jobs = [("problem", (grid, case, i * len(grid.D), engine, backend, level)) for i, case in enumerate(cases)]
     chain = backend if large else "numpy"
     sizes = [("bias", (D, max(20, round(grid.bias_runs / D)), chain)) for D in reversed(grid.bias_D)]
-    cells = [("problem", job) for job in jobs]
     if large:
-        done = shared.map(_part, [*sizes, *cells])  # the longest first
-        points, results = done[: len(sizes)], done[len(sizes) :]
+        first, rest = _compiling(cases)
+        done = shared.map(_part, [*(jobs[i] for i in first), *sizes, *(jobs[i] for i in rest)])
+        points = done[len(first) : len(first) + len(sizes)]
+        parts = done[: len(first)] + done[len(first) + len(sizes) :]
+        results = [part for _, part in sorted(zip([*first, *rest], parts, strict=True), key=itemgetter(0))]
     else:
-        whole = len(sizes) + len(cells)
-        results = replace(shared.part(0, len(cells) / whole), processes=1).map(_part, cells)
-        points = shared.part(len(cells) / whole, 1).map(_part, sizes)
+        whole = len(sizes) + len(jobs)
+        results = replace(shared.part(0, len(jobs) / whole), processes=1).map(_part, jobs)
+        points = shared.part(len(jobs) / whole, 1).map(_part, sizes)
     found = [cell for one, _, _, _ in results for cell in one]
     spent = sum(point[3] for point in points) + sum(result[3] for result in results)
     return Verdict(
@@ -245,38 +212,47 @@ def _part(kind: str, job: tuple[Any, ...]) -> Any:
     return _bias(*job) if kind == "bias" else _problem(*job)
 
 
+def _compiling(cases: Sequence[Case]) -> tuple[list[int], list[int]]:
+    """The first case of each pair of activation and loss, and the other ones.
+
+    Each pair is compiled once and then found on disk.  Workers that start with different pairs compile different code.
+    """
+    first: dict[tuple[str, str], int] = {}
+    for i, case in enumerate(cases):
+        first.setdefault((case.network.activation, case.rule.loss), i)
+    ahead = list(first.values())
+    return ahead, [i for i in range(len(cases)) if i not in ahead]
+
+
 def _problem(
-    grid: Grid,
-    mixture: str,
-    activation: str,
-    K: int,
-    lr: float,
-    number: int,
-    engine: str,
-    backend: str,
-    level: float,
-    control: bool,
+    grid: Grid, case: Case, number: int, engine: str, backend: str, level: float
 ) -> tuple[list[Cell], list[Cell], Array, float]:
-    """The cells of one problem, its control, all z, and the CPU time spent."""
+    """The cells of one problem, its control, all z, and the CPU time spent; the equations serve all D."""
     cpu = time.process_time()
-    data, network, rule = named(mixture, SIGMA), TwoLayer(K, activation), OnlineSGD(lr)
+    data, network, rule = case.data, case.network, case.rule
     state = random_state(data, network, _STATE_D, number)
-    label = mixture, f"{activation}, K = {K}", lr
     theory = integrate(data, network, rule, state, grid.times)
     cells, controls, z = [], [], []
     for i, D in enumerate(grid.D):
         seeds = range((number + i) * grid.seeds, (number + i + 1) * grid.seeds)  # of no other cell
         runs = simulate(data, network, rule, D, grid.times, seeds, engine, backend, state=state)
         found = compare(theory.assign_coords(time=runs.time), runs, significance=level)
-        cells.append(_cell(label, D, found))
+        cells.append(_cell(case, D, found))
         z.append(_varying(found.table))
-        if control and i == len(grid.D) - 1:
-            other = integrate(data, network, OnlineSGD(WRONG * lr), state, grid.times).assign_attrs(theory.attrs)
-            controls.append(_cell(label, D, compare(other.assign_coords(time=runs.time), runs, significance=level)))
+        if case.control and i == len(grid.D) - 1:
+            # the order parameters tell: the classification error, which costs more, is left out
+            other = integrate(data, network, _wrong(rule), state, grid.times, quantities=("pmse",))
+            other = other.assign_attrs(theory.attrs).assign_coords(time=runs.time)
+            controls.append(_cell(case, D, compare(other, runs, significance=level)))
     return cells, controls, np.concatenate(z), time.process_time() - cpu
 
 
-def _cell(label: tuple[str, str, float], D: int, found: Comparison) -> Cell:
+def _wrong(rule: OnlineSGD) -> OnlineSGD:
+    """A rule that the runs of `rule` have to be told from."""
+    return replace(rule, lr=WRONG * rule.lr) if rule.batch == 1 else replace(rule, batch=1)
+
+
+def _cell(case: Case, D: int, found: Comparison) -> Cell:
     from scipy.special import stdtr
 
     table, S = found.table, found.seeds
@@ -287,11 +263,12 @@ def _cell(label: tuple[str, str, float], D: int, found: Comparison) -> Cell:
     row = {name: values.values[at] for name, values in table.data_vars.items()}
     scale = table.allowance.values * D  # the largest theoretical value of the observable
     shown = (scale > 0) & (error > 0)
-    mixture, network, lr = label
     return Cell(
-        mixture=mixture,
-        network=network,
-        lr=lr,
+        mixture=case.mixture,
+        network=f"{case.network.activation}, K = {case.network.K}",
+        loss=case.rule.loss,
+        batch=case.rule.batch,
+        lr=case.rule.lr,
         D=D,
         numbers=len(error),
         worst=f"{row['observable']}[{row['index']}]" if row["index"] else str(row["observable"]),

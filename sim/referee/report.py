@@ -102,7 +102,8 @@ def document(verdict: Verdict, remarks: Sequence[str] = ()) -> str:
         "",
         "## Controls",
         "",
-        f"The same runs against the equations at {WRONG:g} times the learning rate; all must be denied.",
+        f"The same runs against the equations at {WRONG:g} times the learning rate, or without a batch where runs have "
+        "one; all must be denied.",
         "",
         *_table(verdict.controls, None),
         "",
@@ -125,12 +126,20 @@ def _conditions(verdict: Verdict) -> list[str]:
         f"- Grid: {', '.join(grid.mixtures)} (σ = 0.4); {', '.join(grid.activations)}; K = {_list(grid.K)}; "
         f"η = {_list(grid.rates)}; D = {_list(grid.D)}; {S} runs per cell (engine: {verdict.engine}), compared at "
         f"t = {_list(grid.times)}.",
+        *_variants(verdict),
         f"- {sum(cell.numbers for cell in verdict.cells)} numbers were compared.  Mean of z² over the cells: "
         f"{np.mean([cell.mean_z2 for cell in verdict.cells]):.3f}{expected} where fluctuations are as the standard "
         "errors say.",
         f"- {verdict.seconds[0]:.0f} s by the clock, {verdict.seconds[1]:.0f} s of CPU time; "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}.",
     ]
+
+
+def _variants(verdict: Verdict) -> list[str]:
+    """The cells of other losses and of batches."""
+    special = {cell.problem: cell for cell in verdict.cells if cell.problem != cell.network}
+    number = sum(cell.problem in special for cell in verdict.cells)
+    return [f"- {number} cells have another loss or a batch: {'; '.join(special)}."] if special else []
 
 
 def _limit(verdict: Verdict) -> list[str]:
@@ -174,7 +183,7 @@ def _table(cells: Sequence[Cell], adjusted: Array | None) -> list[str]:
     for i, c in enumerate(cells):
         after = "" if adjusted is None else f"{adjusted[i]:.2g}"
         lines.append(
-            f"| {c.mixture} | {c.network} | {c.lr:g} | {c.D} | {c.worst} | {c.t:g} | {c.theory:.5f} | "
+            f"| {c.mixture} | {c.problem} | {c.lr:g} | {c.D} | {c.worst} | {c.t:g} | {c.theory:.5f} | "
             f"{c.simulation:.5f} | {c.standard_error:.5f} | {c.z:+.2f} | {c.p:.2g} | {after} | {c.resolution:.1%} |"
         )
     return lines

@@ -53,6 +53,7 @@ NAMED: dict[str, str] = {
 LOSSES: dict[str, str] = {
     "square": "(phi - y)**2/2",
     "logistic": "log(1 + exp(-y*phi))",
+    "hinge": "Max(0, 1 - y*phi)",
 }
 """The losses that have a name."""
 

@@ -6,15 +6,18 @@ import math
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy.special import ndtr
 
 from quenched.numerics.averages.activations import activation_functions, piecewise_linear
 from quenched.numerics.compiled.intervals import NoEnclosure
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.signs import output_signs
 from quenched.numerics.two_layer.errors import errors, errors_many
+from quenched.numerics.two_layer.flow import integrate, random_state
 
 MIXTURE = Mixture([[1.0, 0.0], [-0.3, 0.7], [0.2, -1.1]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.8, 0.5, 1.1])
 
@@ -317,6 +320,19 @@ def test_steep_outputs_take_bounded_time(q, rank):
     wrong, spread, *_ = monte_carlo(mixture, TwoLayer(4, "erf"), state, 4 * 10**5)
     assert abs(found.classification_error - wrong) < 4.5 * math.hypot(spread, found.classification_error_error)
     assert found.classification_error_error < 1e-3
+
+
+def test_a_trajectory_leaves_out_what_is_not_asked_for():
+    """The order parameters and the pmse keep their bits; the classification error is not computed."""
+    mixture, network, rule = Mixture.xor(0.4), TwoLayer(2, "relu"), OnlineSGD(0.5)
+    state = random_state(mixture, network, 500, 0)
+    whole, pmse = (
+        integrate(mixture, network, rule, state, [0.5, 1.0], **asked) for asked in ({}, {"quantities": ("pmse",)})
+    )
+    assert sorted(set(whole) - set(pmse)) == ["classification_error", "classification_error_error", "tie_probability"]
+    xr.testing.assert_identical(whole[list(pmse)], pmse)
+    with pytest.raises(ValueError, match=r"quantities must be some of pmse, classification_error, got \['risk'\]"):
+        integrate(mixture, network, rule, state, [1.0], quantities=("risk",))
 
 
 def test_what_is_asked_for():

@@ -229,6 +229,7 @@ CALLS: dict[str, Call] = {
             "rtol": "number",
             "atol": "number",
             "method": "choice",
+            "quantities": "quantities",
             "progress": "function",
         },
     ),

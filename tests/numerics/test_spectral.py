@@ -163,7 +163,7 @@ def test_averages_across_two_activations_agree_with_samples(student, teacher):
     A = 0.5 * rng.standard_normal((2, 3))
     state = Densities(A[None], (A.T @ A + 0.3 * np.eye(3))[None], rng.standard_normal(3))
     fields = Fields(mixture, TwoLayer(3, student))
-    step = StepAverages(fields, RULE, Sampling(0.0, 0, 2**16))
+    step = StepAverages(fields, RULE, Sampling(0.0, 0, 2**16), stated=True)
     A, Q, v = fields.joined(state.A, state.Q, state.v)
     exact, _, method = step.exact(*fields.law(A, Q), v)
     step.closed = False

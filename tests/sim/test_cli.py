@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import re
 import shlex
 import sys
@@ -22,6 +23,7 @@ from quenched.sim.cli import main, options, terminal
 from quenched.sim.figures import dynamics as dynamics_figure
 from quenched.sim.figures import headline
 from quenched.sim.referee import judge
+from quenched.sim.referee.grid import Grid
 
 EXAMPLES = [
     (verb, line)
@@ -122,6 +124,26 @@ def test_spectra_teachers_and_the_gradient_flow(
     assert "two-layer" in capfd.readouterr().out
 
 
+def test_the_loss_and_the_batch_reach_the_rule(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What is written says which rule was integrated and simulated, and where learning ends.
+
+    Two clusters, one erf neuron with v = 1, logistic loss: a neuron along the mean is the oracle, Phi(-1/sigma).
+    """
+    small = ["--mixture", "two-clusters", "--sigma", 0.4, "--K", 1, "--activation", "erf", "--loss", "logistic"]
+    run_file, end = tmp_path / "run.nc", tmp_path / "end.nc"
+    short = ["-t", 1, "--D", 60, "--simulate", "--seeds", 2, "-o", run_file]
+    assert run(monkeypatch, "dynamics", *small, *short, "--batch", 4) == 0
+    for path in (run_file, tmp_path / "run_simulation.nc"):
+        rule = json.loads(xr.load_dataset(path).attrs["sgd"])
+        assert (rule["loss"], rule["batch"]) == ("logistic", 4)
+    assert run(monkeypatch, "fixed-points", *small, "--seeds", 1, "-o", end) == 0
+    found = xr.load_dataset(end).isel(solution=0)
+    assert json.loads(found.attrs["sgd"])["loss"] == "logistic"
+    assert abs(float(found.classification_error) - ndtr(-1 / 0.4)) < 1e-6
+
+
 def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--K", 1, "--activation", "linear", "--D", 64, "-t", 0.5]
     assert run(monkeypatch, "dynamics", "--data", "digits", *small) == 0
@@ -144,6 +166,13 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["dynamics", "--data", "digits", "--project"], "--data does not go together with --project"),
         (["dynamics", "--gradient-flow", "--label-noise", "0.1"], "--label-noise does not go together"),
         (["dynamics", "--gradient-flow", "--batch", "2"], "--batch does not go together with --gradient-flow"),
+        (["fixed-points", "--batch", "2"], "--batch does not go together with --lr: at 0, the default"),
+        (["fixed-points", "--label-noise", "0.1"], "--label-noise does not go together with --lr"),
+        (["fixed-points", "--loss", "phi*z"], r"loss 'phi\*z': 'z' is not understood"),
+        (["dynamics", "--loss", "phi*z"], r"loss 'phi\*z': 'z' is not understood"),
+        (["dynamics", "--batch", "0"], "batch must be an integer >= 1, got 0"),
+        (["validate", "--loss", "phi*z"], r"loss 'phi\*z': 'z' is not understood"),
+        (["validate", "--batch", "0"], "batch must be an integer >= 1, got 0"),
         (["dynamics", "--gradient-flow", "--simulate"], "--simulate does not go together with --gradient-flow"),
         (["dynamics", "--seeds", "3"], "--seeds is the number of simulations: add --simulate"),
         (["dynamics", "--time", "0"], "t must be finite and > 0, got 0"),
@@ -153,7 +182,6 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["derive", "--check", "--activation", "x"], "--check does not go together with --activation"),
         (["derive", "--latex", "x.tex", "--certify", "x.md"], "--latex does not go together with --certify"),
         (["derive", "--force"], "--force is of files"),
-        (["validate", "--engine", "overlaps", "--backend", "numpy"], "--backend numpy does not go together"),
         (["validate", "--quick", "--full"], "--quick does not go together with --full"),
         (["fixed-points", "--values", "1,2"], "--values is of a followed solution: add --follow"),
         (["fixed-points", "--plot", "a.png"], "--plot is of a followed solution: add --follow"),
@@ -198,8 +226,8 @@ def shortened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     whole = judge.judge
 
-    def small(grid: judge.Grid, **arguments: Any) -> judge.Verdict:
-        least = {"mixtures": ("xor",), "activations": ("erf",), "K": (2,), "rates": (0.5,), "seeds": 4}
+    def small(grid: Grid, **arguments: Any) -> judge.Verdict:
+        least = {"mixtures": ("xor",), "activations": ("erf",), "K": (2,), "rates": (0.5,), "seeds": 4, "variants": ()}
         return whole(replace(grid, **least, D=(60,), times=(0.5,), bias_D=(20, 40, 80), bias_runs=1e3), **arguments)
 
     monkeypatch.setattr(judge, "judge", small)

@@ -13,13 +13,14 @@ import xarray as xr
 from quenched.numerics import OnlineSGD
 from quenched.sim.cli import main
 from quenched.sim.referee import judge as judging
-from quenched.sim.referee.judge import Grid, Verdict, holm, judge, power_law
+from quenched.sim.referee.grid import Grid, Variant
+from quenched.sim.referee.judge import Verdict, holm, judge, power_law
 from quenched.sim.referee.report import summary, write
 from quenched.sim.training import simulate
 
 SMALL = Grid(
     mixtures=("two-clusters", "xor"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
-    bias_D=(50, 100, 200), bias_runs=1e5,
+    variants=(), bias_D=(50, 100, 200), bias_runs=1e5,
 )  # fmt: skip
 
 
@@ -102,6 +103,53 @@ def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert "THEY DISAGREE" in write(found, tmp_path).read_text()
 
 
+OTHER_RULES = replace(
+    SMALL, mixtures=(), varied=("two-clusters",), D=(3000,),
+    variants=(Variant("erf", 1, "logistic"), Variant("erf", 1, "sqrt(1 + (phi - y)**2)"), Variant("erf", 1, batch=4)),
+)  # fmt: skip
+
+
+def test_losses_and_batches_are_judged(tmp_path: Path) -> None:
+    """Each cell agrees, and its control is denied: another rate, and for a batch the noise of single samples."""
+    found = judge(OTHER_RULES, processes=1)
+    assert found.agrees, summary(found)
+    assert [(cell.loss, cell.batch) for cell in found.cells] == [(v.loss, v.batch) for v in OTHER_RULES.variants]
+    assert len(found.controls) == len(found.cells)
+    text = write(found, tmp_path).read_text()
+    assert "3 cells have another loss or a batch: erf, K = 1, loss logistic; " in text
+    assert text.count("\n| two clusters | erf, K = 1, batch 4 |") == 2
+
+
+@pytest.mark.parametrize("variant", OTHER_RULES.variants, ids=lambda v: f"{v.loss}-{v.batch}")
+def test_the_wrong_loss_or_batch_is_denied(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulations by the square loss on single samples, where the equations are those of the variant."""
+
+    def plain(mixture: Any, network: Any, rule: OnlineSGD, *rest: Any, **options: Any) -> xr.Dataset:
+        stated = simulate(mixture, network, rule, *rest, **options).attrs
+        return simulate(mixture, network, OnlineSGD(rule.lr), *rest, **options).assign_attrs(stated)
+
+    monkeypatch.setattr(judging, "simulate", plain)
+    found = judge(replace(OTHER_RULES, variants=(variant,)), processes=1)
+    assert len(found.denied) == 1
+    assert not found.agrees
+
+
+def test_a_grid_of_one_loss_and_batch() -> None:
+    cases = Grid().of_rule("logistic", 8).cases()
+    assert {(case.rule.loss, case.rule.batch) for case in cases} == {("logistic", 8)}
+    assert {case.network.K for case in cases} == {1, 2}
+    assert len(cases) == 4 * 2 * 2
+    assert [case for case in cases if case.control] == [case for case in cases if case.network.K == 2]
+
+
+def test_both_grids_have_each_kind_of_rule() -> None:
+    for grid, cells in ((Grid(), 20), (Grid.full(), 272)):
+        cases = grid.cases()
+        assert len(cases) * len(grid.D) == cells
+        special = {(c.rule.loss, c.rule.batch, c.network.K) for c in cases}
+        assert {("logistic", 1, 1), ("logistic", 1, 2), ("square", 4, 2)} < special
+
+
 def test_a_referee_that_never_objects_does_not_agree(monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
     monkeypatch.setattr(judging, "WRONG", 1.0)
     found = judge(replace(SMALL, D=(300,)), engine="vectors", backend="numpy", processes=1)
@@ -138,6 +186,9 @@ def test_the_verb_writes_a_report_and_exits_by_the_verdict(
     assert (given[2][1]["engine"], given[2][1]["backend"]) == ("vectors", "numpy")
     assert "steps x replicas x D per second" in capfd.readouterr().out
     assert "steps x replicas x D per second" in (tmp_path / "report.md").read_text()
+
+    assert run(monkeypatch, "validate", "--loss", "logistic", "--batch", 8, "--report", tmp_path, "--force") == 0
+    assert given[3][0] == Grid().of_rule("logistic", 8)
 
     denied = replace(verdict, adjusted=np.full(4, 1e-5))
     monkeypatch.setattr(judging, "judge", lambda grid, **options: denied)

@@ -189,6 +189,30 @@ def test_a_specification_spans_its_lists(tmp_path: Path) -> None:
     assert (D, seeds, np.asarray(spec.t).tolist(), spec.engine) == ([100], [4, 2], [1, 2, 3], "vectors")
 
 
+def test_a_specification_has_losses_and_batches(tmp_path: Path) -> None:
+    """They span an axis as any other number of a rule, and every cell says which it was computed with."""
+    text = """
+        D = 20
+        seeds = 2
+        t = [0.5]
+        mixture = [{ kind = "means", means = [[1.0], [-1.0]], labels = [1, -1] }]
+        network = [{ K = 1, activation = "erf" }]
+        rule = [{ lr = 0.5, loss = "logistic", batch = [1, 8] }]
+    """
+    (tmp_path / "a.toml").write_text(text)
+    spec = read_spec(tmp_path / "a.toml")
+    assert spec.axes()[2] == [OnlineSGD(0.5, loss="logistic", batch=B) for B in (1, 8)]
+    found = sweep(spec, tmp_path / "a.zarr", processes=1)
+    assert list(found.rule.values) == ["sgd batch=1", "sgd batch=8"]
+    (mixture, *_), (network, *_), rules, *_ = spec.axes()
+    for rule, name in zip(rules, found.rule.values, strict=True):
+        alone = simulate(mixture, network, rule, 20, [0.5], [0, 1], spec.engine, test_samples=spec.test_samples)
+        np.testing.assert_array_equal(found.sel(rule=name).pmse.values.squeeze(), alone.pmse.values.squeeze())
+    (tmp_path / "b.toml").write_text(text.replace("logistic", "phi*z"))
+    with pytest.raises(ValueError, match=r"loss 'phi\*z': 'z' is not understood"):
+        read_spec(tmp_path / "b.toml")
+
+
 # --- what kills it
 
 

@@ -1,0 +1,429 @@
+"""Bayes-optimal learning of a Gaussian mixture from n = alpha D samples: of its means only the Gram matrix is known.
+
+The means are mean_a = sum_k A_ak v_k, where A (C, p) are `mixture.means` and the v_k are drawn from N(0, 1/D) per
+component, or from the sphere; the labels of the samples are known, their clusters are not.  The overlaps
+Q_kl = vhat_k.v_l of the posterior mean are a fixed point of state evolution (derived in symbolic/learners/bayes.py),
+
+    Q = Lam (1 + Lam)^-1,   Lam = (alpha/sigma^2) sum_y P_y E[<A><A>^T]
+
+Iteration from Q = 0+ leads to what message passing reaches, from Q = 1 to the solution of the largest overlaps; where
+these differ, the one of the least free energy is the Bayes-optimal one.  The error on new inputs is that of the oracle
+for the mixture whose Gram matrix is A Q A^T.
+
+The average over the fields of a label, which span r <= 2 dimensions, is a trapezoidal sum.  The posterior weights
+are analytic in each coordinate z up to |Im z| = pi/spread, where spread is the largest difference of their rates: no
+two terms of their denominator have opposite phases before; a step h makes an error of exp(-2 pi |Im z|/h).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.oracle import oracle_error
+from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.learner import Learner, Options, Solution, option
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.saddle.continuation import bisected
+from quenched.numerics.saddle.solve import Saddle, limit
+from quenched.theory import bayes
+
+__all__ = [
+    "LEARNERS",
+    "BayesError",
+    "BayesOptions",
+    "Branch",
+    "Transition",
+    "bayes_curve",
+    "bayes_error",
+    "critical_alpha",
+    "first_order_transition",
+]
+
+Array = npt.NDArray[np.float64]
+
+theory: Any = bayes  # ufunc expressions: they take arrays where their signature says float
+
+_EPS = float(np.finfo(np.float64).eps)
+_REACH = 8.5  # standard deviations; the mass beyond is 2e-17
+_DIGITS = 33.0  # exp(-33) = 5e-15: relative error of the trapezoidal sums
+_STRIP = 6.0  # half-width of the strip beyond which exp(-z^2/2) costs more than the step gains
+_MANY = 3e6  # nodes times clusters squared in one sum
+_WEAK = 1e-3  # overlap at the start from pure noise
+_SPINODAL = 1e-4  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
+_SAME = 1e-7  # overlaps closer than this are one branch
+_ADVICE = "alpha is within rounding of a transition: move it by 1e-6 of itself"
+
+
+class Branch(NamedTuple):
+    """A fixed point of state evolution: where iteration began, overlaps Q (p, p), free energy, residual."""
+
+    start: str
+    overlaps: Array
+    free_energy: float
+    residual: float
+
+
+class Transition(NamedTuple):
+    """A first-order transition in alpha.
+
+    Beyond `informed` a second solution exists; beyond `equilibrium` its free energy is the least, and learning is
+    possible; beyond `uninformed` iteration from pure noise, and with it message passing, reaches it.  The hard phase
+    lies between the last two.
+    """
+
+    informed: float
+    equilibrium: float
+    uninformed: float
+
+
+@dataclass(frozen=True, eq=False)
+class BayesError:
+    """What n = alpha D samples can teach.
+
+    `classification_error` of the Bayes-optimal learner and its numerical error; `overlaps` (p, p): Q; `free_energy` per
+    dimension, relative to pure noise; `branches`: all fixed points found, by rising free energy, the first being the
+    Bayes-optimal one; `reached_error`: the classification error on the branch that is reached from Q = 0, larger in a
+    hard phase; `residual` of state evolution; `method`; `problem`: what was asked.
+    """
+
+    classification_error: float
+    classification_error_error: float
+    overlaps: Array
+    free_energy: float
+    branches: tuple[Branch, ...]
+    reached_error: float
+    residual: float
+    method: str
+    problem: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The problem and the versions of the packages, as attributes that a netCDF file can hold."""
+        return provenance(**self.problem)
+
+
+# --- averages over the fields of a label
+
+
+@dataclass(frozen=True)
+class _Label:
+    """The clusters of one label: its weight P_y, the weights p(a|y) (c,) and means A (c, p) of its clusters."""
+
+    weight: float
+    shares: Array
+    means: Array
+
+    @property
+    def covariance(self) -> Array:
+        """C_y = sum_a p(a|y) A_a A_a^T."""
+        return self.means.T @ (self.shares[:, None] * self.means)
+
+    @property
+    def centred(self) -> bool:
+        """Whether the average of its means vanishes up to rounding."""
+        return bool(np.abs(self.shares @ self.means).max() <= 64 * _EPS * np.abs(self.means).max())
+
+    def averages(self, root: Array, sigma: float) -> tuple[Array, float]:
+        """E[<A><A>^T] and Psi at Q = root root^T."""
+        fields = self.means @ root / sigma  # x_a = fields_a . z
+        k = fields @ fields.T
+        shift = self.shares @ fields
+        grid, weights = _grid(fields - shift)
+        x = grid @ (fields - shift).T  # without the field that all share, of average 0
+        second, psi = np.zeros((self.means.shape[1],) * 2), 0.0
+        for a0, share in enumerate(self.shares.tolist()):
+            h = np.asarray(theory.exponent(k[:, a0], k.diagonal(), x))
+            top = h.max(axis=1, keepdims=True)
+            terms = self.shares * np.exp(h - top)
+            total = terms.sum(axis=1, keepdims=True)
+            average = terms @ self.means / total
+            second += share * average.T @ (weights[:, None] * average)
+            psi += share * float(weights @ (top + np.log(total))[:, 0])
+        return second, psi
+
+
+def _grid(rates: Array) -> tuple[Array, Array]:
+    """Nodes (N, p) and weights (N,) of an average over z ~ N(0, 1_p) of a function of rates @ z; p <= 2 directions."""
+    _, sizes, rows = np.linalg.svd(rates, full_matrices=False)
+    axes = rows[sizes > 1e-12 * max(1.0, sizes.max(initial=0.0))] if len(sizes) else rows[:0]
+    if not len(axes):
+        return np.zeros((1, rates.shape[1])), np.ones(1)
+    lines = []
+    for axis in axes:
+        spread = float(np.ptp(rates @ axis))
+        strip = min(0.9 * math.pi / max(spread, 1e-300), _STRIP)
+        step = 2 * math.pi * strip / (_DIGITS + strip**2 / 2)
+        count = math.ceil(_REACH / step)
+        if (2 * count + 1) ** len(axes) * len(rates) ** 2 > _MANY:
+            raise ValueError(
+                f"mixture is too large for quadrature: {(2 * count + 1) ** len(axes):.2g} nodes for {len(rates)} "
+                "clusters of a label; take a larger sigma or fewer clusters"
+            )
+        lines.append(step * np.arange(-count, count + 1))
+    points = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, len(axes))
+    points = points[(points**2).sum(axis=1) <= _REACH**2]
+    weights = np.exp(-(points**2).sum(axis=1) / 2)
+    return points @ axes, weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class _Evolution:
+    """State evolution of a mixture at alpha, as a map of the upper triangle of Q."""
+
+    labels: tuple[_Label, ...]
+    sigma: float
+    alpha: float
+
+    @property
+    def p(self) -> int:
+        """Number of unknown vectors."""
+        return self.labels[0].means.shape[1]
+
+    def packed(self, Q: Array) -> Array:
+        """The upper triangle."""
+        return np.asarray(Q[np.triu_indices(self.p)])
+
+    def unpacked(self, x: Array) -> Array:
+        """The symmetric matrix."""
+        Q = np.zeros((self.p, self.p))
+        Q[np.triu_indices(self.p)] = x
+        return Q + np.triu(Q, 1).T
+
+    def averages(self, Q: Array) -> tuple[Array, float]:
+        """Lam and alpha sum_y P_y Psi_y; a Q that is not positive by rounding is taken at its positive part."""
+        values, vectors = np.linalg.eigh(Q)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        lam, channel = np.zeros_like(Q), 0.0
+        for label in self.labels:
+            second, psi = label.averages(root, self.sigma)
+            lam += np.asarray(theory.conjugate(self.alpha, self.sigma, label.weight, second))
+            channel += self.alpha * label.weight * psi
+        return lam, channel
+
+    def __call__(self, x: Array) -> Array:
+        """One iteration."""
+        lam, _ = self.averages(self.unpacked(x))
+        values, vectors = np.linalg.eigh(lam)
+        if np.abs(lam - np.diag(lam.diagonal())).max() == 0:  # keeps equal entries equal
+            return self.packed(np.diag(theory.overlap(lam.diagonal())))
+        return self.packed(vectors * theory.overlap(values) @ vectors.T)
+
+    def free_energy(self, x: Array) -> float:
+        """-phi at a fixed point."""
+        Q = self.unpacked(x)
+        lam, channel = self.averages(Q)
+        values = np.linalg.eigvalsh(lam)
+        pairs = theory.pair(lam, Q)
+        return -float(np.sum(theory.prior(values)) + np.sum(pairs) + channel)
+
+    @property
+    def critical(self) -> float:
+        """The alpha beyond which Q = 0 is unstable; 0 where a label's means do not average to 0."""
+        if not all(label.centred for label in self.labels):
+            return 0.0
+        growth = sum(label.weight * np.kron(label.covariance, label.covariance) for label in self.labels)
+        largest = float(np.linalg.eigvalsh(growth).max())
+        return float(theory.critical_alpha(self.sigma, largest)) if largest > 0 else math.inf
+
+    def from_noise(self) -> Branch:
+        """The branch that iteration from Q = 0+ leads to: Q = 0 itself up to the critical alpha."""
+        if self.alpha <= self.critical:
+            zero = np.zeros((self.p, self.p))
+            return Branch("pure noise", zero, 0.0, float(np.abs(self(self.packed(zero))).max()))
+        return self.solved("pure noise", _WEAK * np.eye(self.p))
+
+    def solved(self, start: str, Q: Array) -> Branch:
+        """The branch that iteration from Q leads to."""
+        what = f"state evolution at alpha = {self.alpha:g} from {start}"
+        found: Saddle = limit(self, self.packed(Q), what=what, advice=_ADVICE)
+        x = found.point
+        if self.alpha <= self.critical and np.abs(x).max() < _SAME:
+            x = np.zeros_like(x)
+        return Branch(start, self.unpacked(x), self.free_energy(x), float(np.abs(self(x) - x).max()))
+
+    def branches(self) -> tuple[Branch, ...]:
+        """All that iteration finds from pure noise, from full knowledge, and from knowing one direction alone.
+
+        More knowledge of the means never leads to less: all fixed points above the start from pure noise lie between
+        the ends from there and from full knowledge, and where these agree there is no other.
+        """
+        found = [self.from_noise()]
+        starts = {"full knowledge": np.eye(self.p)}
+        if self.p > 1:
+            _, axes = np.linalg.eigh(sum(label.weight * label.covariance for label in self.labels))
+            for i, axis in enumerate(axes.T):
+                starts[f"direction {i + 1}"] = np.outer(axis, axis) * (1 - _WEAK) + _WEAK * np.eye(self.p)
+        for start, Q in starts.items():
+            branch = self.solved(start, Q)
+            if all(np.abs(branch.overlaps - other.overlaps).max() > _SAME for other in found):
+                found.append(branch)
+            if len(found) == 1:
+                break
+        return tuple(sorted(found, key=lambda branch: branch.free_energy))
+
+
+# --- one point
+
+
+def bayes_error(mixture: Mixture, alpha: float) -> BayesError:
+    """The least classification error that any learner has after n = alpha D samples, D -> infinity.
+
+    `mixture`: labels by cluster, means of order 1 (scaling 0), one sigma; its means matter by their Gram matrix only.
+    The clusters of one label may differ in two directions at most.
+
+    ValueError: alpha <= 0, mixtures outside of this or too large for quadrature.  `SaddlePointError`: state evolution
+    did not end.
+
+    >>> found = bayes_error(Mixture.two_clusters(1.0), alpha=2.0)
+    >>> print(f"{found.overlaps[0, 0]:.6f} {found.classification_error:.6f}")     # 2/3, Phi(-sqrt(2/3))
+    0.666667 0.207108
+    >>> bayes_error(Mixture.xor(1.0), alpha=1.9).classification_error              # nothing below alpha = 2
+    0.5
+    """
+    return _measured(mixture, _checked(mixture, alpha))
+
+
+def bayes_curve(mixture: Mixture, alphas: Sequence[float]) -> list[BayesError]:
+    """`bayes_error` at each alpha, in their order."""
+    return [bayes_error(mixture, alpha) for alpha in alphas]
+
+
+def critical_alpha(mixture: Mixture) -> float:
+    """The alpha beyond which state evolution leaves Q = 0; 0 where something is learned at once.
+
+    >>> critical_alpha(Mixture.xor(0.5))        # 2 sigma^4
+    0.125
+    """
+    return _checked(mixture, 1.0).critical
+
+
+def first_order_transition(mixture: Mixture, low: float, high: float, points: int = 40) -> Transition | None:
+    """The first-order transition of the mixture in (low, high): both spinodals and the equilibrium, to 1e-4 of alpha.
+
+    It is looked for at `points` values of alpha in a geometric row; None if no two solutions coexist at any of them.
+    """
+    low, high = number("low", low, positive=True), number("high", high, positive=True)
+    if high <= low:
+        raise ValueError(f"high must be > low, got {high} and {low}")
+    evolution = _checked(mixture, low)
+
+    def pair(alpha: float) -> tuple[Branch, Branch]:
+        at = replace(evolution, alpha=alpha)
+        return at.from_noise(), at.solved("full knowledge", np.eye(at.p))
+
+    def coexist(alpha: float) -> bool:
+        weak, strong = pair(alpha)
+        return bool(np.abs(weak.overlaps - strong.overlaps).max() > 1e-4)
+
+    row = np.geomspace(low, high, points).tolist()
+    several = [coexist(alpha) for alpha in row]
+    if not any(several):
+        return None
+    first, last = several.index(True), len(several) - 1 - several[::-1].index(True)
+    if first == 0 or last == len(row) - 1:
+        raise ValueError(
+            f"low and high must enclose the transition, got two solutions at {row[first if first == 0 else last]:g}"
+        )
+    rtol = _SPINODAL
+    informed = bisected(coexist, row[first - 1], row[first], rtol=rtol)
+    uninformed = bisected(lambda alpha: not coexist(alpha), row[last], row[last + 1], rtol=rtol)
+
+    def learned(alpha: float) -> bool:
+        weak, strong = pair(alpha)
+        return strong.free_energy < weak.free_energy
+
+    return Transition(
+        informed, bisected(learned, informed * (1 + 2 * rtol), uninformed * (1 - 2 * rtol), rtol=rtol), uninformed
+    )
+
+
+def _checked(mixture: Mixture, alpha: float) -> _Evolution:
+    record("mixture", mixture, Mixture)
+    alpha = number("alpha", alpha, positive=True)
+    if mixture.teacher is not None:
+        raise ValueError("mixture must have labels by cluster, got a teacher")
+    if mixture.spectrum is not None:
+        raise ValueError("mixture must be isotropic here, got a spectrum: leave it out, or use erm_error")
+    if (mixture.exponents != 0).any():
+        raise ValueError(
+            f"mixture must have means of order 1 (scaling 0), got scaling={mixture.scaling!r}: for one D take "
+            "mixture.finite(D)"
+        )
+    labels = []
+    for y in np.unique(mixture.labels):
+        chosen = mixture.labels == y
+        weight = float(mixture.weights[chosen].sum())
+        label = _Label(weight, mixture.weights[chosen] / weight, mixture.means[chosen])
+        rank = np.linalg.matrix_rank(label.means - label.means[0], tol=1e-12 * max(1.0, np.abs(label.means).max()))
+        if rank > 2:
+            raise ValueError(
+                f"mixture must have means that differ in two directions at most within a label, got {rank} for the "
+                f"label {y:g}: leave clusters out, or use erm_error for a linear classifier"
+            )
+        labels.append(label)
+    return _Evolution(tuple(labels), mixture.isotropic_sigma, alpha)
+
+
+def _error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
+    """The oracle's error, and its numerical error, at the Gram matrix A Q A^T."""
+    values, vectors = np.linalg.eigh(Q)
+    root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+    if np.abs(Q - np.diag(Q.diagonal())).max() == 0:
+        root = np.diag(np.sqrt(Q.diagonal()))
+    found = oracle_error(replace(mixture, means=mixture.means @ root))
+    return float(found.value), float(found.error)
+
+
+def _measured(mixture: Mixture, evolution: _Evolution) -> BayesError:
+    branches = evolution.branches()
+    best = branches[0]
+    value, error = _error_at(mixture, best.overlaps)
+    (reached,) = (branch for branch in branches if branch.start == "pure noise")
+    rescaled, _ = _error_at(mixture, best.overlaps * (1 - 1e-4))
+    size = float(np.abs(best.overlaps).max())
+    sensitivity = abs(rescaled - value) / (1e-4 * size) if size > 0 else 0.0
+    directions = max(np.linalg.matrix_rank(label.means - label.means[0]) for label in evolution.labels)
+    return BayesError(
+        classification_error=value,
+        classification_error_error=error + 10 * sensitivity * max(best.residual, 1e-13),
+        overlaps=best.overlaps,
+        free_energy=best.free_energy,
+        branches=branches,
+        reached_error=value if reached is best else _error_at(mixture, reached.overlaps)[0],
+        residual=best.residual,
+        method=f"state evolution, {directions}-dimensional quadrature, {len(branches)} branch(es)",
+        problem={"mixture": mixture, "alpha": evolution.alpha},
+    )
+
+
+# --- as a learner
+
+
+@dataclass(frozen=True)
+class BayesOptions(Options):
+    """The arguments of `bayes_error`."""
+
+    alpha: float = option(2.0, "Samples per dimension, n/D.")
+
+    @property
+    def caption(self) -> str:
+        """Number of samples."""
+        return f"n = {self.alpha:g} D"
+
+
+def _learned(mixture: Mixture, options: BayesOptions) -> Solution:
+    """`bayes_error` as a solution."""
+    found = bayes_error(mixture, options.alpha)
+    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+
+
+LEARNERS = (
+    Learner("bayes", _learned, BayesOptions(), "The Bayes-optimal learner: nothing beats it on n = alpha D samples."),
+)

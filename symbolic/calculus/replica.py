@@ -1,0 +1,138 @@
+r"""The rules by which a replica-symmetric potential is differentiated, as sympy functions that know their derivatives.
+
+A potential is an expression in order parameters, their conjugates and channel averages.  Two kinds of average occur.
+
+*Moreau envelope* of a loss l that stays abstract, at the local field w ~ N(mean, variance):
+
+    M(V, w) = min_h [(h - w)^2/(2V) + l(h)],   reached at h = prox(V, w),   f = (prox - w)/V
+    dM/dw = -f,  dM/dV = -f^2/2    (envelope theorem: only the explicit dependence counts)
+    d/dmean E[M] = E[M'] = -E[f],  d/dvariance E[M] = E[M'']/2 = -E[f']/2
+
+*Heat equation*: for any function F of fields x ~ N(m(t), c(t)),
+
+    d/dt E[F] = E[ sum_i m_i' dF/dx_i + 1/2 sum_ij c_ij' d^2F/dx_i dx_j ]
+
+`Envelope` is E[M] as a function of V, mean and variance, `Move` E[f], `SquaredMove` E[f^2], `MoveSlope` E[f'].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sympy
+
+from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.notation import Step
+
+__all__ = ["Envelope", "Move", "MoveSlope", "SquaredMove", "envelope_theorem", "heat", "replica_limit", "saddle"]
+
+
+class Move(sympy.Function):
+    """E[f], f = (prox - w)/V, at w ~ N(mean, variance)."""
+
+    nargs = 3
+
+    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
+        return r"E[f]"
+
+
+class SquaredMove(sympy.Function):
+    """E[f^2]."""
+
+    nargs = 3
+
+    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
+        return r"E[f^2]"
+
+
+class MoveSlope(sympy.Function):
+    """E[df/dw]."""
+
+    nargs = 3
+
+    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
+        return r"E[f']"
+
+
+class Envelope(sympy.Function):
+    """E[M] at w ~ N(mean, variance), with the derivatives that the module's docstring states."""
+
+    nargs = 3  # V, mean, variance
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """The derivative by V, mean or variance."""
+        if argindex == 1:
+            return -SquaredMove(*self.args) / 2
+        if argindex == 2:
+            return -Move(*self.args)
+        return -MoveSlope(*self.args) / 2
+
+    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
+        return r"E[\mathcal M]"
+
+
+def envelope_theorem() -> tuple[Step, ...]:
+    """dM/dw = -f and dM/dV = -f^2/2 for an abstract loss, from the stationarity of the minimum.
+
+    The total derivative is the partial one plus (dh/dw) times the slope in h, which vanishes at the minimum.
+    """
+    V = sympy.Symbol("V", positive=True)
+    w, h, f = sympy.symbols("w h f", real=True)
+    loss, prox = sympy.Function("l"), sympy.Function("p")
+    inside = (h - w) ** 2 / (2 * V) + loss(h)
+    stationary = {loss(h).diff(h): -(h - w) / V}
+    steps = [Step("Moreau envelope", rf"\mathcal M(V, w) = \min_h \Bigl[{latex(inside)}\Bigr]")]
+    for x, expected in ((w, -f), (V, -(f**2) / 2)):
+        implicit = inside.diff(h).subs(stationary) * prox(w, V).diff(x)
+        total = (inside.diff(x) + implicit).subs(h, w + V * f)
+        if sympy.simplify(total - expected) != 0:
+            raise AssertionError(f"the envelope theorem gives {total} for the derivative by {x}")
+        steps.append(Step("Envelope theorem", rf"\partial \mathcal M/\partial {latex(x)} = {latex(expected)}"))
+    return tuple(steps)
+
+
+def heat(
+    function: sympy.Expr,
+    fields: Sequence[sympy.Symbol],
+    means: Sequence[sympy.Expr],
+    covariance: sympy.Matrix,
+    t: sympy.Symbol,
+) -> sympy.Expr:
+    """The integrand whose average is d/dt E[function], for fields of means m(t) and covariance c(t).
+
+    >>> x, t = sympy.symbols("x t")
+    >>> heat(x**4, [x], [t], sympy.Matrix([[2 * t]]), t)
+    4*x**3 + 12*x**2
+    """
+    total = sympy.diff(function, t)
+    for i, x in enumerate(fields):
+        total += sympy.diff(means[i], t) * sympy.diff(function, x)
+        for j, y in enumerate(fields):
+            total += sympy.diff(covariance[i, j], t) * sympy.diff(function, x, y) / 2
+    return total
+
+
+def saddle(potential: sympy.Expr, by: sympy.Symbol, unknown: sympy.Symbol) -> tuple[sympy.Expr, Step]:
+    """`unknown` from d potential/d `by` = 0, in which it stands linearly."""
+    equation = sympy.expand(sympy.diff(potential, by))
+    slope = equation.coeff(unknown)
+    if slope == 0 or slope.has(unknown):
+        raise ValueError(f"the derivative by {by} is not linear in {unknown}: {equation}")
+    value = sympy.simplify(-(equation - slope * unknown) / slope)
+    return value, Step(f"Derivative by {by}", f"{latex(unknown)} = {latex(value)}")
+
+
+def replica_limit(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> tuple[sympy.Expr, Step]:
+    """lim_(n -> 0) (log det Q)/n of Q_rs = `diagonal` where r = s, `off_diagonal` elsewhere.
+
+    Its determinant (d - o)^(n-1) (d + (n - 1) o) is checked at n = 1 .. 4 and then read at any n.
+    """
+    n = sympy.Symbol("n")
+    gap = diagonal - off_diagonal
+    for size in range(1, 5):
+        matrix = sympy.Matrix(size, size, lambda r, s: diagonal if r == s else off_diagonal)
+        if sympy.simplify(matrix.det() - gap ** (size - 1) * (gap + size * off_diagonal)) != 0:
+            raise AssertionError(f"the determinant of the symmetric matrix is wrong at n = {size}")
+    logarithm = (n - 1) * sympy.log(gap) + sympy.log(gap + n * off_diagonal)
+    limit = sympy.simplify(sympy.diff(logarithm, n).subs(n, 0))
+    return limit, Step("Limit n to 0", rf"\frac 1n \log\det Q \to {latex(limit)}")
