@@ -24,7 +24,7 @@ from quenched.sim import figures as figures_folder
 from quenched.sim.cli import main
 from quenched.sim.engines.overlaps import Chain
 from quenched.sim.figures import reproduce
-from quenched.sim.referee.grid import Grid
+from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import judge
 from quenched.sim.sweep_files import read_spec
 from quenched.symbolic import generate, losses
@@ -153,14 +153,17 @@ def test_a_sweep_knows_of_a_mixture_an_activation_a_loss_and_an_engine(extended:
     np.testing.assert_array_equal(found.Q.isel(mixture=1).squeeze(), same.Q.squeeze())
 
 
-def test_the_referee_knows_of_a_mixture_an_activation_and_an_engine(extended: Path) -> None:
+def test_the_referee_knows_of_a_mixture_an_activation_a_loss_and_an_engine(extended: Path) -> None:
     assert "reversed-pair" in Grid().mixtures
     grid = Grid(
         mixtures=("reversed-pair",), activations=("shifted",), K=(1,), D=(50,), seeds=5, times=(0.5,),
+        variants=(Variant("shifted", 1, loss="hyperbolic", control=False),), varied=("reversed-pair",),
         bias_D=(20, 40, 80), bias_runs=400.0,
     )  # fmt: skip
     verdict = judge(grid, engine="toy", processes=1)
-    assert [(cell.mixture, cell.network) for cell in verdict.cells] == [("reversed-pair", "shifted, K = 1")]
+    assert [cell.mixture for cell in verdict.cells] == 2 * ["reversed-pair"]
+    assert verdict.cells[0].network == "shifted, K = 1"
+    assert "hyperbolic" in verdict.cells[1].network
     assert verdict.engine.startswith("toy")
     with pytest.raises(ValueError, match="engine must be 'vectors' or 'overlaps' or 'toy', got 'matrix'"):
         judge(grid, engine="matrix")
