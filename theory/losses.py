@@ -109,12 +109,6 @@ LOSSES: dict[str, Loss] = {
         "log(1 + exp(-y*phi))", logistic_value, logistic_slope, logistic_curvature, None, None, False,
     ),
     "hinge": Loss(
-        "Max(0, 1 - y*phi)",
-        hinge_value,
-        hinge_slope,
-        hinge_curvature,
-        None,
-        None,
-        False,
+        "Max(0, 1 - y*phi)", hinge_value, hinge_slope, hinge_curvature, None, None, False,
     ),
 }

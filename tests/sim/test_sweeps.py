@@ -117,7 +117,7 @@ def test_cells_that_differ_in_numbers_are_one_job() -> None:
     spec = Sweep(mixtures, NETWORKS, rules, [10, 10**7], 2, TIMES)
     sizes = {1: [12] * 2 + [1] * 24, 3: [4] * 6 + [1] * 24, 50: [1] * 48}
     for workers, expected in sizes.items():
-        jobs = sweeps._jobs(spec, spec.cells(), workers)
+        jobs = sweeps._jobs(spec, spec.cells(), workers, "numpy")
         assert sorted(map(len, jobs), reverse=True) == expected
         assert sorted(map(repr, spec.cells())) == sorted(repr(cell) for job in jobs for cell in job)
         for job in jobs:
