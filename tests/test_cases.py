@@ -85,11 +85,7 @@ def expectations(g):
 
 @pytest.mark.parametrize("text", WRITTEN)
 def test_an_activation_as_a_person_writes_it(text: str) -> None:
-<<<<<<< HEAD
-    """pmse = (E g^2 - 2 E g + 1)/2, to its stated error and the rounding of three terms; each is derived."""
-=======
     """pmse = (E g^2 - 2 E g + 1)/2, to its stated error and the rounding of the three terms."""
->>>>>>> main
     first, second = expectations(WRITTEN[text])
     found = errors(ONE, TwoLayer(1, text), STATE)
     allowed = found.pmse_error + 1e-12 * (second + 2 * abs(first) + 1)
