@@ -19,8 +19,8 @@ from quenched.numerics.problem.mixture import Mixture
 
 __all__ = ["error_of", "learners", "register"]
 
-_FIRST = ("oracle", "two-layer")  # in every list: what is compared with what
-_EXTRA: dict[str, Learner] = {}  # from outside this package
+_FIRST = ("oracle", "two-layer")  # head every list, as the default of comparisons
+_EXTRA: dict[str, Learner] = {}  # registered from outside this package
 
 
 @cache

@@ -416,4 +416,4 @@ def _learned(mixture: Mixture, options: OracleOptions) -> Solution:
     return Solution(float(found.value), float(found.error), found.method, record, parts)
 
 
-LEARNERS = (Learner("oracle", _learned, OracleOptions(), "The Bayes rule that knows the means: nothing beats it."),)
+LEARNERS = (Learner("oracle", _learned, OracleOptions(), "The Bayes rule with known means: the lowest error."),)

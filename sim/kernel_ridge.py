@@ -262,8 +262,9 @@ def simulate_lazy(
     descent on sum_i (phi(x_i) - y_i)^2/2 + (ridge s^2/2) (|w - w_0|^2 + |b - b_0|^2).  As s and K grow it ends at ridge
     regression with the kernel "ntk:ACTIVATION", up to O(1/s) and O(1/K).
 
-    `tolerance`: what is left of every mode of the linear problem where training ends.  The rest, and what comes back,
-    as in `simulate_kernel`; and `gradient` (seed), its norm at the end over that at the start.
+    `tolerance`: the fraction of every mode of the linear problem that remains at the end of training.  The other
+    arguments and the result are those of `simulate_kernel`, with `gradient` (seed) in addition: the norm of the
+    gradient at the end over that at the start.
 
     ValueError: bad input; an odd K.  RuntimeError: training did not come near a minimum.
     """

@@ -1,15 +1,15 @@
-"""Means and covariances as the averages take them: repeated fields merged, opposite ones exact, the rest made positive.
+"""Singular covariances of fields, prepared for the averages: equal fields merged, opposite ones exact, others regular.
 
-Rounding leaves a singular covariance slightly indefinite, and two fields that are one field slightly different.  The
-averages are continuous there only as the square root of that: 1e-16 in a covariance is 1e-8 in P(x_0 > 0 > x_1).  So
+Rounding makes a singular covariance slightly indefinite, and two equal fields slightly different.  An error delta of a
+covariance moves an average by sqrt(delta) there: 1e-16 becomes 1e-8 in P(x_0 > 0 > x_1).  Three steps avoid that:
 
-* fields that are the same up to rounding in every cluster are merged, as coinciding indices are (`distinct`);
-* x_k = -x_l up to rounding are made opposite to the last bit: what is left of one after regression on the other is then
-  exactly 0, and averages keep their digits (`consistent`);
-* of what is singular otherwise (more fields than weights span) the variances are raised by a few roundings, for the
-  averages over three and four fields, whose densities must be those of one law; this costs up to 1e-8.
+* fields that are equal up to rounding in every cluster are merged (`distinct`);
+* fields with x_k = -x_l up to rounding are made opposite to the last bit, so that the variance of one given the other
+  is exactly 0 (`consistent`);
+* for averages over three and four fields, the variances of any other singular covariance (more fields than weights
+  span) are raised by a few roundings, which moves the averages by up to 1e-8.
 
-All of it is compiled: it stands before every evaluation of the averages.
+All steps are compiled: they precede every evaluation of the averages.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Code that is made once and kept on disk: derived modules and machine code, in the user's cache or without one.
 
-A file of the cache is executed, so two things are checked each time one is read.  Whose it is: folder and file must
-belong to the user, and nobody else may write to them; a folder of which that is not true is left alone.  What it is:
-its first line has the SHA-256 digest of its name and content; a file that was cut, edited or renamed is as good as
-missing, is made anew and replaced.  The digest finds damage, not malice: who may write as the user needs no cache.
+A file of the cache is executed, so two things are checked each time one is read.
 
-Where the user's cache cannot be used, a private temporary folder serves this process; where that cannot be made
-either, memory does.  Text is executed in memory, from the bytes that were checked.
+* Owner: folder and file must belong to the user and be writable by nobody else; another folder is not used.
+* Digest: the first line holds the SHA-256 digest of name and content; a file that does not match is replaced.  This
+  finds damage.  It does not stop an attacker who can write as the user.
+
+Where the user's cache cannot be used, this process keeps its code in a private temporary folder, and without one in
+memory.  Text is executed in memory, from the bytes that were checked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kernels from their names, and what they look like around the lengths and overlaps that inputs of a mixture have."""
+"""Kernels by name, and their expansions around the lengths and overlaps of inputs from a mixture."""
 
 from __future__ import annotations
 

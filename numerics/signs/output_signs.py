@@ -39,7 +39,7 @@ _REACH = 38.5  # P(|u| > 38.5) < 1e-323
 _SAMPLED_REACH = 8.5  # of lines whose average is sampled: P(|u| > 8.5) = 2e-17
 _UNSETTLED = 1e-13  # probability in a cell of a line that may stay open where lines are integrated
 _EVALUATIONS = 60_000  # lines of an adaptive quadrature at most, some 0.3 s
-_KINKED = 10  # the difference of two rules may be that much smaller than the error, where a kink lies between nodes
+_KINKED = 10  # safety factor on the difference of two rules, which underestimates the error at a kink between nodes
 _FIRST = 64  # lines of each of the eight scramblings to begin with
 _TURNS = 40  # points at which patterns change that are taken into account
 _PANELS = np.array([-38.0, -26, -18, -12, -9, -6, -4, -2, -1, -0.3, 0, 0.3, 1, 2, 4, 6, 9, 12, 18, 26, 38])

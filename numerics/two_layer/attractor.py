@@ -29,10 +29,10 @@ __all__ = ["attractor", "path", "random_overlaps"]
 Array = npt.NDArray[np.float64]
 
 _SETTLED = 1e-6  # rates, in units of the larger learning rate, at which Newton's steps are tried
-_ATTEMPTS = 4  # at Newton's steps, each from a tenth of the rates of the one before
-_NEAR = 0.3  # of the length of the state: Newton's steps may lead no further away from where the flow came to rest
+_ATTEMPTS = 4  # Newton solutions that are tried, each after the rates have fallen by another factor of 10
+_NEAR = 0.3  # relative to the length of the state: the largest distance from the end of the flow to its solution
 _STIFF = 220  # unknowns up to which the flow is followed by an implicit method: a step costs their number cubed
-_GROWN = 1e3  # a state that has grown by this factor has no fixed point ahead
+_GROWN = 1e3  # growth of the state beyond which the flow counts as divergent
 _TOLERANCES = {"rtol": 1e-6, "atol": 1e-8}  # a step: coarse, as the end of the flow is solved for
 
 

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM end a command within two seconds.
 
-A handler written in Python runs between two bytecodes only: a long call of compiled code delays it.  So a thread waits
-for the signal as well, which it is told by the system at once, and ends the process when the command has not ended by
-itself.  Where the exception is raised in a function that compiled code has called, Python drops it: it is raised again.
+Python runs a signal handler between two bytecodes only, so that a long call of compiled code delays it.  Therefore a
+thread also waits for the signal, which the system delivers to it at once, and ends the process if the command has not
+ended by itself.  Python drops an exception that is raised in a callback of compiled code; it is raised again.
 Worker processes end with the process (`local_processes`).
 """
 

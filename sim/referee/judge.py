@@ -5,11 +5,11 @@ A cell is one problem at one D: runs from one state are compared with the equati
 (Bonferroni). Over the cells p-values are adjusted after Holm (1979): if theory and simulation agree in truth, some
 adjusted p falls below `significance` with at most that probability, however the cells depend on each other.
 
-A referee who never objects is of no use: *controls* compare the same runs with the equations of a learning rate that is
-a quarter too large, or those of single samples where runs had batches, and have to be denied.
+*Controls* test the power of the referee: they compare the same runs with the equations at a learning rate that is a
+quarter too large, or with those of single samples where runs had batches, and must be denied.
 
-That the equations are the limit of large D is shown by the bias <x_D> - x of one order parameter, which is followed to
-where it drowns in the noise, and has to fall as 1/D.
+The bias <x_D> - x of one order parameter is measured at growing D, until its standard error exceeds it.  It must fall
+as 1/D: the equations are then the limit of large D.
 """
 
 from __future__ import annotations

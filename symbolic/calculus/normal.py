@@ -36,7 +36,7 @@ def density(x: sympy.Expr, variance: sympy.Expr = sympy.Integer(1)) -> sympy.Exp
 
 
 class Residual(sympy.Function):
-    """a - b c / d: what is left of a mean or a covariance after regression on an observed field.
+    """a - b c / d: the mean or covariance that remains after regression on an observed field.
 
     Given x_0 = 0, the mean of x_1 is Residual(m_1, c_01, m_0, c_00) and the covariance of x_1 and x_2 is
     Residual(c_12, c_01, c_02, c_00).
