@@ -137,12 +137,3 @@ def test_without_a_cache_and_without_a_compiler(variables: dict[str, str], tmp_p
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "pmse" in done.stdout
-
-
-def test_without_sympy_it_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "sympy.py").write_text("raise ImportError('no sympy here')\n", encoding="utf-8")
-    variables = {"PYTHONPATH": str(tmp_path), "QUENCHED_CACHE": str(tmp_path / "cache")}
-    done = quenched("dynamics", *SMALL, "--activation", "x+Max(x,0)/2", cwd=tmp_path, **variables)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) <= 5, done.stderr
-    assert "quenched[derive]" in done.stderr
