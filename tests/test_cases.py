@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 from scipy.special import erf, expit
 
 from quenched.numerics import Mixture, OrderParameters, TwoLayer, errors
@@ -106,9 +105,8 @@ def test_the_values_of_the_report() -> None:
 def test_threads_sweep_an_activation_at_its_first_use(tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text(SPECIFICATION, encoding="utf-8")
     with ThreadPoolExecutor(2) as executor:
-        sweep(read_spec(tmp_path / "grid.toml"), tmp_path / "grid.zarr", executor=executor)
-    with xr.open_zarr(tmp_path / "grid.zarr") as found:
-        assert np.isfinite(found["pmse"].values).all()
+        found = sweep(read_spec(tmp_path / "grid.toml"), tmp_path / "grid.zarr", executor=executor)
+    assert np.isfinite(found["pmse"].values).all()
 
 
 def quenched(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
