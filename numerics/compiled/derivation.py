@@ -45,6 +45,11 @@ def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
     message = "".join(said).strip()
     if status == 2:
         raise ValueError(message)
+    if status and "ModuleNotFoundError: No module named 'sympy'" in message:
+        raise RuntimeError(
+            f"the derivation of {kind} {arguments[0]!r} needs sympy: install the extra quenched[derive], "
+            "or take an activation with generated averages, such as erf or relu"
+        )
     if status:
         raise RuntimeError(
             f"the derivation of {kind} {arguments[0]!r} failed; it needs the extra quenched[derive]. "

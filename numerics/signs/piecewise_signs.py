@@ -19,7 +19,7 @@ _ROUNDING = 4e-16  # of the output, relative to the sizes of its terms
 
 @njit(error_model="numpy", inline="always")
 def _sign(x):  # type: ignore[no-untyped-def]
-    return (x > 0.0) - (x < 0.0)
+    return int(x > 0.0) - int(x < 0.0)
 
 
 @njit(error_model="numpy", inline="always")

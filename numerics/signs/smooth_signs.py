@@ -177,7 +177,7 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
     """
     low, high, slope_low, slope_high = _enclose(line, a, b, enclosure)
     if low > 0.0 or high < 0.0 or low == 0.0 == high:
-        return 1, (low > 0.0) - (high < 0.0)
+        return 1, int(low > 0.0) - int(high < 0.0)
     if slope_low >= 0.0 or slope_high <= 0.0:
         return 2, 1 if slope_low >= 0.0 else -1
     middle, half = 0.5 * (a + b), 0.5 * (b - a)
