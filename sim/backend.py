@@ -97,6 +97,11 @@ class Backend:
     memory: Callable[[], int] = _host_memory
     kernels: Callable[[str], Launch] = _no_kernels
 
+    @property
+    def compiles(self) -> bool:
+        """Whether it runs kernels: where it does not, engines use its array operations."""
+        return self.kernels is not _no_kernels
+
 
 def generators(seeds: Sequence[int], stream: int) -> list[np.random.Generator]:
     """One independent generator per seed; `stream` numbers the uses a seed is put to (data, labels, test)."""

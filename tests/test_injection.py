@@ -31,8 +31,7 @@ from quenched.numerics import (
     kernel_error,
     random_features_error,
 )
-from quenched.numerics.across import tables_across
-from quenched.numerics.averages import (
+from quenched.numerics.averages.activations import (
     activation_functions,
     averages,
     compiled_activation,
@@ -40,18 +39,20 @@ from quenched.numerics.averages import (
     piecewise_linear,
     tables,
 )
-from quenched.numerics.certificate import certify
+from quenched.numerics.averages.certificate import certify
+from quenched.numerics.averages.teacher_averages import tables_across
 from quenched.numerics.compiled.cache import derived_module
-from quenched.numerics.features import hermite_orders
-from quenched.numerics.symmetry import homogeneity, parity
-from quenched.numerics.tangents import table_tangents
-from quenched.sim import cli, simulate, simulate_features
-from quenched.sim.checkpoint import Checkpoint, CheckpointError
-from quenched.sim.sweeps import read_spec
+from quenched.numerics.lazy.hermite import hermite_orders
+from quenched.numerics.two_layer.jacobian import table_tangents
+from quenched.numerics.two_layer.symmetry import homogeneity, parity
+from quenched.sim import simulate, simulate_features
+from quenched.sim.engines.checkpoint import Checkpoint, CheckpointError
+from quenched.sim.main import main
+from quenched.sim.sweep_files import read_spec
 from quenched.symbolic.activations import Activation
-from quenched.symbolic.derive import rules, user_activation, user_gradients, user_teacher
-from quenched.symbolic.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
-from quenched.symbolic.parse import parse
+from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
+from quenched.symbolic.language.parse import parse
+from quenched.symbolic.user import rules, user_activation, user_gradients, user_teacher
 
 RUN = 'open("pwned","w")'
 
@@ -250,7 +251,7 @@ def test_the_command_line_refuses_the_corpus(verb: str, monkeypatch: pytest.Monk
     for text in REFUSED:
         monkeypatch.setattr(sys, "argv", ["quenched", *(part.replace("{}", text) for part in VERBS[verb])])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main()
         if end.value.code != 2:
             accepted.append(text)
     assert accepted == []
@@ -264,7 +265,7 @@ def test_a_sweep_of_a_specification_refuses(monkeypatch: pytest.MonkeyPatch, cap
     )
     monkeypatch.setattr(sys, "argv", ["quenched", "sweep", str(spec)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main()
     assert end.value.code == 2
     assert "'#' at character 6 is not understood" in capfd.readouterr().err
     spec.unlink()

@@ -123,8 +123,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         for column, values in row.items():
             columns.setdefault(column, []).append(values.ravel())
     table = {column: np.concatenate(values) for column, values in columns.items()}
-    n = len(table["z"])
-    threshold = float(-stdtrit(seeds - 1, significance / (2 * n)))
+    threshold = float(-stdtrit(seeds - 1, significance / (2 * len(table["z"]))))
     table["agrees"] = (
         np.abs(table["simulation"] - table["theory"]) <= threshold * table["standard_error"] + table["allowance"]
     )

@@ -278,6 +278,12 @@ CALLS: dict[str, Call] = {
             "progress": "function",
         },
     ),
+    "bayes_error": (numerics.bayes_error, {"mixture": XOR, "alpha": 2.0}, {"mixture": "record", "alpha": "number"}),
+    "erm_error": (
+        numerics.erm_error,
+        {"mixture": XOR, "loss": "square", "alpha": 2.0, "ridge": 1.0},
+        {"mixture": "record", "loss": "activation", "alpha": "number", "ridge": "number", "intercept": "flag"},
+    ),
     "oracle_error": (
         numerics.oracle_error,
         {"mixture": XOR},

@@ -261,7 +261,7 @@ def run(**changes: Any) -> Callable[[], object]:
 BAD: Sequence[tuple[Callable[[], object], str]] = [
     (run(D=4), "D must be an integer >= 5, got 4"),
     (run(t=[-1.0]), r"t must be >= 0, got -1\.0"),
-    (run(seeds=[]), r"seeds must be one or more different integers, got \[\]"),
+    (run(seeds=[]), r"seeds must be one or more integers >= 0, got none"),
     (run(seeds=[4, 1, 4]), r"seeds must be one or more different integers, got \[4, 1, 4\]"),
     (run(test="vectors"), "test must be 'fields' with engine='overlaps', got 'vectors'"),
     (run(dtype="float32"), "dtype must be 'float64' with engine='overlaps', got 'float32'"),

@@ -239,7 +239,7 @@ def test_memory_is_two_matrices_of_all_features() -> None:
     [
         ({"D": 1}, "D must be an integer >= 2, got 1"),
         ({"P": 0}, "P must be an integer >= 1, got 0"),
-        ({"seeds": []}, "seeds must be one or more different integers"),
+        ({"seeds": []}, "seeds must be one or more integers"),
         ({"seeds": [1, 1]}, "seeds must be one or more different integers"),
         ({"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
         ({"dtype": "float16"}, "dtype must be 'float64' or 'float32', got 'float16'"),

@@ -117,7 +117,7 @@ def test_losses_and_batches_are_judged(tmp_path: Path) -> None:
     assert len(found.controls) == len(found.cells)
     text = write(found, tmp_path).read_text()
     assert "3 cells have another loss or a batch: erf, K = 1, loss logistic; " in text
-    assert text.count("\n| two clusters | erf, K = 1, batch 4 |") == 2
+    assert text.count("\n| two-clusters | erf, K = 1, batch 4 |") == 2
 
 
 @pytest.mark.parametrize("variant", OTHER_RULES.variants, ids=lambda v: f"{v.loss}-{v.batch}")

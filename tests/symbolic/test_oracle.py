@@ -180,7 +180,7 @@ def test_a_discriminant_that_does_not_factorise_is_refused() -> None:
         for mean, label in (((one, 0 * one), 1), ((0 * one, one), -1), ((-one, -one), 1))
     ]
     with pytest.raises(ValueError, match="no single factor per coordinate"):
-        oracle.oracle_of(triangle, sigma, x)
+        oracle.factorised_error(triangle, sigma, x)
 
 
 @pytest.mark.parametrize("specification", oracle.FORMULAS, ids=lambda f: f.__name__)
