@@ -47,7 +47,7 @@ from quenched.numerics.two_layer.jacobian import table_tangents
 from quenched.numerics.two_layer.symmetry import homogeneity, parity
 from quenched.sim import simulate, simulate_features
 from quenched.sim.engines.checkpoint import Checkpoint, CheckpointError
-from quenched.sim.main import main
+from quenched.sim.cli.main import main
 from quenched.sim.sweep_files import read_spec
 from quenched.symbolic.activations import Activation
 from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
@@ -77,7 +77,7 @@ REFUSED = [
     "x.__class__.__base__.__subclasses__()", "().__class__", "exp.__globals__", "x.real", "1 .real", "1.0.real",
     "1..real", f"exec({RUN!r})", f"eval({RUN!r})", RUN, "open(x)", "print(x)", "getattr(x, x)", "globals()", "exit()",
     "breakpoint()", "help()", "input()", "f(x)", "x(x)", "1(x)", "pi(x)", "exp(x)(x)", "exp", "sin(cos)", "y", "I*x",
-    "E*x", "oo*x", "zoo", "nan*x", "inf*x", "None", "True", "Symbol(x)", "Lambda(x, x)", "os", "self", "os.system",
+ "oo*x", "zoo", "nan*x", "inf*x", "None", "True", "Symbol(x)", "Lambda(x, x)", "os", "self", "os.system",
     "relu(x)", "x + relu", "rleu", "np.tanh(x)", "tanh (x) if x else x",
     # forms of Python that are no expression in x
     "lambda: x", "lambda x: x", "(lambda: x)()", "x if x else 1", "x and x", "not x", "x is x", "x in x", "x < 1",
