@@ -46,8 +46,8 @@ from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.two_layer.jacobian import table_tangents
 from quenched.numerics.two_layer.symmetry import homogeneity, parity
 from quenched.sim import simulate, simulate_features
-from quenched.sim.engines.checkpoint import Checkpoint, CheckpointError
 from quenched.sim.cli.main import main
+from quenched.sim.engines.checkpoint import Checkpoint, CheckpointError
 from quenched.sim.sweep_files import read_spec
 from quenched.symbolic.activations import Activation
 from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
