@@ -87,9 +87,10 @@ def test_an_activation_as_a_person_writes_it(text: str) -> None:
     """pmse = (E g^2 - 2 E g + 1)/2, to its stated error and the rounding of the three terms."""
     first, second = expectations(WRITTEN[text])
     found = errors(ONE, TwoLayer(1, text), STATE)
-    allowed = found.pmse_error + 1e-12 * (second + 2 * abs(first) + 1)
-    assert abs(found.pmse - (second - 2 * first + 1) / 2) <= allowed
     sampled = text in SAMPLED
+    # A bound, or the standard error of eight scramblings: six of these are passed by Student's t with p = 5e-4.
+    allowed = (6 if sampled else 1) * found.pmse_error + 1e-12 * (second + 2 * abs(first) + 1)
+    assert abs(found.pmse - (second - 2 * first + 1) / 2) <= allowed
     assert found.pmse_error <= (1e-3 if sampled else 1e-9) * (second + 1)
 
 
