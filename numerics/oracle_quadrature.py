@@ -127,6 +127,7 @@ def _touched(lines: Lines, kinks: list[Array]) -> Array:
         if len(start):
             end, step = _newton(lines, start, equations, unknowns)
             kept = (step < 1e-5 * (1 + np.abs(end[:, 0]))) & (np.abs(end - start)[:, 2] < 1)
+            kept &= np.abs(expansion(lines, end)[1][:, 2]) > 1e-5  # else a line on which parts of the boundary cross
             found.append(end[kept & ((end[:, 0] >= 0) | (lines.freedom is None)), 2])
     return _distinct(np.concatenate(found)) if found else np.empty(0)
 
@@ -294,6 +295,6 @@ def sampled_lines(lines: Lines, tolerance: float, seed: int = 0) -> tuple[float,
         return total
 
     scale = float(given(np.random.default_rng(seed).standard_normal((256, q))).mean())
-    points = max(2**11, min(2**17, 2 ** int(math.log2(2e6 / len(weights)))))
+    points = max(2**11, min(2**17, 2 ** int(math.log2(3e5 / len(weights)))))
     result = randomised(given, q, tolerance=tolerance * scale, seed=seed, points=points)
     return float(result.value), float(result.error)

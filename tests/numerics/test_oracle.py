@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from quenched.numerics import Mixture, Spectrum, Teacher, oracle, oracle_error
+from quenched.numerics import Mixture, Spectrum, Teacher, oracle_error
 from quenched.numerics.compiled.precision import context
+from quenched.numerics.oracle_lines import coordinate_lines
+from quenched.numerics.oracle_quadrature import integrated
+from quenched.numerics.oracle_sites import reduced, turned
 from quenched.numerics.probability.exponential_sums import Numbers
 
 FLOAT = Numbers()
@@ -19,11 +22,9 @@ FLOAT = Numbers()
 
 def general(mixture: Mixture) -> tuple[float, float]:
     """Value and error by the general solver, closed forms left aside."""
-    sites, contested = oracle.reduced(mixture, mixture.isotropic_sigma, FLOAT)
-    if sites.dimensions == 1:
-        return float(oracle._on_line(sites, FLOAT)[0] + contested), 1e-14
-    value, error, _ = oracle._on_plane(sites, 1e-10, FLOAT)
-    return float(value + contested), float(error)
+    sites, contested = reduced(mixture, mixture.isotropic_sigma, FLOAT)
+    value, error, _ = integrated(coordinate_lines(turned(sites, FLOAT), FLOAT), 1e-10)
+    return float(value + contested), max(float(error), 1e-14)
 
 
 def irregular(sigma: float = 0.5) -> Mixture:
