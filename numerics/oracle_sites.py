@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 
 _EPS = float(np.finfo(np.float64).eps)
 _DIRECTIONS = 800  # tried for lines across space: 4 degrees apart
+_TURNS = 180  # tried for the planes of these lines
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def turned(sites: Sites, numbers: Numbers) -> Sites:
     What matters is the order of the labels along the axis, which changes where the axis is normal to the difference of
     two means of opposite label.  In a plane, of the sectors between those angles that are not much narrower than the
     widest, take the middle of the one with fewest label changes.  In space, of directions all over the sphere take
-    that of fewest label changes, and of those the one that keeps the means farthest apart; the last axis is the one
-    along which they spread least.
+    that of fewest label changes, and of those the one that keeps the means farthest apart; the last axis is as far as
+    it can be from the normals of the boundary, so that no sheet of it is parallel to the planes across that axis.
     """
     if sites.dimensions == 1:
         return sites
@@ -124,11 +125,15 @@ def _turned_in_space(sites: Sites, numbers: Numbers) -> Sites:
     gaps = np.diff(np.take_along_axis(along, order, axis=1), axis=1)
     narrowest = np.where(changes, gaps, np.inf).min(axis=1)
     first = axes[np.lexsort([-narrowest, changes.sum(axis=1)])[0]]
-    across = means - means.mean(axis=0)
-    across = across - np.outer(across @ first, first)
-    _, _, rows = np.linalg.svd(across, full_matrices=False)  # by falling spread, the last being `first`
+    (plus, _), (minus, _) = sites.rough().of(1), sites.rough().of(-1)
+    normals = (plus[:, None] - minus).reshape(-1, 3)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    across = np.linalg.svd(first[None])[2][1:]  # two directions normal to the first axis
+    turn = np.linspace(0, math.pi, _TURNS, endpoint=False)
+    lasts = np.stack([np.cos(turn), np.sin(turn)], axis=1) @ across
+    last = lasts[np.abs(lasts @ normals.T).max(axis=1).argmin()]
     basis: list[Array] = []
-    for vector in (first, rows[0], rows[1]):
+    for vector in (first, np.cross(last, first), last):
         exact = numbers.array(vector)
         for other in basis:
             exact = exact - (exact @ other) * other
