@@ -51,7 +51,6 @@ theory: Any = bayes  # ufunc expressions: they take arrays where their signature
 
 _WEAK = 1e-3  # overlap at the start from pure noise
 _SPINODAL = 1e-4  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
-_ROUGH = 1e-7  # tolerance of an error that serves for a slope
 _SAME = 1e-7  # overlaps closer than this are one branch
 _ADVICE = "alpha is within rounding of a transition: move it by 1e-6 of itself"
 
@@ -329,13 +328,26 @@ def evolution_of(mixture: Mixture, alpha: float) -> Evolution:
     return Evolution(tuple(labels), mixture.isotropic_sigma, alpha)
 
 
-def error_at(mixture: Mixture, Q: Array, tolerance: float = 1e-10) -> tuple[float, float]:
+def _felt(mixture: Mixture, Q: Array, error: float) -> float:
+    """By how much an error of Q moves the oracle's error: sum_a P_a |d mean_a|/(sigma sqrt(2 pi)) at most.
+
+    It is the least error of all rules, and a cluster that moves by d exchanges |d|/(sigma sqrt(2 pi)) of its weight at
+    most.  A direction of overlap q moves by d sqrt(q) = dq/(2 sqrt(q)); one of which nothing is known does not.
+    """
+    q = np.linalg.eigvalsh(Q)
+    q = q[q > error]
+    moved = error / (2 * math.sqrt(q.min())) if len(q) else 0.0
+    lengths = np.linalg.norm(mixture.means, axis=1)
+    return float(mixture.weights @ lengths) * moved / (mixture.isotropic_sigma * math.sqrt(2 * math.pi))
+
+
+def error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
     """The oracle's error, and its numerical error, at the Gram matrix A Q A^T."""
     values, vectors = np.linalg.eigh(Q)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
     if np.abs(Q - np.diag(Q.diagonal())).max() == 0:
         root = np.diag(np.sqrt(Q.diagonal()))
-    found = oracle_error(replace(mixture, means=mixture.means @ root), tolerance=tolerance)
+    found = oracle_error(replace(mixture, means=mixture.means @ root))
     return float(found.value), float(found.error)
 
 
@@ -343,13 +355,10 @@ def _measured(mixture: Mixture, evolution: Evolution, branches: tuple[Branch, ..
     best = branches[0]
     value, error = error_at(mixture, best.overlaps)
     (reached,) = (branch for branch in branches if branch.start == "pure noise")
-    rescaled, _ = error_at(mixture, best.overlaps * (1 - 1e-4), _ROUGH)
-    size = float(np.abs(best.overlaps).max())
-    sensitivity = abs(rescaled - value) / (1e-4 * size) if size > 0 else 0.0
     directions = max(np.linalg.matrix_rank(label.means - label.means[0]) for label in evolution.labels)
     return BayesError(
         classification_error=value,
-        classification_error_error=error + 10 * sensitivity * max(best.residual, 1e-13),
+        classification_error_error=error + _felt(mixture, best.overlaps, 10 * max(best.residual, 1e-13)),
         overlaps=best.overlaps,
         free_energy=best.free_energy,
         branches=branches,
