@@ -16,7 +16,14 @@ import numpy.typing as npt
 from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.mixture import Mixture
 
-__all__ = ["Gaussians", "sampled_error", "separate_covariances", "single_directions"]
+__all__ = [
+    "Gaussians",
+    "gaussians",
+    "label_densities",
+    "sampled_error",
+    "separate_covariances",
+    "single_directions",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -54,6 +61,25 @@ def _smaller_posterior(clusters: Gaussians, x: Array) -> Array:
     densities = np.exp(logs - top)
     plus, minus = densities[clusters.labels > 0].sum(axis=0), densities[clusters.labels < 0].sum(axis=0)
     return np.asarray(np.minimum(plus, minus) / (plus + minus))
+
+
+def gaussians(mixture: Mixture) -> Gaussians:
+    """The clusters in as many dimensions as their means have coordinates, or their spectrum single directions."""
+    if mixture.spectrum is not None:
+        return separate_covariances(mixture)
+    roots = mixture.sigmas[:, None, None] * np.eye(mixture.dimensions)
+    return Gaussians(mixture.means, roots, mixture.labels, mixture.weights)
+
+
+def label_densities(clusters: Gaussians, x: Array) -> Array:
+    """sum of P_a N(x; mean_a, Omega_a) over the clusters of label +1, and of -1, at x (n, p): (2, n).
+
+    >>> one = Gaussians(np.zeros((1, 1)), np.ones((1, 1, 1)), np.array([1]), np.ones(1))
+    >>> round(float(label_densities(one, np.zeros((1, 1)))[0, 0] ** -2 / 2), 12)                  # pi
+    3.14159265359
+    """
+    densities = np.exp(_log_densities(clusters, x)) / (2 * np.pi) ** (clusters.means.shape[1] / 2)
+    return np.stack([densities[clusters.labels == label].sum(axis=0) for label in (1, -1)])
 
 
 def sampled_error(clusters: Gaussians, tolerance: float, seed: int = 0) -> tuple[float, float]:
