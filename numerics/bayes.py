@@ -247,9 +247,7 @@ def bayes_curve(mixture: Mixture, alphas: Sequence[float]) -> list[BayesError]:
     last = None
     for i in reversed(order):
         last = knowledge[i] = evolutions[i].from_knowledge(None if last is None else last.overlaps)
-    return [
-        _measured(mixture, each, each.branches(noise[i], knowledge[i])) for i, each in enumerate(evolutions)
-    ]
+    return [_measured(mixture, each, each.branches(noise[i], knowledge[i])) for i, each in enumerate(evolutions)]
 
 
 def critical_alpha(mixture: Mixture) -> float:

@@ -164,7 +164,9 @@ def _by_radius(mixture: Mixture, D: int, tolerance: Any, digits: int | None, num
     else:
         total = float(np.abs(sites.weights).sum())
         roots = sigmas[:, None, None] * np.eye(p)
-        value, error = sampled_error(Gaussians(sites.means, roots, sites.labels, np.abs(sites.weights) / total), _SAMPLED)
+        value, error = sampled_error(
+            Gaussians(sites.means, roots, sites.labels, np.abs(sites.weights) / total), _SAMPLED
+        )
         value, error = total * value, total * error
     return _stated(value + contested, error, f"randomised quasi-Monte Carlo in {p} dimensions", tolerance, digits)
 

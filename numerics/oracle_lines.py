@@ -81,9 +81,7 @@ class Lines:
 def coordinate_lines(sites: Sites, numbers: Numbers) -> Lines:
     """Lines along the first coordinate of sites, whose sigma is 1."""
     means = sites.means
-    return Lines(
-        sites.weights, means[:, 0], means[:, 1:], 0 * means[:, 0] + 1, None, at_least(sites, numbers), numbers
-    )
+    return Lines(sites.weights, means[:, 0], means[:, 1:], 0 * means[:, 0] + 1, None, at_least(sites, numbers), numbers)
 
 
 def radius_lines(sites: Sites, sigmas: Array, freedom: int, least: Any, numbers: Numbers) -> Lines:

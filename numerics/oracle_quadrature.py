@@ -296,9 +296,7 @@ def _plane_errors(
     lines: Lines, strips: list[tuple[float, float]], fixed: Array, tolerance: float, far: float
 ) -> tuple[Array, int]:
     """The error per unit across planes at `fixed` (P, 1), each to the absolute `tolerance`, and how many lines it took."""
-    planes = [
-        _Smoothed(_pieces(strips, _distinct(points[:, 1]))) for points in _kinks(lines, strips, fixed, far)
-    ]
+    planes = [_Smoothed(_pieces(strips, _distinct(points[:, 1]))) for points in _kinks(lines, strips, fixed, far)]
     panels = [plane.panels(4.0) for plane in planes]
     first = np.cumsum([0, *(len(plane.pieces) for plane in planes)])
     every = _Smoothed(np.concatenate([plane.pieces for plane in planes]))
@@ -316,7 +314,7 @@ def _plane_errors(
 def sampled_lines(lines: Lines, tolerance: float, seed: int = 0) -> tuple[float, float]:
     """The oracle error by sampling the outer coordinates, and its standard error, below the relative `tolerance` if so.
 
-        error = sum_a P_a E[r(o)],   o ~ N(o_a, sigma_a^2),   r = the error on the line at o / its weight
+    error = sum_a P_a E[r(o)],   o ~ N(o_a, sigma_a^2),   r = the error on the line at o / its weight
     """
     weights = np.abs(lines.weights)
     q = lines.means.shape[1]

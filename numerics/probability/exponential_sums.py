@@ -138,7 +138,9 @@ def sign_changes(
         given = guess[rows, columns]
         x = np.where((low < given) & (given < high), given, x)
     before = high - low
-    for _ in range(_STEPS + numbers.ctx.prec):  # Newton on G, or bisection where that leaves the bracket or does not halve its last step
+    for _ in range(
+        _STEPS + numbers.ctx.prec
+    ):  # Newton on G, or bisection where that leaves the bracket or does not halve its last step
         value, slope = log_ratio(x, rows)
         beyond = (value > 0) == rising
         low, high = np.where(beyond, low, x), np.where(beyond, x, high)

@@ -34,7 +34,7 @@ MIXTURES = {
         [[0.3, 0.0], [-0.3, 0.0]], [1, -1], spectrum=Spectrum([[1.0, 0.1], [0.1, 1.0]], alignment=_AXES)
     ),
 }
-SPAN, POINTS = 2.5, 401
+SPAN, POINTS = 2.5, 251
 LEVELS = (0.02, 0.1, 0.5)  # of the density, relative to its maximum
 
 
@@ -78,7 +78,13 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         Line2D([], [], ls="", marker="o", color=BLUE, mec="white", label="mean, label +1"),
         Line2D([], [], ls="", marker="s", color=ORANGE, mec="white", label="mean, label $-1$"),
         Line2D([], [], color="0.1", lw=1.6, label="boundary"),
-        Line2D([], [], color="0.45", lw=0.7, label="density, " + ", ".join(f"{100 * level:g} %" for level in LEVELS)),
+        Line2D(
+            [],
+            [],
+            color="0.45",
+            lw=0.7,
+            label="density: " + ", ".join(f"{100 * level:g} %" for level in LEVELS) + " of its maximum",
+        ),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
