@@ -1,16 +1,15 @@
-"""Averages over the fields of one label of a mixture whose means are unknown, in state evolution of Bayes-optimal learning.
+"""Averages over the fields of one label of a mixture whose means are unknown: the channel of Bayes-optimal learning.
 
 The fields of a label span r <= 2 dimensions, and the average over them is a trapezoidal sum.  The posterior weights
 are analytic in each coordinate z up to |Im z| = pi/spread, where spread is the largest difference of their rates: no
-two terms of their denominator have opposite phases before; a step h makes an error of exp(-2 pi |Im z|/h).  The sums are
-compiled.
+two terms of their denominator have opposite phases before; a step h makes an error of exp(-2 pi |Im z|/h).  The sums
+are compiled.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt

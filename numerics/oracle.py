@@ -143,9 +143,9 @@ def _stated(value: Any, error: Any, method: str, tolerance: Any, digits: int | N
 
 
 def _by_radius(mixture: Mixture, D: int, tolerance: Any, digits: int | None, numbers: Numbers) -> OracleError:
-    """Isotropic clusters, each with its sigma, in D dimensions: lines along the squared distance from their means' span."""
+    """Isotropic clusters, each with its sigma, in D dimensions: lines along the squared distance from the means."""
     sites, sigmas, contested = separated(mixture, numbers)
-    if D < sites.dimensions:
+    if sites.dimensions > D:
         raise ValueError(f"D must be at least the {sites.dimensions} dimensions that the means span, got {D}")
     if not ((sites.weights > 0).any() and (sites.weights < 0).any()):
         return _stated(contested, 0, "one label", tolerance, digits)
@@ -219,7 +219,8 @@ def oracle_error(
 ) -> OracleError:
     """Error of the Bayes rule of a mixture whose means, weights and sigma are known.
 
-    `D`: the dimension of x, which matters where the means scale with it or clusters differ in sigma; None: D -> infinity.
+    `D`: the dimension of x, which matters where the means scale with it or clusters differ in sigma; None:
+    D -> infinity.
 
     *Clusters with their own sigma.*  |x|^2 has the relative spread sqrt(2/D) about D sigma_a^2: it tells clusters of
     different sigma apart as D -> infinity, and what is left is the error within the groups of equal sigma.  At finite D
@@ -233,13 +234,15 @@ def oracle_error(
     exact E[1/rho].
 
     *Precision.*  Closed forms and one-dimensional mixtures are exact to rounding.  Means that span two or three
-    dimensions are integrated to the relative `tolerance` (three: a second or so); RuntimeError where that is not reached.
-    With `digits`, all is done in mpmath and `value` is a number of that many certain digits (three dimensions: minutes);
-    the numbers of the mixture are then taken at their exact binary values, but for the weights, which are normalised,
-    and for means that coincide or are symmetric up to float64 rounding.
+    dimensions are integrated to the relative `tolerance` (three: a second or so); RuntimeError where that is not met.
+    With `digits`, all is done in mpmath and `value` is a number of that many certain digits (three dimensions: half a
+    minute for 20 where a direction separates the labels' means, many minutes otherwise); the numbers of the mixture are
+    then taken at their exact binary values, but for the weights, which are normalised, and for means that coincide or
+    are symmetric up to float64 rounding.
 
     Means that span more dimensions, labels that change very often across the means, and clusters with covariances of
-    their own in single directions (as `Mixture.from_data` estimates them) are sampled; `error` is then a standard error.
+    their own in single directions (as `Mixture.from_data` estimates them) are sampled; `error` is then a standard
+    error.
 
     ValueError where the means depend on D and it is not given, D does not hold the span of the means or there is a
     spectrum besides, or a teacher makes the labels (the best error is then 0).

@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Lines:
-    """Clusters along lines: signed `weights` (n,), `rates` (n,), `means` (n, q) in the outer coordinates, `sigmas` (n,).
+    """Clusters along lines: signed `weights` (n,), `rates` (n,), outer `means` (n, q), `sigmas` (n,).
 
     `freedom`: directions of the radius, None for lines along a coordinate.  `least`: a lower bound of the error.
     """
@@ -119,8 +119,8 @@ def cut(lines: Lines, outer: Array, far: Any) -> _Cut:
     Divided by exp(c s) with c between two a_j of opposite sign, its derivative has the same terms with one change
     less, and its zeros separate those of D: after V - 1 such steps one zero is left, and back from there each function
     gives the brackets for the one before.  In mpmath numbers only the last step, to the zeros of D itself, is repeated:
-    the extrema are but brackets.  The error on a line is stationary in the zeros: those of float64, at 1e-15, give it to
-    28 digits and do up to there.
+    the extrema are but brackets.  The error on a line is stationary in the zeros: those of float64, at 1e-15, do for
+    24 digits.
     """
     numbers = lines.numbers
     if numbers.ctx is not None:

@@ -133,7 +133,7 @@ def _touched(lines: Lines, kinks: list[Array]) -> Array:
 
 
 def _strips(lines: Lines, axis: int, far: float) -> list[tuple[float, float]]:
-    """The intervals of an outer coordinate within `far` sigmas of means of both labels: elsewhere no error to speak of."""
+    """The intervals of an outer coordinate within `far` sigmas of means of both labels: elsewhere no error is seen."""
     outer, far_each = lines.means[:, axis].astype(float), far * lines.sigmas.astype(float)
     ends = np.unique(np.concatenate([outer - far_each, outer + far_each]))
     near = np.abs((ends[1:, None] + ends[:-1, None]) / 2 - outer) < far_each
@@ -149,7 +149,7 @@ def _pieces(strips: list[tuple[float, float]], cuts: Array) -> Array:
 
 
 class _Smoothed(NamedTuple):
-    """s in (i, i + 1) is piece i of `pieces` (n, 2), entered and left with zero speed, which smooths kinks at its ends."""
+    """s in (i, i + 1) is piece i of `pieces` (n, 2), entered and left with zero speed: it smooths kinks at its ends."""
 
     pieces: Array
 
@@ -295,7 +295,7 @@ def _across_space(lines: Lines, rough: Lines, tolerance: Any, far: Any) -> Integ
 def _plane_errors(
     lines: Lines, strips: list[tuple[float, float]], fixed: Array, tolerance: float, far: float
 ) -> tuple[Array, int]:
-    """The error per unit across planes at `fixed` (P, 1), each to the absolute `tolerance`, and how many lines it took."""
+    """The error per unit across planes at `fixed` (P, 1), each to the absolute `tolerance`, and the lines spent."""
     planes = [_Smoothed(_pieces(strips, _distinct(points[:, 1]))) for points in _kinks(lines, strips, fixed, far)]
     panels = [plane.panels(4.0) for plane in planes]
     first = np.cumsum([0, *(len(plane.pieces) for plane in planes)])

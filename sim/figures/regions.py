@@ -64,7 +64,7 @@ def _one(mixture: Mixture, x: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 @styled
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
-    """One panel a mixture: regions shaded by how sure the label is, contours of the density, the boundary, the means."""
+    """One panel a mixture: regions shaded by how sure the label is, contours of the density, boundary, means."""
     found = data[""]
     figure = Figure(figsize=(6.6, 6.7), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True, sharey=True)

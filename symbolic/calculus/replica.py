@@ -12,8 +12,7 @@ A potential is an expression in order parameters, their conjugates and channel a
 
     d/dt E[F] = E[ sum_i m_i' dF/dx_i + 1/2 sum_ij c_ij' d^2F/dx_i dx_j ]
 
-*Replicas*.  What is symmetric in n replicas is a polynomial in n: it is computed or checked at n = 1 .. 4, read at any n, and
-continued to n -> 0.
+*Replicas*.  What is symmetric in n replicas is computed or checked at n = 1 .. 4, read at any n, continued to 0.
 
 `Envelope` is E[M] as a function of V, mean and variance, `Move` E[f], `SquaredMove` E[f^2], `MoveSlope` E[f'].
 """
@@ -175,7 +174,8 @@ def common_part(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> Step:
     return Step(
         "One shared field",
         r"\tfrac12\sum_{rs} C_{rs} t_r t_s = "
-        rf"\tfrac12 \Bigl({latex(own)}\Bigr)\sum_r t_r^2 + \tfrac12 \Bigl({latex(shared)}\Bigr)\bigl(\sum_r t_r\bigr)^2",
+        rf"\tfrac12 \Bigl({latex(own)}\Bigr)\sum_r t_r^2 + "
+        rf"\tfrac12 \Bigl({latex(shared)}\Bigr)\bigl(\sum_r t_r\bigr)^2",
     )
 
 

@@ -283,7 +283,7 @@ def derivations() -> list[Formula]:
         Step(
             "Order parameters",
             r"1 = \int dQ\,d\Lambda\; e^{-\sum_{r<s}\Lambda^{rs}_{kl}(D Q^{rs}_{kl} - D v^r_k\cdot v^s_l)}:\ "
-            r"\text{the components of the } v^r \text{ become independent, the exponent is } D \text{ times a function}",
+            r"\text{the components of the } v^r \text{ are independent, the exponent is } D \text{ times a function}",
         ),
         Step(
             "Replica symmetry",

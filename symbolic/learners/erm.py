@@ -22,6 +22,7 @@ import sympy
 from sympy import Heaviside, Integer, Max, Rational, Symbol, log, sqrt
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.normal import density
 from quenched.symbolic.calculus.replica import (
     Envelope,
     Move,
@@ -34,7 +35,6 @@ from quenched.symbolic.calculus.replica import (
     replica_limit,
     saddle,
 )
-from quenched.symbolic.calculus.normal import density
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
 from quenched.symbolic.losses import Loss
