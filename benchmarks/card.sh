@@ -28,10 +28,9 @@ for part in $parts; do
             tail -n 45 "$out/suite.log" ;;
         speed) timeout 150 python3 benchmarks/card.py 2>&1 | tee -a "$out/card.txt" ;;
         referee)  # the first time compiles for host and card, the second finds that on disk
-            time timeout 60 quenched validate --backend cupy --report "$out/vectors" --force 2>&1 | tail -n 3
             for _ in first again; do
                 time timeout 150 quenched validate --full --backend cupy --engine overlaps --processes 15 \
-                    --report "$out/chain" --force 2>&1 | tail -n 3
+                    --report "$out/chain" --force 2>&1 | tail -n 5
             done ;;
         ensembles) time timeout ${ENSEMBLES:-300} quenched reproduce ensembles --folder /tmp/ensembles --processes 15 --resume 2>&1 |
             tail -n 5

@@ -197,6 +197,7 @@ def _cupy() -> Backend:
     gets depends on the seeds beside it and on the block size.  Each call of a source has a generator of its own, named
     by its number, so that a source can be gone on with anywhere.
     """
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues of work: streams that share one wait for others
     import array_api_compat.cupy as xp
     import cupy
 
@@ -229,6 +230,10 @@ def _cupy() -> Backend:
 
         return launch
 
+    def to_host(array: Array) -> np.ndarray:
+        cupy.cuda.get_current_stream().synchronize()  # a copy that waits for its stream keeps others from being served
+        return np.asarray(cupy.asnumpy(array))
+
     own = threading.local()
 
     def beside() -> None:
@@ -241,7 +246,7 @@ def _cupy() -> Backend:
         "cupy",
         xp,
         normals,
-        cupy.asnumpy,
+        to_host,
         device=name,
         synchronize=device.synchronize,
         memory=lambda: (int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()) // 2,

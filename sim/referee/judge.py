@@ -34,6 +34,7 @@ from quenched.numerics.problem.state import Densities, OrderParameters, without_
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
+from quenched.sim.engines.base import Problem
 from quenched.sim.fluctuations import moments
 from quenched.sim.journal import Journal
 from quenched.sim.processes import Work
@@ -49,7 +50,7 @@ __all__ = ["BIAS", "BIASED", "WRONG", "Cell", "Verdict", "holm", "judge", "power
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
 
-_LANES = 32  # simulations side by side on a card: a cell has too few runs to fill it
+_LANES = 64  # simulations side by side on a card: one has too few runs to fill it
 _STATE_D = 500  # where initial states are drawn
 WRONG = 1.25  # times the learning rate, in the controls
 BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
@@ -198,6 +199,10 @@ def _finish(
     if large and not where.compiles:
         return do(names, work)
     here = replace(work, processes=_LANES, beside=where.beside) if large else replace(work, processes=1)
+    if large:  # all kernels of the card, before any of them runs: to load one, a card waits for those that run
+        structures = {Problem(case.data, case.network, case.rule, _STATE_D).structure: case for case in cases}
+        compiling = [(*jobs["runs", 0][-2:], case) for case in structures.values()]
+        replace(here, progress=None, journal=None).map(_compile, compiling)
     share = len(simulated) / len(names)
     return do([name for name in names if name not in simulated], work.part(0, 1 - share)) | do(
         simulated, here.part(1 - share, 1)
@@ -241,6 +246,11 @@ def _part(kind: str, job: tuple[Any, ...]) -> tuple[Any, float]:
     cpu = clock()
     found = parts[kind](*job)
     return found, clock() - cpu
+
+
+def _compile(engine: str, backend: str, case: Case) -> None:
+    """One step of a case, which compiles and loads all that the others of its structure need."""
+    simulate(case.data, case.network, case.rule, _STATE_D, 1 / _STATE_D, 2, engine, backend, test_samples=1)
 
 
 def _compiling(cases: Sequence[Case]) -> list[int]:
