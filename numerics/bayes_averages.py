@@ -111,7 +111,7 @@ class Label:
         fields = self.means @ root / sigma  # x_a = fields_a . z
         rates = fields - self.shares @ fields  # without the field that all share, of average 0
         k = np.ascontiguousarray(fields @ fields.T)
-        return _sums(*_lattice(rates), k, self.shares, self.means, free)  # type: ignore[no-any-return]
+        return _sums(*_lattice(rates), k, self.shares, self.means, free)
 
 
 def _lattice(rates: Array) -> tuple[Array, npt.NDArray[np.int64], Array]:

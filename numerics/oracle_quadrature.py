@@ -257,7 +257,6 @@ def _across_space(lines: Lines, rough: Lines, tolerance: Any, far: Any) -> Integ
     breadth = float((pieces[:, 1] - pieces[:, 0]).sum())
     count = 0
     if lines.numbers.ctx is not None:
-        ctx = lines.numbers.ctx
 
         def plane(z: Any) -> Any:
             nonlocal count

@@ -112,7 +112,7 @@ def sign_changes(
     the sums of positive and negative terms.  Newton's last step is below `accuracy`, the zero far closer.
     """
     if numbers.ctx is None:
-        return _compiled(edges, rates, logs, positive, accuracy)  # type: ignore[no-any-return]
+        return _compiled(edges, rates, logs, positive, accuracy)
     parts = [(sign, rates[chosen], logs[:, chosen]) for sign, chosen in ((1, positive), (-1, ~positive))]
 
     def log_ratio(x: Array, rows: Array) -> tuple[Array, Array]:

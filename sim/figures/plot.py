@@ -172,9 +172,9 @@ def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, tuple[float,
                 axes.errorbar(run.time, mean, error, label=label, **cue.point)
             else:
                 axes.plot(run.time, values, label=label, **cue.line)
-    for name, (level, error) in (levels or {}).items():
+    for name, (level, uncertainty) in (levels or {}).items():
         right.axhline(level, **LEVEL)
-        right.axhspan(level - error, level + error, color="0.25", alpha=0.25, lw=0)
+        right.axhspan(level - uncertainty, level + uncertainty, color="0.25", alpha=0.25, lw=0)
         right.annotate(name, (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
                        ha="right", va="bottom", color="0.25", size="small")  # fmt: skip
     left.set(xlabel=TIME, ylabel=PMSE, ylim=(0, None))

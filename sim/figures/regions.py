@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["compute", "draw", "sentence"]
 
 _AXES = np.array([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])
+_XOR = Mixture.xor(0.5)
+_LINE = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
 MIXTURES = {
-    "XOR, sigma 0.5": Mixture.xor(0.5),
-    "three clusters, sigma 0.5": Mixture([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], [-1, -1, 1], [0.25, 0.25, 0.5], 0.5),
-    "XOR, sigma 0.4 and 0.8": Mixture(Mixture.xor(1.0).means, [-1, -1, 1, 1], sigma=[0.4, 0.4, 0.8, 0.8]),
+    "XOR, sigma 0.5": _XOR,
+    "three clusters, sigma 0.5": Mixture(_LINE, np.array([-1.0, -1.0, 1.0]), np.array([0.25, 0.25, 0.5]), 0.5),
+    "XOR, sigma 0.4 and 0.8": Mixture(_XOR.means, _XOR.labels, sigma=np.array([0.4, 0.4, 0.8, 0.8])),
     "covariances that cross": Mixture(
-        [[0.3, 0.0], [-0.3, 0.0]], [1, -1], spectrum=Spectrum([[1.0, 0.1], [0.1, 1.0]], alignment=_AXES)
+        0.3 * _LINE[:2],
+        np.array([1.0, -1.0]),
+        spectrum=Spectrum(np.array([[1.0, 0.1], [0.1, 1.0]]), alignment=_AXES),
     ),
 }
 SPAN, POINTS = 2.5, 251
