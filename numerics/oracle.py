@@ -235,8 +235,8 @@ def oracle_error(
 
     *Precision.*  Closed forms and one-dimensional mixtures are exact to rounding.  Means that span two or three
     dimensions are integrated to the relative `tolerance` (three: a second or so); RuntimeError where that is not met.
-    With `digits`, all is done in mpmath and `value` is a number of that many certain digits (three dimensions: half a
-    minute for 20 where a direction separates the labels' means, many minutes otherwise); the numbers of the mixture are
+    With `digits`, all is done in mpmath and `value` is a number of that many certain digits (three dimensions: a
+    minute or two for 20 where a direction separates the labels' means, many minutes otherwise); the numbers of the mixture are
     then taken at their exact binary values, but for the weights, which are normalised, and for means that coincide or
     are symmetric up to float64 rounding.
 

@@ -178,7 +178,7 @@ def test_averages_over_a_label_against_gauss_hermite() -> None:
             second += share * average.T @ (weights[:, None] * average)
             psi += share * weights @ logs
         found = Label(0.5, shares, means).averages(root, sigma)
-        # lattice 1e-13; Gauss-Hermite of 150 nodes: poles at |Im z| > 1.2, exp(-1.2 sqrt(2 150)) = 1e-9 of their residue
+        # lattice 1e-13; Gauss-Hermite of 150 nodes: poles at |Im z| > 1.2, exp(-1.2 sqrt(300)) = 1e-9 of residues
         np.testing.assert_allclose(found[0], second, atol=1e-10)
         assert found[1] == pytest.approx(psi, rel=1e-10)
 

@@ -353,7 +353,7 @@ def test_a_boundary_that_lines_cross_once() -> None:
     other = integrated(coordinate_lines(Sites(sites.means @ turn, sites.weights), FLOAT), 1e-11)
     assert "planes" in other.method
     assert abs(other.value - found.value) <= other.error + found.error
-    # of `oracle_error(mixture, digits=20)`, half a minute
+    # of `oracle_error(mixture, digits=20)`, a minute or two
     assert abs(found.value - 0.15025813511929080048) <= found.error
     precise = oracle_error(mixture, digits=7)
     assert abs(precise.value / found.value - 1) < 1e-7
