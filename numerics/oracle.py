@@ -236,9 +236,9 @@ def oracle_error(
     *Precision.*  Closed forms and one-dimensional mixtures are exact to rounding.  Means that span two or three
     dimensions are integrated to the relative `tolerance` (three: a second or so); RuntimeError where that is not met.
     With `digits`, all is done in mpmath and `value` is a number of that many certain digits (three dimensions: a
-    minute or two for 20 where a direction separates the labels' means, many minutes otherwise); the numbers of the mixture are
-    then taken at their exact binary values, but for the weights, which are normalised, and for means that coincide or
-    are symmetric up to float64 rounding.
+    minute or two for 20 where a direction separates the labels' means, many minutes otherwise); the numbers of the
+    mixture are then taken at their exact binary values, but for the weights, which are normalised, and for means that
+    coincide or are symmetric up to float64 rounding.
 
     Means that span more dimensions, labels that change very often across the means, and clusters with covariances of
     their own in single directions (as `Mixture.from_data` estimates them) are sampled; `error` is then a standard
