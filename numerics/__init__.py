@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quenched.numerics.averages.gaussian_average import average, closed_form
     from quenched.numerics.bayes import bayes_error
     from quenched.numerics.erm import erm_error
     from quenched.numerics.kernel_ridge import kernel_error
@@ -35,7 +36,9 @@ __all__ = [
     "Spectrum",
     "Teacher",
     "TwoLayer",
+    "average",
     "bayes_error",
+    "closed_form",
     "curve",
     "drift",
     "equations",
@@ -63,7 +66,9 @@ _HOME = {
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
     "TwoLayer": "problem.network",
+    "average": "averages.gaussian_average",
     "bayes_error": "bayes",
+    "closed_form": "averages.gaussian_average",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
     "equations": "typesetting",

@@ -1,7 +1,8 @@
-"""Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
+"""Derive what a user wrote: `python -m quenched.symbolic ACTIVATION` prints the module of an activation's averages.
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
-the two; with `--loss`, the text is a loss in phi and y instead.
+the two; with `--loss`, the text is a loss in phi and y instead; with `--average`, an integrand in up to four fields,
+whose closed form at a law `--closed-form MEANS COVARIANCE` tells.
 What takes long says so on standard error, in lines that start with "progress: ".
 
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
@@ -10,6 +11,7 @@ What takes long says so on standard error, in lines that start with "progress: "
 import logging
 import sys
 
+from quenched.symbolic.expectation import user_average, user_closed_form
 from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
 
 __all__: list[str] = []
@@ -19,12 +21,16 @@ def main() -> int:
     """Print the module; a refusal goes to standard error with exit status 2."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="progress: %(message)s")
     try:
-        if sys.argv[2:3] == ["--teacher"]:
-            sys.stdout.write(user_teacher(sys.argv[1], sys.argv[3]))
-        else:
-            builds = {"--gradients": user_gradients, "--loss": user_loss}
-            build = builds.get("".join(sys.argv[2:3]), user_activation)
-            sys.stdout.write(build(sys.argv[1]))
+        text, option, more = sys.argv[1], "".join(sys.argv[2:3]), sys.argv[3:]
+        builds = {
+            "": user_activation,
+            "--average": user_average,
+            "--closed-form": user_closed_form,
+            "--gradients": user_gradients,
+            "--loss": user_loss,
+            "--teacher": user_teacher,
+        }
+        sys.stdout.write(builds[option](text, *more))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from quenched.sim.cli.interrupts import interruptible
+from quenched.sim.interrupts import interruptible
 
 __all__ = ["app", "main", "verbs"]
 

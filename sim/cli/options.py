@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from quenched.numerics.problem.learner import option
-from quenched.sim.cli.interrupts import Interrupted
+from quenched.sim.interrupts import Interrupted
 
 __all__ = ["Files", "command", "flag", "refuse"]
 
