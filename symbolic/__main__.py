@@ -10,6 +10,7 @@ What takes long says so on standard error, in lines that start with "progress: "
 
 import logging
 import sys
+from collections.abc import Callable
 
 from quenched.symbolic.expectation import user_average, user_closed_form
 from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
@@ -22,7 +23,7 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="progress: %(message)s")
     try:
         text, option, more = sys.argv[1], "".join(sys.argv[2:3]), sys.argv[3:]
-        builds = {
+        builds: dict[str, Callable[..., str]] = {
             "": user_activation,
             "--average": user_average,
             "--closed-form": user_closed_form,

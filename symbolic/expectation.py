@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import sympy
 
@@ -132,10 +133,10 @@ def _arcsines(expression: sympy.Expr) -> sympy.Expr:
     """
     for kind, n in ((Phi2, 2), (Phi3, 3)):
 
-        def central(e: sympy.Basic, kind: type = kind, n: int = n) -> bool:
+        def central(e: Any, kind: type = kind, n: int = n) -> bool:
             return isinstance(e, kind) and not any(e.args[:n])
 
-        def angles(e: sympy.Basic, n: int = n) -> sympy.Expr:
+        def angles(e: Any, n: int = n) -> sympy.Expr:
             turned = sympy.Add(*(sympy.asin(r) for r in e.args[n:]))
             return sympy.Rational(1, 2**n) + turned / (2 * sympy.pi * (n - 1))
 

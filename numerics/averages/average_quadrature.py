@@ -33,9 +33,11 @@ _DIGITS = 15  # of float64
 _RADII = (*range(1, 13), 14, 16, 20, 24, 32, 48, 64, 128, 256, 1000, 4000)
 _FAR = _RADII[-1]
 _STEEP = 1e5  # of the logarithm of |f| times the density, where it is infinite for every purpose
-_STEPS = {3: (0.5, 0.35, 0.25), 4: (0.9, 0.7, 0.5)}  # of the trapezoidal rule: 10^6 points at most
+_STEPS = {3: (0.5, 0.35, 0.25), 4: (0.9, 0.7, 0.5)}  # of the trapezoidal rule
 _AGREED = 1e-9  # relative; where the grids differ by less, nothing is sampled
-_POINTS = 2**20  # of quasi-Monte Carlo
+_COARSE = 10  # digits that a grid over three or four normals reaches out for
+_GRID, _POINTS = 2**22, 2**20  # of a grid, and of quasi-Monte Carlo
+_OPEN, _BLOCK = 100_000, 512  # panels at once; outer points whose inner integrals are taken together
 _MOST = 2_000_000  # evaluations at many digits
 _OFF = 1.0371  # panels end where no pole of a written integrand lies, so that no two halves of one cancel
 
@@ -80,7 +82,9 @@ class _Integrand:
 
         def value(z: Array) -> Array:
             with np.errstate(all="ignore"):
-                result = np.broadcast_to(np.asarray(self.function(*(means + loadings @ z)), dtype=np.float64), z.shape[1:])
+                result = np.broadcast_to(
+                    np.asarray(self.function(*(means + loadings @ z)), dtype=np.float64), z.shape[1:]
+                )
             if not np.isfinite(result).all():
                 worst = z[:, np.argmin(np.isfinite(result))]
                 self.precise(self.ctx)([self.ctx.mpf(float(each)) for each in worst])
@@ -99,14 +103,18 @@ def _point(x: Sequence[Any]) -> str:
     return ", ".join(f"{float(np.ravel(np.asarray(each, dtype=object))[0]):.4g}" for each in x)
 
 
-def integrated(function: Callable[..., Any], law: GaussianLaw, name: str, digits: int, seed: int) -> tuple[Any, Any, str]:
+def integrated(
+    function: Callable[..., Any], law: GaussianLaw, name: str, digits: int, seed: int
+) -> tuple[Any, Any, str]:
     """E[function] with its error and the method, in floats, or in mpmath's numbers beyond 15 digits.
 
     ValueError: not real, infinite, or not decaying; RuntimeError: the quadrature does not converge.
     """
     f = _Integrand(function, law, name, context(max(digits, _DIGITS) + 15))
     r = f.dimension
-    reach = _reach(f, 2 if r > 2 else 1, digits)
+    reach = _reach(f, 1, digits if r < 3 else min(digits, _COARSE))
+    if r > 2:
+        _reach(f, 2, digits)  # of what is sampled the square must have an average, too
     try:
         if r > 2:
             if digits > _DIGITS:
@@ -204,13 +212,15 @@ def _panels(f: _Integrand, r: int, reach: float) -> Quadrature:
     outer = np.array(list(pairwise(map(float, _cuts(f, reach, f.ctx)))))
     rows = np.zeros(len(outer), dtype=np.int64)
     if r == 1:
-        found = adaptive_rows(lambda z, _: value(z[None]) * _density(z), outer, rows, 1, tolerance)
+        found = adaptive_rows(lambda z, _: value(z[None]) * _density(z), outer, rows, 1, tolerance, most=_OPEN)
         return Quadrature(found.value[0], found.error[0] + 1e-15 * size, found.evaluations)
     means = np.array([float(m) for m in f.law.means])
     loadings = np.array([[float(a) for a in row] for row in f.law.loadings(f.ctx)])
     varying = loadings[:, 1] != 0
 
-    def inner(first: Array, _: Array) -> Array:
+    share = tolerance / (20 * reach)  # of the inner integrals, at each of the outer points
+
+    def inner(first: Array) -> Array:
         zeros = -(means[varying] + first[:, None] * loadings[varying, 0]) / loadings[varying, 1]
         cuts = np.sort(np.hstack([np.tile([-reach, reach], (len(first), 1)), np.clip(zeros, -reach, reach)]), axis=1)
         panels = np.stack([cuts[:, :-1], cuts[:, 1:]], axis=-1).reshape(-1, 2)
@@ -218,12 +228,15 @@ def _panels(f: _Integrand, r: int, reach: float) -> Quadrature:
         wide = panels[:, 1] > panels[:, 0]
 
         def integrand(second: Array, row: Array) -> Array:
-            return value(np.stack([first[row], second])) * _density(second)
+            return value(np.stack([first[row], second])) * _density(second) * _density(first[row])
 
-        sums = adaptive_rows(integrand, panels[wide], owner[wide], len(first), tolerance / 10)
-        return np.asarray(sums.value * _density(first))
+        sums = adaptive_rows(integrand, panels[wide], owner[wide], len(first), share, most=_OPEN)
+        return np.asarray(sums.value)
 
-    found = adaptive_rows(inner, outer, rows, 1, tolerance)
+    def blocks(first: Array, _: Array) -> Array:
+        return np.concatenate([inner(part) for part in np.array_split(first, math.ceil(len(first) / _BLOCK))])
+
+    found = adaptive_rows(blocks, outer, rows, 1, tolerance, most=_BLOCK)
     return Quadrature(found.value[0], found.error[0] + tolerance / 10 + 1e-15 * size, found.evaluations)
 
 
@@ -235,24 +248,26 @@ def _many(f: _Integrand, r: int, reach: float, seed: int) -> tuple[float, float,
 
     The difference of the last two, which is the error of the step before, stands for that of the last.
     """
-    value, sums, size = f.fast(), [], 0.0
-    for step in _STEPS[r]:
-        count = math.ceil(reach / step)
-        nodes = (np.arange(-count, count) + _OFF / 3) * step
-        z = np.stack([axis.ravel() for axis in np.meshgrid(*[nodes] * r, indexing="ij")])
-        z = z[:, (z * z).sum(axis=0) < reach**2]
-        at = value(z) * np.prod(_density(z), axis=0) * step**r
-        size = float(np.abs(at).sum())
-        sums.append(float(at.sum()))
-    gaps = abs(sums[1] - sums[0]), abs(sums[2] - sums[1])
+    value = f.fast()
+    size, sums = 1.0, []
+    for step in _STEPS[r] if (2 * reach / _STEPS[r][-1]) ** r <= _GRID else ():
+        nodes = (np.arange(-math.ceil(reach / step), math.ceil(reach / step)) + _OFF / 3) * step
+        plane = np.stack([axis.ravel() for axis in np.meshgrid(*[nodes] * (r - 1), indexing="ij")])
+        total = size = 0.0
+        for first in nodes:
+            z = np.vstack([np.full(plane.shape[1], first), plane])
+            z = z[:, (z * z).sum(axis=0) < reach**2]
+            at = value(z) * np.prod(_density(z), axis=0) * step**r
+            total, size = total + float(at.sum()), size + float(np.abs(at).sum())
+        sums.append(total)
+    gaps = [abs(after - before) for before, after in pairwise(sums)] or [math.inf, math.inf]
     error = gaps[1] + 1e-14 * size
     method = f"trapezoidal rule over {r} normals"
     if error <= _AGREED * size:
         return sums[2], error, method
     sampled = randomised(lambda z: value(z.T), r, tolerance=1e-15 * size, seed=seed, points=_POINTS)
-    apart = abs(float(sampled.value) - sums[2])
-    if error < sampled.error and gaps[1] < gaps[0] / 4 and apart < 4 * sampled.error:  # it converges, to the same
-        return sums[2], error, method
+    if error < sampled.error and gaps[1] < gaps[0] / 4 and abs(sampled.value - sums[2]) < 4 * sampled.error:
+        return sums[2], error, method  # it converges, and to the same
     return float(sampled.value), float(sampled.error), f"quasi-Monte Carlo over {r} normals"
 
 

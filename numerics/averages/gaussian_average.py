@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -122,7 +123,7 @@ def average(integrand: str, mean: Any, covariance: Any, *, digits: int = 15, see
             f"mean must have an entry for each field: integrand {text!r} has field number {used[-1] + 1}, "
             f"got {shown(mean)}"
         )
-    found = derived_module("average", written, "--average")
+    found = _derived(written)
     count = 1 + max(used, default=0)
     if hasattr(found, "average"):
         value, error = _closed(found, law.of(used, count, Fraction(1)), digits)
@@ -131,6 +132,11 @@ def average(integrand: str, mean: Any, covariance: Any, *, digits: int = 15, see
 
     value, error, method = integrated(found.integrand, law.of(used, count, Fraction(0)), text, digits, seed)
     return GaussianAverage(text, _rounded(value, digits), _rounded(error, digits), method, (), found.REASON)
+
+
+@lru_cache(maxsize=256)
+def _derived(written: str) -> ModuleType:
+    return derived_module("average", written, "--average")
 
 
 def _rounded(value: Any, digits: int) -> Any:
@@ -167,16 +173,33 @@ def closed_form(integrand: str, mean: Any = None, covariance: Any = None) -> Clo
     text = expression_text(integrand, INTEGRAND)
     written, used = _written(text, {})
     n = 1 + max(used, default=0)
-    first = _symbols("mean", mean, [f"m{i}" for i in range(n)])
-    upper = _symbols("covariance", covariance, [f"c{i}{j}" for i in range(n) for j in range(i, n)])
-    found = derived_module("closed form", written, "--closed-form", first, upper)
+    count = len(mean) if isinstance(mean, (list, tuple)) else n
+    if count < n:
+        raise ValueError(f"mean must have {n} entries or more, one for each field of {text!r}, got {shown(mean)}")
+    first = _symbols("mean", mean, [f"m{i}" for i in range(count)])
+    if covariance is not None and not _symbolic(covariance):
+        law = GaussianLaw.read([0] * count, covariance)
+        covariance = [law.covariance[i][j] for i in range(count) for j in range(i, count)]
+    names = [f"c{i}{j}" for i in range(count) for j in range(i, count)]
+    upper = [c for c, name in zip(_symbols("covariance", covariance, names), names, strict=True) if int(name[2]) < n]
+    found = derived_module("closed form", written, "--closed-form", ",".join(first[:n]), ",".join(upper))
     return ClosedForm(text, found.CLOSED_FORM, found.LATEX, found.RULES)
 
 
-def _symbols(name: str, value: Any, symbols: list[str]) -> str:
+def _symbolic(value: Any) -> bool:
+    """Whether entries are left as symbols."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    return any(v is None or (isinstance(v, str) and v.startswith("c")) for v in value)
+
+
+def _symbols(name: str, value: Any, symbols: list[str]) -> list[str]:
     """Entries as the derivation reads them: rational numbers, or symbols where there are none."""
     if value is None:
-        return ",".join(symbols)
+        return symbols
     if not isinstance(value, (list, tuple)) or len(value) != len(symbols):
         raise ValueError(f"{name} must be a list of {len(symbols)} entries ({', '.join(symbols)}), got {shown(value)}")
-    return ",".join(s if v is None or v == s else str(exact(name, v)) for v, s in zip(value, symbols, strict=True))
+    return [
+        s if v is None or (isinstance(v, str) and v == s) else str(exact(name, v))
+        for v, s in zip(value, symbols, strict=True)
+    ]

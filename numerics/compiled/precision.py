@@ -53,7 +53,7 @@ def context(digits: int) -> Any:
 
 
 def mp_array(ctx: Any, values: Any) -> Any:
-    """Object array of the context's numbers; floats are taken at their exact binary value, fractions are rounded once."""
+    """Object array of the context's numbers: floats at their exact binary value, fractions rounded once."""
     return np.frompyfunc(lambda x: ctx.mpf(ctx.convert(x)), 1, 1)(np.asarray(values))
 
 

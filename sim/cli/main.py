@@ -21,7 +21,19 @@ from quenched.sim.interrupts import interruptible
 
 __all__ = ["app", "main", "verbs"]
 
-_ORDER = ("dynamics", "curve", "fixed-points", "sweep", "validate", "reproduce", "plot", "show", "derive", "cache")
+_ORDER = (
+    "dynamics",
+    "curve",
+    "fixed-points",
+    "sweep",
+    "validate",
+    "reproduce",
+    "plot",
+    "show",
+    "average",
+    "derive",
+    "cache",
+)
 
 
 def verbs() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a user may write for an activation, a loss or an integrand: a name, or an expression of the functions listed here.
+"""What a user may write for an activation, a loss, an integrand: a name, or an expression of functions listed here.
 
 The only reader of such text.  It knows the names and nothing else, so that it runs without sympy: the records call it
 when they are made (`quenched.numerics.problem.checks`), the derivation calls it again before it gives an expression a
