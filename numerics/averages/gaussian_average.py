@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from quenched.numerics.averages.gaussian_law import GaussianLaw, exact
+from quenched.numerics.averages.gaussian_law import GaussianLaw, entries, exact
 from quenched.numerics.averages.multiprecision import closed_form_values
 from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.compiled.precision import context
@@ -173,11 +173,12 @@ def closed_form(integrand: str, mean: Any = None, covariance: Any = None) -> Clo
     text = expression_text(integrand, INTEGRAND)
     written, used = _written(text, {})
     n = 1 + max(used, default=0)
-    count = len(mean) if isinstance(mean, (list, tuple)) else n
+    mean = None if mean is None else entries("mean", mean)
+    count = n if mean is None else len(mean)
     if count < n:
         raise ValueError(f"mean must have {n} entries or more, one for each field of {text!r}, got {shown(mean)}")
     first = _symbols("mean", mean, [f"m{i}" for i in range(count)])
-    if covariance is not None and not _symbolic(covariance):
+    if covariance is not None and not any(_is_symbol(entry, "c") for entry in entries("covariance", covariance)):
         law = GaussianLaw.read([0] * count, covariance)
         covariance = [law.covariance[i][j] for i in range(count) for j in range(i, count)]
     names = [f"c{i}{j}" for i in range(count) for j in range(i, count)]
@@ -186,20 +187,18 @@ def closed_form(integrand: str, mean: Any = None, covariance: Any = None) -> Clo
     return ClosedForm(text, found.CLOSED_FORM, found.LATEX, found.RULES)
 
 
-def _symbolic(value: Any) -> bool:
-    """Whether entries are left as symbols."""
-    if not isinstance(value, (list, tuple)):
-        return False
-    return any(v is None or (isinstance(v, str) and v.startswith("c")) for v in value)
+def _is_symbol(entry: Any, letter: str) -> bool:
+    return entry is None or (isinstance(entry, str) and entry.startswith(letter))
 
 
 def _symbols(name: str, value: Any, symbols: list[str]) -> list[str]:
     """Entries as the derivation reads them: rational numbers, or symbols where there are none."""
     if value is None:
         return symbols
-    if not isinstance(value, (list, tuple)) or len(value) != len(symbols):
+    given = entries(name, value)
+    if len(given) != len(symbols):
         raise ValueError(f"{name} must be a list of {len(symbols)} entries ({', '.join(symbols)}), got {shown(value)}")
     return [
         s if v is None or (isinstance(v, str) and v == s) else str(exact(name, v))
-        for v, s in zip(value, symbols, strict=True)
+        for v, s in zip(given, symbols, strict=True)
     ]

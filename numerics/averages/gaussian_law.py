@@ -17,7 +17,7 @@ import numpy as np
 
 from quenched.numerics.problem.checks import shown
 
-__all__ = ["GaussianLaw", "exact"]
+__all__ = ["GaussianLaw", "entries", "exact"]
 
 _TEXT = re.compile(r"[+-]?(\d{1,1100}/\d{1,1100}|(\d{1,1100}\.?\d{0,1100}|\.\d{1,1100})([eE][+-]?\d{1,3})?)", re.ASCII)
 _INDEFINITE = 1e-10  # relative; an eigenvalue below minus this is not rounding of float64 entries
@@ -44,7 +44,8 @@ def exact(name: str, value: Any) -> Fraction:
     return number
 
 
-def _entries(name: str, value: Any) -> list[Any]:
+def entries(name: str, value: Any) -> list[Any]:
+    """The members of a list, a tuple or an array, in their order; ValueError: it is none."""
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray) and value.ndim:
         return list(value)
     if isinstance(value, (list, tuple)):
@@ -69,13 +70,13 @@ class GaussianLaw:
         >>> GaussianLaw.read([0, 0], [1, "1/2", 1]) == GaussianLaw.read([0, 0], [[1, 0.5], [0.5, 1]])
         True
         """
-        means = tuple(exact("mean", entry) for entry in _entries("mean", mean))
+        means = tuple(exact("mean", entry) for entry in entries("mean", mean))
         n = len(means)
         if not 1 <= n <= 4:
             raise ValueError(f"mean must have 1 to 4 entries, one a field, got {shown(mean)}")
         rows = [
             [exact("covariance", each) for each in row] if isinstance(row, (list, tuple, np.ndarray)) else row
-            for row in _entries("covariance", covariance)
+            for row in entries("covariance", covariance)
         ]
         if len(rows) == n and all(isinstance(row, list) and len(row) == n for row in rows):
             full = [list(row) for row in rows]
@@ -88,8 +89,8 @@ class GaussianLaw:
                     f"covariance must have {len(upper)} entries (upper triangle, row by row) or {n} x {n}, "
                     f"as there are {n} means; got {shown(covariance)}"
                 )
-            entries = dict(zip(places, flat, strict=True))
-            full = [[entries.get((i, j), entries.get((j, i), flat[0])) for j in range(n)] for i in range(n)]
+            found = dict(zip(places, flat, strict=True))
+            full = [[found[(i, j) if (i, j) in found else (j, i)] for j in range(n)] for i in range(n)]
         law = cls(means, tuple(tuple(row) for row in full))
         return law._checked(covariance)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,22 +26,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 HALF = [1, "1/2", 1]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def derived_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Derivations in this process, which saves the half second that another one takes to start."""
-
-    def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
-        text, option, *more = arguments
-        builds: dict[str, Callable[..., str]] = {
-            "--average": expectation.user_average,
-            "--closed-form": expectation.user_closed_form,
-        }
-        return builds[option](text, *more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("QUENCHED_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("quenched.numerics.compiled.cache.derived_text", derived_text)
-        yield
+pytestmark = pytest.mark.usefixtures("derived_here")
 
 
 # --- exact values

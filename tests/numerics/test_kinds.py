@@ -68,7 +68,7 @@ FITS = {
     "integer": set(),
     "integers": {"a set"},
     "array": set(),
-    "numbers": {"numbers as texts"},  # which are exact where floats are not
+    "numbers": {"numbers as texts", "an array of texts"},  # which are exact where floats are not
     "choice": set(),
     "activation": {"text", "a text with nan"},  # texts: what they may say is tests/symbolic/test_parse.py's
     "flag": {"true", "a boolean of numpy"},
