@@ -35,6 +35,7 @@ class Run:
     follow: str | None = option(None, "Then follow the best solution in sigma, separation, lr, weight_decay, ...")
     values: str = option("0.4:1:50", "Its values: FIRST:LAST:NUMBER, or a comma-separated list.")
     plot: Path | None = option(None, "Figure of the followed solution.")
+    processes: int = option(1, "Worker processes, for the initial states.")
 
 
 def fixed_points(
@@ -49,12 +50,14 @@ def fixed_points(
     that end there and its error, classification error, pmse, the slowest rate (the largest real part of an eigenvalue
     of the Jacobian: stable if negative), zero modes beside symmetries, neurons without effect, the seed of the first
     initial state.  Columns of a followed solution: the parameter, the errors, the slowest rate, whether it is stable,
-    and folds and pitchforks, where it turns back or splits.
+    and folds and pitchforks, where it turns back or splits.  With --resume the finished initial states are not computed
+    again; a followed solution is begun anew.
 
     Example:  quenched fixed-points --K 4 --sigma 0.4 --seeds 20
     Example:  quenched fixed-points --lr 0.2 --seeds 4 --follow sigma --values 0.4:1:50 -o branch.csv --plot branch.png
     """
     from quenched.numerics.compiled.cache import cache_folder
+    from quenched.numerics.two_layer.fixed_points import fixed_points as fixed_points_of
     from quenched.numerics.two_layer.stationary import FixedPointError
     from quenched.sim.files import DATA, PICTURES, prepare, save
     from quenched.sim.processes import Work
@@ -80,7 +83,8 @@ def fixed_points(
     )
     with kept(place, files.resume) as journal:
         with progress("fixed points") as report:
-            found = Work(1, report, journal).once(_found, problem, network, rule, range(seeds))
+            work = Work(run.processes, report, journal)
+            found = fixed_points_of(problem, network, rule, range(seeds), mapped=work.each)
         if not found.sizes["solution"]:
             raise FixedPointError(
                 f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {rule.lr:g})",
@@ -100,12 +104,6 @@ def fixed_points(
             save(result, path)
         if run.plot is not None and run.follow is not None:
             _draw(result, named, run, run.plot)
-
-
-def _found(problem: Mixture, network: TwoLayer, rule: LearningRule, seeds: Collection[int]) -> xr.Dataset:
-    from quenched.numerics.two_layer.fixed_points import fixed_points
-
-    return fixed_points(problem, network, rule, list(seeds))
 
 
 def _branch(

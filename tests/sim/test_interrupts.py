@@ -4,6 +4,7 @@ How long it takes is not measured here (benchmarks are apart): a test waits as l
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,3 +154,18 @@ with interruptible():
     done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 128 + signal.SIGTERM
     assert "interrupted in a long calculation" in done.stderr
+
+
+def test_fixed_points_go_on(tmp_path: Path) -> None:
+    """Each initial state is a job; the resumed run ends with the same bits."""
+    small = ["fixed-points", "--K", "2", "--activation", "erf", "--sigma", "0.5"]
+    finished(*small, "--seeds", "4", "-o", "whole.nc", cwd=tmp_path)
+    process = started(*small, "--seeds", "1000", "-o", "part.nc", cwd=tmp_path)
+    kept = tmp_path / "part.nc.unfinished"
+    until(lambda: len(list(kept.glob("*.json"))) >= 4, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert re.search(r"\(\d+ parts\) is in part\.nc\.unfinished: add --resume to go on", said)
+    finished(*small, "--seeds", "4", "-o", "part.nc", "--resume", cwd=tmp_path)
+    assert xr.load_dataset(tmp_path / "part.nc").identical(xr.load_dataset(tmp_path / "whole.nc"))
