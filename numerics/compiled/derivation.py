@@ -34,12 +34,15 @@ def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
             command, stdout=printed, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment
         ) as process,
     ):
-        for line in process.stderr or ():
-            if line.startswith(_PROGRESS):
-                _logger.warning("%s", line.removeprefix(_PROGRESS).rstrip())
-            else:
-                said.append(line)
-        status = process.wait()
+        try:
+            for line in process.stderr or ():
+                if line.startswith(_PROGRESS):
+                    _logger.warning("%s", line.removeprefix(_PROGRESS).rstrip())
+                else:
+                    said.append(line)
+            status = process.wait()
+        finally:
+            process.kill()  # nobody waits for it any more; without effect where it has ended
         printed.seek(0)
         text = printed.read()
     message = "".join(said).strip()

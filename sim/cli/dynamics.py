@@ -59,13 +59,12 @@ def dynamics(
     _check(inputs, run, given)
     D = None if run.D is None else integer("D", run.D, at_least=1)
     t, seeds = number("t", run.t, positive=True), integer("seeds", run.seeds, at_least=1)
+    integer("initial", run.initial)
     targets = _prepare(files, run)
     mixture, D = _mixture(inputs, run, D)
     rule = problems.gradient_flow(rule) if run.gradient_flow else rule
     state = _start(mixture, network, D, run)
-    beside = next(iter(targets), run.plot)
-    place = _cache("dynamics") if beside is None else beside.with_name(f"{beside.name}.unfinished")
-    with kept(place, files.resume) as journal:
+    with kept("dynamics", next(iter(targets), run.plot), files.resume) as journal:
         from quenched.sim.processes import Work
 
         with progress("integrating") as report:
@@ -104,12 +103,6 @@ def _prepare(files: Files, run: Run) -> list[Path]:
 
 def _beside(path: Path) -> Path:
     return path.with_stem(f"{path.stem}_simulation")
-
-
-def _cache(verb: str) -> Path:
-    from quenched.numerics.compiled.cache import cache_folder
-
-    return cache_folder() / "unfinished" / verb
 
 
 def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mixture, int]:

@@ -56,7 +56,6 @@ def fixed_points(
     Example:  quenched fixed-points --K 4 --sigma 0.4 --seeds 20
     Example:  quenched fixed-points --lr 0.2 --seeds 4 --follow sigma --values 0.4:1:50 -o branch.csv --plot branch.png
     """
-    from quenched.numerics.compiled.cache import cache_folder
     from quenched.numerics.two_layer.fixed_points import fixed_points as fixed_points_of
     from quenched.numerics.two_layer.stationary import FixedPointError
     from quenched.sim.files import DATA, PICTURES, prepare, save
@@ -75,13 +74,7 @@ def fixed_points(
     )
     if rule.lr == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))
-    beside = next(iter(files.output), run.plot)
-    place = (
-        cache_folder() / "unfinished" / "fixed-points"
-        if beside is None
-        else beside.with_name(f"{beside.name}.unfinished")
-    )
-    with kept(place, files.resume) as journal:
+    with kept("fixed-points", next(iter(files.output), run.plot), files.resume) as journal:
         with progress("fixed points") as report:
             work = Work(run.processes, report, journal)
             found = fixed_points_of(problem, network, rule, range(seeds), mapped=work.each)

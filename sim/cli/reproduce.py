@@ -47,7 +47,7 @@ def reproduce(
         if resume and picture.exists():
             sys.stdout.write(f"{name}  is there: {picture}\n")
             continue
-        with kept(folder / f"{name}.unfinished", resume) as journal, progress(name) as report:
+        with kept("reproduce", folder / name, resume) as journal, progress(name) as report:
             sentence = registry.make(name, folder, processes, report, journal=journal)
         sys.stdout.write(f"{name}  {sentence}\n")
         sys.stdout.flush()

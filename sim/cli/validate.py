@@ -28,7 +28,11 @@ class Run:
     full: bool = option(False, "272 cells in minutes, instead of 20 in seconds.")
     quick: bool = option(False, "20 cells in seconds (the default).")
     engine: str = option("overlaps", f"{', '.join(ENGINES)}: vectors is SGD itself, overlaps its chain at any D.")
-    backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
+    backend: str | None = option(
+        None,
+        "numpy (the processor, on which the chain is compiled), cupy (a card) or auto (a card where one answers). "
+        "Default: numpy for overlaps, auto for vectors.  Without --engine it is that of vectors.",
+    )
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
     loss: str | None = option(None, "A grid of this loss alone: square, logistic, or an expression in phi and y.")
@@ -69,7 +73,7 @@ def validate(run: Run, given: Collection[str]) -> None:
     if not large:
         remarks.append(measure(backend).sentence())
         sys.stdout.write(remarks[0] + "\n")
-    with kept(run.report / "unfinished", run.resume) as journal:
+    with kept("validate", run.report / "report.md", run.resume) as journal:
         with progress("validate") as done:
             verdict = judge(
                 grid,
