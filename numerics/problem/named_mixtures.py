@@ -89,7 +89,7 @@ def named(text: str, sigma: float, separation: float = 1.0) -> Mixture:
         raise ValueError(f"mixture must be one of {known()}, got {text!r}")
     if not colon:
         return NAMED[name].at(sigma, separation)
-    if NAMED[name].number is None or not rest.isdecimal():
+    if NAMED[name].number is None or not (rest.isascii() and rest.isdecimal()):
         wanted = "takes no number" if NAMED[name].number is None else "takes a whole number after the colon"
         raise ValueError(f"mixture {name} {wanted}, got {text!r}")
     if not 1 <= int(rest) <= _MOST:

@@ -95,6 +95,9 @@ def main() -> None:
     except (RuntimeError, OSError) as error:
         _complain(error)
         status = 1
+    except MemoryError as error:
+        _complain(MemoryError(f"the problem is too large for the memory of this machine: {error}"))
+        status = 1
     if status in INTERRUPTED:  # all is said and kept: on a busy machine the teardown of Python takes seconds
         sys.stdout.flush()
         sys.stderr.flush()

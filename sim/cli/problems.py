@@ -36,6 +36,8 @@ __all__ = [
 NOISE = tuple(each.name for each in fields(GradientFlow) if not each.init)
 """Options of a rule without effect at first order in its rates, which the gradient flow does not have."""
 
+_NEURONS = 1000  # of a teacher: its averages would take hours
+
 SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
     "mp": (1, Spectrum.marchenko_pastur),
     "two-level": (3, Spectrum.two_level),
@@ -147,10 +149,13 @@ def spectrum(text: str, directions: int | None = None) -> Spectrum:
     if name not in SPECTRA:
         raise ValueError(f"spectrum must be one of {', '.join(SPECTRA)} with its numbers, as in mp:0.5, got {text!r}")
     count, build = SPECTRA[name]
-    values = _numbers("spectrum", rest, count)
-    if name == "two-level" or directions is None:
-        return build(*values)
-    return build(*values, directions, quantiles=True)
+    values = _numbers(f"spectrum {name}", rest, count)
+    try:
+        if name == "two-level" or directions is None:
+            return build(*values)
+        return build(*values, directions, quantiles=True)
+    except ValueError as error:
+        raise ValueError(f"spectrum {text!r}: {error}") from error
 
 
 def with_spectrum(inputs: Mixture, text: str, directions: int | None = None) -> Mixture:
@@ -171,8 +176,8 @@ def taught(inputs: Mixture, text: str) -> Mixture:
     (4, 3)
     """
     activation, _, number = text.rpartition(":")
-    if not activation or not number.isdecimal() or int(number) < 1:
-        raise ValueError(f"teacher must be ACTIVATION:NEURONS, as in erf:2, got {text!r}")
+    if not activation or not (number.isascii() and number.isdecimal()) or not 1 <= int(number) <= _NEURONS:
+        raise ValueError(f"teacher must be ACTIVATION:NEURONS, as in erf:2, with at most {_NEURONS}, got {text!r}")
     C, p, m = inputs.clusters, inputs.dimensions, int(number)
     weights = np.concatenate([np.zeros((m, p)), np.eye(m)], axis=1)
     means = np.concatenate([inputs.means, np.zeros((C, m))], axis=1)
@@ -215,8 +220,9 @@ def levels(name: str, text: str) -> list[float]:
 def _numbers(name: str, text: str, count: int) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{name} must hold {count} numbers, got {text!r}") from error
+    except ValueError:
+        values = []
     if len(values) != count:
-        raise ValueError(f"{name} must hold {count} numbers, got {text!r}")
+        wanted = "a number" if count == 1 else f"{count} numbers with commas between them"
+        raise ValueError(f"{name} takes {wanted}, got {text!r}")
     return values
