@@ -47,6 +47,7 @@ def curve(inputs: problems.Inputs, run: Run, options: dict[str, Options], files:
     from quenched.sim.processes import Work
 
     inputs.check(given)
+    files.check(given)
     prepare("output", files.output, [*DATA, *PICTURES], force=files.force)
     problem = replace(inputs.build(), scaling=_exponents(run.scaling))
     if inputs.spectrum is not None:

@@ -56,7 +56,10 @@ def dynamics(
     Example:  quenched dynamics --data digits --covariance shared --lr 0.1 --initial 0 --simulate
     Example:  quenched dynamics --mixture two-clusters --spectrum mp:0.5 --teacher erf:2 --activation erf -o run.csv
     """
+    files.check(given)
     _check(inputs, run, given)
+    if rule.eta == 0 and rule.eta_v == 0:
+        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {rule.lr:g}")
     D = None if run.D is None else integer("D", run.D, at_least=1)
     t, seeds = number("t", run.t, positive=True), integer("seeds", run.seeds, at_least=1)
     integer("initial", run.initial)

@@ -61,6 +61,7 @@ def fixed_points(
     from quenched.sim.files import DATA, PICTURES, prepare, save
     from quenched.sim.processes import Work
 
+    files.check(given)
     for name in ("values", "plot"):
         if name in given and run.follow is None:
             raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")

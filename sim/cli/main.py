@@ -83,7 +83,7 @@ def main() -> None:
     """Entry point of the command `quenched`; always ends in SystemExit."""
     try:
         with interruptible():
-            status = app(standalone_mode=False)
+            status = app(prog_name="quenched", standalone_mode=False)
     except _UsageError as error:
         status = _usage(error)
     except typer.Abort:

@@ -47,6 +47,11 @@ class Files:
     force: bool = option(False, "Overwrite files that exist.")
     resume: bool = option(False, "Go on from what an interrupted run has finished.")
 
+    def check(self, given: Collection[str]) -> None:
+        """ValueError for --force without a file."""
+        if "force" in given and not {"output", "plot"} & set(given):
+            raise ValueError("--force is of files: add --output")
+
 
 @dataclass(frozen=True)
 class _Leaf:

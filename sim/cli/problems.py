@@ -36,6 +36,7 @@ __all__ = [
 NOISE = tuple(each.name for each in fields(GradientFlow) if not each.init)
 """Options of a rule without effect at first order in its rates, which the gradient flow does not have."""
 
+_LEVELS = 10**5  # of a parameter
 _NEURONS = 1000  # of a teacher: its averages would take hours
 
 SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
@@ -77,7 +78,8 @@ class Inputs(Named):
                     raise ValueError(f"--{name} is of covariances estimated from data: add --data, or give --spectrum")
         elif self.covariance == "isotropic":
             refuse(given, "shrinkage", ("data",), "it is of --covariance shared or full")
-            refuse(given, "project", ("data",), "it is of --covariance full")
+        if self.covariance != "full" and "project" in given:
+            raise ValueError(f"--project is of --covariance full, got {self.covariance!r}, which commutes with itself")
 
     def build(self, sigma: float | None = None) -> Mixture:
         """The mixture without its spectrum."""
@@ -176,8 +178,10 @@ def taught(inputs: Mixture, text: str) -> Mixture:
     (4, 3)
     """
     activation, _, number = text.rpartition(":")
-    if not activation or not (number.isascii() and number.isdecimal()) or not 1 <= int(number) <= _NEURONS:
-        raise ValueError(f"teacher must be ACTIVATION:NEURONS, as in erf:2, with at most {_NEURONS}, got {text!r}")
+    if not activation or not (number.isascii() and number.isdecimal()) or int(number) < 1:
+        raise ValueError(f"teacher must be ACTIVATION:NEURONS, as in erf:2, got {text!r}")
+    if int(number) > _NEURONS:
+        raise ValueError(f"teacher must have at most {_NEURONS} neurons, got {text!r}")
     C, p, m = inputs.clusters, inputs.dimensions, int(number)
     weights = np.concatenate([np.zeros((m, p)), np.eye(m)], axis=1)
     means = np.concatenate([inputs.means, np.zeros((C, m))], axis=1)
@@ -210,11 +214,15 @@ def levels(name: str, text: str) -> list[float]:
     """
     try:
         if ":" in text:
-            first, last, number = text.split(":")
-            return np.linspace(float(first), float(last), int(number)).tolist()
-        return [float(part) for part in text.split(",")]
+            first, last, count = text.split(":")
+            ends, n = [float(first), float(last)], int(count)
+        else:
+            ends, n = [float(part) for part in text.split(",")], 1
     except ValueError as error:
         raise ValueError(f"{name} must be FIRST:LAST:NUMBER or a comma-separated list, got {text!r}") from error
+    if not 1 <= n <= _LEVELS or not np.isfinite(ends).all():
+        raise ValueError(f"{name} must be finite, and a NUMBER of them from 1 to {_LEVELS}, got {text!r}")
+    return np.linspace(*ends, n).tolist() if ":" in text else ends
 
 
 def _numbers(name: str, text: str, count: int) -> list[float]:
