@@ -67,22 +67,31 @@ class Journal:
             self._used.add(key)
             replace(key, json.dumps(encode(value)).encode())
         except OSError as error:
-            self._broken = True
-            logging.getLogger(__name__).warning("nothing more can be kept in %s: %s", self.place, error)
+            self._say(error)
             return
         self.kept += 1
 
-    def file(self, name: str) -> Path:
+    def file(self, name: str) -> Path | None:
         """A file of this journal that something else writes, such as the checkpoint of a simulation.
 
-        One that is there already is removed unless the journal is resumed.
+        One that is there already is removed unless the journal is resumed.  None where nothing can be kept.
         """
-        self.place.mkdir(parents=True, exist_ok=True)
         path = self.place / name
-        if not self.resume:
-            path.unlink(missing_ok=True)
+        if self._broken:
+            return None
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            if not self.resume:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            self._say(error)
+            return None
         self._used.add(path)
         return path
+
+    def _say(self, error: OSError) -> None:
+        self._broken = True
+        logging.getLogger(__name__).warning("nothing more can be kept in %s: %s", self.place, error)
 
     def sentence(self) -> str | None:
         """What is kept, and how to go on; None if nothing is."""

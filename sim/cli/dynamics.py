@@ -142,7 +142,7 @@ def _simulated(
     times: np.ndarray,
     seeds: int,
     state: OrderParameters | Densities,
-    checkpoint: Path,
+    checkpoint: Path | None,
 ) -> xr.Dataset:
     """SGD on vectors, from its last checkpoint on where there is one; on a card there is none."""
     from quenched.sim.backend import get_backend

@@ -65,6 +65,7 @@ def fixed_points(
     for name in ("values", "plot"):
         if name in given and run.follow is None:
             raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")
+    values = _followed(run)
     if rule.lr == 0:
         refuse({*given, "lr"}, "lr", problems.NOISE, "at 0, the default, it has no effect")
     prepare("output", files.output, DATA, force=files.force)
@@ -90,7 +91,6 @@ def fixed_points(
         if run.follow is not None:
             best = found.isel(solution=0)
             start = OrderParameters(best.M, best.Q, best.v)
-            values = problems.levels("values", run.values)
             with progress(run.follow) as report:
                 result = Work(1, report, journal).once(_branch, problem, network, rule, run.follow, values, start)
             _points(result, run.follow)
@@ -98,6 +98,21 @@ def fixed_points(
             save(result, path)
         if run.plot is not None and run.follow is not None:
             _draw(result, named, run, run.plot)
+
+
+def _followed(run: Run) -> list[float]:
+    """The values of the parameter that is followed, none without one; ValueError before anything is computed."""
+    from quenched.numerics.problem.checks import choice
+    from quenched.numerics.two_layer.continuation import PARAMETERS
+
+    if run.follow is None:
+        return []
+    choice("follow", run.follow, PARAMETERS)
+    values = problems.levels("values", run.values)
+    steps = np.diff(values)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(f"values must increase or decrease throughout, got {run.values!r}")
+    return values
 
 
 def _branch(

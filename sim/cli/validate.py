@@ -57,8 +57,9 @@ def validate(run: Run, given: Collection[str]) -> None:
     Example:  quenched validate --backend cupy
     Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
+    from quenched.sim.backend import get_backend
     from quenched.sim.files import prepare
-    from quenched.sim.referee.judge import judge
+    from quenched.sim.referee.judge import check, judge
     from quenched.sim.referee.report import FILES, summary, write
     from quenched.sim.referee.throughput import measure
 
@@ -66,8 +67,10 @@ def validate(run: Run, given: Collection[str]) -> None:
         raise ValueError("--quick does not go together with --full: each is a grid of its own")
     engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
     large = find_engine(engine).any_dimension
-    backend = run.backend or ("numpy" if large else "auto")
+    backend = ("numpy" if large else "auto") if run.backend is None else run.backend
+    get_backend(backend)
     grid = _grid(run, large)
+    check(grid, run.significance, run.processes)
     prepare("report", [run.report / name for name in FILES], force=run.force)
     remarks = []
     if not large:
