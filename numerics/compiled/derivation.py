@@ -29,8 +29,10 @@ def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
     command = [sys.executable, "-P", "-m", "quenched.symbolic", *arguments]
     printed: list[str] = []
     said: list[str] = []
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, encoding="utf-8", env=environment, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", env=environment
+    ) as process:
         reader = threading.Thread(target=lambda: printed.extend(process.stdout or ()), daemon=True)
         reader.start()  # both pipes are read at once: the process waits where one is full
         try:

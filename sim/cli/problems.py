@@ -222,7 +222,7 @@ def levels(name: str, text: str) -> list[float]:
         raise ValueError(f"{name} must be FIRST:LAST:NUMBER or a comma-separated list, got {text!r}") from error
     if not 1 <= n <= _LEVELS or not np.isfinite(ends).all():
         raise ValueError(f"{name} must be finite, and a NUMBER of them from 1 to {_LEVELS}, got {text!r}")
-    return np.linspace(*ends, n).tolist() if ":" in text else ends
+    return np.linspace(ends[0], ends[1], n).tolist() if ":" in text else ends
 
 
 def _numbers(name: str, text: str, count: int) -> list[float]:
