@@ -92,6 +92,17 @@ def test_dynamics_writes_what_it_computes(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_dynamics_goes_on_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Twice the time is once and once again, to the error of the integrator, rtol = 1e-8 a step."""
+    small = ["dynamics", "--K", 2, "--activation", "erf"]
+    assert run(monkeypatch, *small, "-t", 2, "-o", tmp_path / "whole.nc") == 0
+    assert run(monkeypatch, *small, "-t", 1, "-o", tmp_path / "first.nc") == 0
+    assert run(monkeypatch, *small, "-t", 1, "--state", tmp_path / "first.nc", "-o", tmp_path / "second.nc") == 0
+    whole, second = (xr.load_dataset(tmp_path / f"{name}.nc").isel(time=-1) for name in ("whole", "second"))
+    for name in ("M", "Q", "v"):
+        np.testing.assert_allclose(second[name], whole[name], atol=1e-6)
+
+
 def test_curve_writes_csv_netcdf_and_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +193,8 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["reproduce", "digits", "--processes", "0"], "processes must be an integer >= 1, got 0"),
         (["derive", "--certify", "b.pdf"], r"certify must end in \.md, got 'b\.pdf'"),
         (["derive", "--latex", "b.pdf"], r"latex must end in \.tex, got 'b\.pdf'"),
+        (["dynamics", "--state", "nowhere.nc"], "file must be a NetCDF file, got 'nowhere.nc'"),
+        (["dynamics", "--state", "a.nc", "--initial", "3"], "--initial does not go together with --state"),
         (["dynamics", "--D", "0"], "D must be an integer >= 1, got 0"),
         (["dynamics", "--data", "digits", "--mixture", "xor"], "--mixture does not go together with --data"),
         (["dynamics", "--data", "digits", "--separation", "2"], "--separation does not go together with --data"),
@@ -276,7 +289,7 @@ def test_examples_run(verb: str, example: str, monkeypatch: pytest.MonkeyPatch) 
         extra = ["-t", "0.5", "--starts", "1"]
     if "--follow" in example:
         extra = [*extra, "--values", "0.4:0.41:2"]
-    if "run" in example and verb in ("plot", "show"):
+    if "run.nc" in example and "-o run.nc" not in example:
         assert run(monkeypatch, "dynamics", "-t", 0.5, "--simulate", "--seeds", 2, "--D", 50, "-o", "run.nc") == 0
     if "cupy" in example and find_spec("cupy") is None:
         assert run(monkeypatch, *shlex.split(example), *extra) == 1
