@@ -173,7 +173,7 @@ def test_fixed_points_go_on(tmp_path: Path) -> None:
 
 
 def test_what_compiled_code_makes_of_an_interruption_is_one() -> None:
-    """A call that returns with an exception set is a SystemError, of which that is the cause (numba); notes reach it."""
+    """A call that returns with an exception set is a SystemError, of which that is the cause; notes reach it."""
     stop = Interrupted(signal.SIGTERM)
     with pytest.raises(Interrupted) as found, keeping(lambda: "kept"):
         raise SystemError("returned a result with an exception set") from stop
