@@ -255,7 +255,7 @@ CALLS: dict[str, Call] = {
             "t": "number",
             "gains": "array",
             "points": "integer",
-            "progress": "function",
+            "mapped": "function",
         },
     ),
     "curve": (
