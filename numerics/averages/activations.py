@@ -70,17 +70,20 @@ def value_averages(activation: str) -> theory.Averages:
     >>> value_averages("sign(x)").places
     ({'g': 0, 'g*g': 1}, {'g,g': 0})
     """
-    name = expression_text(activation)
-    return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
+    return _found(expression_text(activation))
+
+
+def _checked_in(name: str) -> theory.Averages | None:
+    return theory.ACTIVATIONS.get(name) or theory.NAMED.get(name)
 
 
 @lru_cache(maxsize=64)
-def _derived(activation: str) -> theory.Averages:
-    """The averages of an expression that a user wrote."""
-    derived = derived_module("activation", expression(activation))
-    if derived.SAME:
-        return theory.ACTIVATIONS[derived.SAME]
-    found: theory.Averages = derived.ACTIVATIONS["custom"]
+def _found(activation: str) -> theory.Averages:
+    """The averages of a name, or of an expression that a user wrote."""
+    found = _checked_in(activation)
+    if found is None:
+        derived = derived_module("activation", expression(activation))
+        found = _checked_in(derived.SAME) or derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; they are computed numerically, and the error reported",
