@@ -311,7 +311,13 @@ OPERATIONS = (
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 _ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _CONSTANTS = {"pi": math.pi}
-_FUNCTIONS: dict[str, Callable[..., float]] = {"exp": math.exp, "log": math.log, "sqrt": math.sqrt, "erf": math.erf, "erfc": math.erfc}
+_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "erf": math.erf,
+    "erfc": math.erfc,
+}
 _FUNCTIONS |= {name: getattr(math, name) for name in ("cos", "cosh", "sin", "sinh", "tanh")}
 _FUNCTIONS |= {"arctan": math.atan, "ratio": operator.truediv}
 
