@@ -51,17 +51,39 @@ _GAUSS = (
     *(0.269266719309996355091226921569469, 0.295524224714752870173814619188769),
 )
 
+# Legendre coefficients of an integrand from its values at the 21 nodes in order, and what they say at both ends
+_ORDERED = np.concatenate([-np.array(_NODES), np.array(_NODES)[-2::-1]])
+_COEFFICIENTS = np.polynomial.legendre.legvander(_ORDERED, 15).T * np.concatenate([_KRONROD, _KRONROD[-2::-1]])
+_COEFFICIENTS *= np.arange(16)[:, None] + 0.5
+_ENDS = np.polynomial.legendre.legvander(np.array([-1.0, 1.0]), 15) @ _COEFFICIENTS
+
 # panel(lower, upper, fine, coarse, size, ...) sums both rules; integrate(...) bisects.  Written once for each level.
 _ADAPTIVE = '''
 @njit(error_model="numpy")
+def sentinel_{level}(x, share, values, data, noise):
+    """A sum of the integrands of all averages, with the normal density: it has the kinks and steps of each of them."""
+    density = exp(-x * x / 2) / sqrt(2 * pi)
+    {remember_end}
+    value_{level}(x, values, data, noise)
+    total = 0.0
+    for c in range({components}):
+        total += (1.0 + {golden} * c) * values[c]
+    return density * total
+
+
+@njit(error_model="numpy")
 def panel_{level}(lower, upper, fine, coarse, size, data, noise):
-    """Both rules on one panel, with the normal density; `size` is the fine one of the absolute values."""
+    """Both rules on one panel, with the normal density; `size` is the fine one of the absolute values.
+
+    The error of inner integrals, and what a kink or step that both rules miss alike may amount to, as in
+    `quenched.numerics.probability.quadrature`.
+    """
     half = (upper - lower) / 2
     middle = lower + half
     fine[:] = 0.0
     coarse[:] = 0.0
     size[:] = 0.0
-    values = empty({components})
+    values, seen = empty({components}), zeros(21)
     error = 0.0
     for j in range(21):
         n = j if j < 11 else 20 - j
@@ -77,7 +99,32 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
             fine[c] += weight_fine * values[c]
             size[c] += weight_fine * abs(values[c])
             coarse[c] += weight_coarse * values[c]
-    return error
+            seen[j] += density / half * (1.0 + {golden} * c) * values[c]
+    middle_part, last, largest, low_end, high_end = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(9):
+        coefficient = 0.0
+        for j in range(21):
+            coefficient += COEFFICIENTS[k, j] * seen[j]
+        if k < 4:
+            middle_part = max(middle_part, abs(coefficient))
+        else:
+            last = max(last, abs(coefficient))
+    for j in range(21):
+        low_end += ENDS[0, j] * seen[j]
+        high_end += ENDS[1, j] * seen[j]
+        largest = max(largest, abs(seen[j]))
+    inside, share = half * (1 - 1e-12), {unseen} * half
+    nearest = max(0.0, max(lower, -upper))
+    if exp(-nearest * nearest / 2) * half * {scale} < 1e-16:
+        return error, 0.0
+    at_low = sentinel_{level}(middle - inside, share, values, data, noise)
+    at_high = sentinel_{level}(middle + inside, share, values, data, noise)
+    off = max(abs(low_end - at_low), abs(high_end - at_high))
+    largest = max(largest, max(abs(at_low), abs(at_high)))
+    last = last if last > 1e-13 * largest else 0.0
+    off = off if off > 1e-12 * largest else 0.0
+    fall = min(1.0, last / middle_part) if middle_part > 0.0 else 1.0
+    return error, half * max(5.0 * last * min(fall, 5.0 * fall * fall), {unseen} * off)
 
 
 @njit(error_model="numpy")
@@ -93,9 +140,8 @@ def integrate_{level}(total, ends, data, noise):
     while count:
         count -= 1
         lower, upper, depth = lowers[count], uppers[count], depths[count]
-        inner = panel_{level}(lower, upper, fine, coarse, size, data, noise)
-        gap = 0.0
-        rounding = True
+        inner, gap = panel_{level}(lower, upper, fine, coarse, size, data, noise)
+        rounding = gap <= 1e-14 * size.sum()
         for c in range({components}):
             difference = abs(fine[c] - coarse[c])
             if size[c] > 0.0:
@@ -135,6 +181,7 @@ def cut_{level}(cuts):
 '''
 _STEP = '''
 NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
+COEFFICIENTS, ENDS = array({coefficients}), array({ends})
 
 
 @njit(error_model="numpy")
@@ -252,6 +299,9 @@ def _text(N: int, kinks: list[Array]) -> str:
             share=_INNER if inner else 1.0,
             scale="data[13]" if inner else "1.0",
             remember="" if inner else "data[13] = weight_fine",
+            remember_end="" if inner else "data[13] = share * density",
+            unseen=repr(2 * (1 - _NODES[0])),
+            golden=0.6180339887498949,
             levels=_LEVELS,
             reach=_REACH,
         )
@@ -282,6 +332,8 @@ def _text(N: int, kinks: list[Array]) -> str:
         nodes=_NODES,
         kronrod=_KRONROD,
         gauss=_GAUSS,
+        coefficients=_COEFFICIENTS[[4, 5, 6, 7, 11, 12, 13, 14, 15]].tolist(),
+        ends=_ENDS.tolist(),
         reach=_REACH,
         N=N,
         smooth="\n        ".join(attempt) if smooth else "",
