@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import NamedTuple
 
-__all__ = ["ACTIVATIONS", "Averages", "NAMED"]
+__all__ = ["ACTIVATIONS", "NAMED", "Averages"]
 
 
 class Averages(NamedTuple):

@@ -124,7 +124,7 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
     last = last if last > 1e-13 * largest else 0.0
     off = off if off > 1e-12 * largest else 0.0
     fall = min(1.0, last / middle_part) if middle_part > 0.0 else 1.0
-    return error, half * max(5.0 * last * min(fall, 5.0 * fall * fall), {unseen} * off)
+    return error, half * max(5.0 * last * min(fall, 20.0 * fall * fall), {unseen} * off)
 
 
 @njit(error_model="numpy")
