@@ -232,7 +232,7 @@ def _tables_text(found: theory.Averages, limit: int, fields: int) -> str:
 
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> Any:
-    """The compiled module of an activation: fill_1 .. fill_4, and tables_2_1 .. tables_4_4 as far as it has averages."""
+    """fill_1 .. fill_4, and tables_2_1 .. tables_4_4, as far as there are averages."""
     found = value_averages(activation)
     groups = {str(n): (n, function) for n, function in enumerate(found.groups, start=1)}
     limits = sorted({min(limit, len(groups)) for limit in (2, FIELD_LIMIT)})

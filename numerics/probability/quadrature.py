@@ -49,7 +49,7 @@ def adaptive(
 
     A panel is done when its two halves agree with the whole, and nothing in them hints at a kink that the nodes miss
     (`_flaws`).  The error estimate is the sum of those differences: it is that of the whole panels, while the value is
-    that of the halves.  RuntimeError after `levels` bisections; where `evaluations` abscissae are spent before that, the
+    that of the halves.  RuntimeError after `levels` bisections; after `evaluations` abscissae, before that, the
     result is what they gave, with the error that is left.
 
     >>> quadrature = adaptive(np.abs, [(-1.0, 2.0)], 1e-10)          # kink at 0

@@ -83,7 +83,7 @@ NAMED: dict[str, str] = {
     "swish": "x*sigmoid(x)",
     "tanh": "tanh(x)",
 }
-"""Further names, of which `theory/` has g and its derivatives, and what averages there are, so that nothing is derived."""
+"""Further names, of which `theory/` has g and its derivatives, and what averages there are."""
 
 LOSSES: dict[str, str] = {
     "square": "(phi - y)**2/2",

@@ -226,7 +226,7 @@ def normal_rule(cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("activation", ["tanh", "softplus", "Abs(x)**1.2", "Max(x, 0)**1.5"])
 def test_pmse_without_closed_forms(activation: str) -> None:
-    """Against 60 panels of Gauss-Legendre an axis; one field of the powers, with panels that shrink towards the kink."""
+    """Against 60 panels of Gauss-Legendre an axis; of powers one field, with panels that shrink to the kink."""
     rng, ratios = np.random.default_rng(3), []
     g = activation_value(activation)
     even, near = np.linspace(-9, 9, 61), np.geomspace(1e-15, 1, 60)
