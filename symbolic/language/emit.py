@@ -248,7 +248,9 @@ def header(source: str, docstring: str, body: str, legend: str = "") -> str:
     defined = set(re.findall(r"^(?:def|class) (\w+)|^([A-Z]\w*)\b", body, flags=re.M))
     found = {first or second for first, second in defined}
     # constants, classes, functions, as the linter orders them
-    public = sorted((n for n in found if n[0] != "_"), key=lambda n: (0 if n.isupper() else 2 if n[0].islower() else 1, n))
+    public = sorted(
+        (n for n in found if n[0] != "_"), key=lambda n: (0 if n.isupper() else 2 if n[0].islower() else 1, n)
+    )
     blocks = []
     for group in _IMPORTS:
         lines = []
