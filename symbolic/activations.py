@@ -23,13 +23,23 @@ import sympy
 from quenched.symbolic.calculus.forms import Term, expand
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import KINKS, NoClosedForm, Pieces, derivative, in_steps, is_zero, pieces
-from quenched.symbolic.language.grammar import BUILTIN
+from quenched.symbolic.language.grammar import BUILTIN, NAMED
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Step
 from quenched.symbolic.language.parse import VARIABLE, parse
 from quenched.symbolic.learners.two_layer import AVERAGES, slots
 
-__all__ = ["BUILTIN", "Activation", "Group", "group_symbols", "layouts", "screen", "screen_poles", "screen_values"]
+__all__ = [
+    "BUILTIN",
+    "NAMED",
+    "Activation",
+    "Group",
+    "group_symbols",
+    "layouts",
+    "screen",
+    "screen_poles",
+    "screen_values",
+]
 
 logger = logging.getLogger("quenched.symbolic")
 
@@ -155,11 +165,11 @@ class Activation:
         return total
 
     def builtin(self) -> str:
-        """The name of the built-in that is the same function, or ''."""
+        """The name whose averages are checked in, if it is the same function, or ''."""
         if self.pieces is None:
             return ""
         own = in_steps(self.expression, VARIABLE)
-        same = (name for name, text in BUILTIN.items() if in_steps(parse(text), VARIABLE) == own)
+        same = (name for name, text in (*BUILTIN.items(), *NAMED.items()) if in_steps(parse(text), VARIABLE) == own)
         return next(same, "")
 
     def kinks(self) -> tuple[tuple[str, str], ...]:
