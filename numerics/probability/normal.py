@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
 
 from quenched.numerics.probability.quadrature import tanh_sinh
+from quenched.theory import normal
 
 __all__ = ["Phi", "Phi2", "Phi3", "Phi4"]
 
@@ -30,7 +30,7 @@ def Phi(h: Any, *, ctx: Any = None) -> Any:
     >>> float(Phi(0.0))
     0.5
     """
-    return ndtr(h) if ctx is None else ctx.ncdf(h)
+    return normal.Phi(h) if ctx is None else ctx.ncdf(h)
 
 
 def Phi2(h: Any, k: Any, r: Any, *, ctx: Any = None) -> Any:

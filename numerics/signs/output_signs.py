@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
 
 from quenched.numerics.averages.activations import piecewise_linear
 from quenched.numerics.compiled.intervals import NoEnclosure
@@ -374,6 +373,8 @@ def _all_off(mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array], see
         correlations = (law.covariance / (spread[:, :, None] * spread[:, None, :]))[:, *upper]
         probability = (normal.Phi3, normal.Phi4)[n - 3](*(limits / spread).T, *correlations.T)
         return float(mixture.weights @ probability), _SINGULAR
+    from scipy.special import ndtr, ndtri
+
     triangles = np.linalg.cholesky(law.covariance)
 
     def given(z: Array) -> Array:

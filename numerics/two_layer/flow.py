@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import scipy.integrate
 
 from quenched.numerics.problem.checks import choice, function, increasing_times, integer, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
@@ -163,6 +162,8 @@ class _Trajectory:
         rtol: float,
         atol: float,
     ) -> None:
+        import scipy.integrate
+
         self.mixture, self.rule, self.atol, self.evaluations = mixture, rule, atol, 0
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)

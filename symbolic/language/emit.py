@@ -42,12 +42,12 @@ _IMPORTS: tuple[dict[str, list[str]], ...] = (  # standard library, others, our 
         "numpy": [*_FUNCTIONS["numpy"], "einsum", "eye", "float64", "pi"],
         "numpy.polynomial.legendre": ["leggauss"],
         "numpy.typing": ["NDArray"],
-        "scipy.special": [*_FUNCTIONS["scipy.special"], "ndtr as Phi"],
+        "scipy.special": _FUNCTIONS["scipy.special"],
     },
     {
         "quenched.theory.activations": ["Averages"],
         "quenched.theory.gradients": ["Gradient"],
-        "quenched.theory.normal": ["Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"],
+        "quenched.theory.normal": ["Phi", "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"],
     },
 )
 WIDTH = 120

@@ -18,10 +18,9 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 from __future__ import annotations
 
 from numpy import absolute, exp, heaviside, pi, sqrt
-from scipy.special import ndtr as Phi
 
 from quenched.theory.activations import Averages
-from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
+from quenched.theory.normal import Phi, Phi2, Phi3, Phi4, remainder, residual
 
 __all__ = ["ACTIVATIONS", "abs_1", "abs_2", "abs_3", "abs_4", "abs_ddg", "abs_dg", "abs_g"]
 

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 from numpy import exp, pi, sqrt
 from scipy.special import erf
-from scipy.special import ndtr as Phi
 
 from quenched.theory.activations import Averages
-from quenched.theory.normal import Phi2, remainder, residual
+from quenched.theory.normal import Phi, Phi2, remainder, residual
 
 __all__ = ["ACTIVATIONS", "erf_1", "erf_2", "erf_3", "erf_4", "erf_ddg", "erf_dg", "erf_g"]
 

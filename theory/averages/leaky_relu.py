@@ -18,10 +18,9 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 from __future__ import annotations
 
 from numpy import exp, heaviside, maximum, pi, sqrt
-from scipy.special import ndtr as Phi
 
 from quenched.theory.activations import Averages
-from quenched.theory.normal import Phi2, Phi3, Phi4, ratio, remainder, residual
+from quenched.theory.normal import Phi, Phi2, Phi3, Phi4, ratio, remainder, residual
 
 __all__ = [
     "ACTIVATIONS", "leaky_relu_1", "leaky_relu_2", "leaky_relu_3", "leaky_relu_4", "leaky_relu_ddg",

@@ -17,10 +17,9 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 from __future__ import annotations
 
 from numpy import exp, heaviside, maximum, pi, sqrt
-from scipy.special import ndtr as Phi
 
 from quenched.theory.activations import Averages
-from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
+from quenched.theory.normal import Phi, Phi2, Phi3, Phi4, remainder, residual
 
 __all__ = ["ACTIVATIONS", "relu_1", "relu_2", "relu_3", "relu_4", "relu_ddg", "relu_dg", "relu_g"]
 

@@ -18,10 +18,9 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 from __future__ import annotations
 
 from numpy import exp, pi, sqrt
-from scipy.special import ndtr as Phi
 
 from quenched.theory.gradients import Gradient
-from quenched.theory.normal import Phi2, ratio, remainder, residual
+from quenched.theory.normal import Phi, Phi2, ratio, remainder, residual
 
 __all__ = ["GRADIENTS", "erf_1_gradient", "erf_2_gradient", "erf_3_gradient", "erf_4_gradient"]
 

@@ -18,10 +18,9 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 from __future__ import annotations
 
 from numpy import exp, pi, sqrt
-from scipy.special import ndtr as Phi
 
 from quenched.theory.gradients import Gradient
-from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
+from quenched.theory.normal import Phi, Phi2, Phi3, Phi4, remainder, residual
 
 __all__ = ["GRADIENTS", "relu_1_gradient", "relu_2_gradient", "relu_3_gradient", "relu_4_gradient"]
 
