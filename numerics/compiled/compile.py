@@ -15,7 +15,7 @@ from typing import Any
 
 from quenched.numerics.compiled.cache import module
 from quenched.numerics.compiled.contractions import Contraction
-from quenched.numerics.compiled.precision import float_source
+from quenched.numerics.compiled.precision import float_tree
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
@@ -51,7 +51,7 @@ def load_compiled(kind: str, parts: Sequence[str]) -> ModuleType:
 
 def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     """The definition of a generated function without its annotations and docstring."""
-    (found,) = ast.parse(float_source(function)).body
+    (found,) = float_tree(function).body
     if not isinstance(found, ast.FunctionDef):
         raise TypeError(f"{function!r} is not defined by a def statement")
     found.returns = None

@@ -24,7 +24,7 @@ import numpy as np
 
 from quenched.theory.functions import FUNCTIONS
 
-__all__ = ["bind", "context", "float_source", "mp_array", "mp_namespace"]
+__all__ = ["bind", "context", "float_source", "float_tree", "mp_array", "mp_namespace"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -73,6 +73,11 @@ class _Ratios(ast.NodeTransformer):
         return ast.Constant(p / q)
 
 
+def float_tree(function: Callable[..., Any]) -> ast.Module:
+    """The syntax tree of `float_source`."""
+    return _Ratios().visit(ast.parse(inspect.getsource(function)))  # type: ignore[no-any-return]
+
+
 def float_source(function: Callable[..., Any]) -> str:
     """The source of a generated function with each `ratio` of integers as a float: for a compiler of 64-bit integers.
 
@@ -80,4 +85,4 @@ def float_source(function: Callable[..., Any]) -> str:
     >>> print(float_source(leaky_relu_g).splitlines()[-1].strip())
     return -maximum(0, -x) / 100 + maximum(0, x)
     """
-    return ast.unparse(ast.fix_missing_locations(_Ratios().visit(ast.parse(inspect.getsource(function)))))
+    return ast.unparse(ast.fix_missing_locations(float_tree(function)))
