@@ -29,7 +29,7 @@ from quenched.numerics.oracle_sampling import Gaussians, sampled_error, separate
 from quenched.numerics.oracle_sites import Sites, at_least, reduced, turned
 from quenched.numerics.probability.exponential_sums import Numbers, sign_changes
 from quenched.numerics.probability.quadrature import adaptive, tanh_sinh
-from quenched.numerics.problem.checks import digit_count, number, record
+from quenched.numerics.problem.checks import Result, digit_count, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -45,8 +45,8 @@ _MANY = 40_000  # means times changes of label squared: a line takes as many exp
 _SAMPLED = 1e-6  # relative standard error asked of what is sampled
 
 
-@dataclass(frozen=True)
-class OracleError:
+@dataclass(frozen=True, repr=False)
+class OracleError(Result):
     """The error of the Bayes rule, an estimate of its absolute numerical error, and how it was found.
 
     `value` is a float, or an mpmath number with the digits that were asked for.

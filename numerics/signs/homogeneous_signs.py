@@ -21,7 +21,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.probability import normal
+from quenched.numerics.probability.normal import normal_probability
 
 __all__ = ["cone_signs"]
 
@@ -117,8 +117,7 @@ def _probabilities(forms: Array, mean: Array, covariance: Array) -> tuple[Array,
         return None
     spread = np.sqrt(variance)
     R = np.clip(C / (spread[..., :, None] * spread[..., None, :]), -1, 1)
-    n = forms.shape[1]
-    i, j = np.triu_indices(n, 1)
-    value = (normal.Phi3, normal.Phi4)[n - 3](*np.moveaxis(means / spread, 2, 0), *np.moveaxis(R[..., i, j], 2, 0))
+    i, j = np.triu_indices(forms.shape[1], 1)
+    value = normal_probability(np.moveaxis(means / spread, 2, 0), np.moveaxis(R[..., i, j], 2, 0))
     lowest = np.linalg.eigvalsh(R)[..., 0]
     return np.asarray(value), np.where(lowest > _NEARLY, _REGULAR, _SINGULAR)

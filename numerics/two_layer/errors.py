@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.probability.quadrature import randomised
-from quenched.numerics.problem.checks import digit_count, integer, number, record, records, shown
+from quenched.numerics.problem.checks import Result, digit_count, integer, number, record, records, shown
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
@@ -38,8 +38,8 @@ _ROUNDING = 1e-13  # relative, of averages over two fields
 _NOT_ASKED = Signs(np.nan, np.nan, np.nan, np.nan, "not asked for")
 
 
-@dataclass(frozen=True)
-class Errors:
+@dataclass(frozen=True, repr=False)
+class Errors(Result):
     """Errors of a network on a mixture.
 
     `pmse`: half the mean square error.  `classification_error`: P(y phi < 0) + P(phi = 0)/2.  `tie_probability`:
