@@ -56,7 +56,7 @@ class LearningRule(Record, ABC):
         first = step("w_k", self.eta, r"\sqrt{D}", rf"{push}\, x", self.kappa)
         second = step("v_k", self.eta_v, "D", readout, self.kappa_v)
         more = [rf"l = \mathtt{{{self.loss}}}"]
-        more += [rf"y \to y + {self.label_noise:.4g}\,\mathcal N(0, 1)"] if self.label_noise else []
+        more += [rf"y \to y + {self.label_noise:.4g}\,\mathcal{{N}}(0, 1)"] if self.label_noise else []
         more += [f"B = {self.batch}"] if self.batch > 1 else []
         more += [] if self.diffusion else [r"\eta \to 0"]
         return "$" + r",\quad ".join([first, second, *more]) + "$"

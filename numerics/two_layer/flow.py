@@ -89,10 +89,11 @@ def integrate(
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
-    classification_error_error, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
-    the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
-    (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
-    (cluster, node) and share (node) of each node; M, Q and R are their sums.
+    classification_error_error, and tie_probability; of a rule with another loss than "square" also the mean loss per
+    sample E[l(phi, y)], without label noise, and its loss_error; its attributes hold all inputs as JSON. Where a
+    teacher makes the labels, R (time, teacher, neuron) are the overlaps with its weights. Where the inputs have a
+    spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
+    eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
     ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
     overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
@@ -114,8 +115,11 @@ def integrate(
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
-    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states, quantities=sorted(asked))
+    charged = None if rule.loss == "square" else rule.loss
+    ends = totals if mixture.spectrum is None else states
+    measured = errors_many(mixture, network, ends, quantities=sorted(asked), loss=charged)
     names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
+    names += [] if charged is None else ["loss", "loss_error"]
     along = {name: [getattr(e, name) for e in measured] for name in names}
     M = np.stack([s.M for s in totals])
     variables = {

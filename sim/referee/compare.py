@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OBSERVABLES", "Comparison", "compare"]
 
-OBSERVABLES = ("M", "R", "Q", "v", "pmse", "classification_error", "tie_probability")
+OBSERVABLES = ("M", "R", "Q", "v", "pmse", "loss", "classification_error", "tie_probability")
 # What integrate() and simulate() record in the same way, and has to be the same for a comparison to mean anything.
 _PROBLEM = ("mixture", "network", "sgd", "initial_state")
 # Relative error of an integrated order parameter, from rtol = 1e-8 per step.
@@ -106,6 +106,8 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         numerical = np.full(exact.shape, _NUMERICAL * largest)
         if name in ("classification_error", "tie_probability"):
             numerical = np.hypot(numerical, theory.classification_error_error.values[:, None])
+        if name == "loss":
+            numerical = np.hypot(numerical, theory.loss_error.values[:, None])
         mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1)
         error = np.hypot(spread / math.sqrt(seeds), numerical)
         difference = mean - exact

@@ -102,7 +102,7 @@ def test_wrong_kinds(change, message: str) -> None:
     ("rule", "said"),
     [
         (OnlineSGD(0.5, 0.1, batch=3), [r"\frac{0.5}{\sqrt{D}}", r"\frac{0.05}{D}", "B = 3", "square"]),
-        (OnlineSGD(0.1, second_lr=0.0, label_noise=0.3), [r"\delta v_k = 0", r"0.3\,\mathcal N(0, 1)"]),
+        (OnlineSGD(0.1, second_lr=0.0, label_noise=0.3), [r"\delta v_k = 0", r"0.3\,\mathcal{N}(0, 1)"]),
         (GradientFlow(loss="logistic"), [r"\eta \to 0", "logistic"]),
     ],
 )
