@@ -114,10 +114,8 @@ def square_susceptibility(alpha: float, ridge: float, sigma: float) -> float:
 # Derived by: Off the kink; On the kink; Orthant; Conditioning; Stein
 def hinge(V: float, margin: float, spread: float) -> tuple[float, ...]:
     """(E[f], E[f^2], E[f'], E[M]) of the hinge loss at y w ~ N(margin, spread^2), f in units of the label."""
-    h0 = (1 - margin)/spread
-    p0 = Phi(h0)
-    h0a = (-V - margin + 1)/spread
-    p0a = Phi(h0a)
+    p0 = Phi((1 - margin)/spread)
+    p0a = Phi((-V - margin + 1)/spread)
     d0 = sqrt(2)*exp(-(1 - margin)**2/(2*spread**2))/(2*sqrt(pi)*spread)
     e0_p0 = d0*spread**2 - margin*p0
     d0a = sqrt(2)*exp(-(-V - margin + 1)**2/(2*spread**2))/(2*sqrt(pi)*spread)
@@ -143,8 +141,7 @@ def shortfall(scale: float, margin: float) -> float:
     noise 1, the saddle point for q says 1 = alpha E[max(0, -u)^2] at u ~ N(y (mean_a.v + b), 1 + |v|^2), and those for
     v and b that this is stationary.
     """
-    h0 = -margin/scale
-    p0 = Phi(h0)
+    p0 = Phi(-margin/scale)
     d0 = sqrt(2)*exp(-margin**2/(2*scale**2))/(2*sqrt(pi)*scale)
     e0_p0 = d0*scale**2 - margin*p0
     return -e0_p0*margin + p0*scale**2
