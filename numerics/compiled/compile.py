@@ -128,7 +128,7 @@ def _name(node: ast.expr) -> str:
 def scalar_function(function: Callable[..., Any]) -> tuple[str, int]:
     """The text of a generated function of the moments of fields, and how many numbers it returns."""
     found = definition(function)
-    found.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
+    found.decorator_list = [syntax_tree('njit(error_model="numpy")', "eval").body]
     result = found.body[-1]
     size = len(result.value.elts) if isinstance(result, ast.Return) and isinstance(result.value, ast.Tuple) else 1
     _DoubledRegression().visit(found)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["bind", "context", "float_source", "float_tree", "mp_array", "mp_namespace"]
@@ -75,7 +76,7 @@ class _Ratios(ast.NodeTransformer):
 
 def float_tree(function: Callable[..., Any]) -> ast.Module:
     """The syntax tree of `float_source`."""
-    return _Ratios().visit(ast.parse(inspect.getsource(function)))  # type: ignore[no-any-return]
+    return _Ratios().visit(syntax_tree(inspect.getsource(function)))  # type: ignore[no-any-return]
 
 
 def float_source(function: Callable[..., Any]) -> str:
