@@ -16,6 +16,7 @@ from typing import Any
 from quenched.numerics.compiled.cache import module
 from quenched.numerics.compiled.contractions import Contraction
 from quenched.numerics.compiled.precision import float_tree
+from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled", "scalar_function"]

@@ -138,6 +138,7 @@ def test_the_mean_loss_is_recorded_by_theory_and_engines(engine: str) -> None:
     state = random_state(XOR, RELU, D, 0)
     exact = errors(XOR, RELU, state, loss="logistic", quantities="pmse")
     runs = simulate(XOR, RELU, logistic, D, 0.0, 40, engine, "numpy", state=state)
-    assert exact.loss is not None and exact.loss_error is not None
+    assert exact.loss is not None
+    assert exact.loss_error is not None
     assert exact.loss_error < 2e-5
     at_start(runs, exact.loss, exact.loss_error, exact.pmse)
