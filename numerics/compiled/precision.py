@@ -76,7 +76,9 @@ class _Ratios(ast.NodeTransformer):
 
 def float_tree(function: Callable[..., Any]) -> ast.Module:
     """The syntax tree of `float_source`."""
-    return _Ratios().visit(syntax_tree(inspect.getsource(function)))  # type: ignore[no-any-return]
+    tree = syntax_tree(inspect.getsource(function))
+    _Ratios().visit(tree)
+    return tree
 
 
 def float_source(function: Callable[..., Any]) -> str:

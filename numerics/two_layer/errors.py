@@ -242,11 +242,15 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
     return float(result.value[0]), float(result.error[0]), result.value[1:].reshape(M.shape)
 
 
-def _closed_risk(law: Fields, table: dict[str, Array], v: Array, powers: Sequence[Array]) -> tuple[float, float]:
+def _closed_risk(
+    law: Fields, table: dict[str, Array], v: Array, powers: tuple[Array, Array, Array]
+) -> tuple[float, float]:
     """E[L0 + L1 phi + L2 phi^2] and its rounding error, of coefficients L_n (C,)."""
-    value = two_layer.risk(law.mixture.weights, *powers, v, table, law.s)
+    L0, L1, L2 = powers
+    value = two_layer.risk(law.mixture.weights, L0, L1, L2, v, table, law.s)
     sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-    size = two_layer.risk(law.mixture.weights, *map(np.abs, powers), np.abs(v), sizes, law.s)  # all terms added up
+    # all terms added up
+    size = two_layer.risk(law.mixture.weights, np.abs(L0), np.abs(L1), np.abs(L2), np.abs(v), sizes, law.s)
     return float(value), _ROUNDING * float(size)
 
 
@@ -255,7 +259,8 @@ def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple
     K, y, joined = law.learning, law.mixture.labels.astype(np.float64)[:, None], fields.v
     if law.closed and len(joined) == K and loss_table(name).coefficients is not None:
         table = law.tables(fields.mean, fields.covariance, limit=2)
-        return _closed_risk(law, table, joined, coefficients(name, y[:, 0])[:3])
+        L0, L1, L2, *_ = coefficients(name, y[:, 0])
+        return _closed_risk(law, table, joined, (L0, L1, L2))
     value_of = loss_functions(name)[0]
     roots = padded([square_root(covariance) for covariance in fields.covariance])
 
