@@ -115,12 +115,7 @@ def integrate(
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
-    charged = None if rule.loss == "square" else rule.loss
-    ends = totals if mixture.spectrum is None else states
-    measured = errors_many(mixture, network, ends, quantities=sorted(asked), loss=charged)
-    names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
-    names += [] if charged is None else ["loss", "loss_error"]
-    along = {name: [getattr(e, name) for e in measured] for name in names}
+    along = _recorded(mixture, network, rule, totals if mixture.spectrum is None else states, asked)
     M = np.stack([s.M for s in totals])
     variables = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
@@ -147,6 +142,21 @@ def integrate(
             solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations},
         ),
     )
+
+
+def _recorded(
+    mixture: Mixture,
+    network: TwoLayer,
+    rule: LearningRule,
+    states: Sequence[OrderParameters | Densities],
+    asked: frozenset[str],
+) -> dict[str, list[float]]:
+    """The errors of each state by their names, and the mean loss of a rule with another than the square."""
+    charged = None if rule.loss == "square" else rule.loss
+    measured = errors_many(mixture, network, states, quantities=sorted(asked), loss=charged)
+    names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
+    names += [] if charged is None else ["loss", "loss_error"]
+    return {name: [getattr(e, name) for e in measured] for name in names}
 
 
 class _Trajectory:
