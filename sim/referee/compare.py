@@ -34,7 +34,7 @@ OBSERVABLES = ("M", "R", "Q", "v", "pmse", "loss", "classification_error", "tie_
 # What integrate() and simulate() record in the same way, and has to be the same for a comparison to mean anything.
 _PROBLEM = ("mixture", "network", "sgd", "initial_state")
 # The errors that the theory states of its numbers, beside the next.
-_STATED = {name: "classification_error_error" for name in ("classification_error", "tie_probability")}
+_STATED = dict.fromkeys(("classification_error", "tie_probability"), "classification_error_error")
 _STATED["loss"] = "loss_error"
 # Relative error of an integrated order parameter, from rtol = 1e-8 per step.
 _NUMERICAL = 1e-7
