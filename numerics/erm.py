@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import loss_functions
-from quenched.numerics.problem.checks import expression_text, flag, number, record
+from quenched.numerics.problem.checks import Result, expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -46,8 +46,8 @@ _EASY = 1.0  # a ridge from which continuation starts
 _RIDGES = (-6.0, 4.0)  # decimal exponents between which the best ridge is sought
 
 
-@dataclass(frozen=True, eq=False)
-class ErmError:
+@dataclass(frozen=True, eq=False, repr=False)
+class ErmError(Result):
     """A linear classifier at its saddle point.
 
     `classification_error` on new inputs and its numerical error; `training_error` and `training_loss` per sample;

@@ -31,6 +31,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     # errors
     "pmse": ("half the mean square error, <(phi - y)^2>/2", "1"),
     "classification_error": ("probability of a wrong sign, ties counted half", "1"),
+    "loss": ("mean loss, <l(phi, y)>", "1"),
     "tie_probability": ("probability of an output of exactly 0", "1"),
     "final_error": ("classification error at the end of learning", "1"),
     "final_pmse": ("half the mean square error at the end of learning", "1"),

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["OBSERVABLES", "Comparison", "compare"]
 
-OBSERVABLES = ("M", "R", "Q", "v", "pmse", "classification_error", "tie_probability")
+OBSERVABLES = ("M", "R", "Q", "v", "pmse", "loss", "classification_error", "tie_probability")
 # What integrate() and simulate() record in the same way, and has to be the same for a comparison to mean anything.
 _PROBLEM = ("mixture", "network", "sgd", "initial_state")
+# The errors that the theory states of its numbers, beside the next.
+_STATED = dict.fromkeys(("classification_error", "tie_probability"), "classification_error_error")
+_STATED["loss"] = "loss_error"
 # Relative error of an integrated order parameter, from rtol = 1e-8 per step.
 _NUMERICAL = 1e-7
 
@@ -104,8 +107,8 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         exact, runs = exact.reshape(len(times), -1), runs.reshape(seeds, len(times), -1)
         largest = float(np.abs(exact).max())
         numerical = np.full(exact.shape, _NUMERICAL * largest)
-        if name in ("classification_error", "tie_probability"):
-            numerical = np.hypot(numerical, theory.classification_error_error.values[:, None])
+        if name in _STATED:
+            numerical = np.hypot(numerical, theory[_STATED[name]].values[:, None])
         mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1)
         error = np.hypot(spread / math.sqrt(seeds), numerical)
         difference = mean - exact
