@@ -32,7 +32,7 @@ from quenched.numerics.lazy.kernels import KernelFunctions, LocalKernel, kernel_
 from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
 from quenched.numerics.lazy.resolvent import SampleResolvent
 from quenched.numerics.probability.quadratic_forms import chi_square_nodes, probability_below_zero
-from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.checks import flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.theory import kernel_ridge, random_features
@@ -132,7 +132,14 @@ def _taylor(at: LocalKernel, A: Array, sigmas: Array, D: float) -> Array:
     return S
 
 
-def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float) -> ReadoutErrors:
+def _free(count: int, intercept: bool) -> list[Array]:
+    """The directions of an intercept among the constants of `count` clusters or groups: a constant of any size."""
+    return [np.ones(count)] if intercept else []
+
+
+def _finite(
+    mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float, intercept: bool
+) -> ReadoutErrors:
     """Finite n and D: every cluster is a place around which the kernel is expanded; features 1, g_j and xi."""
     sigmas, P = mixture.sigmas, mixture.weights
     A = mixture.at(D) / math.sqrt(D)
@@ -150,8 +157,8 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     S = _taylor(at, A, sigmas, D)
     # the features along the means are directions too, whose coefficients the samples fit with an error of order 1/n
     channels = [(w1, 1 - p / D, n / D), (w2, 2 * directions / D**2, 2 * n / D**2), (S, 1.0, n)]
-    bulk = SampleResolvent(zeta, channels, P)
-    out = _spiked(S, n * P * bulk.r, mixture.labels)
+    bulk = SampleResolvent(zeta, channels, P, free=2 if intercept else None)
+    out = _spiked(S, n * P * bulk.r, mixture.labels, _free(len(P), intercept))
     # ... but for the constants, on which only the numbers of samples in the clusters vary: multinomial, not Poisson
     fixed = bulk.M[2][:, :, :, 0] @ (P * bulk.r * (mixture.labels - out.mean))
     counted = n * (fixed**2).sum(axis=1)
@@ -161,7 +168,7 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     )
 
 
-def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
+def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float, intercept: bool) -> ReadoutErrors:
     """n = alpha D, D to infinity: places are the distinct means of length sqrt(D), features 1 and g_j (or xi)."""
     C, sigma, P, exponents = mixture.clusters, mixture.isotropic_sigma, mixture.weights, mixture.exponents
     far, crossover = exponents == 0.5, bool((exponents == 0.25).all())
@@ -177,7 +184,7 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
 
     here = np.ix_(member, member)
     values, vectors = np.linalg.eigh(at.F)
-    divergent = list(vectors.T[values > _ROUNDING * scale][:, member])
+    divergent = list(vectors.T[values > _ROUNDING * scale][:, member]) + _free(C, intercept)
     p = V.shape[1]
     overlap = V @ V.T
     if crossover:
@@ -209,18 +216,28 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
         return found
     unfit = float(np.abs(found.mean - mixture.labels).max())
     labels = np.bincount(member, P * mixture.labels) / groups
-    rate = 0.0 if unfit > _UNFIT else _rate(at, A, np.full(len(A), sigma), labels, alpha * groups * bulk.r, bulk)
+    free = _free(len(A), intercept)
+    rate = 0.0 if unfit > _UNFIT else _rate(at, A, np.full(len(A), sigma), labels, alpha * groups * bulk.r, bulk, free)
     return replace(found, rate=rate)
 
 
-def _rate(at: LocalKernel, A: Array, sigmas: Array, labels: Array, weights: Array, bulk: SampleResolvent) -> float:
+def _rate(
+    at: LocalKernel,
+    A: Array,
+    sigmas: Array,
+    labels: Array,
+    weights: Array,
+    bulk: SampleResolvent,
+    free: Sequence[Array],
+) -> float:
     """lim 1/(2 D pmse) where means of order sqrt(D) are told apart: theory.taylor at D = 1, the constants eliminated.
 
     The labels are fitted by coefficients F^-1 y on the constants, which also excite the features g_j and xi; what these
     add to the output is of order D^-1/2, and noise to the channels.
     """
     S = _taylor(at, A, sigmas, 1.0)
-    excited = S[:, 1:, :, 0] @ np.linalg.pinv(at.F, rcond=_ROUNDING, hermitian=True)
+    N = null_space(np.stack(free)) if len(free) else np.eye(len(A))  # with an intercept coefficients add up to 0
+    excited = S[:, 1:, :, 0] @ (N @ np.linalg.pinv(N.T @ at.F @ N, rcond=_ROUNDING, hermitian=True) @ N.T)
     rest = S[:, 1:, :, 1:] - np.einsum("gih,hlj->gilj", excited, S[:, 0, :, 1:])
     drive = excited @ labels
     o, _ = _coefficients(rest, weights, -drive)
@@ -291,7 +308,7 @@ class _Products:
         return replace(found, classification_error=float(wrong), classification_error_error=float(error) + relative)
 
 
-def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
+def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float, intercept: bool) -> ReadoutErrors:
     """n = alpha D^2/2, D to infinity: ridge regression on the products x_j x_l, free regression on 1 and x."""
     products = _Products(mixture)
     sigma, p = products.sigma, mixture.dimensions
@@ -306,7 +323,10 @@ def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: f
         T = float(marchenko_pastur(alpha, zeta / w2))
         V = float(theory.response(T, zeta / w2))
     # the samples resolve 1 and x without penalty, where the kernel has them
-    free = [i for i in range(1 + p) if abs((at.F if i == 0 else at.Fu)[0, 0]) > _ROUNDING * scale]
+    present = [intercept or abs(float(at.F[0, 0])) > _ROUNDING * scale] + [
+        abs(float(at.Fu[0, 0])) > _ROUNDING * scale
+    ] * p
+    free = np.flatnonzero(present)
     q = np.arange(1 + p, len(products.drive))
     H, d = products.gram, products.drive
     onto = np.linalg.solve(H[free][:, free], H[free][:, q])  # regression of the products on them
@@ -319,7 +339,9 @@ def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: f
     return products.record(o[None, :], noise, np.ones(1), 8 * _EPS, "limit, means of order 1, n = alpha D^2/2")
 
 
-def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float) -> ReadoutErrors:
+def _quadratic_finite(
+    mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float, intercept: bool
+) -> ReadoutErrors:
     """Means of order 1 at finite D and n, of order D^2 at most: orders 1 to 3 of the kernel on spheres.
 
     Inputs come in groups by their length, nodes of the chi-square law of |x|^2: what regularises a sample, zeta, grows
@@ -350,8 +372,9 @@ def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge
     seen = np.einsum("ai,agh,aj->gihj", L, np.stack(orders), L)
     drive = np.linalg.solve(L, products.drive)
     channels = [(w1, 1 - p / d1, n / d1), (w2, 1 - q / d2, n / d2), (w3, 1.0, n / d3), (seen, 1.0, n)]
-    bulk = SampleResolvent(zeta, channels, shares)
-    out, relative = _coefficients(seen, n * shares * bulk.r, np.tile(drive, (len(N), 1)))
+    bulk = SampleResolvent(zeta, channels, shares, free=3 if intercept else None)
+    constant = _free(len(N), intercept)  # the first feature in L too
+    out, relative = _coefficients(seen, n * shares * bulk.r, np.tile(drive, (len(N), 1)), constant)
     o = np.linalg.solve(L.T, out.T).T
     noise = bulk.variance(products.residual(o))
     return products.record(o, noise, shares, relative + bulk.step, f"equivalent at D = {D:g}, n = {n:g}")
@@ -365,6 +388,7 @@ def kernel_error(
     *,
     samples: str = "linear",
     D: float | None = None,
+    intercept: bool = False,
 ) -> ReadoutErrors:
     """Errors of kernel ridge regression on n = alpha D samples (x, y) of a mixture.
 
@@ -375,7 +399,9 @@ def kernel_error(
     D = 50 the limit is off by a tenth and more, the equivalent by 0 to 4 % (more without ridge, near alpha = 1).
     With all means of order sqrt(D) the record has the `rate` at which the pmse goes to 0.
 
-    `kernel`: see `kernel_functions`.  `ridge`: lambda, added to the diagonal of K.
+    `kernel`: see `kernel_functions`.  `ridge`: lambda, added to the diagonal of K.  `intercept`: learn f + b, with no
+    penalty on b, which adds a constant of infinite size to the kernel.  In the limits most kernels have a constant that
+    the ridge does not hold; at finite D and a ridge of order n it does.
 
     ValueError: alpha <= 0, ridge < 0, an unknown kernel, one that is singular at ridge 0 or lacks the derivatives the
     formula needs, no formula for the scaling.
@@ -397,20 +423,22 @@ def kernel_error(
         raise ValueError(f"samples must be 'linear' (n = alpha D) or 'quadratic' (n = alpha D^2/2), got {samples!r}")
     functions = kernel_functions(kernel)
     with np.errstate(under="ignore"):
-        found = _chosen(mixture, functions, alpha, ridge, samples, D)
+        found = _chosen(mixture, functions, (alpha, ridge, flag("intercept", intercept)), samples, D)
     asked = {"kernel": functions.name, "alpha": alpha, "ridge": ridge, "samples": samples, "D": D}
+    asked |= {"intercept": bool(intercept)}
     return replace(found, problem={"mixture": mixture, **asked})
 
 
 def _chosen(
-    mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float, samples: str, D: float | None
+    mixture: Mixture, kernel: KernelFunctions, asked: tuple[float, float, bool], samples: str, D: float | None
 ) -> ReadoutErrors:
+    alpha, ridge, intercept = asked
     exponents = mixture.exponents
     if D is not None:
         if samples == "linear":
-            return _finite(mixture, kernel, alpha * D, ridge, D)
+            return _finite(mixture, kernel, alpha * D, ridge, D, intercept)
         if (exponents == 0).all() and (mixture.sigmas == mixture.sigmas[0]).all():
-            return _quadratic_finite(mixture, kernel, alpha * D**2 / 2, ridge, D)
+            return _quadratic_finite(mixture, kernel, alpha * D**2 / 2, ridge, D, intercept)
     if (mixture.sigmas != mixture.sigmas[0]).any():
         raise ValueError(f"mixture must have one sigma in this case, got {mixture.sigmas.tolist()}; {_ELSEWHERE}")
     if samples == "quadratic":
@@ -419,9 +447,9 @@ def _chosen(
                 "samples='quadratic' has a formula for means of order 1 (scaling 0), got "
                 f"scaling={mixture.scaling!r}; longer means are learned perfectly from as many samples"
             )
-        return _quadratic(mixture, kernel, alpha, ridge)
+        return _quadratic(mixture, kernel, alpha, ridge, intercept)
     if (exponents == 0.25).all() or np.isin(exponents, (0.0, 0.5)).all():
-        return _limit(mixture, kernel, alpha, ridge)
+        return _limit(mixture, kernel, alpha, ridge, intercept)
     raise ValueError(
         "mixture must have scaling 0, 1/4 or 1/2, or coordinates of scaling 1/2 and 0, got "
         f"scaling={mixture.scaling!r}: no formula for the limit; {_ELSEWHERE}"
@@ -438,6 +466,7 @@ class _RegressionOptions(Options):
     alpha: float = option(2.0, "Samples per dimension, n/D, of kernel regression.")
     ridge: float = option(0.0, "Ridge of the readout.")
     features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+    intercept: bool = option(False, "Give features and kernels an intercept.")
 
 
 @dataclass(frozen=True)
@@ -471,7 +500,9 @@ class TangentOptions(_RegressionOptions):
 
 def _learned(mixture: Mixture, options: KernelOptions | TangentOptions) -> Solution:
     """`kernel_error` as a solution."""
-    found = kernel_error(mixture, options.kernel, options.alpha, options.ridge, D=options.features_at)
+    found = kernel_error(
+        mixture, options.kernel, options.alpha, options.ridge, D=options.features_at, intercept=options.intercept
+    )
     return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
 
 

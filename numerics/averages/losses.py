@@ -17,7 +17,16 @@ from quenched.numerics.compiled.compile import callbacks
 from quenched.symbolic.language.grammar import LOSS, expression
 from quenched.theory import losses as theory
 
-__all__ = ["coefficients", "compiled_loss", "compiled_value", "loss", "loss_functions", "noise_rule", "noisy_slope"]
+__all__ = [
+    "coefficients",
+    "compiled_loss",
+    "compiled_value",
+    "convex_loss",
+    "loss",
+    "loss_functions",
+    "noise_rule",
+    "noisy_slope",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -110,3 +119,23 @@ def noisy_slope(name: str, noise: float) -> Callable[[Array, Array], tuple[Array
         return first, second
 
     return averaged
+
+
+def convex_loss(name: str) -> bool:
+    """Whether the loss rises again at large margins; ValueError if its slope falls anywhere."""
+    _, slope, _ = loss_functions(name)
+    phi = np.sinh(np.linspace(-12, 12, 2001))  # +-8e4, dense around 0
+    rising = True
+    for y in (1.0, -1.0):
+        with np.errstate(all="ignore"):
+            slopes = np.broadcast_to(slope(phi, y), phi.shape).astype(float)
+        finite = np.isfinite(slopes)
+        drop = np.diff(slopes[finite])
+        size = np.maximum(np.abs(slopes[finite][1:]), np.abs(slopes[finite][:-1]))
+        if (drop < -1e-12 * size - 1e-300).any():
+            at = phi[finite][int(np.argmin(drop))]
+            raise ValueError(
+                f"loss must be convex in phi, got {name!r}, whose slope falls at phi = {at:.3g}, y = {y:g}"
+            )
+        rising = rising and bool(y * slopes[finite][-1 if y > 0 else 0] > 1e-12)
+    return rising
