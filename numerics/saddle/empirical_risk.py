@@ -37,6 +37,7 @@ _ADVICE = "take a larger ridge, or alpha further from the separability threshold
 _ERROR = {"square": 2e-15, "hinge": 2e-12}  # of the averages, relative; the closed hinge cancels up to V^2 eps
 _CANCELS = 0.02  # V/sqrt(1 + q) below which the closed averages of the hinge loss, differences over V^2, are not used
 _WIDEST = 1e6  # the largest intercept, in units of 1 + sqrt(q)
+_SAME = 1e-15  # of a step of the intercept, in units of sqrt(q) + |b|: the last
 _FLAT = 1e-9  # slope of the loss below which the intercept counts as free
 _EASY = 1.0  # a ridge from which continuation starts
 _LEAST = 1e-3  # the least ridge of the square loss that other losses start from
@@ -143,7 +144,7 @@ class Equations:
         with np.errstate(all="ignore"):  # the caller tests what comes out for being finite
             V, s, v, b = self.unpacked(x)
             if self.balanced and self.intercept and np.isfinite([V, s, *v]).all():
-                b = self.balance(V, s, v)
+                b = self.balance(V, s, v, b if np.isfinite(b) else 0.0)
             move, squared, slope, _ = self.channel(V, s, self.mixture.means @ v + b)
             mh, qh, Vh = self.conjugates(move, squared, slope)
             new_V, new_q, new_v = self.weights.overlaps(self.mixture.means.T @ mh, qh, Vh)
@@ -151,19 +152,30 @@ class Equations:
             step = float(mh.sum()) / (Vh + _FLAT * self.alpha) if self.intercept else -b
             return np.array([np.log(new_V), np.log(new_q) / 2, *(new_v / s), (b + step) / math.sqrt(1 + s**2)])
 
-    def balance(self, V: float, s: float, v: Array) -> float:
-        """The intercept at which sum_a mh_a = 0: it falls with b, so that a bracket grows until it holds the root."""
-        from scipy.optimize import brentq
+    def balance(self, V: float, s: float, v: Array, b: float) -> float:
+        """The intercept at which sum_a mh_a = 0, from b: Newton's steps, in the bracket that they find.
 
-        def excess(b: float) -> float:
-            return float(self.mixture.weights @ self.channel(V, s, self.mixture.means @ v + b)[0])
-
-        width = 1 + s
-        while excess(-width) < 0 or excess(width) > 0:
-            width *= 2
-            if width > _WIDEST * (1 + s):
-                raise SaddlePointError(f"no intercept balances the labels at V = {V:.3g}, sqrt(q) = {s:.3g}; {_ADVICE}")
-        return float(brentq(excess, -width, width, xtol=1e-15 * s, rtol=4 * np.finfo(float).eps))
+        The sum falls with b.  A step is not taken where it leaves the bracket, nor on a plateau: it halves the bracket
+        or, where one side is open, goes twice as far.
+        """
+        low, high, stride = -np.inf, np.inf, 1 + s
+        for _ in range(200):
+            move, _, slope, _ = self.channel(V, s, self.mixture.means @ v + b)
+            excess, fall = float(self.mixture.weights @ move), -float(self.mixture.weights @ slope)
+            if excess == 0:
+                return b
+            low, high = (b, high) if excess > 0 else (low, b)
+            new = b + excess / fall if fall > 0 else np.inf
+            if np.isfinite(high - low):
+                new = new if low < new < high else (low + high) / 2
+            elif abs(new - b) > stride:
+                new, stride = b + math.copysign(stride, excess), 2 * stride
+            if abs(new - b) <= _SAME * (s + abs(b)) or stride > _WIDEST * (1 + s):
+                break
+            b = new
+        if stride > _WIDEST * (1 + s):
+            raise SaddlePointError(f"no intercept balances the labels at V = {V:.3g}, sqrt(q) = {s:.3g}; {_ADVICE}")
+        return new
 
     def square_saddle(self) -> Array:
         """x of the square loss: V, then linear equations for v and b, then q."""
