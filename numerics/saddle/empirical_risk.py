@@ -39,6 +39,7 @@ _CANCELS = 0.02  # V/sqrt(1 + q) below which the closed averages of the hinge lo
 _WIDEST = 1e6  # the largest intercept, in units of 1 + sqrt(q)
 _SAME = 1e-15  # of a step of the intercept, in units of sqrt(q) + |b|: the last
 _FLAT = 1e-9  # slope of the loss below which the intercept counts as free
+_FEW, _MANY = 20, 30  # Newton steps before a safer way is taken
 _EASY = 1.0  # a ridge from which continuation starts
 _LEAST = 1e-3  # the least ridge of the square loss that other losses start from
 
@@ -239,18 +240,21 @@ def _solved(equations: Equations, start: Array | None) -> tuple[Saddle, str]:
     kind = "closed averages" if equations.loss == "hinge" else "adaptive averages"
     what = f"the saddle point at alpha = {equations.alpha:g}, ridge = {ridge:g}"
     first = equations.start if start is None else start
-    try:
-        return solve(equations, first, what=what, advice=_ADVICE), f"{equations.loss}: Newton, {kind}"
-    except SaddlePointError:  # slower and safer: the intercept apart, and from an easy ridge
-        safe = replace(equations, balanced=True)
+    safe = replace(equations, balanced=True)
+    # from the fastest to the safest; a kink on which an intercept comes to rest needs the second
+    for tried, how, steps in ((equations, "Newton", _FEW), (safe, "Newton, the intercept apart", _MANY)):
+        try:
+            return solve(tried, first, steps=steps, what=what, advice=_ADVICE), f"{equations.loss}: {how}, {kind}"
+        except SaddlePointError:
+            first = equations.start
 
-        def at(each: float) -> Equations:
-            return replace(safe, weights=safe.weights.at_ridge(each))
+    def at(each: float) -> Equations:
+        return replace(safe, weights=safe.weights.at_ridge(each))
 
-        ridges = _path_to(ridge)
-        saddles = followed(at, ridges, at(ridges[0]).start, what="the saddle point", advice=_ADVICE)
-        last = saddles[-1] if ridge > 0 else solve(safe, saddles[-1].point, what=what, advice=_ADVICE)
-        return last, f"{equations.loss}: continuation in the ridge, {kind}"
+    ridges = _path_to(ridge)
+    saddles = followed(at, ridges, at(ridges[0]).start, what="the saddle point at ridge", advice=_ADVICE)
+    last = saddles[-1] if ridge > 0 else solve(safe, saddles[-1].point, what=what, advice=_ADVICE)
+    return last, f"{equations.loss}: continuation in the ridge, {kind}"
 
 
 def _path_to(ridge: float) -> list[float]:
