@@ -169,8 +169,8 @@ def test_nothing_beats_the_oracle_and_curves_are_points() -> None:
 def test_trained_features(loss: str, activation: str) -> None:
     """The minimiser itself on 8 sets of features and samples at D = 160: means within 4 standard errors + 4/D.
 
-    Output means and variances of a cluster come from 4000 fresh inputs, in each set with an error of 1/sqrt(4000) of the
-    standard deviation.
+    Output means and variances of a cluster come from 4000 fresh inputs, in each set with an error of 1/sqrt(4000) of
+    the standard deviation.
     """
     D, alpha, gamma, ridge, seeds, fresh = 160, 2.0, 1.5, 0.2, 8, 4000
     value, slope, _ = loss_functions(loss)
