@@ -23,6 +23,7 @@ from quenched.numerics.compiled.machine_code import njit
 __all__ = ["CHANNEL_ERROR", "proximal_averages", "proximal_move"]
 
 Array = npt.NDArray[np.float64]
+Law = tuple[float, float, float, float]  # y, V, mean and spread of the field
 
 CHANNEL_ERROR = 2e-12
 """Of the averages, relative: twenty times the accuracy to which each panel is integrated."""
@@ -77,11 +78,9 @@ def _move(slope: Any, kinks: Array, y: float, V: float, w: float) -> float:
 
 
 @njit(error_model="numpy")
-def _panel(
-    slope: Any, value: Any, kinks: Array, y: float, V: float, mean: float, spread: float, low: float, high: float,
-    rule: Array, out: Array,
-) -> None:  # fmt: skip
+def _panel(slope: Any, value: Any, kinks: Array, law: Law, low: float, high: float, rule: Array, out: Array) -> None:
     """Integrals of f, f^2, xi f and the envelope over a piece of xi ~ N(0, 1), and of their absolute values."""
+    y, V, mean, spread = law
     nodes, weights, ends = rule[0], rule[1], rule[2]
     out[:] = 0.0
     upper = lower = 0.0
@@ -106,8 +105,9 @@ def _panel(
 
 
 @njit(error_model="numpy")
-def _edges(kinks: Array, V: float, mean: float, spread: float) -> Array:
+def _edges(kinks: Array, law: Law) -> Array:
     """The ends of panels: equal ones, and the ends of what kinks hold."""
+    _, V, mean, spread = law
     found = np.empty(_PANELS + 1 + 2 * len(kinks))
     for i in range(_PANELS + 1):
         found[i] = -_REACH + 2 * _REACH * i / _PANELS
@@ -124,25 +124,17 @@ def _edges(kinks: Array, V: float, mean: float, spread: float) -> Array:
 
 @njit(error_model="numpy")
 def _averages(
-    slope: Any,
-    value: Any,
-    kinks: Array,
-    y: float,
-    V: float,
-    mean: float,
-    spread: float,
-    rule: Array,
-    accuracy: float,
+    slope: Any, value: Any, kinks: Array, law: Law, rule: Array, accuracy: float
 ) -> tuple[float, float, float, float]:
     """E[f], E[f^2], E[xi f], E[M]."""
-    edges = _edges(kinks, V, mean, spread)
+    edges = _edges(kinks, law)
     panels = len(edges) - 1
     lows, highs = np.empty(panels + _DEPTH), np.empty(panels + _DEPTH)
     wholes, depths = np.empty((panels + _DEPTH, 7)), np.zeros(panels + _DEPTH)
     scale, total = np.zeros(7), np.zeros(7)
     for i in range(panels):
         lows[i], highs[i] = edges[i], edges[i + 1]
-        _panel(slope, value, kinks, y, V, mean, spread, lows[i], highs[i], rule, wholes[i])
+        _panel(slope, value, kinks, law, lows[i], highs[i], rule, wholes[i])
         scale += wholes[i]
     waiting = panels
     left, right = np.empty(7), np.empty(7)
@@ -150,8 +142,8 @@ def _averages(
         waiting -= 1
         low, high, depth = lows[waiting], highs[waiting], depths[waiting]
         middle = (low + high) / 2
-        _panel(slope, value, kinks, y, V, mean, spread, low, middle, rule, left)
-        _panel(slope, value, kinks, y, V, mean, spread, middle, high, rule, right)
+        _panel(slope, value, kinks, law, low, middle, rule, left)
+        _panel(slope, value, kinks, law, middle, high, rule, right)
         agree = max(left[6], right[6]) <= _SEEN * scale[4]
         for j, size in enumerate((scale[4], scale[1], scale[4], scale[5])):
             agree = agree and abs(left[j] + right[j] - wholes[waiting, j]) <= accuracy * size
@@ -179,7 +171,7 @@ def proximal_averages(name: str, labels: Array, V: float, means: Array, spread: 
     """E[f], E[f^2], E[f'] and E[M] in each cluster (C,), for labels (C,) and fields N(means (C,), spread^2)."""
     functions = compiled_loss(name), compiled_value(name)
     rows = [
-        _averages(*functions, kinks(name, y), y, V, mean, spread, _RULE, _ACCURACY)
+        _averages(*functions, kinks(name, y), (y, V, mean, spread), _RULE, _ACCURACY)
         for y, mean in zip(labels.tolist(), means.tolist(), strict=True)
     ]
     first, second, regressed, envelope = np.array(rows).T
