@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.averages.losses import kinks, loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.saddle.continuation import followed
@@ -39,7 +39,7 @@ _CANCELS = 0.02  # V/sqrt(1 + q) below which the closed averages of the hinge lo
 _WIDEST = 1e6  # the largest intercept, in units of 1 + sqrt(q)
 _SAME = 1e-15  # of a step of the intercept, in units of sqrt(q) + |b|: the last
 _FLAT = 1e-9  # slope of the loss below which the intercept counts as free
-_FEW, _MANY = 20, 30  # Newton steps before a safer way is taken
+_SMOOTH, _KINKED, _APART = 60, 20, 30  # Newton steps before a safer way is taken
 _EASY = 1.0  # a ridge from which continuation starts
 _LEAST = 1e-3  # the least ridge of the square loss that other losses start from
 
@@ -242,7 +242,9 @@ def _solved(equations: Equations, start: Array | None) -> tuple[Saddle, str]:
     first = equations.start if start is None else start
     safe = replace(equations, balanced=True)
     # from the fastest to the safest; a kink on which an intercept comes to rest needs the second
-    for tried, how, steps in ((equations, "Newton", _FEW), (safe, "Newton, the intercept apart", _MANY)):
+    kinked = any(len(kinks(equations.loss, y)) for y in equations.mixture.labels.tolist())
+    first_steps = _KINKED if kinked else _SMOOTH
+    for tried, how, steps in ((equations, "Newton", first_steps), (safe, "Newton, the intercept apart", _APART)):
         try:
             return solve(tried, first, steps=steps, what=what, advice=_ADVICE), f"{equations.loss}: {how}, {kind}"
         except SaddlePointError:
