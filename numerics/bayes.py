@@ -10,9 +10,7 @@ Iteration from Q = 0+ leads to what message passing reaches, from Q = 1 to the s
 these differ, the one of the least free energy is the Bayes-optimal one.  The error on new inputs is that of the oracle
 for the mixture whose Gram matrix is A Q A^T.
 
-The average over the fields of a label, which span r <= 2 dimensions, is a trapezoidal sum.  The posterior weights
-are analytic in each coordinate z up to |Im z| = pi/spread, where spread is the largest difference of their rates: no
-two terms of their denominator have opposite phases before; a step h makes an error of exp(-2 pi |Im z|/h).
+The averages over the fields of a label, which span two dimensions at most, are those of `bayes_averages`.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.bayes_averages import Label
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.checks import number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
@@ -50,11 +49,6 @@ Array = npt.NDArray[np.float64]
 
 theory: Any = bayes  # ufunc expressions: they take arrays where their signature says float
 
-_EPS = float(np.finfo(np.float64).eps)
-_REACH = 8.5  # standard deviations; the mass beyond is 2e-17
-_DIGITS = 33.0  # exp(-33) = 5e-15: relative error of the trapezoidal sums
-_STRIP = 6.0  # half-width of the strip beyond which exp(-z^2/2) costs more than the step gains
-_MANY = 3e6  # nodes times clusters squared in one sum
 _WEAK = 1e-3  # overlap at the start from pure noise
 _SPINODAL = 1e-4  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
 _SAME = 1e-7  # overlaps closer than this are one branch
@@ -109,75 +103,11 @@ class BayesError:
         return provenance(**self.problem)
 
 
-# --- averages over the fields of a label
-
-
 @dataclass(frozen=True)
-class _Label:
-    """The clusters of one label: its weight P_y, the weights p(a|y) (c,) and means A (c, p) of its clusters."""
-
-    weight: float
-    shares: Array
-    means: Array
-
-    @property
-    def covariance(self) -> Array:
-        """C_y = sum_a p(a|y) A_a A_a^T."""
-        return self.means.T @ (self.shares[:, None] * self.means)
-
-    @property
-    def centred(self) -> bool:
-        """Whether the average of its means vanishes up to rounding."""
-        return bool(np.abs(self.shares @ self.means).max() <= 64 * _EPS * np.abs(self.means).max())
-
-    def averages(self, root: Array, sigma: float) -> tuple[Array, float]:
-        """E[<A><A>^T] and Psi at Q = root root^T."""
-        fields = self.means @ root / sigma  # x_a = fields_a . z
-        k = fields @ fields.T
-        shift = self.shares @ fields
-        grid, weights = _grid(fields - shift)
-        x = grid @ (fields - shift).T  # without the field that all share, of average 0
-        second, psi = np.zeros((self.means.shape[1],) * 2), 0.0
-        for a0, share in enumerate(self.shares.tolist()):
-            h = np.asarray(theory.exponent(k[:, a0], k.diagonal(), x))
-            top = h.max(axis=1, keepdims=True)
-            terms = self.shares * np.exp(h - top)
-            total = terms.sum(axis=1, keepdims=True)
-            average = terms @ self.means / total
-            second += share * average.T @ (weights[:, None] * average)
-            psi += share * float(weights @ (top + np.log(total))[:, 0])
-        return second, psi
-
-
-def _grid(rates: Array) -> tuple[Array, Array]:
-    """Nodes (N, p) and weights (N,) of an average over z ~ N(0, 1_p) of a function of rates @ z; p <= 2 directions."""
-    _, sizes, rows = np.linalg.svd(rates, full_matrices=False)
-    axes = rows[sizes > 1e-12 * max(1.0, sizes.max(initial=0.0))] if len(sizes) else rows[:0]
-    if not len(axes):
-        return np.zeros((1, rates.shape[1])), np.ones(1)
-    lines = []
-    for axis in axes:
-        spread = float(np.ptp(rates @ axis))
-        strip = min(0.9 * math.pi / max(spread, 1e-300), _STRIP)
-        step = 2 * math.pi * strip / (_DIGITS + strip**2 / 2)
-        count = math.ceil(_REACH / step)
-        if (2 * count + 1) ** len(axes) * len(rates) ** 2 > _MANY:
-            raise ValueError(
-                f"mixture is too large for quadrature: {(2 * count + 1) ** len(axes):.2g} nodes for {len(rates)} "
-                "clusters of a label; take a larger sigma or fewer clusters"
-            )
-        lines.append(step * np.arange(-count, count + 1))
-    points = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, len(axes))
-    points = points[(points**2).sum(axis=1) <= _REACH**2]
-    weights = np.exp(-(points**2).sum(axis=1) / 2)
-    return points @ axes, weights / weights.sum()
-
-
-@dataclass(frozen=True)
-class _Evolution:
+class Evolution:
     """State evolution of a mixture at alpha, as a map of the upper triangle of Q."""
 
-    labels: tuple[_Label, ...]
+    labels: tuple[Label, ...]
     sigma: float
     alpha: float
 
@@ -196,20 +126,20 @@ class _Evolution:
         Q[np.triu_indices(self.p)] = x
         return Q + np.triu(Q, 1).T
 
-    def averages(self, Q: Array) -> tuple[Array, float]:
-        """Lam and alpha sum_y P_y Psi_y; a Q that is not positive by rounding is taken at its positive part."""
+    def averages(self, Q: Array, *, free: bool = True) -> tuple[Array, float]:
+        """Lam and, if `free`, alpha sum_y P_y Psi_y; a Q not positive by rounding is taken at its positive part."""
         values, vectors = np.linalg.eigh(Q)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         lam, channel = np.zeros_like(Q), 0.0
         for label in self.labels:
-            second, psi = label.averages(root, self.sigma)
+            second, psi = label.averages(root, self.sigma, free=free)
             lam += np.asarray(theory.conjugate(self.alpha, self.sigma, label.weight, second))
             channel += self.alpha * label.weight * psi
         return lam, channel
 
     def __call__(self, x: Array) -> Array:
         """One iteration."""
-        lam, _ = self.averages(self.unpacked(x))
+        lam, _ = self.averages(self.unpacked(x), free=False)
         values, vectors = np.linalg.eigh(lam)
         if np.abs(lam - np.diag(lam.diagonal())).max() == 0:  # keeps equal entries equal
             return self.packed(np.diag(theory.overlap(lam.diagonal())))
@@ -232,12 +162,20 @@ class _Evolution:
         largest = float(np.linalg.eigvalsh(growth).max())
         return float(theory.critical_alpha(self.sigma, largest)) if largest > 0 else math.inf
 
-    def from_noise(self) -> Branch:
-        """The branch that iteration from Q = 0+ leads to: Q = 0 itself up to the critical alpha."""
+    def from_noise(self, start: Array | None = None) -> Branch:
+        """The branch that iteration from Q = 0+ leads to: Q = 0 itself up to the critical alpha.
+
+        `start`: this branch at a smaller alpha.  Q grows with alpha, and iteration from below does not pass it by.
+        """
         if self.alpha <= self.critical:
             zero = np.zeros((self.p, self.p))
             return Branch("pure noise", zero, 0.0, float(np.abs(self(self.packed(zero))).max()))
-        return self.solved("pure noise", _WEAK * np.eye(self.p))
+        weak = _WEAK * np.eye(self.p)
+        return self.solved("pure noise", weak if start is None or np.abs(start).max() < _WEAK else start)
+
+    def from_knowledge(self, start: Array | None = None) -> Branch:
+        """The branch that iteration from Q = 1 leads to; `start`: this branch at a larger alpha."""
+        return self.solved("full knowledge", np.eye(self.p) if start is None else start)
 
     def solved(self, start: str, Q: Array) -> Branch:
         """The branch that iteration from Q leads to."""
@@ -248,25 +186,28 @@ class _Evolution:
             x = np.zeros_like(x)
         return Branch(start, self.unpacked(x), self.free_energy(x), float(np.abs(self(x) - x).max()))
 
-    def branches(self) -> tuple[Branch, ...]:
+    def branches(self, noise: Branch | None = None, knowledge: Branch | None = None) -> tuple[Branch, ...]:
         """All that iteration finds from pure noise, from full knowledge, and from knowing one direction alone.
 
         More knowledge of the means never leads to less: all fixed points above the start from pure noise lie between
-        the ends from there and from full knowledge, and where these agree there is no other.
+        the ends from there and from full knowledge, and where these agree there is no other.  `noise` and `knowledge`:
+        these ends where they are known.
         """
-        found = [self.from_noise()]
-        starts = {"full knowledge": np.eye(self.p)}
-        if self.p > 1:
+        found = [noise or self.from_noise()]
+        candidates = [knowledge or self.from_knowledge()]
+        if self._new(candidates[0], found) and self.p > 1:
             _, axes = np.linalg.eigh(sum(label.weight * label.covariance for label in self.labels))
             for i, axis in enumerate(axes.T):
-                starts[f"direction {i + 1}"] = np.outer(axis, axis) * (1 - _WEAK) + _WEAK * np.eye(self.p)
-        for start, Q in starts.items():
-            branch = self.solved(start, Q)
-            if all(np.abs(branch.overlaps - other.overlaps).max() > _SAME for other in found):
+                one = np.outer(axis, axis) * (1 - _WEAK) + _WEAK * np.eye(self.p)
+                candidates.append(self.solved(f"direction {i + 1}", one))
+        for branch in candidates:
+            if self._new(branch, found):
                 found.append(branch)
-            if len(found) == 1:
-                break
         return tuple(sorted(found, key=lambda branch: branch.free_energy))
+
+    @staticmethod
+    def _new(branch: Branch, found: Sequence[Branch]) -> bool:
+        return all(np.abs(branch.overlaps - other.overlaps).max() > _SAME for other in found)
 
 
 # --- one point
@@ -287,12 +228,26 @@ def bayes_error(mixture: Mixture, alpha: float) -> BayesError:
     >>> bayes_error(Mixture.xor(1.0), alpha=1.9).classification_error              # nothing below alpha = 2
     0.5
     """
-    return _measured(mixture, _checked(mixture, alpha))
+    evolution = evolution_of(mixture, alpha)
+    return _measured(mixture, evolution, evolution.branches())
 
 
 def bayes_curve(mixture: Mixture, alphas: Sequence[float]) -> list[BayesError]:
-    """`bayes_error` at each alpha, in their order."""
-    return [bayes_error(mixture, alpha) for alpha in alphas]
+    """`bayes_error` at each alpha, in their order.
+
+    The branch from pure noise is followed from small alpha to large, that from full knowledge from large to small: each
+    solution starts iteration at the next.
+    """
+    evolutions = [evolution_of(mixture, alpha) for alpha in alphas]
+    order = sorted(range(len(evolutions)), key=lambda i: evolutions[i].alpha)
+    noise, knowledge = {}, {}
+    last: Branch | None = None
+    for i in order:
+        last = noise[i] = evolutions[i].from_noise(None if last is None else last.overlaps)
+    last = None
+    for i in reversed(order):
+        last = knowledge[i] = evolutions[i].from_knowledge(None if last is None else last.overlaps)
+    return [_measured(mixture, each, each.branches(noise[i], knowledge[i])) for i, each in enumerate(evolutions)]
 
 
 def critical_alpha(mixture: Mixture) -> float:
@@ -301,7 +256,7 @@ def critical_alpha(mixture: Mixture) -> float:
     >>> critical_alpha(Mixture.xor(0.5))        # 2 sigma^4
     0.125
     """
-    return _checked(mixture, 1.0).critical
+    return evolution_of(mixture, 1.0).critical
 
 
 def first_order_transition(mixture: Mixture, low: float, high: float, points: int = 40) -> Transition | None:
@@ -312,11 +267,11 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
     low, high = number("low", low, positive=True), number("high", high, positive=True)
     if high <= low:
         raise ValueError(f"high must be > low, got {high} and {low}")
-    evolution = _checked(mixture, low)
+    evolution = evolution_of(mixture, low)
 
     def pair(alpha: float) -> tuple[Branch, Branch]:
         at = replace(evolution, alpha=alpha)
-        return at.from_noise(), at.solved("full knowledge", np.eye(at.p))
+        return at.from_noise(), at.from_knowledge()
 
     def coexist(alpha: float) -> bool:
         weak, strong = pair(alpha)
@@ -344,7 +299,7 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
     )
 
 
-def _checked(mixture: Mixture, alpha: float) -> _Evolution:
+def evolution_of(mixture: Mixture, alpha: float) -> Evolution:
     record("mixture", mixture, Mixture)
     alpha = number("alpha", alpha, positive=True)
     if mixture.teacher is not None:
@@ -360,7 +315,7 @@ def _checked(mixture: Mixture, alpha: float) -> _Evolution:
     for y in np.unique(mixture.labels):
         chosen = mixture.labels == y
         weight = float(mixture.weights[chosen].sum())
-        label = _Label(weight, mixture.weights[chosen] / weight, mixture.means[chosen])
+        label = Label(weight, mixture.weights[chosen] / weight, mixture.means[chosen])
         rank = np.linalg.matrix_rank(label.means - label.means[0], tol=1e-12 * max(1.0, np.abs(label.means).max()))
         if rank > 2:
             raise ValueError(
@@ -368,10 +323,23 @@ def _checked(mixture: Mixture, alpha: float) -> _Evolution:
                 f"label {y:g}: leave clusters out, or use erm_error for a linear classifier"
             )
         labels.append(label)
-    return _Evolution(tuple(labels), mixture.isotropic_sigma, alpha)
+    return Evolution(tuple(labels), mixture.isotropic_sigma, alpha)
 
 
-def _error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
+def _felt(mixture: Mixture, Q: Array, error: float) -> float:
+    """By how much an error of Q moves the oracle's error: sum_a P_a |d mean_a|/(sigma sqrt(2 pi)) at most.
+
+    It is the least error of all rules, and a cluster that moves by d exchanges |d|/(sigma sqrt(2 pi)) of its weight at
+    most.  A direction of overlap q moves by d sqrt(q) = dq/(2 sqrt(q)); one of which nothing is known does not.
+    """
+    q = np.linalg.eigvalsh(Q)
+    q = q[q > error]
+    moved = error / (2 * math.sqrt(q.min())) if len(q) else 0.0
+    lengths = np.linalg.norm(mixture.means, axis=1)
+    return float(mixture.weights @ lengths) * moved / (mixture.isotropic_sigma * math.sqrt(2 * math.pi))
+
+
+def error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
     """The oracle's error, and its numerical error, at the Gram matrix A Q A^T."""
     values, vectors = np.linalg.eigh(Q)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
@@ -381,22 +349,18 @@ def _error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
     return float(found.value), float(found.error)
 
 
-def _measured(mixture: Mixture, evolution: _Evolution) -> BayesError:
-    branches = evolution.branches()
+def _measured(mixture: Mixture, evolution: Evolution, branches: tuple[Branch, ...]) -> BayesError:
     best = branches[0]
-    value, error = _error_at(mixture, best.overlaps)
+    value, error = error_at(mixture, best.overlaps)
     (reached,) = (branch for branch in branches if branch.start == "pure noise")
-    rescaled, _ = _error_at(mixture, best.overlaps * (1 - 1e-4))
-    size = float(np.abs(best.overlaps).max())
-    sensitivity = abs(rescaled - value) / (1e-4 * size) if size > 0 else 0.0
     directions = max(np.linalg.matrix_rank(label.means - label.means[0]) for label in evolution.labels)
     return BayesError(
         classification_error=value,
-        classification_error_error=error + 10 * sensitivity * max(best.residual, 1e-13),
+        classification_error_error=error + _felt(mixture, best.overlaps, 10 * max(best.residual, 1e-13)),
         overlaps=best.overlaps,
         free_energy=best.free_energy,
         branches=branches,
-        reached_error=value if reached is best else _error_at(mixture, reached.overlaps)[0],
+        reached_error=value if reached is best else error_at(mixture, reached.overlaps)[0],
         residual=best.residual,
         method=f"state evolution, {directions}-dimensional quadrature, {len(branches)} branch(es)",
         problem={"mixture": mixture, "alpha": evolution.alpha},

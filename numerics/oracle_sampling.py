@@ -16,7 +16,14 @@ import numpy.typing as npt
 from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.mixture import Mixture
 
-__all__ = ["Gaussians", "sampled_error", "separate_covariances"]
+__all__ = [
+    "Gaussians",
+    "gaussians",
+    "label_densities",
+    "sampled_error",
+    "separate_covariances",
+    "single_directions",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,6 +63,25 @@ def _smaller_posterior(clusters: Gaussians, x: Array) -> Array:
     return np.asarray(np.minimum(plus, minus) / (plus + minus))
 
 
+def gaussians(mixture: Mixture) -> Gaussians:
+    """The clusters in as many dimensions as their means have coordinates, or their spectrum single directions."""
+    if mixture.spectrum is not None:
+        return separate_covariances(mixture)
+    roots = mixture.sigmas[:, None, None] * np.eye(mixture.dimensions)
+    return Gaussians(mixture.means, roots, mixture.labels, mixture.weights)
+
+
+def label_densities(clusters: Gaussians, x: Array) -> Array:
+    """sum of P_a N(x; mean_a, Omega_a) over the clusters of label +1, and of -1, at x (n, p): (2, n).
+
+    >>> one = Gaussians(np.zeros((1, 1)), np.ones((1, 1, 1)), np.array([1]), np.ones(1))
+    >>> round(float(label_densities(one, np.zeros((1, 1)))[0, 0] ** -2 / 2), 12)                  # pi
+    3.14159265359
+    """
+    densities = np.exp(_log_densities(clusters, x)) / (2 * np.pi) ** (clusters.means.shape[1] / 2)
+    return np.stack([densities[clusters.labels == label].sum(axis=0) for label in (1, -1)])
+
+
 def sampled_error(clusters: Gaussians, tolerance: float, seed: int = 0) -> tuple[float, float]:
     """The oracle error and its standard error, which is below the relative `tolerance` or that of all points.
 
@@ -81,21 +107,22 @@ def sampled_error(clusters: Gaussians, tolerance: float, seed: int = 0) -> tuple
     return float(result.value), float(result.error)
 
 
-def separate_covariances(mixture: Mixture) -> Gaussians:
-    """Clusters with covariances of their own, in a spectrum whose nodes are directions: quadratic discriminants.
-
-    ValueError where nodes are not single directions, and where variance vanishes for some clusters only.
-    """
+def single_directions(mixture: Mixture) -> bool:
+    """Whether the nodes of the mixture's spectrum are directions, one each: x has as many dimensions as there are."""
     spectrum = mixture.spectrum
-    rho, G = mixture.eigenvalues, mixture.alignment
-    values, vectors = np.linalg.eigh(G)
-    alone = values.shape[1] == 1 or (values[:, :-1].max(axis=1) <= 1e-10 * np.maximum(values[:, -1], 1e-10)).all()
-    if spectrum is None or spectrum.alignment is None or np.ptp(spectrum.weights) > 1e-10 or not alone:
-        raise ValueError(
-            f"mixture must have one spectrum for all clusters, and one sigma, got sigma={mixture.sigmas.tolist()} and "
-            "eigenvalues that differ, or nodes that are not single directions: as D grows, quadratic forms of x such "
-            "as |x|^2/D tell the clusters apart; take each group of equal covariances as a mixture of its own"
-        )
+    if spectrum is None or spectrum.alignment is None or np.ptp(spectrum.weights) > 1e-10:
+        return False
+    values = np.linalg.eigvalsh(mixture.alignment)
+    return values.shape[1] == 1 or bool((values[:, :-1].max(axis=1) <= 1e-10 * np.maximum(values[:, -1], 1e-10)).all())
+
+
+def separate_covariances(mixture: Mixture) -> Gaussians:
+    """Clusters with covariances of their own, in a spectrum of `single_directions`: quadratic discriminants.
+
+    ValueError where variance vanishes for some clusters only.
+    """
+    rho = mixture.eigenvalues
+    values, vectors = np.linalg.eigh(mixture.alignment)
     means = mixture.means @ (vectors[:, :, -1] * np.sqrt(np.maximum(values[:, -1:], 0))).T  # on each direction
     seen = (rho > _NO_VARIANCE * rho.max()).all(axis=0)
     unseen = ~seen & ((rho > _NO_VARIANCE * rho.max()).any(axis=0) | (np.ptp(means, axis=0) > 1e-12 * np.ptp(means)))

@@ -2,21 +2,28 @@
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
 the two; with `--loss`, the text is a loss in phi and y instead.
-What takes long says so on standard error, in lines that start with "progress: ".
+What takes long says so on standard error, in lines that start with "progress: ".  It ends when the process that started
+it does.
 
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
 """
 
 import logging
+import os
 import sys
+import threading
+import time
 
 from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
 
 __all__: list[str] = []
 
+_INTERVAL = 0.2  # seconds between two looks for the parent
+
 
 def main() -> int:
     """Print the module; a refusal goes to standard error with exit status 2."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="progress: %(message)s")
     try:
         if sys.argv[2:3] == ["--teacher"]:
@@ -29,6 +36,13 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """End this process when it has another parent: the one that asked is gone."""
+    while os.getppid() == parent:
+        time.sleep(_INTERVAL)
+    os._exit(1)
 
 
 if __name__ == "__main__":

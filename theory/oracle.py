@@ -8,7 +8,7 @@ from __future__ import annotations
 from numpy import exp, log, maximum, pi, sqrt
 from scipy.special import ndtr as Phi
 
-__all__ = ["discriminant", "parity", "slice_mass", "three_clusters", "two_clusters", "xor"]
+__all__ = ["discriminant", "parity", "radial_discriminant", "slice_mass", "three_clusters", "two_clusters", "xor"]
 
 
 # two_clusters(r, σ, P₊, P₋) = P₋ Φ((-r - σ² log(P₋/P₊)/(2 r))/σ) + P₊ Φ((-r + σ² log(P₋/P₊)/(2 r))/σ)
@@ -82,4 +82,18 @@ def slice_mass(
     return (
         sqrt(2)*weight*(-Phi((-inner_mean + lower)/sigma) + Phi((-inner_mean + upper)/sigma))*exp(-(outer -
         outer_mean)**2/(2*sigma**2))/(2*sqrt(pi)*sigma)
+    )
+
+
+# radial_discriminant(P, d², σ, n_x) = -1/(2 σ²), -n_x log(σ) - d²/(2 σ²) + log(P)
+# Derived by: Pythagoras; Product of densities; Exponential sum in u; Law of u
+def radial_discriminant(weight: float, distance_squared: float, sigma: float, dimension: float) -> tuple[float, ...]:
+    """(rate, log_coefficient): the term coefficient·exp(rate·u) of an isotropic cluster with its own sigma, in D.
+
+    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean|^2 within
+    it, dimension that of x: |x - mean|^2 = distance_squared + u, and the density holds sigma^-dimension.
+    """
+    return (
+        -1/(2*sigma**2),
+        -dimension*log(sigma) - distance_squared/(2*sigma**2) + log(weight),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.compiled.machine_code import njit
 from quenched.numerics.compiled.precision import bind, mp_array, mp_namespace
 
 __all__ = ["Numbers", "sign_changes"]
@@ -41,6 +42,66 @@ class Numbers:
         return function if self.ctx is None else bind(function, self._functions)
 
 
+@njit(error_model="numpy")
+def _log_ratio(x: float, rates: Array, logs: Array, positive: Array) -> tuple[float, float]:
+    """G = log(S+/S-) and dG/dx of one row: well scaled where S is not."""
+    top_plus, top_minus = -math.inf, -math.inf
+    for j in range(len(rates)):
+        exponent = logs[j] + rates[j] * x
+        if positive[j]:
+            top_plus = max(top_plus, exponent)
+        else:
+            top_minus = max(top_minus, exponent)
+    plus, plus_slope, minus, minus_slope = 0.0, 0.0, 0.0, 0.0
+    for j in range(len(rates)):
+        exponent = logs[j] + rates[j] * x
+        if positive[j]:
+            term = math.exp(exponent - top_plus)
+            plus += term
+            plus_slope += term * rates[j]
+        else:
+            term = math.exp(exponent - top_minus)
+            minus += term
+            minus_slope += term * rates[j]
+    if plus == 0.0 or minus == 0.0:
+        return math.inf if minus == 0.0 else -math.inf, 0.0
+    return top_plus + math.log(plus) - top_minus - math.log(minus), plus_slope / plus - minus_slope / minus
+
+
+@njit(error_model="numpy")
+def _compiled(edges: Array, rates: Array, logs: Array, positive: Array, accuracy: float) -> tuple[Array, Array]:
+    """`sign_changes` in float64: Newton on G, or bisection where that leaves the bracket or does not halve its step."""
+    zeros, values = edges[:, 1:].copy(), np.empty_like(edges)
+    for row in range(len(edges)):
+        for k in range(edges.shape[1]):
+            values[row, k] = _log_ratio(edges[row, k], rates, logs[row], positive)[0]
+        for k in range(edges.shape[1] - 1):
+            a, b = values[row, k], values[row, k + 1]
+            if (a > 0) == (b > 0):
+                continue
+            low, high = edges[row, k], edges[row, k + 1]
+            before, x = high - low, low - a * (high - low) / (b - a)
+            if not low < x < high:
+                x = 0.5 * (low + high)
+            for _ in range(_STEPS):
+                value, slope = _log_ratio(x, rates, logs[row], positive)
+                if (value > 0) == (b > 0):
+                    high = x
+                else:
+                    low = x
+                following = 0.5 * (low + high)
+                if slope != 0.0:
+                    step = value / slope
+                    if low < x - step < high and 2 * abs(step) <= before:
+                        following = x - step
+                before = abs(following - x)
+                x = following
+                if not before > accuracy:
+                    break
+            zeros[row, k] = x
+    return zeros, values
+
+
 def sign_changes(
     edges: Array, rates: Array, logs: Array, positive: Array, guess: Array | None, accuracy: Any, numbers: Numbers
 ) -> tuple[Array, Array]:
@@ -50,6 +111,8 @@ def sign_changes(
     the zeros (Y, k), the upper edge where S keeps its sign, and G = log(S+/S-) at the edges (Y, k+1), S+ and S- being
     the sums of positive and negative terms.  Newton's last step is below `accuracy`, the zero far closer.
     """
+    if numbers.ctx is None:
+        return _compiled(edges, rates, logs, positive, accuracy)
     parts = [(sign, rates[chosen], logs[:, chosen]) for sign, chosen in ((1, positive), (-1, ~positive))]
 
     def log_ratio(x: Array, rows: Array) -> tuple[Array, Array]:
@@ -76,7 +139,7 @@ def sign_changes(
         x = np.where((low < given) & (given < high), given, x)
     before = high - low
     for _ in range(
-        _STEPS if numbers.ctx is None else _STEPS + numbers.ctx.prec
+        _STEPS + numbers.ctx.prec
     ):  # Newton on G, or bisection where that leaves the bracket or does not halve its last step
         value, slope = log_ratio(x, rows)
         beyond = (value > 0) == rising

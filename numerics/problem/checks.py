@@ -52,6 +52,7 @@ LEFT_OUT: Any = None
 
 _LARGEST = 2**63 - 1  # of integers: what an array of them holds
 _MOST = 10**6  # entries of a sequence of integers: more seeds than any run can use
+_HUGE = 1e60  # of a number: its fifth power is still finite, averages of it do not overflow
 _SHOWN = 200  # characters of a value in a message
 _ENTRIES = 16  # numbers of an array that a repr spells out
 _SEARCHED = 10**5  # entries of nested lists that are looked at one by one, for booleans
@@ -259,11 +260,11 @@ def group_names(name: str, value: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
 # --- numbers
 
 
-def number(name: str, value: Any, *, positive: bool = False, at_most: float = math.inf) -> float:
+def number(name: str, value: Any, *, positive: bool = False, at_most: float = _HUGE) -> float:
     """`value` as a finite float, >= 0 (> 0 if `positive`) and <= `at_most`."""
     result = real(name, value)
     if not math.isfinite(result) or result < 0 or (positive and result == 0) or result > at_most:
-        bound = "" if at_most == math.inf else f" and <= {at_most:g}"
+        bound = f" and <= {at_most:g}" if at_most != _HUGE or math.inf > result > _HUGE else ""
         raise ValueError(f"{name} must be finite and {'> 0' if positive else '>= 0'}{bound}, got {shown(value)}")
     return result
 

@@ -41,21 +41,43 @@ def whitened(mixture: Mixture) -> list[Part]:
     """Isotropic mixtures whose oracle errors add up to that of the mixture.
 
     Means are those at the Mahalanobis distances, with the Gram matrix means (sum_u G_u/rho_u) means^T.  Where a node
-    has no variance the means either differ, and their clusters are told apart, or it does not count.
+    has no variance the means either differ, and their clusters are told apart, or it does not count.  Clusters of
+    different eigenvalues are told apart as D -> infinity, by quadratic forms of x such as |x|^2/D.
     """
     if mixture.teacher is not None:
         raise ValueError(
             "mixture must have a label per cluster; a teacher's labels are known from x, the best error is 0"
         )
+    rows, group = np.unique(mixture.eigenvalues, axis=0, return_inverse=True)
+    parts = []
+    for i in range(len(rows)):
+        chosen = np.flatnonzero(group.ravel() == i)
+        share = 1.0 if len(rows) == 1 else float(mixture.weights[chosen].sum())
+        parts += [p._replace(share=share * p.share) for p in _of_one_covariance(_only(mixture, chosen, share))]
+    return parts
+
+
+def _only(mixture: Mixture, chosen: npt.NDArray[np.intp], share: float) -> Mixture:
+    """The chosen clusters, of one covariance and together of weight `share`, as a mixture."""
+    spectrum = mixture.spectrum
+    if spectrum is not None and spectrum.eigenvalues.ndim == 2:
+        spectrum = replace(spectrum, eigenvalues=spectrum.eigenvalues[chosen[0]])
+    return replace(
+        mixture,
+        means=mixture.means[chosen],
+        labels=mixture.labels[chosen],
+        weights=mixture.weights[chosen] / share,
+        sigma=float(mixture.sigmas[chosen[0]]),
+        spectrum=spectrum,
+    )
+
+
+def _of_one_covariance(mixture: Mixture) -> list[Part]:
+    """`whitened` where all clusters have the same eigenvalues."""
     spectrum = mixture.spectrum
     if spectrum is None:
         return [Part(1.0, mixture, None)]
     rho = np.atleast_2d(spectrum.eigenvalues)
-    if (rho != rho[0]).any():
-        raise ValueError(
-            "mixture must have one spectrum for all clusters, got eigenvalues that differ: as D grows, quadratic forms "
-            "of x tell the clusters apart"
-        )
     rho, G = rho[0], mixture.alignment
     if spectrum.alignment is None and spectrum.harmonic_mean is not None:
         # means that point anywhere feel E[1/rho] of the law itself, which no quadrature in rho gives near rho = 0
@@ -64,14 +86,7 @@ def whitened(mixture: Mixture) -> list[Part]:
     parts = []
     for group in _told_apart(mixture, G[empty].sum(axis=0), float(_NO_VARIANCE * spectrum.eigenvalues.max())):
         share = float(mixture.weights[group].sum())
-        chosen = replace(
-            mixture,
-            means=mixture.means[group],
-            labels=mixture.labels[group],
-            weights=mixture.weights[group] / share,
-            sigma=mixture.isotropic_sigma,
-            spectrum=None,
-        )
+        chosen = replace(_only(mixture, group, share), spectrum=None)
         parts.append(Part(share, *_scaled(chosen, rho[~empty], G[~empty])))
     return parts
 

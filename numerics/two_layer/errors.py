@@ -3,8 +3,8 @@
     pmse = 1/2 sum_a P_a E_a[(phi - y_a)^2],   classification error = P(y phi < 0) + P(phi = 0)/2,
     phi = s sum_k v_k g(lambda_k),   lambda | a ~ N(M_a, C_a),   C_a = sigma_a^2 Q for isotropic inputs
 
-The pmse needs averages of one and two fields, `averages.tables`, or is sampled where g has none in closed form.  The
-sign of phi needs all fields: `quenched.numerics.signs.output_signs`.
+The pmse needs averages of one and two fields: `averages.tables`, adaptive quadrature where g has none in closed form,
+quasi-Monte Carlo where those are many.  The sign of phi needs all fields: `quenched.numerics.signs.output_signs`.
 
 Where a teacher makes the labels, its neurons join those of the network for the pmse, and the classification error is
 that of the signs, P(phi phi* < 0) + P(phi phi* = 0)/2, sampled.
@@ -24,6 +24,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.signs.output_signs import Law, Sampling, Signs, padded, signs, square_root
+from quenched.numerics.two_layer.field_quadrature import pair_tables
 from quenched.numerics.two_layer.local_fields import Fields, fields
 from quenched.theory import two_layer
 
@@ -35,6 +36,8 @@ QUANTITIES = ("pmse", "classification_error")
 """What `errors` can be asked for; the tie probability comes with the classification error."""
 
 _ROUNDING = 1e-13  # relative, of averages over two fields
+_PAIRS = 400  # fields of all clusters times fields, up to which averages over pairs are integrated, not sampled
+_SHARE = 1e-5  # of the tolerance, asked of those averages
 _NOT_ASKED = Signs(np.nan, np.nan, np.nan, np.nan, "not asked for")
 
 
@@ -197,12 +200,19 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
     """The generated risk E[(phi - y)^2]/2, its error, and the slopes E_a[g'] (C, K)."""
     mixture, s = law.mixture, law.s
     y = mixture.labels.astype(np.float64)
-    if law.closed:
-        table, half = law.tables(M, C, limit=2), np.full_like(y, 0.5)
+    if law.closed or M.size * M.shape[1] <= _PAIRS:
+        uncertain = {"g": 0.0, "g,g": 0.0}
+        if law.closed:
+            table = law.tables(M, C, limit=2)
+        else:
+            table, uncertain = pair_tables(law.activations, M, C, _SHARE * sampling.tolerance)
+        half, off, size_v = np.full_like(y, 0.5), np.zeros_like(y), np.abs(v)
         value = two_layer.risk(mixture.weights, y * y / 2, -y, half, v, table, s)
         sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-        size = two_layer.risk(mixture.weights, half, 2 * half, half, np.abs(v), sizes, s)  # all terms added up
-        return float(value), _ROUNDING * float(size), table["dg"]
+        size = two_layer.risk(mixture.weights, half, 2 * half, half, size_v, sizes, s)  # all terms added up
+        errors = {pattern: np.full_like(table[pattern], error) for pattern, error in uncertain.items()}
+        error = two_layer.risk(mixture.weights, off, np.abs(y), half, size_v, errors, s)
+        return float(value), float(_ROUNDING * size + error), table["dg"]
     roots = padded([square_root(covariance) for covariance in C])
 
     def given(z: Array) -> Array:

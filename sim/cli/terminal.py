@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from quenched.sim.cli.interrupts import keeping
 from quenched.sim.journal import Journal
 
 __all__ = ["kept", "print_table", "progress"]
@@ -80,16 +81,19 @@ def _minutely(task: str) -> Iterator[Callable[[float], None]]:
 
 
 @contextmanager
-def kept(place: Path, resume: bool) -> Iterator[Journal]:
-    """The journal of a command in the folder `place`, removed when all is done.
+def kept(verb: str, target: Path | None, resume: bool) -> Iterator[Journal]:
+    """The journal of a command, in TARGET.unfinished beside its first file, or in the cache where it writes none.
 
-    What else ends the command gets a note on what is kept.
+    It is removed when all is done.  What else ends the command gets a note on what is kept.
     """
-    journal = Journal(place, resume)
-    try:
-        yield journal
-    except (KeyboardInterrupt, RuntimeError, OSError) as end:
-        if isinstance(end, KeyboardInterrupt) or journal.kept:
-            end.add_note(journal.sentence())
-        raise
-    journal.close()
+    from quenched.numerics.compiled.cache import cache_folder
+
+    beside = None if target is None else target.with_name(f"{target.name}.unfinished")
+    journal = Journal(beside or cache_folder() / "unfinished" / verb, resume)
+    with keeping(journal.sentence):
+        try:
+            yield journal
+        except BaseException:
+            journal.leave()
+            raise
+    journal.close(whole=beside is not None)

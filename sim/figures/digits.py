@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.from_data import estimate
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -62,7 +63,12 @@ def _one(name: str) -> xr.Dataset:
         return simulate(mixture, NETWORK, SGD, D, times, SEEDS, state=state)
     found = integrate(mixture, NETWORK, SGD, state, T * np.linspace(0, 1, 51) ** 2)
     spectrum = mixture.spectrum
-    return found.assign_attrs(discarded=0.0 if spectrum is None else float(spectrum.discarded))
+    oracle = oracle_error(mixture)
+    return found.assign_attrs(
+        discarded=0.0 if spectrum is None else float(spectrum.discarded),
+        oracle=float(oracle.value),
+        oracle_error=oracle.error,
+    )
 
 
 def on_images(
@@ -108,16 +114,25 @@ def on_images(
 
 
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
-    """pmse and error against time."""
-    return plot.comparison({CAPTIONS[name]: data[name] for name in CAPTIONS})
+    """pmse and error against time, beside the oracle error of the mixtures with covariances."""
+    levels = {
+        f"oracle, {kind}": (data[f"theory_{name}"].attrs["oracle"], data[f"theory_{name}"].attrs["oracle_error"])
+        for name, kind in (("shared", "one covariance"), ("full", "one for each"))
+    }
+    return plot.comparison({CAPTIONS[name]: data[name] for name in CAPTIONS}, levels)
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
     """The errors at the end."""
+    oracles = [
+        f"{found['oracle']:.5f} ± {found['oracle_error']:.0e}"
+        for found in (data[name].attrs for name in CAPTIONS if name.startswith("theory"))
+    ]
     final = {name: float(run.classification_error.isel(time=-1).mean()) for name, run in data.items()}
     return (
         f"odd against even, relu, K = {NETWORK.K}: error at t = {T:g} {final['theory_isotropic']:.4f} in theory with "
         f"isotropic clusters, {final['theory_shared']:.4f} with a shared covariance, {final['theory_full']:.4f} with "
         f"one for each (of whose squared norm {data['theory_full'].attrs['discarded']:.0%} does not commute and is "
-        f"left out); {final['mixture']:.4f} on samples of that mixture, {final['images']:.4f} on held-out images."
+        f"left out); {final['mixture']:.4f} on samples of that mixture, {final['images']:.4f} on held-out images.  The "
+        f"oracle of these mixtures errs on {', '.join(oracles)}."
     )

@@ -157,11 +157,11 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
 
 
 @styled
-def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, float] | None = None) -> Figure:
+def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, tuple[float, float]] | None = None) -> Figure:
     """pmse and classification error against time, side by side, for several runs by name.
 
-    A run without the dimension seed is a line, one with it points; `levels`: errors to draw as horizontal lines.
-    The error is on a logarithmic axis.
+    A run without the dimension seed is a line, one with it points; `levels`: errors to draw as horizontal lines,
+    each with its own error bar, a band.  The error is on a logarithmic axis.
     """
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -172,8 +172,9 @@ def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, float] | Non
                 axes.errorbar(run.time, mean, error, label=label, **cue.point)
             else:
                 axes.plot(run.time, values, label=label, **cue.line)
-    for name, level in (levels or {}).items():
+    for name, (level, uncertainty) in (levels or {}).items():
         right.axhline(level, **LEVEL)
+        right.axhspan(level - uncertainty, level + uncertainty, color="0.25", alpha=0.25, lw=0)
         right.annotate(name, (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
                        ha="right", va="bottom", color="0.25", size="small")  # fmt: skip
     left.set(xlabel=TIME, ylabel=PMSE, ylim=(0, None))

@@ -12,6 +12,8 @@ A potential is an expression in order parameters, their conjugates and channel a
 
     d/dt E[F] = E[ sum_i m_i' dF/dx_i + 1/2 sum_ij c_ij' d^2F/dx_i dx_j ]
 
+*Replicas*.  What is symmetric in n replicas is computed or checked at n = 1 .. 4, read at any n, continued to 0.
+
 `Envelope` is E[M] as a function of V, mean and variance, `Move` E[f], `SquaredMove` E[f^2], `MoveSlope` E[f'].
 """
 
@@ -24,7 +26,19 @@ import sympy
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Step
 
-__all__ = ["Envelope", "Move", "MoveSlope", "SquaredMove", "envelope_theorem", "heat", "replica_limit", "saddle"]
+__all__ = [
+    "Envelope",
+    "Move",
+    "MoveSlope",
+    "SquaredMove",
+    "channel_limit",
+    "common_part",
+    "envelope_theorem",
+    "heat",
+    "pairing_limit",
+    "replica_limit",
+    "saddle",
+]
 
 
 class Move(sympy.Function):
@@ -136,3 +150,53 @@ def replica_limit(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> tuple[sympy
     logarithm = (n - 1) * sympy.log(gap) + sympy.log(gap + n * off_diagonal)
     limit = sympy.simplify(sympy.diff(logarithm, n).subs(n, 0))
     return limit, Step("Limit n to 0", rf"\frac 1n \log\det Q \to {latex(limit)}")
+
+
+def common_part(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> Step:
+    """A symmetric quadratic form in n replicas as one of each and one of their sum, checked at n = 1 .. 4.
+
+    By E exp(sqrt(o) xi sum_r t_r) = exp(o (sum_r t_r)^2/2) the latter is a Gaussian xi that all replicas share, given
+    which they are independent (Hubbard and Stratonovich).
+    """
+    for size in range(1, 5):
+        t = sympy.symbols(f"t_1:{size + 1}", real=True)
+        form = sum((diagonal if r == s else off_diagonal) * t[r] * t[s] / 2 for r in range(size) for s in range(size))
+        split = (diagonal - off_diagonal) * sum(x**2 for x in t) / 2 + off_diagonal * sum(t) ** 2 / 2
+        if sympy.expand(form - split) != 0:
+            raise AssertionError(f"the quadratic form does not split at n = {size}")
+    xi, total = sympy.symbols("xi T", real=True)
+    spread = sympy.Symbol("o", positive=True)
+    gaussian = sympy.exp(sympy.sqrt(spread) * xi * total - xi**2 / 2) / sympy.sqrt(2 * sympy.pi)
+    linear = sympy.simplify(sympy.integrate(gaussian, (xi, -sympy.oo, sympy.oo)))
+    if sympy.simplify(sympy.log(linear).expand(force=True) - spread * total**2 / 2) != 0:
+        raise AssertionError(f"the average over the shared field is {linear}")
+    own, shared = sympy.simplify(diagonal - off_diagonal), sympy.simplify(off_diagonal)
+    return Step(
+        "One shared field",
+        r"\tfrac12\sum_{rs} C_{rs} t_r t_s = "
+        rf"\tfrac12 \Bigl({latex(own)}\Bigr)\sum_r t_r^2 + "
+        rf"\tfrac12 \Bigl({latex(shared)}\Bigr)\bigl(\sum_r t_r\bigr)^2",
+    )
+
+
+def channel_limit() -> Step:
+    """lim_(n -> 0) (log E[Z^n])/n = E[log Z], for a Z of two values and any probabilities."""
+    n, p = sympy.Symbol("n"), sympy.Symbol("p", positive=True)
+    Z = sympy.symbols("Z_1:3", positive=True)
+    limit = sympy.log(p * Z[0] ** n + (1 - p) * Z[1] ** n).diff(n).subs(n, 0)
+    if sympy.simplify(limit - p * sympy.log(Z[0]) - (1 - p) * sympy.log(Z[1])) != 0:
+        raise AssertionError(f"the limit is {limit}")
+    return Step("Replica trick", r"\lim_{n\to 0}\tfrac1n\log E[Z^n] = E[\log Z]")
+
+
+def pairing_limit(diagonal: sympy.Expr, off_diagonal: sympy.Expr, replicas: sympy.Expr, n: sympy.Symbol) -> sympy.Expr:
+    """lim_(n -> 0) of 1/n times the sum over r <= s: `diagonal` of each replica, `off_diagonal` of each pair.
+
+    `replicas`: their number in terms of n, n + 1 where the truth is one of them; the value at n = 0 is dropped.
+
+    >>> n, a, b = sympy.symbols("n a b")
+    >>> pairing_limit(a, b, n, n), pairing_limit(sympy.Integer(0), b, n + 1, n)
+    (a - b/2, b/2)
+    """
+    total = replicas * diagonal + replicas * (replicas - 1) / 2 * off_diagonal
+    return sympy.expand(total.diff(n).subs(n, 0))

@@ -246,7 +246,11 @@ def header(source: str, docstring: str, body: str, legend: str = "") -> str:
     used = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", prose_free))
     called = set(re.findall(r"(?<![\w.])(\w+)\(", prose_free))
     defined = set(re.findall(r"^(?:def|class) (\w+)|^([A-Z]\w*)\b", body, flags=re.M))
-    public = sorted(first or second for first, second in defined if not (first or second).startswith("_"))
+    found = {first or second for first, second in defined}
+    # constants, classes, functions, as the linter orders them
+    public = sorted(
+        (n for n in found if n[0] != "_"), key=lambda n: (0 if n.isupper() else 2 if n[0].islower() else 1, n)
+    )
     blocks = []
     for group in _IMPORTS:
         lines = []

@@ -21,7 +21,7 @@ import sympy
 from sympy import Integer, Rational, Symbol, exp, log
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra
-from quenched.symbolic.calculus.replica import heat, saddle
+from quenched.symbolic.calculus.replica import channel_limit, common_part, heat, pairing_limit, saddle
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
 
@@ -214,10 +214,60 @@ def opposite_means(power: Positive, field: Real) -> Derived:
     return Derived(sympy.tanh(field) / 2, steps=steps)
 
 
+def _replicated_prior(value: sympy.Expr) -> tuple[Step, ...]:
+    """The integral over one component of n + 1 replicas, and its limit, which must be that of the planted field."""
+    lam, n = Symbol("lam", positive=True), Symbol("n")
+    for size in range(2, 6):  # n + 1 replicas, v_r ~ N(0, 1), with the weight exp(lam sum_(r<s) v_r v_s)
+        precision = sympy.Matrix(size, size, lambda r, s: 1 if r == s else -lam)
+        if sympy.expand(precision.det() - (1 + lam) ** (size - 1) * (1 - (size - 1) * lam)) != 0:
+            raise AssertionError(f"the determinant is wrong for {size} replicas")
+    logarithm = -(n * log(1 + lam) + log(1 - n * lam)) / 2
+    limit = logarithm.diff(n).subs(n, 0)
+    if sympy.simplify(limit - value) != 0:
+        raise AssertionError(f"the replicas give {limit}, the planted field {value}")
+    return (
+        Step(
+            "Entropy of the overlaps",
+            r"\int \prod_{r=0}^n Dv_r\, e^{\Lambda\sum_{r<s} v_r v_s} = "
+            r"\bigl[(1 + \Lambda)^n (1 - n\Lambda)\bigr]^{-1/2}",
+        ),
+        Step("Limit n to 0", rf"\tfrac1n\log \to {latex(limit)}"),
+    )
+
+
+def _state_evolution() -> tuple[Step, ...]:
+    """The derivatives of the potential by Lam and by Q, one eigenvalue and one label."""
+    lam, Q, alpha, sigma, weight, S = (
+        Symbol(name, positive=True) for name in ("lam", "Q", "alpha", "sigma", "weight", "second_moment")
+    )
+    forward, backward = overlap(lam).value, conjugate(alpha, sigma, weight, S).value
+    return (
+        Step("Saddle point in the conjugate", rf"\partial\phi/\partial\Lambda = 0:\quad {latex(Q)} = {latex(forward)}"),
+        Step(
+            "Saddle point in the overlap",
+            rf"\partial\phi/\partial Q = 0:\quad {latex(lam)} = \sum_y {latex(backward)},\quad "
+            r"S = E[\langle A\rangle\langle A\rangle^T]",
+        ),
+        Step(
+            "State evolution",
+            r"Q^{t+1} = \Lambda^t(1 + \Lambda^t)^{-1},\quad \Lambda^t = \frac{\alpha}{\sigma^2}\sum_y P_y "
+            r"E[\langle A\rangle\langle A\rangle^T](Q^t):\ \text{its fixed points are the saddle points}",
+        ),
+        Step(
+            "Error",
+            r"\text{a new input sees the means at } A\hat v,\ \hat v_k\cdot\hat v_l = Q_{kl}:\ "
+            r"\text{the oracle error at the Gram matrix } A Q A^T",
+        ),
+    )
+
+
 def derivations() -> list[Formula]:
-    """The replica computation, from the posterior to the potential."""
-    lam, Q = Symbol("lam", positive=True), Symbol("Q", positive=True)
+    """The replica computation, from the posterior to the potential and its saddle point."""
+    lam, Q, n = Symbol("lam", positive=True), Symbol("Q", positive=True), Symbol("n")
     value, prior_steps = _posterior_prior()
+    pairing = -pairing_limit(Integer(0), lam * Q, n + 1, n)
+    if sympy.expand(pairing - pair(lam, Q)) != 0:
+        raise AssertionError(f"the conjugate pairs give {pairing}")
     steps = (
         Step(
             "Replicated partition function",
@@ -231,17 +281,35 @@ def derivations() -> list[Formula]:
             r"\text{ are Gaussian with the covariance } Q^{rs}/\sigma^2 \text{; the samples are independent}",
         ),
         Step(
-            "Replica symmetry",
-            r"Q^{rs} = Q\ (r \ne s),\quad Q^{rr} = 1,\quad \text{the true means like any replica (Nishimori)}",
+            "Order parameters",
+            r"1 = \int dQ\,d\Lambda\; e^{-\sum_{r<s}\Lambda^{rs}_{kl}(D Q^{rs}_{kl} - D v^r_k\cdot v^s_l)}:\ "
+            r"\text{the components of the } v^r \text{ are independent, the exponent is } D \text{ times a function}",
         ),
-        *prior_steps,
-        *exponent(*sympy.symbols("cross own field", real=True)).steps,
         Step(
-            "Limit n to 0",
+            "Replica symmetry",
+            r"Q^{rs} = Q\ (r \ne s),\quad Q^{rr} = 1,\quad \Lambda^{rs} = \Lambda,\quad "
+            r"\text{the true means like any replica (Nishimori)}",
+        ),
+        Step("Conjugate pairs", rf"-\tfrac1n\tfrac{{n(n+1)}}2\Lambda Q \to {latex(pairing)}"),
+        *_replicated_prior(value),
+        *prior_steps,
+        common_part(Integer(1), Q),
+        *exponent(*sympy.symbols("cross own field", real=True)).steps,
+        channel_limit(),
+        Step(
+            "Channel",
+            r"\tfrac1n\log E_{a_0,x}\Bigl[\prod_{r=1}^n\sum_{a\in y} p_a e^{h_a^r}\Bigr] \to "
+            r"\Psi_y = \sum_{a_0} p_{a_0} E\log\sum_{a\in y} p_a e^{h_a}",
+        ),
+        Step(
+            "Potential",
             rf"\phi = \operatorname{{extr}} \sum \Bigl[{latex(value - lam * Q / 2)}\Bigr] + \alpha\sum_y P_y \Psi_y(Q)",
         ),
+        *_state_evolution(),
     )
-    docstring = "From the posterior to the potential: replicas of the posterior, their overlaps, n to 0."
+    docstring = (
+        "From the posterior to the potential: replicas of the posterior, their overlaps, n to 0; then its saddle point."
+    )
     return [Formula("replica_computation", docstring, (), Derived(value - lam * Q / 2, steps=steps))]
 
 

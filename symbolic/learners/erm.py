@@ -19,15 +19,19 @@ hinge loss, in normal distribution functions.  Source: Mignacco, Krzakala, Lu, U
 from __future__ import annotations
 
 import sympy
-from sympy import Heaviside, Integer, Max, Rational, Symbol, sqrt
+from sympy import Heaviside, Integer, Max, Rational, Symbol, log, sqrt
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.normal import density
 from quenched.symbolic.calculus.replica import (
     Envelope,
     Move,
     MoveSlope,
     SquaredMove,
+    channel_limit,
+    common_part,
     envelope_theorem,
+    pairing_limit,
     replica_limit,
     saddle,
 )
@@ -279,8 +283,40 @@ def _prior() -> Step:
     return Step("Weights", rf"\max_w \Bigl[{latex(exponent)}\Bigr] = {latex(value)},\quad E_g = {latex(average)}")
 
 
+def _pairs() -> Step:
+    """The conjugate pairs of n symmetric replicas, n -> 0 and beta -> infinity: the first terms of the potential."""
+    beta, n = Symbol("beta", positive=True), Symbol("n")
+    conjugate, hat = (beta**2 * qh - beta * Vh) / 2, Symbol("mh", real=True)
+    mean = Symbol("m", real=True)
+    overlaps_part = pairing_limit(conjugate * (q + V / beta), beta**2 * qh * q, n, n)
+    total = sympy.expand((overlaps_part + pairing_limit(beta * hat * mean, Integer(0), n, n)) / beta)
+    value = sympy.limit(total, beta, sympy.oo)
+    if sympy.expand(value - (hat * mean - Vh * q / 2 + qh * V / 2)) != 0:
+        raise AssertionError(f"the conjugate pairs give {value}")
+    return Step(
+        "Conjugate pairs",
+        rf"\frac1{{\beta n}}\Bigl[\sum_{{r\le s}}\hat Q_{{rs}}Q_{{rs}} + \sum_r \hat m^r m^r\Bigr] \to {latex(value)}",
+    )
+
+
+def _own_field() -> Step:
+    """What a replica's field has of its own, of variance V/beta, as the quadratic term of the envelope."""
+    beta, h, w = Symbol("beta", positive=True), Symbol("h", real=True), Symbol("w", real=True)
+    exponent = sympy.expand_log(log(density(h - w, V / beta)), force=True)
+    rate = sympy.limit(-exponent / beta, beta, sympy.oo)
+    if sympy.simplify(rate - (h - w) ** 2 / (2 * V)) != 0:
+        raise AssertionError(f"the density falls at the rate {rate}")
+    return Step("A replica's own field", rf"N(h; w, V/\beta) \sim e^{{-\beta \left[{latex(rate)}\right]}}")
+
+
+def _saddle_point() -> tuple[Step, ...]:
+    """All derivatives of the potential, of two clusters and one node."""
+    found = [(V, qh), (q, Vh), (m[0], mh[0]), (qh, V), (Vh, q), (mh[0], m[0])]
+    return tuple(saddle(potential(), by, unknown)[1] for by, unknown in found)
+
+
 def derivations() -> list[Formula]:
-    """The replica computation, from the partition function to the potential."""
+    """The replica computation, from the partition function to the potential and its saddle point."""
     beta, Q = Symbol("beta", positive=True), Symbol("q", positive=True)
     limit, step = replica_limit(Q + V / beta, Q)
     steps = (
@@ -304,18 +340,32 @@ def derivations() -> list[Formula]:
             r"Q_{rs} = q + \delta_{rs} V/\beta,\quad \hat Q_{rr} = \tfrac12(\beta^2\hat q - \beta\hat V),\quad "
             r"\hat Q_{r<s} = \beta^2\hat q,\quad m_a^r = m_a,\quad \hat m_a^r = \beta\hat m_a",
         ),
+        _pairs(),
         step,
+        common_part(Q + V / beta, Q),
+        _own_field(),
+        channel_limit(),
         Step(
             "Channel",
             r"\tfrac1n\log E\Bigl[\prod_r e^{-\beta l(h^r)}\Bigr] \to E_w\log\int dh\, "
             r"e^{-\beta[(h - w)^2/(2V) + l(h)]} \to -\beta\,E_w\,\mathcal M(V, w),\quad w\sim N(m_a + b, q)",
         ),
         *envelope_theorem(),
+        common_part(beta**2 * rho * qh - beta * rho * Vh, beta**2 * rho * qh),
         _prior(),
         Step("Potential", rf"E/D = \operatorname{{extr}}\, {latex(potential())}"),
         Step("Intercept", rf"\sum_a \hat m_a = 0 \text{{ from }} {latex(potential().diff(b))} = 0"),
+        *_saddle_point(),
+        Step(
+            "State evolution",
+            r"(V, q, m, b) \to (\hat V, \hat q, \hat m) \to (V, q, m, b):\ "
+            r"\text{its fixed points are the saddle points}",
+        ),
     )
-    docstring = "From the partition function to the potential: replicas, disorder average, symmetric ansatz, n to 0."
+    docstring = (
+        "From the partition function to the potential: replicas, disorder average, symmetric ansatz, n to 0; then its "
+        "saddle point."
+    )
     return [Formula("replica_computation", docstring, (), Derived(limit, steps=steps))]
 
 

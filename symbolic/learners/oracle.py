@@ -30,6 +30,7 @@ __all__ = [
     "discriminant",
     "factorised_error",
     "parity",
+    "radial_discriminant",
     "slice_mass",
     "three_clusters",
     "xor",
@@ -52,6 +53,8 @@ NOTATION = {
     "upper": "b",
     "reach": r"\ell",
     "threshold": r"\tau",
+    "distance_squared": "d^{2}",
+    "dimension": "n_{x}",
 }
 latex = in_letters(NOTATION)
 
@@ -260,4 +263,31 @@ def slice_mass(
     return Derived(weight * density(outer - outer_mean, sigma**2) * inner, steps=(step,))
 
 
-FORMULAS = (two_clusters, three_clusters, xor, parity, discriminant, slice_mass)
+def radial_discriminant(weight: Positive, distance_squared: Real, sigma: Positive, dimension: Positive) -> Derived:
+    """(rate, log_coefficient): the term coefficient·exp(rate·u) of an isotropic cluster with its own sigma, in D.
+
+    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean|^2 within
+    it, dimension that of x: |x - mean|^2 = distance_squared + u, and the density holds sigma^-dimension.
+    """
+    u = sympy.Symbol("u", nonnegative=True)
+    one = density(sympy.Integer(0), sigma**2)
+    if sympy.simplify(density(sympy.sqrt(distance_squared + u), sigma**2) / one - sympy.exp(
+        -(distance_squared + u) / (2 * sigma**2)
+    )) != 0:  # fmt: skip
+        raise AssertionError("the density does not depend on the squared distance alone")
+    exponent = sympy.expand(-(distance_squared + u) / (2 * sigma**2))
+    scale = -dimension * sympy.log(sigma)  # one factor 1/sigma a direction, (2 pi)^(-1/2) being shared
+    if sympy.simplify(sympy.log(one * sympy.sqrt(2 * sympy.pi)) + sympy.log(sigma)) != 0:
+        raise AssertionError("the density of one direction does not fall like 1/sigma")
+    rate = exponent.coeff(u)
+    constant = sympy.log(weight) + scale + exponent.coeff(u, 0)
+    steps = (
+        Step("Pythagoras", r"|x - \mu_a|^2 = |x_\parallel - \mu_a|^2 + u,\quad u = |x_\perp|^2"),
+        Step("Product of densities", r"\prod_{i=1}^D (2\pi\sigma_a^2)^{-1/2} \propto e^{-D\log\sigma_a}"),
+        Step("Exponential sum in u", rf"D(u) \propto \sum_a y_a \exp\Bigl[{latex(rate * u + constant)}\Bigr]"),
+        Step("Law of u", r"u/\sigma_a^2 \mid a \sim \chi^2_{D - p},\quad p = \dim\operatorname{span}\{\mu_a\}"),
+    )
+    return Derived((rate, constant), steps=steps)
+
+
+FORMULAS = (two_clusters, three_clusters, xor, parity, discriminant, slice_mass, radial_discriminant)

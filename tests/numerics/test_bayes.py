@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.optimize import brentq
-from scipy.special import ndtr
+from scipy.special import logsumexp, ndtr
 
 from quenched.numerics import Mixture, bayes_error, oracle_error
 from quenched.numerics.bayes import bayes_curve, critical_alpha, first_order_transition
+from quenched.numerics.bayes_averages import Label
 from quenched.theory import bayes
 
 SPARSE = Mixture([[1.0], [-1.0], [0.0], [0.0]], [-1, -1, -1, 1], [0.005, 0.005, 0.49, 0.5], 0.2)
@@ -155,3 +156,38 @@ def test_two_directions_within_each_label_are_enough() -> None:
     """Six clusters in space, three a label: quadrature over two fields each; they learn less than the oracle knows."""
     found = bayes_error(SOLID, 2.0)
     assert oracle_error(SOLID).value < found.classification_error < 0.5
+
+
+def test_averages_over_a_label_against_gauss_hermite() -> None:
+    """Two fields, three clusters; and one field whose exponents span more than their exponentials can be multiplied."""
+    z, w = np.polynomial.hermite_e.hermegauss(150)
+    w = w / w.sum()
+    for means, shares, sigma, root in (
+        (TRIANGLES.means[TRIANGLES.labels > 0], np.array([0.2, 0.3, 0.5]), 0.8, np.diag([0.7, 0.5])),
+        (np.array([[1.0, 0.0], [-0.2, 0.0]]), np.array([0.3, 0.7]), 0.05, np.eye(2)),
+    ):
+        fields = means @ root / sigma
+        k = fields @ fields.T
+        x = np.stack(np.meshgrid(z, z, indexing="ij"), axis=-1).reshape(-1, 2) @ fields.T
+        weights = np.outer(w, w).ravel()
+        second, psi = np.zeros((2, 2)), 0.0
+        for a0, share in enumerate(shares):
+            h = k[:, a0] - k.diagonal() / 2 + x
+            logs = logsumexp(h, axis=1, b=shares)
+            average = (shares * np.exp(h - logs[:, None])) @ means
+            second += share * average.T @ (weights[:, None] * average)
+            psi += share * weights @ logs
+        found = Label(0.5, shares, means).averages(root, sigma)
+        # lattice 1e-13; Gauss-Hermite of 150 nodes: poles at |Im z| > 1.2, exp(-1.2 sqrt(300)) = 1e-9 of residues
+        np.testing.assert_allclose(found[0], second, atol=1e-10)
+        assert found[1] == pytest.approx(psi, rel=1e-10)
+
+
+def test_curves_are_their_points() -> None:
+    """Branches followed from both ends are those of each point, in a hard phase as well, whatever the order."""
+    middle = 0.9 * critical_alpha(SPARSE)
+    for mixture, alphas in ((TRIANGLES, [3.0, 0.05, 0.6]), (SPARSE, [1.2 * middle, 0.5 * middle, middle])):
+        for alpha, found in zip(alphas, bayes_curve(mixture, alphas), strict=True):
+            alone = bayes_error(mixture, alpha)
+            assert [b.start for b in found.branches] == [b.start for b in alone.branches]
+            assert found.classification_error == pytest.approx(alone.classification_error, abs=1e-10)

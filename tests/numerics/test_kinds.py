@@ -255,7 +255,7 @@ CALLS: dict[str, Call] = {
             "t": "number",
             "gains": "array",
             "points": "integer",
-            "progress": "function",
+            "mapped": "function",
         },
     ),
     "curve": (
@@ -287,7 +287,7 @@ CALLS: dict[str, Call] = {
     "oracle_error": (
         numerics.oracle_error,
         {"mixture": XOR},
-        {"mixture": "record", "tolerance": "number", "digits": "integer"},
+        {"mixture": "record", "tolerance": "number", "D": "integer", "digits": "integer"},
     ),
     "random_features_error": (
         numerics.random_features_error,

@@ -73,7 +73,14 @@ def test_compiled_slopes_are_the_generated_ones() -> None:
 
 @pytest.mark.parametrize(
     ("loss", "message"),
-    [("phi*z", "loss 'phi\\*z': 'z' is not understood"), ("y", "does not depend on the output"), ("", "loss must be")],
+    [
+        ("phi*z", "loss 'phi\\*z': 'z' is not understood"),
+        ("y", "does not depend on the output"),
+        ("phi", "does not depend on the label"),
+        ("log(phi) + y", "l = log.phi. - 1 is not finite and real at phi = "),
+        ("(phi - y)/(phi - 1/3)", "has a pole"),
+        ("", "loss must be"),
+    ],
 )
 def test_what_is_no_loss_is_refused(loss: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -99,7 +99,7 @@ def test_resume_leaves_what_is_there(
 
 
 def test_every_figure_has_its_parts() -> None:
-    assert len(reproduce.figures()) == 11
+    assert len(reproduce.figures()) == 12
     for name in reproduce.figures():
         module = import_module(f"quenched.sim.figures.{name}")
         assert module.__doc__.startswith(f"Figure `{name}`: ")

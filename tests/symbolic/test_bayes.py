@@ -83,6 +83,14 @@ def test_the_replica_computation_is_told() -> None:
         "Replica symmetry",
         "Planted field",
         "Limit n to 0",
+        "Order parameters",
+        "Conjugate pairs",
+        "Entropy of the overlaps",
+        "One shared field",
+        "Replica trick",
+        "Channel",
+        "Potential",
+        "State evolution",
     ):
         assert step in formula.outcome.rules
     assert "Nishimori identity" in derived(bayes.conjugate).rules

@@ -129,5 +129,12 @@ def test_the_replica_computation_is_told() -> None:
         "Order parameters",
         "Replica symmetry",
         "Limit n to 0",
+        "Conjugate pairs",
+        "One shared field",
+        "A replica's own field",
+        "Replica trick",
+        "Channel",
+        "Potential",
+        "State evolution",
     ):
         assert step in rules

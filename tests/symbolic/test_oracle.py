@@ -164,6 +164,19 @@ def test_discriminant_is_the_log_density_ratio() -> None:
     assert ctx.almosteq((rate_a - rate_b) * x + constant_a - constant_b, ctx.log(joint(a) / joint(b)))
 
 
+def test_radial_discriminant_is_the_log_density_ratio() -> None:
+    """In D = 5: densities of x with |x_par - mean|^2 and |x_perp|^2 given, as products over the coordinates."""
+    D, u = 5, ctx.mpf("1.9")
+
+    def density(c: dict[str, mpmath.mpf]) -> mpmath.mpf:
+        lengths = [ctx.sqrt(c["distance_squared"]), ctx.sqrt(u), 0, 0, 0]
+        return c["weight"] * ctx.fprod(ctx.npdf(x, 0, c["sigma"]) for x in lengths)
+
+    a, b = (sample("radial_discriminant", case) | {"dimension": ctx.mpf(D)} for case in range(2))
+    (rate_a, constant_a), (rate_b, constant_b) = (evaluate(oracle.radial_discriminant, **c) for c in (a, b))
+    assert ctx.almosteq((rate_a - rate_b) * u + constant_a - constant_b, ctx.log(density(a) / density(b)))
+
+
 def test_slice_mass_is_the_integral_along_the_line() -> None:
     c = sample("slice_mass", 0) | {"lower": ctx.mpf("-0.3"), "upper": ctx.mpf("0.9")}
     across = ctx.npdf(c["outer"], c["outer_mean"], c["sigma"])
