@@ -113,7 +113,7 @@ class BayesError:
 
 
 @dataclass(frozen=True)
-class _Label:
+class Label:
     """The clusters of one label: its weight P_y, the weights p(a|y) (c,) and means A (c, p) of its clusters."""
 
     weight: float
@@ -174,10 +174,10 @@ def _grid(rates: Array) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class _Evolution:
+class Evolution:
     """State evolution of a mixture at alpha, as a map of the upper triangle of Q."""
 
-    labels: tuple[_Label, ...]
+    labels: tuple[Label, ...]
     sigma: float
     alpha: float
 
@@ -287,7 +287,7 @@ def bayes_error(mixture: Mixture, alpha: float) -> BayesError:
     >>> bayes_error(Mixture.xor(1.0), alpha=1.9).classification_error              # nothing below alpha = 2
     0.5
     """
-    return _measured(mixture, _checked(mixture, alpha))
+    return _measured(mixture, evolution_of(mixture, alpha))
 
 
 def bayes_curve(mixture: Mixture, alphas: Sequence[float]) -> list[BayesError]:
@@ -301,7 +301,7 @@ def critical_alpha(mixture: Mixture) -> float:
     >>> critical_alpha(Mixture.xor(0.5))        # 2 sigma^4
     0.125
     """
-    return _checked(mixture, 1.0).critical
+    return evolution_of(mixture, 1.0).critical
 
 
 def first_order_transition(mixture: Mixture, low: float, high: float, points: int = 40) -> Transition | None:
@@ -312,7 +312,7 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
     low, high = number("low", low, positive=True), number("high", high, positive=True)
     if high <= low:
         raise ValueError(f"high must be > low, got {high} and {low}")
-    evolution = _checked(mixture, low)
+    evolution = evolution_of(mixture, low)
 
     def pair(alpha: float) -> tuple[Branch, Branch]:
         at = replace(evolution, alpha=alpha)
@@ -344,7 +344,7 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
     )
 
 
-def _checked(mixture: Mixture, alpha: float) -> _Evolution:
+def evolution_of(mixture: Mixture, alpha: float) -> Evolution:
     record("mixture", mixture, Mixture)
     alpha = number("alpha", alpha, positive=True)
     if mixture.teacher is not None:
@@ -360,7 +360,7 @@ def _checked(mixture: Mixture, alpha: float) -> _Evolution:
     for y in np.unique(mixture.labels):
         chosen = mixture.labels == y
         weight = float(mixture.weights[chosen].sum())
-        label = _Label(weight, mixture.weights[chosen] / weight, mixture.means[chosen])
+        label = Label(weight, mixture.weights[chosen] / weight, mixture.means[chosen])
         rank = np.linalg.matrix_rank(label.means - label.means[0], tol=1e-12 * max(1.0, np.abs(label.means).max()))
         if rank > 2:
             raise ValueError(
@@ -368,10 +368,10 @@ def _checked(mixture: Mixture, alpha: float) -> _Evolution:
                 f"label {y:g}: leave clusters out, or use erm_error for a linear classifier"
             )
         labels.append(label)
-    return _Evolution(tuple(labels), mixture.isotropic_sigma, alpha)
+    return Evolution(tuple(labels), mixture.isotropic_sigma, alpha)
 
 
-def _error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
+def error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
     """The oracle's error, and its numerical error, at the Gram matrix A Q A^T."""
     values, vectors = np.linalg.eigh(Q)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
@@ -381,12 +381,12 @@ def _error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
     return float(found.value), float(found.error)
 
 
-def _measured(mixture: Mixture, evolution: _Evolution) -> BayesError:
+def _measured(mixture: Mixture, evolution: Evolution) -> BayesError:
     branches = evolution.branches()
     best = branches[0]
-    value, error = _error_at(mixture, best.overlaps)
+    value, error = error_at(mixture, best.overlaps)
     (reached,) = (branch for branch in branches if branch.start == "pure noise")
-    rescaled, _ = _error_at(mixture, best.overlaps * (1 - 1e-4))
+    rescaled, _ = error_at(mixture, best.overlaps * (1 - 1e-4))
     size = float(np.abs(best.overlaps).max())
     sensitivity = abs(rescaled - value) / (1e-4 * size) if size > 0 else 0.0
     directions = max(np.linalg.matrix_rank(label.means - label.means[0]) for label in evolution.labels)
@@ -396,7 +396,7 @@ def _measured(mixture: Mixture, evolution: _Evolution) -> BayesError:
         overlaps=best.overlaps,
         free_energy=best.free_energy,
         branches=branches,
-        reached_error=value if reached is best else _error_at(mixture, reached.overlaps)[0],
+        reached_error=value if reached is best else error_at(mixture, reached.overlaps)[0],
         residual=best.residual,
         method=f"state evolution, {directions}-dimensional quadrature, {len(branches)} branch(es)",
         problem={"mixture": mixture, "alpha": evolution.alpha},
