@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.problem.state import without_spectrum
 from quenched.sim.backend import Backend, Normals
-from quenched.sim.engines.base import CLUSTER, DATA, NOISE, Engine, Memory, Plan, Problem
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Engine, Memory, Plan, Problem
+from quenched.sim.engines.geometry import root as square_root
 from quenched.sim.engines.vector_kernels import Block, vector_source
 from quenched.sim.engines.vectors import BLOCK, Vectors
 
@@ -26,10 +28,9 @@ class CardVectors(Vectors):
     All random numbers of a replica are those of a counter whose key is its seed: they depend on nothing else.
     """
 
-    def __init__(self, batch: Any) -> None:
-        self.rows: Any = None
-        super().__init__(batch)
-        problem, xp, numbers = batch.problem, batch.backend.xp, batch.numbers
+    def _prepare(self) -> None:
+        """Kernels for these sizes and functions, numbers of the rule and tables on the card, weights made there."""
+        batch, problem, xp, numbers = self.batch, self.batch.problem, self.batch.backend.xp, self.batch.numbers
         self.v = xp.asarray(np.array([state.v for state in batch.states]))
         self.keys, self.places = xp.asarray(np.array(batch.seeds, dtype=np.uint64)), xp.asarray(self.mixture)
         D, B = problem.D, problem.rule.batch
@@ -55,6 +56,60 @@ class CardVectors(Vectors):
         sizes = problem.network.K, problem.teachers, mixture.clusters, self.n, B, D, J, d
         widths = self.scales.shape[2], self.means.shape[2]
         self.kernel = batch.backend.kernels(vector_source(Block(*sizes, *widths, real, *names, teacher)))
+        self.rows = self._empty_rows()
+        self.W = self._weights()
+
+    def _empty_rows(self) -> Any:
+        """(S, J, n + N, d), 0 but for the teacher's weights."""
+        problem, xp, S = self.batch.problem, self.batch.backend.xp, len(self.good)
+        (J, d), m = _chunks(problem.D), problem.teachers
+        first = self.n + problem.network.K
+        rows = xp.zeros((S, J, first + m, d), dtype=getattr(xp, self.batch.dtype))
+        if m:
+            known = np.zeros((S, m, J * d))
+            directions = self.directions
+            known[:, :, : directions.shape[2]] = math.sqrt(problem.D) * directions
+            rows[:, :, first:] = self._chunked(self.batch.array(known))
+        return rows
+
+    def _weights(self) -> Any:
+        """Made on the card where the noise is isotropic: there they take longer to draw on the host than to train."""
+        if self.batch.problem.mixture.spectrum is not None:
+            return super()._weights()
+        batch, xp, D = self.batch, self.batch.backend.xp, self.batch.problem.D
+        A, root = self._residuals()
+        F = self._frames()
+        F[:, :, : A.shape[1]] = 0
+        for _ in range(2):  # orthonormal by Cholesky's factor; again for what the first time leaves where D is small
+            F = xp.matmul(xp.linalg.inv(xp.linalg.cholesky(xp.matmul(F, F.mT))), F)
+        W = xp.matmul(xp.asarray(root), F)
+        W[:, :, : A.shape[1]] = xp.asarray(A.swapaxes(1, 2))
+        return xp.astype(math.sqrt(D) * W, getattr(xp, batch.dtype))
+
+    def _residuals(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """A (S, p, K) and (Q - A^T A)^{1/2} (S, K, K) of the states, which may be the same in many replicas."""
+        mixtures, which = self.batch.mixtures
+        found: dict[tuple[int, int], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {}
+        keys = list(zip(map(id, self.batch.states), which.tolist(), strict=True))
+        for key, state in zip(keys, self.batch.states, strict=True):
+            if key not in found:
+                overlaps = without_spectrum(state)
+                A = overlaps.projections(mixtures[key[1]], self.batch.problem.D)
+                found[key] = A, square_root(overlaps.Q - A.T @ A)
+        return np.stack([found[key][0] for key in keys]), np.stack([found[key][1] for key in keys])
+
+    def _frames(self) -> Any:
+        """K rows of D standard normals of each seed, in double precision."""
+        xp, (S, J, _, d), n = self.batch.backend.xp, self.rows.shape, self.n
+        K, D = self.batch.problem.network.K, self.batch.problem.D
+        plain = xp.ones_like(self.laws[0]), xp.zeros_like(self.laws[1])
+        cluster, parts = xp.zeros((S, n), dtype=xp.int64), []
+        for first in range(0, K, n):
+            placed = self.keys, self.places, cluster, *plain, self.rows
+            self.kernel("inputs", S, np.int64(first), *placed, np.uint64(FRAME), lanes=J * n * 32)
+            drawn = xp.permute_dims(self.rows[:, :, : min(n, K - first)], (0, 2, 1, 3))
+            parts.append(xp.astype(xp.reshape(drawn, (S, -1, J * d)), xp.float64)[:, :, :D])
+        return xp.concat(parts, axis=1)
 
     def bounds(self) -> npt.NDArray[np.float64]:
         """Cumulative weights of the clusters, infinity the last."""
@@ -76,18 +131,10 @@ class CardVectors(Vectors):
 
     @W.setter
     def W(self, weights: Any) -> None:
-        problem, xp = self.batch.problem, self.batch.backend.xp
+        xp, (J, d) = self.batch.backend.xp, _chunks(self.batch.problem.D)
         S, K, D = weights.shape
-        (J, d), n, m = _chunks(D), self.n, problem.teachers
-        if self.rows is None:
-            self.rows = xp.zeros((S, J, n + K + m, d), dtype=weights.dtype)
-            known = np.zeros((S, m, J * d))
-            if m:
-                directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
-                known[:, :, : directions.shape[2]] = math.sqrt(D) * directions
-            self.rows[:, :, n + K :] = self._chunked(self.batch.array(known))
         padded = xp.concat([weights, xp.zeros((S, K, J * d - D), dtype=weights.dtype)], axis=2)
-        self.rows[:, :, n : n + K] = self._chunked(padded)
+        self.rows[:, :, self.n : self.n + K] = self._chunked(padded)
 
     def _chunked(self, rows: Any) -> Any:
         """(S, N, J d) -> (S, J, N, d)."""
@@ -128,8 +175,8 @@ class CardVectors(Vectors):
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights and readouts; the counters are numbers of steps."""
-        kept = super().state()
-        return {name: kept[name] for name in ("steps", "good", "W", "v")}
+        host = self.batch.backend.to_host
+        return Engine.state(self) | {"W": np.array(host(self.W)), "v": np.array(host(self.v))}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from there."""

@@ -121,8 +121,9 @@ class _Whole:
             values = _record(engine, draws, self.protocol, block, before)
             self._look(engine)
             for name, here in values.items():
-                shape = (len(self.good), len(steps), *here.shape[1:])
-                self.records.setdefault(name, np.full(shape, np.nan))[chosen, i] = here
+                if name not in self.records:
+                    self.records[name] = np.full((len(self.good), len(steps), *here.shape[1:]), np.nan)
+                self.records[name][chosen, i] = here
         self.good[chosen] = engine.good
 
     def _look(self, engine: Engine) -> None:

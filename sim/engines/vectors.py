@@ -50,16 +50,24 @@ class Vectors(Engine):
         self.scales = np.stack([geometry.scales for geometry in self.geometries])
         self.labels = np.stack([mixture.labels for mixture in mixtures])
         self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
-        places = [self.geometries[i] for i in self.mixture]
-        frames = generators(batch.seeds, FRAME)
-        weights = [place.weights(*each) for place, *each in zip(places, batch.states, frames, strict=True)]
-        self.W = batch.array(np.stack(weights))
         self.v = batch.array([state.v for state in batch.states])
+        self._set_rule()
+        self._set_teacher()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Weights with the overlaps of the initial states, and the generators of what is drawn."""
+        batch = self.batch
+        self.W = self._weights()
         self.normals = batch.backend.normals(batch.seeds, DATA, batch.dtype)
         self.choices = generators(batch.seeds, CLUSTER)
         self.noises = generators(batch.seeds, NOISE)
-        self._set_rule()
-        self._set_teacher()
+
+    def _weights(self) -> Any:
+        """Those of each state in an orientation of its seed, (S, K, D)."""
+        places, frames = [self.geometries[i] for i in self.mixture], generators(self.batch.seeds, FRAME)
+        each = [place.weights(*one) for place, *one in zip(places, self.batch.states, frames, strict=True)]
+        return self.batch.array(np.stack(each))
 
     def _set_rule(self) -> None:
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""

@@ -16,6 +16,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.spectrum import Spectrum
+from quenched.numerics.problem.state import without_spectrum
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, CardError, get_backend
 from quenched.sim.engines import card_vectors, chain_step
@@ -279,6 +280,35 @@ def test_inputs_are_standard_normals(chunk: int, dtype: str, card: Backend, monk
     assert len(np.unique(Z)) > 0.999 * Z.size
     correlations = np.corrcoef(Z.T) - np.eye(43)
     assert np.abs(correlations).max() < 5 / np.sqrt(len(Z))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 50),
+        (XOR, TwoLayer(3, "relu"), OnlineSGD(0.5), 5),
+        (XOR, TwoLayer(20, "relu"), OnlineSGD(0.5, batch=17), 40),
+        (TAUGHT, TwoLayer(3, "erf"), OnlineSGD(0.5), 40),
+    ],
+    ids=["isotropic", "no room beyond the weights", "more rows than samples", "teacher"],
+)
+def test_weights_begin_with_the_overlaps_of_the_state(case: Any, dtype: str, card: Backend) -> None:
+    """In orientations of the seeds, two of which differ: M and Q to the rounding of the precision."""
+    mixture, network, _, D = case
+    drawn = batch(case, [3, 8], card, dtype)
+    state = random_state(mixture, network, D, 3)
+    shared = replace(drawn, states=[state, state])
+    engine = CardVectors(shared)
+    M, Q, v = engine.overlaps()
+    tolerance = 100 * float(np.finfo(dtype).eps)
+    expected = without_spectrum(state)
+    for found, exact in ((M, expected.M), (Q, expected.Q), (v, expected.v)):
+        np.testing.assert_allclose(found, np.stack([exact, exact]), rtol=0, atol=tolerance * np.abs(expected.Q).max())
+    W = card.to_host(engine.W)
+    assert np.abs(W[0] - W[1]).max() > 0.1
+    alone = card.to_host(CardVectors(shared.part(slice(1, 2))).W)
+    np.testing.assert_array_equal(alone[0], W[1])
 
 
 def test_vectors_have_the_law_of_the_host(card: Backend) -> None:
