@@ -46,7 +46,7 @@ def state_evolution(mixture: Mixture, alpha: float, iterations: int, overlap: fl
     which agree, classification_error of the labels that vhat predicts, and its numerical error.  What it is compared
     with is `simulate_amp(..., start="informed")` at the same overlap.
 
-    ValueError: as `bayes_error`; overlap outside (0, 1]; iterations < 0.
+    ValueError: as `bayes_error`; overlap outside (0, 1]; iterations < 1.
 
     >>> run = state_evolution(Mixture.two_clusters(1.0), alpha=2.0, iterations=1)
     >>> print(f"{run.overlaps[1, 0, 0]:.6f}")       # alpha/(alpha + sigma^2), reached at once
@@ -55,7 +55,7 @@ def state_evolution(mixture: Mixture, alpha: float, iterations: int, overlap: fl
     import xarray as xr
 
     evolution = evolution_of(mixture, alpha)
-    iterations = integer("iterations", iterations, at_most=_MOST_ITERATIONS)
+    iterations = integer("iterations", iterations, at_least=1, at_most=_MOST_ITERATIONS)
     overlap = number("overlap", overlap, positive=True, at_most=1.0)
     path = [overlap * np.eye(evolution.p)]
     for _ in range(iterations):

@@ -245,7 +245,7 @@ def simulate_amp(
         raise ValueError(
             f"alpha must give from 1 to 2^34/D = {_MOST_NUMBERS / D:g} samples n = alpha D, got alpha = {alpha:g} at D = {D}"
         )
-    names, iterations = seed_numbers(seeds), integer("iterations", iterations, at_most=_MOST_ITERATIONS)
+    names, iterations = seed_numbers(seeds), integer("iterations", iterations, at_least=1, at_most=_MOST_ITERATIONS)
     choice("start", start, STARTS)
     overlap = number("overlap", overlap, positive=True, at_most=1.0)
     tests = -(-integer("test_samples", test_samples, at_least=1, at_most=_MOST_TESTS) // mixture.clusters)
