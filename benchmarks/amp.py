@@ -33,7 +33,9 @@ ITERATIONS = 10
 def grid(D: int, seeds: int, backend: str) -> None:
     """z-scores of the grid."""
     print(f"state evolution, informed start, D = {D}, {seeds} seeds, {ITERATIONS} iterations")
-    print(f"{'mixture':28s} alpha  rms z  max|z|  threshold  agrees  Q final: theory, AMP, z   error: theory, AMP, z     s")
+    print(
+        f"{'mixture':28s} alpha  rms z  max|z|  threshold  agrees  Q final: theory, AMP, z   error: theory, AMP, z     s"
+    )
     for name, (mixture, alphas) in GRID.items():
         for alpha in alphas:
             start = time.perf_counter()
@@ -41,7 +43,9 @@ def grid(D: int, seeds: int, backend: str) -> None:
             theory = state_evolution(mixture, alpha, ITERATIONS)
             found = compare(theory, runs)
             z = found.table.z.values
-            row = f"{name:28s} {alpha:5.2f} {np.sqrt((z**2).mean()):6.2f} {np.abs(z).max():7.2f} {found.threshold:10.2f}"
+            row = (
+                f"{name:28s} {alpha:5.2f} {np.sqrt((z**2).mean()):6.2f} {np.abs(z).max():7.2f} {found.threshold:10.2f}"
+            )
             row += f"  {found.agrees!s:6s}"
             for values, exact in (
                 (runs.overlaps[:, -1, 0, 0], float(theory.overlaps[-1, 0, 0])),

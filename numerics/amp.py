@@ -139,7 +139,9 @@ def spectral_overlaps(mixture: Mixture, alpha: float) -> Array:
     evolution: Evolution = evolution_of(mixture, alpha)
     powers = spectral_weights(mixture).powers
     if ((powers > _SAME * powers.max()).sum(axis=0) != 1).any():
-        raise ValueError(f"mixture must have axes that one label each varies along, got the variances {powers.tolist()}")
+        raise ValueError(
+            f"mixture must have axes that one label each varies along, got the variances {powers.tolist()}"
+        )
     told = powers.argmax(axis=0)
     shares = np.array([evolution.labels[y].weight for y in told])
     found = amp.spectral_overlap(evolution.alpha * shares, evolution.sigma, powers.max(axis=0))  # type: ignore[arg-type]  # an expression: it takes arrays

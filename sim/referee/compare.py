@@ -88,7 +88,9 @@ def _common(theory: xr.Dataset, simulation: xr.Dataset) -> np.ndarray:
         raise ValueError(f"theory must be a result of `{solved}`, along {axis} alone, got the dimensions {found}")
     if not {axis, "seed"} <= set(simulation.dims):
         found = ", ".join(map(str, simulation.dims))
-        raise ValueError(f"simulation must be a result of `{simulated}`, along seed and {axis}, got the dimensions {found}")
+        raise ValueError(
+            f"simulation must be a result of `{simulated}`, along seed and {axis}, got the dimensions {found}"
+        )
     for name in _PROBLEM:
         if (one := theory.attrs.get(name)) != (other := simulation.attrs.get(name)):
             raise ValueError(f"theory and simulation must have the same {name}, got {shown(one)} and {shown(other)}")

@@ -50,7 +50,7 @@ def field(product: Real, memory: Real, sigma: Positive) -> Derived:
             "Messages",
             rf"\hat v_{{j \to i}} = f(b_j - x_{{ij}} \hat u_i/\sigma^2) = {latex(without)} + O(x^2),\quad g = f'(b_j)",
         ),
-        Step("Sum over the senders", rf"\sum_j x_{{ij}}^2 g_j \to \sigma^2 G,\quad G = \textstyle\sum_j g_j"),
+        Step("Sum over the senders", r"\sum_j x_{ij}^2 g_j \to \sigma^2 G,\quad G = \textstyle\sum_j g_j"),
         Step("Onsager term", rf"B_i = \sum_j x_{{ij}} \hat v_{{j\to i}}/\sigma^2 = {latex((product - memory) / sigma**2)}, "
              rf"\quad m = {latex(wanted)}"),
         Step("Slopes", r"\hat v = b\,(1 + \Lambda)^{-1}/D:\ G = (1 + \Lambda)^{-1};\qquad "

@@ -10,8 +10,8 @@ import pytest
 from quenched.numerics import Mixture, bayes_error, state_evolution
 from quenched.numerics.amp import spectral_overlaps, spectral_weights
 from quenched.numerics.bayes import critical_alpha, evolution_of
-from quenched.sim import compare, simulate_amp
 from quenched.sim import amp as module
+from quenched.sim import compare, simulate_amp
 from quenched.sim.amp import Samples
 from quenched.sim.backend import Backend, Normals, get_backend, host_normals
 
@@ -98,7 +98,9 @@ def test_without_memory_they_do_not(part: str, factor: float, monkeypatch: pytes
     field = module.passing.field
 
     def wrong(product: Any, memory: Any, sigma: float) -> Any:
-        return field(product * (factor if part == "product" else 1), memory * (factor if part == "memory" else 1), sigma)
+        return field(
+            product * (factor if part == "product" else 1), memory * (factor if part == "memory" else 1), sigma
+        )
 
     monkeypatch.setattr(module, "passing", type("wrong", (), {"field": staticmethod(wrong)}))
     runs = simulate_amp(XOR, 1.5, 600, 16, 8, "informed", backend="numpy")
@@ -117,7 +119,9 @@ def test_what_knows_nothing_at_first_ends_at_the_bayes_error(start: str) -> None
         (abs(runs.overlaps[:, -1, 1, 1]), exact.overlaps[1, 1]),
     ):
         error = float(values.std(ddof=1)) / np.sqrt(16)
-        assert abs(float(values.mean()) - theory) < 4.1 * error + 10 / 800  # O(1/D): at 2 alpha_c 64 seeds saw -20/D, and less here
+        assert (
+            abs(float(values.mean()) - theory) < 4.1 * error + 10 / 800
+        )  # O(1/D): at 2 alpha_c 64 seeds saw -20/D, and less here
     assert float(abs(runs.overlaps[:, -1, 0, 1]).mean()) < 4 / np.sqrt(800)
 
 
@@ -187,7 +191,10 @@ def test_a_hard_phase_stops_what_knows_nothing() -> None:
         ({"overlap": 1.5}, "overlap must be .* got 1.5"),
         ({"backend": "fortran"}, "backend must be .* got 'fortran'"),
         ({"mixture": PAIR, "start": "spectral"}, "mixture must have means that average to 0 within each label"),
-        ({"mixture": Mixture(np.eye(4), [1, 1, 1, 1])}, "mixture must have means that differ in two directions at most"),
+        (
+            {"mixture": Mixture(np.eye(4), [1, 1, 1, 1])},
+            "mixture must have means that differ in two directions at most",
+        ),
         ({"mixture": Mixture.xor(1.0, scaling=0.25)}, "mixture must have means of order 1"),
     ],
 )
