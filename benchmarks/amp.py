@@ -33,9 +33,8 @@ ITERATIONS = 10
 def grid(D: int, seeds: int, backend: str) -> None:
     """z-scores of the grid."""
     print(f"state evolution, informed start, D = {D}, {seeds} seeds, {ITERATIONS} iterations")
-    print(
-        f"{'mixture':28s} alpha  rms z  max|z|  threshold  agrees  Q final: theory, AMP, z   error: theory, AMP, z     s"
-    )
+    ends = "Q at the end: theory, AMP, z  error: theory, AMP, z   seconds"
+    print(f"{'mixture':28s} alpha  rms z  max|z|  threshold  agrees  {ends}")
     for name, (mixture, alphas) in GRID.items():
         for alpha in alphas:
             start = time.perf_counter()
@@ -86,7 +85,8 @@ def hard(seeds: int, backend: str) -> None:
             row = f"{alpha:5.1f} {D:6d}  {high:.4f}     "
             for start, overlap in (("informed", 0.9), ("random", 0.05)):
                 norms = simulate_amp(SPARSE, alpha, D, seeds, 40, start, overlap, backend, 4).norms[:, -1, 0, 0].values
-                row += f"  {norms.mean():.4f} ± {norms.std(ddof=1) / np.sqrt(seeds):.4f}, {(norms > high / 2).mean():.2f}      "
+                error = norms.std(ddof=1) / np.sqrt(seeds)
+                row += f"  {norms.mean():.4f} ± {error:.4f}, {(norms > high / 2).mean():.2f}      "
             print(row, flush=True)
 
 

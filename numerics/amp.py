@@ -100,8 +100,8 @@ def spectral_weights(mixture: Mixture) -> SpectralWeights:
     if not all(label.centred for label in evolution.labels):
         raise ValueError(
             "mixture must have means that average to 0 within each label for a spectral start, got "
-            f"{[(label.shares @ label.means).tolist() for label in evolution.labels]}: take start='random', which learns "
-            "at once"
+            f"{[(label.shares @ label.means).tolist() for label in evolution.labels]}: take start='random', which "
+            "learns at once"
         )
     covariances = np.stack([label.covariance for label in evolution.labels])
     # one generic combination has the eigenvectors that all share

@@ -1,20 +1,22 @@
-"""Approximate message passing (AMP) on samples of a Gaussian mixture whose means are unknown: the Bayes-optimal problem.
+"""Approximate message passing (AMP) on samples of a mixture whose means are unknown: the Bayes-optimal problem.
 
     x_i = A_(a_i) v^T + sigma z_i,  i = 1 .. n = alpha D,   v (D, p) of components N(0, 1/D),  A (C, p) = mixture.means
 
 The samples' labels y_i are known, their clusters a_i are not, nor is v.  An iteration, from the estimate vhat (D, p):
 
     B   = [X vhat - û' (1 + Lam')^-1]/sigma^2,       K = vhat^T vhat
-    û_i = sum_a pi_ia A_a,    pi_ia = p(a|y_i) exp(h_ia)/sum_c p(c|y_i) exp(h_ic),    h_ia = A_a.B_i - A_a.K A_a/(2 sigma^2)
+    h_ia = A_a.B_i - A_a.K A_a/(2 sigma^2),          pi_ia = p(a|y_i) exp(h_ia)/sum_c p(c|y_i) exp(h_ic)
+    û_i = sum_a pi_ia A_a
     b   = [X^T û - vhat C]/sigma^2,                  C = sum_i Cov_pi_i[A]
     vhat <- b (1 + Lam)^-1/D,                        Lam = û^T û/(sigma^2 D)
 
-where û' and Lam' are those of the iteration before (0 at first).  The memory of both fields (Onsager terms) is derived in
-symbolic/learners/amp.py, h is the exponent of the Bayes-optimal channel.  As D -> infinity the overlaps vhat^T v and
+where û' and Lam' are those of the iteration before (0 at first).  The memory of both fields (Onsager terms) is derived
+in symbolic/learners/amp.py, h is the exponent of the Bayes-optimal channel.  As D -> infinity the overlaps vhat^T v and
 vhat^T vhat follow `quenched.numerics.amp.state_evolution` iteration by iteration.
 
-A new x gets the label of the larger weight sum_(a in y) P_a exp(h_a) at the field vhat^T x/sigma^2.  Given vhat, this field
-is exactly normal in each cluster, with the mean vhat^T v A_a and the covariance sigma^2 K: test samples are drawn there.
+A new x gets the label of the larger weight sum_(a in y) P_a exp(h_a) at the field vhat^T x/sigma^2.  Given vhat, the
+field vhat^T x is exactly normal in each cluster, with the mean vhat^T v A_a and the covariance sigma^2 K: test samples
+are drawn there.
 """
 
 from __future__ import annotations
@@ -147,7 +149,7 @@ class Samples:
         return overlap**0.5 * self._random(seed), self._no_memory
 
     def spectral(self, seed: int, overlap: float) -> tuple[Any, Any]:
-        """Leading eigenvectors of sum_i w_y_i x_i x_i^T, for each axis that labels tell apart; vhat^T vhat = overlap."""
+        """Leading eigenvectors of sum_i w_y_i x_i x_i^T, by axis; vhat^T vhat = overlap."""
         xp = self.backend.xp
         how: SpectralWeights = spectral_weights(self.mixture)
         label = np.searchsorted(np.unique(self.mixture.labels), self.mixture.labels)[self.cluster]
@@ -171,7 +173,7 @@ class Samples:
         return self.backend.normals([seed], START, "float64")((self.D, self.evolution.p))[0, :, :] / self.D**0.5
 
     def _leading(self, weights: Any, count: int, start: Any) -> Any:
-        """The `count` leading eigenvectors (D, count) of X^T diag(weights) X, by Lanczos with full orthogonalisation."""
+        """The `count` leading eigenvectors (D, count) of X^T diag(weights) X: Lanczos, fully orthogonalised."""
         xp = self.backend.xp
         basis, images = start / xp.linalg.vector_norm(start), None
         while True:
@@ -243,7 +245,8 @@ def simulate_amp(
     D = integer("D", D, at_least=max(2, evolution.p))
     if not 1 <= evolution.alpha * D <= _MOST_NUMBERS / D:
         raise ValueError(
-            f"alpha must give from 1 to 2^34/D = {_MOST_NUMBERS / D:g} samples n = alpha D, got alpha = {alpha:g} at D = {D}"
+            f"alpha must give from 1 to 2^34/D = {_MOST_NUMBERS / D:g} samples n = alpha D, got alpha = {alpha:g} at "
+            f"D = {D}"
         )
     names, iterations = seed_numbers(seeds), integer("iterations", iterations, at_least=1, at_most=_MOST_ITERATIONS)
     choice("start", start, STARTS)

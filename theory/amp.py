@@ -13,8 +13,8 @@ __all__ = ["field", "spectral_overlap"]
 def field(product: float, memory: float, sigma: float) -> float:
     """The field of a sample, or of a component of v, from the estimates of all others.
 
-    Of sample i: product = (X vhat)_i, memory = û'_i (1 + Lam')^-1, û' and Lam' of the iteration before.  Of component j:
-    product = (X^T û)_j, memory = sum_i vhat_j Cov_i[A], vhat of the iteration before.
+    Of sample i: product = (X vhat)_i, memory = û'_i (1 + Lam')^-1, û' and Lam' of the iteration before.  Of component
+    j: product = (X^T û)_j, memory = sum_i vhat_j Cov_i[A], vhat of the iteration before.
     """
     return (-memory + product)/sigma**2
 

@@ -13,8 +13,9 @@ the observable takes.  A number agrees if
 For message passing the same holds iteration by iteration: `state_evolution` against `simulate_amp`, of the overlaps and
 norms of the estimate and its classification error.
 
-Here c is the quantile of Student's t with S - 1 degrees of freedom (s is itself estimated) at which all n numbers together
-exceed it with probability `significance` at most (Bonferroni: each at significance/n; true for dependent numbers too).
+Here c is the quantile of Student's t with S - 1 degrees of freedom (s is itself estimated) at which all n numbers
+together exceed it with probability `significance` at most (Bonferroni: each at significance/n; true for dependent
+numbers too).
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Comparison:
     """What `compare` found.
 
     `table`: a dataset along `entry` (one recorded number each) with the variables observable, index, time (of message
-    passing: the iteration), theory, simulation, standard_error, z, allowance (the O(1/D) term) and agrees; `threshold`: c.
+    passing: the iteration), theory, simulation, standard_error, z, allowance (the O(1/D) term) and agrees;
+    `threshold`: c.
     """
 
     table: xr.Dataset

@@ -2,8 +2,8 @@ r"""Approximate message passing for the mixture of unknown means, and the spectr
 
     x_i = A_(a_i) v^T + sigma z_i,  v (D, p) of components N(0, 1/D),  i = 1 .. n = alpha D,   of a_i the label is known
 
-Belief propagation sends along each pair (i, j) what the sample i and the component j of v know without each other: Gaussian
-fields B of the samples and b of the components, by the central limit theorem.  A message differs from the estimate of
+Belief propagation sends along each pair (i, j) what the sample i and the component j of v know without each other:
+Gaussian fields B of the samples and b of the components, by the central limit theorem.  A message differs from the estimate of
 its sender by one term of order D^-1/2; with the messages replaced by estimates, these terms add up to memory (Onsager
 terms).  Estimates are û_i = <A> under the weights p(a|y_i) exp(A_a.B_i - A_a.K A_a/(2 sigma^2)), K = vhat^T vhat, and
 vhat_j = b_j (1 + Lam)^-1/D, Lam = û^T û/(sigma^2 D): the averages of the Bayes-optimal potential, one sample at a time.
@@ -28,8 +28,8 @@ latex = in_letters(NOTATION)
 def field(product: Real, memory: Real, sigma: Positive) -> Derived:
     """The field of a sample, or of a component of v, from the estimates of all others.
 
-    Of sample i: product = (X vhat)_i, memory = û'_i (1 + Lam')^-1, û' and Lam' of the iteration before.  Of component j:
-    product = (X^T û)_j, memory = sum_i vhat_j Cov_i[A], vhat of the iteration before.
+    Of sample i: product = (X vhat)_i, memory = û'_i (1 + Lam')^-1, û' and Lam' of the iteration before.  Of component
+    j: product = (X^T û)_j, memory = sum_i vhat_j Cov_i[A], vhat of the iteration before.
     """
     x, uhat, vhat, slope, total = sympy.symbols("x uhat vhat g G", real=True)
     b = Symbol("b", real=True)
@@ -51,8 +51,8 @@ def field(product: Real, memory: Real, sigma: Positive) -> Derived:
             rf"\hat v_{{j \to i}} = f(b_j - x_{{ij}} \hat u_i/\sigma^2) = {latex(without)} + O(x^2),\quad g = f'(b_j)",
         ),
         Step("Sum over the senders", r"\sum_j x_{ij}^2 g_j \to \sigma^2 G,\quad G = \textstyle\sum_j g_j"),
-        Step("Onsager term", rf"B_i = \sum_j x_{{ij}} \hat v_{{j\to i}}/\sigma^2 = {latex((product - memory) / sigma**2)}, "
-             rf"\quad m = {latex(wanted)}"),
+        Step("Onsager term", r"B_i = \textstyle\sum_j x_{ij} \hat v_{j\to i}/\sigma^2 "
+             rf"= {latex((product - memory) / sigma**2)},\quad m = {latex(wanted)}"),
         Step("Slopes", r"\hat v = b\,(1 + \Lambda)^{-1}/D:\ G = (1 + \Lambda)^{-1};\qquad "
              r"\hat u = \langle A\rangle:\ g_i = \langle AA^T\rangle - \langle A\rangle\langle A\rangle^T"),
     )  # fmt: skip

@@ -126,8 +126,8 @@ def test_what_knows_nothing_at_first_ends_at_the_bayes_error(start: str) -> None
 
 
 def test_the_spectral_threshold_of_xor_at_two_sizes() -> None:
-    """alpha_c = 2 sigma^4.  Below, the squared overlap is of order D^(-2/3) or less and falls with D; above, it approaches
-    the derived one, within four standard errors and a bias that falls as 1/D, of slope 10 at three times the threshold.
+    """alpha_c = 2 sigma^4.  Below, the squared overlap falls with D, as D^(-2/3) at the threshold and faster before it;
+    above, it approaches the derived one, within four standard errors and a bias that falls as 1/D.
     """
     mixture = Mixture.xor(0.6)
     critical = critical_alpha(mixture)
