@@ -73,8 +73,10 @@ def vectors(card: Backend) -> None:
                 "dtype": dtype,
                 "state": random_state(MIXTURE, TwoLayer(4, "relu"), D, 0),
             }
+            network = TwoLayer(4, "relu")
+            simulate(MIXTURE, network, SGD, D, 64 / D, S, "vectors", test_samples=1000, **options)  # compiles
             start = time.perf_counter()
-            simulate(MIXTURE, TwoLayer(4, "relu"), SGD, D, t, S, "vectors", test_samples=1000, **options)
+            simulate(MIXTURE, network, SGD, D, t, S, "vectors", test_samples=1000, **options)
             whole = round(t * D) * S * D / (time.perf_counter() - start)
             print(f"  {dtype}, D = {D:6d}, {S:4d} replicas: {rate:.3g}, {whole:.3g};  {parts}", flush=True)
 

@@ -19,7 +19,7 @@ from quenched.numerics.averages.activations import averages
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.symbolic.language.grammar import LOSS, expression
+from quenched.symbolic.language.grammar import LOSS, expression, syntax_tree
 from quenched.theory import two_layer
 from quenched.theory.losses import LOSSES
 
@@ -126,7 +126,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
 
 def _loss(rule: LearningRule) -> str:
     text = expression(rule.loss, LOSS)
-    return _Writer(set(), set(), {"phi": r"\phi"}, True).term(ast.parse(text, mode="eval").body)
+    return _Writer(set(), set(), {"phi": r"\phi"}, True).term(syntax_tree(text, "eval").body)
 
 
 def _closed_averages(activation: str) -> list[str]:
@@ -162,7 +162,7 @@ class _Writer:
 
     def function(self, function: Callable[..., Any], outcomes: Mapping[int, str] | None = None) -> list[str]:
         """One line for each assignment and, if `outcomes` names them, each element of the result."""
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        tree = syntax_tree(textwrap.dedent(inspect.getsource(function))).body[0]
         lines = []
         for node in ast.walk(tree):
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:

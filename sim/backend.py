@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -84,7 +85,8 @@ class Backend:
     `normals(seeds, stream, dtype)` returns a source of standard normals, source(shape) -> (len(seeds), *shape);
     `to_host` makes a NumPy array; `elementwise` adapts a function made of NumPy ufuncs to the arrays of `xp`.  `device`
     says where arrays live, and `synchronize` waits for it; `memory` says how many bytes a run may use of it, if it is
-    not told.  `kernels` compiles C++ for a card.
+    not told.  `kernels` compiles C++ for a card.  `beside` is called by a thread whose kernels shall run
+    beside those of other threads.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Backend:
     synchronize: Callable[[], None] = _nothing
     memory: Callable[[], int] = _host_memory
     kernels: Callable[[str], Launch] = _no_kernels
+    beside: Callable[[], None] = _nothing
 
     @property
     def compiles(self) -> bool:
@@ -194,6 +197,7 @@ def _cupy() -> Backend:
     gets depends on the seeds beside it and on the block size.  Each call of a source has a generator of its own, named
     by its number, so that a source can be gone on with anywhere.
     """
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues of work: streams that share one wait for others
     import array_api_compat.cupy as xp
     import cupy
 
@@ -226,17 +230,28 @@ def _cupy() -> Backend:
 
         return launch
 
+    def to_host(array: Array) -> np.ndarray:
+        cupy.cuda.get_current_stream().synchronize()  # a copy that waits for its stream keeps others from being served
+        return np.asarray(cupy.asnumpy(array))
+
+    own = threading.local()
+
+    def beside() -> None:
+        own.stream = cupy.cuda.Stream(non_blocking=True)
+        own.stream.use()
+
     device = cupy.cuda.Device()
     name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode()
     return Backend(
         "cupy",
         xp,
         normals,
-        cupy.asnumpy,
+        to_host,
         device=name,
         synchronize=device.synchronize,
         memory=lambda: (int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()) // 2,
         kernels=kernels,
+        beside=beside,
     )
 
 

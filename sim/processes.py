@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -27,11 +27,16 @@ _THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 @dataclass(frozen=True)
 class Work:
-    """How jobs are done: on so many `processes`, with `progress` called with the fraction done, kept in `journal`."""
+    """How jobs are done: on so many `processes`, with `progress` called with the fraction done, kept in `journal`.
+
+    With `beside`, jobs of a card run on so many threads of this process instead: cards take turns between processes,
+    but run the kernels of threads side by side.  Each thread calls it first (`Backend.beside`).
+    """
 
     processes: int = 1
     progress: Callable[[float], None] | None = None
     journal: Journal | None = None
+    beside: Callable[[], None] | None = None
 
     def map(self, function: Callable[..., T], jobs: Sequence[tuple[Any, ...]]) -> list[T]:
         """[function(*job) for job in jobs]; the first failure ends it.  What the journal has is not computed again."""
@@ -57,7 +62,8 @@ class Work:
                     value = function(*jobs[i])
                 done(i, value)
         elif todo:
-            with local_processes(min(self.processes, len(todo))) as pool:
+            number = min(self.processes, len(todo))
+            with local_processes(number) if self.beside is None else _threads(number, self.beside) as pool:
                 futures = {pool.submit(_one_core, function, jobs[i]): i for i in todo}
                 for future in as_completed(futures):
                     done(futures[future], future.result())
@@ -110,6 +116,16 @@ def local_processes(n: int) -> Iterator[Executor]:
         ours.close()
         pool.shutdown(cancel_futures=True)
         theirs.close()
+
+
+@contextmanager
+def _threads(n: int, begin: Callable[[], None]) -> Iterator[Executor]:
+    """`n` threads; jobs that have not begun are given up when the block is left by an exception."""
+    pool = ThreadPoolExecutor(n, initializer=begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Worker(SpawnProcess):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["PRELUDE", "translate", "translate_formula"]
@@ -108,7 +109,7 @@ def translate_formula(function: Callable[..., Any] | str, name: str) -> str:
 
 def _tree(function: Callable[..., Any] | str) -> ast.FunctionDef:
     source = function if isinstance(function, str) else inspect.getsource(getattr(function, "py_func", function))
-    tree = ast.parse(textwrap.dedent(source)).body[0]
+    tree = syntax_tree(textwrap.dedent(source)).body[0]
     if not isinstance(tree, ast.FunctionDef):
         raise ValueError(f"function must be a plain function, got {type(tree).__name__}")
     return tree

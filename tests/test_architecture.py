@@ -60,6 +60,14 @@ def test_a_layer_imports_only_layers_to_its_left(path: Path) -> None:
             assert layer in allowed, f"{name(path)} imports {module}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_python_is_parsed_in_one_place(path: Path) -> None:
+    """A thread at a time: CPython 3.11 fails where two parse at once."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    parsing = [node.lineno for node in calls if ast.unparse(node) == "ast.parse"]
+    assert not parsing or name(path) == "symbolic/language/grammar.py", f"{name(path)}: ast.parse in lines {parsing}"
+
+
 def test_the_grammar_needs_the_standard_library_only() -> None:
     for module in ("grammar", "functions"):  # the grammar, and the table of functions that it reads
         tree = ast.parse((ROOT / "symbolic" / "language" / f"{module}.py").read_text())

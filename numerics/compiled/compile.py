@@ -16,6 +16,7 @@ from typing import Any
 from quenched.numerics.compiled.cache import module
 from quenched.numerics.compiled.contractions import Contraction
 from quenched.numerics.compiled.precision import float_source
+from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
@@ -51,7 +52,7 @@ def load_compiled(kind: str, parts: Sequence[str]) -> ModuleType:
 
 def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     """The definition of a generated function without its annotations and docstring."""
-    (found,) = ast.parse(float_source(function)).body
+    (found,) = syntax_tree(float_source(function)).body
     if not isinstance(found, ast.FunctionDef):
         raise TypeError(f"{function!r} is not defined by a def statement")
     found.returns = None
@@ -124,7 +125,7 @@ def _is_root(node: ast.expr) -> bool:
 def scalar_function(function: Callable[..., Any]) -> tuple[str, int]:
     """The text of a generated function of the moments of fields, and how many numbers it returns."""
     found = definition(function)
-    found.decorator_list = [ast.parse('njit(error_model="numpy")', mode="eval").body]
+    found.decorator_list = [syntax_tree('njit(error_model="numpy")', "eval").body]
     result = found.body[-1]
     size = len(result.value.elts) if isinstance(result, ast.Return) and isinstance(result.value, ast.Tuple) else 1
     _DoubledRegression().visit(found)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from quenched.numerics.compiled.machine_code import njit
+from quenched.symbolic.language.grammar import syntax_tree
 
 __all__ = ["OPERATIONS", "NoEnclosure", "enclosure_text"]
 
@@ -384,7 +385,7 @@ def enclosure_text(function: Callable[..., Any], name: str) -> str:
         x = (low, high, 1.0, 1.0)
         return subtract(power(x, 2.0), constant(1.0))
     """
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    (definition,) = syntax_tree(textwrap.dedent(inspect.getsource(function))).body
     if not isinstance(definition, ast.FunctionDef):
         raise NoEnclosure(f"{function.__name__} is not a function")
     (argument,) = definition.args.args

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["bind", "context", "float_source", "mp_array", "mp_namespace"]
@@ -80,4 +81,4 @@ def float_source(function: Callable[..., Any]) -> str:
     >>> print(float_source(leaky_relu_g).splitlines()[-1].strip())
     return -maximum(0, -x) / 100 + maximum(0, x)
     """
-    return ast.unparse(ast.fix_missing_locations(_Ratios().visit(ast.parse(inspect.getsource(function)))))
+    return ast.unparse(ast.fix_missing_locations(_Ratios().visit(syntax_tree(inspect.getsource(function)))))

@@ -121,10 +121,6 @@ def chain_source(sizes: Sizes) -> str:
     g, dg = activation_functions(sizes.activation)
     known = g if sizes.teacher is None else activation_value(sizes.teacher)
     formulas = {"g": g, "dg": dg, "slope": loss_functions(sizes.loss)[1], "teacher": known}
-    names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "do_steps"] + ["test_sample"] * (B == 1)
-    functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
-    constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     unrolled = B * K * (K + p + B) <= _UNROLLED
     return "\n".join(
         [
@@ -135,11 +131,21 @@ def chain_source(sizes: Sizes) -> str:
             _HEAD.format(**sizes._asdict()),
             CIRCLE,
             *(translate_formula(float_source(function), name) for name, function in formulas.items()),
-            translate(functions, constants, {"circle": step.circle}),
+            _steps(B == 1),
             _ADVANCE,
             _TEST if B == 1 else "",
         ]
     )
+
+
+@lru_cache(maxsize=2)
+def _steps(tests: bool) -> str:
+    """The C++ of a step, and of a test sample, for all sizes."""
+    names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
+    names += ["inner_products", "absorb", "do_steps"] + ["test_sample"] * tests
+    functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
+    constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
+    return translate(functions, constants, {"circle": step.circle})
 
 
 def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:

@@ -15,11 +15,11 @@ as 1/D: the equations are then the limit of large D.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +30,11 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.problem.state import without_spectrum
+from quenched.numerics.problem.state import Densities, OrderParameters, without_spectrum
 from quenched.numerics.two_layer.flow import integrate, random_state
+from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
+from quenched.sim.engines.base import Problem
 from quenched.sim.fluctuations import moments
 from quenched.sim.journal import Journal
 from quenched.sim.processes import Work
@@ -48,6 +50,7 @@ __all__ = ["BIAS", "BIASED", "WRONG", "Cell", "Verdict", "holm", "judge", "power
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
 
+_LANES = 64  # simulations side by side on a card: one has too few runs to fill it
 _STATE_D = 500  # where initial states are drawn
 WRONG = 1.25  # times the learning rate, in the controls
 BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
@@ -135,8 +138,9 @@ def judge(
 ) -> Verdict:
     """Simulate and compare every cell of the grid, and follow the bias.
 
-    An engine for any dimension runs on `processes` processes, which share a card if the backend is one; another in this
-    process, and the bias with NumPy's chain.  Finished cells are kept in `journal`.
+    The equations are solved on `processes` processes, and so are the simulations if the engine is one for any dimension
+    and runs on the host; on a card these run side by side from this process.  Another engine runs here, a cell after
+    the other, and the bias is then that of NumPy's chain.  Finished parts are kept in `journal`.
 
     ValueError: bad input.  RuntimeError: a problem cannot be integrated or simulated.
     """
@@ -149,32 +153,59 @@ def judge(
     for case, D in product(cases, grid.D):
         integer("D", D, at_least=case.network.K + case.data.dimensions)
     clock = time.perf_counter()
+    jobs = _jobs(grid, cases, engine, backend)
+    done = _finish(jobs, cases, shared, large, get_backend(backend))
     level = significance / (len(cases) * len(grid.D))
-    jobs = [("problem", (grid, case, i * len(grid.D), engine, backend, level)) for i, case in enumerate(cases)]
-    chain = backend if large else "numpy"
-    sizes = [("bias", (D, max(20, round(grid.bias_runs / D)), chain)) for D in reversed(grid.bias_D)]
-    if large:
-        first, rest = _compiling(cases)
-        done = shared.map(_part, [*(jobs[i] for i in first), *sizes, *(jobs[i] for i in rest)])
-        points = done[len(first) : len(first) + len(sizes)]
-        parts = done[: len(first)] + done[len(first) + len(sizes) :]
-        results = [part for _, part in sorted(zip([*first, *rest], parts, strict=True), key=itemgetter(0))]
-    else:
-        whole = len(sizes) + len(jobs)
-        results = replace(shared.part(0, len(jobs) / whole), processes=1).map(_part, jobs)
-        points = shared.part(len(jobs) / whole, 1).map(_part, sizes)
-    found = [cell for one, _, _, _ in results for cell in one]
-    spent = sum(point[3] for point in points) + sum(result[3] for result in results)
+    results = [_judged(grid, case, done, number, level) for number, case in enumerate(cases)]
+    points = [done["bias", D][0] for D in grid.bias_D]
+    found = [cell for one, _, _ in results for cell in one]
     return Verdict(
         grid,
         engine if (engine, backend) == ("overlaps", "numpy") else f"{engine}, {backend}",
         significance,
         found,
-        [control for _, one, _, _ in results for control in one],
-        np.concatenate([z for _, _, z, _ in results]),
+        [control for _, one, _ in results for control in one],
+        np.concatenate([z for _, _, z in results]),
         holm(np.array([cell.p for cell in found])),
-        _law(grid.bias_D, np.array(points[::-1])),
-        (time.perf_counter() - clock, spent),
+        _law(grid.bias_D, np.array(points)),
+        (time.perf_counter() - clock, sum(spent for _, spent in done.values())),
+    )
+
+
+def _jobs(grid: Grid, cases: Sequence[Case], engine: str, backend: str) -> dict[tuple[str, int], tuple[Any, ...]]:
+    """The parts of a verdict by name: the equations of case i, their simulations, and the bias at D."""
+    chain = backend if find_engine(engine).any_dimension else "numpy"
+    jobs: dict[tuple[str, int], tuple[Any, ...]] = {}
+    for i, case in enumerate(cases):
+        jobs["theory", i] = grid, case, i * len(grid.D)
+    for D in reversed(grid.bias_D):
+        jobs["bias", D] = D, max(20, round(grid.bias_runs / D)), chain
+    for i, (case, D) in enumerate(product(cases, grid.D)):
+        jobs["runs", i] = grid, case, i // len(grid.D) * len(grid.D), D, i, engine, backend
+    return jobs
+
+
+def _finish(
+    jobs: dict[tuple[str, int], tuple[Any, ...]], cases: Sequence[Case], work: Work, large: bool, where: Backend
+) -> dict[tuple[str, int], tuple[Any, float]]:
+    """Do them all, each where it runs well: their results and CPU times."""
+
+    def do(names: Sequence[tuple[str, int]], work: Work) -> dict[tuple[str, int], tuple[Any, float]]:
+        return dict(zip(names, work.map(_part, [(name[0], jobs[name]) for name in names]), strict=True))
+
+    first = [("theory", i) for i in _compiling(cases)]
+    names = [*first, *(name for name in jobs if name not in first)]
+    simulated = [name for name in names if name[0] == "runs" or (large and name[0] == "bias")]
+    if large and not where.compiles:
+        return do(names, work)
+    here = replace(work, processes=_LANES, beside=where.beside) if large else replace(work, processes=1)
+    if large:  # all kernels of the card, before any of them runs: to load one, a card waits for those that run
+        structures = {Problem(case.data, case.network, case.rule, _STATE_D).structure: case for case in cases}
+        compiling = [(*jobs["runs", 0][-2:], case) for case in structures.values()]
+        replace(here, progress=None, journal=None).map(_compile, compiling)
+    share = len(simulated) / len(names)
+    return do([name for name in names if name not in simulated], work.part(0, 1 - share)) | do(
+        simulated, here.part(1 - share, 1)
     )
 
 
@@ -207,44 +238,69 @@ def power_law(x: Array, y: Array, error: Array) -> tuple[float, float, float, fl
     return float(b), float(s), float(b_error), float(s_error)
 
 
-def _part(kind: str, job: tuple[Any, ...]) -> Any:
-    """One point of the bias, or the cells of one problem."""
-    return _bias(*job) if kind == "bias" else _problem(*job)
+def _part(kind: str, job: tuple[Any, ...]) -> tuple[Any, float]:
+    """A part of the verdict, and the CPU time it took: of this thread if it runs beside others in this process."""
+    alone = threading.current_thread() is threading.main_thread()
+    clock = time.process_time if alone else time.thread_time
+    parts: dict[str, Callable[..., Any]] = {"theory": _theory, "runs": _runs, "bias": _bias}
+    cpu = clock()
+    found = parts[kind](*job)
+    return found, clock() - cpu
 
 
-def _compiling(cases: Sequence[Case]) -> tuple[list[int], list[int]]:
-    """The first case of each pair of activation and loss, and the other ones.
+def _compile(engine: str, backend: str, case: Case) -> None:
+    """One step of a case, which compiles and loads all that the others of its structure need."""
+    simulate(case.data, case.network, case.rule, _STATE_D, 1 / _STATE_D, 2, engine, backend, test_samples=1)
+
+
+def _compiling(cases: Sequence[Case]) -> list[int]:
+    """The first case of each pair of activation and loss.
 
     Each pair is compiled once and then found on disk.  Workers that start with different pairs compile different code.
     """
     first: dict[tuple[str, str], int] = {}
     for i, case in enumerate(cases):
         first.setdefault((case.network.activation, case.rule.loss), i)
-    ahead = list(first.values())
-    return ahead, [i for i in range(len(cases)) if i not in ahead]
+    return list(first.values())
 
 
-def _problem(
-    grid: Grid, case: Case, number: int, engine: str, backend: str, level: float
-) -> tuple[list[Cell], list[Cell], Array, float]:
-    """The cells of one problem, its control, all z, and the CPU time spent; the equations serve all D."""
-    cpu = time.process_time()
-    data, network, rule = case.data, case.network, case.rule
-    state = random_state(data, network, _STATE_D, number)
-    theory = integrate(data, network, rule, state, grid.times)
+def _state(case: Case, number: int) -> OrderParameters | Densities:
+    """The initial state of the case whose first cell has this number."""
+    return random_state(case.data, case.network, _STATE_D, number)
+
+
+def _theory(grid: Grid, case: Case, number: int) -> tuple[xr.Dataset, xr.Dataset | None]:
+    """The learning curve, at all D, and that of the control if there is one."""
+    problem, state = (case.data, case.network), _state(case, number)
+    curve = integrate(*problem, case.rule, state, grid.times)
+    if not case.control:
+        return curve, None
+    # the order parameters tell: the classification error, which costs more, is left out
+    return curve, integrate(*problem, _wrong(case.rule), state, grid.times, quantities=("pmse",))
+
+
+def _runs(grid: Grid, case: Case, number: int, D: int, cell: int, engine: str, backend: str) -> xr.Dataset:
+    """Simulations of a cell, with seeds of no other."""
+    seeds = range(cell * grid.seeds, (cell + 1) * grid.seeds)
+    state = _state(case, number)
+    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, engine, backend, state=state)
+
+
+def _judged(
+    grid: Grid, case: Case, done: dict[tuple[str, int], tuple[Any, float]], number: int, level: float
+) -> tuple[list[Cell], list[Cell], Array]:
+    """The cells of a case, its control at the last D, and all z."""
+    (theory, other), _ = done["theory", number]
     cells, controls, z = [], [], []
     for i, D in enumerate(grid.D):
-        seeds = range((number + i) * grid.seeds, (number + i + 1) * grid.seeds)  # of no other cell
-        runs = simulate(data, network, rule, D, grid.times, seeds, engine, backend, state=state)
+        runs, _ = done["runs", number * len(grid.D) + i]
         found = compare(theory.assign_coords(time=runs.time), runs, significance=level)
         cells.append(_cell(case, D, found))
         z.append(_varying(found.table))
-        if case.control and i == len(grid.D) - 1:
-            # the order parameters tell: the classification error, which costs more, is left out
-            other = integrate(data, network, _wrong(rule), state, grid.times, quantities=("pmse",))
-            other = other.assign_attrs(theory.attrs).assign_coords(time=runs.time)
-            controls.append(_cell(case, D, compare(other, runs, significance=level)))
-    return cells, controls, np.concatenate(z), time.process_time() - cpu
+        if other is not None and i == len(grid.D) - 1:
+            wrong = other.assign_attrs(theory.attrs).assign_coords(time=runs.time)
+            controls.append(_cell(case, D, compare(wrong, runs, significance=level)))
+    return cells, controls, np.concatenate(z)
 
 
 def _wrong(rule: OnlineSGD) -> OnlineSGD:
@@ -289,15 +345,14 @@ def _varying(table: xr.Dataset) -> Array:
     return z[z != 0]
 
 
-def _bias(D: int, runs: int, backend: str) -> tuple[float, float, float, float]:
-    """Bias of the followed order parameter at D, its standard error, the spread of a run, and the CPU time."""
-    cpu = time.process_time()
+def _bias(D: int, runs: int, backend: str) -> tuple[float, float, float]:
+    """Bias of the followed order parameter at D, its standard error, and the spread of a run."""
     mixture, network, rule, t = BIAS
     state = without_spectrum(random_state(mixture, network, _STATE_D, 0))
     found = moments(mixture, network, rule, D, [t], range(runs), state, backend=backend)
     found = found.isel(time=0).sel(component=BIASED)
     spread = math.sqrt(float(found.covariance.sel(component_=BIASED)) / D)
-    return float(found.bias) / D, float(found.bias_error) / D, spread, time.process_time() - cpu
+    return float(found.bias) / D, float(found.bias_error) / D, spread
 
 
 def _law(sizes: Sequence[int], points: Array) -> xr.Dataset:

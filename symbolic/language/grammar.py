@@ -16,16 +16,51 @@ from __future__ import annotations
 import ast
 import difflib
 import re
+import threading
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from quenched.symbolic.language import functions
 
-__all__ = ["ACTIVATION", "BUILTIN", "FUNCTIONS", "LOSS", "LOSSES", "NAMED", "Grammar", "canonical", "expression"]
+__all__ = [
+    "ACTIVATION",
+    "BUILTIN",
+    "FUNCTIONS",
+    "LOSS",
+    "LOSSES",
+    "NAMED",
+    "Grammar",
+    "canonical",
+    "expression",
+    "syntax_tree",
+]
+
+# CPython 3.11 keeps the depth of the tree that it builds in a variable of the interpreter: of two threads that parse at
+# the same time, one ends in "SystemError: AST constructor recursion depth mismatch".
+_PARSING = threading.Lock()
+
+
+@overload
+def syntax_tree(text: str, mode: Literal["exec"] = "exec") -> ast.Module: ...
+
+
+@overload
+def syntax_tree(text: str, mode: Literal["eval"]) -> ast.Expression: ...
+
+
+def syntax_tree(text: str, mode: Literal["exec", "eval"] = "exec") -> ast.Module | ast.Expression:
+    """`ast.parse`, a thread at a time: all of the package parses here.
+
+    >>> ast.unparse(syntax_tree("x*(y)", "eval"))
+    'x * y'
+    """
+    with _PARSING:
+        return ast.parse(text) if mode == "exec" else ast.parse(text, mode="eval")
+
 
 BUILTIN: dict[str, str] = {
     "abs": "Abs(x)",
@@ -140,7 +175,7 @@ def _read(text: str, grammar: Grammar) -> _Part:
         if name not in FUNCTIONS and name not in CONSTANTS and name not in grammar.variables:
             raise ValueError(f"{kind} {shown}: {name!r} is not understood{_hint(name, grammar)}")
     try:
-        tree = ast.parse(text, mode="eval").body
+        tree = syntax_tree(text, "eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{kind} {shown} cannot be parsed: {error}") from None
     level: list[ast.AST] = [tree]

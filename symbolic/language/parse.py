@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import sympy
 
-from quenched.symbolic.language.grammar import ACTIVATION, FUNCTIONS, Grammar, expression
+from quenched.symbolic.language.grammar import ACTIVATION, FUNCTIONS, Grammar, expression, syntax_tree
 
 __all__ = ["VARIABLE", "parse"]
 
@@ -66,4 +66,4 @@ def _convert(text: str, variables: Mapping[str, sympy.Expr], kind: str) -> sympy
             return _convert(meaning, {"x": arguments[0]}, kind)
         raise TypeError(f"{ast.dump(node)} is no part of the grammar")
 
-    return value(ast.parse(text, mode="eval").body)
+    return value(syntax_tree(text, "eval").body)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from quenched.numerics import OnlineSGD
+from quenched.numerics import OnlineSGD, records_of
+from quenched.sim import backend as backends
+from quenched.sim.backend import Backend
 from quenched.sim.cli import main
 from quenched.sim.referee import judge as judging
 from quenched.sim.referee.grid import Grid, Variant
@@ -86,6 +89,31 @@ def test_each_cell_has_runs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "simulate", counted)
     judge(replace(SMALL, D=(20, 30)), engine="vectors", processes=1)
     assert len(seen) == len(set(seen)) == 4 * SMALL.seeds
+
+
+def test_on_a_card_simulations_run_side_by_side(host_card: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a thread of this process that has begun to run beside others, with the results that it has alone."""
+    began: set[int] = set()
+    shared = replace(host_card, beside=lambda: began.add(threading.get_ident()))
+    found: list[xr.Dataset] = []
+
+    def kept(*arguments: Any, **options: Any) -> xr.Dataset:
+        assert threading.get_ident() in began
+        found.append(simulate(*arguments, **options))
+        return found[-1]
+
+    monkeypatch.setattr(judging, "simulate", kept)
+    monkeypatch.setattr(backends, "_cupy", lambda: shared)
+    grid = replace(SMALL, activations=("relu",), times=(0.1,), D=(100, 300), bias_runs=2e4)
+    judge(grid, engine="overlaps", backend="cupy", processes=1)
+    cells = [runs for runs in found if runs.sizes["seed"] == grid.seeds]
+    assert len(cells) == 4
+    assert len(began) > 1
+    for runs in cells:
+        known = records_of(runs)
+        problem = known["mixture"], known["network"], known["sgd"], known["simulation"]["D"], runs.time.values
+        alone = simulate(*problem, known["seeds"], "overlaps", shared, state=known["initial_state"])
+        np.testing.assert_array_equal(runs.Q, alone.Q)
 
 
 def test_it_denies_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
