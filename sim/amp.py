@@ -56,6 +56,7 @@ _MOST_NUMBERS = 2**34  # of X: 128 GB
 _MOST_ITERATIONS = 10_000
 _MOST_TESTS = 10**8
 _CONVERGED = 1e-6  # residual of an eigenvector over its eigenvalue
+_ROWS = 4096  # of X that are made at a time
 _LOOK = 10  # Lanczos steps between two looks at the residual
 
 
@@ -82,7 +83,8 @@ class Samples:
         v = backend.normals([seed], MEANS, "float64")((D, evolution.p))[0, :, :] / D**0.5
         X = backend.normals([seed], DATA, "float64")((n, D))[0, :, :]
         X *= evolution.sigma
-        X += xp.matmul(xp.asarray(mixture.means[cluster]), xp.matrix_transpose(v))
+        for rows in (slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)):
+            X[rows, :] += xp.matmul(xp.asarray(mixture.means[cluster[rows]]), xp.matrix_transpose(v))
         return cls(mixture, evolution, backend, X, cluster, v)
 
     @property

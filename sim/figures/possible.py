@@ -205,8 +205,9 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
         below = line.alpha.values[line.values < half]
         reached[name] = f"at alpha = {below[0]:.2g}" if below.size else f"not by alpha = {float(line.alpha.max()):g}"
     sigma = _sigma(theory, "XOR")
+    threshold = critical_alpha(Mixture.xor(sigma))
     return (
-        f"XOR at sigma = {sigma:g}: below alpha = {critical_alpha(Mixture.xor(sigma)):.3f} nothing can be learned; half "
+        f"XOR at sigma = {sigma:g}: below alpha = {threshold:.3f} nothing can be learned; half "
         f"of what the means would give is learned {reached[BAYES]} at best, {reached[SGD_NAME]} by the network online, "
         "and never by a linear classifier."
     )
