@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
         best[task] = STATES[chosen]
         curves.loc[{"task": task, "learner": SGD_NAME, "alpha": ALPHAS}] = errors[chosen]
     runs = work.part(0.5, 0.9).map(passing, list(product(TASKS, POINTS.tolist())))
-    errors = np.reshape(runs, (len(TASKS), len(POINTS), len(SEEDS)))
+    reached = np.reshape(runs, (len(TASKS), len(POINTS), len(SEEDS)))
     phase = work.part(0.9, 1.0).map(row, [(float(sigma),) for sigma in SIGMAS])
     shown = {"oracle": ("task", [float(oracle_error(mixture)) for mixture in TASKS.values()])}
     attrs = provenance(
@@ -93,7 +93,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     grid = {"sigma": SIGMAS, "alpha": PHASE}
     return {
         "theory": described(xr.Dataset({"classification_error": curves, **shown}, attrs=attrs)),
-        "amp": described(xr.Dataset({"classification_error": (tuple(points), errors)}, points, attrs)),
+        "amp": described(xr.Dataset({"classification_error": (tuple(points), reached)}, points, attrs)),
         "phase": described(
             xr.Dataset(
                 {
@@ -189,7 +189,12 @@ def _phase(axes: Axes, found: xr.Dataset) -> None:
     axes.fill_betweenx(found.sigma, low, critical, where=critical > low, facecolor="0.9", hatch="//", edgecolor="0.7")
     axes.set(xscale="log", xlabel=r"$\alpha = n/D$", ylabel=r"$\sigma$", title="XOR: Bayes-optimal error")
     axes.set(xlim=(low, float(error.alpha.max())), ylim=(float(found.sigma.min()), float(found.sigma.max())))
-    text = {"ha": "center", "va": "center", "fontsize": 8, "bbox": {"fc": "white", "ec": "none", "pad": 1.5}}
+    text: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "fontsize": 8,
+        "bbox": {"fc": "white", "ec": "none", "pad": 1.5},
+    }
     axes.text(0.24, 0.8, "nothing can be\nlearned: " + r"$\alpha < 2\sigma^4$", transform=axes.transAxes, **text)
     log_ticks(axes.xaxis, (1,))
 
