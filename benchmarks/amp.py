@@ -93,15 +93,20 @@ def spectral(seeds: int, backend: str) -> None:
 
 
 def hard(seeds: int, backend: str) -> None:
-    """Where AMP ends in a hard phase, by start."""
+    """Where AMP ends in a hard phase, by start.
+
+    Above it (alpha = 10) a random start waits where vhat is long and its overlap small before it goes to the high
+    branch: for some hundred iterations, the longer the larger D.
+    """
     print(f"\nhard phase of rare clusters: {first_order_transition(SPARSE, 0.8, 12.0, points=20)}")
     print("alpha      D  high branch  informed: mean norm, share above half   random: mean norm, share above half")
-    for alpha in (5.0, 6.0, 10.0):
+    for alpha, iterations in ((5.0, 40), (6.0, 40), (10.0, 160)):
         high = max(float(branch.overlaps[0, 0]) for branch in bayes_error(SPARSE, alpha).branches)
         for D in (500, 1000, 2000, 4000):
             row = f"{alpha:5.1f} {D:6d}  {high:.4f}     "
             for start, overlap in (("informed", 0.9), ("random", 0.05)):
-                norms = simulate_amp(SPARSE, alpha, D, seeds, 40, start, overlap, backend, 4).norms[:, -1, 0, 0].values
+                runs = simulate_amp(SPARSE, alpha, D, seeds, iterations, start, overlap, backend, 4)
+                norms = runs.norms[:, -1, 0, 0].values
                 error = norms.std(ddof=1) / np.sqrt(seeds)
                 row += f"  {norms.mean():.4f} ± {error:.4f}, {(norms > high / 2).mean():.2f}      "
             print(row, flush=True)
