@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quenched.numerics.amp import state_evolution
     from quenched.numerics.bayes import bayes_error
     from quenched.numerics.erm import erm_error
     from quenched.numerics.kernel_ridge import kernel_error
@@ -54,6 +55,7 @@ __all__ = [
     "random_state",
     "records_of",
     "state_at",
+    "state_evolution",
 ]
 
 _HOME = {
@@ -84,6 +86,7 @@ _HOME = {
     "random_state": "two_layer.flow",
     "records_of": "problem.provenance",
     "state_at": "problem.provenance",
+    "state_evolution": "amp",
 }
 
 

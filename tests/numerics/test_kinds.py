@@ -279,6 +279,11 @@ CALLS: dict[str, Call] = {
         },
     ),
     "bayes_error": (numerics.bayes_error, {"mixture": XOR, "alpha": 2.0}, {"mixture": "record", "alpha": "number"}),
+    "state_evolution": (
+        numerics.state_evolution,
+        {"mixture": XOR, "alpha": 2.0, "iterations": 1},
+        {"mixture": "record", "alpha": "number", "iterations": "integer", "overlap": "number"},
+    ),
     "erm_error": (
         numerics.erm_error,
         {"mixture": XOR, "loss": "square", "alpha": 2.0, "ridge": 1.0},

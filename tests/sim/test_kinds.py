@@ -14,6 +14,7 @@ from quenched.sim import (
     plot,
     read_spec,
     simulate,
+    simulate_amp,
     simulate_features,
     simulate_kernel,
     simulate_lazy,
@@ -66,6 +67,11 @@ CALLS: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, str]]] = {
     simulate_lazy: (
         EXPERIMENT | {"network": TwoLayer(2, "erf", 1.0), "samples": 5},
         KINDS | {"network": "record", "samples": "count", "tolerance": "number"},
+    ),
+    simulate_amp: (
+        EXPERIMENT | {"alpha": 1.0, "iterations": 1},
+        {"mixture": "record", "D": "count", "seeds": "seeds", "progress": "progress", "alpha": "number"}
+        | {"iterations": "count", "start": "choice", "overlap": "number", "test_samples": "count"},
     ),
     compare: (
         {"theory": RUN, "simulation": RUNS},

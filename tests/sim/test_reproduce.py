@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from quenched.numerics import OnlineSGD, TwoLayer
+from quenched.numerics import OnlineSGD, TwoLayer, bayes_error
 from quenched.sim import figures as sim_figures
 from quenched.sim.cli import main
-from quenched.sim.figures import reproduce
+from quenched.sim.figures import possible, reproduce
 from quenched.sim.figures.digits import on_images
 
 
@@ -48,6 +48,35 @@ def test_the_digits_figure_shows_what_covariances_matter(tmp_path: Path) -> None
     assert abs(ends["mixture"] - ends["theory_full"]) < 0.5 / 64 * 4
     assert f"{ends['images']:.4f} on held-out images" in sentence
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_of_what_is_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small version: nothing beats the Bayes-optimal error, and AMP is at it; the network arrives later on XOR."""
+    small = {"ALPHAS": np.geomspace(0.1, 300.0, 9), "FEW": np.array([2.0]), "POINTS": np.array([0.15, 2.0]), "D": 300}
+    small |= {"SEEDS": range(4), "STATES": range(1, 2), "SIGMAS": np.array([0.5, 0.9]), "ITERATIONS": 25}
+    for name, value in (small | {"PHASE": np.geomspace(0.02, 20.0, 5)}).items():
+        monkeypatch.setattr(possible, name, value)
+    curves = {name: (solve, small["FEW" if name == possible.BEST else "ALPHAS"].tolist())
+              for name, (solve, _) in possible.CURVES.items()}  # fmt: skip
+    monkeypatch.setattr(possible, "CURVES", curves)
+    sentence = reproduce.make("possible", tmp_path)
+    theory, amp, phase = (xr.load_dataset(tmp_path / f"possible_{key}.nc") for key in ("theory", "amp", "phase"))
+    errors = theory.classification_error.sel(alpha=small["ALPHAS"])
+    best = errors.sel(learner=possible.BAYES)
+    assert bool((errors >= best - 1e-6).where(errors.notnull(), True).all())
+    assert bool((best >= theory.oracle - 1e-9).all())
+    for task, mixture in possible.TASKS.items():
+        exact = bayes_error(mixture, 2.0).classification_error
+        found = amp.classification_error.sel(task=task, alpha=2.0)
+        # four standard errors of four seeds, and O(1/D) at a slope of 10
+        assert abs(float(found.mean()) - exact) < 4 * float(found.std(ddof=1)) / 2 + 10 / 300
+    assert (
+        float(phase.classification_error.sel(sigma=0.9)[0])
+        == 0.5
+        > float(phase.classification_error.sel(sigma=0.5)[-1])
+    )
+    assert "below alpha = 0.259 nothing can be learned" in sentence
+    assert (tmp_path / "possible.png").read_bytes().startswith(b"\x89PNG")
 
 
 TOY = """
