@@ -11,7 +11,7 @@ import typer
 from quenched.numerics.problem.checks import integer
 from quenched.sim.cli.options import command
 from quenched.sim.cli.terminal import kept, progress
-from quenched.sim.figures import reproduce as registry
+from quenched.sim import figures as registry
 
 __all__ = ["VERB"]
 

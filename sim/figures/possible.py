@@ -24,6 +24,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.variables import described
+from quenched.numerics.random_features_erm import random_features_erm_error
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.amp import simulate_amp
 from quenched.sim.figures.style import ERROR, LEVEL, Cue, chance, cues, log_ticks, marker, mean_and_error, styled
@@ -46,17 +47,29 @@ STATES = range(6)  # seeds of initial states of the network, of which the best a
 SIGMAS, PHASE = np.geomspace(0.3, 1.2, 25), np.geomspace(0.02, 20.0, 49)  # of the phase diagram: sigma and alpha
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.45)  # its contours of the error
 
-BAYES, BEST, RIDGE, SGD_NAME = (
+FEATURES = 0.5  # P/D of random features
+
+BAYES, BEST, RIDGE, RANDOM, SGD_NAME = (
     "Bayes-optimal",
     "logistic, best ridge",
     f"logistic, ridge {SMALL:g}",
+    f"relu features, P/D = {FEATURES:g}",
     "two-layer network",
 )
+
+
+def _features(mixture: Mixture, alpha: float) -> float:
+    """Of random features with the logistic loss and the small ridge."""
+    found = random_features_erm_error(mixture, "relu", "logistic", alpha, FEATURES, SMALL)
+    return found.classification_error
+
+
 # A learner of this table is a curve of both panels: its error on a mixture at alpha, and where it is computed.
 CURVES: dict[str, tuple[Callable[[Mixture, float], float], Sequence[float]]] = {
     BAYES: (lambda mixture, alpha: bayes_error(mixture, alpha).classification_error, ALPHAS.tolist()),
     BEST: (lambda mixture, alpha: optimal_ridge(mixture, "logistic", alpha).classification_error, FEW.tolist()),
     RIDGE: (lambda mixture, alpha: erm_error(mixture, "logistic", alpha, SMALL).classification_error, ALPHAS.tolist()),
+    RANDOM: (_features, ALPHAS.tolist()),
 }
 
 

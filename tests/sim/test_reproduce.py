@@ -11,7 +11,8 @@ import xarray as xr
 from quenched.numerics import OnlineSGD, TwoLayer, bayes_error
 from quenched.sim import figures as sim_figures
 from quenched.sim.cli import main
-from quenched.sim.figures import possible, reproduce
+from quenched.sim import figures
+from quenched.sim.figures import possible
 from quenched.sim.figures.digits import on_images
 
 
@@ -34,7 +35,7 @@ def test_one_step_on_an_image_is_the_learning_rule() -> None:
 
 
 def test_the_digits_figure_shows_what_covariances_matter(tmp_path: Path) -> None:
-    sentence = reproduce.make("digits", tmp_path)
+    sentence = figures.make("digits", tmp_path)
     names = ("theory_isotropic", "theory_shared", "theory_full", "mixture", "images")
     ends = {
         name: float(xr.load_dataset(tmp_path / f"digits_{name}.nc").classification_error.isel(time=-1).mean())
@@ -59,7 +60,7 @@ def test_the_figure_of_what_is_possible(tmp_path: Path, monkeypatch: pytest.Monk
     curves = {name: (solve, small["FEW" if name == possible.BEST else "ALPHAS"].tolist())
               for name, (solve, _) in possible.CURVES.items()}  # fmt: skip
     monkeypatch.setattr(possible, "CURVES", curves)
-    sentence = reproduce.make("possible", tmp_path)
+    sentence = figures.make("possible", tmp_path)
     theory, amp, phase = (xr.load_dataset(tmp_path / f"possible_{key}.nc") for key in ("theory", "amp", "phase"))
     errors = theory.classification_error.sel(alpha=small["ALPHAS"])
     best = errors.sel(learner=possible.BAYES)
@@ -103,8 +104,8 @@ def test_a_figure_is_one_file(
     """A module beside the others is listed, computed, drawn and kept, by name."""
     (tmp_path / "toy.py").write_text(TOY)
     monkeypatch.setattr(sim_figures, "__path__", [*sim_figures.__path__, str(tmp_path)])
-    assert reproduce.figures()[:4] == list(reproduce.MAIN)
-    assert "toy" in reproduce.figures()
+    assert figures.figures()[:4] == list(figures.MAIN)
+    assert "toy" in figures.figures()
     monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", "toy", "--folder", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as end:
         main.main()
@@ -128,8 +129,8 @@ def test_resume_leaves_what_is_there(
 
 
 def test_every_figure_has_its_parts() -> None:
-    assert len(reproduce.figures()) == 12
-    for name in reproduce.figures():
+    assert len(figures.figures()) == 13
+    for name in figures.figures():
         module = import_module(f"quenched.sim.figures.{name}")
         assert module.__doc__.startswith(f"Figure `{name}`: ")
         assert all(getattr(module, part).__doc__ for part in ("draw", "sentence", "compute"))
@@ -137,4 +138,4 @@ def test_every_figure_has_its_parts() -> None:
 
 def test_an_unknown_figure_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"figure must be one of dynamics, headline, .* got 'cats'"):
-        reproduce.make("cats", tmp_path)
+        figures.make("cats", tmp_path)
