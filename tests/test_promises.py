@@ -19,11 +19,10 @@ from quenched.numerics.learners import error_of, learners, register
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.named_mixtures import NAMED, NamedMixture, named
 from quenched.numerics.typesetting import equations
-from quenched.sim import engines, simulate, sweep
+from quenched.sim import engines, figures, simulate, sweep
 from quenched.sim import figures as figures_folder
 from quenched.sim.cli import main
 from quenched.sim.engines.overlaps import Chain
-from quenched.sim import figures
 from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import judge
 from quenched.sim.sweep_files import read_spec

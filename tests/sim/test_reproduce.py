@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import OnlineSGD, TwoLayer, bayes_error
+from quenched.sim import figures
 from quenched.sim import figures as sim_figures
 from quenched.sim.cli import main
-from quenched.sim import figures
 from quenched.sim.figures import possible
 from quenched.sim.figures.digits import on_images
 
