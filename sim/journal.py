@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
@@ -25,6 +26,7 @@ from quenched.sim.files import replace
 __all__ = ["Journal", "decode", "encode"]
 
 _MARK = "__kind__"
+_PART = re.compile(r"[0-9a-f]{40}\.json")  # names of files
 
 
 @dataclass
@@ -65,35 +67,55 @@ class Journal:
             self._used.add(key)
             replace(key, json.dumps(encode(value)).encode())
         except OSError as error:
-            self._broken = True
-            logging.getLogger(__name__).warning("nothing more can be kept in %s: %s", self.place, error)
+            self._say(error)
             return
         self.kept += 1
 
-    def file(self, name: str) -> Path:
+    def file(self, name: str) -> Path | None:
         """A file of this journal that something else writes, such as the checkpoint of a simulation.
 
-        One that is there already is removed unless the journal is resumed.
+        One that is there already is removed unless the journal is resumed.  None where nothing can be kept.
         """
-        self.place.mkdir(parents=True, exist_ok=True)
         path = self.place / name
-        if not self.resume:
-            path.unlink(missing_ok=True)
+        if self._broken:
+            return None
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            if not self.resume:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            self._say(error)
+            return None
         self._used.add(path)
         return path
 
-    def sentence(self) -> str:
-        """What is kept, and how to go on."""
-        if any(path.exists() for path in self._used):
-            return f"what is finished ({self.kept + self.found} parts) is in {self.place}: add --resume to go on"
-        return "nothing was finished that could be kept"
+    def _say(self, error: OSError) -> None:
+        self._broken = True
+        logging.getLogger(__name__).warning("nothing more can be kept in %s: %s", self.place, error)
 
-    def close(self) -> None:
-        """All is done: remove what was kept."""
-        for path in self._used:
-            path.unlink(missing_ok=True)
+    def sentence(self) -> str | None:
+        """What is kept, and how to go on; None if nothing is."""
+        if any(path.exists() for path in list(self._used)):
+            return f"what is finished ({self.kept + self.found} parts) is in {self.place}: add --resume to go on"
+        return None
+
+    def leave(self) -> None:
+        """The command ends early: what is kept stays, an empty folder does not."""
         if self.place.is_dir() and not any(self.place.iterdir()):
             self.place.rmdir()
+
+    def close(self, *, whole: bool = False) -> None:
+        """All is done: remove what was kept; the `whole` journal also what earlier commands left, with other options.
+
+        A folder that many commands share is never removed as a whole: another one may be at work.
+        """
+        for path in self._used:
+            path.unlink(missing_ok=True)
+        if whole and self.place.is_dir():
+            for path in self.place.iterdir():
+                if _PART.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+        self.leave()
 
 
 def encode(value: Any) -> Any:

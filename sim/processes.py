@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -72,6 +72,10 @@ class Work:
     def once(self, function: Callable[..., T], *arguments: Any) -> T:
         """function(*arguments), here, kept in the journal."""
         return replace(self, processes=1).map(function, [arguments])[0]
+
+    def each(self, function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+        """As `map(function, items)`."""
+        return self.map(function, [(item,) for item in items])
 
     def report(self, fraction: float) -> None:
         """Say how much is done."""

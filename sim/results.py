@@ -109,12 +109,17 @@ class Store:
         """StoreError unless this is a store of the same sweep, made by the same versions."""
         try:
             metadata = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-            found = {name: json.loads(metadata[name]) for name in blank.attrs}
-        except (OSError, ValueError, KeyError) as error:
+            found = {name: json.loads(metadata[name]) for name in blank.attrs if name in metadata}
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{self.path} cannot be read as the store of a sweep ({type(error).__name__}: {error}); "
                 "nothing was changed: choose another place (--store), or repair or remove it"
             ) from error
+        if missing := [str(name) for name in blank.attrs if name not in found]:
+            raise StoreError(
+                f"the store {self.path} was made by another version of quenched: it does not say {', '.join(missing)}; "
+                "nothing was changed: choose another place (--store), or go back to what it was made with"
+            )
         for name in ("versions", *blank.attrs):
             if differs := difference(found[name], json.loads(blank.attrs[name]), name):
                 raise StoreError(

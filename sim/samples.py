@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,12 @@ def labelled(source: str) -> Labelled:
     path = Path(source)
     if path.suffix != ".npz" or not path.is_file():
         raise ValueError(f"data must be 'digits' or an .npz file with the arrays X, cluster and label, got {source!r}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"data must be an .npz file as numpy.savez writes it, {source!r} is none")
     with np.load(path) as arrays:
         if missing := {"X", "cluster", "label"} - set(arrays):
             raise ValueError(f"data must hold the arrays X, cluster and label, {source!r} has no {sorted(missing)}")
-        return Labelled(arrays["X"], arrays["cluster"], arrays["label"])
+        try:
+            return Labelled(arrays["X"], arrays["cluster"], arrays["label"])
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"data must hold arrays of numbers, {source!r} cannot be read: {error}") from error

@@ -3,13 +3,17 @@
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
 the two; with `--loss`, the text is a loss in phi and y instead; with `--average`, an integrand in up to four fields,
 whose closed form at a law `--closed-form MEANS COVARIANCE` tells.
-What takes long says so on standard error, in lines that start with "progress: ".
+What takes long says so on standard error, in lines that start with "progress: ".  It ends when the process that started
+it does.
 
 `quenched.numerics` calls this when a user writes an activation that is not built in: numerics itself never loads sympy.
 """
 
 import logging
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 from quenched.symbolic.expectation import user_average, user_closed_form
@@ -17,9 +21,12 @@ from quenched.symbolic.user import user_activation, user_gradients, user_loss, u
 
 __all__: list[str] = []
 
+_INTERVAL = 0.2  # seconds between two looks for the parent
+
 
 def main() -> int:
     """Print the module; a refusal goes to standard error with exit status 2."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="progress: %(message)s")
     try:
         text, option, more = sys.argv[1], "".join(sys.argv[2:3]), sys.argv[3:]
@@ -36,6 +43,13 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """End this process when it has another parent: the one that asked is gone."""
+    while os.getppid() == parent:
+        time.sleep(_INTERVAL)
+    os._exit(1)
 
 
 if __name__ == "__main__":

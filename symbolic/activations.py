@@ -23,13 +23,23 @@ import sympy
 from quenched.symbolic.calculus.forms import Term, expand
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import KINKS, NoClosedForm, Pieces, derivative, in_steps, is_zero, pieces
-from quenched.symbolic.language.grammar import BUILTIN
+from quenched.symbolic.language.grammar import BUILTIN, NAMED
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Step
 from quenched.symbolic.language.parse import VARIABLE, parse
 from quenched.symbolic.learners.two_layer import AVERAGES, slots
 
-__all__ = ["BUILTIN", "Activation", "Group", "group_symbols", "layouts", "screen"]
+__all__ = [
+    "BUILTIN",
+    "NAMED",
+    "Activation",
+    "Group",
+    "group_symbols",
+    "layouts",
+    "screen",
+    "screen_poles",
+    "screen_values",
+]
 
 logger = logging.getLogger("quenched.symbolic")
 
@@ -155,11 +165,11 @@ class Activation:
         return total
 
     def builtin(self) -> str:
-        """The name of the built-in that is the same function, or ''."""
+        """The name whose averages are checked in, if it is the same function, or ''."""
         if self.pieces is None:
             return ""
         own = in_steps(self.expression, VARIABLE)
-        same = (name for name, text in BUILTIN.items() if in_steps(parse(text), VARIABLE) == own)
+        same = (name for name, text in (*BUILTIN.items(), *NAMED.items()) if in_steps(parse(text), VARIABLE) == own)
         return next(same, "")
 
     def kinks(self) -> tuple[tuple[str, str], ...]:
@@ -306,37 +316,47 @@ def screen(activation: Activation) -> None:
     checked = [("g", g)]
     if not activation.jumps:
         checked.append(("g'", activation.evaluated(1)))
-    ctx = mpmath.mp.clone()
-    ctx.dps = 20
+    subject = f"activation {activation.text!r}"
     for label, function in checked:
-        _screen_values(activation.text, label, function, ctx)
-    for power in g.atoms(sympy.Pow):
-        if power.exp.is_negative:
-            base = _compiled(power.base, ctx)
-            signs = {ctx.sign(base(point)) for point in _grid(ctx)}
-            if len(signs) > 1:
-                raise ValueError(
-                    f"activation {activation.text!r}: {power.base} vanishes somewhere and {power} has a pole"
-                )
+        screen_values(subject, label, function)
+    screen_poles(subject, g)
 
 
-def _screen_values(text: str, label: str, function: sympy.Expr, ctx: Any) -> None:
-    """Finite and real on a grid, and of slow growth beyond."""
-    compiled = _compiled(function, ctx)
+def screen_values(subject: str, label: str, function: sympy.Expr, variable: sympy.Symbol = VARIABLE) -> None:
+    """ValueError unless a function is finite and real on a grid, and of slow growth beyond."""
+    ctx = _twenty_digits()
+    compiled = _compiled(function.subs(variable, VARIABLE), ctx)
     for point in _grid(ctx):
         try:
             value = compiled(point)
         except (ZeroDivisionError, ValueError, OverflowError):
             value = ctx.nan
         if not ctx.isfinite(value) or ctx.im(value) != 0:
-            raise ValueError(f"activation {text!r}: {label} = {function} is not finite and real at x = {point}")
+            raise ValueError(f"{subject}: {label} = {function} is not finite and real at {variable} = {point}")
     for end in (ctx.mpf(10) ** 6, -(ctx.mpf(10) ** 6)):
         size = abs(compiled(end))
         if not ctx.isfinite(size) or (size and ctx.log(size) / end**2 > 1e-4):
             raise ValueError(
-                f"activation {text!r}: {label} = {function} grows like exp(c x^2) or faster and is not "
+                f"{subject}: {label} = {function} grows like exp(c {variable}^2) or faster and is not "
                 "square-integrable under a Gaussian of large variance"
             )
+
+
+def screen_poles(subject: str, function: sympy.Expr, variable: sympy.Symbol = VARIABLE) -> None:
+    """ValueError where what is divided by changes its sign, between two points of the grid."""
+    ctx = _twenty_digits()
+    for power in function.atoms(sympy.Pow):
+        if power.exp.is_negative:
+            base = _compiled(power.base.subs(variable, VARIABLE), ctx)
+            signs = {ctx.sign(base(point)) for point in _grid(ctx)}
+            if len(signs) > 1:
+                raise ValueError(f"{subject}: {power.base} vanishes somewhere and {power} has a pole")
+
+
+def _twenty_digits() -> Any:
+    ctx = mpmath.mp.clone()
+    ctx.dps = 20
+    return ctx
 
 
 def _grid(ctx: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from functools import cache
 
 import sympy
 
-from quenched.symbolic.activations import BUILTIN, Activation, Group
+from quenched.symbolic.activations import BUILTIN, NAMED, Activation, Group
 from quenched.symbolic.calculus import gradients
 from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
@@ -68,6 +68,9 @@ _LAZY = '''class _Lazy(Mapping[str, {kind}]):
 {table}: Mapping[str, {kind}] = _Lazy(
     {names},
 )'''
+
+_FURTHER = '''NAMED: Mapping[str, Averages] = _Lazy({names})
+"""Those without averages in closed form, or with large ones."""'''
 LEGEND = (
     (
         r"m\d",
@@ -233,7 +236,8 @@ def _lazy(kind: str, folder: str, table: str, names: Mapping[str, str] | tuple[s
 def files() -> dict[str, str]:
     """One file for each activation, one for its gradients, and the tables that find them."""
     activations, own = "symbolic/activations.py", "symbolic/averages.py"
-    table = "\n\n\n".join((_TABLE, _lazy("Averages", "averages", "ACTIVATIONS", BUILTIN)))
+    further = _FURTHER.format(names=", ".join(f'"{name}"' for name in NAMED))
+    table = "\n\n\n".join((_TABLE, _lazy("Averages", "averages", "ACTIVATIONS", BUILTIN) + "\n\n" + further))
     found = {
         "activations.py": emit.header(own, "The activations: name -> their averages over local fields.", table),
         "gradients/__init__.py": emit.header(
@@ -242,7 +246,7 @@ def files() -> dict[str, str]:
             f"Gradient = Callable[..., tuple[float, ...]]\n\n\n{_lazy(_GRADIENT, 'gradients', 'GRADIENTS', GRADIENTS)}",
         ),
     }
-    for name, text in BUILTIN.items():
+    for name, text in {**BUILTIN, **NAMED}.items():
         found[f"averages/{name}.py"] = averages_module(name, text, f"The averages of g = {text}.", activations)
     for name in GRADIENTS:
         docstring = f"Gradients of the averages of g = {BUILTIN[name]}."

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import textwrap
 
+import sympy
+
 from quenched.symbolic import averages, losses
-from quenched.symbolic.activations import Activation, screen
+from quenched.symbolic.activations import Activation, screen, screen_poles, screen_values
 from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.grammar import LOSS, canonical, expression
@@ -53,7 +55,22 @@ def user_gradients(name: str) -> str:
 def user_loss(text: str) -> str:
     """The module of one loss, "custom"."""
     text = expression(text, LOSS)
+    _screen_loss(text)
     return losses.loss_module({"custom": text}, f"The loss {text}.", "a loss given by the user")
+
+
+def _screen_loss(text: str) -> None:
+    """Refuse, with the reason, what is no loss: it must depend on the label, be finite and have a finite slope."""
+    loss, phi = losses.Loss("custom", text), losses.OUTPUT
+    if not loss.expression.has(losses.LABEL):
+        raise ValueError(f"loss {text!r} does not depend on the label y: nothing would be learned")
+    for y in (-1, 1):
+        value = loss.expression.subs(losses.LABEL, y)
+        slope = value.diff(phi).replace(sympy.DiracDelta, lambda *_: sympy.Integer(0))
+        subject = f"loss {text!r} at y = {y}"
+        screen_values(subject, "l", value, phi)
+        screen_values(subject, "dl/dphi", slope, phi)
+        screen_poles(subject, value, phi)
 
 
 def user_teacher(student: str, teacher: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import NamedTuple
 
-__all__ = ["ACTIVATIONS", "Averages"]
+__all__ = ["ACTIVATIONS", "NAMED", "Averages"]
 
 
 class Averages(NamedTuple):
@@ -51,3 +51,6 @@ class _Lazy(Mapping[str, Averages]):
 ACTIVATIONS: Mapping[str, Averages] = _Lazy(
     "abs", "erf", "he2", "he3", "he4", "leaky_relu", "linear", "quadratic", "relu", "sin",
 )
+
+NAMED: Mapping[str, Averages] = _Lazy("gelu", "sigmoid", "softplus", "swish", "tanh")
+"""Those without averages in closed form, or with large ones."""

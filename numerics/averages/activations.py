@@ -70,17 +70,20 @@ def value_averages(activation: str) -> theory.Averages:
     >>> value_averages("sign(x)").places
     ({'g': 0, 'g*g': 1}, {'g,g': 0})
     """
-    name = expression_text(activation)
-    return theory.ACTIVATIONS[name] if name in theory.ACTIVATIONS else _derived(name)
+    return _found(expression_text(activation))
+
+
+def _checked_in(name: str) -> theory.Averages | None:
+    return theory.ACTIVATIONS.get(name) or theory.NAMED.get(name)
 
 
 @lru_cache(maxsize=64)
-def _derived(activation: str) -> theory.Averages:
-    """The averages of an expression that a user wrote."""
-    derived = derived_module("activation", expression(activation))
-    if derived.SAME:
-        return theory.ACTIVATIONS[derived.SAME]
-    found: theory.Averages = derived.ACTIVATIONS["custom"]
+def _found(activation: str) -> theory.Averages:
+    """The averages of a name, or of an expression that a user wrote."""
+    found = _checked_in(activation)
+    if found is None:
+        derived = derived_module("activation", expression(activation))
+        found = _checked_in(derived.SAME) or derived.ACTIVATIONS["custom"]
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; they are computed numerically, and the error reported",
@@ -159,7 +162,7 @@ _RAISE = """
             )"""
 _TABLES = """
 @kept(error_model="numpy", nogil=True)
-def tables_{limit}(mean, covariance, width, {subsets}, {indices}):
+def tables_{limit}_{fields}(mean, covariance, width, {subsets}, {indices}):
     clusters, K = mean.shape
     flat = empty((clusters, width))
     means, given, regular = consistent(mean, covariance)
@@ -196,10 +199,13 @@ def fill_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> list[str]
     return parts
 
 
-def _tables_text(found: theory.Averages, limit: int) -> str:
-    """tables_LIMIT(mean, covariance, width, index sets, places): the tables, in the order of `patterns`."""
+def _tables_text(found: theory.Averages, limit: int, fields: int) -> str:
+    """tables_LIMIT_FIELDS(mean, covariance, width, index sets, places): the tables, in the order of `patterns`.
+
+    Of a network of fewer neurons than `limit`, so that averages over more `fields` need not be compiled.
+    """
     names = [f"t_{pattern.replace(',', '_')}" for pattern in _patterns(found, limit)]
-    numbers = range(1, limit + 1)
+    numbers = range(1, fields + 1)
     widths = [max(places.values()) + 1 for places in found.places]
     fills = [
         f"fill_{n}(means, {'given' if n < 3 else 'regular'}, s{n}, flat, offset)\n"
@@ -214,6 +220,7 @@ def _tables_text(found: theory.Averages, limit: int) -> str:
     ]
     return _TABLES.format(
         limit=limit,
+        fields=fields,
         subsets=", ".join(f"s{n}" for n in numbers),
         indices=", ".join(f"i{name}" for name in names),
         fills="\n    ".join(fills),
@@ -225,11 +232,12 @@ def _tables_text(found: theory.Averages, limit: int) -> str:
 
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> Any:
-    """The compiled module of an activation: fill_1 .. fill_4, and tables_2, tables_4 as far as it has averages."""
+    """fill_1 .. fill_4, and tables_2_1 .. tables_4_4, as far as there are averages."""
     found = value_averages(activation)
     groups = {str(n): (n, function) for n, function in enumerate(found.groups, start=1)}
     limits = sorted({min(limit, len(groups)) for limit in (2, FIELD_LIMIT)})
-    return load_compiled("averages", [*fill_text(groups), *(_tables_text(found, limit) for limit in limits)])
+    tables = [_tables_text(found, limit, fields) for limit in limits for fields in range(1, limit + 1)]
+    return load_compiled("averages", [*fill_text(groups), *tables])
 
 
 # --- tables
@@ -289,9 +297,10 @@ def _canonical(layout: str) -> bool:
 @lru_cache(maxsize=256)
 def _table_function(activation: str, K: int, limit: int) -> Callable[[Array, Array], dict[str, Array]]:
     subsets, widths, places = index_sets(activation, K, limit)
-    fill = getattr(_compiled(activation), f"tables_{limit}")
+    fields = min(limit, K)
+    fill = getattr(_compiled(activation), f"tables_{limit}_{fields}")
     width = sum(len(members) * width for members, width in zip(subsets, widths, strict=True))
-    constants = (width, *subsets, *places.values())
+    constants = (width, *subsets[:fields], *places.values())
 
     def evaluate(mean: Array, covariance: Array) -> dict[str, Array]:
         return dict(zip(places, fill(mean, covariance, *constants), strict=True))

@@ -111,7 +111,9 @@ def tables_across(
     values = np.empty((clusters, sum(len(members) * width for members, width in sets.values())))
     offset = 0
     for label, (members, width) in sets.items():
-        getattr(compiled, f"fill_{label}")(mean, given if members.shape[1] < 3 else regular, members, values, offset)
+        if len(members):  # a function that is not called is not compiled
+            fill = getattr(compiled, f"fill_{label}")
+            fill(mean, given if members.shape[1] < 3 else regular, members, values, offset)
         offset += len(members) * width
     taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)
     factor = np.ones_like(mean)

@@ -10,7 +10,7 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
+import threading
 from pathlib import Path
 
 __all__ = ["derived_text"]
@@ -27,21 +27,25 @@ def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if Path(path).is_absolute())}
     command = [sys.executable, "-P", "-m", "quenched.symbolic", *arguments]
+    printed: list[str] = []
     said: list[str] = []
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as printed,
-        subprocess.Popen(
-            command, stdout=printed, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment
-        ) as process,
-    ):
-        for line in process.stderr or ():
-            if line.startswith(_PROGRESS):
-                _logger.warning("%s", line.removeprefix(_PROGRESS).rstrip())
-            else:
-                said.append(line)
-        status = process.wait()
-        printed.seek(0)
-        text = printed.read()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", env=environment
+    ) as process:
+        reader = threading.Thread(target=lambda: printed.extend(process.stdout or ()), daemon=True)
+        reader.start()  # both pipes are read at once: the process waits where one is full
+        try:
+            for line in process.stderr or ():
+                if line.startswith(_PROGRESS):
+                    _logger.warning("%s", line.removeprefix(_PROGRESS).rstrip())
+                else:
+                    said.append(line)
+            status = process.wait()
+        finally:
+            process.kill()  # nobody waits for it any more; without effect where it has ended
+        reader.join()
+    text = "".join(printed)
     message = "".join(said).strip()
     if status == 2:
         raise ValueError(message)

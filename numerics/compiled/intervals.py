@@ -312,8 +312,15 @@ OPERATIONS = (
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 _ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _CONSTANTS = {"pi": math.pi}
-_FUNCTIONS = {"exp": math.exp, "log": math.log, "sqrt": math.sqrt, "erf": math.erf, "erfc": math.erfc}
-_FUNCTIONS |= {name: getattr(math, name) for name in ("cos", "cosh", "sin", "sinh", "tanh")} | {"arctan": math.atan}
+_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "erf": math.erf,
+    "erfc": math.erfc,
+}
+_FUNCTIONS |= {name: getattr(math, name) for name in ("cos", "cosh", "sin", "sinh", "tanh")}
+_FUNCTIONS |= {"arctan": math.atan, "ratio": operator.truediv}
 
 
 class _Writer(ast.NodeVisitor):
@@ -362,10 +369,10 @@ class _Writer(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> str | float:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         parts = [self.visit(argument) for argument in node.args]
+        if name in _FUNCTIONS and all(isinstance(part, float) for part in parts):
+            return float(_FUNCTIONS[name](*parts))
         if name not in OPERATIONS or node.keywords:
             return self.generic_visit(node)
-        if len(parts) == 1 and isinstance(parts[0], float) and name in _FUNCTIONS:
-            return float(_FUNCTIONS[name](parts[0]))
         return f"{name}({', '.join(_jet_text(part) for part in parts)})"
 
 

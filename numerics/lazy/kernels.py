@@ -56,7 +56,11 @@ def kernel_functions(kernel: str) -> KernelFunctions:
             raise ValueError(f"kernel {kernel!r}: the degree must be an integer, got {tail}")
     else:
         names = ", ".join(name + (f":{e.meaning.split()[1]}" if e.meaning else "") for name, e in table.items())
-        reason = "; an NTK needs averages over two fields in closed form" if head == "ntk" else ""
+        reason = (
+            "; of other activations no NTK is generated: the averages over two fields must close"
+            if head == "ntk"
+            else ""
+        )
         raise ValueError(f"kernel must be one of {names}, got {shown(kernel)}{reason}")
     return KernelFunctions(
         text, lambda N, N_, u: entry.value(N, N_, u, parameter), lambda N, N_, u: entry.jet(N, N_, u, parameter)

@@ -52,6 +52,7 @@ LEFT_OUT: Any = None
 
 _LARGEST = 2**63 - 1  # of integers: what an array of them holds
 _MOST = 10**6  # entries of a sequence of integers: more seeds than any run can use
+_HUGE = 1e60  # of a number: its fifth power is still finite, averages of it do not overflow
 _SHOWN = 200  # characters of a value in a message
 _ENTRIES = 16  # numbers of an array that a repr spells out
 _SEARCHED = 10**5  # entries of nested lists that are looked at one by one, for booleans
@@ -143,6 +144,28 @@ class Record:
 
     def __hash__(self) -> int:
         return hash(self._key())
+
+
+class Result:
+    """What solved numbers share: a repr in one line, each with its numerical error, X_error, beside it.
+
+    `@dataclass(frozen=True, repr=False)`; fields of `field(repr=False)` are left out, as are those that are None.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __repr__(self) -> str:
+        """The kind and its fields: numbers to six digits, their errors to two."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        errors = {name: f"{name}_error" for name in values} | {"value": "error"}
+        beside = {error for name, error in errors.items() if name in values and error in values}
+        parts = []
+        for name, value in values.items():
+            if value is None or name in beside:
+                continue
+            error = values.get(errors[name])
+            parts.append(f"{name}={_brief(value)}" + ("" if error is None else f" ± {float(error):.2g}"))
+        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 # --- text
@@ -258,11 +281,11 @@ def group_names(name: str, value: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
 # --- numbers
 
 
-def number(name: str, value: Any, *, positive: bool = False, at_most: float = math.inf) -> float:
+def number(name: str, value: Any, *, positive: bool = False, at_most: float = _HUGE) -> float:
     """`value` as a finite float, >= 0 (> 0 if `positive`) and <= `at_most`."""
     result = real(name, value)
     if not math.isfinite(result) or result < 0 or (positive and result == 0) or result > at_most:
-        bound = "" if at_most == math.inf else f" and <= {at_most:g}"
+        bound = f" and <= {at_most:g}" if at_most != _HUGE or math.inf > result > _HUGE else ""
         raise ValueError(f"{name} must be finite and {'> 0' if positive else '>= 0'}{bound}, got {shown(value)}")
     return result
 

@@ -69,6 +69,9 @@ NAMED: dict[str, NamedMixture] = {
 }
 """The named mixtures; a new one is one entry."""
 
+_MOST = 1000
+"""The largest number after a colon: averages over thousands of clusters would take hours."""
+
 
 def known() -> str:
     """What may be written for a mixture.
@@ -86,7 +89,9 @@ def named(text: str, sigma: float, separation: float = 1.0) -> Mixture:
         raise ValueError(f"mixture must be one of {known()}, got {text!r}")
     if not colon:
         return NAMED[name].at(sigma, separation)
-    if NAMED[name].number is None or not rest.isdecimal():
+    if NAMED[name].number is None or not (rest.isascii() and rest.isdecimal()):
         wanted = "takes no number" if NAMED[name].number is None else "takes a whole number after the colon"
         raise ValueError(f"mixture {name} {wanted}, got {text!r}")
+    if not 1 <= int(rest) <= _MOST:
+        raise ValueError(f"mixture {name} takes a number from 1 to {_MOST}, got {text!r}")
     return NAMED[name].at(sigma, separation, int(rest))

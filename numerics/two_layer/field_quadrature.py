@@ -10,8 +10,10 @@ The whole quadrature is compiled for each pair of loss and activations.
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,12 @@ from quenched.numerics.averages.activations import averages
 from quenched.numerics.averages.losses import loss, noise_rule
 from quenched.numerics.compiled.compile import definition, load_compiled
 
-__all__ = ["FieldQuadrature"]
+__all__ = ["FieldQuadrature", "pair_tables"]
 
 Array = NDArray[np.float64]
 
-_TOLERANCE = 1e-9  # of a panel of every average, in units of its factors
-_INNER = 3e-11  # of a panel of an inner integral, times its weight in the outer one
+_TOLERANCE = (1e-11, 1e-9)  # of a panel of averages over one field and over two, in units of their factors
+_INNER = 0.03  # of that, of a panel of an inner integral, times its weight in the outer one
 _STEP_LENGTH = 0.25  # of the trapezoidal rule, in standard deviations
 _REACH = 8.5  # standard deviations: exp(-36) of the weight is outside
 _LEVELS = 40  # bisections of a panel, after which its error is what it is
@@ -49,17 +51,39 @@ _GAUSS = (
     *(0.269266719309996355091226921569469, 0.295524224714752870173814619188769),
 )
 
+# Legendre coefficients of an integrand from its values at the 21 nodes in order, and what they say at both ends
+_ORDERED = np.concatenate([-np.array(_NODES), np.array(_NODES)[-2::-1]])
+_COEFFICIENTS = np.polynomial.legendre.legvander(_ORDERED, 15).T * np.concatenate([_KRONROD, _KRONROD[-2::-1]])
+_COEFFICIENTS *= np.arange(16)[:, None] + 0.5
+_ENDS = np.polynomial.legendre.legvander(np.array([-1.0, 1.0]), 15) @ _COEFFICIENTS
+
 # panel(lower, upper, fine, coarse, size, ...) sums both rules; integrate(...) bisects.  Written once for each level.
 _ADAPTIVE = '''
 @njit(error_model="numpy")
+def sentinel_{level}(x, share, values, data, noise):
+    """A sum of the integrands of all averages, with the normal density: it has the kinks and steps of each of them."""
+    density = exp(-x * x / 2) / sqrt(2 * pi)
+    {remember_end}
+    value_{level}(x, values, data, noise)
+    total = 0.0
+    for c in range({components}):
+        total += (1.0 + {golden} * c) * values[c]
+    return density * total
+
+
+@njit(error_model="numpy")
 def panel_{level}(lower, upper, fine, coarse, size, data, noise):
-    """Both rules on one panel, with the normal density; `size` is the fine one of the absolute values."""
+    """Both rules on one panel, with the normal density; `size` is the fine one of the absolute values.
+
+    The error of inner integrals, and what a kink or step that both rules miss alike may amount to, as in
+    `quenched.numerics.probability.quadrature`.
+    """
     half = (upper - lower) / 2
     middle = lower + half
     fine[:] = 0.0
     coarse[:] = 0.0
     size[:] = 0.0
-    values = empty({components})
+    values, seen = empty({components}), zeros(21)
     error = 0.0
     for j in range(21):
         n = j if j < 11 else 20 - j
@@ -75,7 +99,32 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
             fine[c] += weight_fine * values[c]
             size[c] += weight_fine * abs(values[c])
             coarse[c] += weight_coarse * values[c]
-    return error
+            seen[j] += density / half * (1.0 + {golden} * c) * values[c]
+    middle_part, last, largest, low_end, high_end = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(9):
+        coefficient = 0.0
+        for j in range(21):
+            coefficient += COEFFICIENTS[k, j] * seen[j]
+        if k < 4:
+            middle_part = max(middle_part, abs(coefficient))
+        else:
+            last = max(last, abs(coefficient))
+    for j in range(21):
+        low_end += ENDS[0, j] * seen[j]
+        high_end += ENDS[1, j] * seen[j]
+        largest = max(largest, abs(seen[j]))
+    inside, share = half * (1 - 1e-12), {unseen} * half
+    nearest = max(0.0, max(lower, -upper))
+    if exp(-nearest * nearest / 2) * half * {scale} < 1e-16:
+        return error, 0.0
+    at_low = sentinel_{level}(middle - inside, share, values, data, noise)
+    at_high = sentinel_{level}(middle + inside, share, values, data, noise)
+    off = max(abs(low_end - at_low), abs(high_end - at_high))
+    largest = max(largest, max(abs(at_low), abs(at_high)))
+    last = last if last > 1e-13 * largest else 0.0
+    off = off if off > 1e-12 * largest else 0.0
+    fall = min(1.0, last / middle_part) if middle_part > 0.0 else 1.0
+    return error, half * max(5.0 * last * min(fall, 20.0 * fall * fall), {unseen} * off)
 
 
 @njit(error_model="numpy")
@@ -91,16 +140,15 @@ def integrate_{level}(total, ends, data, noise):
     while count:
         count -= 1
         lower, upper, depth = lowers[count], uppers[count], depths[count]
-        inner = panel_{level}(lower, upper, fine, coarse, size, data, noise)
-        gap = 0.0
-        rounding = True
+        inner, gap = panel_{level}(lower, upper, fine, coarse, size, data, noise)
+        rounding = gap <= 1e-14 * size.sum()
         for c in range({components}):
             difference = abs(fine[c] - coarse[c])
             if size[c] > 0.0:
                 difference = min(difference, size[c] * (200.0 * difference / size[c]) ** 1.5)
             rounding = rounding and difference <= 1e-14 * size[c]
             gap = max(gap, difference)
-        if rounding or gap * {scale} <= {tolerance} or depth >= {levels}:
+        if rounding or gap * {scale} <= {share} * data[15] or depth >= {levels}:
             error += gap + inner
             for c in range({components}):
                 total[c] += fine[c]
@@ -133,6 +181,7 @@ def cut_{level}(cuts):
 '''
 _STEP = '''
 NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
+COEFFICIENTS, ENDS = array({coefficients}), array({ends})
 
 
 @njit(error_model="numpy")
@@ -148,10 +197,11 @@ def force(phi, target, noise):
 {levels}
 
 @kept(error_model="numpy", nogil=True)
-def step(mean, L, weight, label, y, noise, found):
+def step(mean, L, weight, label, y, noise, tolerance, found):
     """Fill found (C, components) with the averages in each cluster; the largest error of one."""
     worst = 0.0
     data = zeros(16)
+    data[15] = tolerance
     cuts = empty({cuts})
     for a in range(mean.shape[0]):
         {load}
@@ -166,7 +216,7 @@ def step(mean, L, weight, label, y, noise, found):
     return worst
 '''
 # data: means 0-1, L 2-5 by rows, weights 6-7, label weights 8-9, of the outer field z, g, g' 10-12 and the weight of
-# the inner integral 13; label 14
+# the inner integral 13; label 14; tolerance 15
 _VALUE = """
 @njit(error_model="numpy")
 def value_{level}(x, values, data, noise):
@@ -246,9 +296,12 @@ def _text(N: int, kinks: list[Array]) -> str:
         return _ADAPTIVE.format(
             level=level,
             components=components,
-            tolerance=_INNER if inner else _TOLERANCE,
+            share=_INNER if inner else 1.0,
             scale="data[13]" if inner else "1.0",
             remember="" if inner else "data[13] = weight_fine",
+            remember_end="" if inner else "data[13] = share * density",
+            unseen=repr(2 * (1 - _NODES[0])),
+            golden=0.6180339887498949,
             levels=_LEVELS,
             reach=_REACH,
         )
@@ -262,7 +315,7 @@ def _text(N: int, kinks: list[Array]) -> str:
         levels.append(_TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, components=components))
     attempt = [
         "error = trapezoidal(found[a], data, noise)",
-        f"if error <= {_TOLERANCE}:",
+        "if error <= tolerance:",
         "    worst = max(worst, error)",
         "    continue",
     ]
@@ -279,6 +332,8 @@ def _text(N: int, kinks: list[Array]) -> str:
         nodes=_NODES,
         kronrod=_KRONROD,
         gauss=_GAUSS,
+        coefficients=_COEFFICIENTS[[4, 5, 6, 7, 11, 12, 13, 14, 15]].tolist(),
+        ends=_ENDS.tolist(),
         reach=_REACH,
         N=N,
         smooth="\n        ".join(attempt) if smooth else "",
@@ -311,6 +366,16 @@ def _kinks(activation: str) -> Array:
     return np.array([float(Fraction(position)) for position, _ in averages(activation).jumps])
 
 
+def _triangles(covariance: Array) -> Array:
+    """L (C, N, N), lower triangular, with L L^T the covariances of one or two fields, which may be singular."""
+    L = np.zeros_like(covariance)
+    L[:, 0, 0] = np.sqrt(np.maximum(covariance[:, 0, 0], 0))
+    if L.shape[1] == 2:
+        L[:, 1, 0] = covariance[:, 1, 0] / np.where(L[:, 0, 0] > 0, L[:, 0, 0], 1)
+        L[:, 1, 1] = np.sqrt(np.maximum(covariance[:, 1, 1] - L[:, 1, 0] ** 2, 0))
+    return L
+
+
 class FieldQuadrature:
     """Averages of one step over one or two fields, of which the first `learning` belong to the network."""
 
@@ -324,17 +389,59 @@ class FieldQuadrature:
         output (N,): s v_n, of which those of a teacher have the other sign.
         """
         C, N = mean.shape
-        L = np.zeros_like(covariance)
-        L[:, 0, 0] = np.sqrt(np.maximum(covariance[:, 0, 0], 0))
-        if N == 2:
-            L[:, 1, 0] = covariance[:, 1, 0] / np.where(L[:, 0, 0] > 0, L[:, 0, 0], 1)
-            L[:, 1, 1] = np.sqrt(np.maximum(covariance[:, 1, 1] - L[:, 1, 0] ** 2, 0))
+        L = _triangles(covariance)
         taught = np.arange(N) >= self.learning
         found = np.empty((C, 2 * N + N * N + N * (N + 1) // 2))
         weight, label = np.where(taught, 0.0, output), np.where(taught, -output, 0.0)
-        error = self.step(mean, L, weight, label, self.labels, self.noise, found)
+        error = self.step(mean, L, weight, label, self.labels, self.noise, _TOLERANCE[N - 1], found)
         force, readout, along, upper = np.split(found, np.cumsum([N, N, N * N]), axis=1)
         square = np.empty((C, N, N))
         square[(slice(None), *np.triu_indices(N))] = upper
         square.swapaxes(1, 2)[(slice(None), *np.triu_indices(N))] = upper
         return (force, readout, along.reshape(C, N, N), square), L, float(error)
+
+
+def pair_tables(
+    activations: Sequence[str], mean: Array, covariance: Array, tolerance: float
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """The tables "g", "dg" and "g,g" of fields N(mean (C, N), covariance (C, N, N)), and the error of an entry of each.
+
+    Averages over one field each, and over each pair of fields: those of a step whose slope is 1, -y at y = -1, or g of
+    one of the fields.  `tolerance`: of a panel of the averages over pairs.
+    """
+    C, N = mean.shape
+    first, slope, both = np.empty((C, N)), np.empty((C, N)), np.empty((C, N, N))
+    errors = {"g": 0.0, "dg": 0.0, "g,g": 0.0}
+    for name in dict.fromkeys(activations):
+        (chosen,) = np.nonzero(np.array(activations) == name)
+        fields = mean[:, chosen].reshape(-1, 1), covariance[:, chosen, chosen].reshape(-1, 1, 1)
+        found, error = _averaged((name,), *fields, 0.0, -1.0, _TOLERANCE[0])
+        slope[:, chosen], first[:, chosen] = found[:, 0].reshape(C, -1), found[:, 1].reshape(C, -1)
+        squares, square_error = _averaged((name,), *fields, 1.0, 0.0, _TOLERANCE[0])
+        both[:, chosen, chosen] = squares[:, 1].reshape(C, -1)
+        for pattern, value in (("g", error), ("dg", error), ("g,g", square_error)):
+            errors[pattern] = max(errors[pattern], value)
+    kinds: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for k, m in combinations(range(N), 2):
+        kinds.setdefault((activations[k], activations[m]), []).append((k, m))
+    for kind, pairs in kinds.items():
+        index = np.array(pairs)
+        fields = mean[:, index].reshape(-1, 2), covariance[:, index[:, :, None], index[:, None]].reshape(-1, 2, 2)
+        found, error = _averaged(kind, *fields, 1.0, 0.0, tolerance)
+        k, m = index.T
+        both[:, k, m] = both[:, m, k] = found[:, 3].reshape(C, -1)
+        errors["g,g"] = max(errors["g,g"], error)
+    return {"g": first, "dg": slope, "g,g": both}, errors
+
+
+def _averaged(
+    activations: tuple[str, ...], mean: Array, covariance: Array, weight: float, y: float, tolerance: float
+) -> tuple[Array, float]:
+    """E[F g'_n] and E[F g_n] and more, as `_sample` orders them, with F = weight g_0 - y, and the largest error."""
+    N = len(activations)
+    mean, covariance = np.ascontiguousarray(mean), np.ascontiguousarray(covariance)
+    found = np.empty((len(mean), 2 * N + N * N + N * (N + 1) // 2))
+    weights = np.array([weight, 0.0])[:N]
+    labels, step = np.full(len(mean), y), _compiled("square", activations)
+    error = step(mean, _triangles(covariance), weights, np.zeros(N), labels, noise_rule(0.0), tolerance, found)
+    return found, float(error)

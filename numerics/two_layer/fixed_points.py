@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import function, integer, integers, number, record, tolerance
+from quenched.numerics.problem.checks import Result, function, integer, integers, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 __all__ = [
     "POINTS",
     "FixedPoint",
+    "Learning",
     "binomial_error",
+    "end_of_learning",
     "fitting_guess",
     "fixed_point",
     "fixed_points",
@@ -54,8 +56,8 @@ _DEAD = 1e-4  # of the largest |v_k| |w_k|: neurons below have no effect
 _MOST_LINES = 2**30  # for the classification error: hours
 
 
-@dataclass(frozen=True, eq=False)
-class FixedPoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPoint(Result):
     """A solution of the stationary equations.
 
     `state`: M, Q, v.  `residual`: the largest rate there, in units of the larger learning rate.  `state_error`: bound
@@ -240,13 +242,14 @@ def fixed_points(
     t: float = 1e7,
     gains: tuple[float, float] = (0.1, 0.9),
     points: int = POINTS,
-    progress: Callable[[float], None] | None = None,
+    mapped: Callable[..., Iterable[FixedPoint | None]] | None = None,
 ) -> xr.Dataset:
     """The fixed points that learning ends in from many random states, and how often it ends in each.
 
     From `start(seed)`, by default `random_state(mixture, network, D, seed)`, for each seed: the flow, then Newton
     (`fixed_point`).  Solutions are one where they are the same function up to the symmetries of the mixture and of the
-    activation (`symmetry.equivalent`).
+    activation (`symmetry.equivalent`).  `mapped` does the seeds: `map` (None), or that of an executor, or another that
+    takes a function and its arguments in turn.
 
     Returns a dataset along `solution`, the best first: M, Q, v of its first copy; pmse, classification_error and their
     numerical errors pmse_error, classification_error_error; residual, leading (eigenvalue), zero_modes, `seed` of the
@@ -258,18 +261,21 @@ def fixed_points(
     import xarray as xr
 
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
-    function("start", start), function("progress", progress)
+    function("start", start), function("mapped", mapped)
     names, size = integers("seeds", seeds), integer("D", D, at_least=1)
     time, points = number("t", t, positive=True), line_count(points)
     levels = _levels(gains)
-    system = StationaryEquations(mixture, network, rule)
+    StationaryEquations(mixture, network, rule)  # refuses what has no fixed points
     draw = start or (lambda seed: random_overlaps(mixture, network, size, seed))
+    states = [fitting_guess(draw(seed), mixture, network) for seed in names]
+    jobs = [
+        Learning(mixture, network, rule, state, seed, time, points) for seed, state in zip(names, states, strict=True)
+    ]
     found: list[tuple[FixedPoint, int]] = []
     reached = np.full(len(names), -1)
-    for i, seed in enumerate(names):
-        reached[i] = _found_from(system, fitting_guess(draw(seed), mixture, network), seed, found, (time, points))
-        if progress is not None:
-            progress((i + 1) / len(names))
+    for i, end in enumerate((mapped or map)(end_of_learning, jobs)):
+        if end is not None:
+            reached[i] = _number(mixture, network, end, names[i], found)
     order = sorted(range(len(found)), key=lambda j: found[j][0].classification_error)
     rank = np.full(len(found) + 1, -1)  # the last entry serves -1
     rank[order] = range(len(found))
@@ -304,24 +310,37 @@ def _levels(gains: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def _found_from(
-    system: StationaryEquations,
-    state: OrderParameters,
-    seed: int,
-    found: list[tuple[FixedPoint, int]],
-    limits: tuple[float, int],
-) -> int:
-    """The number among `found` of the solution at the end of the flow from a state, put there if new; -1 if none."""
-    time, points = limits
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """Learning from `state`, which `seed` has drawn, for the time `t` at most; `points`: as in `fixed_point`."""
+
+    mixture: Mixture
+    network: TwoLayer
+    rule: LearningRule
+    state: OrderParameters
+    seed: int
+    t: float
+    points: int
+
+
+def end_of_learning(job: Learning) -> FixedPoint | None:
+    """The fixed point that learning ends in; None if it does not come to rest at one."""
+    system = StationaryEquations(job.mixture, job.network, job.rule)
     try:
-        x = attractor(system, state, time)
+        x = attractor(system, job.state, job.t)
     except FixedPointError:  # counted: `unfinished`
-        return -1
-    end = system.state(x)
+        return None
+    return measured(system, x, job.points, seed=job.seed)
+
+
+def _number(
+    mixture: Mixture, network: TwoLayer, end: FixedPoint, seed: int, found: list[tuple[FixedPoint, int]]
+) -> int:
+    """The number of a solution among `found`, where it is put if it is new."""
     for number_, (known, _) in enumerate(found):
-        if equivalent(system.mixture, system.network, known.state, end):
+        if equivalent(mixture, network, known.state, end.state):
             return number_
-    found.append((measured(system, x, points, seed=seed), seed))
+    found.append((end, seed))
     return len(found) - 1
 
 

@@ -42,12 +42,12 @@ def curve(inputs: problems.Inputs, run: Run, options: dict[str, Options], files:
     Example:  quenched curve --learner random-features --scaling 0.25 --gamma 2 --sigma 0.5:2:7
     Example:  quenched curve --learner kernel --kernel rbf --alpha 2 --learner ntk --scaling 0.25 --sigma 0.5:2:7
     """
-    from quenched.numerics.compiled.cache import cache_folder
     from quenched.sim.error_curve import error_curve
     from quenched.sim.files import DATA, PICTURES, prepare
     from quenched.sim.processes import Work
 
     inputs.check(given)
+    files.check(given)
     prepare("output", files.output, [*DATA, *PICTURES], force=files.force)
     problem = replace(inputs.build(), scaling=_exponents(run.scaling))
     if inputs.spectrum is not None:
@@ -57,9 +57,7 @@ def curve(inputs: problems.Inputs, run: Run, options: dict[str, Options], files:
         raise ValueError(f"learners must be among {', '.join(options)}, got {unknown!r}")
     chosen = {name: options[name] for name in names}
     _check(chosen, options, given)
-    first = files.output[0] if files.output else None
-    place = first.with_name(f"{first.name}.unfinished") if first else cache_folder() / "unfinished" / "curve"
-    with kept(place, files.resume) as journal, progress("curve") as report:
+    with kept("curve", next(iter(files.output), None), files.resume) as journal, progress("curve") as report:
         work = Work(run.processes, report, journal)
         result = error_curve(problem, problems.levels("sigma", run.sigma), chosen, work)
         _write(result, files.output)

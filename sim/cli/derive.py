@@ -40,8 +40,8 @@ def derive(
     _one_task(given)
     from quenched.sim.files import prepare, write
 
-    files = [path for path in (latex, certify) if path is not None]
-    prepare("latex" if latex is not None else "certify", files, force=force)
+    prepare("latex", [] if latex is None else [latex], [".tex"], force=force)
+    prepare("certify", [] if certify is None else [certify], [".md"], force=force)
     try:
         from quenched.symbolic import document, user
         from quenched.symbolic import generate as derivation

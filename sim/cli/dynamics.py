@@ -17,6 +17,7 @@ from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.cli import problems
 from quenched.sim.cli.options import Files, command, refuse
+from quenched.sim.cli.plot import read
 from quenched.sim.cli.terminal import kept, print_table, progress
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Run:
     D: int | None = option(None, "Input dimension (default: 1000, or that of the covariance of --data).")
     initial: int = option(8, "Seed of the initial state.")
     readout_scale: float = option(1.0, "Initial v_k ~ N(0, scale^2/K).")
+    state: Path | None = option(None, "Start where the learning curve of this NetCDF file ends, instead.")
     simulate: bool = option(False, "Add simulations from the same initial state.")
     seeds: int = option(5, "Number of simulations.")
     plot: Path | None = option(None, "Figure to write.")
@@ -53,19 +55,22 @@ def dynamics(
 
     Example:  quenched dynamics
     Example:  quenched dynamics --mixture xor --sigma 0.4 --K 4 --initial 8 --simulate --plot run.png
+    Example:  quenched dynamics --state run.nc -o longer.nc
     Example:  quenched dynamics --data digits --covariance shared --lr 0.1 --initial 0 --simulate
     Example:  quenched dynamics --mixture two-clusters --spectrum mp:0.5 --teacher erf:2 --activation erf -o run.csv
     """
+    files.check(given)
     _check(inputs, run, given)
+    if rule.eta == 0 and rule.eta_v == 0:
+        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {rule.lr:g}")
     D = None if run.D is None else integer("D", run.D, at_least=1)
     t, seeds = number("t", run.t, positive=True), integer("seeds", run.seeds, at_least=1)
+    integer("initial", run.initial)
     targets = _prepare(files, run)
     mixture, D = _mixture(inputs, run, D)
     rule = problems.gradient_flow(rule) if run.gradient_flow else rule
     state = _start(mixture, network, D, run)
-    beside = next(iter(targets), run.plot)
-    place = _cache("dynamics") if beside is None else beside.with_name(f"{beside.name}.unfinished")
-    with kept(place, files.resume) as journal:
+    with kept("dynamics", next(iter(targets), run.plot), files.resume) as journal:
         from quenched.sim.processes import Work
 
         with progress("integrating") as report:
@@ -86,6 +91,7 @@ def _check(inputs: problems.NoisyInputs, run: Run, given: Collection[str]) -> No
     if run.gradient_flow:
         refuse(given, "gradient_flow", problems.NOISE, "it has no effect at first order in lr")
         refuse(given, "gradient_flow", ("simulate",), "a simulation has steps of finite size")
+    refuse(given, "state", ("initial", "readout_scale"), "the state is that of the file")
     if "seeds" in given and not run.simulate:
         raise ValueError("--seeds is the number of simulations: add --simulate")
 
@@ -106,12 +112,6 @@ def _beside(path: Path) -> Path:
     return path.with_stem(f"{path.stem}_simulation")
 
 
-def _cache(verb: str) -> Path:
-    from quenched.numerics.compiled.cache import cache_folder
-
-    return cache_folder() / "unfinished" / verb
-
-
 def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mixture, int]:
     """The inputs at their dimension: with a spectrum whose nodes are the directions where they are simulated."""
     mixture = inputs.build(inputs.sigma)
@@ -127,8 +127,12 @@ def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mix
 
 
 def _start(mixture: Mixture, network: TwoLayer, D: int, run: Run) -> OrderParameters | Densities:
+    from quenched.numerics.problem.provenance import state_at
     from quenched.numerics.two_layer.flow import random_state
 
+    if run.state is not None:
+        found = read(run.state)
+        return state_at(found, float(found.time[-1]) if "time" in found.dims else None)
     return random_state(mixture, network, D, run.initial, readout_scale=run.readout_scale)
 
 
@@ -146,7 +150,7 @@ def _simulated(
     times: np.ndarray,
     seeds: int,
     state: OrderParameters | Densities,
-    checkpoint: Path,
+    checkpoint: Path | None,
 ) -> xr.Dataset:
     """SGD on vectors, from its last checkpoint on where there is one; on a card there is none."""
     from quenched.sim.backend import get_backend

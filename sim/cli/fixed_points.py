@@ -35,6 +35,7 @@ class Run:
     follow: str | None = option(None, "Then follow the best solution in sigma, separation, lr, weight_decay, ...")
     values: str = option("0.4:1:50", "Its values: FIRST:LAST:NUMBER, or a comma-separated list.")
     plot: Path | None = option(None, "Figure of the followed solution.")
+    processes: int = option(1, "Worker processes, for the initial states.")
 
 
 def fixed_points(
@@ -49,19 +50,22 @@ def fixed_points(
     that end there and its error, classification error, pmse, the slowest rate (the largest real part of an eigenvalue
     of the Jacobian: stable if negative), zero modes beside symmetries, neurons without effect, the seed of the first
     initial state.  Columns of a followed solution: the parameter, the errors, the slowest rate, whether it is stable,
-    and folds and pitchforks, where it turns back or splits.
+    and folds and pitchforks, where it turns back or splits.  With --resume the finished initial states are not computed
+    again; a followed solution is begun anew.
 
     Example:  quenched fixed-points --K 4 --sigma 0.4 --seeds 20
     Example:  quenched fixed-points --lr 0.2 --seeds 4 --follow sigma --values 0.4:1:50 -o branch.csv --plot branch.png
     """
-    from quenched.numerics.compiled.cache import cache_folder
+    from quenched.numerics.two_layer.fixed_points import fixed_points as fixed_points_of
     from quenched.numerics.two_layer.stationary import FixedPointError
     from quenched.sim.files import DATA, PICTURES, prepare, save
     from quenched.sim.processes import Work
 
+    files.check(given)
     for name in ("values", "plot"):
         if name in given and run.follow is None:
             raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")
+    values = _followed(run)
     if rule.lr == 0:
         refuse({*given, "lr"}, "lr", problems.NOISE, "at 0, the default, it has no effect")
     prepare("output", files.output, DATA, force=files.force)
@@ -72,15 +76,10 @@ def fixed_points(
     )
     if rule.lr == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))
-    beside = next(iter(files.output), run.plot)
-    place = (
-        cache_folder() / "unfinished" / "fixed-points"
-        if beside is None
-        else beside.with_name(f"{beside.name}.unfinished")
-    )
-    with kept(place, files.resume) as journal:
+    with kept("fixed-points", next(iter(files.output), run.plot), files.resume) as journal:
         with progress("fixed points") as report:
-            found = Work(1, report, journal).once(_found, problem, network, rule, range(seeds))
+            work = Work(run.processes, report, journal)
+            found = fixed_points_of(problem, network, rule, range(seeds), mapped=work.each)
         if not found.sizes["solution"]:
             raise FixedPointError(
                 f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {rule.lr:g})",
@@ -92,7 +91,6 @@ def fixed_points(
         if run.follow is not None:
             best = found.isel(solution=0)
             start = OrderParameters(best.M, best.Q, best.v)
-            values = problems.levels("values", run.values)
             with progress(run.follow) as report:
                 result = Work(1, report, journal).once(_branch, problem, network, rule, run.follow, values, start)
             _points(result, run.follow)
@@ -102,10 +100,19 @@ def fixed_points(
             _draw(result, named, run, run.plot)
 
 
-def _found(problem: Mixture, network: TwoLayer, rule: LearningRule, seeds: Collection[int]) -> xr.Dataset:
-    from quenched.numerics.two_layer.fixed_points import fixed_points
+def _followed(run: Run) -> list[float]:
+    """The values of the parameter that is followed, none without one; ValueError before anything is computed."""
+    from quenched.numerics.problem.checks import choice
+    from quenched.numerics.two_layer.continuation import PARAMETERS
 
-    return fixed_points(problem, network, rule, list(seeds))
+    if run.follow is None:
+        return []
+    choice("follow", run.follow, PARAMETERS)
+    values = problems.levels("values", run.values)
+    steps = np.diff(values)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise ValueError(f"values must increase or decrease throughout, got {run.values!r}")
+    return values
 
 
 def _branch(

@@ -9,6 +9,7 @@ result that is not as it should be (stale code, theory against simulation) exits
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module, metadata
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from quenched.sim.interrupts import interruptible
+from quenched.sim.cli.terminal import INTERRUPTED, interruptible
 
 __all__ = ["app", "main", "verbs"]
 
+_UsageError: Any = typer.BadParameter.__base__
 _ORDER = (
     "dynamics",
     "curve",
@@ -90,17 +92,43 @@ def _every_verb(
 
 
 def main() -> None:
-    """Entry point of the command `quenched`."""
+    """Entry point of the command `quenched`; always ends in SystemExit."""
     try:
         with interruptible():
-            app()
+            status = app(prog_name="quenched", standalone_mode=False)
+    except _UsageError as error:
+        status = _usage(error)
+    except typer.Abort:
+        sys.stderr.write("quenched: interrupted\n")
+        status = INTERRUPTED[0]
     except ValueError as error:
         _complain(error)
-        sys.exit(2)
+        status = 2
     except (RuntimeError, OSError) as error:
         _complain(error)
-        sys.exit(1)
+        status = 1
+    except MemoryError as error:
+        _complain(MemoryError(f"the problem is too large for the memory of this machine: {error}"))
+        status = 1
+    if status in INTERRUPTED:  # all is said and kept: on a busy machine the teardown of Python takes seconds
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status or 0)
+
+
+def _usage(error: Any) -> int:
+    """One line on what typer refuses, with the value, which it leaves out; the help of a verb without its arguments."""
+    if error.__class__.__name__ == "NoArgsIsHelpError":
+        error.show()
+        return int(error.exit_code)
+    reason = getattr(error.__cause__, "errors", None)  # of pydantic, which knows the value
+    value = f", got {reason()[0]['input']!r}" if reason else ""
+    verb = error.ctx.command_path if error.ctx is not None else "quenched"
+    _complain(ValueError(f"{error.format_message().rstrip('.')}{value} (see {verb} --help)"))
+    return int(error.exit_code)
 
 
 def _complain(error: Exception) -> None:
-    sys.stderr.write("; ".join([f"quenched: {error}", *getattr(error, "__notes__", ())]) + "\n")
+    text = " ".join(str(error).split("\n"))
+    sys.stderr.write("; ".join([f"quenched: {text}", *getattr(error, "__notes__", ())]) + "\n")

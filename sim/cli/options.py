@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from quenched.numerics.problem.learner import option
-from quenched.sim.interrupts import Interrupted
+from quenched.sim.cli.terminal import Interrupted, interruption
 
 __all__ = ["Files", "command", "flag", "refuse"]
 
@@ -46,6 +46,11 @@ class Files:
     output: tuple[Path, ...] = option((), "File to write; the suffix says the format; repeat for more.")
     force: bool = option(False, "Overwrite files that exist.")
     resume: bool = option(False, "Go on from what an interrupted run has finished.")
+
+    def check(self, given: Collection[str]) -> None:
+        """ValueError for --force without a file."""
+        if "force" in given and not {"output", "plot"} & set(given):
+            raise ValueError("--force is of files: add --output")
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,10 @@ def command(function: Callable[..., None], **records: Any) -> Callable[..., None
             arguments["given"] = given
         try:
             function(**arguments)
-        except KeyboardInterrupt as stop:
+        except BaseException as error:
+            stop = interruption(error)
+            if stop is None:
+                raise
             sys.stderr.write("; ".join(["quenched: interrupted", *getattr(stop, "__notes__", ())]) + "\n")
             raise typer.Exit(stop.status if isinstance(stop, Interrupted) else 130) from None
 

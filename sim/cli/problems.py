@@ -36,6 +36,9 @@ __all__ = [
 NOISE = tuple(each.name for each in fields(GradientFlow) if not each.init)
 """Options of a rule without effect at first order in its rates, which the gradient flow does not have."""
 
+_LEVELS = 10**5  # of a parameter
+_NEURONS = 1000  # of a teacher: its averages would take hours
+
 SPECTRA: dict[str, tuple[int, Callable[..., Spectrum]]] = {
     "mp": (1, Spectrum.marchenko_pastur),
     "two-level": (3, Spectrum.two_level),
@@ -75,7 +78,8 @@ class Inputs(Named):
                     raise ValueError(f"--{name} is of covariances estimated from data: add --data, or give --spectrum")
         elif self.covariance == "isotropic":
             refuse(given, "shrinkage", ("data",), "it is of --covariance shared or full")
-            refuse(given, "project", ("data",), "it is of --covariance full")
+        if self.covariance != "full" and "project" in given:
+            raise ValueError(f"--project is of --covariance full, got {self.covariance!r}, which commutes with itself")
 
     def build(self, sigma: float | None = None) -> Mixture:
         """The mixture without its spectrum."""
@@ -147,10 +151,13 @@ def spectrum(text: str, directions: int | None = None) -> Spectrum:
     if name not in SPECTRA:
         raise ValueError(f"spectrum must be one of {', '.join(SPECTRA)} with its numbers, as in mp:0.5, got {text!r}")
     count, build = SPECTRA[name]
-    values = _numbers("spectrum", rest, count)
-    if name == "two-level" or directions is None:
-        return build(*values)
-    return build(*values, directions, quantiles=True)
+    values = _numbers(f"spectrum {name}", rest, count)
+    try:
+        if name == "two-level" or directions is None:
+            return build(*values)
+        return build(*values, directions, quantiles=True)
+    except ValueError as error:
+        raise ValueError(f"spectrum {text!r}: {error}") from error
 
 
 def with_spectrum(inputs: Mixture, text: str, directions: int | None = None) -> Mixture:
@@ -171,8 +178,10 @@ def taught(inputs: Mixture, text: str) -> Mixture:
     (4, 3)
     """
     activation, _, number = text.rpartition(":")
-    if not activation or not number.isdecimal() or int(number) < 1:
+    if not activation or not (number.isascii() and number.isdecimal()) or int(number) < 1:
         raise ValueError(f"teacher must be ACTIVATION:NEURONS, as in erf:2, got {text!r}")
+    if int(number) > _NEURONS:
+        raise ValueError(f"teacher must have at most {_NEURONS} neurons, got {text!r}")
     C, p, m = inputs.clusters, inputs.dimensions, int(number)
     weights = np.concatenate([np.zeros((m, p)), np.eye(m)], axis=1)
     means = np.concatenate([inputs.means, np.zeros((C, m))], axis=1)
@@ -205,18 +214,23 @@ def levels(name: str, text: str) -> list[float]:
     """
     try:
         if ":" in text:
-            first, last, number = text.split(":")
-            return np.linspace(float(first), float(last), int(number)).tolist()
-        return [float(part) for part in text.split(",")]
+            first, last, count = text.split(":")
+            ends, n = [float(first), float(last)], int(count)
+        else:
+            ends, n = [float(part) for part in text.split(",")], 1
     except ValueError as error:
         raise ValueError(f"{name} must be FIRST:LAST:NUMBER or a comma-separated list, got {text!r}") from error
+    if not 1 <= n <= _LEVELS or not np.isfinite(ends).all():
+        raise ValueError(f"{name} must be finite, and a NUMBER of them from 1 to {_LEVELS}, got {text!r}")
+    return np.linspace(ends[0], ends[1], n).tolist() if ":" in text else ends
 
 
 def _numbers(name: str, text: str, count: int) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{name} must hold {count} numbers, got {text!r}") from error
+    except ValueError:
+        values = []
     if len(values) != count:
-        raise ValueError(f"{name} must hold {count} numbers, got {text!r}")
+        wanted = "a number" if count == 1 else f"{count} numbers with commas between them"
+        raise ValueError(f"{name} takes {wanted}, got {text!r}")
     return values

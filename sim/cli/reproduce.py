@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from quenched.numerics.problem.checks import integer
+from quenched.sim import figures as registry
 from quenched.sim.cli.options import command
 from quenched.sim.cli.terminal import kept, progress
-from quenched.sim.figures import reproduce as registry
 
 __all__ = ["VERB"]
 
@@ -36,6 +37,7 @@ def reproduce(
     chosen = known if figures == ["all"] else figures or list(registry.MAIN)
     if unknown := [name for name in chosen if name not in known]:
         raise ValueError(f"figure must be one of {', '.join(known)}, got {unknown[0]!r}")
+    integer("processes", processes, at_least=1)
     if force and resume:
         raise ValueError("--force does not go together with --resume: that keeps what is there")
     pictures = {name: registry.picture(folder, name) for name in dict.fromkeys(chosen)}
@@ -47,7 +49,7 @@ def reproduce(
         if resume and picture.exists():
             sys.stdout.write(f"{name}  is there: {picture}\n")
             continue
-        with kept(folder / f"{name}.unfinished", resume) as journal, progress(name) as report:
+        with kept("reproduce", folder / name, resume) as journal, progress(name) as report:
             sentence = registry.make(name, folder, processes, report, journal=journal)
         sys.stdout.write(f"{name}  {sentence}\n")
         sys.stdout.flush()

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from quenched.sim.cli.options import command
-from quenched.sim.cli.terminal import print_table, progress
+from quenched.sim.cli.terminal import keeping, print_table, progress
 
 __all__ = ["NEEDS_ARGUMENTS", "VERB"]
 
@@ -51,12 +51,8 @@ def sweep(
     if scheduler is not None and processes is not None:
         raise ValueError("--processes does not go together with --scheduler: the workers are those of the scheduler")
     grid, place = read_spec(spec), store or spec.with_suffix(".zarr")
-    try:
-        with progress("sweep") as report:
-            results = compute(grid, place, processes=processes, scheduler=scheduler, resume=resume, progress=report)
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"what is finished is in {place}: add --resume to go on")
-        raise
+    with keeping(lambda: _kept(place), (KeyboardInterrupt,)), progress("sweep") as report:
+        results = compute(grid, place, processes=processes, scheduler=scheduler, resume=resume, progress=report)
     rows = []
     end = results.isel(time=-1)
     for index in np.ndindex(end.status.shape[:-1]):
@@ -68,6 +64,10 @@ def sweep(
         ]
         rows.append([*names, str(len(ended)), str(int((ended == OVERFLOW).sum())), *means])
     print_table(["mixture", "network", "rule", "D", "seeds", "overflowed", "pmse", "classification error"], rows)
+
+
+def _kept(store: Path) -> str | None:
+    return f"what is finished is in {store}: add --resume to go on" if store.exists() else None
 
 
 VERB = command(sweep)

@@ -28,7 +28,11 @@ class Run:
     full: bool = option(False, "272 cells in minutes, instead of 20 in seconds.")
     quick: bool = option(False, "20 cells in seconds (the default).")
     engine: str = option("overlaps", f"{', '.join(ENGINES)}: vectors is SGD itself, overlaps its chain at any D.")
-    backend: str | None = option(None, "numpy, cupy or auto; without --engine it is of vectors.")
+    backend: str | None = option(
+        None,
+        "numpy (the processor, on which the chain is compiled), cupy (a card) or auto (a card where one answers). "
+        "Default: numpy for overlaps, auto for vectors.  Without --engine it is that of vectors.",
+    )
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
     loss: str | None = option(None, "A grid of this loss alone: square, logistic, or an expression in phi and y.")
@@ -53,8 +57,9 @@ def validate(run: Run, given: Collection[str]) -> None:
     Example:  quenched validate --backend cupy
     Example:  quenched validate --full --backend cupy --engine overlaps --processes 8
     """
+    from quenched.sim.backend import get_backend
     from quenched.sim.files import prepare
-    from quenched.sim.referee.judge import judge
+    from quenched.sim.referee.judge import check, judge
     from quenched.sim.referee.report import FILES, summary, write
     from quenched.sim.referee.throughput import measure
 
@@ -62,14 +67,16 @@ def validate(run: Run, given: Collection[str]) -> None:
         raise ValueError("--quick does not go together with --full: each is a grid of its own")
     engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
     large = find_engine(engine).any_dimension
-    backend = run.backend or ("numpy" if large else "auto")
+    backend = ("numpy" if large else "auto") if run.backend is None else run.backend
+    get_backend(backend)
     grid = _grid(run, large)
+    check(grid, run.significance, run.processes)
     prepare("report", [run.report / name for name in FILES], force=run.force)
     remarks = []
     if not large:
         remarks.append(measure(backend).sentence())
         sys.stdout.write(remarks[0] + "\n")
-    with kept(run.report / "unfinished", run.resume) as journal:
+    with kept("validate", run.report / "report.md", run.resume) as journal:
         with progress("validate") as done:
             verdict = judge(
                 grid,

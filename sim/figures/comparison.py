@@ -50,7 +50,7 @@ PANELS: dict[tuple[str, str], Mixture] = {
     ("three clusters", "D^{1/4}"): Mixture.three_clusters(1.0, scaling=0.25),
     ("three clusters", "D^{1/2}"): Mixture.three_clusters(1.0, scaling=0.5),
 }
-LINES, POINTS = np.geomspace(0.2, 4.0, 25), np.geomspace(0.3, 2.4, 4)  # sigma
+LINES, POINTS = np.geomspace(0.2, 4.0, 17), np.geomspace(0.3, 2.4, 4)  # sigma
 
 
 def features_name(gamma: float) -> str:

@@ -45,7 +45,7 @@ from quenched.sim.training import simulate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["BIAS", "BIASED", "WRONG", "Cell", "Verdict", "holm", "judge", "power_law"]
+__all__ = ["BIAS", "BIASED", "WRONG", "Cell", "Verdict", "check", "holm", "judge", "power_law"]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
@@ -126,6 +126,18 @@ class Verdict:
         return not self.denied and not self.missed and self.vanishes
 
 
+def check(grid: Grid, significance: float, processes: int) -> list[Case]:
+    """The cases of the grid; ValueError where `judge` cannot do with it."""
+    if not 0 < significance < 1:
+        raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
+    integer("processes", processes, at_least=1)
+    integer("seeds", grid.seeds, at_least=2)
+    cases = grid.cases()
+    for case, D in product(cases, grid.D):
+        integer("D", D, at_least=case.network.K + case.data.dimensions)
+    return cases
+
+
 def judge(
     grid: Grid,
     *,
@@ -144,14 +156,9 @@ def judge(
 
     ValueError: bad input.  RuntimeError: a problem cannot be integrated or simulated.
     """
-    if not 0 < significance < 1:
-        raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
+    cases = check(grid, significance, processes)
     large = find_engine(engine).any_dimension
-    shared = Work(integer("processes", processes, at_least=1), progress, journal)
-    integer("seeds", grid.seeds, at_least=2)
-    cases = grid.cases()
-    for case, D in product(cases, grid.D):
-        integer("D", D, at_least=case.network.K + case.data.dimensions)
+    shared = Work(processes, progress, journal)
     clock = time.perf_counter()
     jobs = _jobs(grid, cases, engine, backend)
     done = _finish(jobs, cases, shared, large, get_backend(backend))

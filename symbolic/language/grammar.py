@@ -75,7 +75,7 @@ BUILTIN: dict[str, str] = {
     "relu": "Max(x, 0)",
     "sin": "sin(x)",
 }
-"""The activations whose averages are checked in under `theory/`."""
+"""The activations whose averages, in closed form, are checked in under `theory/`."""
 
 NAMED: dict[str, str] = {
     "gelu": "x*(1 + erf(x/sqrt(2)))/2",
@@ -84,7 +84,7 @@ NAMED: dict[str, str] = {
     "swish": "x*sigmoid(x)",
     "tanh": "tanh(x)",
 }
-"""Further names that users may write; derived on first use, like any expression."""
+"""Further names, of which `theory/` has g and its derivatives, and what averages there are."""
 
 LOSSES: dict[str, str] = {
     "square": "(phi - y)**2/2",

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from quenched.numerics import Mixture, OrderParameters, Spectrum, TwoLayer, errors, oracle_error
+from quenched.numerics import GradientFlow, Mixture, OrderParameters, Spectrum, TwoLayer, drift, errors, oracle_error
+from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.oracle_sampling import Gaussians, sampled_error
+from quenched.numerics.probability.quadrature import legendre
 from quenched.numerics.signs import output_signs
 
 ctx = context(60)
@@ -94,9 +96,9 @@ def two_forms(M: np.ndarray, Q: np.ndarray, v: np.ndarray) -> float:
     less, more = q00 - 2 * b * q01 + b * b * q11, q00 + 2 * b * q01 + b * b * q11
     rho = float((q00 - b * b * q11) / c.sqrt(less * more))
     first, second = float((M[0] - b * M[1]) / c.sqrt(less)), float((M[0] + b * M[1]) / c.sqrt(more))
-    from quenched.numerics.probability.normal import Phi2
+    from quenched.numerics.probability.normal import normal_probability
 
-    return float(Phi2(-first, second, -rho) + Phi2(first, -second, -rho))
+    return float(sum(normal_probability([-h, k], [-rho]) for h, k in ((first, second), (-first, -second))))
 
 
 def test_planes() -> None:
@@ -200,3 +202,47 @@ def test_oracle_of_nearly_singular_covariances() -> None:
         found = oracle_error(mixture)
         ratios.append(abs(ndtr(-half / np.sqrt(rho)) - found.value) / found.error)
     report("oracle of nearly singular covariances", ratios)
+
+
+def test_drift_of_a_loss_with_a_step() -> None:
+    """Hinge loss of one linear neuron: dv/dt = E[lambda 1(v lambda < 1)], the mean of a normal cut off at 1/v."""
+    rng, ratios = np.random.default_rng(5), []
+    for _ in range(200):
+        m, v = rng.normal(), 2 * rng.normal()
+        q = m * m + 10.0 ** rng.uniform(-1, 1)
+        found = drift(ONE, TwoLayer(1, "linear"), GradientFlow(loss="hinge"), OrderParameters([[m]], [[q]], [v]))
+        cut = (1 / v - m) / np.sqrt(q)
+        density = np.sqrt(q / (2 * np.pi)) * np.exp(-cut * cut / 2)
+        exact = m * ndtr(cut) - density if v > 0 else m * ndtr(-cut) + density
+        ratios.append(abs(found.v[0] - exact) / (found.error + 1e-15))
+    report("drift of a loss with a step", ratios)
+
+
+def normal_rule(cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """N(0, 1) by 12 Gauss-Legendre nodes on each panel between `cuts` within 9 standard deviations."""
+    x, w = legendre(np.unique(np.clip(cuts, -9, 9)), 12)
+    return x, w * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softplus", "Abs(x)**1.2", "Max(x, 0)**1.5"])
+def test_pmse_without_closed_forms(activation: str) -> None:
+    """Against 60 panels of Gauss-Legendre an axis; of powers one field, with panels that shrink to the kink."""
+    rng, ratios = np.random.default_rng(3), []
+    g = activation_value(activation)
+    even, near = np.linspace(-9, 9, 61), np.geomspace(1e-15, 1, 60)
+    for r in (0.3, -0.9, 1.0, -1.0, 0.0, 1 - 1e-6):
+        K, q, m, v = 2 if activation in ("tanh", "softplus") else 1, 10.0 ** rng.uniform(-2, 2), rng.normal(), 1.3
+        state = OrderParameters([[m] * K], q * np.array([[1, r], [r, 1]])[:K, :K], [v, -0.7][:K])
+        found = errors(ONE, TwoLayer(K, activation), state, quantities=("pmse",))
+        root = np.sqrt(q)
+        x, w = normal_rule(np.concatenate([even, -m / root + near, -m / root - near, [-m / root]]))
+        first = g(m + root * x)
+        if K == 1:
+            exact = w @ (v * first - 1) ** 2 / 2
+        else:
+            y, u = normal_rule(even)
+            second = g(m + root * (r * x[:, None] + np.sqrt(1 - r * r) * y))
+            exact = w @ ((v * first[:, None] - 0.7 * second - 1) ** 2 @ u) / 2
+        ratios.append(abs(found.pmse - exact) / (found.pmse_error + 1e-13 * (1 + exact)))
+        assert found.pmse_error < 1e-7 * (1 + exact)
+    report(f"pmse of {activation}", ratios)

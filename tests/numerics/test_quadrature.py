@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import adaptive, randomised, tanh_sinh
@@ -26,9 +27,46 @@ def test_adaptive_finds_kinks_and_knows_its_error(name: str, tolerance: float) -
     assert result.error <= 1.5 * tolerance * exact  # a few shares of the tolerance are kept for later levels
 
 
+SINGULAR = {  # integrand on (0, 1) with a singularity at p, its integral
+    "kink": (lambda x, p: np.abs(x - p), lambda p: (p**2 + (1 - p) ** 2) / 2),
+    "slight kink": (lambda x, p: np.exp(x) + np.maximum(x - p, 0) / 10, lambda p: np.e - 1 + (1 - p) ** 2 / 20),
+    "step": (lambda x, p: (x > p) + 0.2, lambda p: 1.2 - p),
+    "3/2": (lambda x, p: np.abs(x - p) ** 1.5, lambda p: (p**2.5 + (1 - p) ** 2.5) / 2.5),
+}
+
+
+def accidents() -> list[float]:
+    """Places of a kink at which Gauss-Legendre of a panel and of its halves agree."""
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+
+    def gap(p: float) -> float:
+        whole, left, right = (np.abs((1 + nodes) * w / 2 + a - p) @ weights * w / 2 for a, w in
+                              ((0, 1), (0, 0.5), (0.5, 0.5)))  # fmt: skip
+        return float(whole - left - right)
+
+    grid = np.linspace(1e-4, 1 - 1e-4, 2001)
+    return [brentq(gap, a, b, xtol=1e-15) for a, b in pairwise(grid) if gap(a) * gap(b) < 0]
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_adaptive_sees_a_singularity_wherever_it_is(name: str) -> None:
+    """Where two rules agree by accident, anywhere, and so near the end of a panel that no node lies beyond.
+
+    5e-15: rounding.  Steps nearer than 1e-12 to the end of a panel are out of sight, and as small as that.
+    """
+    f, exact = SINGULAR[name]
+    rng = np.random.default_rng(3)
+    found, near = accidents(), 10.0 ** -rng.uniform(1, 12, 60)
+    assert len(found) > 20
+    for p in [*found, *rng.uniform(size=60), *near, *(1 - near), *(0.5 + near / 2)]:
+        for tolerance in (1e-3, 1e-7, 1e-10):
+            result = adaptive(lambda x, p=p: f(x, p), [(0.0, 1.0)], tolerance)
+            assert abs(result.value - exact(p)) <= result.error + 5e-15 + (1e-12 if name == "step" else 0)
+
+
 def test_adaptive_is_spectral_on_smooth_integrands() -> None:
     result = adaptive(lambda x: np.exp(-x * x / 2), list(pairwise(range(-10, 11, 2))), 1e-12)
-    assert result.evaluations == 10 * 48
+    assert result.evaluations == 10 * 54  # 16 nodes and both ends, of a panel and of its halves: no bisection
     assert math.isclose(result.value, math.sqrt(2 * math.pi), rel_tol=4e-15)
 
 

@@ -92,6 +92,17 @@ def test_dynamics_writes_what_it_computes(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_dynamics_goes_on_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Twice the time is once and once again, to the error of the integrator, rtol = 1e-8 a step."""
+    small = ["dynamics", "--K", 2, "--activation", "erf"]
+    assert run(monkeypatch, *small, "-t", 2, "-o", tmp_path / "whole.nc") == 0
+    assert run(monkeypatch, *small, "-t", 1, "-o", tmp_path / "first.nc") == 0
+    assert run(monkeypatch, *small, "-t", 1, "--state", tmp_path / "first.nc", "-o", tmp_path / "second.nc") == 0
+    whole, second = (xr.load_dataset(tmp_path / f"{name}.nc").isel(time=-1) for name in ("whole", "second"))
+    for name in ("M", "Q", "v"):
+        np.testing.assert_allclose(second[name], whole[name], atol=1e-6)
+
+
 def test_curve_writes_csv_netcdf_and_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,12 +169,38 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["dynamics", "--sigma", "-1"], "sigma must be finite and > 0, got -1"),
         (["dynamics", "--K", "0"], "K must be an integer >= 1, got 0"),
         (["dynamics", "--data", "nowhere"], "data must be 'digits' or an .npz"),
+        (["dynamics", "--sigma", "abc"], "'--sigma': .* valid number, .* got 'abc' .see quenched dynamics --help"),
+        (["dynamics", "--epochs", "3"], "No such option: --epochs"),
+        (["dynamics", "--initial", "-1"], "initial must be an integer >= 0, got -1"),
+        (["dynamics", "--mixture", "ring:0"], "mixture ring takes a number from 1 to 1000, got 'ring:0'"),
+        (["dynamics", "--mixture", "ring:1000000000000"], "mixture ring takes a number from 1 to 1000"),
+        (["dynamics", "--teacher", "erf:100000"], "teacher must have at most 1000 neurons, got 'erf:100000'"),
+        (["dynamics", "--spectrum", "mp:"], "spectrum mp takes a number, got ''"),
+        (["dynamics", "--spectrum", "mp:0"], "spectrum 'mp:0': ratio must be finite and > 0, got 0"),
+        (["dynamics", "--data", "digits", "--covariance", "shared", "--project"], "--project is of --covariance full"),
+        (["dynamics", "--force"], "--force is of files: add --output"),
+        (["dynamics", "--lr", "0"], "lr must be > 0 where --second-lr is not given or 0"),
+        (["dynamics", "--sigma", "1e200"], r"sigma must be finite and > 0 and <= 1e\+60, got 1e\+200"),
+        (["dynamics", "--label-noise", "1e200"], r"label_noise must be finite and >= 0 and <= 1e\+60"),
+        (["curve", "--sigma", "1:2:0"], "sigma must be finite, and a NUMBER of them from 1 to 100000, got '1:2:0'"),
+        (["curve", "--sigma", "1:2:1000000000000"], "sigma must be finite, and a NUMBER of them from 1 to 100000"),
+        (["curve", "--sigma", "1:inf:3"], "sigma must be finite, .* got '1:inf:3'"),
+        (["fixed-points", "--follow", "nonsense"], "follow must be one of sigma, .* got 'nonsense'"),
+        (["fixed-points", "--follow", "sigma", "--values", "1,3,2"], "values must increase or decrease throughout"),
+        (["validate", "--seeds", "1"], "seeds must be an integer >= 2, got 1"),
+        (["validate", "--significance", "1"], "significance must lie between 0 and 1, got 1"),
+        (["validate", "--backend", ""], "backend must be 'auto', 'numpy' or 'cupy', got ''"),
+        (["reproduce", "digits", "--processes", "0"], "processes must be an integer >= 1, got 0"),
+        (["derive", "--certify", "b.pdf"], r"certify must end in \.md, got 'b\.pdf'"),
+        (["derive", "--latex", "b.pdf"], r"latex must end in \.tex, got 'b\.pdf'"),
+        (["dynamics", "--state", "nowhere.nc"], "file must be a NetCDF file, got 'nowhere.nc'"),
+        (["dynamics", "--state", "a.nc", "--initial", "3"], "--initial does not go together with --state"),
         (["dynamics", "--D", "0"], "D must be an integer >= 1, got 0"),
         (["dynamics", "--data", "digits", "--mixture", "xor"], "--mixture does not go together with --data"),
         (["dynamics", "--data", "digits", "--separation", "2"], "--separation does not go together with --data"),
         (["dynamics", "--data", "digits", "--spectrum", "mp:1"], "--spectrum does not go together with --data"),
         (["dynamics", "--covariance", "isotropic"], "--covariance is of covariances estimated from data"),
-        (["dynamics", "--data", "digits", "--project"], "--data does not go together with --project"),
+        (["dynamics", "--data", "digits", "--project"], "--project is of --covariance full, got 'isotropic'"),
         (["dynamics", "--gradient-flow", "--label-noise", "0.1"], "--label-noise does not go together"),
         (["dynamics", "--gradient-flow", "--batch", "2"], "--batch does not go together with --gradient-flow"),
         (["fixed-points", "--batch", "2"], "--batch does not go together with --lr: at 0, the default"),
@@ -252,7 +289,7 @@ def test_examples_run(verb: str, example: str, monkeypatch: pytest.MonkeyPatch) 
         extra = ["-t", "0.5", "--starts", "1"]
     if "--follow" in example:
         extra = [*extra, "--values", "0.4:0.41:2"]
-    if "run" in example and verb in ("plot", "show"):
+    if "run.nc" in example and "-o run.nc" not in example:
         assert run(monkeypatch, "dynamics", "-t", 0.5, "--simulate", "--seeds", 2, "--D", 50, "-o", "run.nc") == 0
     if "cupy" in example and find_spec("cupy") is None:
         assert run(monkeypatch, *shlex.split(example), *extra) == 1

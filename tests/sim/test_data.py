@@ -27,3 +27,14 @@ def test_a_missing_array_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", X=np.ones((3, 2)), label=np.ones(3))
     with pytest.raises(ValueError, match=r"no \['cluster'\]"):
         labelled(str(tmp_path / "bad.npz"))
+
+
+def test_what_is_no_data_is_named(tmp_path: Path) -> None:
+    """Empty, text, and arrays of objects, which only pickle could read."""
+    for name, content in (("empty.npz", b""), ("text.npz", b"hello")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"data must be an \.npz file .*{name}"):
+            labelled(str(tmp_path / name))
+    np.savez(tmp_path / "objects.npz", X=np.array([{}], dtype=object), cluster=np.ones(1), label=np.ones(1))
+    with pytest.raises(ValueError, match=r"objects\.npz' cannot be read: Object arrays"):
+        labelled(str(tmp_path / "objects.npz"))

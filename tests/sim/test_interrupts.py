@@ -4,6 +4,7 @@ How long it takes is not measured here (benchmarks are apart): a test waits as l
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from quenched.sim.cli.terminal import Interrupted, interruption, keeping
 from quenched.sim.processes import in_processes
 
 COMMAND = [sys.executable, "-c", "from quenched.sim.cli.main import main; main()"]
@@ -122,7 +124,7 @@ def test_an_exception_that_compiled_code_drops_is_raised_again(tmp_path: Path) -
     """The signal comes while C calls back into Python, where an exception is lost; the loop after it is then ended."""
     code = """
 import ctypes, os, signal, sys, time
-from quenched.sim.interrupts import Interrupted, interruptible
+from quenched.sim.cli.terminal import Interrupted, interruptible
 call = ctypes.CFUNCTYPE(None)
 @call
 def back():
@@ -144,7 +146,7 @@ def test_a_call_that_never_returns_is_cut_off() -> None:
     """Compiled code that does not look at signals: the thread ends the process."""
     code = """
 import hashlib, os, signal, threading
-from quenched.sim.interrupts import interruptible
+from quenched.sim.cli.terminal import interruptible
 with interruptible():
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # half an hour in C
@@ -153,3 +155,31 @@ with interruptible():
     done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 128 + signal.SIGTERM
     assert "interrupted in a long calculation" in done.stderr
+
+
+def test_fixed_points_go_on(tmp_path: Path) -> None:
+    """Each initial state is a job; the resumed run ends with the same bits."""
+    small = ["fixed-points", "--K", "2", "--activation", "erf", "--sigma", "0.5"]
+    finished(*small, "--seeds", "4", "-o", "whole.nc", cwd=tmp_path)
+    process = started(*small, "--seeds", "1000", "-o", "part.nc", cwd=tmp_path)
+    kept = tmp_path / "part.nc.unfinished"
+    until(lambda: len(list(kept.glob("*.json"))) >= 4, process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert re.search(r"\(\d+ parts\) is in part\.nc\.unfinished: add --resume to go on", said)
+    finished(*small, "--seeds", "4", "-o", "part.nc", "--resume", cwd=tmp_path)
+    assert xr.load_dataset(tmp_path / "part.nc").identical(xr.load_dataset(tmp_path / "whole.nc"))
+
+
+def test_what_compiled_code_makes_of_an_interruption_is_one() -> None:
+    """A call that returns with an exception set is a SystemError, of which that is the cause; notes reach it."""
+    stop = Interrupted(signal.SIGTERM)
+    with pytest.raises(Interrupted) as found, keeping(lambda: "kept"):
+        raise SystemError("returned a result with an exception set") from stop
+    assert found.value is stop
+    assert stop.__notes__ == ["kept"]
+    assert interruption(ValueError("of another kind")) is None
+    with pytest.raises(RuntimeError) as failed, keeping(lambda: None):
+        raise RuntimeError("nothing is kept, and nothing is said about it")
+    assert not hasattr(failed.value, "__notes__")

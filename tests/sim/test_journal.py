@@ -117,4 +117,27 @@ def test_a_disk_without_room_does_not_end_the_run(tmp_path: Path, caplog: pytest
     journal = Journal(tmp_path / "file" / "kept")
     assert [each["square"] for each in Work(1, journal=journal).map(square, [(2,), (3,)])] == [4, 9]
     assert caplog.text.count("nothing more can be kept") == 1
-    assert journal.sentence() == "nothing was finished that could be kept"
+    assert journal.sentence() is None
+    other = Journal(tmp_path / "file" / "kept")
+    assert other.file("checkpoint.nc") is None
+    other.close()
+
+
+def test_nothing_is_left_when_all_is_done(tmp_path: Path) -> None:
+    """A finished run removes the parts of an earlier one with other options; in a shared folder only its own.
+
+    An early end leaves what is kept, and no empty folder.
+    """
+    place = tmp_path / "run.nc.unfinished"
+    for whole in (True, False):
+        Work(1, journal=Journal(place)).map(square, [(1,), (2,)])
+        (place / "notes.txt").write_text("of the user")
+        journal = Journal(place)
+        Work(1, journal=journal).map(square, [(2,), (3,)])
+        journal.close(whole=whole)
+        assert len(list(place.glob("*.json"))) == (0 if whole else 1)
+        assert (place / "notes.txt").exists()
+    early = Journal(tmp_path / "early.unfinished")
+    early.file("checkpoint.nc")
+    early.leave()
+    assert not early.place.exists()

@@ -41,13 +41,13 @@ def test_a_teacher_stands_beside_the_means() -> None:
         (lambda: problems.mixture(covariance="shared"), "covariance='shared' is estimated from data"),
         (
             lambda: problems.mixture(data="digits", covariance="shared", shrinkage="x"),
-            "shrinkage must hold 1 numbers, got 'x'",
+            "shrinkage takes a number, got 'x'",
         ),
         (
             lambda: problems.spectrum("wigner:1"),
             "spectrum must be one of mp, two-level, uniform, power .* got 'wigner:1'",
         ),
-        (lambda: problems.spectrum("uniform:1"), "spectrum must hold 2 numbers, got '1'"),
+        (lambda: problems.spectrum("uniform:1"), "spectrum uniform takes 2 numbers with commas between them, got '1'"),
         (
             lambda: problems.taught(Mixture.xor(1.0), "erf"),
             "teacher must be ACTIVATION:NEURONS, as in erf:2, got 'erf'",
