@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import sympy
 
@@ -131,14 +130,10 @@ def _arcsines(expression: sympy.Expr) -> sympy.Expr:
     >>> _arcsines(Phi2(0, 0, sympy.Rational(1, 2)))
     1/3
     """
-    for kind, n in ((Phi2, 2), (Phi3, 3)):
-
-        def central(e: Any, kind: type = kind, n: int = n) -> bool:
-            return isinstance(e, kind) and not any(e.args[:n])
-
-        def angles(e: Any, n: int = n) -> sympy.Expr:
-            turned = sympy.Add(*(sympy.asin(r) for r in e.args[n:]))
-            return sympy.Rational(1, 2**n) + turned / (2 * sympy.pi * (n - 1))
-
-        expression = expression.replace(central, angles)
-    return expression
+    angles = {
+        e: sympy.Rational(1, 2**e.dimension)
+        + sympy.Add(*map(sympy.asin, e.args[e.dimension :])) / (2 * sympy.pi * (e.dimension - 1))
+        for e in expression.atoms(Phi2, Phi3)
+        if not any(e.args[: e.dimension])
+    }
+    return expression.xreplace(angles)

@@ -166,9 +166,9 @@ def closed_form(integrand: str, mean: Any = None, covariance: Any = None) -> Clo
     they are symbols.  ValueError: there is no closed form, with the reason; the covariance in numbers is singular.
 
     >>> closed_form("erf(x)*Max(y, 0)", mean=[0, 0]).text
-    'E[Max(0, x1)*erf(x0)] = c01/(sqrt(pi)*sqrt(2*c00 + 1))'
+    'E[erf(x0)*Max(0, x1)] = c01/(sqrt(pi)*sqrt(2*c00 + 1))'
     >>> closed_form("Max(x, 0)*Max(y, 0)", [0, 0], [1, "1/2", 1]).expression
-    '1/6 + sqrt(3)/(4*pi)'
+    'sqrt(3)/(4*pi) + 1/6'
     """
     text = expression_text(integrand, INTEGRAND)
     written, used = _written(text, {})

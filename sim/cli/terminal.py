@@ -2,10 +2,11 @@
 
 Results are tables on standard output, progress goes to standard error.
 
-Ctrl-C and SIGTERM end a command within two seconds.  Python runs a signal handler between two bytecodes only, so that a long call of compiled code delays it.  Therefore a
-thread also waits for the signal, which the system delivers to it at once, and ends the process if the command has not
-ended by itself.  Python drops an exception that is raised in a callback of compiled code, where it is raised again; and
-an exception that compiled code returns becomes a SystemError, of which it is the cause (`interruption`).
+Ctrl-C and SIGTERM end a command within two seconds.  Python runs a signal handler between two bytecodes only, so that a
+long call of compiled code delays it.  Therefore a thread also waits for the signal, which the system delivers to it at
+once, and ends the process if the command has not ended by itself.  Python drops an exception that is raised in a
+callback of compiled code, where it is raised again; and an exception that compiled code returns becomes a SystemError,
+of which it is the cause (`interruption`).
 Worker processes end with the process (`local_processes`).  What is kept is said in each of these cases (`keeping`).
 """
 
