@@ -47,8 +47,8 @@ class GaussianAverage(Record):
 class ClosedForm(Record):
     """E[integrand] as a formula: lines "name = expression" of plain text and of LaTeX, the last the average itself.
 
-    Fields x0 .. x3, means m0 .., covariances c00, c01, ..; Phi, Phi2 .. Phi4 are normal probabilities
-    (`quenched.numerics.probability.normal`).
+    Fields x0 .. x3, means m0 .., covariances c00, c01, ..; Phi, Phi2 .. Phi4 are normal probabilities,
+    limits first, then correlations (`quenched.numerics.probability.normal`).
     """
 
     integrand: str

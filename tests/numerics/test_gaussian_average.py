@@ -18,7 +18,7 @@ from scipy.special import erf, ndtr
 
 from quenched.numerics import average, closed_form
 from quenched.numerics.averages.gaussian_law import GaussianLaw, exact
-from quenched.numerics.probability import normal
+from quenched.numerics.probability.normal import normal_probability
 from quenched.symbolic import expectation
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -226,10 +226,14 @@ def test_the_formula_has_the_value(text: str) -> None:
     known = {f"m{i}": sympy.Integer(mean[i]) for i in range(n)}
     known |= {f"c{i}{j}": sympy.Integer(covariance[i][j]) for i in range(n) for j in range(i, n)}
 
-    def probability(name: str) -> Callable[..., sympy.Float]:
-        return lambda *arguments: sympy.Float(float(getattr(normal, name)(*map(float, arguments))), 17)
+    def probability(n: int) -> Callable[..., sympy.Float]:
+        def evaluate(*arguments: sympy.Expr) -> sympy.Float:
+            given = [float(argument) for argument in arguments]
+            return sympy.Float(float(ndtr(given[0]) if n == 1 else normal_probability(given[:n], given[n:])), 17)
 
-    names = {name: probability(name) for name in ("Phi", "Phi2", "Phi3", "Phi4")}
+        return evaluate
+
+    names = {"Phi": probability(1), "Phi2": probability(2), "Phi3": probability(3), "Phi4": probability(4)}
     value = sympy.Integer(0)
     for line in found.text.splitlines():
         left, _, right = line.partition(" = ")
