@@ -37,6 +37,7 @@ _STEPS = {3: (0.5, 0.35, 0.25), 4: (0.9, 0.7, 0.5)}  # of the trapezoidal rule
 _AGREED = 1e-9  # relative; where the grids differ by less, nothing is sampled
 _COARSE = 10  # digits that a grid over three or four normals reaches out for
 _GRID, _POINTS = 2**22, 2**20  # of a grid, and of quasi-Monte Carlo
+_COVER = 300  # nodes an axis for the size of an average over one or two normals
 _OPEN, _BLOCK = 100_000, 512  # panels at once; outer points whose inner integrals are taken together
 _MOST = 2_000_000  # evaluations at many digits
 _OFF = 1.0371  # panels end where no pole of a written integrand lies, so that no two halves of one cancel
@@ -190,9 +191,12 @@ def _density(z: Array) -> Array:
     return np.asarray(np.exp(-z * z / 2) / math.sqrt(2 * math.pi))
 
 
-def _size(f: _Integrand, r: int) -> float:
-    """About E|f|: what tolerances are relative to."""
-    return float(np.abs(f.fast()(np.random.default_rng(0).normal(size=(r, 4096)))).mean())
+def _size(f: _Integrand, r: int, reach: float) -> float:
+    """About E|f|, what tolerances are relative to: midpoints of a grid that covers the integral; never 0."""
+    nodes = (np.arange(_COVER) + _OFF / 2) * (2 * reach / _COVER) - reach
+    z = np.stack([axis.ravel() for axis in np.meshgrid(*[nodes] * r, indexing="ij")])
+    found = np.abs(f.fast()(z)) @ np.prod(_density(z), axis=0) * (2 * reach / _COVER) ** r
+    return max(float(found), float(np.finfo(np.float64).tiny))
 
 
 def _cuts(f: _Integrand, reach: float, ctx: Any, before: Sequence[Any] = ()) -> list[Any]:
@@ -207,7 +211,7 @@ def _cuts(f: _Integrand, reach: float, ctx: Any, before: Sequence[Any] = ()) -> 
 def _panels(f: _Integrand, r: int, reach: float) -> Quadrature:
     """To 13 digits of E|f|, absolute."""
     value = f.fast()
-    size = _size(f, r)
+    size = _size(f, r, reach)
     tolerance = 1e-13 * size
     outer = np.array(list(pairwise(map(float, _cuts(f, reach, f.ctx)))))
     rows = np.zeros(len(outer), dtype=np.int64)
