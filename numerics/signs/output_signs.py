@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +149,10 @@ def _lost(covariance: Array, root: Array) -> float:
 def padded(roots: Sequence[Array]) -> Array:
     """One array (C, n, r) of matrices with r columns or fewer, r the largest number."""
     rank = max(root.shape[1] for root in roots)
-    return np.stack([np.pad(root, ((0, 0), (0, rank - root.shape[1]))) for root in roots])
+    found = np.zeros((len(roots), len(roots[0]), rank))
+    for whole, root in zip(found, roots, strict=True):
+        whole[:, : root.shape[1]] = root
+    return found
 
 
 def square_root(Q: Array) -> Array:
@@ -158,9 +162,15 @@ def square_root(Q: Array) -> Array:
     return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
 
 
+def _roots(covariances: Array) -> list[Array]:
+    """Square roots of the covariances that differ; those of isotropic clusters of one width are one."""
+    different = [covariances[:1], *(c[None] for b, c in pairwise(covariances) if not np.array_equal(b, c))]
+    return [square_root(covariance) for covariance in np.concatenate(different)]
+
+
 def _distinct(law: Law) -> tuple[npt.NDArray[np.intp], Array]:
     """The neurons that count, and their readout: those whose fields agree are one, so that readouts cancel exactly."""
-    known = np.hstack([*(square_root(covariance) for covariance in law.covariance), law.mean.T])
+    known = np.hstack([*_roots(law.covariance), law.mean.T])
     agree = np.abs(known[:, None] - known).max(axis=2) <= 1e-13 * np.abs(known).max()
     first = agree.argmax(axis=1)  # of the neurons that agree with this one
     total, size = np.zeros(len(law.v)), np.zeros(len(law.v))
@@ -353,7 +363,7 @@ def _by_cones(mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array] | N
     """Exact probabilities for three or four fields in general position, if g is linear on each side of 0; else None."""
     if pieces is None or not 3 <= len(law.v) <= 4 or pieces[0].tolist() != [0.0] or pieces[2].any():
         return None
-    if any(square_root(covariance).shape[1] < 3 for covariance in law.covariance):
+    if any(root.shape[1] < 3 for root in _roots(law.covariance)):
         return None  # a plane: adaptive quadrature is as exact
     found = cone_signs(mixture.weights, mixture.labels, law.mean, law.covariance, law.v, pieces[1])
     if found is None:
