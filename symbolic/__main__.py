@@ -1,7 +1,7 @@
 """Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
-the two; with `--loss`, the text is a loss in phi and y instead.
+the two, or of their derivatives if `--gradients` follows; with `--loss`, the text is a loss in phi and y instead.
 What takes long says so on standard error, in lines that start with "progress: ".  It ends when the process that started
 it does.
 
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
+from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher, user_teacher_gradients
 
 __all__: list[str] = []
 
@@ -27,7 +27,8 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="progress: %(message)s")
     try:
         if sys.argv[2:3] == ["--teacher"]:
-            sys.stdout.write(user_teacher(sys.argv[1], sys.argv[3]))
+            across = user_teacher_gradients if sys.argv[4:] == ["--gradients"] else user_teacher
+            sys.stdout.write(across(sys.argv[1], sys.argv[3]))
         else:
             builds = {"--gradients": user_gradients, "--loss": user_loss}
             build = builds.get("".join(sys.argv[2:3]), user_activation)

@@ -227,9 +227,7 @@ def _weighted(
 ) -> Array:
     """Wrong, tie, unsettled and pattern of signs (n, 4) given z (n, r - 1) across the lines, sums over clusters."""
     alpha = law.mean[:, None] + z @ L[:, :, 1:].swapaxes(1, 2)
-    found = lines.evaluate(
-        alpha, np.ascontiguousarray(L[:, :, 0]), classes.labels[:, None] * law.v, *limits, certain
-    )
+    found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), classes.labels[:, None] * law.v, *limits, certain)
     found[:, :, 0] += found[:, :, 1] / 2
     P = classes.weights
     # patterns of several clusters add up to one
