@@ -117,7 +117,8 @@ def _pair(student: str, teacher: str) -> tuple[list[str], Activation, Activation
     """Both texts as they are read, and what they say, screened."""
     texts = [str(parse(text)) for text in (student, teacher)]
     one, other = (Activation("custom", text) for text in texts)
-    screen(one), screen(other)
+    for activation in (one, other):
+        screen(activation)
     return texts, one, other
 
 

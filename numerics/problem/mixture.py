@@ -22,7 +22,7 @@ __all__ = ["Mixture"]
 Array = npt.NDArray[np.float64]
 
 
-_ISOTROPIC = Spectrum([1.0])
+_ISOTROPIC = Spectrum(np.ones(1))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -64,7 +64,9 @@ class Classes:
                     total[c] += float(P)
                     break
             else:
-                chosen.append(a), balance.append(float(y * P)), total.append(float(P))
+                chosen.append(a)
+                balance.append(float(y * P))
+                total.append(float(P))
         signed, weights = np.array(balance), np.array(total)
         surplus = np.abs(signed)
         certain = float((weights - surplus).sum() / 2)

@@ -84,13 +84,14 @@ class _Linearised:
         dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
         return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
 
-    def _moved(self, *law: Array) -> dict[str, Array]:
+    def _moved(self, mean: Array, covariance: Array, mean_z: Array, covariance_z: Array) -> dict[str, Array]:
         """The tangents of the tables, from means, covariances and their directions."""
         activations = self.equations.fields.activations
         first, last = activations[0], activations[-1]
         if first == last:
-            return table_tangents(first, *law, self.limit)
-        return across_tangents(first, last, activations.count(first), *law, self.limit)
+            return table_tangents(first, mean, covariance, mean_z, covariance_z, self.limit)
+        K = activations.count(first)
+        return across_tangents(first, last, K, mean, covariance, mean_z, covariance_z, self.limit)
 
     def _joined(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, ...]:
         """With the teacher's neurons, of which only the overlaps with the network's move."""
