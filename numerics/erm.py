@@ -173,13 +173,7 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
 def check_mixture(mixture: Mixture) -> None:
     """ValueError unless it has both labels by cluster, means of order 1 and one covariance."""
     record("mixture", mixture, Mixture)
-    if mixture.teacher is not None:
-        raise ValueError("mixture must have labels by cluster, got a teacher")
-    if (mixture.exponents != 0).any():
-        raise ValueError(
-            f"mixture must have means of order 1 (scaling 0), got scaling={mixture.scaling!r}: for one D take "
-            "mixture.finite(D)"
-        )
+    mixture.check_labelled()
     if (mixture.eigenvalues != mixture.eigenvalues[0]).any():
         raise ValueError(
             "mixture must have one covariance for all clusters, got sigmas or eigenvalues that differ: "

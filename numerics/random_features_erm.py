@@ -24,7 +24,6 @@ from quenched.numerics.averages.losses import convex_loss
 from quenched.numerics.erm import check_mixture, separability_threshold
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.kernels import kernel_functions, local_kernel
-from quenched.numerics.lazy.readout import labelled_by_cluster
 from quenched.numerics.problem.checks import expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
@@ -103,7 +102,7 @@ class FeatureWeights:
 
 def _check_inputs(mixture: Mixture) -> float:
     """sigma of isotropic clusters with means of order 1 and both labels; ValueError for other mixtures."""
-    labelled_by_cluster(record("mixture", mixture, Mixture))
+    record("mixture", mixture, Mixture).check_isotropic()
     check_mixture(mixture)
     return mixture.isotropic_sigma
 

@@ -1,8 +1,8 @@
 """Derive what a user wrote: `python -m quenched.symbolic ACTIVATION` prints the module of an activation's averages.
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
-the two; with `--loss`, the text is a loss in phi and y instead; with `--average`, an integrand in up to four fields,
-whose closed form at a law `--closed-form MEANS COVARIANCE` tells.
+the two, or of their derivatives if `--gradients` follows; with `--loss`, the text is a loss in phi and y instead; with
+`--average`, an integrand in up to four fields, whose closed form at a law `--closed-form MEANS COVARIANCE` tells.
 What takes long says so on standard error, in lines that start with "progress: ".  It ends when the process that started
 it does.
 
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from quenched.symbolic.expectation import user_average, user_closed_form
-from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
+from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher, user_teacher_gradients
 
 __all__: list[str] = []
 
@@ -36,9 +36,9 @@ def main() -> int:
             "--closed-form": user_closed_form,
             "--gradients": user_gradients,
             "--loss": user_loss,
-            "--teacher": user_teacher,
+            "--teacher": user_teacher_gradients if more[1:] == ["--gradients"] else user_teacher,
         }
-        sys.stdout.write(builds[option](text, *more))
+        sys.stdout.write(builds[option](text, *(more[:1] if option == "--teacher" else more)))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2

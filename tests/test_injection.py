@@ -42,10 +42,10 @@ from quenched.numerics.averages.activations import (
     tables,
 )
 from quenched.numerics.averages.certificate import certify
+from quenched.numerics.averages.table_tangents import table_tangents
 from quenched.numerics.averages.teacher_averages import tables_across
 from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.two_layer.jacobian import table_tangents
 from quenched.numerics.two_layer.symmetry import homogeneity, parity
 from quenched.sim import simulate, simulate_features
 from quenched.sim.cli.main import main
