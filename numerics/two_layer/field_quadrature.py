@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages.activations import averages
+from quenched.numerics.averages.activations import value_averages
 from quenched.numerics.averages.losses import loss, noise_rule
 from quenched.numerics.compiled.compile import definition, load_compiled
 
@@ -355,15 +355,15 @@ def _compiled(loss_name: str, activations: tuple[str, ...]) -> Any:
     """The compiled quadrature over one field of each of the activations."""
     parts = [_named(loss(loss_name).slope, "loss_slope")]
     for n, name in enumerate(activations):
-        found = averages(name)
+        found = value_averages(name)  # that of a teacher may jump
         parts += [_named(found.g, f"g_{n}"), _named(found.dg, f"dg_{n}")]
     parts.append(_text(len(activations), [_kinks(name) for name in activations]))
     return load_compiled("field_quadrature", parts).step
 
 
 def _kinks(activation: str) -> Array:
-    """Where g' jumps."""
-    return np.array([float(Fraction(position)) for position, _ in averages(activation).jumps])
+    """Where g or g' jumps."""
+    return np.array([float(Fraction(position)) for position, _ in value_averages(activation).jumps])
 
 
 def _triangles(covariance: Array) -> Array:
