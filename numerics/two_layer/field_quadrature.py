@@ -54,11 +54,13 @@ _GAUSS = (
     *(0.269266719309996355091226921569469, 0.295524224714752870173814619188769),
 )
 
-# Legendre coefficients of an integrand from its values at the 21 nodes in order, and what they say at both ends
+# Legendre coefficients of an integrand from its values at the 21 nodes in order; what its interpolant is at both ends
 _ORDERED = np.concatenate([-np.array(_NODES), np.array(_NODES)[-2::-1]])
 _COEFFICIENTS = np.polynomial.legendre.legvander(_ORDERED, 15).T * np.concatenate([_KRONROD, _KRONROD[-2::-1]])
 _COEFFICIENTS *= np.arange(16)[:, None] + 0.5
-_ENDS = np.polynomial.legendre.legvander(np.array([-1.0, 1.0]), 15) @ _COEFFICIENTS
+_ENDS = np.linalg.solve(
+    np.polynomial.legendre.legvander(_ORDERED, 20).T, np.polynomial.legendre.legvander(np.array([-1.0, 1.0]), 20).T
+).T
 
 # panel(lower, upper, fine, coarse, size, ...) sums both rules; integrate(...) bisects.  Written once for each level.
 _ADAPTIVE = '''

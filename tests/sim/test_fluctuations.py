@@ -8,7 +8,7 @@ import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, TwoLayer, random_state
 from quenched.sim.figures import fluctuations
-from quenched.sim.fluctuations import components, growth_rate, learning_times, log_law, moments, plateau
+from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.training import DivergenceError, simulate
 
 FROZEN = OnlineSGD(0.5, second_lr=0.0)
