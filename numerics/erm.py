@@ -221,7 +221,10 @@ def _checked(
 class ErmOptions(Options):
     """The arguments of `erm_error`."""
 
-    loss: str = option("logistic", "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.")
+    loss: str = option(
+        "logistic",
+        "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.",
+    )
     alpha: float = option(2.0, "Samples per dimension, n/D.")
     ridge: float = option(1.0, "Ridge of the readout.")
     without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")

@@ -244,7 +244,10 @@ def kernel_erm_error(
 class _MachineOptions(Options):
     """What both ask."""
 
-    loss: str = option("logistic", "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.")
+    loss: str = option(
+        "logistic",
+        "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.",
+    )
     alpha: float = option(2.0, "Samples per dimension, n/D.")
     ridge: float = option(1.0, "Ridge of the readout.")
     without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")

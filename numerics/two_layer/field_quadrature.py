@@ -307,6 +307,20 @@ def _sample(level: str, N: int) -> str:
     )
 
 
+def _beyond(N: int, components: int) -> str:
+    """The function of what is beyond the reach."""
+    outer = "field = data[0] + data[2] * x\n        data[10], data[11], data[12] = x, g_0(field), dg_0(field)\n        "
+    return _BEYOND.format(
+        edge=_EDGE,
+        directions=2 if N == 1 else 16,
+        outer="" if N == 1 else outer,
+        level="outer" if N == 1 else "inner",
+        inner="x" if N == 1 else f"{_EDGE} * sin(angle)",
+        components=components,
+        measure=math.exp(-(_EDGE**2) / 2) * (2 / math.sqrt(2 * math.pi) if N == 1 else _EDGE),
+    )
+
+
 def _text(N: int, kinks: list[Array]) -> str:
     components = 2 * N + N * N + N * (N + 1) // 2
     numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
@@ -329,18 +343,7 @@ def _text(N: int, kinks: list[Array]) -> str:
     levels = [_sample("outer" if N == 1 else "inner", N), adaptive("outer")]
     if N == 2:
         levels[1:1] = [adaptive("inner"), _OUTER.format(kinks=numbers[1])]
-    levels.append(
-        _BEYOND.format(
-            edge=_EDGE,
-            directions=2 if N == 1 else 16,
-            outer="" if N == 1 else "field = data[0] + data[2] * x\n        "
-            "data[10], data[11], data[12] = x, g_0(field), dg_0(field)\n        ",
-            level="outer" if N == 1 else "inner",
-            inner="x" if N == 1 else f"{_EDGE} * sin(angle)",
-            components=components,
-            measure=math.exp(-(_EDGE**2) / 2) * (2 / math.sqrt(2 * math.pi) if N == 1 else _EDGE),
-        )
-    )
+    levels.append(_beyond(N, components))
     smooth = N == 2 and not any(len(found) for found in kinks)
     if smooth:
         reach = int(_REACH / _STEP_LENGTH) + 1

@@ -15,8 +15,6 @@ integrated for several such rules at once, whose spread is the error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
@@ -103,7 +101,9 @@ def fluctuations(
     found, covariances = path.integrate(state, times, rtol)
     value, error = path.merged(covariances)
     parts = [path.coordinates.unpack(x) for x in found]
-    curve = components(np.stack([mixture.means @ A for A, _, _ in parts]), *(np.stack([p[n] for p in parts]) for n in (1, 2)))
+    curve = components(
+        np.stack([mixture.means @ A for A, _, _ in parts]), *(np.stack([p[n] for p in parts]) for n in (1, 2))
+    )
     names, pair = component_names(mixture.clusters, network.K), ("time", "component", "component_")
     return xr.Dataset(
         {
@@ -140,8 +140,9 @@ class _Diffusion:
         self.labels, self.slope = mixture.labels.astype(np.float64), loss_functions(rule.loss)[1]
         self.coordinates = Coordinates(mixture.dimensions, network.K)
         dimension = len(self.fields.activations) + (rule.label_noise > 0)
-        self.sampled, self.rules = False, _exact_rules(self.fields, rule, dimension) or _smooth_rules(
-            self.fields, rule, dimension
+        self.sampled, self.rules = (
+            False,
+            _exact_rules(self.fields, rule, dimension) or _smooth_rules(self.fields, rule, dimension),
         )
         if not self.rules:
             self.sampled, self.rules = True, _sobol_rules(dimension, seed)
@@ -165,8 +166,14 @@ class _Diffusion:
             lam = centre @ A + sigma * inside @ root
             push, readout = self._slopes(lam, v, y + rule.label_noise * z[:, -1] if rule.label_noise else y)
             moved = theory.sample_increments(
-                push, readout, centre + sigma * inside @ along.T, lam[:, :K], np.full(len(z), sigma**2),
-                rule.eta, rule.eta_v, float(rule.batch),
+                push,
+                readout,
+                centre + sigma * inside @ along.T,
+                lam[:, :K],
+                np.full(len(z), sigma**2),
+                rule.eta,
+                rule.eta_v,
+                float(rule.batch),
             )
             rows = _packed(*moved)
             mean += P * weights @ rows

@@ -24,7 +24,7 @@ from quenched.symbolic.language.arrays import array_function
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.learners import two_layer
-from quenched.symbolic.learners.two_layer import P, a, b, eta, eta_v, k, l, noise, u
+from quenched.symbolic.learners.two_layer import P, a, b, eta_v, k, l, noise, u
 
 __all__ = ["TITLE", "derivations", "generated", "increments"]
 
@@ -101,5 +101,7 @@ def derivations() -> list[Formula]:
         Step("Increment by one sample, its random part", f"{name} = {latex(value)}")
         for name, value in zip(names, increments(), strict=True)
     ]
-    steps.append(Step("Rest of the fields of reference vectors", rf"\mathrm{{unresolved}}_{{bkcl}} = {latex(_unresolved())}"))
+    steps.append(
+        Step("Rest of the fields of reference vectors", rf"\mathrm{{unresolved}}_{{bkcl}} = {latex(_unresolved())}")
+    )
     return [Formula("unresolved", "", (), Derived((_unresolved(),), steps=tuple(steps)))]

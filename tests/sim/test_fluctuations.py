@@ -87,7 +87,9 @@ def test_the_theory_of_fluctuations_is_confirmed_by_the_chain(name: str) -> None
     error = np.hypot(found.covariance_error, theory.covariance_error)
     moves = (error > 1e-9).values
     assert moves.mean() > 0.5
-    z, doubled = ((found.covariance - factor * theory.covariance).values[moves] / error.values[moves] for factor in (1, 2))
+    z, doubled = (
+        (found.covariance - factor * theory.covariance).values[moves] / error.values[moves] for factor in (1, 2)
+    )
     assert np.abs(z).max() < 5
     assert np.abs(doubled).max() > 8
 
