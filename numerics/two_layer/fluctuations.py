@@ -133,7 +133,7 @@ def component_names(C: int, K: int) -> list[str]:
 
 
 class _Diffusion:
-    """(A (p, K), Q (K, K), v (K,)) -> the covariance of one step's increments (n, n), by each of the rules (R, n, n)."""
+    """(A (p, K), Q (K, K), v (K,)) -> covariance of one step's increments by each of the rules (R, n, n)."""
 
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: OnlineSGD, seed: int) -> None:
         self.mixture, self.rule, self.fields = mixture, rule, Fields(mixture, network)

@@ -11,8 +11,8 @@ preactivations lambda_k and the fields nu_b of the reference vectors; decay is t
 and |x|^2/D fluctuates by D^(-1/2), which is of the next order.  Of a batch of B samples the increments average, but for
 the term of second order in eta, of which a fraction 1/B comes from single samples.
 
-Given the preactivations nu_b is Gaussian: its regression on them, which stands for it in `sample_increments`, and a rest
-of covariance spread_abc, of which xi is linear and the covariance has what `unresolved` says.
+Given the preactivations nu_b is Gaussian: its regression on them, which stands for it in `sample_increments`, and a
+rest of covariance spread_abc, in which xi is linear: `unresolved` is what that adds.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def test_a_batch_divides_what_is_of_second_order(loss: str, K: int) -> None:
 
 @pytest.mark.parametrize(("loss", "second_lr"), [("logistic", 0.0), ("logistic", 0.3), ("exponential", 0.0)])
 def test_gradient_flow_ends_at_the_posterior(loss: str, second_lr: float) -> None:
-    """A linear neuron on two clusters ±r: the log-odds of the label are 2 r x/sigma^2, where the logistic risk is least.
+    """A linear neuron on two clusters ±r: the log-odds of the label, 2 r x/sigma^2, have the least logistic risk.
 
     The exponential one is so at half of that.  With a readout that learns the product v w is what ends there.  At
     r = 1.2, sigma = 1 the curvature E[x^2 s (1 - s)] of the risk is 0.0287: exp(-17) after a time of 600; that of the
