@@ -85,7 +85,7 @@ def fluctuations(
     >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.5]], v=[1.0])  # M = A*, the fixed point
     >>> found = fluctuations(mixture, network, OnlineSGD(0.5, second_lr=0.0), state, [1.0])
     >>> M = found.covariance.values[0, :2, :2]
-    >>> bool(M[0, 0] > 0) and abs(M[0, 0] + M[0, 1]) < 1e-12  # the two means are opposite
+    >>> bool(M[0, 0] > 0 and abs(M[0, 0] + M[0, 1]) < 1e-12)  # the two means are opposite
     True
     """
     import xarray as xr
