@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from quenched.numerics.two_layer.errors import errors, errors_many
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
+    from quenched.numerics.two_layer.fluctuations import fluctuations
     from quenched.numerics.typesetting import equations
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "errors_many",
     "fixed_point",
     "fixed_points",
+    "fluctuations",
     "integrate",
     "kernel_erm_error",
     "kernel_error",
@@ -82,6 +84,7 @@ _HOME = {
     "errors_many": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
+    "fluctuations": "two_layer.fluctuations",
     "integrate": "two_layer.flow",
     "kernel_erm_error": "random_features_erm",
     "kernel_error": "kernel_ridge",

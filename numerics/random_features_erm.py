@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import convex_loss
+from quenched.numerics.averages.losses import check_minimised, convex_loss
 from quenched.numerics.erm import check_mixture, separability_threshold
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.kernels import kernel_functions, local_kernel
@@ -112,6 +112,7 @@ def _equations(
 ) -> Equations:
     """The saddle point of checked arguments; ValueError where there is no minimiser, or no convex loss."""
     rising = convex_loss(loss)
+    check_minimised(loss, weights.ridge, intercept)
     if weights.ridge == 0:
         if weights.higher == 0 and weights.ratio <= 1:
             raise ValueError(f"ridge must be > 0 for {learner} without orders beyond the first, got 0")
@@ -242,7 +243,10 @@ def kernel_erm_error(
 class _MachineOptions(Options):
     """What both ask."""
 
-    loss: str = option("logistic", "Loss of a linear classifier: square, logistic, hinge, or an expression of phi, y.")
+    loss: str = option(
+        "logistic",
+        "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.",
+    )
     alpha: float = option(2.0, "Samples per dimension, n/D.")
     ridge: float = option(1.0, "Ridge of the readout.")
     without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")

@@ -90,6 +90,11 @@ LOSSES: dict[str, str] = {
     "square": "(phi - y)**2/2",
     "logistic": "log(1 + exp(-y*phi))",
     "hinge": "Max(0, 1 - y*phi)",
+    "exponential": "exp(-y*phi)",
+    "huber": "(phi - y)**2/2 - Max(0, phi - y - 1)**2/2 - Max(0, y - phi - 1)**2/2",
+    "correlation": "-y*phi",
+    "perceptron": "Max(0, -y*phi)",
+    "adatron": "Max(0, -y*phi)**2/2",
 }
 """The losses that have a name."""
 

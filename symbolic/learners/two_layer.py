@@ -45,6 +45,7 @@ __all__ = [
     "equations",
     "generated",
     "half_squared_loss",
+    "increments",
     "quadratic",
     "slots",
 ]
@@ -113,7 +114,7 @@ def _leading(expression: sympy.Expr) -> sympy.Expr:
     return sympy.expand(sympy.expand(expression).subs(D, 1 / root**2)).subs(root, 0)
 
 
-def _increments() -> tuple[sympy.Expr, sympy.Expr]:
+def increments() -> tuple[sympy.Expr, sympy.Expr]:
     """D times the increments of R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D by one step, D -> infinity."""
 
     def move(index: Idx, name: str) -> Vector:
@@ -258,12 +259,12 @@ class Equations:
 
 
 def _equations(step: StepAverages, first: Step) -> Equations:
-    increments = _increments()
-    dR, dQ = (_in_node(increment) for increment in increments)
+    moves = increments()
+    dR, dQ = (_in_node(increment) for increment in moves)
     dv = -eta_v * P[a] * readout[a, k] - eta_v * kappa_v * v[k]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
     steps = [first]
-    for left, value in zip(("R_{ubk}", "Q_{ukl}"), increments, strict=True):
+    for left, value in zip(("R_{ubk}", "Q_{ukl}"), moves, strict=True):
         steps.append(Step("Increment in node u to order 1/D", rf"D\,\delta {left} = {latex(value)}"))
     lines = ((r"\mathrm{pull}_{uki}", drag), ("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
     steps += [Step("Stein: regression of any field", f"{left} = {latex(value)}") for left, value in lines]
