@@ -61,9 +61,9 @@ def adaptive(
     that of the halves.  RuntimeError after `levels` bisections; after `evaluations` abscissae, before that, the
     result is what they gave, with the error that is left.
 
-    Where f gives rows of m values, the value is an array (m,).  Bisection and error are those of the first; the others
-    are summed at the very same abscissae: if one of them bounds what the first may be off by at each of these, its
-    integral bounds what that makes of the sum, however narrow the peaks of the bound are.
+    Where f gives rows (value, bound), so does the result.  Bisection and error are those of the value, and end where
+    they fall below a fifth of the bound.  The bound, on what single values are off by, is summed at the very same
+    abscissae, so that it bounds what is wrong with the sum of the values, however narrow its peaks are.
 
     >>> quadrature = adaptive(np.abs, [(-1.0, 2.0)], 1e-10)          # kink at 0
     >>> abs(quadrature.value - 2.5) < quadrature.error < 2.5e-10
@@ -103,7 +103,7 @@ def _bisected(
     levels: int,
     evaluations: int | None,
 ) -> Quadrature:
-    """Value (count, m) and error (count,) of the first of m columns."""
+    """Value, and bound if f has one, (count, 1 or 2), and the error (count,) of the value."""
     places = _PLACES if asked.wary else _NODES
     spent = 0
 
@@ -130,6 +130,8 @@ def _bisected(
         gaps = np.maximum(np.abs(whole[:, 0] - sums[:, 0]), flaws.reshape(-1, 2).sum(axis=1))
         total, left = value + summed(sums, rows), error + np.bincount(rows, gaps, minlength=count)
         allowed = asked.tolerance * (np.abs(total[:, 0]) if asked.relative else np.ones(count))
+        if total.shape[1] > 1:
+            allowed = np.maximum(allowed, 0.2 * total[:, 1])
         # a share of the tolerance for every panel of every level; below it, rounding
         share = 0.05 * allowed / np.maximum(np.bincount(rows, minlength=count), 1)
         open_ = (gaps > np.maximum(share[rows], 1e-15 * np.abs(sums[:, 0]))) & (left > allowed)[rows]
