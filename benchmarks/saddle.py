@@ -18,6 +18,7 @@ import numpy as np
 from quenched.numerics.bayes import bayes_curve, bayes_error
 from quenched.numerics.erm import erm_curve, erm_error
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.random_features_erm import random_features_erm_curve, random_features_erm_error
 
 SAMPLES = 50_000
 UNEQUAL = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8])
@@ -65,12 +66,17 @@ def main() -> None:
             took, found = seconds(lambda m=mixture, a=alpha: bayes_error(m, a)), bayes_error(mixture, alpha)
             print(f"  bayes {name:15} alpha {alpha:4}: {1e3 * took:8.2f} ms  {found.residual:.1e}")
     for loss in ("square", "logistic", "hinge", "max(0, 1 - y*phi)"):
-        for alpha, ridge in ((2.0, 1.0), (2.0, 1e-4), (8.0, 0.0)):
+        for alpha, ridge in ((2.0, 1.0), (2.0, 1e-4), (8.0, 0.0), (2.0, 1e3)):
             took = seconds(lambda l=loss, a=alpha, r=ridge: erm_error(UNEQUAL, l, a, r))
             found = erm_error(UNEQUAL, loss, alpha, ridge)
             print(f"  erm {loss:17} alpha {alpha}, ridge {ridge:6}: {1e3 * took:8.2f} ms  {found.residual:.1e}")
+        for ridge in (1.0, 1e-3):
+            ask = lambda l=loss, r=ridge: random_features_erm_error(UNEQUAL, "relu", l, 2.0, 2.0, r)  # noqa: E731
+            print(f"  features {loss:17} ridge {ridge:6}: {1e3 * seconds(ask):8.2f} ms  {ask().residual:.1e}")
     print("a curve of 100 points: CPU s, largest residual")
     for loss in ("square", "logistic", "hinge"):
+        took = seconds(lambda l=loss: random_features_erm_curve(UNEQUAL, "relu", l, ALPHAS, 2.0, 0.1), 0.0)
+        print(f"  features {loss:10} {took:.2f} s")
         took = seconds(lambda l=loss: erm_curve(UNEQUAL, l, ALPHAS, 0.1), 0.0)
         print(f"  erm {loss:10} {took:.2f} s  {max(e.residual for e in erm_curve(UNEQUAL, loss, ALPHAS, 0.1)):.1e}")
     for name, mixture in (("XOR", Mixture.xor(0.7)), ("two", two)):

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quenched.numerics.amp import state_evolution
     from quenched.numerics.bayes import bayes_error
     from quenched.numerics.erm import erm_error
     from quenched.numerics.kernel_ridge import kernel_error
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from quenched.numerics.problem.spectrum import Spectrum
     from quenched.numerics.problem.state import Densities, OrderParameters
     from quenched.numerics.random_features import random_features_error
+    from quenched.numerics.random_features_erm import kernel_erm_error, random_features_erm_error
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
     from quenched.numerics.two_layer.errors import errors, errors_many
@@ -45,12 +47,15 @@ __all__ = [
     "fixed_point",
     "fixed_points",
     "integrate",
+    "kernel_erm_error",
     "kernel_error",
     "oracle_error",
+    "random_features_erm_error",
     "random_features_error",
     "random_state",
     "records_of",
     "state_at",
+    "state_evolution",
 ]
 
 _HOME = {
@@ -73,12 +78,15 @@ _HOME = {
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
     "integrate": "two_layer.flow",
+    "kernel_erm_error": "random_features_erm",
     "kernel_error": "kernel_ridge",
     "oracle_error": "oracle",
+    "random_features_erm_error": "random_features_erm",
     "random_features_error": "random_features",
     "random_state": "two_layer.flow",
     "records_of": "problem.provenance",
     "state_at": "problem.provenance",
+    "state_evolution": "amp",
 }
 
 

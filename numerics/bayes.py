@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from quenched.numerics.bayes_averages import Label
 from quenched.numerics.oracle import oracle_error
-from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.checks import Result, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -77,8 +77,8 @@ class Transition(NamedTuple):
     uninformed: float
 
 
-@dataclass(frozen=True, eq=False)
-class BayesError:
+@dataclass(frozen=True, eq=False, repr=False)
+class BayesError(Result):
     """What n = alpha D samples can teach.
 
     `classification_error` of the Bayes-optimal learner and its numerical error; `overlaps` (p, p): Q; `free_energy` per

@@ -2,274 +2,87 @@
 
     min_(w, b)  sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2
 
-The saddle point (derived in symbolic/learners/erm.py) is solved in log V, log s, v/s and b/sqrt(1 + q), s = sqrt(q),
-where v are the coordinates of w along the means, m_a = mean_a.v: by Newton's method from the square loss with the same
-ridge, or along the ridge where that fails.  The averages over a cluster are closed for the square and the hinge loss,
-and an adaptive integral over the proximal operator otherwise (`quenched.numerics.saddle.proximal`).  The square loss
-needs no iteration: V solves a quadratic (a scalar equation where there is a spectrum), v and b a linear system.
+The saddle point (derived in symbolic/learners/erm.py) is solved by `quenched.numerics.saddle.empirical_risk`; here are
+the weights on inputs of one spectrum, the mixtures and ridges for which a minimiser exists, and the best ridge.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.averages.losses import convex_loss
 from quenched.numerics.problem.checks import expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.whitening import whitened
-from quenched.numerics.saddle.continuation import followed
-from quenched.numerics.saddle.proximal import CHANNEL_ERROR, proximal_averages
-from quenched.numerics.saddle.solve import Saddle, SaddlePointError, amplification, jacobian, solve
+from quenched.numerics.saddle.empirical_risk import Equations, ErmError, minimiser
+from quenched.numerics.saddle.solve import SaddlePointError
 from quenched.symbolic.language.grammar import LOSS
 from quenched.theory import erm
 
-__all__ = ["LEARNERS", "ErmError", "ErmOptions", "erm_curve", "erm_error", "optimal_ridge", "separability_threshold"]
+__all__ = [
+    "LEARNERS",
+    "ErmError",
+    "ErmOptions",
+    "SpectrumWeights",
+    "check_mixture",
+    "erm_curve",
+    "erm_error",
+    "optimal_ridge",
+    "separability_threshold",
+]
 
 Array = npt.NDArray[np.float64]
 
 theory: Any = erm  # ufunc expressions: they take arrays where their signature says float
 
-_ADVICE = "take a larger ridge, or alpha further from the separability threshold"
-_ERROR = {"square": 2e-15, "hinge": 2e-12}  # of the averages, relative; the closed hinge cancels up to V^2 eps
-_CANCELS = 0.02  # V/sqrt(1 + q) below which the closed averages of the hinge loss, differences over V^2, are not used
-_WIDEST = 1e6  # the largest intercept, in units of 1 + sqrt(q)
-_FLAT = 1e-9  # slope of the loss below which the intercept counts as free
-_EASY = 1.0  # a ridge from which continuation starts
 _RIDGES = (-6.0, 4.0)  # decimal exponents between which the best ridge is sought
 
 
-@dataclass(frozen=True, eq=False)
-class ErmError:
-    """A linear classifier at its saddle point.
-
-    `classification_error` on new inputs and its numerical error; `training_error` and `training_loss` per sample;
-    `energy`: the minimum of the objective per dimension, E/D.  `means` (C,): m_a, the mean of w.x in each cluster;
-    `variance`: q; `susceptibility`: V; `intercept`: b; `direction` (p,): w along the coordinates of the means.
-    `residual` of the saddle point; `method`; `problem`: what was asked.
-    """
-
-    classification_error: float
-    classification_error_error: float
-    training_error: float
-    training_loss: float
-    energy: float
-    means: Array
-    variance: float
-    susceptibility: float
-    intercept: float
-    direction: Array
-    residual: float
-    method: str
-    problem: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """The problem and the versions of the packages, as attributes that a netCDF file can hold."""
-        return provenance(**self.problem)
-
-
 @dataclass(frozen=True)
-class _Equations:
-    """The saddle-point equations of a mixture and a loss; x = (log V, log s, v/s, b/sqrt(1 + s^2)), s = sqrt(q)."""
+class SpectrumWeights:
+    """Weights on inputs of variance rho_u in shares s_u of the directions, one law for all clusters."""
 
     mixture: Mixture
-    loss: str
-    alpha: float
     ridge: float
-    intercept: bool
-    balanced: bool = False  # whether the intercept is solved for in each iteration, not iterated with the rest
 
     @property
-    def nodes(self) -> tuple[Array, Array, Array]:
+    def _nodes(self) -> tuple[Array, Array, Array]:
         """rho (U,), shares (U,) and G (U, p, p)."""
         return self.mixture.eigenvalues[0], self.mixture.shares, self.mixture.alignment
 
-    def unpacked(self, x: Array) -> tuple[float, float, Array, float]:
-        """V, s, v (p,) and b."""
-        s = float(np.exp(x[1]))
-        return float(np.exp(x[0])), s, s * x[2:-1], math.sqrt(1 + s**2) * float(x[-1])
+    @property
+    def noise_per_sample(self) -> float | None:
+        """sigma, where there is one."""
+        rho, _, _ = self._nodes
+        return float(np.sqrt(rho[0])) if len(rho) == 1 else None
 
-    def channel(self, V: float, s: float, means: Array) -> tuple[Array, ...]:
-        """E[f], E[f^2], E[f'] and E[M] in each cluster."""
-        y = self.mixture.labels
-        if self.loss == "square":
-            found = theory.square(V, y, means, s**2)
-        elif self.loss == "hinge" and _CANCELS * math.sqrt(1 + s**2) < V:
-            move, *others = theory.hinge(V, y * means, s)
-            found = [y * move, *others]
-        else:
-            return proximal_averages(self.loss, y, V, means, s)
-        return tuple(np.broadcast_to(part, y.shape) for part in found)
+    def at_ridge(self, ridge: float) -> SpectrumWeights:
+        """The same with another ridge."""
+        return replace(self, ridge=ridge)
 
-    def conjugates(self, move: Array, squared: Array, slope: Array) -> tuple[Array, float, float]:
-        """mh (C,), qh and Vh."""
-        mh, qh, Vh = theory.conjugates(self.alpha, self.mixture.weights, move, squared, slope)
-        return np.asarray(mh), float(np.sum(qh)), float(np.sum(Vh))
+    def gain(self, Vh: float) -> Array:
+        """K (p, p): v = K h."""
+        rho, _, G = self._nodes
+        found: Array = np.einsum("u,upq->pq", 1 / (self.ridge + rho * Vh), G)
+        return found
 
-    def spread(self, mh: Array) -> tuple[Array, Array]:
-        """G_u h (U, p) and h.G_u h (U,), h = means^T mh."""
-        h = self.mixture.means.T @ mh
-        drive = self.nodes[2] @ h
-        return drive, drive @ h
-
-    def overlaps(self, mh: Array, qh: float, Vh: float) -> tuple[float, float, Array]:
+    def overlaps(self, h: Array, qh: float, Vh: float) -> tuple[float, float, Array]:
         """V, q and v (p,)."""
-        rho, share, _ = self.nodes
-        drive, length = self.spread(mh)
-        V, q, v = theory.overlaps(
-            self.ridge, rho[:, None], share[:, None], Vh, qh, drive, length[:, None]
-        )  # fmt: skip
+        rho, share, G = self._nodes
+        drive = G @ h
+        V, q, v = theory.overlaps(self.ridge, rho[:, None], share[:, None], Vh, qh, drive, (drive @ h)[:, None])
         return float(np.sum(V)), float(np.sum(q)), np.sum(v, axis=0)
 
-    def __call__(self, x: Array) -> Array:
-        """One iteration; the intercept by a Newton step on sum_a mh_a = 0, or by its root."""
-        with np.errstate(all="ignore"):  # the caller tests what comes out for being finite
-            V, s, v, b = self.unpacked(x)
-            if self.balanced and self.intercept and np.isfinite([V, s, *v]).all():
-                b = self.balance(V, s, v)
-            move, squared, slope, _ = self.channel(V, s, self.mixture.means @ v + b)
-            mh, qh, Vh = self.conjugates(move, squared, slope)
-            new_V, new_q, new_v = self.overlaps(mh, qh, Vh)
-            # where no sample is at a kink or on a curve of the loss, Vh = 0 and any b will do
-            step = float(mh.sum()) / (Vh + _FLAT * self.alpha) if self.intercept else -b
-            return np.array([np.log(new_V), np.log(new_q) / 2, *(new_v / s), (b + step) / math.sqrt(1 + s**2)])
-
-    def balance(self, V: float, s: float, v: Array) -> float:
-        """The intercept at which sum_a mh_a = 0: it falls with b, so that a bracket grows until it holds the root."""
-        from scipy.optimize import brentq
-
-        def excess(b: float) -> float:
-            return float(self.mixture.weights @ self.channel(V, s, self.mixture.means @ v + b)[0])
-
-        width = 1 + s
-        while excess(-width) < 0 or excess(width) > 0:
-            width *= 2
-            if width > _WIDEST * (1 + s):
-                raise SaddlePointError(f"no intercept balances the labels at V = {V:.3g}, sqrt(q) = {s:.3g}; {_ADVICE}")
-        return float(brentq(excess, -width, width, xtol=1e-15 * s, rtol=4 * np.finfo(float).eps))
-
-    def square_saddle(self) -> Array:
-        """x of the square loss: V, then linear equations for v and b, then q."""
-        mixture, y, P = self.mixture, self.mixture.labels, self.mixture.weights
-        rho, share, G = self.nodes
-        V = float(theory.square_susceptibility(self.alpha, self.ridge, float(np.sqrt(rho @ share))))
-        if len(rho) > 1:
-            start = np.array([np.log(V)])
-            V = float(np.exp(solve(self._susceptibility, start, what="V of the square loss", advice=_ADVICE).point[0]))
-        Vh = self.alpha / (1 + V)
-        A, p = np.hstack([mixture.means, np.ones((mixture.clusters, 1))]), mixture.dimensions
-        K = np.zeros((p + 1, p + 1))
-        K[:p, :p] = np.einsum("u,upq->pq", 1 / (self.ridge + rho * Vh), G)
-        # v = K A^T mh with mh = Vh P (y - A (v, b)), and sum mh = 0
-        matrix = np.eye(p + 1) + Vh * K @ A.T @ (P[:, None] * A)
-        right = Vh * K @ A.T @ (P * y)
-        matrix[p], right[p] = (P @ A, P @ y) if self.intercept else (np.eye(p + 1)[p], 0.0)
-        *v, b = np.linalg.solve(matrix, right)
-        means = mixture.means @ np.array(v) + b
-        mh = Vh * P * (y - means)
-        fixed, slope = (self.overlaps(mh, qh, Vh)[1] for qh in (0.0, 1.0))
-        at_zero = self.conjugates(*self.channel_of_square(V, means))[1]  # qh without the part of q in it
-        slope -= fixed
-        q = (fixed + slope * at_zero) / (1 - slope * self.alpha / (1 + V) ** 2)
-        s = np.sqrt(q)
-        return np.array([np.log(V), np.log(s), *(np.array(v) / s), b / math.sqrt(1 + q)])
-
-    def channel_of_square(self, V: float, means: Array) -> tuple[Array, Array, Array]:
-        """E[f], E[f^2] and E[f'] of the square loss at q = 0."""
-        move, squared, slope, _ = theory.square(V, self.mixture.labels, means, 0.0)
-        return np.asarray(move), np.asarray(squared), np.broadcast_to(slope, means.shape)
-
-    def _susceptibility(self, x: Array) -> Array:
-        """The equation for log V of the square loss."""
-        Vh = self.alpha / (1 + float(np.exp(x[0])))
-        return np.log([self.overlaps(np.zeros(self.mixture.clusters), 0.0, Vh)[0]])
-
-
-# --- one point
-
-
-def _start(equations: _Equations) -> Array:
-    """The square loss at the same ridge, or at 1e-3 if that is smaller."""
-    return replace(equations, loss="square", ridge=max(equations.ridge, 1e-3)).square_saddle()
-
-
-def _solved(equations: _Equations, start: Array | None) -> tuple[Saddle, str]:
-    """The saddle point and the way to it."""
-    if equations.loss == "square":
-        x = equations.square_saddle()
-        change = equations(x) - x
-        residual = float(np.abs(change).max())
-        amplified = amplification(jacobian(equations, x, x + change))
-        return Saddle(x, residual, amplified, len(x) + 2), "square loss: linear equations"
-    kind = "closed averages" if equations.loss == "hinge" else "adaptive averages"
-    what = f"the saddle point at alpha = {equations.alpha:g}, ridge = {equations.ridge:g}"
-    first = _start(equations) if start is None else start
-    try:
-        return solve(equations, first, what=what, advice=_ADVICE), f"{equations.loss}: Newton, {kind}"
-    except SaddlePointError:  # slower and safer: the intercept apart, and from an easy ridge
-        safe = replace(equations, balanced=True)
-        ridges = _path_to(equations.ridge)
-        begin = _start(replace(equations, ridge=ridges[0]))
-        saddles = followed(
-            lambda ridge: replace(safe, ridge=ridge), ridges, begin, what="the saddle point", advice=_ADVICE
-        )
-        last = saddles[-1] if equations.ridge > 0 else solve(safe, saddles[-1].point, what=what, advice=_ADVICE)
-        return last, f"{equations.loss}: continuation in the ridge, {kind}"
-
-
-def _path_to(ridge: float) -> list[float]:
-    """Ridges from `_EASY` to `ridge` (1e-8 for 0), half a decade apart."""
-    end = max(ridge, 1e-8)
-    count = 2 + int(abs(2 * math.log10(end / _EASY)))
-    return [*np.geomspace(_EASY, end, count)[:-1].tolist(), end]
-
-
-def _measured(equations: _Equations, saddle: Saddle, method: str) -> ErmError:
-    """Errors, losses and the energy at a saddle point."""
-    mixture, y, P = equations.mixture, equations.mixture.labels, equations.mixture.weights
-    V, s, v, b = equations.unpacked(saddle.point)
-    fields = mixture.means @ v + b
-    move, squared, slope, envelope = equations.channel(V, s, fields)
-    mh, qh, Vh = equations.conjugates(move, squared, slope)
-    _, length = equations.spread(mh)
-    rho, share, _ = equations.nodes
-    at_zero = np.broadcast_to(loss_functions(equations.loss)[1](np.zeros(len(y)), y), y.shape)
-    nodes = theory.node_energy(equations.ridge, rho, share, Vh, qh, length)
-    clusters = theory.cluster_energy(equations.alpha, P, mh * (fields - b), envelope)
-    wrong = theory.classification_error(y, fields, s)
-    missed = theory.training_error(V, y, fields, s, at_zero)
-    inexact = saddle.amplification * (saddle.residual + _ERROR.get(equations.loss, CHANNEL_ERROR))
-    shift = inexact * (math.sqrt(1 + s**2) / s + np.abs(mixture.means).sum(axis=1))  # of (m + b)/s
-    density = np.exp(-((fields / s) ** 2) / 2) / math.sqrt(2 * math.pi)
-    return ErmError(
-        classification_error=float(P @ wrong),
-        classification_error_error=float(P @ (density * shift)) + 1e-15,
-        training_error=float(P @ missed),
-        training_loss=float(P @ np.asarray(theory.training_loss(V, envelope, squared))),
-        energy=float(np.sum(nodes) + np.sum(clusters) + theory.pair_energy(V, s**2, Vh, qh)),
-        means=fields - b,
-        variance=s**2,
-        susceptibility=V,
-        intercept=b,
-        direction=v,
-        residual=saddle.residual,
-        method=method,
-        problem={
-            "mixture": mixture,
-            "loss": equations.loss,
-            "alpha": equations.alpha,
-            "ridge": equations.ridge,
-            "intercept": equations.intercept,
-        },
-    )
+    def energy(self, h: Array, qh: float, Vh: float) -> float:
+        """The term of the weights in E/D."""
+        rho, share, G = self._nodes
+        return float(np.sum(theory.node_energy(self.ridge, rho, share, Vh, qh, G @ h @ h)))
 
 
 def erm_error(
@@ -299,10 +112,9 @@ def erm_curve(
     found: list[ErmError] = []
     start: Array | None = None
     for alpha in alphas:
-        equations = _checked(mixture, loss, alpha, ridge, intercept)
-        saddle, method = _solved(equations, start)
-        start = saddle.point
-        found.append(_measured(equations, saddle, method))
+        equations, problem = _checked(mixture, loss, alpha, ridge, intercept)
+        each, start = minimiser(equations, start, problem)
+        found.append(each)
     return found
 
 
@@ -337,7 +149,7 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
     >>> print(f"{separability_threshold(Mixture.two_clusters(1.0)):.5f}")
     3.70003
     """
-    _check_mixture(mixture)
+    check_mixture(mixture)
     (part,) = whitened(mixture)
     means, y, P = part.mixture.means / part.mixture.isotropic_sigma, mixture.labels, mixture.weights
     p = mixture.dimensions
@@ -358,7 +170,8 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
     return 1 / float(best.fun)
 
 
-def _check_mixture(mixture: Mixture) -> None:
+def check_mixture(mixture: Mixture) -> None:
+    """ValueError unless it has both labels by cluster, means of order 1 and one covariance."""
     record("mixture", mixture, Mixture)
     if mixture.teacher is not None:
         raise ValueError("mixture must have labels by cluster, got a teacher")
@@ -376,12 +189,15 @@ def _check_mixture(mixture: Mixture) -> None:
         raise ValueError(f"mixture must have both labels, got only {mixture.labels[0]:g}")
 
 
-def _checked(mixture: Mixture, loss: str, alpha: float, ridge: float, intercept: bool) -> _Equations:
-    _check_mixture(mixture)
+def _checked(
+    mixture: Mixture, loss: str, alpha: float, ridge: float, intercept: bool
+) -> tuple[Equations, dict[str, Any]]:
+    """The equations, and what was asked."""
+    check_mixture(mixture)
     loss = expression_text(loss, LOSS)
     alpha, ridge = number("alpha", alpha, positive=True), number("ridge", ridge)
     flag("intercept", intercept)
-    rising = _check_convex(loss)
+    rising = convex_loss(loss)
     if ridge == 0:
         if (mixture.eigenvalues == 0).any():
             raise ValueError("ridge must be > 0 where the spectrum has directions without variance, got 0")
@@ -392,27 +208,9 @@ def _checked(mixture: Mixture, loss: str, alpha: float, ridge: float, intercept:
                 f"ridge must be > 0 below the separability threshold alpha* = {threshold:.6g}, where {loss!r} has no "
                 f"minimiser, got 0 at alpha = {alpha:g}"
             )
-    return _Equations(mixture, loss, alpha, ridge, bool(intercept))
-
-
-def _check_convex(loss: str) -> bool:
-    """Whether the loss rises again at large margins; ValueError if its slope falls anywhere."""
-    _, slope, _ = loss_functions(loss)
-    phi = np.sinh(np.linspace(-12, 12, 2001))  # +-8e4, dense around 0
-    rising = True
-    for y in (1.0, -1.0):
-        with np.errstate(all="ignore"):
-            slopes = np.broadcast_to(slope(phi, y), phi.shape).astype(float)
-        finite = np.isfinite(slopes)
-        drop = np.diff(slopes[finite])
-        size = np.maximum(np.abs(slopes[finite][1:]), np.abs(slopes[finite][:-1]))
-        if (drop < -1e-12 * size - 1e-300).any():
-            at = phi[finite][int(np.argmin(drop))]
-            raise ValueError(
-                f"loss must be convex in phi, got {loss!r}, whose slope falls at phi = {at:.3g}, y = {y:g}"
-            )
-        rising = rising and bool(y * slopes[finite][-1 if y > 0 else 0] > 1e-12)
-    return rising
+    asked = {"loss": loss, "alpha": alpha, "ridge": ridge, "intercept": bool(intercept)}
+    equations = Equations(mixture, loss, alpha, SpectrumWeights(mixture, ridge), bool(intercept))
+    return equations, {"mixture": mixture, **asked}
 
 
 # --- as a learner

@@ -11,7 +11,7 @@ Here:
 
 1. `kernel_functions`: a kernel from its name;
 2. the resolvent r_a of channels of many directions that see C clusters (or groups of them) differently;
-3. `_spiked`: the outputs that finitely many features add by Woodbury's identity;
+3. `lazy.spikes`: the outputs that finitely many features add by Woodbury's identity;
 4. `_finite`: both at finite n and D, any means; `_limit`: large D, by the scaling of the means;
 5. `_quadratic_finite`, `_quadratic`: n of order D^2, where the products of coordinates along the means are learned too.
 """
@@ -31,8 +31,9 @@ from scipy.linalg import null_space
 from quenched.numerics.lazy.kernels import KernelFunctions, LocalKernel, kernel_functions, local_kernel
 from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
 from quenched.numerics.lazy.resolvent import SampleResolvent
+from quenched.numerics.lazy.spikes import ROUNDING, coefficients, spiked
 from quenched.numerics.probability.quadratic_forms import chi_square_nodes, probability_below_zero
-from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.checks import flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.theory import kernel_ridge, random_features
@@ -48,62 +49,23 @@ marchenko_pastur: Any = random_features.marchenko_pastur
 _EPS = float(np.finfo(np.float64).eps)
 _LENGTHS = 5  # groups of |x|^2 at n of order D^2
 _UNFIT = 1e-8  # a mean output further than this from its label does not fit it
-_ROUNDING = 1e-12  # relative: a difference of two numbers below this fraction of them is rounding error and counts as 0
 _ELSEWHERE = (
     "with D=... and n = alpha D, the equivalent at finite D takes any scaling, means, weights, labels and sigmas"
 )
 
 
-# --- spikes
-# -------------------------------------------------------------------------------------------------------------------
+class _Asked(NamedTuple):
+    """alpha, ridge, whether there is an intercept, and whether the clusters have fixed numbers of samples."""
 
-
-class _Outputs(NamedTuple):
-    """Mean (C,), variance along the features (C,), E2 (C,) of the outputs, and their relative error."""
-
-    mean: Array
-    along: Array
-    residual: Array
-    error: float
-
-
-def _coefficients(S: Array, weights: Array, Y: Array, divergent: Sequence[Array] = ()) -> tuple[Array, float]:
-    """o = Y - beta/weights (G, k), (1/weights + S) beta = Y, and its relative error: S (G, k, G, k), weights (G,).
-
-    `divergent`: vectors (G,) on the first feature along which S is infinite.
-    """
-    G, k = Y.shape
-    root = np.repeat(np.sqrt(weights), k)
-    if len(divergent):
-        blocked = np.zeros((len(divergent), G, k))
-        blocked[:, :, 0] = divergent
-        # in the variables beta/root, in which 1/weights is the identity
-        N = null_space(blocked.reshape(len(divergent), -1) * root, rcond=_ROUNDING)
-    else:
-        N = np.eye(G * k)
-    if not N.shape[1]:
-        return Y, _EPS
-    matrix = np.eye(G * k) + root[:, None] * S.reshape(G * k, G * k) * root
-    reduced = N.T @ (matrix + matrix.T) @ N / 2
-    values = np.linalg.eigvalsh(reduced)
-    if values[0] <= 0:
-        raise RuntimeError(f"the features' matrix has the eigenvalue {values[0]:.1e}: raise ridge")
-    beta = N @ np.linalg.solve(reduced, N.T @ (root * Y.ravel()))
-    return Y - (beta / root).reshape(G, k), 8 * _EPS * float(values[-1] / values[0])
-
-
-def _spiked(S: Array, weights: Array, labels: Array, divergent: Sequence[Array] = ()) -> _Outputs:
-    """Outputs of C clusters with the features 1, .. of zero mean: n P_a r_a = weights (C,), in the units of S."""
-    Y = np.zeros(S.shape[:2])
-    Y[:, 0] = labels
-    o, error = _coefficients(S, weights, Y, divergent)
-    along = (o[:, 1:] ** 2).sum(axis=1)
-    return _Outputs(o[:, 0], along, (labels - o[:, 0]) ** 2 + along, error)
+    alpha: float
+    ridge: float
+    intercept: bool
+    stratified: bool
 
 
 def _regular(kernel: KernelFunctions, zeta: Array, scale: float, ridge: float, rank: float, n: float) -> Array:
     """zeta without rounding below the ridge; ValueError where the kernel matrix of n samples has a lower rank."""
-    if ridge == 0 and n >= rank and (zeta < _ROUNDING * scale).any():
+    if ridge == 0 and n >= rank and (zeta < ROUNDING * scale).any():
         raise ValueError(
             f"ridge must be > 0, got {ridge}: kernel {kernel.name!r} has no orders beyond those of rank {rank:g}, and "
             f"its matrix is singular for n = {n:g} (both in units of the number of directions)"
@@ -132,8 +94,14 @@ def _taylor(at: LocalKernel, A: Array, sigmas: Array, D: float) -> Array:
     return S
 
 
-def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float) -> ReadoutErrors:
+def _free(count: int, intercept: bool) -> list[Array]:
+    """The directions of an intercept among the constants of `count` clusters or groups: a constant of any size."""
+    return [np.ones(count)] if intercept else []
+
+
+def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, asked: _Asked, D: float) -> ReadoutErrors:
     """Finite n and D: every cluster is a place around which the kernel is expanded; features 1, g_j and xi."""
+    ridge, intercept, stratified = asked.ridge, asked.intercept, asked.stratified
     sigmas, P = mixture.sigmas, mixture.weights
     A = mixture.at(D) / math.sqrt(D)
     p = A.shape[1]
@@ -150,19 +118,21 @@ def _finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D
     S = _taylor(at, A, sigmas, D)
     # the features along the means are directions too, whose coefficients the samples fit with an error of order 1/n
     channels = [(w1, 1 - p / D, n / D), (w2, 2 * directions / D**2, 2 * n / D**2), (S, 1.0, n)]
-    bulk = SampleResolvent(zeta, channels, P)
-    out = _spiked(S, n * P * bulk.r, mixture.labels)
-    # ... but for the constants, on which only the numbers of samples in the clusters vary: multinomial, not Poisson
-    fixed = bulk.M[2][:, :, :, 0] @ (P * bulk.r * (mixture.labels - out.mean))
-    counted = n * (fixed**2).sum(axis=1)
+    bulk = SampleResolvent(zeta, channels, P, free=2 if intercept else None)
+    out = spiked(S, n * P * bulk.r, mixture.labels, _free(len(P), intercept))
+    # ... but for the constants, on which only the numbers of samples in the clusters vary: multinomial, not Poisson, or
+    # not at all
+    each = bulk.M[2][:, :, :, 0] * (bulk.r * (mixture.labels - out.mean))
+    counted = n * ((each**2 @ P) if stratified else (each @ P) ** 2).sum(axis=1)
     variance = out.along + bulk.variance(out.residual - counted) - counted
     return ReadoutErrors.gaussian(
         mixture, out.mean, variance, out.error + bulk.step, f"equivalent at D = {D:g}, n = {n:g}"
     )
 
 
-def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
+def _limit(mixture: Mixture, kernel: KernelFunctions, asked: _Asked) -> ReadoutErrors:
     """n = alpha D, D to infinity: places are the distinct means of length sqrt(D), features 1 and g_j (or xi)."""
+    alpha, ridge, intercept = asked.alpha, asked.ridge, asked.intercept
     C, sigma, P, exponents = mixture.clusters, mixture.isotropic_sigma, mixture.weights, mixture.exponents
     far, crossover = exponents == 0.5, bool((exponents == 0.25).all())
     A, member = np.unique(mixture.means[:, far], axis=0, return_inverse=True)
@@ -177,20 +147,20 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
 
     here = np.ix_(member, member)
     values, vectors = np.linalg.eigh(at.F)
-    divergent = list(vectors.T[values > _ROUNDING * scale][:, member])
+    divergent = list(vectors.T[values > ROUNDING * scale][:, member]) + _free(C, intercept)
     p = V.shape[1]
     overlap = V @ V.T
     if crossover:
         S = np.zeros((C, 2, C, 2))
         F, F1, F12 = at.F[0, 0], at.F1[0, 0], at.F12[0, 0]
         spike = theory.norm_spike(F, F1, F1, F12) if F != 0 else F12
-        spike = spike if abs(spike) > _ROUNDING * (abs(F12) + F1**2) else 0.0
+        spike = spike if abs(spike) > ROUNDING * (abs(F12) + F1**2) else 0.0
         length = np.diag(overlap)
         constant, norm, norms = theory.crossover(at.Fuu[here], spike, overlap, length[:, None], length, sigma)
         S[:, 0, :, 0], S[:, 1, :, 1] = constant, norms
         S[:, 0, :, 1] = np.broadcast_to(norm, (C, C))
         S[:, 1, :, 0] = S[:, 0, :, 1].T
-        if abs(at.Fu[0, 0]) > _ROUNDING * scale:
+        if abs(at.Fu[0, 0]) > ROUNDING * scale:
             divergent += list(V.T)
     else:
         S = np.zeros((C, 1 + p, C, 1 + p))
@@ -200,7 +170,7 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
         )
         S[:, 0, :, 0], S[:, 0, :, 1:], S[:, 1:, :, 1:] = constant[:, 0, :, 0], slope[:, 0], both
         S[:, 1:, :, 0] = S[:, 0, :, 1:].transpose(1, 2, 0)
-    out = _spiked(S, alpha * P * bulk.r[member], mixture.labels, divergent)
+    out = spiked(S, alpha * P * bulk.r[member], mixture.labels, divergent)
     residual = np.bincount(member, P * out.residual) / groups
     variance = out.along + bulk.variance(residual)[member]
     order = "D^(1/4)" if crossover else "1" if not far.any() else "D^(1/2)" if far.all() else "D^(1/2) and 1"
@@ -209,21 +179,31 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float
         return found
     unfit = float(np.abs(found.mean - mixture.labels).max())
     labels = np.bincount(member, P * mixture.labels) / groups
-    rate = 0.0 if unfit > _UNFIT else _rate(at, A, np.full(len(A), sigma), labels, alpha * groups * bulk.r, bulk)
+    free = _free(len(A), intercept)
+    rate = 0.0 if unfit > _UNFIT else _rate(at, A, np.full(len(A), sigma), labels, alpha * groups * bulk.r, bulk, free)
     return replace(found, rate=rate)
 
 
-def _rate(at: LocalKernel, A: Array, sigmas: Array, labels: Array, weights: Array, bulk: SampleResolvent) -> float:
+def _rate(
+    at: LocalKernel,
+    A: Array,
+    sigmas: Array,
+    labels: Array,
+    weights: Array,
+    bulk: SampleResolvent,
+    free: Sequence[Array],
+) -> float:
     """lim 1/(2 D pmse) where means of order sqrt(D) are told apart: theory.taylor at D = 1, the constants eliminated.
 
     The labels are fitted by coefficients F^-1 y on the constants, which also excite the features g_j and xi; what these
     add to the output is of order D^-1/2, and noise to the channels.
     """
     S = _taylor(at, A, sigmas, 1.0)
-    excited = S[:, 1:, :, 0] @ np.linalg.pinv(at.F, rcond=_ROUNDING, hermitian=True)
+    N = null_space(np.stack(free)) if len(free) else np.eye(len(A))  # with an intercept coefficients add up to 0
+    excited = S[:, 1:, :, 0] @ (N @ np.linalg.pinv(N.T @ at.F @ N, rcond=ROUNDING, hermitian=True) @ N.T)
     rest = S[:, 1:, :, 1:] - np.einsum("gih,hlj->gilj", excited, S[:, 0, :, 1:])
     drive = excited @ labels
-    o, _ = _coefficients(rest, weights, -drive)
+    o, _ = coefficients(rest, weights, -drive)
     along = ((o + drive) ** 2).sum(axis=1)
     return 1 / float(bulk.P @ (along + bulk.variance(along)))
 
@@ -291,8 +271,9 @@ class _Products:
         return replace(found, classification_error=float(wrong), classification_error_error=float(error) + relative)
 
 
-def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float) -> ReadoutErrors:
+def _quadratic(mixture: Mixture, kernel: KernelFunctions, asked: _Asked) -> ReadoutErrors:
     """n = alpha D^2/2, D to infinity: ridge regression on the products x_j x_l, free regression on 1 and x."""
+    alpha, ridge = asked.alpha, asked.ridge
     products = _Products(mixture)
     sigma, p = products.sigma, mixture.dimensions
     at = local_kernel(kernel, np.zeros((1, 1)), np.array([sigma]))
@@ -300,13 +281,16 @@ def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: f
         float(w[0, 0]) for w in theory.channels(at.F, at.Fu, at.Fuu, at.diagonal[:, None], sigma, sigma, ridge)
     )
     scale = abs(float(at.diagonal[0]))
-    zeta = float(_regular(kernel, np.array([rest]), scale, ridge, 1 if w2 > _ROUNDING * scale else 0, alpha)[0])
+    zeta = float(_regular(kernel, np.array([rest]), scale, ridge, 1 if w2 > ROUNDING * scale else 0, alpha)[0])
     T = V = 0.0
-    if w2 > _ROUNDING * scale:
+    if w2 > ROUNDING * scale:
         T = float(marchenko_pastur(alpha, zeta / w2))
         V = float(theory.response(T, zeta / w2))
     # the samples resolve 1 and x without penalty, where the kernel has them
-    free = [i for i in range(1 + p) if abs((at.F if i == 0 else at.Fu)[0, 0]) > _ROUNDING * scale]
+    present = [asked.intercept or abs(float(at.F[0, 0])) > ROUNDING * scale] + [
+        abs(float(at.Fu[0, 0])) > ROUNDING * scale
+    ] * p
+    free = np.flatnonzero(present)
     q = np.arange(1 + p, len(products.drive))
     H, d = products.gram, products.drive
     onto = np.linalg.solve(H[free][:, free], H[free][:, q])  # regression of the products on them
@@ -319,7 +303,7 @@ def _quadratic(mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: f
     return products.record(o[None, :], noise, np.ones(1), 8 * _EPS, "limit, means of order 1, n = alpha D^2/2")
 
 
-def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge: float, D: float) -> ReadoutErrors:
+def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, asked: _Asked, D: float) -> ReadoutErrors:
     """Means of order 1 at finite D and n, of order D^2 at most: orders 1 to 3 of the kernel on spheres.
 
     Inputs come in groups by their length, nodes of the chi-square law of |x|^2: what regularises a sample, zeta, grows
@@ -328,6 +312,7 @@ def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge
     """
     from scipy.special import roots_gegenbauer
 
+    ridge, intercept = asked.ridge, asked.intercept
     products = _Products(mixture)
     p, q = mixture.dimensions, len(products.twice)
     if p + 2 > D:
@@ -350,8 +335,9 @@ def _quadratic_finite(mixture: Mixture, kernel: KernelFunctions, n: float, ridge
     seen = np.einsum("ai,agh,aj->gihj", L, np.stack(orders), L)
     drive = np.linalg.solve(L, products.drive)
     channels = [(w1, 1 - p / d1, n / d1), (w2, 1 - q / d2, n / d2), (w3, 1.0, n / d3), (seen, 1.0, n)]
-    bulk = SampleResolvent(zeta, channels, shares)
-    out, relative = _coefficients(seen, n * shares * bulk.r, np.tile(drive, (len(N), 1)))
+    bulk = SampleResolvent(zeta, channels, shares, free=3 if intercept else None)
+    constant = _free(len(N), intercept)  # the first feature in L too
+    out, relative = coefficients(seen, n * shares * bulk.r, np.tile(drive, (len(N), 1)), constant)
     o = np.linalg.solve(L.T, out.T).T
     noise = bulk.variance(products.residual(o))
     return products.record(o, noise, shares, relative + bulk.step, f"equivalent at D = {D:g}, n = {n:g}")
@@ -365,6 +351,8 @@ def kernel_error(
     *,
     samples: str = "linear",
     D: float | None = None,
+    intercept: bool = False,
+    stratified: bool = False,
 ) -> ReadoutErrors:
     """Errors of kernel ridge regression on n = alpha D samples (x, y) of a mixture.
 
@@ -375,7 +363,11 @@ def kernel_error(
     D = 50 the limit is off by a tenth and more, the equivalent by 0 to 4 % (more without ridge, near alpha = 1).
     With all means of order sqrt(D) the record has the `rate` at which the pmse goes to 0.
 
-    `kernel`: see `kernel_functions`.  `ridge`: lambda, added to the diagonal of K.
+    `kernel`: see `kernel_functions`.  `ridge`: lambda, added to the diagonal of K.  `intercept`: learn f + b, with no
+    penalty on b, which adds a constant of infinite size to the kernel.  In the limits most kernels have a constant that
+    the ridge does not hold; at finite D and a ridge of order n it does.  `stratified`, at finite D and n = alpha D:
+    n P_a samples of each cluster, not a random number.  That is a change of O(1/n) at a ridge of order 1, and a large
+    one at a ridge of order n, where the mean label of the samples outweighs what they say about the means.
 
     ValueError: alpha <= 0, ridge < 0, an unknown kernel, one that is singular at ridge 0 or lacks the derivatives the
     formula needs, no formula for the scaling.
@@ -397,20 +389,20 @@ def kernel_error(
         raise ValueError(f"samples must be 'linear' (n = alpha D) or 'quadratic' (n = alpha D^2/2), got {samples!r}")
     functions = kernel_functions(kernel)
     with np.errstate(under="ignore"):
-        found = _chosen(mixture, functions, alpha, ridge, samples, D)
+        asking = _Asked(alpha, ridge, flag("intercept", intercept), flag("stratified", stratified))
+        found = _chosen(mixture, functions, asking, samples, D)
     asked = {"kernel": functions.name, "alpha": alpha, "ridge": ridge, "samples": samples, "D": D}
+    asked |= {"intercept": bool(intercept), "stratified": bool(stratified)}
     return replace(found, problem={"mixture": mixture, **asked})
 
 
-def _chosen(
-    mixture: Mixture, kernel: KernelFunctions, alpha: float, ridge: float, samples: str, D: float | None
-) -> ReadoutErrors:
+def _chosen(mixture: Mixture, kernel: KernelFunctions, asked: _Asked, samples: str, D: float | None) -> ReadoutErrors:
     exponents = mixture.exponents
     if D is not None:
         if samples == "linear":
-            return _finite(mixture, kernel, alpha * D, ridge, D)
+            return _finite(mixture, kernel, asked.alpha * D, asked, D)
         if (exponents == 0).all() and (mixture.sigmas == mixture.sigmas[0]).all():
-            return _quadratic_finite(mixture, kernel, alpha * D**2 / 2, ridge, D)
+            return _quadratic_finite(mixture, kernel, asked.alpha * D**2 / 2, asked, D)
     if (mixture.sigmas != mixture.sigmas[0]).any():
         raise ValueError(f"mixture must have one sigma in this case, got {mixture.sigmas.tolist()}; {_ELSEWHERE}")
     if samples == "quadratic":
@@ -419,9 +411,9 @@ def _chosen(
                 "samples='quadratic' has a formula for means of order 1 (scaling 0), got "
                 f"scaling={mixture.scaling!r}; longer means are learned perfectly from as many samples"
             )
-        return _quadratic(mixture, kernel, alpha, ridge)
+        return _quadratic(mixture, kernel, asked)
     if (exponents == 0.25).all() or np.isin(exponents, (0.0, 0.5)).all():
-        return _limit(mixture, kernel, alpha, ridge)
+        return _limit(mixture, kernel, asked)
     raise ValueError(
         "mixture must have scaling 0, 1/4 or 1/2, or coordinates of scaling 1/2 and 0, got "
         f"scaling={mixture.scaling!r}: no formula for the limit; {_ELSEWHERE}"
@@ -438,6 +430,7 @@ class _RegressionOptions(Options):
     alpha: float = option(2.0, "Samples per dimension, n/D, of kernel regression.")
     ridge: float = option(0.0, "Ridge of the readout.")
     features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+    intercept: bool = option(False, "Give features and kernels an intercept.")
 
 
 @dataclass(frozen=True)
@@ -471,7 +464,9 @@ class TangentOptions(_RegressionOptions):
 
 def _learned(mixture: Mixture, options: KernelOptions | TangentOptions) -> Solution:
     """`kernel_error` as a solution."""
-    found = kernel_error(mixture, options.kernel, options.alpha, options.ridge, D=options.features_at)
+    found = kernel_error(
+        mixture, options.kernel, options.alpha, options.ridge, D=options.features_at, intercept=options.intercept
+    )
     return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
 
 

@@ -29,7 +29,7 @@ from quenched.numerics.oracle_quadrature import integrated, sampled_lines
 from quenched.numerics.oracle_sampling import Gaussians, sampled_error, separate_covariances, single_directions
 from quenched.numerics.oracle_sites import Sites, at_least, overlap_bounds, reduced, separated, turned
 from quenched.numerics.probability.exponential_sums import Numbers
-from quenched.numerics.problem.checks import digit_count, integer, number, record
+from quenched.numerics.problem.checks import Result, digit_count, integer, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -47,8 +47,8 @@ _LEAST = 1e-290  # errors below are not told from 0 in float64
 _SAMPLED = 1e-6  # relative standard error asked of what is sampled
 
 
-@dataclass(frozen=True)
-class OracleError:
+@dataclass(frozen=True, repr=False)
+class OracleError(Result):
     """The error of the Bayes rule, an estimate of its absolute numerical error, and how it was found.
 
     `value` is a float, or an mpmath number with the digits that were asked for.

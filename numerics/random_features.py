@@ -34,7 +34,7 @@ from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
 from quenched.numerics.lazy.resolvent import FeatureResolvent
 from quenched.numerics.probability.quadrature import adaptive
 from quenched.numerics.problem import checks
-from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.checks import flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -51,13 +51,23 @@ _BLIND = 1e-13  # mean outputs below this are rounding error: the features do no
 _SPREAD = 12.0  # standard deviations of the noise that the quadrature of `_quadratic` covers
 
 
+class _Asked(NamedTuple):
+    """Activation, gamma, ridge and tolerance; intercept b = E y, which is 0 without one: features are centred."""
+
+    activation: str
+    gamma: float
+    ridge: float
+    tolerance: float
+    b: float
+
+
 def _measured(
-    mixture: Mixture, mean: Array, variance: Array, error: float, method: str, rate: float | None = None
+    mixture: Mixture, mean: Array, variance: Array, error: float, method: str, b: float, rate: float | None = None
 ) -> ReadoutErrors:
-    """The record of outputs N(mean_a, variance_a), known up to `error`; 0 where the features do not see the labels."""
+    """The record of outputs N(mean_a + b, variance_a), known up to `error`; b where the features see no labels."""
     if np.abs(mean).max() < _BLIND:
         mean, variance = np.zeros_like(mean), np.zeros_like(variance)
-    return ReadoutErrors.gaussian(mixture, mean, variance, max(error, _BLIND), method, rate)
+    return ReadoutErrors.gaussian(mixture, mean + b, variance, max(error, _BLIND), method, rate)
 
 
 class _Orders(NamedTuple):
@@ -99,8 +109,9 @@ def _coordinates(means: Array) -> Array:
     return U[:, :k] * lengths[:k]
 
 
-def _finite(mixture: Mixture, activation: str, gamma: float, ridge: float, D: float, tolerance: float) -> ReadoutErrors:
+def _finite(mixture: Mixture, asked: _Asked, D: float) -> ReadoutErrors:
     """The unified equivalent: bulk with orders 1 and 2, and all spikes, at dimension D with P = gamma D features."""
+    activation, gamma, ridge, tolerance, b = asked
     means = _coordinates(mixture.at(D)) / math.sqrt(D)
     P, weights = gamma * D, mixture.weights
     directions = D, float(theory.quadratic_directions(D))
@@ -126,7 +137,7 @@ def _finite(mixture: Mixture, activation: str, gamma: float, ridge: float, D: fl
             columns += [] if columns else [mean, norm]
             columns += [along, same] if i == j else [mixed]
         m, q = _readout(mixture, bulk, P, np.stack(columns, axis=2), higher)
-        return _measured(mixture, m, q, error, f"finite-D equivalent, D = {D:g}, P = {P:g}")
+        return _measured(mixture, m, q, error, f"finite-D equivalent, D = {D:g}, P = {P:g}", b)
 
     return refined(means, mixture.sigmas, solve, tolerance)
 
@@ -200,21 +211,21 @@ def _response(activation: str, sigma: float, gamma: float, ridge: float, resolve
     return _Response(T / size, slope / size, c, float(higher), error)
 
 
-def _low(mixture: Mixture, activation: str, gamma: float, ridge: float) -> ReadoutErrors:
+def _low(mixture: Mixture, asked: _Asked) -> ReadoutErrors:
     sigma, weights = mixture.isotropic_sigma, mixture.weights
-    found = _response(activation, sigma, gamma, ridge, resolved=1)
+    found = _response(asked.activation, sigma, asked.gamma, asked.ridge, resolved=1)
     size = float(found.coefficients[1] ** 2)
     gain, spread = theory.low(size * found.value, size * found.slope, sigma)
     v = mixture.means - weights @ mixture.means
     S, phi = v.T @ (weights[:, None] * v), (weights * mixture.labels) @ v
     u = np.linalg.solve(np.eye(len(S)) + gain * S, phi)
     q = np.full(mixture.clusters, spread * (u @ u))
-    return _measured(mixture, gain * v @ u, q, found.error, "limit, means of order 1")
+    return _measured(mixture, gain * v @ u, q, found.error, "limit, means of order 1", asked.b)
 
 
-def _crossover(mixture: Mixture, activation: str, gamma: float, ridge: float) -> ReadoutErrors:
+def _crossover(mixture: Mixture, asked: _Asked) -> ReadoutErrors:
     sigma, weights = mixture.isotropic_sigma, mixture.weights
-    found = _response(activation, sigma, gamma, ridge, resolved=1)
+    found = _response(asked.activation, sigma, asked.gamma, asked.ridge, resolved=1)
     tensor, norm, tensor_slope, norm_slope = theory.crossover(found.value, found.slope, found.coefficients[2], sigma)
     centre = np.eye(mixture.clusters) - weights
     inner, lengths = mixture.T**2, np.outer(np.diag(mixture.T), np.diag(mixture.T))
@@ -226,15 +237,16 @@ def _crossover(mixture: Mixture, activation: str, gamma: float, ridge: float) ->
     beta = N @ np.linalg.solve(N.T @ (np.diag(1 / weights) + G) @ N, N.T @ mixture.labels)
     m = mixture.labels - beta / weights
     q = np.full(mixture.clusters, max(0.0, beta @ (G + slope) @ beta))
-    return _measured(mixture, m, q, found.error, "limit, means of order D^(1/4)")
+    return _measured(mixture, m, q, found.error, "limit, means of order D^(1/4)", asked.b)
 
 
-def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, tolerance: float) -> ReadoutErrors:
+def _high(mixture: Mixture, asked: _Asked) -> ReadoutErrors:
     """Means of order sqrt(D): class means have Gamma = D g, which fits the labels exactly where it can.
 
     beta has a part in the null space of g, and the part x/D with g x = eta; the pmse of order 1/D comes from x.
     """
-    means, weights = _coordinates(mixture.means), mixture.weights
+    activation, gamma, ridge, tolerance, b = asked
+    means, weights, targets = _coordinates(mixture.means), mixture.weights, mixture.labels - b
 
     start: list[Array] | None = None
 
@@ -261,22 +273,23 @@ def _high(mixture: Mixture, activation: str, gamma: float, ridge: float, toleran
         # class means that differ by rounding alone are one: of even features, at opposite means
         rounding = _ROUNDING**2 * float((weights * (scale * n) ** 2).sum())
         kept = values > max(1e-10 * values[-1], rounding)
-        eta = root * mixture.labels
+        eta = root * targets
         components = vectors.T @ eta
         unfit = vectors[:, ~kept] @ components[~kept]
-        m, rate = mixture.labels - unfit / root, 0.0
+        m, rate = targets - unfit / root, 0.0
         if np.abs(unfit).max() < 1e-8:
-            m = mixture.labels
+            m = targets
             x = vectors[:, kept] @ (components[kept] / values[kept])
             y2 = (M @ x + Z @ (carried @ x)) ** 2  # gamma w A (Z beta)^2, times D
             slope = bulk.responses(np.ones((len(w), 1)))[:, 0] / bulk.A
             rate = 1 / float(y2.sum() + ridge * (y2 @ slope) + ((carried @ x) ** 2).sum())
-        return _measured(mixture, m, np.zeros_like(m), error, "limit, means of order D^(1/2)", rate)
+        return _measured(mixture, m, np.zeros_like(m), error, "limit, means of order D^(1/2)", b, rate)
 
     return refined(means, mixture.sigmas, solve, tolerance, lambda found: found.rate or found.pmse)
 
 
-def _mixed(mixture: Mixture, activation: str, gamma: float, ridge: float, tolerance: float) -> ReadoutErrors:
+def _mixed(mixture: Mixture, asked: _Asked) -> ReadoutErrors:
+    activation, gamma, ridge, tolerance, b = asked
     sigma, (m1, m2) = mixture.isotropic_sigma, np.abs(mixture.means[0])
 
     def solve(f: Array, w: Array) -> ReadoutErrors:
@@ -289,21 +302,21 @@ def _mixed(mixture: Mixture, activation: str, gamma: float, ridge: float, tolera
         tau, slope = theory.gate_signal(s_o, m2, sigma)
         mean, variance = theory.signal(tau, slope * ridge * gamma * float((w * dA) @ odd**2))
         return _measured(
-            mixture, mean * mixture.labels, np.full(4, variance), error, "limit, gates: means of order D^(1/2) and 1"
+            mixture, mean * mixture.labels, np.full(4, variance), error, "limit, gates: means of order D^(1/2) and 1", b
         )
 
     return refined(mixture.means[:, :1], mixture.sigmas, solve, tolerance)
 
 
-def _quadratic(mixture: Mixture, activation: str, gamma: float, ridge: float) -> ReadoutErrors:
+def _quadratic(mixture: Mixture, asked: _Asked) -> ReadoutErrors:
     """P = gamma D^2/2 features on XOR with means of order 1."""
     sigma, length = mixture.isotropic_sigma, math.sqrt(mixture.T[0, 0])
-    found = _response(activation, sigma, gamma, ridge, resolved=2)
+    found = _response(asked.activation, sigma, asked.gamma, asked.ridge, resolved=2)
     size = float(found.coefficients[2] ** 2)
     method = "limit, means of order 1, P = gamma D^2/2"
     nothing = np.zeros(4)
     if size == 0:
-        return _measured(mixture, nothing, nothing, found.error, method)
+        return _measured(mixture, nothing, nothing, found.error, method, asked.b)
     theta, bulk = theory.quadratic_features(size * found.value, size * found.slope, length, sigma)
     d, variance = theory.quadratic_moments(length, sigma)
     centre = length / math.sqrt(2)
@@ -314,7 +327,7 @@ def _quadratic(mixture: Mixture, activation: str, gamma: float, ridge: float) ->
     panels = panels[panels[:, 1] > panels[:, 0]]
     integral = adaptive(lambda p: theory.quadratic_error(p, theta, bulk, length, sigma), panels, 1e-10)
     outputs = _measured(
-        mixture, theta * d * mixture.labels, np.full(4, bulk + theta**2 * variance), found.error, method
+        mixture, theta * d * mixture.labels, np.full(4, bulk + theta**2 * variance), found.error, method, asked.b
     )
     return replace(
         outputs,
@@ -331,6 +344,7 @@ def random_features_error(
     *,
     D: float | None = None,
     features: str = "linear",
+    intercept: bool = False,
     tolerance: float = 1e-7,
 ) -> ReadoutErrors:
     """Errors of P = gamma D random features of an activation, their readout at the population minimum.
@@ -341,8 +355,9 @@ def random_features_error(
     it differs from given features by O(1/D), and from the limits by O(1/D), at the crossover by O(D^-1/2).
     features="quadratic": P = gamma D^2/2 on XOR with means of order 1.
 
-    `ridge`: lambda, in units of the variance of a feature.  `tolerance`: relative change of the pmse at which grids are
-    fine enough.
+    `ridge`: lambda, in units of the variance of a feature.  `intercept`: add a constant b, which is E y, since features
+    are centred; without it the output has the mean 0 whatever the labels.  `tolerance`: relative change of the pmse at
+    which grids are fine enough.
 
     ValueError: gamma <= 0, ridge < 0, a singular covariance at ridge 0, means in four dimensions or more, no formula
     for the scaling or the mixture.  RuntimeError: sigma is too small for a grid to resolve.
@@ -359,18 +374,17 @@ def random_features_error(
     gamma, ridge = number("gamma", gamma, positive=True), number("ridge", ridge)
     accuracy = checks.tolerance("tolerance", tolerance)
     D = None if D is None else number("D", D, positive=True)
+    b = float(mixture.weights @ mixture.labels) if flag("intercept", intercept) else 0.0
     activation = TwoLayer(1, activation).activation
     if not isinstance(features, str) or features not in ("linear", "quadratic"):
         raise ValueError(f"features must be 'linear' (P = gamma D) or 'quadratic' (P = gamma D^2/2), got {features!r}")
     with np.errstate(under="ignore"):
-        found = _chosen(mixture, activation, gamma, ridge, D, features, accuracy)
+        found = _chosen(mixture, _Asked(activation, gamma, ridge, accuracy, b), D, features)
     asked = {"activation": activation, "gamma": gamma, "ridge": ridge, "D": D, "features": features}
-    return replace(found, problem={"mixture": mixture, **asked})
+    return replace(found, problem={"mixture": mixture, **asked, "intercept": bool(intercept)})
 
 
-def _chosen(
-    mixture: Mixture, activation: str, gamma: float, ridge: float, D: float | None, features: str, tolerance: float
-) -> ReadoutErrors:
+def _chosen(mixture: Mixture, asked: _Asked, D: float | None, features: str) -> ReadoutErrors:
     exponents = mixture.exponents
     elsewhere = "with D=..., the equivalent at finite D takes any scaling and any means in up to three dimensions"
     if features == "quadratic":
@@ -379,21 +393,21 @@ def _chosen(
                 "features='quadratic' has a formula for XOR with means of order 1 in the limit of large D only, got "
                 f"scaling={mixture.scaling!r}, D={D!r}, means {mixture.means.tolist()}; {elsewhere} and P = gamma D"
             )
-        return _quadratic(mixture, activation, gamma, ridge)
+        return _quadratic(mixture, asked)
     if D is not None:
         if D < 2:
             raise ValueError(f"D must be >= 2, got {D!r}")
-        return _finite(mixture, activation, gamma, ridge, D, tolerance)
+        return _finite(mixture, asked, D)
     if (exponents == 0.5).all():
-        return _high(mixture, activation, gamma, ridge, tolerance)
+        return _high(mixture, asked)
     if (mixture.sigmas != mixture.sigmas[0]).any():
         raise ValueError(f"mixture must have one sigma in this limit, got {mixture.sigmas.tolist()}; {elsewhere}")
     if (exponents == 0).all():
-        return _low(mixture, activation, gamma, ridge)
+        return _low(mixture, asked)
     if (exponents == 0.25).all():
-        return _crossover(mixture, activation, gamma, ridge)
+        return _crossover(mixture, asked)
     if exponents.tolist() == [0.5, 0.0] and _is_parity(mixture):
-        return _mixed(mixture, activation, gamma, ridge, tolerance)
+        return _mixed(mixture, asked)
     raise ValueError(
         f"mixture must have scaling 0, 1/4, 1/2, or be parity at (1/2, 0), got scaling={mixture.scaling!r} and means "
         f"{mixture.means.tolist()}: no formula for the limit; {elsewhere}"
@@ -432,6 +446,7 @@ class RandomFeaturesOptions(Options):
     gamma: float = option(2.0, "Random features per dimension, P/D.")
     ridge: float = option(0.0, "Ridge of the readout.")
     features_at: float | None = option(None, "Dimension of features and kernels (default: their limit).")
+    intercept: bool = option(False, "Give features and kernels an intercept.")
 
     @property
     def caption(self) -> str:
@@ -441,7 +456,9 @@ class RandomFeaturesOptions(Options):
 
 def _learned(mixture: Mixture, options: RandomFeaturesOptions) -> Solution:
     """`random_features_error` as a solution."""
-    found = random_features_error(mixture, options.activation, options.gamma, options.ridge, D=options.features_at)
+    found = random_features_error(
+        mixture, options.activation, options.gamma, options.ridge, D=options.features_at, intercept=options.intercept
+    )
     return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
 
 

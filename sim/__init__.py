@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quenched.sim.amp import simulate_amp
     from quenched.sim.figures.plot import plot
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
@@ -18,6 +19,7 @@ __all__ = [
     "plot",
     "read_spec",
     "simulate",
+    "simulate_amp",
     "simulate_features",
     "simulate_kernel",
     "simulate_lazy",
@@ -30,6 +32,7 @@ _HOME = {
     "plot": "figures.plot",
     "read_spec": "sweep_files",
     "simulate": "training",
+    "simulate_amp": "amp",
     "simulate_features": "random_features",
     "simulate_kernel": "kernel_ridge",
     "simulate_lazy": "kernel_ridge",

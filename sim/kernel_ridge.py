@@ -23,7 +23,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.lazy.kernels import KernelFunctions, kernel_functions
 from quenched.numerics.lazy.readout import labelled_by_cluster
-from quenched.numerics.problem.checks import function, integer, number, record
+from quenched.numerics.problem.checks import flag, function, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -57,8 +57,11 @@ class _Problem:
         """`values` as an array of the backend."""
         return self.xp.asarray(np.asarray(values, dtype=self.dtype))
 
-    def clusters(self, seed: int, n: int) -> npt.NDArray[np.int64]:
-        """The clusters of n samples, each drawn with its probability."""
+    def clusters(self, seed: int, n: int, stratified: bool = False) -> npt.NDArray[np.int64]:
+        """The clusters of n samples, each drawn with its probability, or n P_a of each, rounded."""
+        if stratified:
+            ends = np.rint(np.cumsum(self.mixture.weights) * n)
+            return np.searchsorted(ends, np.arange(n), side="right")
         thresholds = np.cumsum(self.mixture.weights)[:-1]
         return np.searchsorted(thresholds, generators([seed], CLUSTER)[0].random(n), side="right")
 
@@ -106,12 +109,16 @@ def _matrix(problem: _Problem, kernel: KernelFunctions, X: Any, Z: Any, same: bo
     return K
 
 
-def _solved(problem: _Problem, K: Any, y: Any, ridge: float) -> Any:
-    """(K + ridge)^-1 y; RuntimeError where that is singular."""
+def _solved(problem: _Problem, K: Any, y: Any, ridge: float, intercept: bool) -> tuple[Any, float]:
+    """c and b of (K + ridge) c + b = y, sum c = 0; b = 0 without intercept.  RuntimeError where that is singular."""
     xp, n = problem.xp, K.shape[0]
     for start in range(0, n, _ROWS):
         stop = min(start + _ROWS, n)
         K[start:stop, start:stop] = K[start:stop, start:stop] + ridge * xp.eye(stop - start, dtype=K.dtype)
+    if intercept:
+        ones = xp.ones((n, 1), dtype=K.dtype)
+        K = xp.concat([xp.concat([K, ones], axis=1), xp.concat([ones.T, xp.zeros((1, 1), dtype=K.dtype)], axis=1)])
+        y = xp.concat([y, xp.zeros(1, dtype=y.dtype)])
     try:
         c = xp.linalg.solve(K, y[:, None])
         left = float(xp.max(xp.abs(xp.matmul(K, c)[:, 0] - y)))
@@ -119,7 +126,7 @@ def _solved(problem: _Problem, K: Any, y: Any, ridge: float) -> Any:
         left = math.inf
     if not left < math.sqrt(np.finfo(problem.dtype).eps):  # elimination need not notice
         raise RuntimeError(f"the kernel matrix of {n} samples is singular at ridge = {ridge:g}: raise it")
-    return c[:, 0]
+    return c[:n, 0], float(c[n, 0]) if intercept else 0.0
 
 
 @dataclass(frozen=True)
@@ -139,12 +146,15 @@ def simulate_kernel(
     seeds: int | Sequence[int],
     ridge: float = 0.0,
     *,
+    intercept: bool = False,
+    stratified: bool = False,
     progress: Callable[[float], None] | None = None,
     **measuring: Any,
 ) -> xr.Dataset:
     """Kernel ridge regression on `samples` = n inputs in dimension D, its own for each seed.
 
-    `kernel`: see `quenched.numerics.lazy.kernels.kernel_functions`.  `measuring`: the fields of `Measuring`.
+    `kernel`: see `quenched.numerics.lazy.kernels.kernel_functions`.  `intercept`: learn f + b, with no penalty on b.
+    `stratified`: n P_a samples of each cluster, rounded, not a random number.  `measuring`: the fields of `Measuring`.
     Errors are averages over `test_samples` fresh inputs, as many from each cluster, weighted by P_a; an output of
     exactly 0 counts as half an error.  `backend`, `dtype` as in `simulate`.  `progress` is called with the fraction
     done.
@@ -153,19 +163,20 @@ def simulate_kernel(
 
     ValueError: bad input, by name and value.  RuntimeError: a singular kernel matrix.
     """
-    functions, n = kernel_functions(kernel), integer("samples", samples, at_least=1)
+    intercept, stratified = flag("intercept", intercept), flag("stratified", stratified)
+    functions, n = kernel_functions(kernel), integer("samples", samples, at_least=2 if intercept else 1)
     ridge = number("ridge", ridge)
     how = Measuring(**measuring)
     problem = _Problem(mixture, D, get_backend(how.backend), how.dtype)
 
     def learned(seed: int) -> Callable[[Any], Any]:
-        cluster = problem.clusters(seed, n)
+        cluster = problem.clusters(seed, n, stratified)
         X = problem.inputs(problem.backend.normals([seed], DATA, how.dtype), cluster)
         y = problem.array(mixture.labels[cluster])
-        c = _solved(problem, _matrix(problem, functions, X, X, same=True), y, ridge)
-        return lambda fresh: problem.xp.matmul(_matrix(problem, functions, fresh, X), c[:, None])[:, 0]
+        c, b = _solved(problem, _matrix(problem, functions, X, X, same=True), y, ridge, intercept)
+        return lambda fresh: problem.xp.matmul(_matrix(problem, functions, fresh, X), c[:, None])[:, 0] + b
 
-    asked = {"kernel": functions.name, "ridge": ridge, "samples": n}
+    asked = {"kernel": functions.name, "ridge": ridge, "samples": n, "intercept": intercept, "stratified": stratified}
     return _runs(problem, learned, seeds, how.test_samples, asked, progress)
 
 

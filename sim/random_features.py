@@ -26,7 +26,7 @@ from scipy.special import ndtr
 from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.readout import labelled_by_cluster
-from quenched.numerics.problem.checks import function, increasing_times, integer, number, record
+from quenched.numerics.problem.checks import flag, function, increasing_times, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
@@ -165,16 +165,22 @@ class Features:
         Z = self.psi(self.xp.matmul(X, self.F.T)) - self.average
         return Z, self.array(mixture.labels[cluster])
 
-    def ridge(self, n: int, ridge: float, seed: int) -> Any:
-        """Ridge regression on n samples, argmin_w sum_s (w·z_s - y_s)^2/n + ridge |w|^2, (P, 1)."""
+    def ridge(self, n: int, ridge: float, seed: int, intercept: bool) -> tuple[Any, float]:
+        """Ridge regression on n samples, argmin_(w, b) sum_s (w·z_s + b - y_s)^2/n + ridge |w|^2: w (P, 1) and b."""
         xp = self.xp
         normals = self.backend.normals([seed], DATA, self.dtype)
         Z, y = self.samples(normals, generators([seed], CLUSTER)[0], n)
         y = xp.reshape(y, (n, 1))
+        centre, level = xp.zeros_like(Z[0, :]), 0.0
+        if intercept:  # b = mean(y - w·z): what is left is the problem without it, of samples around their mean
+            centre, level = xp.mean(Z, axis=0), float(xp.mean(y))
+            Z, y = Z - centre, y - level
         if n < self.P:
-            return xp.matmul(Z.T, self._solve(xp.matmul(Z, Z.T) / n + ridge * xp.eye(n, dtype=Z.dtype), y / n, ridge))
-        gram = xp.matmul(Z.T, Z) / n + ridge * xp.eye(self.P, dtype=Z.dtype)
-        return self._solve(gram, xp.matmul(Z.T, y) / n, ridge)
+            inner = xp.matmul(Z, Z.T) / n + ridge * xp.eye(n, dtype=Z.dtype)
+            w = xp.matmul(Z.T, self._solve(inner, y / n, ridge))
+        else:
+            w = self._solve(xp.matmul(Z.T, Z) / n + ridge * xp.eye(self.P, dtype=Z.dtype), xp.matmul(Z.T, y) / n, ridge)
+        return w, level - float(xp.matmul(centre, w[:, 0]))
 
     def sgd(self, steps: Sequence[int], lr: float, decay: float, ridge: float, seed: int) -> Any:
         """Readouts (P, len(steps)) of online SGD on the half squared loss after so many steps, from 0.
@@ -212,7 +218,8 @@ class Training:
 
     `readout`: "population", the minimum of the mean square error on the whole mixture plus ridge |w|^2; "samples",
     ridge regression on `samples` = n inputs; "sgd", online SGD from w = 0, recorded after round(t D) steps for each of
-    `t`, at the learning rate lr/(1 + t/decay): with a finite decay it ends at the population minimum.
+    `t`, at the learning rate lr/(1 + t/decay): with a finite decay it ends at the population minimum.  `intercept`: the
+    first two have a constant beside the features, which the ridge does not hold.
     """
 
     readout: str = "population"
@@ -220,6 +227,7 @@ class Training:
     t: npt.ArrayLike | None = None
     lr: float = 0.5
     decay: float = np.inf
+    intercept: bool = False
     backend: str | Backend = "auto"
     dtype: str = "float64"
 
@@ -232,8 +240,10 @@ class Training:
         for name in needed[self.readout]:
             if getattr(self, name) is None:
                 raise ValueError(f"{name} must be given for readout={self.readout!r}, got None")
+        if flag("intercept", self.intercept) and self.readout == "sgd":
+            raise ValueError("intercept must be False for readout='sgd', whose readout has none, got True")
         if self.readout == "samples":
-            integer("samples", self.samples, at_least=1)
+            integer("samples", self.samples, at_least=2 if self.intercept else 1)
         if self.readout == "sgd":
             number("lr", self.lr, positive=True)
             if not self.decay > 0:
@@ -245,17 +255,18 @@ class Training:
             return []
         return [round(time * D) for time in increasing_times("t", self.t).tolist()]
 
-    def train(self, features: Features, seed: int, ridge: float) -> Any:
-        """Readouts (P, n), n = 1 but for SGD."""
+    def train(self, features: Features, seed: int, ridge: float) -> tuple[Any, float]:
+        """Readouts (P, n), n = 1 but for SGD, and the intercept."""
         if self.readout == "sgd":
-            return features.sgd(self.steps(features.D), self.lr, self.decay, ridge, seed)
+            return features.sgd(self.steps(features.D), self.lr, self.decay, ridge, seed), 0.0
         if self.readout == "samples" and self.samples is not None:
-            return features.ridge(self.samples, ridge, seed)
-        return features.population(ridge)
+            return features.ridge(self.samples, ridge, seed, self.intercept)
+        mixture = features.mixture
+        return features.population(ridge), float(mixture.weights @ mixture.labels) if self.intercept else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """What the attributes of a dataset keep."""
-        found = {"readout": self.readout, "samples": self.samples, "dtype": self.dtype}
+        found = {"readout": self.readout, "samples": self.samples, "intercept": self.intercept, "dtype": self.dtype}
         return found | ({"lr": self.lr, "decay": str(self.decay)} if self.readout == "sgd" else {})
 
 
@@ -272,10 +283,10 @@ def simulate_features(
 ) -> xr.Dataset:
     """Errors of P random features of an activation in dimension D, for each seed its own features.
 
-    `training`: the fields of `Training`: readout ("population", "samples" or "sgd"), samples, t, lr, decay, and
-    backend, dtype as in `simulate`.  The errors are exact given features and readout: means and variances of the output
-    come from Mehler sums, the classification error takes it as Gaussian in each cluster.  `progress` is called with the
-    fraction done.
+    `training`: the fields of `Training`: readout ("population", "samples" or "sgd"), samples, t, lr, decay, intercept,
+    and backend, dtype as in `simulate`.  The errors are exact given features and readout: means and variances of the
+    output come from Mehler sums, the classification error takes it as Gaussian in each cluster.  `progress` is called
+    with the fraction done.
 
     Returns a dataset with dimensions seed, cluster, and time with "sgd": pmse, classification_error, mean, variance;
     `truncation` (seed): the largest entry that a covariance leaves out.
@@ -293,7 +304,9 @@ def simulate_features(
     records = []
     for done, seed in enumerate(names, 1):
         features = Features(mixture, activation, D, P, seed, chosen, how.dtype)
-        mean, variance = features.outputs(how.train(features, seed, ridge))
+        w, b = how.train(features, seed, ridge)
+        mean, variance = features.outputs(w)
+        mean = mean + b
         wrong = ndtr(-mixture.labels * mean / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny)))
         found = {
             "pmse": ((mixture.labels - mean) ** 2 + variance) @ mixture.weights / 2,

@@ -191,6 +191,8 @@ class Sweep:
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
             for name, dims in _OBSERVABLES.items()
         }
+        if any(rule.loss != "square" for rule in rules):
+            variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if teachers := [mixture.teacher.neurons for mixture in mixtures if mixture.teacher is not None]:
             shape_R = (*shape, len(times), max(teachers), K)
             variables["R"] = (*_DIMS, "time", "teacher", "neuron"), np.full(shape_R, np.nan)

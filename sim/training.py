@@ -136,8 +136,9 @@ def simulate(
     teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.
 
     Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
-    tie_probability, and R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is
-    n/D and `step` is n.  Its attributes hold all inputs as JSON.
+    tie_probability, where the rule has another loss than "square" its mean `loss`, at labels without noise, and
+    R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is n/D and `step` is n.
+    Its attributes hold all inputs as JSON.
 
     ValueError: bad input, by name and value.  DivergenceError: weights overflow.  CheckpointError: a checkpoint that
     cannot be written or read, or is of another run.

@@ -19,11 +19,10 @@ from quenched.numerics.learners import error_of, learners, register
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.named_mixtures import NAMED, NamedMixture, named
 from quenched.numerics.typesetting import equations
-from quenched.sim import engines, simulate, sweep
+from quenched.sim import engines, figures, simulate, sweep
 from quenched.sim import figures as figures_folder
 from quenched.sim.cli import main
 from quenched.sim.engines.overlaps import Chain
-from quenched.sim.figures import reproduce
 from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import judge
 from quenched.sim.sweep_files import read_spec
@@ -173,7 +172,7 @@ def test_the_referee_knows_of_a_mixture_an_activation_a_loss_and_an_engine(exten
 def test_reproduce_knows_of_a_figure(
     extended: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert "toy" in reproduce.figures()
+    assert "toy" in figures.figures()
     run(monkeypatch, "reproduce", "toy", "--folder", str(extended / "out"))
     assert capfd.readouterr().out == "toy  2^2 = 4.\n"
     assert xr.load_dataset(extended / "out" / "toy.nc").power.values.tolist() == [1, 2, 4]

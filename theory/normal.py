@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from numpy import arcsin, cos, exp, maximum, pi, sin, sqrt
 from numpy.polynomial.legendre import leggauss
-from scipy.special import ndtr as Phi
 
-__all__ = ["GAUSS", "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"]
+__all__ = ["GAUSS", "Phi", "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"]
 
 
 GAUSS = tuple(zip(*leggauss(64), strict=True))
+
+
+def Phi(h: float) -> float:
+    """P(z < h) for a unit normal."""
+    from scipy.special import ndtr  # takes longer to load than all else here; compiled code has its own
+
+    probability: float = ndtr(h)
+    return probability
 
 
 # ratio(p, q) = p/q

@@ -17,10 +17,22 @@ from quenched.numerics.compiled.compile import callbacks
 from quenched.symbolic.language.grammar import LOSS, expression
 from quenched.theory import losses as theory
 
-__all__ = ["coefficients", "compiled_loss", "compiled_value", "loss", "loss_functions", "noise_rule", "noisy_slope"]
+__all__ = [
+    "coefficients",
+    "compiled_loss",
+    "compiled_value",
+    "convex_loss",
+    "kinks",
+    "loss",
+    "loss_functions",
+    "noise_rule",
+    "noisy_slope",
+]
 
 Array = npt.NDArray[np.float64]
 
+_OUTPUTS = np.sinh(np.linspace(-12, 12, 2000))  # +-8e4, dense around 0, where properties of a loss are looked for
+_JUMP = 1e-7  # of slope or curvature, relative to 1 + their size: smaller ones are none
 _NOISE_NODES = 40  # Gauss-Hermite nodes over the label noise: exact to rounding for losses smooth on its scale
 
 
@@ -110,3 +122,61 @@ def noisy_slope(name: str, noise: float) -> Callable[[Array, Array], tuple[Array
         return first, second
 
     return averaged
+
+
+@lru_cache(maxsize=64)
+def convex_loss(name: str) -> bool:
+    """Whether the loss rises again at large margins; ValueError if its slope falls anywhere."""
+    _, slope, _ = loss_functions(name)
+    phi = _OUTPUTS
+    rising = True
+    for y in (1.0, -1.0):
+        with np.errstate(all="ignore"):
+            slopes = np.broadcast_to(slope(phi, y), phi.shape).astype(float)
+        finite = np.isfinite(slopes)
+        drop = np.diff(slopes[finite])
+        size = np.maximum(np.abs(slopes[finite][1:]), np.abs(slopes[finite][:-1]))
+        if (drop < -1e-12 * size - 1e-300).any():
+            at = phi[finite][int(np.argmin(drop))]
+            raise ValueError(
+                f"loss must be convex in phi, got {name!r}, whose slope falls at phi = {at:.3g}, y = {y:g}"
+            )
+        rising = rising and bool(y * slopes[finite][-1 if y > 0 else 0] > 1e-12)
+    return rising
+
+
+@lru_cache(maxsize=64)
+def kinks(name: str, y: float) -> Array:
+    """Where the loss has a kink or its slope has one, at the label y: rows of phi, slope below, slope above, (K, 3).
+
+    Between two outputs of a grid that slope and curvature do not join smoothly the interval is halved, towards the half
+    that joins worse, down to neighbouring floats.
+
+    >>> kinks("hinge", 1.0).tolist(), kinks("logistic", 1.0).tolist()
+    ([[1.0, -1.0, 0.0]], [])
+    """
+    _, slope, curvature = loss_functions(name)
+
+    def seen(function: Callable[..., Any], phi: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(np.asarray(function(phi, y), dtype=np.float64), phi.shape)
+
+    def gap(a: Array, b: Array) -> Array:
+        ends = seen(curvature, a), seen(curvature, b)
+        joined = np.abs(seen(slope, b) - seen(slope, a) - (ends[0] + ends[1]) / 2 * (b - a))
+        return np.nan_to_num(np.abs(ends[1] - ends[0]) + joined / np.maximum(b - a, 1e-300))
+
+    a, b = _OUTPUTS[:-1].copy(), _OUTPUTS[1:].copy()
+    for _ in range(70):
+        middle = (a + b) / 2
+        left = gap(a, middle) > gap(middle, b)
+        inside = (a < middle) & (middle < b)
+        a, b = np.where(inside & ~left, middle, a), np.where(inside & left, middle, b)
+    below, above = a - 4 * np.spacing(np.abs(a) + 1), b + 4 * np.spacing(np.abs(b) + 1)
+    slopes, curvatures = ((seen(f, below), seen(f, above)) for f in (slope, curvature))
+    jumps = [np.abs(high - low) > _JUMP * (1 + np.abs(low) + np.abs(high)) for low, high in (slopes, curvatures)]
+    found = jumps[0] | jumps[1]
+    at_a = seen(slope, a)
+    on_a = (at_a != slopes[0]) | (a == np.round(a))  # a value between the two, or a round number, is the kink itself
+    rows = np.stack([np.where(on_a, a, b), np.where(jumps[0], slopes[0], at_a), np.where(jumps[0], slopes[1], at_a)])
+    return np.ascontiguousarray(rows.T[found]) + 0.0  # no -0

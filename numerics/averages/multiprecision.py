@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from quenched.numerics.averages.activations import averages
 from quenched.numerics.compiled.precision import bind, context, mp_array, mp_namespace
-from quenched.numerics.probability import normal
+from quenched.numerics.probability.normal import normal_probability
 from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -44,11 +44,10 @@ def average_namespace(ctx: Any, narrow: Any) -> dict[str, Any]:
     """
 
     def probability(n: int) -> Callable[..., Any]:
-        function = (normal.Phi2, normal.Phi3, normal.Phi4)[n - 2]
-
         def evaluate(*arguments: Any) -> Any:
-            limits, correlations = arguments[:n], (max(-1, min(1, r)) for r in arguments[n:])
-            return ctx.mpf(function(*map(narrow.mpf, limits), *map(narrow.mpf, correlations), ctx=narrow))
+            limits = [narrow.mpf(h) for h in arguments[:n]]
+            correlations = [narrow.mpf(max(-1, min(1, r))) for r in arguments[n:]]
+            return ctx.mpf(normal_probability(limits, correlations, ctx=narrow))
 
         return evaluate
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from quenched.numerics.compiled.cache import module
 from quenched.numerics.compiled.contractions import Contraction
-from quenched.numerics.compiled.precision import float_source
+from quenched.numerics.compiled.precision import float_tree
 from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
@@ -52,7 +52,7 @@ def load_compiled(kind: str, parts: Sequence[str]) -> ModuleType:
 
 def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     """The definition of a generated function without its annotations and docstring."""
-    (found,) = syntax_tree(float_source(function)).body
+    (found,) = float_tree(function).body
     if not isinstance(found, ast.FunctionDef):
         raise TypeError(f"{function!r} is not defined by a def statement")
     found.returns = None
@@ -93,15 +93,18 @@ class _DoubledRegression(ast.NodeTransformer):
     def _value(pair: ast.expr) -> ast.expr:
         return ast.Subscript(pair, ast.Constant(0), ast.Load())
 
+    def _doubled(self, node: ast.expr) -> ast.expr:
+        """The value of an expression worked out in pairs, if it has any."""
+        known = any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(node))
+        return self._value(self._pair(node)) if known else node
+
     def visit_Assign(self, node: ast.Assign) -> Any:
         call = node.value
-        if isinstance(call, ast.BinOp) and isinstance(call.op, ast.Div) and _is_root(call.right):
-            if any(isinstance(name, ast.Name) and name.id in self.pairs for name in ast.walk(call.left)):
-                call.left = self._value(self._pair(call.left))
-            return node
-        if not (
-            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("residual", "remainder")
-        ):
+        inside = call.args if isinstance(call, ast.Call) and _name(call).startswith("Phi") else [call]
+        for limit in inside:
+            if isinstance(limit, ast.BinOp) and isinstance(limit.op, ast.Div) and _name(limit.right) == "sqrt":
+                limit.left = self._doubled(limit.left)
+        if not isinstance(call, ast.Call) or _name(call) not in ("residual", "remainder"):
             return node
         (target,) = node.targets
         name = ast.unparse(target)
@@ -118,8 +121,9 @@ class _DoubledRegression(ast.NodeTransformer):
         return node
 
 
-def _is_root(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sqrt"
+def _name(node: ast.expr) -> str:
+    """The name of the function that an expression calls, "" if it calls none."""
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
 def scalar_function(function: Callable[..., Any]) -> tuple[str, int]:

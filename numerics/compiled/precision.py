@@ -25,7 +25,7 @@ import numpy as np
 from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
-__all__ = ["bind", "context", "float_source", "mp_array", "mp_namespace"]
+__all__ = ["bind", "context", "float_source", "float_tree", "mp_array", "mp_namespace"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -74,6 +74,13 @@ class _Ratios(ast.NodeTransformer):
         return ast.Constant(p / q)
 
 
+def float_tree(function: Callable[..., Any]) -> ast.Module:
+    """The syntax tree of `float_source`."""
+    tree = syntax_tree(inspect.getsource(function))
+    _Ratios().visit(tree)
+    return tree
+
+
 def float_source(function: Callable[..., Any]) -> str:
     """The source of a generated function with each `ratio` of integers as a float: for a compiler of 64-bit integers.
 
@@ -81,4 +88,4 @@ def float_source(function: Callable[..., Any]) -> str:
     >>> print(float_source(leaky_relu_g).splitlines()[-1].strip())
     return -maximum(0, -x) / 100 + maximum(0, x)
     """
-    return ast.unparse(ast.fix_missing_locations(_Ratios().visit(syntax_tree(inspect.getsource(function)))))
+    return ast.unparse(ast.fix_missing_locations(float_tree(function)))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from quenched.numerics.problem.checks import Result
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 
@@ -34,8 +35,8 @@ def labelled_by_cluster(mixture: Mixture) -> None:
         )
 
 
-@dataclass(frozen=True)
-class ReadoutErrors:
+@dataclass(frozen=True, repr=False)
+class ReadoutErrors(Result):
     """Errors of a linear readout whose output is Gaussian given the cluster.
 
     `mean`, `variance` (C,): m_a and q_a; `pmse`, `classification_error` and the numerical errors of both, `pmse_error`

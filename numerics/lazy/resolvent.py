@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import null_space
 
 __all__ = ["FeatureResolvent", "SampleResolvent"]
 
@@ -98,17 +99,24 @@ class SampleResolvent:
 
     M = W (1 + nu diag(P r) W)^-1.  A channel is (W (G, k, G, k), ratio, nu): directions in sets of k, W the kernel of a
     set; ratio sum_i W_gi,gi is the trace of its kernel on a sample, and nu the number of samples, in the same units.
+
+    `free`: the channel whose first feature is a constant with an intercept, W + t 1 1^T on it as t -> infinity;
+    RuntimeError unless nu > ratio, where a sample is left to learn from.
     """
 
-    def __init__(self, zeta: Array, channels: Sequence[tuple[Array, float, float]], P: Array) -> None:
-        self.P, self.zeta = P, zeta
+    def __init__(
+        self, zeta: Array, channels: Sequence[tuple[Array, float, float]], P: Array, free: int | None = None
+    ) -> None:
+        self.P, self.zeta, self._free = P, zeta, free
         self.channels = [(W if W.ndim == 4 else W[:, None, :, None], ratio, nu) for W, ratio, nu in channels]
         # x = 1/r: the right-hand side is concave and increasing in x, so that Newton's steps from above, where the
         # channels see no samples, descend to the largest fixed point
         x = zeta + sum(ratio * _trace(W) for W, ratio, _ in self.channels)
+        if free is not None:
+            x = self._above(x)
         step = np.inf
         for _ in range(200):
-            M = [self._seen(W, nu, x) for W, _, nu in self.channels]
+            M = [self._seen(W, nu, x, i == free) for i, (W, _, nu) in enumerate(self.channels)]
             excess = zeta + sum(ratio * _trace(m) for m, (_, ratio, _) in zip(M, self.channels, strict=True)) - x
             self._squares = [
                 ratio * nu * (m**2).sum(axis=(1, 3)) for m, (_, ratio, nu) in zip(M, self.channels, strict=True)
@@ -126,10 +134,23 @@ class SampleResolvent:
             )
         self.r, self.M, self.step, self._back = 1 / x, M, step, -jacobian
 
-    def _seen(self, W: Array, nu: float, x: Array) -> Array:
+    def _above(self, x: Array) -> Array:
+        """A start above the fixed point with an intercept, from one above it without.
+
+        The intercept takes the average over samples out of the constants, which leaves at most four times the largest
+        of them, and adds 1/(nu sum P/x) <= max x/nu.
+        """
+        W, ratio, nu = self.channels[self._free or 0]
+        if nu <= ratio:
+            raise RuntimeError(f"an intercept needs more than one sample, got {nu / ratio:g}")
+        largest = float(np.max(x)) + 4 * ratio * float(np.max(_trace(W)))
+        return np.full_like(x, largest / (1 - ratio / nu))
+
+    def _seen(self, W: Array, nu: float, x: Array, free: bool) -> Array:
         G, k = W.shape[:2]
         flat = W.reshape(G * k, G * k)
-        M = np.linalg.solve(np.eye(G * k) + flat * np.repeat(nu * self.P / x, k), flat)
+        samples = np.repeat(nu * self.P / x, k)
+        M = _with_intercept(flat, samples, k) if free else np.linalg.solve(np.eye(G * k) + flat * samples, flat)
         return ((M + M.T) / 2).reshape(W.shape)
 
     def variance(self, residual: Array) -> Array:
@@ -141,6 +162,21 @@ class SampleResolvent:
         squares: Array = sum(self._squares)
         driven: Array = np.linalg.solve(self._back.T, self.P * residual * self.r**2)
         return driven @ squares
+
+
+def _with_intercept(W: Array, samples: Array, k: int) -> Array:
+    """(diag(samples) + (W + t u u^T)^-1)^-1 as t -> infinity, u = 1 on every k-th feature, the constants.
+
+    In the variables times sqrt(samples) it is u^ u^^T along u, and W (1 + W)^-1 of what is orthogonal to u.
+    """
+    root = np.sqrt(samples)
+    u = np.where(np.arange(len(W)) % k == 0, root, 0.0)
+    u /= np.linalg.norm(u)
+    N = null_space(u[None, :])
+    rest = N.T @ (root[:, None] * W * root) @ N
+    inner = np.linalg.solve(np.eye(len(rest)) + rest, rest)
+    found: Array = (np.outer(u, u) + N @ inner @ N.T) / root[:, None] / root
+    return found
 
 
 def _trace(W: Array) -> Array:

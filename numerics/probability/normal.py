@@ -17,11 +17,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
 
 from quenched.numerics.probability.quadrature import tanh_sinh
+from quenched.theory import normal
 
-__all__ = ["Phi", "Phi2", "Phi3", "Phi4"]
+__all__ = ["Phi", "normal_probability"]
 
 
 def Phi(h: Any, *, ctx: Any = None) -> Any:
@@ -30,42 +30,24 @@ def Phi(h: Any, *, ctx: Any = None) -> Any:
     >>> float(Phi(0.0))
     0.5
     """
-    return ndtr(h) if ctx is None else ctx.ncdf(h)
+    return normal.Phi(h) if ctx is None else ctx.ncdf(h)
 
 
-def Phi2(h: Any, k: Any, r: Any, *, ctx: Any = None) -> Any:
-    """P(z1 < h, z2 < k) at correlation r; float64: within 1e-15.
+def normal_probability(limits: Sequence[Any], correlations: Sequence[Any], *, ctx: Any = None) -> Any:
+    """Phi_n, n = 2, 3, 4: P(z_1 < h_1, .., z_n < h_n), limits h_1 .. h_n and correlations r_12, r_13, .., r_23, ..
 
-    At h = k = 0 it is 1/4 + arcsin(r)/(2 pi):
+    float64: within 1e-15 for n = 2, 1e-12 for n = 3 and 1e-11 for n = 4; where the correlation matrix is nearly
+    singular within 1e-9 for n = 3 and 1e-8 for n = 4.
 
-    >>> round(float(Phi2(0.0, 0.0, 0.5)), 15)
-    0.333333333333333
+    At zero limits Phi_2 is 1/4 + arcsin(r)/(2 pi); equally correlated fields, r = 1/2, have 1/(n + 1), the chance that
+    the first of n + 1 is the largest:
+
+    >>> [round(float(normal_probability([0.0] * n, [0.5] * (n * (n - 1) // 2))), 14) for n in (2, 3, 4)]
+    [0.33333333333333, 0.25, 0.2]
     """
-    return _compiled("Phi2", [h, k], [r]) if ctx is None else _precise(ctx, [h, k], [r])
-
-
-def Phi3(h1: Any, h2: Any, h3: Any, r12: Any, r13: Any, r23: Any, *, ctx: Any = None) -> Any:
-    """P(z1 < h1, z2 < h2, z3 < h3); float64: within 1e-12, 1e-9 where the correlation matrix is nearly singular.
-
-    Three equally correlated fields, r = 1/2, zero limits: 1/4, the chance that the first of four is the largest.
-
-    >>> round(float(Phi3(0.0, 0.0, 0.0, 0.5, 0.5, 0.5)), 14)
-    0.25
-    """
-    limits, correlations = [h1, h2, h3], [r12, r13, r23]
-    return _compiled("Phi3", limits, correlations) if ctx is None else _precise(ctx, limits, correlations)
-
-
-def Phi4(
-    h1: Any, h2: Any, h3: Any, h4: Any, r12: Any, r13: Any, r14: Any, r23: Any, r24: Any, r34: Any, *, ctx: Any = None
-) -> Any:
-    """P(z1 < h1, .., z4 < h4); float64: within 1e-11, 1e-8 where the correlation matrix is nearly singular.
-
-    >>> round(float(Phi4(0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)), 14)
-    0.2
-    """
-    limits, correlations = [h1, h2, h3, h4], [r12, r13, r14, r23, r24, r34]
-    return _compiled("Phi4", limits, correlations) if ctx is None else _precise(ctx, limits, correlations)
+    if ctx is None:
+        return _compiled(f"Phi{len(limits)}", limits, correlations)
+    return _precise(ctx, limits, correlations)
 
 
 def _compiled(name: str, limits: Sequence[Any], correlations: Sequence[Any]) -> Any:

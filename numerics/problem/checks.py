@@ -146,6 +146,28 @@ class Record:
         return hash(self._key())
 
 
+class Result:
+    """What solved numbers share: a repr in one line, each with its numerical error, X_error, beside it.
+
+    `@dataclass(frozen=True, repr=False)`; fields of `field(repr=False)` are left out, as are those that are None.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __repr__(self) -> str:
+        """The kind and its fields: numbers to six digits, their errors to two."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        errors = {name: f"{name}_error" for name in values} | {"value": "error"}
+        beside = {error for name, error in errors.items() if name in values and error in values}
+        parts = []
+        for name, value in values.items():
+            if value is None or name in beside:
+                continue
+            error = values.get(errors[name])
+            parts.append(f"{name}={_brief(value)}" + ("" if error is None else f" ± {float(error):.2g}"))
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
 # --- text
 
 

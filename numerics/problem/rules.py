@@ -45,6 +45,22 @@ class LearningRule(Record, ABC):
             if (value := getattr(self, name)) is not None:
                 self._set(**{name: number(name, value)})
 
+    def _repr_latex_(self) -> str:
+        """The step, and its numbers, for notebooks; `quenched.numerics.equations` shows what follows from it."""
+
+        def step(weight: str, rate: float, size: str, gradient: str, decay: float) -> str:
+            kept = rf" - \frac{{{rate * decay:.4g}}}{{D}}\, {weight}" if decay and rate else ""
+            return rf"\delta {weight} = " + (rf"-\frac{{{rate:.4g}}}{{{size}}}\, {gradient}{kept}" if rate else "0")
+
+        push, readout = (rf"\frac{{\partial l}}{{\partial {field}}}" for field in (r"\lambda_k", "v_k"))
+        first = step("w_k", self.eta, r"\sqrt{D}", rf"{push}\, x", self.kappa)
+        second = step("v_k", self.eta_v, "D", readout, self.kappa_v)
+        more = [rf"l = \mathtt{{{self.loss}}}"]
+        more += [rf"y \to y + {self.label_noise:.4g}\,\mathcal{{N}}(0, 1)"] if self.label_noise else []
+        more += [f"B = {self.batch}"] if self.batch > 1 else []
+        more += [] if self.diffusion else [r"\eta \to 0"]
+        return "$" + r",\quad ".join([first, second, *more]) + "$"
+
     @property
     @abstractmethod
     def diffusion(self) -> bool:

@@ -6,6 +6,7 @@ M_ak = w_k·mu_a/D,  Q_kl = w_k·w_l/D,  so that the fields lambda given a are N
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,13 +16,14 @@ import numpy.typing as npt
 from quenched.numerics.problem.checks import Record, finite_array, record
 from quenched.numerics.problem.mixture import Mixture
 
-__all__ = ["Densities", "OrderParameters", "nearest_overlaps", "without_spectrum"]
+__all__ = ["Densities", "OrderParameters", "matrices", "nearest_overlaps", "without_spectrum"]
 
 Array = npt.NDArray[np.float64]
 
 # Order parameters are products of floating-point sums, or solutions of an ODE with a relative error near 1e-8:
 # semidefiniteness and consistency are asked for up to this fraction of the largest entry.
 _ROUNDING = math.sqrt(np.finfo(np.float64).eps)
+_ENTRIES = 36  # numbers of an array that a notebook shows
 
 
 def nearest_overlaps(A: Array, Q: Array) -> Array:
@@ -34,6 +36,21 @@ def nearest_overlaps(A: Array, Q: Array) -> Array:
     """
     values, vectors = np.linalg.eigh(Q - A.T @ A)
     return Q if values[0] >= 0 else A.T @ A + (vectors * np.maximum(values, 0)) @ vectors.T
+
+
+def matrices(arrays: Mapping[str, Array]) -> str:
+    """Arrays as LaTeX for notebooks, letter = matrix to four digits; one of many numbers by its shape."""
+    found = []
+    for letter, array in arrays.items():
+        if array.size > _ENTRIES:
+            shape = r" \times ".join(map(str, array.shape))
+            found.append(rf"{letter} \in \mathbb R^{{{shape}}}")
+            continue
+        for index in np.ndindex(array.shape[:-2]):
+            rows = r" \\ ".join(" & ".join(f"{x:.4g}" for x in row) for row in np.atleast_2d(array[index]))
+            node = "".join(f"_{{{u}}}" for u in index)
+            found.append(rf"{letter}{node} = \begin{{pmatrix}} {rows} \end{{pmatrix}}")
+    return "$" + r",\quad ".join(found) + "$"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,6 +98,10 @@ class OrderParameters(Record):
         record = object.__new__(cls)
         record._store(M, Q, v)
         return record
+
+    def _repr_latex_(self) -> str:
+        """M, Q and v as matrices, for notebooks."""
+        return matrices({"M": self.M, "Q": self.Q, "v": self.v})
 
     @property
     def K(self) -> int:
@@ -166,6 +187,10 @@ class Densities(Record):
         A, G = state.projections(mixture), mixture.alignment
         aligned, share = G @ A, mixture.shares[:, None, None]
         return cls(aligned, share * state.Q + (A.T @ aligned - share * (A.T @ A)), state.v)
+
+    def _repr_latex_(self) -> str:
+        """A, Q in each node and v as matrices, for notebooks."""
+        return matrices({"A": self.A, "Q": self.Q, "v": self.v})
 
     @property
     def K(self) -> int:

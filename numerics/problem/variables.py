@@ -28,9 +28,13 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "Q_u": ("overlaps of weights in a node of the spectrum", "1"),
     "eigenvalue": ("eigenvalue rho_au of the covariance over sigma^2", "1"),
     "share": ("share of the D directions in a node", "1"),
+    # message passing
+    "overlaps": ("overlaps of the estimate with the means' vectors, vhat_k.v_l", "1"),
+    "norms": ("overlaps of the estimate, vhat_k.vhat_l", "1"),
     # errors
     "pmse": ("half the mean square error, <(phi - y)^2>/2", "1"),
     "classification_error": ("probability of a wrong sign, ties counted half", "1"),
+    "loss": ("mean loss, <l(phi, y)>", "1"),
     "tie_probability": ("probability of an output of exactly 0", "1"),
     "final_error": ("classification error at the end of learning", "1"),
     "final_pmse": ("half the mean square error at the end of learning", "1"),
@@ -70,6 +74,9 @@ VARIABLES: dict[str, tuple[str, str]] = {
     # axes
     "time": ("time, steps over D", _STEPS),
     "step": ("steps of SGD", "1"),
+    "iteration": ("iterations of message passing", "1"),
+    "direction": ("vector v_k of which the means are made", ""),
+    "direction_": ("vector v_l of which the means are made", ""),
     "seed": ("seed of a run", "1"),
     "initial": ("seed of the initial state", "1"),
     "run": ("number of the run", "1"),

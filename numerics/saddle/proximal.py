@@ -4,9 +4,10 @@
 
 f is the root of f + dl/dphi(w + V f, y), which rises with f.  It lies between 0 and -dl/dphi(w, y), and is found there
 by bisection and inverse quadratic interpolation in turn (Chandrupatla 1997): Newton's method alone cycles for a
-logistic loss at large V, and has no slope at the kink of a hinge.  E[f'] = E[(w - mean) f]/spread^2 by Stein's rule, so
-that no second derivative is needed.  The integral is adaptive: a panel is halved until its halves agree with it, and f
-at their ends with the polynomial through its nodes.
+logistic loss at large V, and has no slope at the kink of a hinge.  A kink at h, where the slope goes from l- to l+,
+holds the prox of all w from h + V l- to h + V l+.  E[f'] = E[(w - mean) f]/spread^2 by Stein's rule, so that no second
+derivative is needed.  The integral is adaptive: panels end at those w, and a panel is halved until its halves agree
+with it, and f at their ends with the polynomial through its nodes.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import compiled_loss, compiled_value
+from quenched.numerics.averages.losses import compiled_loss, compiled_value, kinks
 from quenched.numerics.compiled.machine_code import njit
 
 __all__ = ["CHANNEL_ERROR", "proximal_averages", "proximal_move"]
 
 Array = npt.NDArray[np.float64]
+Law = tuple[float, float, float, float]  # y, V, mean and spread of the field
 
 CHANNEL_ERROR = 2e-12
 """Of the averages, relative: twenty times the accuracy to which each panel is integrated."""
@@ -39,8 +41,11 @@ _SEEN = 1e-11  # of f at the ends of a panel, times its width/100: a kink nearer
 
 
 @njit(error_model="numpy")
-def _move(slope: Any, y: float, V: float, w: float) -> float:
+def _move(slope: Any, kinks: Array, y: float, V: float, w: float) -> float:
     """The root f of f + slope(w + V f, y)."""
+    for k in range(len(kinks)):
+        if kinks[k, 0] + V * kinks[k, 1] < w < kinks[k, 0] + V * kinks[k, 2]:
+            return float((kinks[k, 0] - w) / V)
     a, at_a = 0.0, slope(w, y)
     if at_a == 0.0:
         return 0.0
@@ -73,11 +78,9 @@ def _move(slope: Any, y: float, V: float, w: float) -> float:
 
 
 @njit(error_model="numpy")
-def _panel(
-    slope: Any, value: Any, y: float, V: float, mean: float, spread: float, low: float, high: float, rule: Array,
-    out: Array,
-) -> None:  # fmt: skip
+def _panel(slope: Any, value: Any, kinks: Array, law: Law, low: float, high: float, rule: Array, out: Array) -> None:
     """Integrals of f, f^2, xi f and the envelope over a piece of xi ~ N(0, 1), and of their absolute values."""
+    y, V, mean, spread = law
     nodes, weights, ends = rule[0], rule[1], rule[2]
     out[:] = 0.0
     upper = lower = 0.0
@@ -86,7 +89,7 @@ def _panel(
         xi = centre + half * nodes[i]
         share = half * weights[i] * np.exp(-xi * xi / 2) / np.sqrt(2 * np.pi)
         w = mean + spread * xi
-        f = _move(slope, y, V, w)
+        f = _move(slope, kinks, y, V, w)
         envelope = V * f * f / 2 + value(w + V * f, y)
         out[0] += share * f
         out[1] += share * f * f
@@ -96,33 +99,51 @@ def _panel(
         out[5] += share * abs(envelope)
         upper += ends[i] * f
         lower += ends[len(nodes) - 1 - i] * f
-    off_high = abs(upper - _move(slope, y, V, mean + spread * high)) * np.exp(-high * high / 2)
-    off_low = abs(lower - _move(slope, y, V, mean + spread * low)) * np.exp(-low * low / 2)
+    off_high = abs(upper - _move(slope, kinks, y, V, mean + spread * high)) * np.exp(-high * high / 2)
+    off_low = abs(lower - _move(slope, kinks, y, V, mean + spread * low)) * np.exp(-low * low / 2)
     out[6] = 0.01 * half * max(off_high, off_low)
 
 
 @njit(error_model="numpy")
+def _edges(kinks: Array, law: Law) -> Array:
+    """The ends of panels: equal ones, and the ends of what kinks hold."""
+    _, V, mean, spread = law
+    found = np.empty(_PANELS + 1 + 2 * len(kinks))
+    for i in range(_PANELS + 1):
+        found[i] = -_REACH + 2 * _REACH * i / _PANELS
+    count = _PANELS + 1
+    for k in range(len(kinks)):
+        for j in range(1, 3):
+            edge = (kinks[k, 0] + V * kinks[k, j] - mean) / spread
+            if -_REACH < edge < _REACH:
+                found[count] = edge
+                count += 1
+    found[:count].sort()
+    return found[:count]
+
+
+@njit(error_model="numpy")
 def _averages(
-    slope: Any, value: Any, y: float, V: float, mean: float, spread: float, rule: Array, accuracy: float
+    slope: Any, value: Any, kinks: Array, law: Law, rule: Array, accuracy: float
 ) -> tuple[float, float, float, float]:
     """E[f], E[f^2], E[xi f], E[M]."""
-    lows, highs = np.empty(_PANELS + _DEPTH), np.empty(_PANELS + _DEPTH)
-    wholes, depths = np.empty((_PANELS + _DEPTH, 7)), np.zeros(_PANELS + _DEPTH)
+    edges = _edges(kinks, law)
+    panels = len(edges) - 1
+    lows, highs = np.empty(panels + _DEPTH), np.empty(panels + _DEPTH)
+    wholes, depths = np.empty((panels + _DEPTH, 7)), np.zeros(panels + _DEPTH)
     scale, total = np.zeros(7), np.zeros(7)
-    width = 2 * _REACH / _PANELS
-    for i in range(_PANELS):
-        lows[i] = -_REACH + i * width
-        highs[i] = lows[i] + width
-        _panel(slope, value, y, V, mean, spread, lows[i], highs[i], rule, wholes[i])
+    for i in range(panels):
+        lows[i], highs[i] = edges[i], edges[i + 1]
+        _panel(slope, value, kinks, law, lows[i], highs[i], rule, wholes[i])
         scale += wholes[i]
-    waiting = _PANELS
+    waiting = panels
     left, right = np.empty(7), np.empty(7)
     while waiting:
         waiting -= 1
         low, high, depth = lows[waiting], highs[waiting], depths[waiting]
         middle = (low + high) / 2
-        _panel(slope, value, y, V, mean, spread, low, middle, rule, left)
-        _panel(slope, value, y, V, mean, spread, middle, high, rule, right)
+        _panel(slope, value, kinks, law, low, middle, rule, left)
+        _panel(slope, value, kinks, law, middle, high, rule, right)
         agree = max(left[6], right[6]) <= _SEEN * scale[4]
         for j, size in enumerate((scale[4], scale[1], scale[4], scale[5])):
             agree = agree and abs(left[j] + right[j] - wholes[waiting, j]) <= accuracy * size
@@ -143,14 +164,14 @@ def proximal_move(name: str, y: float, V: float, w: float) -> float:
     >>> proximal_move("square", 1.0, 3.0, 0.0)
     0.25
     """
-    return float(_move(compiled_loss(name), y, V, w))
+    return float(_move(compiled_loss(name), kinks(name, y), y, V, w))
 
 
 def proximal_averages(name: str, labels: Array, V: float, means: Array, spread: float) -> tuple[Array, ...]:
     """E[f], E[f^2], E[f'] and E[M] in each cluster (C,), for labels (C,) and fields N(means (C,), spread^2)."""
     functions = compiled_loss(name), compiled_value(name)
     rows = [
-        _averages(*functions, y, V, mean, spread, _RULE, _ACCURACY)
+        _averages(*functions, kinks(name, y), (y, V, mean, spread), _RULE, _ACCURACY)
         for y, mean in zip(labels.tolist(), means.tolist(), strict=True)
     ]
     first, second, regressed, envelope = np.array(rows).T

@@ -16,12 +16,11 @@ p positive and q negative coefficients,
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.probability import normal
+from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.probability.normal import normal_probability
 
 __all__ = ["cone_signs"]
 
@@ -51,16 +50,13 @@ def cone_signs(
         chosen = labels == y
         if not chosen.any():
             continue
-        negative, flat = _cones(y * v, slopes)
-        cones = negative + flat
-        if not cones:
+        sign, flat, forms = _cones(y * v, slopes)
+        if not len(sign):
             continue
-        found = _probabilities(np.stack([forms for _, forms in cones]), mean[chosen], covariance[chosen])
+        found = _probabilities(forms, mean[chosen], covariance[chosen])
         if found is None:
             return None
-        signs = np.zeros((2, len(cones)))
-        signs[0] = [sign * (1.0 if i < len(negative) else 0.5) for i, (sign, _) in enumerate(cones)]
-        signs[1, len(negative) :] = 1.0
+        signs = np.stack([sign * (1 - flat / 2), flat])
         value, bound = (part @ weights[chosen] for part in found)
         total += signs @ value
         error += np.abs(signs) @ bound
@@ -68,43 +64,53 @@ def cone_signs(
     return (wrong, tie), (wrong_error, tie_error)
 
 
-Cones = list[tuple[int, Array]]  # signs, and the forms (n, n) that are positive in a cone, as rows
+@njit(error_model="numpy", nogil=True)
+def _cones(v, slopes):  # type: ignore[no-untyped-def]
+    """Cones that add up to phi < 0, and those where phi = 0: signs (N,), whether phi = 0 there (N,), forms (N, n, n).
 
-
-def _cones(v: Array, slopes: Array) -> tuple[Cones, Cones]:
-    """Cones that add up to phi < 0, and those where phi = 0."""
-    n = len(v)
-    negative: Cones = []
-    flat: Cones = []
-    for signs in product((-1, 1), repeat=n):
-        side = np.array(signs)
-        c = v * side * np.where(side > 0, slopes[1], slopes[0])
-        u = np.diag(side).astype(np.float64)  # u_k as forms of the fields
-        output = c @ u
-        above, below = np.flatnonzero(c > 0), np.flatnonzero(c < 0)
-
-        def replaced(k: int, form: Array, u: Array = u) -> Array:
-            forms = u.copy()
-            forms[k] = form
-            return forms
-
-        if not len(below):
-            if not len(above):
-                flat.append((1, u))
-        elif not len(above):
-            negative.append((1, u))
-        elif len(below) == 1:
-            negative.append((1, replaced(int(below[0]), -output)))
-        elif len(above) == 1:
-            negative += [(1, u), (-1, replaced(int(above[0]), output))]
-        else:  # two of each
-            a1, a2 = (c[k] * u[k] for k in above)
-            b3, b4 = (-c[k] * u[k] for k in below)
-            gap = b3 - a1
-            negative.append((1, np.stack([a1, a2, gap, b4])))
-            negative.append((-1, np.stack([a1, gap, b4, a2 - gap - b4])))
-            negative.append((1, np.stack([b3, a2, -gap, b4 + gap - a2])))
-    return negative, flat
+    A cone is where all its forms of the fields, its rows, are positive.
+    """
+    n = v.size
+    sign, flat, forms = np.ones(3 * 2**n), np.zeros(3 * 2**n), np.zeros((3 * 2**n, n, n))
+    c, above, below, count = np.empty(n), np.empty(n, np.int64), np.empty(n, np.int64), 0
+    for pattern in range(2**n):
+        p = q = 0
+        u = np.zeros((n, n))  # u_k as forms of the fields
+        output = np.zeros(n)
+        for k in range(n):
+            side = 1.0 if (pattern >> (n - 1 - k)) & 1 else -1.0
+            c[k] = v[k] * side * (slopes[1] if side > 0.0 else slopes[0])
+            u[k, k] = side
+            output[k] = c[k] * side
+            if c[k] > 0.0:
+                above[p] = k
+                p += 1
+            elif c[k] < 0.0:
+                below[q] = k
+                q += 1
+        if q == 0 and p > 0:
+            continue
+        if q < 2 or p < 2:
+            forms[count] = u
+            flat[count] = 1.0 if p == 0 and q == 0 else 0.0
+            if q == 1 and p > 0:
+                forms[count, below[0]] = -output
+            count += 1
+            if q > 1 and p == 1:
+                forms[count], sign[count] = u, -1.0
+                forms[count, above[0]] = output
+                count += 1
+            continue
+        a1, a2 = c[above[0]] * u[above[0]], c[above[1]] * u[above[1]]
+        b3, b4 = -c[below[0]] * u[below[0]], -c[below[1]] * u[below[1]]
+        gap = b3 - a1
+        first, second, third = forms[count], forms[count + 1], forms[count + 2]
+        first[0], first[1], first[2], first[3] = a1, a2, gap, b4
+        second[0], second[1], second[2], second[3] = a1, gap, b4, a2 - gap - b4
+        third[0], third[1], third[2], third[3] = b3, a2, -gap, b4 + gap - a2
+        sign[count + 1] = -1.0
+        count += 3
+    return sign[:count], flat[:count], forms[:count]
 
 
 def _probabilities(forms: Array, mean: Array, covariance: Array) -> tuple[Array, Array] | None:
@@ -117,8 +123,7 @@ def _probabilities(forms: Array, mean: Array, covariance: Array) -> tuple[Array,
         return None
     spread = np.sqrt(variance)
     R = np.clip(C / (spread[..., :, None] * spread[..., None, :]), -1, 1)
-    n = forms.shape[1]
-    i, j = np.triu_indices(n, 1)
-    value = (normal.Phi3, normal.Phi4)[n - 3](*np.moveaxis(means / spread, 2, 0), *np.moveaxis(R[..., i, j], 2, 0))
+    i, j = np.triu_indices(forms.shape[1], 1)
+    value = normal_probability(np.moveaxis(means / spread, 2, 0), np.moveaxis(R[..., i, j], 2, 0))
     lowest = np.linalg.eigvalsh(R)[..., 0]
     return np.asarray(value), np.where(lowest > _NEARLY, _REGULAR, _SINGULAR)

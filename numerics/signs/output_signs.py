@@ -20,7 +20,6 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
 
 from quenched.numerics.averages.activations import piecewise_linear
 from quenched.numerics.compiled.intervals import NoEnclosure
@@ -383,13 +382,15 @@ def _all_off(mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array], see
     n, side = law.mean.shape[1], 1 if off[0] else -1
     limits = side * (kinks[0] - law.mean)
     if n <= 4:
-        from quenched.numerics.probability import normal
+        from quenched.numerics.probability.normal import normal_probability
 
         spread = np.sqrt(np.einsum("akk->ak", law.covariance))
         upper = np.triu_indices(n, 1)
         correlations = (law.covariance / (spread[:, :, None] * spread[:, None, :]))[:, *upper]
-        probability = (normal.Phi3, normal.Phi4)[n - 3](*(limits / spread).T, *correlations.T)
+        probability = normal_probability((limits / spread).T, correlations.T)
         return float(mixture.weights @ probability), _SINGULAR
+    from scipy.special import ndtr, ndtri
+
     triangles = np.linalg.cholesky(law.covariance)
 
     def given(z: Array) -> Array:

@@ -21,7 +21,7 @@ from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, matrices
 from quenched.numerics.two_layer.local_fields import Fields, densities
 from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, StepAverages
 from quenched.theory import two_layer
@@ -37,7 +37,7 @@ PATH = Sampling(0.0, 0, 2**15)
 _POINTS = 2**17  # at most, for one state
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Drift(OrderParameters):
     """dM/dt, dQ/dt and dv/dt, and how exact they are: `error` bounds or estimates that of every entry.
 
@@ -55,8 +55,12 @@ class Drift(OrderParameters):
         record._set(error=error, method=method)
         return record
 
+    def _repr_latex_(self) -> str:
+        """The rates as matrices, for notebooks."""
+        return matrices({r"\dot M": self.M, r"\dot Q": self.Q, r"\dot v": self.v})
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class DensityDrift(Densities):
     """The same for densities: dA_u/dt, dQ_u/dt in each node and dv/dt, with `error` and `method` as in `Drift`."""
 
@@ -70,6 +74,10 @@ class DensityDrift(Densities):
         record = cls.derivative(dA, (dQ + dQ.swapaxes(1, 2)) / 2, dv)
         record._set(error=error, method=method)
         return record
+
+    def _repr_latex_(self) -> str:
+        """The rates in each node as matrices, for notebooks."""
+        return matrices({r"\dot A": self.A, r"\dot Q": self.Q, r"\dot v": self.v})
 
 
 @lru_cache(maxsize=1)

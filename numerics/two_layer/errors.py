@@ -1,4 +1,4 @@
-"""Errors of a two-layer network from its order parameters: pmse, classification error, probability of a tie.
+"""Errors of a two-layer network from its order parameters: pmse, classification error, probability of a tie, loss.
 
     pmse = 1/2 sum_a P_a E_a[(phi - y_a)^2],   classification error = P(y phi < 0) + P(phi = 0)/2,
     phi = s sum_k v_k g(lambda_k),   lambda | a ~ N(M_a, C_a),   C_a = sigma_a^2 Q for isotropic inputs
@@ -6,26 +6,41 @@
 The pmse needs averages of one and two fields: `averages.tables`, adaptive quadrature where g has none in closed form,
 quasi-Monte Carlo where those are many.  The sign of phi needs all fields: `quenched.numerics.signs.output_signs`.
 
+The mean of another loss, E[l(phi, y)], is closed where l is of degree 2 in phi and so is the pmse; otherwise it is an
+integral over the fields: adaptive quadrature where they have one direction, quasi-Monte Carlo with its standard error.
+
 Where a teacher makes the labels, its neurons join those of the network for the pmse, and the classification error is
 that of the signs, P(phi phi* < 0) + P(phi phi* = 0)/2, sampled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.probability.quadrature import randomised
-from quenched.numerics.problem.checks import digit_count, integer, number, record, records, shown
+from quenched.numerics.averages.losses import coefficients, loss_functions
+from quenched.numerics.averages.losses import loss as loss_table
+from quenched.numerics.probability.quadrature import adaptive, randomised
+from quenched.numerics.problem.checks import (
+    Result,
+    digit_count,
+    expression_text,
+    integer,
+    number,
+    record,
+    records,
+    shown,
+)
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.signs.output_signs import Law, Sampling, Signs, padded, signs, square_root
 from quenched.numerics.two_layer.field_quadrature import pair_tables
 from quenched.numerics.two_layer.local_fields import Fields, fields
+from quenched.symbolic.language.grammar import LOSS
 from quenched.theory import two_layer
 
 __all__ = ["QUANTITIES", "Errors", "asked_quantities", "errors", "errors_many"]
@@ -38,17 +53,19 @@ QUANTITIES = ("pmse", "classification_error")
 _ROUNDING = 1e-13  # relative, of averages over two fields
 _PAIRS = 400  # fields of all clusters times fields, up to which averages over pairs are integrated, not sampled
 _SHARE = 1e-5  # of the tolerance, asked of those averages
+_PANELS = np.stack([np.arange(-12, 12, 2), np.arange(-10, 14, 2)], axis=1)  # of a normal variable
 _NOT_ASKED = Signs(np.nan, np.nan, np.nan, np.nan, "not asked for")
 
 
-@dataclass(frozen=True)
-class Errors:
+@dataclass(frozen=True, repr=False)
+class Errors(Result):
     """Errors of a network on a mixture.
 
     `pmse`: half the mean square error.  `classification_error`: P(y phi < 0) + P(phi = 0)/2.  `tie_probability`:
     P(phi = 0).  `classification_error_error`, `tie_probability_error`, `pmse_error`: their numerical errors.  `method`
     says how the classification error was computed and what its error is: "exact", a bound; "adaptive quadrature", the
-    quadrature's estimate; "randomised quasi-Monte Carlo", a standard error.  What was not asked for is NaN.
+    quadrature's estimate; "randomised quasi-Monte Carlo", a standard error.  What was not asked for is NaN.  `loss`,
+    `loss_error`: the mean of the loss that was named, E[l(phi, y)] at the labels without noise; None if none was.
     """
 
     pmse: float
@@ -58,6 +75,8 @@ class Errors:
     tie_probability_error: float
     pmse_error: float
     method: str
+    loss: float | None = None
+    loss_error: float | None = None
 
 
 def errors(
@@ -70,6 +89,7 @@ def errors(
     points: int | None = None,
     digits: int | None = None,
     quantities: Sequence[str] = QUANTITIES,
+    loss: str | None = None,
 ) -> Errors:
     """Errors on fresh samples of `mixture` of the network whose order parameters are `state`.
 
@@ -80,7 +100,8 @@ def errors(
     lines, 2^14 by default (2^12 for activations that are not piecewise linear, where a line costs more), and reports
     what it has.
 
-    `quantities`: ("pmse",) leaves out the classification error, which costs more.
+    `quantities`: ("pmse",) leaves out the classification error, which costs more.  `loss`: a name or an expression in
+    phi and y, of which the mean is found as well.
 
     With `digits`, the pmse is an mpmath number of as many digits (of an activation with closed forms), and so are the
     other two where one field decides the sign of phi (one neuron, or linear ones); elsewhere these stay float64, with
@@ -106,7 +127,7 @@ def errors(
         if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
         return _precise(mixture, network, state, errors(mixture, network, state), digits)
-    return _errors(mixture, network, state, sampling, asked_quantities(quantities))
+    return _errors(mixture, network, state, sampling, asked_quantities(quantities), _loss_text(loss))
 
 
 def errors_many(
@@ -118,6 +139,7 @@ def errors_many(
     seed: int = 0,
     points: int | None = None,
     quantities: Sequence[str] = QUANTITIES,
+    loss: str | None = None,
 ) -> list[Errors]:
     """`errors` of each of many states, such as those of a learning curve; all share their quasi-random points.
 
@@ -132,7 +154,12 @@ def errors_many(
     )
     record("mixture", mixture, Mixture), record("network", network, TwoLayer)
     asked, chosen = asked_quantities(quantities), records("states", states, (OrderParameters, Densities))
-    return [_errors(mixture, network, state, sampling, asked) for state in chosen]
+    charged = _loss_text(loss)
+    return [_errors(mixture, network, state, sampling, asked, charged) for state in chosen]
+
+
+def _loss_text(loss: str | None) -> str | None:
+    return None if loss is None else expression_text(loss, LOSS)
 
 
 def _check_problem(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:
@@ -157,6 +184,7 @@ def _errors(
     state: OrderParameters | Densities,
     sampling: Sampling,
     asked: frozenset[str],
+    charged: str | None = None,
 ) -> Errors:
     if isinstance(state, OrderParameters) and state.M.shape != (expected := (len(mixture.references), network.K)):
         raise ValueError(f"state must have M of shape (clusters, K) = {expected}, got {state.M.shape}")
@@ -170,9 +198,11 @@ def _errors(
         found = _against_teacher(law, Law(M, C, v, slopes), network.K, sampling)
     else:
         found = signs(mixture, network.activation, Law(M, C, v, slopes), sampling)
+    mean_loss = (None, None) if charged is None else _mean_loss(law, Law(M, C, v, slopes), charged, sampling)
     if "pmse" not in asked:
         pmse = pmse_error = np.nan
-    return Errors(pmse, found.wrong, found.tie, found.wrong_error, found.tie_error, pmse_error, found.method)
+    probabilities = found.wrong, found.tie, found.wrong_error, found.tie_error
+    return Errors(pmse, *probabilities, pmse_error, found.method, *mean_loss)
 
 
 def _precise(mixture: Mixture, network: TwoLayer, state: OrderParameters, found: Errors, digits: int) -> Errors:
@@ -206,13 +236,7 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
             table = law.tables(M, C, limit=2)
         else:
             table, uncertain = pair_tables(law.activations, M, C, _SHARE * sampling.tolerance)
-        half, off, size_v = np.full_like(y, 0.5), np.zeros_like(y), np.abs(v)
-        value = two_layer.risk(mixture.weights, y * y / 2, -y, half, v, table, s)
-        sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-        size = two_layer.risk(mixture.weights, half, 2 * half, half, size_v, sizes, s)  # all terms added up
-        errors = {pattern: np.full_like(table[pattern], error) for pattern, error in uncertain.items()}
-        error = two_layer.risk(mixture.weights, off, np.abs(y), half, size_v, errors, s)
-        return float(value), float(_ROUNDING * size + error), table["dg"]
+        return *_closed_risk(law, table, v, (y * y / 2, -y, np.full_like(y, 0.5)), uncertain), table["dg"]
     roots = padded([square_root(covariance) for covariance in C])
 
     def given(z: Array) -> Array:
@@ -223,6 +247,48 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
     tolerances = np.append(sampling.tolerance, np.full(M.size, np.inf))
     result = randomised(given, max(1, roots.shape[2]), tolerance=tolerances, seed=sampling.seed, points=2**15)
     return float(result.value[0]), float(result.error[0]), result.value[1:].reshape(M.shape)
+
+
+def _closed_risk(
+    law: Fields,
+    table: dict[str, Array],
+    v: Array,
+    powers: tuple[Array, Array, Array],
+    uncertain: Mapping[str, float] | None = None,
+) -> tuple[float, float]:
+    """E[L0 + L1 phi + L2 phi^2] and its error: of rounding, and of averages that are `uncertain`; L_n (C,)."""
+    L0, L1, L2 = powers
+    value = two_layer.risk(law.mixture.weights, L0, L1, L2, v, table, law.s)
+    sizes = {pattern: np.abs(average) for pattern, average in table.items()}
+    # all terms added up
+    size = two_layer.risk(law.mixture.weights, np.abs(L0), np.abs(L1), np.abs(L2), np.abs(v), sizes, law.s)
+    if uncertain is None:
+        return float(value), _ROUNDING * float(size)
+    errors = {pattern: np.full_like(table[pattern], error) for pattern, error in uncertain.items()}
+    error = two_layer.risk(law.mixture.weights, np.zeros_like(L0), np.abs(L1), np.abs(L2), np.abs(v), errors, law.s)
+    return float(value), float(_ROUNDING * size + error)
+
+
+def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple[float, float]:
+    """E[l(phi, y)] and its error."""
+    K, y, joined = law.learning, law.mixture.labels.astype(np.float64)[:, None], fields.v
+    if law.closed and len(joined) == K and loss_table(name).coefficients is not None:
+        table = law.tables(fields.mean, fields.covariance, limit=2)
+        L0, L1, L2, *_ = coefficients(name, y[:, 0])
+        return _closed_risk(law, table, joined, (L0, L1, L2))
+    value_of = loss_functions(name)[0]
+    roots = padded([square_root(covariance) for covariance in fields.covariance])
+
+    def given(z: Array) -> Array:
+        value, _ = law.evaluate(fields.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
+        target = y if len(joined) == K else -law.s * (value[:, :, K:] @ joined[K:])
+        return np.asarray(law.mixture.weights @ value_of(law.s * (value[:, :, :K] @ joined[:K]), target))
+
+    if roots.shape[2] <= 1:
+        normal = adaptive(lambda z: given(z[:, None]) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), _PANELS, 1e-10)
+        return normal.value, normal.error + _ROUNDING * abs(normal.value)
+    result = randomised(given, roots.shape[2], tolerance=sampling.tolerance, seed=sampling.seed, points=2**15)
+    return float(result.value), float(result.error)
 
 
 def _against_teacher(law: Fields, joined: Law, K: int, sampling: Sampling) -> Signs:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import function, integer, integers, number, record, tolerance
+from quenched.numerics.problem.checks import Result, function, integer, integers, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -56,8 +56,8 @@ _DEAD = 1e-4  # of the largest |v_k| |w_k|: neurons below have no effect
 _MOST_LINES = 2**30  # for the classification error: hours
 
 
-@dataclass(frozen=True, eq=False)
-class FixedPoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPoint(Result):
     """A solution of the stationary equations.
 
     `state`: M, Q, v.  `residual`: the largest rate there, in units of the larger learning rate.  `state_error`: bound

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import scipy.integrate
 
 from quenched.numerics.problem.checks import choice, function, increasing_times, integer, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
@@ -90,10 +89,11 @@ def integrate(
 
     Returns a dataset with dimensions time, cluster, neuron, neuron_: M (time, cluster, neuron), Q (time, neuron,
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
-    classification_error_error, and tie_probability; its attributes hold all inputs as JSON.  Where a teacher makes
-    the labels, R (time, teacher, neuron) are the overlaps with its weights.  Where the inputs have a spectrum, A_u
-    (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the eigenvalue
-    (cluster, node) and share (node) of each node; M, Q and R are their sums.
+    classification_error_error, and tie_probability; of a rule with another loss than "square" also the mean loss per
+    sample E[l(phi, y)], without label noise, and its loss_error; its attributes hold all inputs as JSON. Where a
+    teacher makes the labels, R (time, teacher, neuron) are the overlaps with its weights. Where the inputs have a
+    spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
+    eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
     ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
     overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
@@ -115,9 +115,7 @@ def integrate(
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
-    measured = errors_many(mixture, network, totals if mixture.spectrum is None else states, quantities=sorted(asked))
-    names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
-    along = {name: [getattr(e, name) for e in measured] for name in names}
+    along = _recorded(mixture, network, rule, totals if mixture.spectrum is None else states, asked)
     M = np.stack([s.M for s in totals])
     variables = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
@@ -146,6 +144,21 @@ def integrate(
     )
 
 
+def _recorded(
+    mixture: Mixture,
+    network: TwoLayer,
+    rule: LearningRule,
+    states: Sequence[OrderParameters | Densities],
+    asked: frozenset[str],
+) -> dict[str, list[float]]:
+    """The errors of each state by their names, and the mean loss of a rule with another than the square."""
+    charged = None if rule.loss == "square" else rule.loss
+    measured = errors_many(mixture, network, states, quantities=sorted(asked), loss=charged)
+    names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
+    names += [] if charged is None else ["loss", "loss_error"]
+    return {name: [getattr(e, name) for e in measured] for name in names}
+
+
 class _Trajectory:
     """The solution from a state on, in the coordinates (A, W, v).
 
@@ -163,6 +176,8 @@ class _Trajectory:
         rtol: float,
         atol: float,
     ) -> None:
+        import scipy.integrate
+
         self.mixture, self.rule, self.atol, self.evaluations = mixture, rule, atol, 0
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)

@@ -149,7 +149,8 @@ class _Linearised:
         return function(*given, *(found[n] for n in names), *(moved[n] for n in moved_names), s)
 
     def __call__(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
-        equations, s = self.equations, self.equations.fields.s
+        equations, s, K = self.equations, self.equations.fields.s, v.shape[0]
+        A, Q, v, A_z, Q_z, v_z = self._joined(A, Q, v, A_z, Q_z, v_z)
         M, average, covariance = equations.local_fields(equations.means, equations.rho, A, Q)
         M_z = np.tensordot(equations.means, A_z, axes=(1, 1)).swapaxes(0, 1)
         average_z, covariance_z = M_z.sum(axis=0), np.tensordot(equations.rho, Q_z, axes=1)
@@ -161,26 +162,42 @@ class _Linearised:
         noise_z = np.zeros_like(response_z)
         if self.noisy:
             noise_z = self._step("step_noise_tangent", S0, S1, S2, v, v_z, found, moved, s)
+        for part in (step.force, step.response, step.readout, force_z, response_z, readout_z, noise_z):
+            part[:, K:] = 0  # a teacher does not learn
         P, rho, shares, mean = equations.constants
         pull = equations.pull(P, rho, step.response)
         pull_z = self.compiled["pull_tangent"][0](P, rho, response_z)
         arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
         averages = (step.force, force_z, pull, pull_z, noise_z, readout_z)
         dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
-        return dA, dQ, dv
+        return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+
+    def _joined(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, ...]:
+        """With the teacher's neurons, of which only the overlaps with the network's move."""
+        fields, K = self.equations.fields, v.shape[0]
+        joined = fields.joined(A, Q, v)
+        m = joined[2].shape[0] - K
+        if m == 0:
+            return A, Q, v, A_z, Q_z, v_z
+        whole_z = np.pad(Q_z, ((0, 0), (0, m), (0, m), (0, 0)))
+        across_z = np.einsum("upkz,mp->ukmz", A_z, fields.weights)
+        whole_z[:, :K, K:], whole_z[:, K:, :K] = across_z, across_z.swapaxes(1, 2)
+        return *joined, np.pad(A_z, ((0, 0), (0, 0), (0, m), (0, 0))), whole_z, np.pad(v_z, ((0, m), (0, 0)))
 
 
 def drift_tangents(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> Tangents | None:
     """(A, Q, v, A_z, Q_z, v_z) -> tangents of (dA, dQ, dv)/dt; None where the averages of a step are not closed.
 
     A_z (p, K, Z), Q_z (K, K, Z), v_z (K, Z): directions, as many as there are last indices; with a leading index of
-    nodes for A and Q where the inputs have a spectrum.  A teacher needs gradients across activations: None.
+    nodes for A and Q where the inputs have a spectrum.  A teacher with an activation of its own needs gradients across
+    the two: None.
     """
     linearised = _Linearised(mixture, network, rule)
-    if not linearised.equations.step.closed or mixture.teacher is not None:
+    activations = linearised.equations.fields.activations
+    if not linearised.equations.step.closed or len(set(activations)) > 1:
         return None
     nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
-    step = max(1, _BLOCK // (mixture.clusters * K**linearised.limit))
+    step = max(1, _BLOCK // (mixture.clusters * len(activations) ** linearised.limit))
 
     def tangents(A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
         parts = []

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from quenched.numerics.problem.checks import integer
+from quenched.sim import figures as registry
 from quenched.sim.cli.options import command
 from quenched.sim.cli.terminal import kept, progress
-from quenched.sim.figures import reproduce as registry
 
 __all__ = ["VERB"]
 

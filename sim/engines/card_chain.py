@@ -55,13 +55,13 @@ class CardChain(Chain):
         """A replica is its state, the sums over its test samples, and its order parameters twice."""
         K, p, C = problem.network.K, problem.mixture.dimensions, problem.mixture.clusters
         each = 3 * ((p + K) * K + K * (C + problem.teachers) + K) + 8
-        least = each + 3 * C * LANES
+        least = each + 4 * C * LANES
         if memory.numbers < least:
             raise ValueError(
                 f"memory must be at least {least * memory.itemsize} bytes for one seed at K = {K} and p = {p}, got "
                 f"room for {memory.numbers * memory.itemsize}"
             )
-        replicas = min(replicas, max(1, (memory.numbers - 3 * C * LANES * min(replicas, _PART)) // each))
+        replicas = min(replicas, max(1, (memory.numbers - 4 * C * LANES * min(replicas, _PART)) // each))
         cost = max(1.0, K * (K + p) / 20) * problem.rule.batch
         return Plan(replicas, max(1, min(_LONGEST, int(_CALL / cost) // replicas)))
 
@@ -110,17 +110,18 @@ class CardChain(Chain):
     def errors(self, per_cluster: int) -> dict[str, Array]:
         """From samples in registers; a replica has its own, whatever runs beside it."""
         xp, host, S, C = self.batch.backend.xp, self.batch.backend.to_host, len(self.good), len(self._weights()[0])
-        found = np.empty((S, C, 3))
+        found = np.empty((S, C, 4))
         for first in range(0, S, _PART):
             part = slice(first, min(first + _PART, S))
-            sums = xp.empty((part.stop - first, C, 3, LANES), dtype=xp.float64)
+            sums = xp.empty((part.stop - first, C, 4, LANES), dtype=xp.float64)
             arrays = self.keys[part], self.which[part], self.problems, self.W[part], self.v[part], sums
             counts = np.int64(self.records), np.int64(per_cluster)
             self.test("test", part.stop - first, *counts, *arrays, np.uint64(TEST), lanes=LANES)
             found[part] = host(xp.sum(sums, axis=3)) / per_cluster
         self.records += 1
-        square, wrong, tie = np.moveaxis((found * self._weights()[:, :, None]).sum(axis=1), 1, 0)
-        return {"pmse": square / 2, "classification_error": wrong + tie / 2, "tie_probability": tie}
+        square, wrong, tie, loss = np.moveaxis((found * self._weights()[:, :, None]).sum(axis=1), 1, 0)
+        errors = {"pmse": square / 2, "classification_error": wrong + tie / 2, "tie_probability": tie}
+        return errors if self.batch.problem.rule.loss == "square" else errors | {"loss": loss}
 
     def _weights(self) -> Array:
         return self.batch.numbers(lambda problem: problem.mixture.weights)

@@ -97,17 +97,18 @@ KERNEL test(long long S, long long record, long long per_cluster, const word* ke
         for (int j = 0; j < sizeof(state.v) / 8; ++j) state.v[j] = v[s * (sizeof(state.v) / 8) + j];
         constexpr int clusters = LENGTH(problem.data.sigmas);
         for (int a = 0; a < clusters; ++a) {
-            double square = 0.0, wrong = 0.0, tie = 0.0;
+            double square = 0.0, wrong = 0.0, tie = 0.0, charge = 0.0;
             for (long long n = lane; n < per_cluster; n += LANES) {
                 const long long number = (record * clusters + a) * per_cluster + n;
                 const Two<double, double> found = test_sample(number, a, state, problem, work);
                 const double output = found._0, y = found._1;
                 square += (output - y) * (output - y);
                 wrong += output * y < 0.0 ? 1.0 : 0.0;
+                charge += loss(output, y);
                 tie += output == 0.0 || (taught > 0 && y == 0.0) ? 1.0 : 0.0;
             }
-            double* here = sums + ((s * clusters + a) * 3) * LANES + lane;
-            here[0] = square; here[LANES] = wrong; here[2 * LANES] = tie;
+            double* here = sums + ((s * clusters + a) * 4) * LANES + lane;
+            here[0] = square; here[LANES] = wrong; here[2 * LANES] = tie; here[3 * LANES] = charge;
         }
     }
 }
@@ -120,7 +121,8 @@ def chain_source(sizes: Sizes) -> str:
     K, p, B = sizes.K, sizes.p, sizes.B
     g, dg = activation_functions(sizes.activation)
     known = g if sizes.teacher is None else activation_value(sizes.teacher)
-    formulas = {"g": g, "dg": dg, "slope": loss_functions(sizes.loss)[1], "teacher": known}
+    value, slope, _ = loss_functions(sizes.loss)
+    formulas = {"g": g, "dg": dg, "loss": value, "slope": slope, "teacher": known}
     unrolled = B * K * (K + p + B) <= _UNROLLED
     return "\n".join(
         [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.sim.backend import Normals
 from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Plan
@@ -181,8 +182,12 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
 
     ties = outputs == 0
     tie = average(ties if teacher is None else xp.logical_or(ties, y == 0))
-    return {
+    found = {
         "pmse": average((outputs - y) ** 2) / 2,
         "classification_error": average(y * outputs < 0) + tie / 2,
         "tie_probability": tie,
     }
+    if problem.rule.loss != "square":
+        value = batch.backend.elementwise(loss_functions(problem.rule.loss)[0])
+        found["loss"] = average(value(outputs, y))
+    return found

@@ -10,8 +10,12 @@ the observable takes.  A number agrees if
 
     |mean - theory| <= c SE + bias/D max|theory|
 
-with c the quantile of Student's t with S - 1 degrees of freedom (s is itself estimated) at which all n numbers together
-exceed it with probability `significance` at most (Bonferroni: each at significance/n; true for dependent numbers too).
+For message passing the same holds iteration by iteration: `state_evolution` against `simulate_amp`, of the overlaps and
+norms of the estimate and its classification error.
+
+Here c is the quantile of Student's t with S - 1 degrees of freedom (s is itself estimated) at which all n numbers
+together exceed it with probability `significance` at most (Bonferroni: each at significance/n; true for dependent
+numbers too).
 """
 
 from __future__ import annotations
@@ -30,9 +34,21 @@ if TYPE_CHECKING:
 
 __all__ = ["OBSERVABLES", "Comparison", "compare"]
 
-OBSERVABLES = ("M", "R", "Q", "v", "pmse", "classification_error", "tie_probability")
-# What integrate() and simulate() record in the same way, and has to be the same for a comparison to mean anything.
-_PROBLEM = ("mixture", "network", "sgd", "initial_state")
+OBSERVABLES = ("M", "R", "Q", "v", "pmse", "loss", "overlaps", "norms", "classification_error", "tie_probability")
+# What theory and simulation record in the same way, and has to be the same for a comparison to mean anything.
+_PROBLEM = ("mixture", "network", "sgd", "initial_state", "amp")
+# The axis of a theory: the functions of theory and simulation, and what a theory at other points has to do.
+_AXES = {
+    "time": (
+        "integrate",
+        "simulate",
+        "be integrated to the times of the simulation, simulation.time (multiples of 1/D)",
+    ),
+    "iteration": ("state_evolution", "simulate_amp", "have as many iterations as the simulation"),
+}
+# The errors that the theory states of its numbers, beside the next.
+_STATED = dict.fromkeys(("classification_error", "tie_probability"), "classification_error_error")
+_STATED["loss"] = "loss_error"
 # Relative error of an integrated order parameter, from rtol = 1e-8 per step.
 _NUMERICAL = 1e-7
 
@@ -41,8 +57,9 @@ _NUMERICAL = 1e-7
 class Comparison:
     """What `compare` found.
 
-    `table`: a dataset along `entry` (one recorded number each) with the variables observable, index, time, theory,
-    simulation, standard_error, z, allowance (the O(1/D) term) and agrees; `threshold`: c.
+    `table`: a dataset along `entry` (one recorded number each) with the variables observable, index, time (of message
+    passing: the iteration), theory, simulation, standard_error, z, allowance (the O(1/D) term) and agrees;
+    `threshold`: c.
     """
 
     table: xr.Dataset
@@ -63,8 +80,37 @@ class Comparison:
         return self.table.isel(entry=[int(row[np.argmax(z[row])]) for row in rows])
 
 
+def _common(theory: xr.Dataset, simulation: xr.Dataset) -> np.ndarray:
+    """The times, or iterations, of both.  ValueError: they are not results of one problem."""
+    import xarray as xr
+
+    record("theory", theory, xr.Dataset)
+    record("simulation", simulation, xr.Dataset)
+    axis = "iteration" if "iteration" in theory.dims else "time"
+    solved, simulated, wanted = _AXES[axis]
+    if axis not in theory.dims or "seed" in theory.dims:
+        found = ", ".join(map(str, theory.dims))
+        raise ValueError(f"theory must be a result of `{solved}`, along {axis} alone, got the dimensions {found}")
+    if not {axis, "seed"} <= set(simulation.dims):
+        found = ", ".join(map(str, simulation.dims))
+        raise ValueError(
+            f"simulation must be a result of `{simulated}`, along seed and {axis}, got the dimensions {found}"
+        )
+    for name in _PROBLEM:
+        if (one := theory.attrs.get(name)) != (other := simulation.attrs.get(name)):
+            raise ValueError(f"theory and simulation must have the same {name}, got {shown(one)} and {shown(other)}")
+    if (seeds := simulation.sizes["seed"]) < 2:
+        raise ValueError(f"simulation must hold two seeds or more, got {seeds}")
+    points: np.ndarray = simulation[axis].values
+    if theory[axis].shape != points.shape or not np.allclose(theory[axis].values, points, rtol=1e-12, atol=1e-12):
+        raise ValueError(f"theory must {wanted}")
+    return points
+
+
 def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float = 0.01, bias: float = 1.0) -> Comparison:
     """Compare a learning curve of `integrate` with runs of `simulate` from the same state, at the same times.
+
+    Or `state_evolution` with runs of `simulate_amp` from an informed start, at the same iterations.
 
     `significance`: probability that agreement is denied by chance alone; `bias`: size of the O(1/D) corrections
     allowed for, in units of 1/D times the largest value of the observable.
@@ -77,25 +123,12 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
     if not 0 < number("significance", significance) < 1:
         raise ValueError(f"significance must lie between 0 and 1, got {significance!r}")
     bias = number("bias", bias)
-    for name, dims in (("theory", {"time"}), ("simulation", {"time", "seed"})):
-        given = record(name, {"theory": theory, "simulation": simulation}[name], xr.Dataset)
-        if not dims <= set(given.dims) or (name == "theory" and "seed" in given.dims):
-            wanted = "of `simulate`, along seed and time" if "seed" in dims else "of `integrate`, along time alone"
-            raise ValueError(f"{name} must be a result {wanted}, got the dimensions {', '.join(map(str, given.dims))}")
-    for name in _PROBLEM:
-        if (one := theory.attrs.get(name)) != (other := simulation.attrs.get(name)):
-            raise ValueError(f"theory and simulation must have the same {name}, got {shown(one)} and {shown(other)}")
-    if (seeds := simulation.sizes["seed"]) < 2:
-        raise ValueError(f"simulation must hold two seeds or more, got {seeds}")
-    D = int(json.loads(simulation.attrs["simulation"])["D"])
-    times = simulation.time.values
-    if theory.time.shape != times.shape or not np.allclose(theory.time.values, times, rtol=1e-12, atol=1e-12):
-        raise ValueError("theory must be integrated to the times of the simulation, simulation.time (multiples of 1/D)")
-
+    times = _common(theory, simulation)
+    seeds, D = simulation.sizes["seed"], int(json.loads(simulation.attrs["simulation"])["D"])
     columns: dict[str, list[np.ndarray]] = {}
     for name in (name for name in OBSERVABLES if name in theory):
         exact, runs = theory[name].values, simulation[name].values
-        if name == "Q":  # symmetric: each pair once
+        if name in ("Q", "norms"):  # symmetric: each pair once
             upper = np.triu_indices(exact.shape[-1])
             exact, runs = exact[:, *upper], runs[:, :, *upper]
             index = np.array([f"{k},{l}" for k, l in zip(*upper, strict=True)])
@@ -104,8 +137,8 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         exact, runs = exact.reshape(len(times), -1), runs.reshape(seeds, len(times), -1)
         largest = float(np.abs(exact).max())
         numerical = np.full(exact.shape, _NUMERICAL * largest)
-        if name in ("classification_error", "tie_probability"):
-            numerical = np.hypot(numerical, theory.classification_error_error.values[:, None])
+        if name in _STATED:
+            numerical = np.hypot(numerical, theory[_STATED[name]].values[:, None])
         mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1)
         error = np.hypot(spread / math.sqrt(seeds), numerical)
         difference = mean - exact

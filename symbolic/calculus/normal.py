@@ -332,9 +332,19 @@ def phi_4(
 for _specification, _name in ((phi_2, "Phi2"), (phi_3, "Phi3"), (phi_4, "Phi4")):
     _specification.__name__ = _name
 
+_PHI = '''GAUSS = tuple(zip(*leggauss(64), strict=True))
+
+
+def Phi(h: float) -> float:
+    """P(z < h) for a unit normal."""
+    from scipy.special import ndtr  # takes longer to load than all else here; compiled code has its own
+
+    probability: float = ndtr(h)
+    return probability'''
+
 FORMULAS = (ratio, residual, remainder, phi_2, phi_3, phi_4)
 
 
 def generated() -> str:
-    """The Gauss-Legendre nodes and weights of the integrals below, as pairs."""
-    return "GAUSS = tuple(zip(*leggauss(64), strict=True))"
+    """Phi, and the Gauss-Legendre nodes and weights of the integrals below, as pairs."""
+    return _PHI

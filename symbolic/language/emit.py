@@ -12,6 +12,7 @@ import inspect
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import sympy
@@ -19,18 +20,19 @@ from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from quenched.symbolic.language import functions
-from quenched.symbolic.language.notation import Formula
+from quenched.symbolic.language.notation import Derived, Formula
 
 __all__ = ["WIDTH", "assignments", "code", "function", "header", "package", "wrap"]
 
-_NAMES = functions.printed() | {
-    "Phi": "Phi",
-    "Phi2": "Phi2",
-    "Phi3": "Phi3",
-    "Phi4": "Phi4",
-    "Remainder": "remainder",
-    "Residual": "residual",
-}
+_PROBABILITIES = ("Phi", "Phi2", "Phi3", "Phi4")
+_NAMES = (
+    functions.printed()
+    | {name: name for name in _PROBABILITIES}
+    | {
+        "Remainder": "remainder",
+        "Residual": "residual",
+    }
+)
 _FUNCTIONS = functions.imported()
 _IMPORTS: tuple[dict[str, list[str]], ...] = (  # standard library, others, our own
     {
@@ -42,12 +44,12 @@ _IMPORTS: tuple[dict[str, list[str]], ...] = (  # standard library, others, our 
         "numpy": [*_FUNCTIONS["numpy"], "einsum", "eye", "float64", "pi"],
         "numpy.polynomial.legendre": ["leggauss"],
         "numpy.typing": ["NDArray"],
-        "scipy.special": [*_FUNCTIONS["scipy.special"], "ndtr as Phi"],
+        "scipy.special": _FUNCTIONS["scipy.special"],
     },
     {
         "quenched.theory.activations": ["Averages"],
         "quenched.theory.gradients": ["Gradient"],
-        "quenched.theory.normal": ["Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"],
+        "quenched.theory.normal": ["Phi", "Phi2", "Phi3", "Phi4", "ratio", "remainder", "residual"],
     },
 )
 WIDTH = 120
@@ -191,13 +193,35 @@ def _signature(formula: Formula, result: str) -> list[str]:
     return [line, _docstring(formula.docstring), *unpacked]
 
 
+def _folded(outcome: Derived) -> list[tuple[sympy.Symbol, sympy.Expr]]:
+    """The definitions, with the limits and correlations that one probability alone has written inside its Phi_n.
+
+    As long as the line holds them: what two probabilities share keeps its name.
+    """
+    known = dict(outcome.definitions)
+    expressions = (*known.values(), *outcome.values)
+    uses = Counter(node for each in expressions for node in sympy.preorder_traversal(each) if node in known)
+    gone = set()
+    for symbol, value in known.items():
+        if type(value).__name__ not in _PROBABILITIES:
+            continue
+        for argument in value.args:
+            if uses[argument] == 1:
+                folded = value.xreplace({argument: known[argument]})
+                if len(f"    {symbol} = {code(folded)}") <= WIDTH:
+                    value = folded
+                    gone.add(argument)
+        known[symbol] = value
+    return [(symbol, value) for symbol, value in known.items() if symbol not in gone]
+
+
 def function(formula: Formula) -> str:
     """Source of the function that evaluates a formula."""
     outcome = formula.outcome
     many = isinstance(outcome.value, tuple)
     lines = [part for line in formula.above for part in comment(line)]
     lines += _signature(formula, "tuple[float, ...]" if many else "float")
-    lines += assignments(outcome.definitions)
+    lines += assignments(_folded(outcome))
     if many:
         lines += ["    return (", *_rows(outcome.values, formula.row, formula.labels), "    )"]
     else:

@@ -20,7 +20,8 @@ and so, by Woodbury, f has the coefficients o on the features, Y the labels on t
 
     Z^T c = beta = (diag(n P_a r)^-1 + S)^-1 Y,   o = S beta = Y - diag(n P_a r)^-1 beta           (`spiked`)
 
-Directions in which n S diverges as D grows only restrict beta to their complement.  What the features leave,
+Directions in which n S diverges as D grows only restrict beta to their complement; so does an intercept, a constant of
+infinite size (`derivations`).  What the features leave,
 E2 = E[(y - o.features)^2], is noise to the channels; the channel j responds with an output of variance
 
     -E2 nu_j w_j^2 dr/dw_j,      since  |w_j/d_j sum_i c_i z_i|^2 = -(w_j^2/d_j) d(e.R e)/dw_j
@@ -39,12 +40,12 @@ from sympy.polys.matrices import DomainMatrix
 
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.language.latex import in_letters
-from quenched.symbolic.language.notation import Derived, Positive, Real, Step, derived, specification_symbols
+from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step, derived, specification_symbols
 from quenched.symbolic.learners import kernel_taylor
 from quenched.symbolic.learners.kernel_taylor import Jet, OtherPlace, Place, coefficients, leading
 from quenched.symbolic.learners.random_features import marchenko_pastur
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE", "spiked"]
+__all__ = ["FORMULAS", "NOTATION", "TITLE", "derivations", "spiked"]
 
 TITLE = "Kernel ridge regression"
 NOTATION = kernel_taylor.NOTATION | {
@@ -406,3 +407,32 @@ FORMULAS = (
     quadratic_xor,
     kernel_taylor.harmonics,
 )
+
+
+def derivations() -> list[Formula]:
+    """How an intercept enters: as a constant of infinite size in the kernel, along which S diverges."""
+    t, x1, x2 = sympy.symbols("t Lambda_1 Lambda_2", positive=True)
+    F11, F12, F22, y1, y2 = sympy.symbols("F_11 F_12 F_22 y_1 y_2", real=True)
+    S, Y, u = sympy.Matrix([[F11, F12], [F12, F22]]), sympy.Matrix([y1, y2]), sympy.Matrix([1, 1])
+    large = spiked(S + t * u * u.T, [x1, x2], Y)
+    limit = spiked(S, [x1, x2], Y, [u])
+    if any(sympy.simplify(sympy.limit(a, t, sympy.oo) - b) != 0 for a, b in zip(large, limit, strict=True)):
+        raise AssertionError("an intercept is not a constant of infinite size")
+    beta = [weight * (y - o) for weight, y, o in zip((x1, x2), Y, limit, strict=True)]
+    if sympy.simplify(sum(beta)) != 0:
+        raise AssertionError("the coefficients do not add up to 0")
+    steps = (
+        Step(
+            "Stationarity",
+            r"\min_{c, b}\ \tfrac12|Kc + b\,\mathbf 1 - y|^2 + \tfrac\lambda2 c^T K c:\quad "
+            r"(K + \lambda)\,c + b\,\mathbf 1 = y,\quad \mathbf 1^T c = 0",
+        ),
+        Step(
+            "Constant of infinite size",
+            r"(K + t\,\mathbf 1\mathbf 1^T + \lambda)\,c = y,\quad b = t\,\mathbf 1^T c \text{ finite as } t\to\infty",
+        ),
+        Step("Woodbury", rf"S \to S + t\,u u^T,\ u_a = 1:\quad o \to {latex(limit)}"),
+        Step("Coefficients", r"\textstyle\sum_a \beta_a = 0"),
+    )
+    docstring = "Outputs on two clusters of constants F_ab with an intercept: S diverges along u = (1, 1)."
+    return [Formula("intercept", docstring, (F11, F12, F22, x1, x2, y1, y2), Derived(tuple(limit), steps=steps))]

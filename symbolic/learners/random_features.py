@@ -395,10 +395,24 @@ FORMULAS = (
 )
 
 
+def _intercept() -> Formula:
+    """b = E y, since the features are centred, and the readout that of the labels y - E y, which is that of y."""
+    b, first, y, w, c = sympy.symbols("b z y w c", real=True)  # moments: E y = y, E z = z, E[y z] = c, E z^2 = 1
+    loss = (1 - 2 * b * y - 2 * w * c + b**2 + 2 * b * w * first + w**2) / 2 + lam * w**2 / 2
+    solved = sympy.solve([loss.diff(b).subs(first, 0), loss.diff(w).subs(first, 0)], [b, w])
+    if solved[b] != y or sympy.simplify(solved[w] - c / (1 + lam)) != 0:
+        raise AssertionError("the intercept changes the readout of centred features")
+    steps = (
+        Step("Stationarity", r"0 = \partial_b \tfrac12 E(w\cdot(z - Ez) + b - y)^2 = b - Ey"),
+        Step("Readout", rf"w = {latex(solved[w])} \text{{ for one feature: the same as at }} b = 0"),
+    )
+    return Formula("intercept", "The intercept of the population minimum: E y.", (y,), Derived(y, steps=steps))
+
+
 def derivations() -> list[Formula]:
-    """The Hermite orders of the activations that are built in, for the document."""
+    """The intercept, and the Hermite orders of the activations that are built in, for the document."""
     field = (sympy.Symbol("rho", real=True), sympy.Symbol("sigma", positive=True))
-    return [
+    orders = [
         Formula(
             f"orders_{name}",
             f"(psi_0, psi_1, psi_2, E psi^2) of psi = {text}.",
@@ -407,3 +421,4 @@ def derivations() -> list[Formula]:
         )
         for name, text in BUILTIN.items()
     ]
+    return [_intercept(), *orders]

@@ -96,9 +96,9 @@ def two_forms(M: np.ndarray, Q: np.ndarray, v: np.ndarray) -> float:
     less, more = q00 - 2 * b * q01 + b * b * q11, q00 + 2 * b * q01 + b * b * q11
     rho = float((q00 - b * b * q11) / c.sqrt(less * more))
     first, second = float((M[0] - b * M[1]) / c.sqrt(less)), float((M[0] + b * M[1]) / c.sqrt(more))
-    from quenched.numerics.probability.normal import Phi2
+    from quenched.numerics.probability.normal import normal_probability
 
-    return float(Phi2(-first, second, -rho) + Phi2(first, -second, -rho))
+    return float(sum(normal_probability([-h, k], [-rho]) for h, k in ((first, second), (-first, -second))))
 
 
 def test_planes() -> None:

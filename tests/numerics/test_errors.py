@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.special import ndtr
+from scipy.special import erf, ndtr
 
 from quenched.numerics.averages.activations import activation_functions, piecewise_linear
 from quenched.numerics.compiled.intervals import NoEnclosure
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.signs import output_signs
@@ -360,3 +360,34 @@ def test_an_activation_without_an_enclosure_is_sampled(monkeypatch):
     assert sampled.method == "randomised quasi-Monte Carlo"
     gap = abs(found.classification_error - sampled.classification_error)
     assert 0 < gap < 7 * sampled.classification_error_error
+
+
+def test_mean_loss() -> None:
+    """The pmse where the loss is half the square; twice it and more in closed form; one field by quadrature."""
+    network, state = TwoLayer(1, "linear"), OrderParameters([[0.5], [-0.5]], [[1.0]], [1.0])
+    mixture = Mixture.two_clusters(0.8)
+    found = errors(mixture, network, state, loss="square")
+    assert found.loss == found.pmse
+    assert errors(mixture, network, state, loss="3*(phi - y)**2 + phi").loss == pytest.approx(6 * found.pmse, abs=1e-13)
+    assert errors(mixture, network, state).loss is None
+    # y phi ~ N(1/2, 0.8^2) in both clusters
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    expected = w @ np.log1p(np.exp(-0.5 - 0.8 * x)) / w.sum()
+    logistic = errors(mixture, network, state, loss="logistic", quantities=("pmse",))
+    assert logistic.loss == pytest.approx(expected, abs=1e-12)
+    assert logistic.loss_error < 1e-9
+    # two equal halves of the same field
+    twice = OrderParameters([[0.5, 0.5], [-0.5, -0.5]], np.ones((2, 2)), [0.5, 0.5])
+    assert errors(mixture, TwoLayer(2, "linear"), twice, loss="logistic").loss == pytest.approx(expected, abs=1e-12)
+
+
+def test_mean_loss_against_a_teacher() -> None:
+    """A network that is its teacher: l(y, y) = 0 of a loss of phi - y, and log(1 + exp(-y^2)) of the logistic one."""
+    teacher = Teacher(weights=[[1.0]], v=[2.0], activation="erf")
+    mixture = Mixture([[0.0]], sigma=0.7, teacher=teacher)
+    state = OrderParameters([[0.0], [1.0]], [[1.0]], [2.0])
+    assert errors(mixture, TwoLayer(1, "erf"), state, loss="abs(phi - y)").loss == pytest.approx(0, abs=1e-7)
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    y = 2 * erf(0.7 * x / np.sqrt(2))
+    found = errors(mixture, TwoLayer(1, "erf"), state, loss="logistic")
+    assert found.loss == pytest.approx(w @ np.log1p(np.exp(-y * y)) / w.sum(), abs=1e-8)

@@ -359,3 +359,33 @@ def test_features_that_cannot_tell_the_labels_apart_err_half_of_the_time(place, 
     assert found.classification_error == pytest.approx(0.5, abs=1e-9)
     assert found.pmse == pytest.approx(0.5, abs=1e-9)
     assert not found.rate
+
+
+def test_the_intercept_is_the_mean_label() -> None:
+    """Centred features: b = E y shifts every output; labels of mean 0 have none."""
+    mixtures = [
+        (Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8]), None, -0.6),
+        (Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8], scaling=0.25), None, -0.6),
+        (Mixture([[1.0, 0.0], [-1.0, 0.5]], [1, -1], [0.3, 0.7]), 50.0, -0.4),
+        (Mixture.xor(0.7), None, 0.0),
+    ]
+    for mixture, D, b in mixtures:
+        without, with_one = (
+            random_features_error(mixture, "relu", 2.0, 0.1, D=D, intercept=each) for each in (False, True)
+        )
+        np.testing.assert_allclose(with_one.mean, without.mean + b, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(with_one.variance, without.variance, rtol=1e-12)
+        gain = b**2 / 2  # E(y - w.z)^2 falls by b^2
+        assert without.pmse - with_one.pmse == pytest.approx(gain, abs=1e-12)
+
+
+def test_means_of_order_sqrt_D_are_fitted_with_an_intercept_alone() -> None:
+    """Labels of mean b != 0: without an intercept the pmse stays at b^2/2, with one it falls as 1/D, at the `rate`."""
+    mixture = Mixture([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], [1, -1, -1], [0.3, 0.3, 0.4], scaling=0.5)
+    without, with_one = (random_features_error(mixture, "relu", 2.0, 0.1, intercept=each) for each in (False, True))
+    assert without.pmse == pytest.approx(0.4**2 / 2, rel=1e-9)
+    assert with_one.pmse < 1e-12
+    assert not without.rate
+    D = 1e5
+    finite = random_features_error(mixture, "relu", 2.0, 0.1, D=D, intercept=True)
+    assert finite.pmse == pytest.approx(1 / (2 * (1 + D * with_one.rate)), rel=0.02)

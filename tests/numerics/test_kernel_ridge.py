@@ -334,3 +334,77 @@ def test_bad_input_is_named(arguments: dict[str, object], message: str) -> None:
     good = {"mixture": Mixture.xor(1.0), "kernel": "rbf", "alpha": 2.0, "ridge": 0.1}
     with pytest.raises(ValueError, match=message):
         kernel_error(**(good | arguments))  # type: ignore[arg-type]
+
+
+# --- intercepts
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "arccos1", "ntk:erf"])
+def test_an_intercept_is_a_constant_of_infinite_size(kernel: str) -> None:
+    """At finite D the kernel F + t for t = 1e3 and 1e5: the difference to the intercept falls as 1/t.
+
+    The constant of the kernel enters the local data alone, so that it is added there.
+    """
+    from unittest.mock import patch
+
+    from quenched.numerics import kernel_ridge
+
+    exact = kernel_error(UNEQUAL, kernel, 2.0, 3.0, D=60, intercept=True)
+    plain, gaps = kernel_ridge.local_kernel, []
+    for t in (1e3, 1e5):
+
+        def shifted(*arguments: object, t: float = t) -> object:
+            at = plain(*arguments)
+            return at._replace(F=at.F + t, diagonal=at.diagonal + t)
+
+        with patch.object(kernel_ridge, "local_kernel", shifted):
+            found = kernel_error(UNEQUAL, kernel, 2.0, 3.0, D=60)
+        gaps.append(np.abs([*(found.mean - exact.mean), *(found.variance - exact.variance)]).max())
+    assert gaps[1] < 1e-5
+    assert gaps[1] == pytest.approx(gaps[0] / 100, rel=0.05)
+
+
+def test_an_intercept_in_the_limits() -> None:
+    """A kernel with a constant has one already, an odd one has not; the equivalent comes to both as 1/D."""
+    labels = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8])
+    for kernel, free in (("rbf", True), ("ntk:erf", False)):
+        without, with_one = (
+            kernel_error(labels, kernel, 2.0, 0.5, intercept=each).classification_error for each in (False, True)
+        )
+        assert (abs(without - with_one) < 1e-12) is free
+        gaps = [
+            kernel_error(labels, kernel, 2.0, 0.5, D=D, intercept=True).classification_error - with_one
+            for D in (1e4, 1e5)
+        ]
+        assert abs(gaps[1]) < 1e-4
+        assert gaps[1] == pytest.approx(gaps[0] / 10, rel=0.02)
+    quadratic = [
+        kernel_error(Mixture.three_clusters(0.7), "ntk:erf", 1.0, 0.1, samples="quadratic", D=D, intercept=True).pmse
+        for D in (2e3, 4e3, None)
+    ]
+    assert abs(quadratic[1] - quadratic[2]) < abs(quadratic[0] - quadratic[2]) < 0.01
+
+
+def test_a_ridge_of_order_n_and_the_mean_label() -> None:
+    """Two clusters, sigma 1, rbf, alpha 4, D = 512, ridge = n: the mean label outweighs what else the samples say.
+
+    It is of order n^-1/2, the rest of order 1/n, the more so with an intercept; it is 0 in samples of equal classes.
+    There the error is that of the limit, D -> infinity before the ridge: Phi(-1/sqrt(1 + 1/alpha)), to O(1/D).
+    """
+    two, D = Mixture.two_clusters(1.0), 512
+    found = {
+        (intercept, stratified): kernel_error(
+            two, "rbf", 4.0, 4.0 * D, D=D, intercept=intercept, stratified=stratified
+        ).classification_error
+        for intercept in (False, True)
+        for stratified in (False, True)
+    }
+    assert found[False, False] == pytest.approx(0.452, abs=5e-4)
+    assert found[True, False] > found[False, False]
+    assert found[True, True] == pytest.approx(ndtr(-1 / np.sqrt(1.25)), abs=1 / D)
+    assert found[False, True] == pytest.approx(ndtr(-1 / np.sqrt(1.25)), abs=4 / D)
+
+
+def test_an_intercept_needs_samples() -> None:
+    with pytest.raises(RuntimeError, match="intercept needs more than one sample"):
+        kernel_error(Mixture.two_clusters(1.0), "rbf", 0.05, 1.0, D=20, intercept=True)

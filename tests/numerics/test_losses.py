@@ -15,7 +15,7 @@ from quenched.numerics import (
     random_state,
 )
 from quenched.numerics.averages.activations import activation_functions
-from quenched.numerics.averages.losses import coefficients, compiled_loss, loss, loss_functions, noisy_slope
+from quenched.numerics.averages.losses import coefficients, compiled_loss, kinks, loss, loss_functions, noisy_slope
 from quenched.theory.losses import LOSSES
 
 PHI, Y = (x.ravel() for x in np.meshgrid(np.linspace(-3, 3, 13) + 0.01, [-1.0, 1.0, 0.4]))
@@ -157,3 +157,21 @@ def test_a_teacher_makes_the_label_that_any_loss_is_charged_by(loss: str) -> Non
     assert found.M[:, 0] == pytest.approx(mixture.references @ dw, abs=1e-7)
     assert found.Q.item() == pytest.approx(2 * w @ dw, abs=1e-7)
     assert found.v.item() == pytest.approx(-slope @ g(x @ w), abs=1e-7)
+
+
+def test_kinks_are_found() -> None:
+    """Outputs where slope or curvature jump, and the slopes on either side, to rounding of a bisection."""
+    known = {
+        ("hinge", 1.0): [[1.0, -1.0, 0.0]],
+        ("abs(y - phi)", -1.0): [[-1.0, -1.0, 1.0]],
+        ("max(0, 0.3 - y*phi) + 2*max(0, 0.7 - y*phi)", 1.0): [[0.3, -3.0, -2.0], [0.7, -2.0, 0.0]],
+        ("max(0, 1 - y*phi)**2/2", 1.0): [[1.0, 0.0, 0.0]],  # a corner of the slope
+        ("abs(phi) + (phi - y)**2/2", 1.0): [[0.0, -2.0, 0.0]],
+        ("logistic", 1.0): [],
+        ("square", -1.0): [],
+        ("log(1 + exp(-20*y*phi))", 1.0): [],
+    }
+    for (name, y), rows in known.items():
+        found = kinks(name, y)
+        assert len(found) == len(rows), name
+        np.testing.assert_allclose(found, np.reshape(rows, (-1, 3)), rtol=0, atol=1e-12)

@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quenched.numerics.probability import normal
-from quenched.numerics.probability.normal import Phi, Phi2, Phi3, Phi4
+from quenched.numerics.probability.normal import Phi, normal_probability
 
+
+def as_formulas_call_it(n):
+    """Phi_n(h_1 .. h_n, r_12, r_13, ..)."""
+    return lambda *given, ctx=None: normal_probability(given[:n], given[n:], ctx=ctx)
+
+
+Phi2, Phi3, Phi4 = (as_formulas_call_it(n) for n in (2, 3, 4))
 PHI = (None, Phi, Phi2, Phi3, Phi4)
 
 

@@ -1,9 +1,13 @@
 """The exact Jacobian against central differences of the drift, and at states where it has kinks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer
+from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, Spectrum, Teacher, TwoLayer
+from quenched.numerics.two_layer.drift import drift_arrays
+from quenched.numerics.two_layer.jacobian import drift_tangents
 from quenched.numerics.two_layer.stationary import StationaryEquations
 
 UNEVEN = Mixture([[1.0, 0.2], [-0.5, 0.8], [0.1, -1.0]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.5, 0.8, 0.6])
@@ -65,3 +69,36 @@ def test_an_activation_without_closed_forms_has_differences():
     system = some_system("tanh", 2, FLOW)
     assert system.inner.tangents is None
     np.testing.assert_array_equal(system.jacobian(system.x0), system.differences(system.x0))
+
+
+TEACHER = Teacher(weights=[[1.0, 0.3], [-0.4, 0.8]], v=[0.8, -0.5], activation="erf")
+TAUGHT = Mixture([[1.0, 0.2], [-0.5, 0.8]], sigma=[0.5, 0.8], weights=[0.6, 0.4], teacher=TEACHER)
+SPECTRAL = Mixture([[0.5, 0.0]], sigma=0.7, spectrum=Spectrum([0.5, 1.5]), teacher=TEACHER)
+
+
+@pytest.mark.parametrize(
+    ("activation", "mixture", "rule"),
+    [
+        ("erf", TAUGHT, SGD),
+        ("erf", SPECTRAL, FLOW),
+        ("relu", replace(TAUGHT, teacher=replace(TEACHER, activation="leaky_relu")), SGD),  # made of relu neurons
+    ],
+)
+def test_tangents_with_a_teacher(activation, mixture, rule):
+    """Along three random directions, against central differences of the drift; steps as above."""
+    rng, K, U, p = np.random.default_rng(1), 2, len(mixture.shares), mixture.dimensions
+    network = TwoLayer(K, activation, output_scale=0.7)
+
+    def pair():
+        root, A = rng.standard_normal((U, K, K)), 0.5 * rng.standard_normal((U, p, K))
+        inside = A.swapaxes(1, 2) @ np.linalg.inv(mixture.alignment) @ A  # what weights with these A have at least
+        return A, inside + root @ root.swapaxes(1, 2), rng.standard_normal(K)
+
+    point, ways = pair(), [pair() for _ in range(3)]
+    drift, tangents = drift_arrays(mixture, network, rule), drift_tangents(mixture, network, rule)
+    found = tangents(*point, *(np.stack(parts, axis=-1) for parts in zip(*ways, strict=True)))
+    h = 6e-6
+    for z, way in enumerate(ways):
+        above, below = (drift(*(x + side * h * d for x, d in zip(point, way, strict=True))) for side in (1, -1))
+        for exact, one, other in zip(found, above, below, strict=True):
+            assert np.abs(exact[..., z] - (one - other) / (2 * h)).max() < 2e-6 * (1 + np.abs(exact).max())

@@ -6,7 +6,20 @@ import inspect
 import pytest
 from matplotlib.mathtext import MathTextParser
 
-from quenched.numerics import GradientFlow, Mixture, OnlineSGD, Spectrum, TwoLayer, equations
+from quenched.numerics import (
+    Densities,
+    GradientFlow,
+    Mixture,
+    OnlineSGD,
+    OrderParameters,
+    Spectrum,
+    TwoLayer,
+    drift,
+    equations,
+    errors,
+    oracle_error,
+    random_state,
+)
 from quenched.theory import two_layer
 
 XOR, RELU = Mixture.xor(0.5), TwoLayer(4, "relu")
@@ -68,7 +81,7 @@ def test_all_terms_are_there_and_no_others() -> None:
 def test_closed_averages_of_the_activation() -> None:
     lines = equations(XOR, RELU, GradientFlow(), closed=True).lines
     assert r"E[g'(x_0)] = p_{0}" in lines
-    assert r"p_{0} = \Phi\left(h_{0}\right)" in lines
+    assert r"p_{0} = \Phi\left(\frac{m_{0}}{\sqrt{c_{00}}}\right)" in lines
     assert r"F_{0,a} = -y_a" in lines
     assert not [line for line in lines if line.startswith("S_")]
 
@@ -83,3 +96,39 @@ def test_closed_averages_of_the_activation() -> None:
 def test_wrong_kinds(change, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         equations(**({"mixture": XOR, "network": RELU, "rule": GradientFlow()} | change))
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (OnlineSGD(0.5, 0.1, batch=3), [r"\frac{0.5}{\sqrt{D}}", r"\frac{0.05}{D}", "B = 3", "square"]),
+        (OnlineSGD(0.1, second_lr=0.0, label_noise=0.3), [r"\delta v_k = 0", r"0.3\,\mathcal{N}(0, 1)"]),
+        (GradientFlow(loss="logistic"), [r"\eta \to 0", "logistic"]),
+    ],
+)
+def test_rules_show_their_step(rule, said: list[str]) -> None:
+    found = rule._repr_latex_()
+    MathTextParser("path").parse(found)
+    assert all(part in found for part in said)
+    assert ("B =" in found) == (rule.batch > 1)
+
+
+def test_states_show_their_matrices() -> None:
+    state = OrderParameters([[0.5, 0.25], [-0.5, -0.25]], [[1.0, 0.125], [0.125, 2.0]], [1.0, -1.0])
+    matrix = r"\begin{pmatrix} 1 & 0.125 \\ 0.125 & 2 \end{pmatrix}"
+    assert f"Q = {matrix}" in state._repr_latex_()
+    assert r"v = \begin{pmatrix} 1 & -1 \end{pmatrix}" in state._repr_latex_()
+    assert Densities.spread(SPECTRAL, state)._repr_latex_().count("pmatrix") == 2 * (2 + 2 + 1)
+    assert r"\dot Q = " in drift(Mixture.two_clusters(1.0), TwoLayer(2, "erf"), OnlineSGD(0.1), state)._repr_latex_()
+    wide = random_state(XOR, TwoLayer(8, "relu"), 1000, 0)
+    assert r"Q \in \mathbb R^{8 \times 8}" in wide._repr_latex_()
+
+
+def test_results_show_each_number_with_its_error() -> None:
+    """In one line, an error beside its number and nowhere else; what is None or long is left out."""
+    state = OrderParameters([[0.5], [-0.5]], [[1.0]], [1.0])
+    found = errors(Mixture.two_clusters(1.0), TwoLayer(1, "erf"), state)
+    assert repr(found).startswith(f"Errors(pmse={found.pmse:.6g} ± {found.pmse_error:.2g}, classification_error=0.308")
+    assert "_error=" not in repr(found).replace("classification_error=", "")
+    assert repr(oracle_error(XOR)).startswith(f"OracleError(value={oracle_error(XOR).value:.6g} ± ")
+    assert "\n" not in repr(drift(Mixture.two_clusters(1.0), TwoLayer(1, "erf"), OnlineSGD(0.1), state))

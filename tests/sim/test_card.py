@@ -136,13 +136,14 @@ def test_errors_on_test_samples(card: Backend) -> None:
 
     The errors of a record at step 0 are averages of n independent numbers whose spread is that over the seeds.
     """
-    for mixture, network in [(UNEQUAL, TwoLayer(3, "erf", output_scale=0.5)), (XOR, TwoLayer(2, "relu"))]:
-        state = random_state(mixture, network, 100, 0)
+    cases = [(UNEQUAL, TwoLayer(3, "erf", output_scale=0.5), "square"), (XOR, TwoLayer(2, "relu"), "logistic")]
+    for mixture, network, loss in cases:
+        state, rule = random_state(mixture, network, 100, 0), OnlineSGD(0.5, loss=loss)
         found = [
-            simulate(mixture, network, OnlineSGD(0.5), 100, 0.0, 64, "overlaps", where, state=state, test_samples=300)
+            simulate(mixture, network, rule, 100, 0.0, 64, "overlaps", where, state=state, test_samples=300)
             for where in (card, "numpy")
         ]
-        for name in ("pmse", "classification_error"):
+        for name in ("pmse", "classification_error", *(["loss"] if loss != "square" else [])):
             one, other = (each[name].values[:, 0] for each in found)
             error = np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 64)
             assert abs(one.mean() - other.mean()) < 5 * error

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import t as student
 
-from quenched.numerics import Mixture, random_features_error
+from quenched.numerics import Mixture, random_features_erm_error, random_features_error
 from quenched.numerics.averages.activations import activation_functions, tables
 from quenched.sim.backend import Backend, Normals, generators, get_backend, host_normals
 from quenched.sim.engines.base import CLUSTER, DATA
@@ -179,7 +179,7 @@ def test_ridge_regression_by_either_side_and_with_many_samples() -> None:
     for n in (25, 60):
         Z, y = given.samples(host_normals([5], DATA, "float64"), generators([5], CLUSTER)[0], n)
         w = np.linalg.solve(Z.T @ Z / n + ridge * np.eye(40), Z.T @ y / n)
-        np.testing.assert_allclose(given.ridge(n, ridge, 5)[:, 0], w, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(given.ridge(n, ridge, 5, intercept=False)[0][:, 0], w, rtol=0, atol=1e-11)
     best = simulate_features(XOR, "relu", 30, 40, range(4), ridge, backend="numpy").pmse
     few, many = (
         (
@@ -264,3 +264,34 @@ def test_activation_is_that_of_the_package() -> None:
     g, _ = activation_functions("relu")
     given = features(XOR, "relu", 10, 5)
     np.testing.assert_array_equal(given.psi(np.array([-1.0, 2.0])), g(np.array([-1.0, 2.0])))
+
+
+def test_the_intercept_of_ridge_regression_is_least_squares() -> None:
+    """Both sides, n < P and n > P: the readout and the constant of least squares with a column of ones."""
+    given, ridge = features(UNEVEN, "relu", 30, 40, 5), 0.1
+    for n in (25, 60):
+        Z, y = given.samples(host_normals([5], DATA, "float64"), generators([5], CLUSTER)[0], n)
+        wide = np.hstack([Z, np.ones((n, 1))])
+        held = np.diag(np.append(np.full(40, ridge), 0.0))
+        exact = np.linalg.solve(wide.T @ wide / n + held, wide.T @ y / n)
+        w, b = given.ridge(n, ridge, 5, intercept=True)
+        np.testing.assert_allclose(np.append(w[:, 0], b), exact, rtol=0, atol=1e-11)
+    with pytest.raises(ValueError, match="intercept must be False for readout='sgd'"):
+        simulate_features(XOR, "relu", 20, 30, 1, readout="sgd", t=[1.0], intercept=True)
+
+
+def test_features_on_samples_agree_with_the_saddle_point() -> None:
+    """Weights 0.2/0.8 at D = 200, 10 sets of features and samples: t of 9 below 4.3, and 4/D of bias."""
+    mixture, D, seeds = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8]), 200, 10
+    for activation, alpha, gamma, ridge in (("relu", 2.0, 1.0, 0.1), ("erf", 1.0, 2.0, 0.3)):
+        for intercept in (True, False):
+            runs = simulate_features(
+                mixture, activation, D, round(gamma * D), range(seeds), ridge * gamma / alpha, readout="samples",
+                samples=round(alpha * D), intercept=intercept, backend="numpy",
+            )  # fmt: skip
+            theory = random_features_erm_error(mixture, activation, "square", alpha, gamma, ridge, intercept=intercept)
+            found = np.hstack([runs["mean"].values, runs.variance.values, runs.classification_error.values[:, None]])
+            exact = np.array([*(theory.means + theory.intercept), theory.variance, theory.variance])
+            exact = np.append(exact, theory.classification_error)
+            spread = found.std(axis=0, ddof=1) / np.sqrt(seeds)
+            assert (np.abs(found.mean(axis=0) - exact) < 4.3 * spread + 4 / D * np.abs(exact)).all()

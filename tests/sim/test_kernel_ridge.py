@@ -105,6 +105,7 @@ def test_the_programs_are_written_in_the_array_api_standard(dtype: str) -> None:
     options: dict[str, Any] = {"test_samples": 30, "dtype": dtype}
     for simulate in (
         lambda b: simulate_kernel(UNEQUAL, "ntk:relu", 8, 12, [1, 2], 0.3, backend=b, **options),
+        lambda b: simulate_kernel(UNEQUAL, "rbf", 8, 12, 2, 0.3, intercept=True, stratified=True, backend=b, **options),
         lambda b: simulate_lazy(UNEQUAL, network, 8, 12, [1, 2], 0.3, tolerance=1e-5, backend=b, **options),
     ):
         strict, plain = simulate(STRICT), simulate("numpy")
@@ -218,3 +219,34 @@ def test_other_failures_say_what_to_do() -> None:
         simulate_lazy(XOR, TwoLayer(4, "relu", 10.0), 10, 5, [0], tolerance=1.5, backend="numpy")
     with pytest.raises(RuntimeError, match="not lazy enough"):
         simulate_lazy(XOR, TwoLayer(4, "he3", 1.0), 10, 30, [0], 0.1, backend="numpy")
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_intercepts_agree_with_the_equivalent(stratified: bool) -> None:
+    """Weights 0.2/0.8 at D = 100, 24 training sets with and without intercept, ridges of order 1 and of order n.
+
+    Student's t of 23 degrees of freedom exceeds 3.8 with probability 1e-3; the equivalent is off by O(1/D), of which
+    4/D of the pmse is allowed for, as above.
+    """
+    mixture, D, n, seeds = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8]), 100, 300, 24
+    for kernel, ridge in (("rbf", 1.0), ("ntk:erf", 1.0), ("rbf", 100.0)):
+        for intercept in (False, True):
+            how = {"intercept": intercept, "stratified": stratified}
+            runs = simulate_kernel(
+                mixture, kernel, D, n, range(seeds), ridge, test_samples=1000, backend="numpy", **how
+            )
+            theory = kernel_error(mixture, kernel, n / D, ridge, D=D, **how)
+            spread = runs.pmse.values.std(ddof=1) / np.sqrt(seeds)
+            assert abs(runs.pmse.values.mean() - theory.pmse) < 3.8 * spread + 4 / D * theory.pmse, (kernel, how)
+            means = runs["mean"].values
+            spreads = means.std(axis=0, ddof=1) / np.sqrt(seeds)
+            assert (np.abs(means.mean(axis=0) - theory.mean) < 3.8 * spreads + 4 / D).all(), (kernel, how)
+
+
+def test_an_intercept_solves_the_bordered_equations() -> None:
+    """sum c = 0 and a stratified sample: shifting all labels shifts the outputs."""
+    mixture = Mixture([[1.0], [-1.0]], [1, -1], [0.25, 0.75])
+    runs = simulate_kernel(mixture, "rbf", 20, 40, 3, 1e9, intercept=True, stratified=True, backend="numpy")
+    np.testing.assert_allclose(runs["mean"].values, -0.5, atol=1e-6)  # at an infinite ridge the mean label is left
+    runs = simulate_kernel(mixture, "rbf", 20, 40, 3, 1e9, stratified=True, backend="numpy")
+    np.testing.assert_allclose(runs["mean"].values, 0.0, atol=1e-6)

@@ -14,6 +14,7 @@ from quenched.sim import (
     plot,
     read_spec,
     simulate,
+    simulate_amp,
     simulate_features,
     simulate_kernel,
     simulate_lazy,
@@ -39,6 +40,7 @@ MORE = {
     "progress": ["bar", 1, [], 0.5],
     "state": [3, 0.1, NETWORK, [STATE, None], [STATE]],
     "executor": [1, "local", True],
+    "flag": [0, 1, "yes", 0.5],
 }
 FITS: dict[str, Callable[[Any], bool]] = {
     "path": lambda value: isinstance(value, str),  # what it names is looked for later
@@ -46,6 +48,7 @@ FITS: dict[str, Callable[[Any], bool]] = {
     "state": lambda value: value is None,
     "executor": lambda value: value is None,
     "activation": lambda value: value == "0.4",
+    "flag": lambda value: isinstance(value, (bool, np.bool_)),
 }
 EXPERIMENT = {"mixture": XOR, "D": 20, "seeds": 1}
 KINDS = {"mixture": "record", "D": "count", "seeds": "seeds", "ridge": "number", "progress": "progress"}
@@ -57,10 +60,18 @@ CALLS: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, str]]] = {
         | {"checkpoint_every": "number"},
     ),
     simulate_features: (EXPERIMENT | {"activation": "erf", "P": 5}, KINDS | {"activation": "activation", "P": "count"}),
-    simulate_kernel: (EXPERIMENT | {"kernel": "ntk:erf", "samples": 5}, KINDS | {"samples": "count"}),
+    simulate_kernel: (
+        EXPERIMENT | {"kernel": "ntk:erf", "samples": 5},
+        KINDS | {"samples": "count", "intercept": "flag", "stratified": "flag"},
+    ),
     simulate_lazy: (
         EXPERIMENT | {"network": TwoLayer(2, "erf", 1.0), "samples": 5},
         KINDS | {"network": "record", "samples": "count", "tolerance": "number"},
+    ),
+    simulate_amp: (
+        EXPERIMENT | {"alpha": 1.0, "iterations": 1},
+        {"mixture": "record", "D": "count", "seeds": "seeds", "progress": "progress", "alpha": "number"}
+        | {"iterations": "count", "start": "choice", "overlap": "number", "test_samples": "count"},
     ),
     compare: (
         {"theory": RUN, "simulation": RUNS},

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from quenched.numerics import OnlineSGD, TwoLayer
+from quenched.numerics import OnlineSGD, TwoLayer, bayes_error
+from quenched.sim import figures
 from quenched.sim import figures as sim_figures
 from quenched.sim.cli import main
-from quenched.sim.figures import reproduce
+from quenched.sim.figures import possible
 from quenched.sim.figures.digits import on_images
 
 
@@ -34,7 +35,7 @@ def test_one_step_on_an_image_is_the_learning_rule() -> None:
 
 
 def test_the_digits_figure_shows_what_covariances_matter(tmp_path: Path) -> None:
-    sentence = reproduce.make("digits", tmp_path)
+    sentence = figures.make("digits", tmp_path)
     names = ("theory_isotropic", "theory_shared", "theory_full", "mixture", "images")
     ends = {
         name: float(xr.load_dataset(tmp_path / f"digits_{name}.nc").classification_error.isel(time=-1).mean())
@@ -48,6 +49,35 @@ def test_the_digits_figure_shows_what_covariances_matter(tmp_path: Path) -> None
     assert abs(ends["mixture"] - ends["theory_full"]) < 0.5 / 64 * 4
     assert f"{ends['images']:.4f} on held-out images" in sentence
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_of_what_is_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small version: nothing beats the Bayes-optimal error, and AMP is at it; the network arrives later on XOR."""
+    small = {"ALPHAS": np.geomspace(0.1, 300.0, 9), "FEW": np.array([2.0]), "POINTS": np.array([0.15, 2.0]), "D": 300}
+    small |= {"SEEDS": range(4), "STATES": range(1, 2), "SIGMAS": np.array([0.5, 0.9]), "ITERATIONS": 25}
+    for name, value in (small | {"PHASE": np.geomspace(0.02, 20.0, 5)}).items():
+        monkeypatch.setattr(possible, name, value)
+    curves = {name: (solve, small["FEW" if name == possible.BEST else "ALPHAS"].tolist())
+              for name, (solve, _) in possible.CURVES.items()}  # fmt: skip
+    monkeypatch.setattr(possible, "CURVES", curves)
+    sentence = figures.make("possible", tmp_path)
+    theory, amp, phase = (xr.load_dataset(tmp_path / f"possible_{key}.nc") for key in ("theory", "amp", "phase"))
+    errors = theory.classification_error.sel(alpha=small["ALPHAS"])
+    best = errors.sel(learner=possible.BAYES)
+    assert bool((errors >= best - 1e-6).where(errors.notnull(), True).all())
+    assert bool((best >= theory.oracle - 1e-9).all())
+    for task, mixture in possible.TASKS.items():
+        exact = bayes_error(mixture, 2.0).classification_error
+        found = amp.classification_error.sel(task=task, alpha=2.0)
+        # four standard errors of four seeds, and O(1/D) at a slope of 10
+        assert abs(float(found.mean()) - exact) < 4 * float(found.std(ddof=1)) / 2 + 10 / 300
+    assert (
+        float(phase.classification_error.sel(sigma=0.9)[0])
+        == 0.5
+        > float(phase.classification_error.sel(sigma=0.5)[-1])
+    )
+    assert "below alpha = 0.259 nothing can be learned" in sentence
+    assert (tmp_path / "possible.png").read_bytes().startswith(b"\x89PNG")
 
 
 TOY = """
@@ -74,8 +104,8 @@ def test_a_figure_is_one_file(
     """A module beside the others is listed, computed, drawn and kept, by name."""
     (tmp_path / "toy.py").write_text(TOY)
     monkeypatch.setattr(sim_figures, "__path__", [*sim_figures.__path__, str(tmp_path)])
-    assert reproduce.figures()[:4] == list(reproduce.MAIN)
-    assert "toy" in reproduce.figures()
+    assert figures.figures()[:4] == list(figures.MAIN)
+    assert "toy" in figures.figures()
     monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", "toy", "--folder", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as end:
         main.main()
@@ -99,8 +129,8 @@ def test_resume_leaves_what_is_there(
 
 
 def test_every_figure_has_its_parts() -> None:
-    assert len(reproduce.figures()) == 12
-    for name in reproduce.figures():
+    assert len(figures.figures()) == 13
+    for name in figures.figures():
         module = import_module(f"quenched.sim.figures.{name}")
         assert module.__doc__.startswith(f"Figure `{name}`: ")
         assert all(getattr(module, part).__doc__ for part in ("draw", "sentence", "compute"))
@@ -108,4 +138,4 @@ def test_every_figure_has_its_parts() -> None:
 
 def test_an_unknown_figure_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"figure must be one of dynamics, headline, .* got 'cats'"):
-        reproduce.make("cats", tmp_path)
+        figures.make("cats", tmp_path)

@@ -26,7 +26,8 @@ ONE, TWO = ["g", "g*g", "dg*g", "dg*dg"], ["g,g", "dg,g", "dg,dg"]
 NUMPY = "absolute arccosh arcsin arctan cos cosh exp heaviside log maximum minimum pi sign sin sinh sqrt tanh where"
 NAMESPACE = {name: getattr(np, name) for name in NUMPY.split()} | {"erf": erf, "erfc": erfc}
 NAMESPACE |= {name: getattr(normal, name) for name in ("ratio", "residual", "remainder")}
-NAMESPACE |= {name: getattr(probabilities, name) for name in ("Phi", "Phi2", "Phi3", "Phi4")}
+NAMESPACE["Phi"] = probabilities.Phi
+NAMESPACE |= {f"Phi{n}": lambda *x, n=n: probabilities.normal_probability(x[:n], x[n:]) for n in (2, 3, 4)}
 
 CASES = """0.1*x; x/3; x/sqrt(3); Max(x,0.1); erf(x+0.7); exp(0.1)*x; tanh(0.1)*x; exp(-(x-0.3)**2); 0.5*x+Max(x,0.25)/7
 erf(0.7071067811865476*x); 1.0507009873554805*Max(x,0); 100000*Max(x,0); 1.67326*Max(x,0)

@@ -18,10 +18,9 @@ An average is written as its factors, field by field: dg*g,g is E[g'(x0) g(x0) g
 from __future__ import annotations
 
 from numpy import absolute, exp, heaviside, pi, sqrt
-from scipy.special import ndtr as Phi
 
 from quenched.theory.activations import Averages
-from quenched.theory.normal import Phi2, Phi3, Phi4, remainder, residual
+from quenched.theory.normal import Phi, Phi2, Phi3, Phi4, remainder, residual
 
 __all__ = ["ACTIVATIONS", "abs_1", "abs_2", "abs_3", "abs_4", "abs_ddg", "abs_dg", "abs_g"]
 
@@ -48,8 +47,7 @@ def abs_1(
 ) -> tuple[float, ...]:
     """Averages over one field of products of g, g' and g'' for g = Abs(x)."""
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
-    h0 = m0/sqrt(c00)
-    p0 = Phi(h0)
+    p0 = Phi(m0/sqrt(c00))
     e0_p0 = c00*d0 + m0*p0
     e00 = c00 + m0**2
     return (
@@ -75,23 +73,20 @@ def abs_2(
     d0 = sqrt(2)*exp(-m0**2/(2*c00))/(2*sqrt(pi)*sqrt(c00))
     m1_0 = residual(m1, c01, m0, c00)
     c11_0 = remainder(c11, c01, c00)
-    h1_0 = m1_0/sqrt(c11_0)
-    p1_0 = Phi(h1_0)
+    p1_0 = Phi(m1_0/sqrt(c11_0))
     d1_0 = sqrt(2)*exp(-m1_0**2/(2*c11_0))/(2*sqrt(pi)*sqrt(c11_0))
     e1_p1_0 = c11_0*d1_0 + m1_0*p1_0
     d1 = sqrt(2)*exp(-m1**2/(2*c11))/(2*sqrt(pi)*sqrt(c11))
     m0_1 = residual(m0, c01, m1, c11)
     c00_1 = remainder(c00, c01, c11)
-    h0_1 = m0_1/sqrt(c00_1)
-    p0_1 = Phi(h0_1)
+    p0_1 = Phi(m0_1/sqrt(c00_1))
     d0_1 = sqrt(2)*exp(-m0_1**2/(2*c00_1))/(2*sqrt(pi)*sqrt(c00_1))
     e0_p0_1 = c00_1*d0_1 + m0_1*p0_1
     h1 = m1/sqrt(c11)
     p1 = Phi(h1)
     h0 = m0/sqrt(c00)
     p0 = Phi(h0)
-    r01 = c01/(sqrt(c00)*sqrt(c11))
-    p01 = Phi2(h0, h1, r01)
+    p01 = Phi2(h0, h1, c01/(sqrt(c00)*sqrt(c11)))
     e1_p1 = c11*d1 + m1*p1
     e1_p0 = c01*d0 + m1*p0
     e1_p01 = c01*d0*p1_0 + c11*d1*p0_1 + m1*p01
@@ -189,14 +184,11 @@ def abs_3(
     e2_p01 = c02*d0*p1_0 + c12*d1*p0_1 + m2*p01
     p012 = Phi3(h0, h1, h2, r01, r02, r12)
     c12_0 = residual(c12, c01, c02, c00)
-    r12_0 = c12_0/(sqrt(c11_0)*sqrt(c22_0))
-    p12_0 = Phi2(h1_0, h2_0, r12_0)
+    p12_0 = Phi2(h1_0, h2_0, c12_0/(sqrt(c11_0)*sqrt(c22_0)))
     c02_1 = residual(c02, c01, c12, c11)
-    r02_1 = c02_1/(sqrt(c00_1)*sqrt(c22_1))
-    p02_1 = Phi2(h0_1, h2_1, r02_1)
+    p02_1 = Phi2(h0_1, h2_1, c02_1/(sqrt(c00_1)*sqrt(c22_1)))
     c01_2 = residual(c01, c02, c12, c22)
-    r01_2 = c01_2/(sqrt(c00_2)*sqrt(c11_2))
-    p01_2 = Phi2(h0_2, h1_2, r01_2)
+    p01_2 = Phi2(h0_2, h1_2, c01_2/(sqrt(c00_2)*sqrt(c11_2)))
     e2_p012 = c02*d0*p12_0 + c12*d1*p02_1 + c22*d2*p01_2 + m2*p012
     e1_p1 = c11*d1 + m1*p1
     e1_p2 = c12*d2 + m1*p2
@@ -521,25 +513,19 @@ def abs_4(
     p012_3 = Phi3(h0_3, h1_3, h2_3, r01_3, r02_3, r12_3)
     e3_p0123 = c03*d0*p123_0 + c13*d1*p023_1 + c23*d2*p013_2 + c33*d3*p012_3 + m3*p0123
     c23_0_1 = residual(c23_0, c12_0, c13_0, c11_0)
-    r23_0_1 = c23_0_1/(sqrt(c22_0_1)*sqrt(c33_0_1))
-    p23_0_1 = Phi2(h2_0_1, h3_0_1, r23_0_1)
+    p23_0_1 = Phi2(h2_0_1, h3_0_1, c23_0_1/(sqrt(c22_0_1)*sqrt(c33_0_1)))
     c13_0_2 = residual(c13_0, c12_0, c23_0, c22_0)
-    r13_0_2 = c13_0_2/(sqrt(c11_0_2)*sqrt(c33_0_2))
-    p13_0_2 = Phi2(h1_0_2, h3_0_2, r13_0_2)
+    p13_0_2 = Phi2(h1_0_2, h3_0_2, c13_0_2/(sqrt(c11_0_2)*sqrt(c33_0_2)))
     c12_0_3 = residual(c12_0, c13_0, c23_0, c33_0)
-    r12_0_3 = c12_0_3/(sqrt(c11_0_3)*sqrt(c22_0_3))
-    p12_0_3 = Phi2(h1_0_3, h2_0_3, r12_0_3)
+    p12_0_3 = Phi2(h1_0_3, h2_0_3, c12_0_3/(sqrt(c11_0_3)*sqrt(c22_0_3)))
     e3_p123_0 = c13_0*d1_0*p23_0_1 + c23_0*d2_0*p13_0_2 + c33_0*d3_0*p12_0_3 + m3_0*p123_0
     c03_1_2 = residual(c03_1, c02_1, c23_1, c22_1)
-    r03_1_2 = c03_1_2/(sqrt(c00_1_2)*sqrt(c33_1_2))
-    p03_1_2 = Phi2(h0_1_2, h3_1_2, r03_1_2)
+    p03_1_2 = Phi2(h0_1_2, h3_1_2, c03_1_2/(sqrt(c00_1_2)*sqrt(c33_1_2)))
     c02_1_3 = residual(c02_1, c03_1, c23_1, c33_1)
-    r02_1_3 = c02_1_3/(sqrt(c00_1_3)*sqrt(c22_1_3))
-    p02_1_3 = Phi2(h0_1_3, h2_1_3, r02_1_3)
+    p02_1_3 = Phi2(h0_1_3, h2_1_3, c02_1_3/(sqrt(c00_1_3)*sqrt(c22_1_3)))
     e3_p023_1 = c03_1*d0_1*p23_0_1 + c23_1*d2_1*p03_1_2 + c33_1*d3_1*p02_1_3 + m3_1*p023_1
     c01_2_3 = residual(c01_2, c03_2, c13_2, c33_2)
-    r01_2_3 = c01_2_3/(sqrt(c00_2_3)*sqrt(c11_2_3))
-    p01_2_3 = Phi2(h0_2_3, h1_2_3, r01_2_3)
+    p01_2_3 = Phi2(h0_2_3, h1_2_3, c01_2_3/(sqrt(c00_2_3)*sqrt(c11_2_3)))
     e3_p013_2 = c03_2*d0_2*p13_0_2 + c13_2*d1_2*p03_1_2 + c33_2*d3_2*p01_2_3 + m3_2*p013_2
     e23_p0123 = c02*d0*e3_p123_0 + c12*d1*e3_p023_1 + c22*d2*e3_p013_2 + c23*p0123 + e3_p0123*m2
     e13 = c13 + m1*m3
