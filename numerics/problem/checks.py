@@ -59,8 +59,8 @@ _SEARCHED = 10**5  # entries of nested lists that are looked at one by one, for 
 
 
 def shown(value: Any) -> str:
-    """The value as messages show it: its repr, cut where it is long."""
-    text = repr(value)
+    """The value as messages show it: its repr on one line, cut where it is long."""
+    text = " ".join(repr(value).split()) if not isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
@@ -201,6 +201,9 @@ def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...])
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite, got {array[where]} at index {where}")
+    if array.size and np.abs(array).max() > _HUGE:
+        where = tuple(int(i) for i in np.argwhere(np.abs(array) > _HUGE)[0])
+        raise ValueError(f"{name} must be at most {_HUGE:g} in size, got {array[where]} at index {where}")
     array.flags.writeable = False
     return array
 

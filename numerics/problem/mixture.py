@@ -21,6 +21,8 @@ __all__ = ["Mixture"]
 
 Array = npt.NDArray[np.float64]
 
+_RING = 5000  # pairs of clusters of a ring at most
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Record):
@@ -222,7 +224,7 @@ class Mixture(Record):
         """
         from scipy.special import cosdg, sindg  # in degrees: exact zeros at the quarter turns
 
-        j = np.arange(2 * integer("m", m, at_least=1))
+        j = np.arange(2 * integer("m", m, at_least=1, at_most=_RING))
         means = np.stack([cosdg(180 * j / m), sindg(180 * j / m)], axis=1) + 0.0  # -0 -> 0
         return cls._named(means, -((-1.0) ** j), sigma, separation, scaling)
 

@@ -222,7 +222,7 @@ def drift(
         logging.getLogger(__name__).warning(
             "drift of %d neurons: the standard error of an entry is %.2g after %d points, not the tolerance %g; it is "
             "in the record as `error`: ask for tolerance=%.0e, or average over seeds",
-            *(state.K, error, _POINTS, tolerance, error),
+            *(state.K, error, _POINTS, tolerance, 1.5 * error),
         )
     if mixture.spectrum is None and isinstance(state, OrderParameters):
         dA, dQ, dv = rates
