@@ -33,6 +33,7 @@ __all__ = [
     "increasing_times",
     "integer",
     "integers",
+    "moderate_array",
     "number",
     "one_or_each",
     "path",
@@ -201,10 +202,16 @@ def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...])
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite, got {array[where]} at index {where}")
-    if array.size and np.abs(array).max() > _HUGE:
-        where = tuple(int(i) for i in np.argwhere(np.abs(array) > _HUGE)[0])
-        raise ValueError(f"{name} must be at most {_HUGE:g} in size, got {array[where]} at index {where}")
     array.flags.writeable = False
+    return array
+
+
+def moderate_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> Array:
+    """As `finite_array`, of numbers up to 1e60 in size: of what a person states, as against what a solver blows up."""
+    array = finite_array(name, value, shape)
+    if (large := np.abs(array) > _HUGE).any():
+        where = tuple(int(i) for i in np.argwhere(large)[0])
+        raise ValueError(f"{name} must be at most {_HUGE:g} in size, got {array[where]} at index {where}")
     return array
 
 

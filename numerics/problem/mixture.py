@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, integer, number, one_or_each, record, shown
+from quenched.numerics.problem.checks import (
+    LEFT_OUT,
+    Record,
+    finite_array,
+    integer,
+    moderate_array,
+    number,
+    one_or_each,
+    record,
+    shown,
+)
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.spectrum import Spectrum
 
@@ -57,7 +67,7 @@ class Mixture(Record):
     teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
-        means = finite_array("means", self.means, (None, None))
+        means = moderate_array("means", self.means, (None, None))
         clusters, dimensions = means.shape
         spectrum, teacher = self._parts(clusters, dimensions)
         if teacher is None:

@@ -205,7 +205,7 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
         c, row = divmod(i, alpha.shape[1])
         line[0], line[1], line[2] = alpha[c, row], beta[c], v[c]
         negative, zero, open_, changes, last, begin = 0.0, 0.0, 2.0 * Phi(-reach), 0, 2, 0
-        a, top, cells, parts = -reach, 0, 0, 0
+        a, top, cells = -reach, 0, 0
         ends[0] = reach
         while top >= 0:
             b = ends[top]
@@ -230,7 +230,6 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
                         ends[top] = middle
                     continue
                 negative += _mass(a, left) if sign > 0 else _mass(right, b)
-                parts += 1
                 if right > left:
                     half = 0.5 * _mass(left, right)
                     negative += half
@@ -244,7 +243,6 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
             elif kind == 1:
                 mass = _mass(a, b)
                 negative += mass if sign < 0 else 0.0
-                parts += sign < 0
                 zero += mass if sign == 0 else 0.0
                 begin = sign if last == 2 else begin
                 changes += sign != last and last != 2
@@ -257,4 +255,4 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
             top -= 1
         out[c, row, 0], out[c, row, 1], out[c, row, 3] = negative, zero, 3 * changes + begin
         # the masses in it are rounded, too; a sum of n positive terms is known to n eps
-        out[c, row, 2] = (1.0 + 1e-6) * open_ + 2.0**-52 * parts * negative
+        out[c, row, 2] = (1.0 + 1e-6) * open_ + 2.0**-52 * cells * negative

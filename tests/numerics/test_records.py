@@ -204,7 +204,6 @@ def test_provenance_keeps_large_arrays_as_digests_that_tell_them_apart() -> None
     ("make", "message"),
     [
         (lambda: Mixture([[1e200], [-1e200]], [1, -1]), r"means must be at most 1e\+60 in size, got 1e\+200 at index"),
-        (lambda: OrderParameters([[-1e150]], [[1.0]], [1.0]), r"M must be at most 1e\+60 in size, got -1e\+150"),
         (lambda: Mixture.ring(10**8, 0.3), r"m must be an integer <= 5000, got 100000000"),
         (
             lambda: OrderParameters([[1.0, 2.0]], 1j * np.eye(2), [1.0, 2.0]),
