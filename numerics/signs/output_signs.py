@@ -349,9 +349,7 @@ def _smooth_lines(activation: str) -> _Lines:
     def evaluate(
         alpha: Array, beta: Array, v: Array, reach: float, smallest: float, certain: bool, cells: int = _CELLS
     ) -> Array:
-        out = np.empty((*alpha.shape[:2], 4))
-        sign_probabilities(alpha, beta, v, *functions, reach, smallest, certain, cells, out)
-        return out
+        return np.asarray(sign_probabilities(alpha, beta, v, *functions, reach, smallest, certain, cells))
 
     return _Lines(evaluate)
 

@@ -192,15 +192,15 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
 
 
 @njit(error_model="numpy", nogil=True)
-def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, most, out):  # type: ignore[no-untyped-def]
-    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the pattern of signs into out (C, n, 4).
+def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, most):  # type: ignore[no-untyped-def]
+    """P(phi < 0), P(phi = 0), what is unsettled of them, and the pattern of signs (C, n, 4).
 
     alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of
     |u| < `reach`; after `most` of them what is open stays unsettled.  If not `certain`, single values of phi count at
     their rounded values, and a zero is where Newton's method ends.  The pattern is three times the changes of sign,
     plus the first sign.
     """
-    ends, line = np.empty(_DEPTH + 4), np.empty((3, v.shape[1]))
+    ends, line, out = np.empty(_DEPTH + 4), np.empty((3, v.shape[1])), np.empty((alpha.shape[0], alpha.shape[1], 4))
     for i in range(alpha.shape[0] * alpha.shape[1]):
         c, row = divmod(i, alpha.shape[1])
         line[0], line[1], line[2] = alpha[c, row], beta[c], v[c]
@@ -256,3 +256,4 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
         out[c, row, 0], out[c, row, 1], out[c, row, 3] = negative, zero, 3 * changes + begin
         # the masses in it are rounded, too; a sum of n positive terms is known to n eps
         out[c, row, 2] = (1.0 + 1e-6) * open_ + 2.0**-52 * cells * negative
+    return out
