@@ -354,11 +354,13 @@ def fix_constant_fields(found: dict[str, Array], factor: Array) -> None:
 def step_error(
     found: Mapping[str, Array], mean: Array, covariance: Array, output: Array, labels: Array, limit: int
 ) -> float:
-    """Error of the averages of one step, from tables of up to `limit` factors: it grows with the state.
+    """The scale of the error of the averages of one step, from tables of up to `limit` factors.
 
-    Relative to the sizes of what is averaged, as root mean squares: lambda, g and g' of each field, the residual
-    phi - y of at most |y| + sum_k |output_k| g_k, and push_k = output_k g'_k (phi - y).  mean (C, K), covariance
-    (C, K, K), output (K,) = s v, labels (C,).
+    An estimate, neither a bound nor a standard error: rounding and the error of the normal probabilities, as relative
+    errors, times the largest of what is averaged: it grows with the state.  Several may add up, or most may cancel.
+    Sizes are root mean squares: of lambda, g and g' of each field, of the residual phi - y of at most |y| + sum_k
+    |output_k| g_k, and of push_k = output_k g'_k (phi - y).  mean (C, K), covariance (C, K, K), output (K,) = s v,
+    labels (C,).
     """
     relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance)
     g, dg = (np.sqrt(np.maximum(np.einsum("akk->ak", found[f"{f},{f}"]), 0)) for f in ("g", "dg"))

@@ -33,6 +33,7 @@ __all__ = [
     "increasing_times",
     "integer",
     "integers",
+    "moderate_array",
     "number",
     "one_or_each",
     "path",
@@ -59,8 +60,8 @@ _SEARCHED = 10**5  # entries of nested lists that are looked at one by one, for 
 
 
 def shown(value: Any) -> str:
-    """The value as messages show it: its repr, cut where it is long."""
-    text = repr(value)
+    """The value as messages show it: its repr on one line, cut where it is long."""
+    text = " ".join(repr(value).split()) if not isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
@@ -201,6 +202,15 @@ def finite_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...])
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name} must be finite, got {array[where]} at index {where}")
     array.flags.writeable = False
+    return array
+
+
+def moderate_array(name: str, value: npt.ArrayLike, shape: tuple[int | None, ...]) -> Array:
+    """As `finite_array`, of numbers up to 1e60 in size: of what a person states, as against what a solver blows up."""
+    array = finite_array(name, value, shape)
+    if (large := np.abs(array) > _HUGE).any():
+        where = tuple(int(i) for i in np.argwhere(large)[0])
+        raise ValueError(f"{name} must be at most {_HUGE:g} in size, got {array[where]} at index {where}")
     return array
 
 

@@ -13,13 +13,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import LEFT_OUT, Record, finite_array, integer, number, one_or_each, record, shown
+from quenched.numerics.problem.checks import (
+    LEFT_OUT,
+    Record,
+    finite_array,
+    integer,
+    moderate_array,
+    number,
+    one_or_each,
+    record,
+    shown,
+)
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.spectrum import Spectrum
 
 __all__ = ["Mixture"]
 
 Array = npt.NDArray[np.float64]
+
+_RING = 5000  # pairs of clusters of a ring at most
 
 
 _ISOTROPIC = Spectrum(np.ones(1))
@@ -58,7 +70,7 @@ class Mixture(Record):
     teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
-        means = finite_array("means", self.means, (None, None))
+        means = moderate_array("means", self.means, (None, None))
         clusters, dimensions = means.shape
         spectrum, teacher = self._parts(clusters, dimensions)
         if teacher is None:
@@ -257,7 +269,7 @@ class Mixture(Record):
         """
         from scipy.special import cosdg, sindg  # in degrees: exact zeros at the quarter turns
 
-        j = np.arange(2 * integer("m", m, at_least=1))
+        j = np.arange(2 * integer("m", m, at_least=1, at_most=_RING))
         means = np.stack([cosdg(180 * j / m), sindg(180 * j / m)], axis=1) + 0.0  # -0 -> 0
         return cls._named(means, -((-1.0) ** j), sigma, separation, scaling)
 

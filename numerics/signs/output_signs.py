@@ -16,7 +16,7 @@ Three or four neurons whose g is linear on either side of 0 are exact at any ran
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,6 +39,9 @@ _SINGULAR = 1e-8  # error that Phi3 and Phi4 state for any correlation matrix
 _REACH = 38.5  # P(|u| > 38.5) < 1e-323
 _SAMPLED_REACH = 8.5  # of lines whose average is sampled: P(|u| > 8.5) = 2e-17
 _UNSETTLED = 1e-13  # probability in a cell of a line that may stay open where lines are integrated
+_CELLS = 20_000  # of a line at most, if it is all there is
+_PLANE_CELLS, _FEW_CELLS = 2_000, 400  # of one of many lines, integrated or sampled
+_UNCLEAR = 0.01  # unsettled probability from which on lines are given up
 _EVALUATIONS = 60_000  # lines of an adaptive quadrature at most, some 0.3 s
 _KINKED = 10  # safety factor on the difference of two rules, which underestimates the error at a kink between nodes
 _FIRST = 16  # lines of each of the eight scramblings to begin with
@@ -85,11 +88,20 @@ class _Lines:
     """The sign of phi along lines of each cluster: (alpha (C, n, K), beta (C, K), v (C, K)) -> (C, n, 4).
 
     The last index is P(phi < 0), P(phi = 0), what is unsettled of them, and a number that
-    stands for the pattern of signs along the line.  `evaluate` takes the
-    reach and the probability that a cell may leave open as well.
+    stands for the pattern of signs along the line.  `evaluate` takes `_Limits` as well, one after another.
     """
 
-    evaluate: Callable[[Array, Array, Array, float, float, bool], Array]
+    evaluate: Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Lines end at |u| = reach; a cell may leave `smallest` open; values are certified or not; cells of a line."""
+
+    reach: float
+    smallest: float
+    certain: bool
+    cells: int
 
 
 def signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Signs:
@@ -211,25 +223,26 @@ def _integrated(classes: Classes, lines: _Lines, law: Law, L: Array, sampling: S
         return _on_planes(classes, lines, law, L, sampling) or _on_planes(classes, lines, law, L[:, :, ::-1], sampling)
 
     def given(z: Array) -> Array:
-        return _weighted(classes, lines, law, L, z, (_SAMPLED_REACH, _UNSETTLED))[:, :3]
+        return _weighted(classes, lines, law, L, z, limits)[:, :3]
 
+    limits = _Limits(_SAMPLED_REACH, _UNSETTLED, False, _FEW_CELLS)
     tolerance = np.array([sampling.tolerance, np.inf, np.inf])
     points = sampling.points or 2**14
     result = randomised(
         given, L.shape[2] - 1, tolerance=tolerance, seed=sampling.seed, points=points, first=_FIRST, joined=True
     )
     (wrong, tie, open_), (error, tie_error, _) = result.value.tolist(), result.error.tolist()
+    if open_ > _UNCLEAR:
+        return None
     return Signs(wrong, tie, error + open_, tie_error, "randomised quasi-Monte Carlo")
 
 
-def _weighted(
-    classes: Classes, lines: _Lines, law: Law, L: Array, z: Array, limits: tuple[float, float], certain: bool = False
-) -> Array:
+def _weighted(classes: Classes, lines: _Lines, law: Law, L: Array, z: Array, limits: _Limits) -> Array:
     """Wrong, tie, unsettled and pattern of signs (n, 4) given z (n, r - 1) across the lines, sums over clusters."""
     alpha = law.mean[:, None] + z @ L[:, :, 1:].swapaxes(1, 2)
-    found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), classes.labels[:, None] * law.v, *limits, certain)
+    y, P = classes.labels[:, None], classes.weights
+    found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), y * law.v, *astuple(limits))
     found[:, :, 0] += found[:, :, 1] / 2
-    P = classes.weights
     # patterns of several clusters add up to one
     share = np.stack([classes.surplus, P, P, np.sqrt(2.0 + np.arange(len(P)))], axis=1)
     total = (share[:, None] * found).sum(axis=0)
@@ -243,7 +256,8 @@ def _on_one_line(classes: Classes, lines: _Lines, law: Law, L: Array) -> Signs:
         L = np.zeros((*L.shape[:2], 1))
     smallest = 1e-17
     while True:  # in a far tail what may stay open is a fraction of what was found
-        wrong, tie, open_, _ = _weighted(classes, lines, law, L, np.zeros((1, 0)), (_REACH, smallest), True)[0]
+        limits = _Limits(_REACH, smallest, True, _CELLS)
+        wrong, tie, open_, _ = _weighted(classes, lines, law, L, np.zeros((1, 0)), limits)[0]
         if open_ <= 1e-13 * wrong or smallest < 1e-290:
             break
         smallest *= 1e-30
@@ -257,32 +271,32 @@ def _on_planes(classes: Classes, lines: _Lines, law: Law, L: Array, sampling: Sa
 
     None where lines stay unsettled.
     """
-    most = ties = 0.0
+    ties = 0.0
 
-    def given(z: Array) -> Array:
-        nonlocal most, ties
-        found = _weighted(classes, lines, law, L, z[:, None], (_REACH, _UNSETTLED))
-        most, ties = max(most, float(found[:, 2].max())), max(ties, float(found[:, 1].max()))
+    def given(z: Array, cells: int = _PLANE_CELLS) -> Array:
+        nonlocal ties
+        found = _weighted(classes, lines, law, L, z[:, None], _Limits(_REACH, _UNSETTLED, False, cells))
+        ties = max(ties, float(found[:, 1].max()))
         return found
 
-    given(np.linspace(-4, 4, 65))
-    if most > 0.01:  # outputs that cancel so well that intervals do not tell their sign
-        return None
+    if given(np.linspace(-4, 4, 65), _FEW_CELLS)[:, 2].max() > _UNCLEAR:  # intervals do not tell the sign of outputs
+        return None  # that cancel so well, or turn so often
     cuts = np.unique(np.concatenate([_PANELS, _turning_points(lambda z: given(z)[:, 3])]))
     panels = np.stack([cuts[:-1], cuts[1:]], axis=1)
 
-    def integral(component: int, tolerance: float) -> tuple[float, float]:
+    def integral(component: int) -> tuple[float, float, float]:
+        """The integral, the error of the quadrature, and what is unsettled on the lines it took."""
+
         def density(z: Array) -> Array:
-            return np.asarray(given(z)[:, component] * np.exp(-z * z / 2) / np.sqrt(2 * np.pi))
+            return np.asarray(given(z)[:, [component, 2]] * np.exp(-(z[:, None] ** 2) / 2) / np.sqrt(2 * np.pi))
 
-        result = adaptive(density, panels, tolerance, evaluations=_EVALUATIONS)
-        return result.value, _KINKED * result.error
+        result = adaptive(density, panels, 1e-5 * sampling.tolerance, evaluations=_EVALUATIONS)
+        value, open_ = result.value.tolist()
+        return value, _KINKED * result.error, open_
 
-    wrong, error = integral(0, 1e-5 * sampling.tolerance)
-    tie, tie_error = integral(1, 1e-5 * sampling.tolerance) if ties else (0.0, 0.0)
-    open_ = sum(integral(2, 0.5)) if most > 1e-12 else most
-    tie_error += open_ if ties else 0.0
-    return Signs(wrong, tie, error + open_ + 1e-14, tie_error, "adaptive quadrature")
+    wrong, error, open_ = integral(0)
+    tie, tie_error, tie_open = integral(1) if ties else (0.0, 0.0, 0.0)
+    return Signs(wrong, tie, error + open_ + 1e-14, tie_error + tie_open, "adaptive quadrature")
 
 
 def _turning_points(pattern: Callable[[Array], Array]) -> Array:
@@ -335,7 +349,7 @@ def _piecewise_linear_lines(kinks: Array, slopes: Array, intercepts: Array) -> _
     """Exact probabilities along lines for an activation with these kinks and pieces."""
     from quenched.numerics.signs.piecewise_signs import sign_probabilities
 
-    def evaluate(alpha: Array, beta: Array, v: Array, reach: float, smallest: float, certain: bool) -> Array:
+    def evaluate(alpha: Array, beta: Array, v: Array, *_: float) -> Array:
         out = np.empty((*alpha.shape[:2], 4))
         sign_probabilities(alpha, beta, v, kinks, slopes, intercepts, out)
         return out
@@ -349,10 +363,10 @@ def _smooth_lines(activation: str) -> _Lines:
 
     functions = compiled_enclosure(activation)
 
-    def evaluate(alpha: Array, beta: Array, v: Array, reach: float, smallest: float, certain: bool) -> Array:
-        out = np.empty((*alpha.shape[:2], 4))
-        sign_probabilities(alpha, beta, v, *functions, reach, smallest, certain, out)
-        return out
+    def evaluate(
+        alpha: Array, beta: Array, v: Array, reach: float, smallest: float, certain: bool, cells: int = _CELLS
+    ) -> Array:
+        return np.asarray(sign_probabilities(alpha, beta, v, *functions, reach, smallest, certain, cells))
 
     return _Lines(evaluate)
 

@@ -30,7 +30,6 @@ __all__ = ["compiled_enclosure", "sign_probabilities"]
 
 _REACH = 38.5  # P(|u| > 38.5) < 1e-323
 _DEPTH = 200  # halvings: 38.5/2^200 is below the spacing of float64 numbers around any u > 1e-43
-_CELLS, _FEW_CELLS = 20_000, 400  # of a line at most, if certain or not; then what is open stays unsettled
 _CONVERGED = 1e-8  # step at which Newton's method ends where zeros are not bracketed; the next would be its square
 _ROUNDING = 1e-13  # of phi, relative to sum_k |v_k g_k|, where it is not enclosed
 
@@ -193,15 +192,15 @@ def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-
 
 
 @njit(error_model="numpy", nogil=True)
-def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, out):  # type: ignore[no-untyped-def]
-    """Write P(phi < 0), P(phi = 0), what is unsettled of them, and the pattern of signs into out (C, n, 4).
+def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certain, most):  # type: ignore[no-untyped-def]
+    """P(phi < 0), P(phi = 0), what is unsettled of them, and the pattern of signs (C, n, 4).
 
     alpha (C, n, K), beta (C, K), v (C, K); `g`, `dg`, `enclosure`: `compiled_enclosure`.  Cells are those of
-    |u| < `reach`.  If not `certain`, single values of phi count at their rounded values, and a zero is where Newton's
-    method ends.  The pattern is three times the changes of sign, plus the first sign.
+    |u| < `reach`; after `most` of them what is open stays unsettled.  If not `certain`, single values of phi count at
+    their rounded values, and a zero is where Newton's method ends.  The pattern is three times the changes of sign,
+    plus the first sign.
     """
-    ends, line = np.empty(_DEPTH + 4), np.empty((3, v.shape[1]))
-    most = _CELLS if certain else _FEW_CELLS
+    ends, line, out = np.empty(_DEPTH + 4), np.empty((3, v.shape[1])), np.empty((alpha.shape[0], alpha.shape[1], 4))
     for i in range(alpha.shape[0] * alpha.shape[1]):
         c, row = divmod(i, alpha.shape[1])
         line[0], line[1], line[2] = alpha[c, row], beta[c], v[c]
@@ -255,4 +254,6 @@ def sign_probabilities(alpha, beta, v, g, dg, enclosure, reach, smallest, certai
             a = b
             top -= 1
         out[c, row, 0], out[c, row, 1], out[c, row, 3] = negative, zero, 3 * changes + begin
-        out[c, row, 2] = (1.0 + 1e-6) * open_  # the masses in it are rounded, too
+        # the masses in it are rounded, too; a sum of n positive terms is known to n eps
+        out[c, row, 2] = (1.0 + 1e-6) * open_ + 2.0**-52 * cells * negative
+    return out

@@ -7,6 +7,7 @@ spectrum have one node.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,10 +40,11 @@ _POINTS = 2**17  # at most, for one state
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Drift(OrderParameters):
-    """dM/dt, dQ/dt and dv/dt, and how exact they are: `error` bounds or estimates that of every entry.
+    """dM/dt, dQ/dt and dv/dt, and how exact they are, by `error` and `method`.
 
-    `method` is "closed form" (error: that of the normal probabilities) or says what was sampled (error: the largest
-    standard error of an entry).
+    `method` is "closed form": the error is the scale of the rounding of the averages, an estimate, neither a bound nor
+    a standard error (`averages.activations.step_error`); "quadrature": the quadrature's estimate; or it says what was
+    sampled: the error is the largest standard error of an entry.
     """
 
     error: float
@@ -192,7 +194,8 @@ def drift(
 
     to leading order in 1/D.  The record also has `error` and `method`: closed forms where loss and activation allow but
     for the noise of more than 12 neurons; otherwise quadrature over one or two fields, and randomised quasi-Monte Carlo
-    (`seed`) over more, refined until the standard error of every entry is below `tolerance` or 2^17 points are spent.
+    (`seed`) over more, refined until the standard error of every entry is below `tolerance` or 2^17 points are spent;
+    where that misses the tolerance, a warning of the logger says by how much.
     Source: `quenched.theory.two_layer`, derived in symbolic/learners/two_layer.py from the update rule.  Raises
     ValueError if state and problem do not fit together.
 
@@ -215,6 +218,12 @@ def drift(
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
         start.A, start.Q, start.v
     )
+    if "Monte Carlo" in method and not error <= tolerance:
+        logging.getLogger(__name__).warning(
+            "drift of %d neurons: the standard error of an entry is %.2g after %d points, not the tolerance %g; it is "
+            "in the record as `error`: ask for tolerance=%.0e, or average over seeds",
+            *(state.K, error, _POINTS, tolerance, 1.5 * error),
+        )
     if mixture.spectrum is None and isinstance(state, OrderParameters):
         dA, dQ, dv = rates
         return Drift.of((mixture.references @ dA[0], (dQ[0] + dQ[0].T) / 2, dv), error, method)

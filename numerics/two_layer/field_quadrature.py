@@ -32,8 +32,9 @@ _TOLERANCE = (1e-11, 1e-9)  # of a panel of averages over one field and over two
 _INNER = 0.03  # of that, of a panel of an inner integral, times its weight in the outer one
 _STEP_LENGTH = 0.25  # of the trapezoidal rule, in standard deviations
 _USELESS = 1e-4  # an error, relative to 1 + the largest average, at which averages say nothing
-_REACH = 8.5  # standard deviations: exp(-36) of the weight is outside
-_EDGE = 8.5  # where the integrand says what is outside of that
+_REACH = 9.5  # standard deviations: exp(-45) of the weight is outside
+_EDGE = 9.5  # where the integrand says what is outside of that
+_NEGLIGIBLE = 1e-21  # weight of a sample that is left out: averages of powers may have 10^6 times their size there
 _LEVELS = 40  # bisections of a panel, after which its error is what it is
 
 # Kronrod's 21 nodes in [0, 1], their weights, and those of Gauss's rule on every second one
@@ -95,7 +96,7 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
         x = middle - half * NODES[n] if j < 11 else middle + half * NODES[n]
         density = half * exp(-x * x / 2) / sqrt(2 * pi)
         weight_fine = density * KRONROD[n]
-        if weight_fine * {scale} < 1e-22:
+        if weight_fine * {scale} < {negligible}:
             continue
         weight_coarse = density * GAUSS[n // 2] if n % 2 == 1 else 0.0
         {remember}
@@ -120,7 +121,7 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
         largest = max(largest, abs(seen[j]))
     inside, share = half * (1 - 1e-12), {unseen} * half
     nearest = max(0.0, max(lower, -upper))
-    if exp(-nearest * nearest / 2) * half * {scale} < 1e-16:
+    if exp(-nearest * nearest / 2) * half * {scale} < {negligible}:
         return error, 0.0
     at_low = sentinel_{level}(middle - inside, share, values, data, noise)
     at_high = sentinel_{level}(middle + inside, share, values, data, noise)
@@ -262,7 +263,7 @@ def trapezoidal(total, data, noise):
         data[10], data[11], data[12] = x, g_0(field), dg_0(field)
         for j in range(1 - {reach}, {reach}):
             weight = DENSITY[abs(i)] * DENSITY[abs(j)]
-            if weight < 1e-16:
+            if weight < {negligible}:
                 continue
             value_inner({step} * j, values, data, noise)
             factor = 4.0 * weight if i % 2 == 0 and j % 2 == 0 else 0.0
@@ -338,6 +339,7 @@ def _text(N: int, kinks: list[Array]) -> str:
             golden=0.6180339887498949,
             levels=_LEVELS,
             reach=_REACH,
+            negligible=_NEGLIGIBLE,
         )
 
     levels = [_sample("outer" if N == 1 else "inner", N), adaptive("outer")]
@@ -347,7 +349,9 @@ def _text(N: int, kinks: list[Array]) -> str:
     smooth = N == 2 and not any(len(found) for found in kinks)
     if smooth:
         reach = int(_REACH / _STEP_LENGTH) + 1
-        levels.append(_TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, components=components))
+        levels.append(
+            _TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, negligible=_NEGLIGIBLE, components=components)
+        )
     attempt = [
         "error = trapezoidal(found[a], data, noise)",
         "if error <= tolerance:",
@@ -370,6 +374,7 @@ def _text(N: int, kinks: list[Array]) -> str:
         coefficients=_COEFFICIENTS[[4, 5, 6, 7, 11, 12, 13, 14, 15]].tolist(),
         ends=_ENDS.tolist(),
         reach=_REACH,
+        negligible=_NEGLIGIBLE,
         N=N,
         smooth="\n        ".join(attempt) if smooth else "",
         levels="\n\n".join(levels),

@@ -122,6 +122,21 @@ def test_planes() -> None:
         report("the same, sampled, in 7 standard errors", [ratio / 7 for ratio in sampled])
 
 
+@pytest.mark.parametrize(
+    ("M", "q", "r", "v"),
+    [
+        ((10.96640438, 10.22552321), 256.19452624, 0.99979883, -0.98581648),
+        ((-0.02316461, 0.08388455), 0.11506183, -0.99793905, -0.95460114),
+    ],
+)
+def test_planes_with_a_narrow_unsettled_peak(M: tuple[float, float], q: float, r: float, v: float) -> None:
+    """Lines near a crossing of two zeros need more cells; what stays unsettled is counted at the same nodes."""
+    Q, readout = q * np.array([[1.0, r], [r, 1.0]]), np.array([1.0, v])
+    found = errors(ONE, TwoLayer(2, "quadratic"), OrderParameters([M], Q, readout))
+    exact = two_forms(np.array(M), Q, readout)
+    assert abs(found.classification_error - exact) <= found.classification_error_error < 1e-8
+
+
 def test_sampled_lines_against_cones(monkeypatch: pytest.MonkeyPatch) -> None:
     mixture = Mixture([[1.0, 0.2], [-0.5, 0.8]], [1, -1], [0.6, 0.4], sigma=[0.5, 0.8])
     z = []

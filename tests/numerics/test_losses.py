@@ -303,3 +303,19 @@ def test_kinks_are_found() -> None:
         found = kinks(name, y)
         assert len(found) == len(rows), name
         np.testing.assert_allclose(found, np.reshape(rows, (-1, 3)), rtol=0, atol=1e-12)
+
+
+def test_a_drift_says_that_it_missed_its_tolerance(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quenched.numerics.two_layer import drift as module
+
+    monkeypatch.setattr(module, "_POINTS", 2**11)
+    mixture, state = Mixture.two_clusters(1.0), OrderParameters(np.zeros((2, 3)), np.eye(3), np.ones(3))
+    rule = GradientFlow(loss="logistic")
+    rate = drift(mixture, TwoLayer(3, "linear"), rule, state, tolerance=1e-9)
+    (said,) = [record.getMessage() for record in caplog.records if "standard error" in record.getMessage()]
+    assert f"{rate.error:.2g} after 2048 points, not the tolerance 1e-09" in said
+    caplog.clear()
+    assert drift(mixture, TwoLayer(3, "linear"), rule, state, tolerance=1.0).error <= 1.0
+    assert not caplog.records

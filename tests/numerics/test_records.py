@@ -198,3 +198,20 @@ def test_provenance_keeps_large_arrays_as_digests_that_tell_them_apart() -> None
     assert len(text) < 64_000
     moved = dataclasses.replace(large, spectrum=Spectrum(np.linspace(1, 2.1, 2000)))
     assert provenance(mixture=moved)["mixture"] != text
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Mixture([[1e200], [-1e200]], [1, -1]), r"means must be at most 1e\+60 in size, got 1e\+200 at index"),
+        (lambda: Mixture.ring(10**8, 0.3), r"m must be an integer <= 5000, got 100000000"),
+        (
+            lambda: OrderParameters([[1.0, 2.0]], 1j * np.eye(2), [1.0, 2.0]),
+            r"Q must be an array of real .*1\.j\]\]\)$",
+        ),
+    ],
+)
+def test_what_no_computation_survives_is_refused_at_once(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        make()
+    assert "\n" not in str(refused.value)

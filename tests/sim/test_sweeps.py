@@ -451,6 +451,20 @@ def test_a_store_that_is_not_as_it_was_is_refused(
         assert contents(store) == whole
 
 
+def test_a_store_without_an_attribute_is_of_another_version(tmp_path: Path, executor: Executor) -> None:
+    store = tmp_path / "s.zarr"
+    sweep(tiny(), store, executor=executor)
+    metadata = json.loads((store / "zarr.json").read_text())
+    del metadata["attributes"]["versions"], metadata["attributes"]["sweep"]
+    (store / "zarr.json").write_text(json.dumps(metadata))
+    broken = contents(store)
+    with pytest.raises(StoreError, match=r"another version of quenched: it does not say .*sweep") as refused:
+        sweep(tiny(), store, executor=executor, resume=True)
+    assert "versions" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert contents(store) == broken
+
+
 def test_a_store_of_another_sweep_is_refused(tmp_path: Path, executor: Executor) -> None:
     store = tmp_path / "s.zarr"
     found = sweep(tiny(), store, executor=executor)
