@@ -21,9 +21,22 @@ from quenched.symbolic.language import emit
 from quenched.symbolic.language.notation import Formula
 from quenched.symbolic.language.parse import VARIABLE
 
-__all__ = ["LEGEND", "TITLE", "averages_module", "derivations", "files", "formulas", "gradients_module"]
+__all__ = [
+    "LEGEND",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "TITLE",
+    "averages_module",
+    "derivations",
+    "files",
+    "formulas",
+    "gradients_module",
+]
 
 TITLE = "Averages of the activations"
+PART, ORDER = "tables", 1
+STATUS = "Exact."
 
 GRADIENTS = ("erf", "linear", "relu")
 """The activations whose gradients are checked in; those of others are derived on first use."""

@@ -16,13 +16,18 @@ from functools import cache
 
 import sympy
 
-from quenched.symbolic.activations import Activation, Group, group_symbols, layouts
+from quenched.symbolic.activations import BUILTIN, Activation, Group, group_symbols, layouts
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import derivative, in_steps
-from quenched.symbolic.language.notation import Derived
+from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.language.parse import VARIABLE
 
-__all__ = ["gradient"]
+__all__ = ["ORDER", "PART", "STATUS", "TITLE", "derivations", "gradient"]
+
+TITLE = "Derivatives of averages"
+PART, ORDER = "calculus", 3
+STATUS = "Exact."
 
 
 @cache
@@ -46,7 +51,7 @@ def gradient(activation: Activation, group: Group) -> Derived:
     means, covariance = group_symbols(n)
     algebra = GaussianAlgebra(variables, means, covariance)
     parts: dict[int, list[tuple[sympy.Expr, sympy.Expr, sympy.Expr]]] = {}
-    for layout in layouts(n):
+    for layout in (layout for layout in layouts(n) if layout in group.index):
         if (place := group.index[layout]) not in parts:
             parts[place] = [_factor(activation, factors) for factors in layout.split(",")]
 
@@ -61,3 +66,16 @@ def gradient(activation: Activation, group: Group) -> Derived:
             values.append(average(place, [2 * int(i == j) for j in range(n)]) / 2)
             values += [average(place, [int(k in (i, j)) for k in range(n)]) for j in range(i + 1, n)]
     return Derived(tuple(values), tuple(algebra.definitions), tuple(algebra.steps))
+
+
+def derivations() -> list[Formula]:
+    """The gradient of one average, for the document; those of all others are generated alike."""
+    relu = Activation("relu", BUILTIN["relu"])
+    group = relu.group(1, ["g"])
+    found = gradient(relu, group)
+    lines = [
+        Step("Price", rf"\frac{{\partial}}{{\partial {latex(argument)}}} \langle g_{{0}}\rangle = {latex(value)}")
+        for argument, value in zip(group.arguments, found.values, strict=True)
+    ]
+    told = "The mean of relu, by the mean and the variance of its field: a step is a kink's slope, a density its bend."
+    return [Formula("gradient_of_relu", told, (), Derived(found.values, found.definitions, (*found.steps, *lines)))]

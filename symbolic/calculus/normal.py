@@ -21,9 +21,25 @@ import sympy
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Real, Step
 
-__all__ = ["FORMULAS", "TITLE", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
+__all__ = [
+    "FORMULAS",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "TITLE",
+    "Phi",
+    "Phi2",
+    "Phi3",
+    "Phi4",
+    "Remainder",
+    "Residual",
+    "density",
+    "normal_probability",
+]
 
 TITLE = "Normal probabilities"
+PART, ORDER = "calculus", 2
+STATUS = "Exact."
 
 
 def density(x: sympy.Expr, variance: sympy.Expr = sympy.Integer(1)) -> sympy.Expr:

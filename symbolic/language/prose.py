@@ -16,11 +16,66 @@ from collections.abc import Callable, Iterator, Mapping
 __all__ = ["GREEK", "escape", "mathematics", "prose"]
 
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split()
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "pi",
+        "rho",
+        "sigma",
+        "tau",
+        "phi",
+        "chi",
+        "psi",
+        "omega",
+        "Gamma",
+        "Delta",
+        "Theta",
+        "Lambda",
+        "Xi",
+        "Pi",
+        "Sigma",
+        "Phi",
+        "Psi",
+        "Omega",
+    ]
 )
-_FUNCTIONS = frozenset("log exp det min max sin cos tanh tr Tr Var Cov erf sign extr prox sum He log1p diag".split())
-_TEX_FUNCTIONS = frozenset("log exp det min max sin cos tanh sum".split())
+_FUNCTIONS = frozenset(
+    [
+        "log",
+        "exp",
+        "det",
+        "min",
+        "max",
+        "sin",
+        "cos",
+        "tanh",
+        "tr",
+        "Tr",
+        "Var",
+        "Cov",
+        "erf",
+        "sign",
+        "extr",
+        "prox",
+        "sum",
+        "He",
+        "log1p",
+        "diag",
+    ]
+)
+_TEX_FUNCTIONS = frozenset(["log", "exp", "det", "min", "max", "sin", "cos", "tanh", "sum"])
 _HATS = {"Vh": "V", "qh": "q", "mh": "m", "vhat": "v", "uhat": "u", "yhat": "y", "û": "u"}
 _WORDS = {"Lam": r"\Lambda", "lam": r"\Lambda", "infinity": r"\infty "}
 _SIGNS = {
@@ -157,7 +212,7 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
             result += rf"\text{{{told}}}"
             place = found.start() + len(told)
         elif found[1]:
-            digits = f"_{{{found[2]}}}" if found[2] else ""
+            digits = f"_{{{found[2]}}}" if found[2] and found[1] != "log" else found[2] or ""
             joint = " " if re.search(r"\\[A-Za-z]+$", result) else ""
             result += joint + _name(found[1], letters) + found[3] + digits
         elif token in "_^":
@@ -193,8 +248,10 @@ def _tokens(text: str, letters: Mapping[str, str]) -> Iterator[str]:
         while end < len(text) and not text[end].isspace() and not text[place].isspace():
             closing = _closing(text, end) if text[end] in "([" else 0
             held, after = text[end + 1 : closing - 1], text[closing : closing + 1]
-            whole = closing > 0 and "\x00" not in held and (
-                end > place or _is_formula(held, letters) or (after != "" and after in "^|/") or text[end] == "["
+            whole = (
+                closing > 0
+                and "\x00" not in held
+                and (end > place or _is_formula(held, letters) or (after != "" and after in "^|/") or text[end] == "[")
             )
             if closing and not whole and end == place:
                 end += 1
@@ -236,7 +293,8 @@ def _kind(token: str, letters: Mapping[str, str]) -> str:
         return "strong"
     if re.match(r"(?:[A-Za-z]|sqrt|Phi|psi|phi|exp|log|tr|det|extr)[(\[]", core):
         return "strong"
-    if re.fullmatch(r"[a-z]+\((.*)\)", core) and "," in core and _is_formula(core[core.index("(") + 1 : -1], letters):
+    called = re.fullmatch(r"[a-z]+\((.*,.*)\)[,;:]?", token)
+    if called and _is_formula(called[1], letters):
         return "strong"
     return "text"
 

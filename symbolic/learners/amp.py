@@ -19,9 +19,11 @@ from quenched.symbolic.calculus.gaussian import GaussianAlgebra
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
 TITLE = "Approximate message passing"
+PART, ORDER = "replica", 4
+STATUS = "State evolution is exact as D grows for messages of this kind (Bayati and Montanari 2011)."
 NOTATION = {"product": "r", "memory": "m", "power": "c", "lam": r"\Lambda", "uhat": r"\hat u", "vhat": r"\hat v"}
 latex = in_letters(NOTATION)
 

@@ -39,9 +39,11 @@ from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
 from quenched.symbolic.losses import Loss
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE", "derivations", "potential"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE", "derivations", "potential"]
 
 TITLE = "Empirical risk minimisation"
+PART, ORDER = "replica", 2
+STATUS = "Replica symmetric; proved for convex losses by Loureiro and others 2021."
 NOTATION = {
     "Vh": r"\hat V",
     "qh": r"\hat q",

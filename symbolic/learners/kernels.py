@@ -22,9 +22,25 @@ from quenched.symbolic.language import emit
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Step
 
-__all__ = ["ARGUMENTS", "KERNELS", "NOTATION", "TITLE", "Kernel", "derivations", "generated", "jet", "tangent", "value"]
+__all__ = [
+    "ARGUMENTS",
+    "KERNELS",
+    "NOTATION",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "TITLE",
+    "Kernel",
+    "derivations",
+    "generated",
+    "jet",
+    "tangent",
+    "value",
+]
 
 TITLE = "Kernels"
+PART, ORDER = "features", 2
+STATUS = "Exact averages."
 NOTATION = {
     "norm": "N",
     "other_norm": "N'",
