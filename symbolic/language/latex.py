@@ -36,7 +36,12 @@ class _Printer(LatexPrinter):
             return self._letters[expr.name]
         if intermediate := re.fullmatch(r"([a-z])(\d\w*)", expr.name):  # m1_0: the mean of x1 given that x0 = 0
             return f"{intermediate[1]}_{{{intermediate[2].replace('_', '|')}}}"
-        return str(super()._print_Symbol(expr, style))
+        printed = str(super()._print_Symbol(expr, style))
+        if re.fullmatch(r"[a-z]{3,}(_[a-z]{2,})*", expr.name) and not printed.startswith(
+            "\\"
+        ):  # a word, no Greek letter
+            return rf"\mathrm{{{expr.name.replace('_', ' ')}}}"
+        return printed
 
     def _print_Integer(self, expr: sympy.Integer) -> str:
         power = int(expr).bit_length() - 1

@@ -75,7 +75,7 @@ _FUNCTIONS = frozenset(
         "diag",
     ]
 )
-_TEX_FUNCTIONS = frozenset(["log", "exp", "det", "min", "max", "sin", "cos", "tanh", "sum"])
+_TEX_FUNCTIONS = frozenset(["log", "exp", "det", "min", "max", "sin", "cos", "tanh", "sum", "prod"])
 _HATS = {"Vh": "V", "qh": "q", "mh": "m", "vhat": "v", "uhat": "u", "yhat": "y", "û": "u"}
 _WORDS = {"Lam": r"\Lambda", "lam": r"\Lambda", "infinity": r"\infty "}
 _SIGNS = {
@@ -127,7 +127,7 @@ def escape(text: str) -> str:
 # --- ASCII notation as LaTeX
 
 _NAME = r"[A-Za-zû]+"
-_TOKEN = re.compile(rf"({_NAME})(\d+)?('*)|<-|->|<=|>=|!=|\.\.\.?|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
+_TOKEN = re.compile(rf"(log1p|{_NAME})(\d+)?('*)|<-|->|<=|>=|!=|\.\.\.?|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
 
 
 def _closing(text: str, start: int) -> int:
@@ -155,6 +155,7 @@ def _name(name: str, letters: Mapping[str, str]) -> str:
     if name in GREEK:
         return rf"\{name}"
     if name in _FUNCTIONS:
+        name = {"Max": "max", "Min": "min", "Abs": "abs"}.get(name, name)
         return rf"\{name}" if name in _TEX_FUNCTIONS else rf"\operatorname{{{name}}}"
     if name == "in":
         return r"\in "
@@ -171,7 +172,7 @@ def _script(text: str, start: int, letters: Mapping[str, str]) -> tuple[str, int
         return mathematics(f"({held})" if order else held, letters), end  # the order of a derivative keeps its brackets
     if text[start : start + 1] == "*":
         return "*", start + 1
-    found = re.match(r"-\d/\d+|-?(?:\d+[a-z]?|[A-Za-z]\w*)", text[start:])
+    found = re.match(r"-\d/\d+|-?(?:\d+n?(?![a-z])|\d+|[A-Za-z]\w*)", text[start:])
     if not found:
         return "", start
     inner = found[0]
@@ -194,8 +195,12 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
     >>> mathematics("E_a[push_k x]/sqrt(D) <- sum_(a in y) A_a.w^-1/2")
     'E_{a}[\\mathrm{push}_{k} x]/\\sqrt{D} \\leftarrow  \\sum_{a \\in  y} A_{a}\\cdot w^{-1/2}'
     """
-    letters, result, place = letters or {}, "", 0
+    letters, result, place, text = letters or {}, "", 0, text.replace("**", "^")
     while place < len(text):
+        if (whole := re.match(r"[A-Za-z]\w*", text[place:])) and "_" in whole[0] and whole[0] in letters:
+            result += " " + letters[whole[0]]
+            place += whole.end()
+            continue
         found = _TOKEN.match(text, place)
         assert found is not None
         token, place = found[0], found.end()
@@ -208,6 +213,7 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
         elif found[1] and _is_word(found[0], text[place : place + 1], letters):
             words = re.match(r"[a-z]{2,}(?:,? +[a-z]{3,}(?![\w(\[]))*", text[found.start() :])
             told = words[0] if words else token
+            result += r"\ " if place > 0 and result.endswith(" ") and not result.endswith(r"\ ") else ""
             told += " " if words and text[found.start() + len(told) :][:1].isspace() else ""
             result += rf"\text{{{told}}}"
             place = found.start() + len(told)
@@ -217,7 +223,8 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
             result += joint + _name(found[1], letters) + found[3] + digits
         elif token in "_^":
             script, place = _script(text, place, letters)
-            result += f"{token}{{{script}}}"
+            apart = "{}" if re.search(rf"{re.escape(token)}\{{[^{{}}]*\}}$", result) else ""  # x_1 of index i
+            result += f"{apart}{token}{{{script}}}"
         elif token == "." and re.search(r"[\w)\]'>}]$", result) and re.match(r"[A-Za-z(û]", text[place:]):
             result += r"\cdot "
         elif token == "<" and (held := re.match(r"([^<>=\s](?:[^<>=]*[^<>=\s])?)>", text[place:])):
@@ -280,10 +287,17 @@ def _kind(token: str, letters: Mapping[str, str]) -> str:
         return "number"
     if core in _FUNCTIONS:
         return "function"
-    if core in GREEK or core in _HATS or core in _WORDS or re.fullmatch(r"[A-Za-z]\d*'*|\d+[A-Za-z]", core):
+    if (
+        core.rstrip("'*") in GREEK
+        or core in _HATS
+        or core in _WORDS
+        or re.fullmatch(r"[A-Za-z]\d*'*|\d+[A-Za-z]", core)
+    ):
         return "strong"
     if core in letters:
-        return "letter"
+        return "strong" if "_" in core else "letter"
+    if re.fullmatch(r"[a-z]+'?/[A-Z]", core):
+        return "strong"
     if token[0] == "(" and _closing(token, 0) == len(token) and _is_formula(token[1:-1], letters):
         return "strong"
     if _STRONG.search(core) and not re.fullmatch(r"[A-Za-z]{3,}'s?", core):
@@ -352,7 +366,7 @@ def _shown_words(pieces: list[_Piece]) -> list[_Piece]:
         beside = (before >= 0 and pieces[before][0] == "operator" and not pieces[before][2]) or (
             after >= 0 and pieces[after][0] == "operator" and not stop
         )
-        if kind == "letter" or (kind == "text" and beside and re.fullmatch(r"[a-z]+", core)):
+        if kind in ("letter", "text") and beside and re.fullmatch(r"[a-z]+", core):
             found[place] = ("strong", core, stop)
     return found
 
@@ -381,7 +395,7 @@ def _run(pieces: list[_Piece], start: int, before: str) -> int:
         if kind == "text" or (kind in ("article", "letter") and not joined and core != "I" and place > start):
             break
         if kind != "space":
-            strong = strong or kind == "strong" or (kind == "article" and place == start)
+            strong = strong or kind in ("strong", "letter") or (kind == "article" and place == start)
             if kind != "operator" and kind != "function":
                 end = place + 1
             joined = kind == "operator"

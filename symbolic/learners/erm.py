@@ -24,6 +24,7 @@ from sympy import Heaviside, Integer, Max, Rational, Symbol, log, sqrt
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.normal import density
 from quenched.symbolic.calculus.replica import (
+    LETTERS,
     Envelope,
     Move,
     MoveSlope,
@@ -44,14 +45,7 @@ __all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE", "derivati
 TITLE = "Empirical risk minimisation"
 PART, ORDER = "replica", 2
 STATUS = "Replica symmetric; proved for convex losses by Loureiro and others 2021."
-NOTATION = {
-    "Vh": r"\hat V",
-    "qh": r"\hat q",
-    "mh": r"\hat m",
-    "mh_1": r"\hat m_1",
-    "mh_2": r"\hat m_2",
-    "ridge": r"\lambda",
-    "share": "s",
+NOTATION = LETTERS | {
     "weight": "P",
     "squared": "f_{2}",
     "move": "f",

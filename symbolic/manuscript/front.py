@@ -97,9 +97,15 @@ _SYMBOLS = (
     ("psi, k_0, k_1, k_2, k_*", "feature function, its Hermite coefficients and the rest"),
     ("gamma, T", "features per dimension, P/D; resolvent of Marchenko and Pastur"),
     ("F(N, N', u)", "kernel of N = |x|^2/D, N' = |x'|^2/D, u = x.x'/D"),
-    ("Phi_n, H, delta", "normal distribution function of n variables, Heaviside's step (theta in derivations), Dirac's delta"),
+    (
+        "Phi_n, H, delta",
+        "normal distribution function of n variables, Heaviside's step (theta in derivations), Dirac's delta",
+    ),
     ("m_i, c_ij", "mean and covariance of the fields of an average"),
-    ("m_(1|0), c_(12|0)", "the same given x_0 = 0; with a t, as in m_(1|t0), given that x_0 plus a normal variable is 0"),
+    (
+        "m_(1|0), c_(12|0)",
+        "the same given x_0 = 0; with a t, as in m_(1|t0), given that x_0 plus a normal variable is 0",
+    ),
     ("d_0, h_0, r_01", "density of x_0 at 0; mean over standard deviation; correlation"),
     ("p_01, e_01, e_(0|p1)", "E[H(x_0) H(x_1)], E[x_0 x_1], E[x_0 H(x_1)]; H or Phi, as the activation has it"),
     ("<g'_0 g_1>", "E[g'(x_0) g(x_1)]; with an index a, in cluster a"),
@@ -110,13 +116,21 @@ _CONVENTIONS = (
     ("step eta/sqrt(D) of w", "step eta'/D of w/sqrt(D) (Saad and Solla 1995)", "eta = eta'"),
     ("loss (phi - y)^2/2", "(phi - y)^2", "eta = 2 eta', kappa = kappa'/2, risk = risk'/2"),
     ("g = erf(x/sqrt 2)", "erf(x)", "w = sqrt 2 w', Q = 2 Q', R = sqrt 2 R', eta = 2 eta', kappa = kappa'/2"),
-    ("decay (eta kappa/D) w", "lambda'/2 |w|^2 added to the loss of a step", "kappa = lambda' D for a step eta w/sqrt(D)"),
+    (
+        "decay (eta kappa/D) w",
+        "lambda'/2 |w|^2 added to the loss of a step",
+        "kappa = lambda' D for a step eta w/sqrt(D)",
+    ),
     ("time t = steps/D", "steps, or eta steps/D", "t = steps'/D, t = t'/eta"),
     ("ridge (lambda/2)|w|^2 beside sum_i l_i", "beside the mean of l_i", "lambda = n lambda'"),
     ("the same, beside sum_i (phi - y)^2/2", "lambda' |w|^2 beside sum_i (phi - y)^2", "lambda = lambda'"),
     ("the same, for the logistic loss", "C sum_i l_i + |w|^2/2 (scikit-learn)", "lambda = 1/C"),
     ("noise sigma", "Delta = sigma^2 (Mignacco and others 2020)", "sigma = sqrt(Delta)"),
-    ("alpha = n/D, ratio = D/P", "alpha' = n/P, gamma' = D/P (Gerace and others 2020)", "alpha = alpha'/gamma', ratio = gamma'"),
+    (
+        "alpha = n/D, ratio = D/P",
+        "alpha' = n/P, gamma' = D/P (Gerace and others 2020)",
+        "alpha = alpha'/gamma', ratio = gamma'",
+    ),
     ("means mean_a = mu_a/sqrt(D)", "mu_a/sqrt(D) (Refinetti and others 2021)", "the same, with T_ab = mu_a.mu_b/D"),
     ("labels +1, -1", "labels 1, 0", "y = 2 y' - 1"),
 )
@@ -151,7 +165,9 @@ def front(book: Book) -> str:
     prose: Callable[[str], str] = book.prose
     raised = r"@{}>{\raggedright\arraybackslash}p"
     wide = rf"{raised}{{4.4cm}}p{{10.6cm}}@{{}}"
-    three = rf"{raised}{{4.6cm}}>{{\raggedright\arraybackslash}}p{{5.4cm}}>{{\raggedright\arraybackslash}}p{{5.0cm}}@{{}}"
+    three = (
+        rf"{raised}{{4.6cm}}>{{\raggedright\arraybackslash}}p{{5.4cm}}>{{\raggedright\arraybackslash}}p{{5.0cm}}@{{}}"
+    )
     translate = """A prime marks the other convention; the last column says what a quantity of this document is.  To read results of
 a paper in the package, translate its parameters first and its order parameters last."""
     parts = [
@@ -162,7 +178,9 @@ a paper in the package, translate its parameters first and its order parameters 
         prose(_INTRODUCTION),
         _statuses(book),
         r"\section*{Symbols}\addcontentsline{toc}{section}{Symbols}",
-        prose("Indices: clusters a, neurons k l i j, reference vectors b, nodes u.  Indices that a left-hand side does not have are summed."),
+        prose(
+            "Indices: clusters a, neurons k, l, i, j, reference vectors b, nodes u.  Indices that a left-hand side does not have are summed."
+        ),
         _table(book, _SYMBOLS, wide, ("symbol", "meaning")),
         r"\section*{Conventions of other papers}\addcontentsline{toc}{section}{Conventions of other papers}",
         prose(translate),

@@ -29,7 +29,7 @@ class Work:
     @property
     def pattern(self) -> str:
         """How a text names it: the first author, others perhaps, the year."""
-        return rf"\b{self.first}((?:,? (?:[A-Z][\w.]*|and|others|et al\.))*) \(?{self.year}\)?"
+        return rf"\b{self.first}(?:,?\s+(?:[A-Z][\w.]*|and|others|et al\.))*\s+(?:{self.year}|\({self.year}\))"
 
 
 LITERATURE = (

@@ -22,9 +22,8 @@ from quenched.symbolic.manuscript.literature import bibliography, cited
 __all__ = ["PREAMBLE", "Book", "Chapter"]
 
 PREAMBLE = r"""\documentclass[11pt]{article}
-\usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
-\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
+\IfFileExists{lmodern.sty}{\usepackage[T1]{fontenc}\usepackage{lmodern}}{}
 \usepackage[a4paper,margin=25mm]{geometry}
 \usepackage{amsmath,amssymb,longtable,array}
 \usepackage[hidelinks]{hyperref}
@@ -32,6 +31,9 @@ PREAMBLE = r"""\documentclass[11pt]{article}
 \setlength{\parskip}{0.6ex plus 0.3ex}
 \setlength{\emergencystretch}{3em}
 \setcounter{tocdepth}{1}
+\makeatletter
+\renewcommand*\l@section{\@dottedtocline{1}{1.5em}{2.3em}}
+\makeatother
 \numberwithin{equation}{section}
 \relpenalty=50 \binoppenalty=100
 \lineskip=4pt \lineskiplimit=4pt
@@ -47,7 +49,8 @@ PREAMBLE = r"""\documentclass[11pt]{article}
 \newcommand{\source}[1]{{\small\raggedright #1\par}}
 """
 
-_FLOWING = 20  # steps: more of them are a reduction to intermediate quantities, set in flowing text
+_REDUCTION = frozenset({"Stein", "Conditioning", "Tilting", "Smoothing", "Orthant", "By parts"})
+_FLOWING = 20  # steps: more of a reduction to intermediate quantities are set in flowing text
 _LONG = 2000  # characters of a result that no reader follows: what repeats is named
 _WRITTEN = {"xor": "XOR", "ntk": "neural tangent kernel of", "erf": "erf", "relu": "relu", "rbf": "RBF"}
 
@@ -75,6 +78,8 @@ def _label(*names: str) -> str:
 
 
 def _heading(name: str) -> str:
+    if numbered := re.fullmatch(r"([A-Z][a-z]+)(\d)", name):  # Phi2
+        return rf"\texorpdfstring{{$\{numbered[1]}_{numbered[2]}$}}{{{name}}}"
     words = [_WRITTEN.get(word, word) for word in re.split(r"[_:]", name)]
     text = " ".join(words)
     return escape(text[0].upper() + text[1:] if words[0] not in _WRITTEN.values() else text)
@@ -106,7 +111,8 @@ class Book:
                 target = _label(kind, chapter.name, name)
                 return rf"{code}~\eqref{{{target}}}" if kind == "eq" else rf"{code} (Section~\ref{{{target}}})"
             if last in self._named and (chapter is None or last != chapter.name):
-                return rf"Section~\ref{{{_label('sec', last)}}}"
+                kind = "Appendix" if self._named[last].part == "tables" else "Section"
+                return rf"{kind}~\ref{{{_label('sec', last)}}}"
             return code
 
         return found
@@ -125,20 +131,28 @@ class Book:
     def _rule(self, rule: str) -> str:
         name, colon, rest = rule.partition(":")
         text = prose(name + colon + rest)
+        text = rf"\mbox{{{text}}}" if len(rule) < 40 else text
         return rf"\hyperref[{self._rules[name]}]{{{text}}}" if name in self._rules else text
 
-    def _steps(self, steps: Sequence[Step], flowing: bool, label: Callable[[], str]) -> list[str]:
-        """One numbered line for each step, but the many steps of a reduction in flowing text."""
-        lines = []
+    @staticmethod
+    def _apart(steps: Sequence[Step]) -> Callable[[str], bool]:
+        """Whether the steps of a rule are numbered lines; a long reduction and names for what repeats are flowing text."""
+        flowing = {"Let"} | (_REDUCTION if sum(step.rule in _REDUCTION for step in steps) > _FLOWING else set())
+        return lambda rule: rule not in flowing
+
+    def _steps(self, steps: Sequence[Step], label: Callable[[], str]) -> list[str]:
+        """One numbered line for each step that stands apart."""
+        lines, numbered, before = [], self._apart(steps), True
         for rule, run in groupby(steps, key=lambda step: step.rule):
-            apart = rule == "Result" or not flowing
+            apart = numbered(rule)
             formulas = [rf"$\displaystyle {breakable(step.latex)}$" for step in run]
             if apart:
                 text = "\n\\also ".join(rf"{formula}\numbered{{{label()}}}" for formula in formulas)
             else:
                 text = ";\\quad ".join(formulas) + "."
-            lines.append((r"\step" if apart else "") + rf"\named{{{self._rule(rule)}}}{text}")
-        return [r"\step", *lines] if flowing else lines
+            lines.append((r"\step" if apart or before else "") + rf"\named{{{self._rule(rule)}}}{text}")
+            before = apart
+        return lines
 
     def _told(self, formula: Formula, chapter: Chapter) -> list[Step]:
         """The steps of a formula, with what its value is named after and its result."""
@@ -154,13 +168,13 @@ class Book:
             definitions += shared
         steps += [Step("Let", f"{latex(symbol)} = {latex(value)}") for symbol, value in definitions]
         head = rf"\mathrm{{{escape(formula.name)}}}({', '.join(map(latex, formula.arguments))}) = "
-        return [*steps, Step("Result", head + r",\quad ".join(map(latex, values)))]
+        return [*steps, Step("Result", head + r",\quad \allowbreak ".join(map(latex, values)))]
 
     def _formula(self, formula: Formula, chapter: Chapter) -> str:
         names = (chapter.name, formula.name)
         steps = self._told(formula, chapter)
-        flowing = len(formula.outcome.steps) > _FLOWING
-        counted = sum(1 for step in steps if step.rule == "Result" or not flowing)
+        apart = self._apart(steps)
+        counted = sum(1 for step in steps if apart(step.rule))
         places = iter(range(1, counted + 1))
 
         def label() -> str:
@@ -168,14 +182,18 @@ class Book:
             return _label("eq", *names) if place == counted else _label("eq", *names, str(place))
 
         parts = [rf"\subsection{{{_heading(formula.name)}}}\label{{{_label('sec', *names)}}}"]
-        parts += [self._source(formula, chapter), self.prose(formula.docstring, chapter)]
+        parts += [self._source(formula, chapter)]
+        told = self.prose(formula.docstring, chapter)
+        proof = formula.docstring.startswith("*Proof")  # which follows what it proves
+        parts += [] if proof else [told]
         if known := [a for a in formula.arguments if a.name in chapter.letters]:
             latex = in_letters(chapter.letters)
-            told = ", ".join(rf"${latex(a)}$ is \texttt{{{escape(a.name)}}}" for a in known)
-            parts.append(rf"\source{{In code, {told}.}}")
+            names_ = ", ".join(rf"${latex(a)}$ is \texttt{{{escape(a.name)}}}" for a in known)
+            parts.append(rf"\source{{In code, {names_}.}}")
         if steps:
-            lines = self._steps(steps, flowing, label)
+            lines = self._steps(steps, label)
             parts.append("\\begin{rules}\n" + "\n".join(lines) + "\n\\end{rules}")
+        parts += [told] if proof else []
         return "\n\n".join(part for part in parts if part)
 
     def _source(self, formula: Formula, chapter: Chapter) -> str:
@@ -219,7 +237,7 @@ class Book:
         for name, (title, introduction) in parts.items():
             if chosen := [chapter for chapter in self.chapters if chapter.part == name]:
                 appendix = name == "tables"
-                body.append(r"\appendix\small" if appendix else rf"\part{{{title}}}")
+                body.append(r"\appendix\footnotesize" if appendix else rf"\part{{{title}}}")
                 body += [self.prose(introduction)] if introduction else []
                 body += [self.chapter(chapter) for chapter in chosen]
         body += [back, self.index()]
