@@ -30,6 +30,7 @@ __all__ = [
     "averages_module",
     "derivations",
     "files",
+    "formula",
     "formulas",
     "gradients_module",
 ]
@@ -154,25 +155,25 @@ def _labels(group: Group) -> tuple[str, ...]:
     return tuple("; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values)))
 
 
+def formula(activation: Activation, group: Group) -> Formula:
+    """The averages over the fields of one group."""
+    docstring = f"Averages over {_FIELDS[group.n - 1]} of products of g, g' and g'' for g = {activation.text}."
+    fields = ", ".join(f"x{i}" for i in range(group.n))
+    above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx; derived by: {'; '.join(group.derived.rules) or 'linearity'}",)
+    return Formula(
+        f"{activation.name}_{group.n}",
+        docstring,
+        group.arguments,
+        group.derived,
+        meanings(group.arguments),
+        _labels(group),
+        above,
+    )
+
+
 def formulas(name: str, text: str) -> list[Formula]:
     """The averages of one activation: NAME_1 .. NAME_4."""
-    found = []
-    for group in _groups(name, text):
-        docstring = f"Averages over {_FIELDS[group.n - 1]} of products of g, g' and g'' for g = {text}."
-        fields = ", ".join(f"x{i}" for i in range(group.n))
-        above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx; derived by: {'; '.join(group.derived.rules) or 'linearity'}",)
-        found.append(
-            Formula(
-                f"{name}_{group.n}",
-                docstring,
-                group.arguments,
-                group.derived,
-                meanings(group.arguments),
-                _labels(group),
-                above,
-            )
-        )
-    return found
+    return [formula(Activation(name, text), group) for group in _groups(name, text)]
 
 
 def _shapes(activation: Activation) -> list[str]:

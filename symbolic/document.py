@@ -12,9 +12,10 @@ from pathlib import Path
 import quenched.symbolic
 from quenched.symbolic.generate import Subject, subjects
 from quenched.symbolic.manuscript.front import PARTS, front
+from quenched.symbolic.manuscript.own import own
 from quenched.symbolic.manuscript.typeset import Book, Chapter
 
-__all__ = ["book", "latex"]
+__all__ = ["book", "latex", "own"]
 
 
 def _functions(subject: Subject) -> dict[str, str]:

@@ -15,67 +15,20 @@ from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["GREEK", "escape", "mathematics", "prose"]
 
-GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "pi",
-        "rho",
-        "sigma",
-        "tau",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Phi",
-        "Psi",
-        "Omega",
-    ]
+# fmt: off
+GREEK = frozenset((
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
+    "Sigma", "Phi", "Psi", "Omega",
+))
+# fmt: on
+_TEX_FUNCTIONS = frozenset(("log", "exp", "det", "min", "max", "sin", "cos", "tanh", "cosh", "sum", "prod"))
+_WRITTEN = {"Max": "max", "Min": "min", "Abs": "abs", "arccosh": "arcosh"}  # functions by other names
+_FUNCTIONS = (
+    _TEX_FUNCTIONS
+    | set(_WRITTEN)
+    | {"tr", "Tr", "Var", "Cov", "erf", "sign", "extr", "prox", "He", "log1p", "diag", "sqrt"}
 )
-_FUNCTIONS = frozenset(
-    [
-        "log",
-        "exp",
-        "det",
-        "min",
-        "max",
-        "sin",
-        "cos",
-        "tanh",
-        "tr",
-        "Tr",
-        "Var",
-        "Cov",
-        "erf",
-        "sign",
-        "extr",
-        "prox",
-        "sum",
-        "He",
-        "log1p",
-        "diag",
-    ]
-)
-_TEX_FUNCTIONS = frozenset(["log", "exp", "det", "min", "max", "sin", "cos", "tanh", "sum", "prod"])
 _HATS = {"Vh": "V", "qh": "q", "mh": "m", "vhat": "v", "uhat": "u", "yhat": "y", "û": "u"}
 _WORDS = {"Lam": r"\Lambda", "lam": r"\Lambda", "infinity": r"\infty "}
 _SIGNS = {
@@ -155,7 +108,7 @@ def _name(name: str, letters: Mapping[str, str]) -> str:
     if name in GREEK:
         return rf"\{name}"
     if name in _FUNCTIONS:
-        name = {"Max": "max", "Min": "min", "Abs": "abs"}.get(name, name)
+        name = _WRITTEN.get(name, name)
         return rf"\{name}" if name in _TEX_FUNCTIONS else rf"\operatorname{{{name}}}"
     if name == "in":
         return r"\in "
@@ -172,7 +125,8 @@ def _script(text: str, start: int, letters: Mapping[str, str]) -> tuple[str, int
         return mathematics(f"({held})" if order else held, letters), end  # the order of a derivative keeps its brackets
     if text[start : start + 1] == "*":
         return "*", start + 1
-    found = re.match(r"-\d/\d+|-?(?:\d+n?(?![a-z])|\d+|[A-Za-z]\w*)", text[start:])
+    power = r"-\d/\d+|-?(?:\d+n?(?![a-z])|\d+|[A-Za-z]\w*)"  # x^2l is x^2 l
+    found = re.match(power if text[start - 1] == "^" else r"\w+", text[start:])
     if not found:
         return "", start
     inner = found[0]
@@ -225,6 +179,8 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
             script, place = _script(text, place, letters)
             apart = "{}" if re.search(rf"{re.escape(token)}\{{[^{{}}]*\}}$", result) else ""  # x_1 of index i
             result += f"{apart}{token}{{{script}}}"
+        elif token == "|" and text[place - 2 : place + 1] == " | ":
+            result += r"\mid "
         elif token == "." and re.search(r"[\w)\]'>}]$", result) and re.match(r"[A-Za-z(û]", text[place:]):
             result += r"\cdot "
         elif token == "<" and (held := re.match(r"([^<>=\s](?:[^<>=]*[^<>=\s])?)>", text[place:])):
@@ -287,16 +243,12 @@ def _kind(token: str, letters: Mapping[str, str]) -> str:
         return "number"
     if core in _FUNCTIONS:
         return "function"
-    if (
-        core.rstrip("'*") in GREEK
-        or core in _HATS
-        or core in _WORDS
-        or re.fullmatch(r"[A-Za-z]\d*'*|\d+[A-Za-z]", core)
-    ):
+    bare = core.rstrip("'*")
+    if bare in GREEK or bare in _HATS or bare in _WORDS or (re.fullmatch(r"[A-Za-z]\d*'*|\d+[A-Za-z]", core)):
         return "strong"
     if core in letters:
         return "strong" if "_" in core else "letter"
-    if re.fullmatch(r"[a-z]+'?/[A-Z]", core):
+    if re.fullmatch(r"[a-z]+'?/(?:[A-Z]|sqrt\(.*)", core) or re.search(r"\*\*|\b\w\*\w", core):
         return "strong"
     if token[0] == "(" and _closing(token, 0) == len(token) and _is_formula(token[1:-1], letters):
         return "strong"
@@ -305,7 +257,7 @@ def _kind(token: str, letters: Mapping[str, str]) -> str:
     names = re.findall(_NAME, core)
     if re.search(r"[-+/.(\[]", core) and names and all(_known(name, letters) for name in names):
         return "strong"
-    if re.match(r"(?:[A-Za-z]|sqrt|Phi|psi|phi|exp|log|tr|det|extr)[(\[]", core):
+    if (called := re.match(rf"({_NAME})[(\[]", core)) and _known(called[1], {}):
         return "strong"
     called = re.fullmatch(r"[a-z]+\((.*,.*)\)[,;:]?", token)
     if called and _is_formula(called[1], letters):
@@ -314,7 +266,7 @@ def _kind(token: str, letters: Mapping[str, str]) -> str:
 
 
 def _known(name: str, letters: Mapping[str, str]) -> bool:
-    known = GREEK | _FUNCTIONS | set(_HATS) | set(_WORDS) | {"sqrt"} | set(letters)
+    known = GREEK | _FUNCTIONS | set(_HATS) | set(_WORDS) | set(letters)
     return len(name) == 1 or name in known or _is_differential(name)
 
 
@@ -424,7 +376,7 @@ def _inline(text: str, letters: Mapping[str, str], reference: Reference, shown: 
 
     text = re.sub(r"``?([^`]+)``?", lambda m: hold(reference(m[1])), text)
     text = re.sub(r"(?<![\w/])[\w/]+\.py\b", lambda m: hold(reference(m[0])), text)
-    text = re.sub(r"\\cite\{[\w,-]+\}", lambda m: hold("~" + m[0]), text)
+    text = re.sub(r"\s*\\cite\{[\w,-]+\}", lambda m: hold("~" + m[0].strip()), text)
     text = re.sub(r"(?<![\w*])\*([A-Za-z][^*\n]*)\*(?!\w)", lambda m: hold(rf"\emph{{{escape(m[1])}}}"), text)
     return re.sub("\x00(\\d+)\x00", lambda m: held[int(m[1])], _typeset(text, letters, shown))
 

@@ -16,7 +16,7 @@ import sympy
 
 from quenched.symbolic.language.latex import breakable, in_letters
 from quenched.symbolic.language.notation import Formula, Step
-from quenched.symbolic.language.prose import escape, prose
+from quenched.symbolic.language.prose import GREEK, escape, prose
 from quenched.symbolic.manuscript.literature import bibliography, cited
 
 __all__ = ["PREAMBLE", "Book", "Chapter"]
@@ -80,6 +80,8 @@ def _label(*names: str) -> str:
 def _heading(name: str) -> str:
     if numbered := re.fullmatch(r"([A-Z][a-z]+)(\d)", name):  # Phi2
         return rf"\texorpdfstring{{$\{numbered[1]}_{numbered[2]}$}}{{{name}}}"
+    if (last := name.rpartition("_")[2]) in GREEK:
+        return rf"{_heading(name[: -len(last) - 1])} \texorpdfstring{{$\{last}$}}{{{last}}}"
     words = [_WRITTEN.get(word, word) for word in re.split(r"[_:]", name)]
     text = " ".join(words)
     return escape(text[0].upper() + text[1:] if words[0] not in _WRITTEN.values() else text)
@@ -200,10 +202,10 @@ class Book:
         """Where the formula is in code, and what its certificate says."""
         told = []
         if formula.name in chapter.functions:
-            told.append(rf"\texttt{{{escape(chapter.functions[formula.name])}}}")
+            told.append(rf"Function: \texttt{{{escape(chapter.functions[formula.name])}}}.")
         if formula.name in self._digits:
-            told.append(f"certified: {escape(self._digits[formula.name])}")
-        return rf"\source{{Function: {'; '.join(told)}.}}" if told else ""
+            told.append(f"Certificate: {escape(self._digits[formula.name])}.")
+        return rf"\source{{{' '.join(told)}}}" if told else ""
 
     def chapter(self, chapter: Chapter) -> str:
         """A section."""
@@ -237,7 +239,7 @@ class Book:
         for name, (title, introduction) in parts.items():
             if chosen := [chapter for chapter in self.chapters if chapter.part == name]:
                 appendix = name == "tables"
-                body.append(r"\appendix\footnotesize" if appendix else rf"\part{{{title}}}")
+                body += [r"\appendix\footnotesize" if appendix else rf"\part{{{title}}}" if title else ""]
                 body += [self.prose(introduction)] if introduction else []
                 body += [self.chapter(chapter) for chapter in chosen]
         body += [back, self.index()]
