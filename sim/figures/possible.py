@@ -168,7 +168,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         axes = panels[tasks.index("XOR")]
         axes.axvline(threshold, color="0.45", lw=1, ls=":")
         axes.text(threshold * 1.1, 0.12, r"$\alpha_c = 2\sigma^4$", fontsize=9)
-        axes.text(10, 0.512, "all linear classifiers", fontsize=8, ha="center")
+        axes.text(10, 0.512, "linear classifiers, random features", fontsize=8, ha="center")
     panels[0].set_ylabel(ERROR)
     _phase(last, data["phase"])
     rule, net = json.loads(theory.attrs["sgd"]), json.loads(theory.attrs["network"])

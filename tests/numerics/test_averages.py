@@ -153,17 +153,17 @@ def test_an_activation_is_derived_once(tmp_path, monkeypatch):
     import quenched.numerics.averages.activations as module
 
     monkeypatch.setenv("QUENCHED_CACHE", str(tmp_path))
-    module._derived.cache_clear()
+    module._found.cache_clear()
     first = averages("x**2 + 0.5*x")
     files = list(tmp_path.glob("derived/*.py"))
     assert len(files) == 1
     stamp = files[0].stat().st_mtime_ns
-    module._derived.cache_clear()
+    module._found.cache_clear()
     assert averages("x**2 + 0.5*x").text == first.text
     assert files[0].stat().st_mtime_ns == stamp
     # E g = c + m^2 + m/2
     assert first.groups[0](0.3, 1.2)[first.places[0]["g"]] == pytest.approx(1.2 + 0.09 + 0.15, abs=1e-15)
-    module._derived.cache_clear()
+    module._found.cache_clear()
 
 
 @pytest.mark.parametrize("activation", ["relu", "erf", "abs"])

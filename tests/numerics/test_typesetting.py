@@ -81,7 +81,7 @@ def test_all_terms_are_there_and_no_others() -> None:
 def test_closed_averages_of_the_activation() -> None:
     lines = equations(XOR, RELU, GradientFlow(), closed=True).lines
     assert r"E[g'(x_0)] = p_{0}" in lines
-    assert r"p_{0} = \Phi\left(h_{0}\right)" in lines
+    assert r"p_{0} = \Phi\left(\frac{m_{0}}{\sqrt{c_{00}}}\right)" in lines
     assert r"F_{0,a} = -y_a" in lines
     assert not [line for line in lines if line.startswith("S_")]
 

@@ -7,14 +7,15 @@ import pytest
 import xarray as xr
 
 from quenched.numerics import Mixture, oracle_error, random_features_error
-from quenched.sim.figures import comparison, phase, reproduce
+from quenched.sim import figures
+from quenched.sim.figures import comparison, phase
 
 
 def test_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phase, "DIMENSIONS", [30, 40, 10**12])
     monkeypatch.setattr(phase, "EXPONENTS", np.linspace(0, 0.5, 11))
     done: list[float] = []
-    sentence = reproduce.make("phase", tmp_path, progress=done.append)
+    sentence = figures.make("phase", tmp_path, progress=done.append)
     theory, runs = (
         xr.load_dataset(tmp_path / f"phase_{name}.nc").classification_error for name in ("theory", "simulation")
     )
@@ -44,7 +45,7 @@ def test_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "TIME": 2.0,
     }.items():
         monkeypatch.setattr(comparison, name, value)
-    sentence = reproduce.make("comparison", tmp_path)
+    sentence = figures.make("comparison", tmp_path)
     data = {
         name: xr.load_dataset(tmp_path / f"comparison_{name}.nc").classification_error
         for name in ("theory", "limit", "simulation", "equations")
