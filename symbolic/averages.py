@@ -2,7 +2,8 @@
 
 For each activation of `quenched.symbolic.activations` the averages over n = 1 .. 4 fields form one function, which
 computes what they share once.  By the rules of `quenched.symbolic.calculus.gaussian` they come down to intermediate
-quantities, named after what they are; the legend of each generated file explains the names.
+quantities, named after what they are: the table of symbols, and the legend of each generated file, explain the names.
+Those that are numbers whatever the fields are, such as averages of 0 and 1, are left out.
 """
 
 from __future__ import annotations

@@ -63,9 +63,9 @@ def derive(
             raise RuntimeError(f"{len(failed)} of {len(records)} values have fewer digits than required: see {certify}")
     if latex is not None:
         write(latex, document.latex(digits) if activation is None else document.own(activation, loss, digits))
-    elif certify is not None:
-        pass
-    elif activation is not None:
+    if latex is not None or certify is not None:
+        return
+    if activation is not None:
         sys.stdout.write(user.user_activation(activation, whole=True))
     elif check:
         messages = derivation.check(folder)

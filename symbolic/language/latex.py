@@ -62,13 +62,13 @@ class _Printer(LatexPrinter):
         if re.fullmatch(r"[FSL]\d", name):  # a coefficient has its number as an index
             return rf"{name[0]}_{{{name[1]},{''.join(indices)}}}"
         if len(name) > 1 and label == name:  # a word, and no Greek letter
-            label = rf"\mathrm{{{name}}}"
+            label = rf"\operatorname{{{name}}}"  # which keeps its distance from other factors
         return rf"{label}_{{{''.join(indices)}}}"
 
     def _print_Function(self, expr: Any, exp: str | None = None) -> str:
         name = type(expr).__name__
         if name in {*_PRIMES, "nu", "lambda", "push"}:  # fields and activations carry an index
-            base = _PRIMES.get(name, r"\mathrm{push}" if name == "push" else rf"\{name}")
+            base = _PRIMES.get(name, r"\operatorname{push}" if name == "push" else rf"\{name}")
             text = f"{base}_{{{self._print(expr.args[0])}}}"
             return text if exp is None else rf"{text}^{{{exp}}}"
         return str(super()._print_Function(expr, exp))

@@ -173,8 +173,14 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
             place = found.start() + len(told)
         elif found[1]:
             digits = f"_{{{found[2]}}}" if found[2] and found[1] != "log" else found[2] or ""
+            indexed = len(found[1]) > 1 and text[place : place + 1] == "_"  # a word with an index keeps its distance
             joint = " " if re.search(r"\\[A-Za-z]+$", result) else ""
-            result += joint + _name(found[1], letters) + found[3] + digits
+            result += (
+                joint
+                + _name(found[1], letters).replace(r"\mathrm{" if indexed else "\n", r"\operatorname{")
+                + found[3]
+                + digits
+            )
         elif token in "_^":
             script, place = _script(text, place, letters)
             apart = "{}" if re.search(rf"{re.escape(token)}\{{[^{{}}]*\}}$", result) else ""  # x_1 of index i

@@ -36,7 +36,7 @@ __all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
 TITLE = "Random features and kernels, n = alpha D"
 PART, ORDER = "replica", 3
-STATUS = "Replica symmetric, on Gaussian equivalence, which Hu and Lu 2020 prove for its kind of features."
+STATUS = "Replica symmetric, on Gaussian equivalence, which Hu and Lu 2020 prove for odd activations."
 NOTATION = erm.NOTATION | {"ratio": r"\varrho", "linear": "k_1^2", "higher": "k_*^2"}
 latex = in_letters(NOTATION)
 

@@ -57,7 +57,9 @@ __all__ = [
 
 TITLE = "Two-layer network"
 PART, ORDER = "learning", 2
-STATUS = "Exact as D grows at fixed t; proved for smooth activations and teachers by Goldt, Advani and others 2019."
+STATUS = (
+    "Exact as D grows at fixed t; Goldt, Advani and others 2019 prove it for isotropic inputs and smooth activations."
+)
 
 # indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
 a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
@@ -274,11 +276,11 @@ def _equations(step: StepAverages, first: Step) -> Equations:
     dv = -eta_v * P[a] * readout[a, k] - eta_v * kappa_v * v[k]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
     rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
-    lines = ((STEIN, (r"\mathrm{pull}_{uki}", drag)), *(("Average over the sample", line) for line in rates))
+    lines = ((STEIN, (r"\operatorname{pull}_{uki}", drag)), *(("Average over the sample", line) for line in rates))
     steps = [first, *(Step(rule, f"{left} = {latex(value)}") for rule, (left, value) in lines)]
     for name in ("force_{ak}", "response_{akl}", "noise_{akl}", "readout_{ak}", "risk"):
         title, _, index = name.partition("_")
-        left = rf"\mathrm{{{title}}}" + (f"_{index}" if index else "")
+        left = rf"\operatorname{{{title}}}" + (f"_{index}" if index else "")
         steps.append(Step(SUMS, f"{left} = {latex(getattr(step, title))}"))
     return Equations(dR, dQ, dv, drag, step, tuple(steps))
 
@@ -292,7 +294,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     """
     value = loss(phi, label)
     slope = sympy.diff(value, phi)
-    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\operatorname{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, label_noise_average(slope), label_noise_average(slope**2)), first)
 
 
@@ -301,7 +303,7 @@ def quadratic() -> Equations:
     """The same for any loss of degree 2: L0 + L1 phi + L2 phi^2, of the slope F0 + F1 phi and its square S0 + ..."""
     powers = {name: [IndexedBase(f"{name}{n}")[a] * phi**n for n in range(3)] for name in "LFS"}
     value, slope, square = sum(powers["L"]), sum(powers["F"][:2]), sum(powers["S"])
-    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\operatorname{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, slope, square), first)
 
 
@@ -458,7 +460,7 @@ E_a[lambda_k].
 """,
     "step_averages": """What the six lines ask for: sums over neurons of averages of g and its derivatives in one cluster.
 
-<g'_k g_i>_a is E_a[g'(lambda_k) g(lambda_i)], I the unit matrix, Delta^2 the variance of the label noise.
+<g'_k g_i>_a is E_a[g'(lambda_k) g(lambda_i)], I_kl the unit matrix, Delta^2 the variance of the label noise.
 """,
 }
 

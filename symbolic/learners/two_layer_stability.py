@@ -37,7 +37,7 @@ def _left(name: str, indices: str) -> str:
     """An array of the equations that moves: the rates dR/dt have their tangent as a time derivative."""
     if name in ("dR", "dQ", "dv"):
         return rf"d\,\delta {name[1]}_{{{indices}}}/dt"
-    return rf"\delta \mathrm{{{name}}}_{{{indices}}}"
+    return rf"\delta \operatorname{{{name}}}_{{{indices}}}"
 
 
 def derivations() -> list[Formula]:

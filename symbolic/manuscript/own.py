@@ -6,6 +6,7 @@ the activation have a closed form, they are printed for one and two fields; othe
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,10 +26,9 @@ from quenched.symbolic.manuscript.typeset import Book, Chapter
 
 __all__ = ["own"]
 
-_FRONT = """What is learned by two-layer networks of the activation and the loss below, under stochastic gradient descent on
-Gaussian mixtures in high dimension: from the update rule to the equations of the order parameters.  Each line names the
-rule that led to it; `quenched derive --latex` writes the document that proves the rules and tells symbols and conventions.
-R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D are overlaps of weights w_k and reference vectors r_b in node u of the
+_FRONT = """From the update rule to the equations of the order parameters, on Gaussian mixtures in high dimension.  Each line
+names the rule that led to it; `quenched derive --latex` writes the document that proves the rules and tells symbols and
+conventions.  R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D are overlaps of weights w_k and reference vectors r_b in node u of the
 spectrum, M_uak parts of the means of the preactivations lambda_k in cluster a, rho_au and share_u variances and shares;
 P_a, y_a are the weights and labels of the clusters, v_k readouts, s the output scale, eta and kappa learning rates and
 decays, B samples in a step."""
@@ -75,20 +75,22 @@ def _equations(loss: Loss) -> Chapter:
         )
     else:
         slope = latex(loss.slope)
-        push = rf"\mathrm{{push}}_k = \left({slope}\right) s\,v_k\,g'(\lambda_k)"
+        push = rf"\operatorname{{push}}_k = \left({slope}\right) s\,v_k\,g'(\lambda_k)"
         defined = (
-            (r"\mathrm{force}_{ak}", r"E_a[\mathrm{push}_k]"),
-            (r"\mathrm{response}_{akl}", r"E_a[\partial\,\mathrm{push}_k/\partial\lambda_l]"),
-            (r"\mathrm{noise}_{akl}", r"E_a[\mathrm{push}_k\,\mathrm{push}_l]"),
-            (r"\mathrm{readout}_{ak}", rf"E_a\left[\left({slope}\right) s\,g(\lambda_k)\right]"),
+            (r"\operatorname{force}_{ak}", r"E_a[\operatorname{push}_k]"),
+            (r"\operatorname{response}_{akl}", r"E_a[\partial\,\operatorname{push}_k/\partial\lambda_l]"),
+            (r"\operatorname{noise}_{akl}", r"E_a[\operatorname{push}_k\,\operatorname{push}_l]"),
+            (r"\operatorname{readout}_{ak}", rf"E_a\left[\left({slope}\right) s\,g(\lambda_k)\right]"),
         )
         steps = tuple(Step("Averages of one step", f"{left} = {right}") for left, right in defined)
-        told = {
-            "update": lambda f: replace(f, outcome=Derived(sympy.Integer(0), steps=(Step("Gradient", push),))),
-            "step_averages": lambda f: replace(f, docstring=_OPEN, outcome=Derived(sympy.Integer(0), steps=steps)),
-        }
-        formulas = [told.get(f.name, lambda f: f)(f) for f in two_layer.derivation(two_layer.quadratic())]
-    return Chapter("equations", "The learning equations", "", formulas, part="own")
+        formulas = two_layer.derivation(two_layer.quadratic())
+        places = {formula.name: n for n, formula in enumerate(formulas)}
+        first, last = places["update"], places["step_averages"]
+        gradient = Derived(sympy.Integer(0), steps=(Step("Gradient", push),))
+        formulas[first] = replace(formulas[first], outcome=gradient)
+        formulas[last] = replace(formulas[last], docstring=_OPEN, outcome=Derived(sympy.Integer(0), steps=steps))
+    told = inspect.cleandoc(two_layer.__doc__ or "")
+    return Chapter("equations", "The learning equations", told, formulas, part="own")
 
 
 def _averages(activation: Activation) -> Chapter:
@@ -115,5 +117,6 @@ def own(activation: str, loss: str, digits: Mapping[str, str] | None = None) -> 
     name, known = canonical(activation), digits or {}
     told = {field: known[f"{name}_{n}"] for n, field in ((1, "one_field"), (2, "two_fields")) if f"{name}_{n}" in known}
     book = Book([_activation(g), _loss(l), _equations(l), _averages(g)], told)
-    front = title("The learning equations of your activation and loss") + "\n\n" + book.prose(_FRONT)
+    heading = rf"Learning equations of $g(x) = {latex(g.expression)}$ under the loss $l = {latex(l.expression)}$"
+    front = title(heading) + "\n\n" + book.prose(_FRONT)
     return book.document(front, {"own": ("", "")})
