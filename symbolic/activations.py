@@ -246,7 +246,7 @@ class Activation:
         return Group(n, (*means, *triangle), index, derived)
 
     def _results(self, index: Mapping[str, int], values: Sequence[sympy.Expr], n: int) -> list[Step]:
-        """The averages in brackets, those of one value together; those that are numbers say nothing and are left out."""
+        """The averages in brackets, those of one value together; numbers, which say nothing, are left out."""
         found = []
         if n == 1:
             shapes = zip(("g", "g'", "g''"), ("g", "dg", "ddg"), strict=True)

@@ -1,11 +1,11 @@
-"""The derivation as a LaTeX document: a chapter for each module of symbolic/ that takes part, in the order of the argument.
+"""The derivation as a LaTeX document: a chapter for each module of symbolic/ that takes part, in their order.
 
 A module says by PART and ORDER where it stands; parts and what is told between them are those of `manuscript.front`.
 """
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,8 +27,9 @@ def _functions(subject: Subject) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
         if any(source in text[:400] for source in sources):
             module = "theory." + ".".join(path.relative_to(folder).with_suffix("").parts)
-            tree = ast.parse(text)
-            found |= {node.name: f"{module}.{node.name}" for node in tree.body if isinstance(node, ast.FunctionDef)}
+            found |= {
+                name: f"{module}.{name}" for name in re.findall(r"^def ([a-zA-Z]\w*)\(", text, flags=re.MULTILINE)
+            }
     return found
 
 

@@ -26,7 +26,7 @@ from quenched.sim.engines.overlaps import Chain
 from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import judge
 from quenched.sim.sweep_files import read_spec
-from quenched.symbolic import generate, losses
+from quenched.symbolic import document, generate, losses
 from quenched.symbolic.language import grammar
 
 ROOT = Path(__file__).resolve().parents[1]

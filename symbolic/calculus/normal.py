@@ -306,7 +306,7 @@ def _told(
     crossing: list[tuple[int, int]],
     start: sympy.Expr,
 ) -> tuple[Step, ...]:
-    """The steps of `_switched_on`, with the limits and correlations that are left given two fields under their names."""
+    """The steps of `_switched_on`; limits and correlations of what is left, given two fields, have names."""
     n = probability.dimension
     r = dict(zip(combinations(range(n), 2), symbols[n:], strict=True))
     terms, named = [], []
@@ -320,7 +320,8 @@ def _told(
         terms.append((rf"r_{{{i + 1}{j + 1}}}", rf"\varphi_2(h_{i + 1}, h_{j + 1};\, r_{{{i + 1}{j + 1}}})",
                       rf"\Phi{rest}({arguments})"))  # fmt: skip
         if not named:
-            named += zip([*limits, *correlations], sum(_condition(symbols[:n], r, (i, j)), []), strict=True)
+            left_limits, left_correlations = _condition(symbols[:n], r, (i, j))
+            named += zip([*limits, *correlations], [*left_limits, *left_correlations], strict=True)
     first, density_, left = terms[0]
     whole = latex(probability(*symbols))
     path = r",\ ".join(rf"{name} \to {name} \sin\theta" for name, _, _ in terms)

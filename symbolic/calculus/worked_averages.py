@@ -1,4 +1,5 @@
-"""Two averages in full, by the steps that the algebra itself takes: one of an activation with a kink, one of a smooth one.
+"""Two averages in full, by the steps that the algebra itself takes: one of an activation with a kink, one of a smooth
+one.
 
 Each line names the rule that it applies.  The last line of each is a check: for centred fields the averages are
 elementary, the second one by the arcsine law, as Saad and Solla 1995 have it.

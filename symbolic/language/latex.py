@@ -61,7 +61,7 @@ class _Printer(LatexPrinter):
         label = self._print(expr.base.label)
         if re.fullmatch(r"[FSL]\d", name):  # a coefficient has its number as an index
             return rf"{name[0]}_{{{name[1]},{''.join(indices)}}}"
-        if len(name) > 1 and label == name:  # a word, and no Greek letter
+        if len(name) > 1 and label in (name, rf"\mathrm{{{name}}}"):  # a word, and no Greek letter
             label = rf"\operatorname{{{name}}}"  # which keeps its distance from other factors
         return rf"{label}_{{{''.join(indices)}}}"
 

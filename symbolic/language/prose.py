@@ -289,7 +289,7 @@ def _stops(token: str) -> tuple[str, str]:
 
 
 def _typeset(text: str, letters: Mapping[str, str], shown: bool) -> str:
-    """One paragraph, its mathematics set; `shown`: a displayed line, in which the letters of the chapter are formulas."""
+    """One paragraph, its mathematics set; `shown`: a displayed line, where words next to operators are formulas."""
     tokens = [("", "", token) if token.isspace() else (*_stops(token), "") for token in _tokens(text, letters)]
     pieces: list[_Piece] = []
     for core, after, space in tokens:

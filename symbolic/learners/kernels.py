@@ -87,7 +87,7 @@ def _two_fields(integrand: sympy.Expr) -> tuple[sympy.Expr, tuple[Step, ...]]:
     average = average.replace(sympy.asin, lambda a: sympy.asin(_one_root(a)))
     average = sympy.Add(*(_one_root(term) for term in sympy.Add.make_args(sympy.expand(average))))
     step = Step("Average over two fields", rf"E\left[{latex(integrand)}\right] = {latex(average)}")
-    return average, (*algebra.steps, step)
+    return average, (*algebra.steps, *([] if average.is_number else [step]))
 
 
 def _one_root(term: sympy.Expr) -> sympy.Expr:

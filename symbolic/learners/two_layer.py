@@ -448,17 +448,20 @@ _TOLD = {
 x stands for the average over the batch: of the products of two samples a fraction 1/B is of one with itself,
 |Pi_u x|^2 = D share_u rho_au to leading order; those of two independent ones are of order sqrt(D), chi of order 1.
 """,
-    "increments": """The move dw_k of w_k in one step, multiplied out in R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D.
+    "increments": """The move dw_k of w_k in one step, multiplied out in R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u
+w_l/D.
 
 One unit of time is D steps: increments of order 1/D add up to rates.  The fluctuations of D increments have zero mean
 and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.
 """,
-    "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and dv_k/dt.
+    "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and
+dv_k/dt.
 
 Indices that the left-hand side does not have are summed; mean_uab is the part of mean_a.r_b in node u, M_uak that of
 E_a[lambda_k].
 """,
-    "step_averages": """What the six lines ask for: sums over neurons of averages of g and its derivatives in one cluster.
+    "step_averages": """What the six lines ask for: sums over neurons of averages of g and its derivatives in one
+cluster.
 
 <g'_k g_i>_a is E_a[g'(lambda_k) g(lambda_i)], I_kl the unit matrix, Delta^2 the variance of the label noise.
 """,

@@ -1,10 +1,10 @@
 """Fixed points of the learning equations, and the Jacobian that decides on their stability.
 
-A fixed point is a state X = (R, Q, v) at which all rates vanish, F(X) = 0.  It is found by Newton's method and judged by
-the eigenvalues of J = dF/dX: it attracts if all of them have negative real parts.  What is derived is the product of J
-with a direction, the tangent of the six lines (`two_layer.py`), from which solvers build J column by column.  Weights of
-clusters, variances, means and labels do not move.  A delta before an array is its change along the direction: that of
-an average of fields of means m and covariances c in cluster a is, by Price's theorem (`gradients.py`),
+A fixed point is a state X = (R, Q, v) at which all rates vanish, F(X) = 0.  It is found by Newton's method and judged
+by the eigenvalues of J = dF/dX: it attracts if all of them have negative real parts.  What is derived is the product of
+J with a direction, the tangent of the six lines (`two_layer.py`), from which solvers build J column by column.  Weights
+of clusters, variances, means and labels do not move.  A delta before an array is its change along the direction: that
+of an average of fields of means m and covariances c in cluster a is, by Price's theorem (`gradients.py`),
 
     delta <F>_a = sum_i (d<F>_a/dm_i) delta m_i + sum_(i <= j) (d<F>_a/dc_ij) delta c_ij
 

@@ -15,25 +15,25 @@ __all__ = ["PARTS", "front", "title"]
 PARTS = {
     "calculus": (
         "The calculus",
-        """All averages of this document are over jointly normal variables.  Few rules reduce them to normal probabilities of
-at most four fields and to elementary functions; a program applies the rules, and each line of a derivation names the
-one that it applied.""",
+        """All averages of this document are over jointly normal variables.  Few rules reduce them to normal
+probabilities of at most four fields and to elementary functions; a program applies the rules, and each line of a
+derivation names the one that it applied.""",
     ),
     "learning": (
         "The learning equations",
-        """From the update rule of stochastic gradient descent to six lines that close: nothing in them depends on D, and a
-loss, an activation or a teacher enters by averages of one step alone.""",
+        """From the update rule of stochastic gradient descent to six lines that close: nothing in them depends on D,
+and a loss, an activation or a teacher enters by averages of one step alone.""",
     ),
     "errors": ("Errors and the oracle", "What nobody can beat who knows the means and the variance of the clusters."),
     "replica": (
         "Learning from finitely many samples per dimension",
-        """With n = alpha D samples, used as often as a learner likes, the order parameters solve saddle-point equations.  They
-are derivatives of one potential each, which the replica method gives.""",
+        """With n = alpha D samples, used as often as a learner likes, the order parameters solve saddle-point
+equations.  They are derivatives of one potential each, which the replica method gives.""",
     ),
     "features": (
         "Random features and kernels",
-        """Where only the readout learns, the features are what they are from the beginning.  Their covariance has a bulk with
-a deterministic equivalent, and finitely many spikes.""",
+        """Where only the readout learns, the features are what they are from the beginning.  Their covariance has a
+bulk with a deterministic equivalent, and finitely many spikes.""",
     ),
     "stability": ("Fixed points and the Jacobian", ""),
     "further": ("Further learners", ""),
@@ -44,32 +44,33 @@ a deterministic equivalent, and finitely many spikes.""",
 }
 """The parts in the order of the argument: name, as modules declare it by PART -> title, introduction."""
 
-_ABSTRACT = """Learning in high dimension is described by few order parameters.  This document derives their equations for
-inputs from Gaussian mixtures: the dynamics of two-layer networks under stochastic gradient descent, the error of the
-Bayes rule that knows the mixture, what n = alpha D samples can teach a Bayes-optimal or a convex learner, and what random
-features and kernels make of the same data.  Every formula is derived by a program from the definition of its learner; the
-lines below are printed from the derivation that also generates the code which solves the equations."""
+_ABSTRACT = """Learning in high dimension is described by few order parameters.  This document derives their equations
+for inputs from Gaussian mixtures: the dynamics of two-layer networks under stochastic gradient descent, the error of
+the Bayes rule that knows the mixture, what n = alpha D samples can teach a Bayes-optimal or a convex learner, and what
+random features and kernels make of the same data.  Every formula is derived by a program from the definition of its
+learner; the lines below are printed from the derivation that also generates the code which solves the equations."""
 
-_INTRODUCTION = """*What is derived from what.*  The input is a definition: an update rule with a loss, an activation, a prior, a
-kernel.  `two_layer.py` multiplies an update out and counts powers of D; what is left are averages over the local fields,
-which are jointly normal given the cluster.  `rules.py` has the rules by which they are taken, with proofs, and
-`worked_averages.py` takes two of them in full.  The chapters on n = alpha D samples differentiate potentials instead, and
-those on features and kernels expand in Hermite orders and solve for resolvents; all of them take their averages by the
-same rules.
+_INTRODUCTION = """*What is derived from what.*  The input is a definition: an update rule with a loss, an activation, a
+prior, a kernel.  `two_layer.py` multiplies an update out and counts powers of D; what is left are averages over the
+local fields, which are jointly normal given the cluster.  `rules.py` has the rules by which they are taken, with
+proofs, and `worked_averages.py` takes two of them in full.  The chapters on n = alpha D samples differentiate
+potentials instead, and those on features and kernels expand in Hermite orders and solve for resolvents; all of them
+take their averages by the same rules.
 
-*Assumptions.*  Inputs are x = mean_a + (normal vector of covariance Omega_a) given the cluster a, with commuting covariances;
-means span finitely many directions and are of order 1, of order D^(1/4) or of order D^(1/2) where a section says so; the
-number K of neurons stays finite; time t = steps/D and the ratio alpha = n/D stay finite as D grows.  Each step of the
-dynamics sees fresh samples.
+*Assumptions.*  Inputs are x = mean_a + (normal vector of covariance Omega_a) given the cluster a, with commuting
+covariances; means span finitely many directions and are of order 1, of order D^(1/4) or of order D^(1/2) where a
+section says so; the number K of neurons stays finite; time t = steps/D and the ratio alpha = n/D stay finite as D
+grows.  Each step of the dynamics sees fresh samples.
 
 *What is rigorous.*  The rules of the calculus, the averages and the errors of the oracle are exact for any D.  The
 learning equations are exact as D grows at fixed t: the averages are exact, and fluctuations are of order D^(-1/2).
-Potentials from the replica method are not a proof; for the models here proofs exist in the cases that the chapters name.
-Deterministic equivalents for features and kernels are derived by removing one direction or one feature at a time, which is
-not rigorous; the package checks them against direct evaluation at finite D.  The table says what each chapter rests on.
+Potentials from the replica method are not a proof; for the models here proofs exist in the cases that the chapters
+name.  Deterministic equivalents for features and kernels are derived by removing one direction or one feature at a
+time, which is not rigorous; the package checks them against direct evaluation at finite D.  The table says what each
+chapter rests on.
 
-*How to read it.*  A derivation is a sequence of numbered lines, each with the rule that led to it.  A name in typewriter
-letters is a function or a module of the package: what is printed is what runs."""
+*How to read it.*  A derivation is a sequence of numbered lines, each with the rule that led to it.  A name in
+typewriter letters is a function or a module of the package: what is printed is what runs."""
 
 _SYMBOLS = (
     ("D, K, C", "dimension of the inputs, number of neurons, number of clusters"),
@@ -168,8 +169,8 @@ def front(book: Book) -> str:
     three = (
         rf"{raised}{{4.6cm}}>{{\raggedright\arraybackslash}}p{{5.4cm}}>{{\raggedright\arraybackslash}}p{{5.0cm}}@{{}}"
     )
-    translate = """A prime marks the other convention; the last column says what a quantity of this document is.  To read results of
-a paper in the package, translate its parameters first and its order parameters last."""
+    translate = """A prime marks the other convention; the last column says what a quantity of this document is.  To
+read results of a paper in the package, translate its parameters first and its order parameters last."""
     parts = [
         title("Learning on Gaussian mixtures in high dimension: the derivation"),
         "\\begin{abstract}\n" + prose(_ABSTRACT) + "\n\\end{abstract}",
@@ -179,7 +180,8 @@ a paper in the package, translate its parameters first and its order parameters 
         _statuses(book),
         r"\section*{Symbols}\addcontentsline{toc}{section}{Symbols}",
         prose(
-            "Indices: clusters a, neurons k, l, i, j, reference vectors b, nodes u.  Indices that a left-hand side does not have are summed."
+            "Indices: clusters a, neurons k, l, i, j, reference vectors b, nodes u; "
+            "what a left-hand side does not have is summed."
         ),
         _table(book, _SYMBOLS, wide, ("symbol", "meaning")),
         r"\section*{Conventions of other papers}\addcontentsline{toc}{section}{Conventions of other papers}",

@@ -26,15 +26,15 @@ from quenched.symbolic.manuscript.typeset import Book, Chapter
 
 __all__ = ["own"]
 
-_FRONT = """From the update rule to the equations of the order parameters, on Gaussian mixtures in high dimension.  Each line
-names the rule that led to it; `quenched derive --latex` writes the document that proves the rules and tells symbols and
-conventions.  R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D are overlaps of weights w_k and reference vectors r_b in node u of the
-spectrum, M_uak parts of the means of the preactivations lambda_k in cluster a, rho_au and share_u variances and shares;
-P_a, y_a are the weights and labels of the clusters, v_k readouts, s the output scale, eta and kappa learning rates and
-decays, B samples in a step."""
+_FRONT = """From the update rule to the equations of the order parameters, on Gaussian mixtures in high dimension.  Each
+line names the rule that led to it; `quenched derive --latex` writes the document that proves the rules and tells
+symbols and conventions.  R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D are overlaps of weights w_k and reference
+vectors r_b in node u of the spectrum, M_uak parts of the means of the preactivations lambda_k in cluster a, rho_au and
+share_u variances and shares; P_a, y_a are the weights and labels of the clusters, v_k readouts, s the output scale, eta
+and kappa learning rates and decays, B samples in a step."""
 
-_OPEN = """What the six lines ask for.  The loss is no polynomial of degree 2 in phi, so that these averages do not open into
-averages of products of the activation: solvers take them by quadrature over the fields where these are few, and by
+_OPEN = """What the six lines ask for.  The loss is no polynomial of degree 2 in phi, so that these averages do not open
+into averages of products of the activation: solvers take them by quadrature over the fields where these are few, and by
 quasi-Monte Carlo with an error estimate otherwise."""
 
 _SAMPLED = (
@@ -106,7 +106,7 @@ def _averages(activation: Activation) -> Chapter:
 
 
 def own(activation: str, loss: str, digits: Mapping[str, str] | None = None) -> str:
-    """The LaTeX document; `digits`: what certificates say of the averages over 1, 2, .. fields, by `NAME_1`, `NAME_2`."""
+    """The LaTeX document; `digits`: what certificates say of the averages over n fields, by `NAME_n`."""
     text, loss_text = str(parse(activation)), expression(loss, LOSS)
     g = Activation("custom", text)
     screen(g)
@@ -118,5 +118,5 @@ def own(activation: str, loss: str, digits: Mapping[str, str] | None = None) -> 
     told = {field: known[f"{name}_{n}"] for n, field in ((1, "one_field"), (2, "two_fields")) if f"{name}_{n}" in known}
     book = Book([_activation(g), _loss(l), _equations(l), _averages(g)], told)
     heading = rf"Learning equations of $g(x) = {latex(g.expression)}$ under the loss $l = {latex(l.expression)}$"
-    front = title(heading) + "\n\n" + book.prose(_FRONT)
+    front = title(heading) + "\n\n\\small\n" + book.prose(_FRONT)
     return book.document(front, {"own": ("", "")})

@@ -1,7 +1,7 @@
 r"""Chapters as LaTeX: prose, derivations in numbered lines, references between them, an index of the results.
 
-Lines are set as text, so that TeX breaks them at relations and sums, with the number of the equation at the end.  What a
-docstring has in backticks becomes a reference where the document has a chapter or an equation of that name, and the
+Lines are set as text, so that TeX breaks them at relations and sums, with the number of the equation at the end.  What
+a docstring has in backticks becomes a reference where the document has a chapter or an equation of that name, and the
 rule that a line cites leads to its proof.
 """
 
@@ -41,7 +41,8 @@ PREAMBLE = r"""\documentclass[11pt]{article}
 \sloppy
 \newcommand{\named}[1]{\textsl{#1:}\enspace}
 \newenvironment{rules}{\par\raggedright}{\par}
-\newenvironment{display}{\par\medskip\begingroup\leftskip=2em\raggedright\parskip=0pt\lineskip=3pt }{\par\endgroup\medskip}
+\newenvironment{display}{\par\medskip\begingroup\leftskip=2em\raggedright\parskip=0pt\lineskip=3pt }%
+  {\par\endgroup\medskip}
 \newcommand{\step}{\par\leftskip=0pt\hangindent=2em\hangafter=1 }
 \newcommand{\also}{\par\leftskip=1em\hangindent=2em\hangafter=1 }
 \newcommand{\numbered}[1]{\refstepcounter{equation}\label{#1}\unskip\nobreak\hfill\penalty50\hskip1em\hbox{}%
@@ -57,7 +58,7 @@ _WRITTEN = {"xor": "XOR", "ntk": "neural tangent kernel of", "erf": "erf", "relu
 
 @dataclass(frozen=True)
 class Chapter:
-    """A module of symbolic/ as a chapter: what it says, derives, and calls its letters; where it stands in the argument.
+    """A module of symbolic/ as a chapter: what it says, what it derives, its letters, where it stands in the argument.
 
     `source` is the path of its module, `functions` name -> dotted name of the generated function.
     """
@@ -138,7 +139,7 @@ class Book:
 
     @staticmethod
     def _apart(steps: Sequence[Step]) -> Callable[[str], bool]:
-        """Whether the steps of a rule are numbered lines; a long reduction and names for what repeats are flowing text."""
+        """Whether steps of a rule are numbered lines; a long reduction and names for what repeats are flowing text."""
         flowing = {"Let"} | (_REDUCTION if sum(step.rule in _REDUCTION for step in steps) > _FLOWING else set())
         return lambda rule: rule not in flowing
 
@@ -234,12 +235,12 @@ class Book:
         return "\\section{Index of results}\n\n{\\small\n" + table + "\n}" if rows else ""
 
     def document(self, front: str, parts: Mapping[str, tuple[str, str]], back: str = "") -> str:
-        """The LaTeX document: what stands before, the parts (name -> title, introduction) with their chapters, the end."""
+        """The LaTeX document: what stands before, the parts (name -> title, introduction), the end."""
         body = [front]
         for name, (title, introduction) in parts.items():
             if chosen := [chapter for chapter in self.chapters if chapter.part == name]:
                 appendix = name == "tables"
-                body += [r"\appendix\footnotesize" if appendix else rf"\part{{{title}}}" if title else ""]
+                body += [r"\appendix\footnotesize" if appendix else rf"\part{{{prose(title)}}}" if title else ""]
                 body += [self.prose(introduction)] if introduction else []
                 body += [self.chapter(chapter) for chapter in chosen]
         body += [back, self.index()]

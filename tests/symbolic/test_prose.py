@@ -30,7 +30,7 @@ LETTERS = {"ridge": r"\lambda", "weight_plus": "P_{+}"}
         ("g = x**2 - 1", "$g = x^{2} - 1$"),
         ("at ridge lambda' and weight_plus", r"at ridge $\lambda'$ and $P_{+}$"),
         ("<g'_k g_i>_a is an average", r"$\langle g'_{k} g_{i}\rangle _{a}$ is an average"),
-        ("Stein's lemma, the field's mean; 3 fields, 100 % of them", r"Stein's lemma, the field's mean; 3 fields, 100 \% of them"),
+        ("Stein's lemma, a field's mean; 3 fields, 100 % of", r"Stein's lemma, a field's mean; 3 fields, 100 \% of"),
         ("`some_name`, see `x`", r"\texttt{some\_name}, see \texttt{x}"),
     ],
 )  # fmt: skip
