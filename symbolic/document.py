@@ -22,7 +22,7 @@ def _functions(subject: Subject) -> dict[str, str]:
     """Name -> dotted name of the functions of theory/ that come from a module of symbolic/, as their headers say."""
     folder = Path(quenched.symbolic.__path__[0]).parent / "theory"
     sources = {subject.source, subject.source.replace("averages.py", "activations.py")}
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if any(source in text[:400] for source in sources):

@@ -309,7 +309,8 @@ def _told(
     """The steps of `_switched_on`; limits and correlations of what is left, given two fields, have names."""
     n = probability.dimension
     r = dict(zip(combinations(range(n), 2), symbols[n:], strict=True))
-    terms, named = [], []
+    terms: list[tuple[str, str, str]] = []
+    named: list[tuple[str, sympy.Expr]] = []
     for i, j in crossing:
         others = [k for k in range(n) if k not in (i, j)]
         given = f"|{i + 1}{j + 1}"

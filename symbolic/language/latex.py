@@ -63,13 +63,14 @@ class _Printer(LatexPrinter):
             return rf"{name[0]}_{{{name[1]},{''.join(indices)}}}"
         if len(name) > 1 and label in (name, rf"\mathrm{{{name}}}"):  # a word, and no Greek letter
             label = rf"\operatorname{{{name}}}"  # which keeps its distance from other factors
-        return rf"{label}_{{{''.join(indices)}}}"
+        after = "{}" if label.startswith(r"\operatorname") else ""  # a minus after an operator would be a sign
+        return rf"{label}_{{{''.join(indices)}}}{after}"
 
     def _print_Function(self, expr: Any, exp: str | None = None) -> str:
         name = type(expr).__name__
         if name in {*_PRIMES, "nu", "lambda", "push"}:  # fields and activations carry an index
             base = _PRIMES.get(name, r"\operatorname{push}" if name == "push" else rf"\{name}")
-            text = f"{base}_{{{self._print(expr.args[0])}}}"
+            text = f"{base}_{{{self._print(expr.args[0])}}}" + ("{}" if name == "push" and exp is None else "")
             return text if exp is None else rf"{text}^{{{exp}}}"
         return str(super()._print_Function(expr, exp))
 
@@ -166,7 +167,8 @@ def _attach(nodes: list[_Node]) -> list[_Node]:
 def _render(nodes: Sequence[_Node], limit: float, within: bool = False) -> str:
     """LaTeX again; `within` opened delimiters, where lines may break after commas."""
     text = ""
-    for node, after in zip(nodes, [*nodes[1:], None], strict=True):
+    followers = [*nodes[1:], None] if nodes else []
+    for node, after in zip(nodes, followers, strict=True):
         if node.close and node.width <= limit:
             text += rf"\left{node.head} {_render(node.parts[0], 1e9)}\right{node.close}"
             if limit < 1e9 and (after is None or after.head not in "^_"):

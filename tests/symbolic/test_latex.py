@@ -41,7 +41,7 @@ def test_letters_of_the_paper() -> None:
     assert latex(sympy.Symbol("m1_0")) == "m_{1|0}"
     assert latex(sympy.Symbol("sigma")) == r"\sigma"
     assert latex(sympy.IndexedBase("dg_g_z")[a, k, i, a]) == r"\delta \langle g'_{k}\,g_{i} \rangle_{a}"
-    assert latex(sympy.IndexedBase("force")[a, k]) == r"\operatorname{force}_{ak}"
+    assert latex(sympy.IndexedBase("force")[a, k]) == r"\operatorname{force}_{ak}{}"
     assert latex(sympy.IndexedBase("F1")[a]) == "F_{1,a}"
     assert latex(sympy.Symbol("spread")) == r"\mathrm{spread}"
     assert latex(sympy.Integer(2) ** 50) == "2^{50}"
