@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quenched.numerics.amp import state_evolution
+    from quenched.numerics.averages.gaussian_average import average, closed_form
     from quenched.numerics.bayes import bayes_error
     from quenched.numerics.erm import erm_error
     from quenched.numerics.kernel_ridge import kernel_error
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from quenched.numerics.two_layer.errors import errors, errors_many
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
+    from quenched.numerics.two_layer.fluctuations import fluctuations
     from quenched.numerics.typesetting import equations
 
 __all__ = [
@@ -37,7 +39,9 @@ __all__ = [
     "Spectrum",
     "Teacher",
     "TwoLayer",
+    "average",
     "bayes_error",
+    "closed_form",
     "curve",
     "drift",
     "equations",
@@ -46,6 +50,7 @@ __all__ = [
     "errors_many",
     "fixed_point",
     "fixed_points",
+    "fluctuations",
     "integrate",
     "kernel_erm_error",
     "kernel_error",
@@ -68,7 +73,9 @@ _HOME = {
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
     "TwoLayer": "problem.network",
+    "average": "averages.gaussian_average",
     "bayes_error": "bayes",
+    "closed_form": "averages.gaussian_average",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
     "equations": "typesetting",
@@ -77,6 +84,7 @@ _HOME = {
     "errors_many": "two_layer.errors",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
+    "fluctuations": "two_layer.fluctuations",
     "integrate": "two_layer.flow",
     "kernel_erm_error": "random_features_erm",
     "kernel_error": "kernel_ridge",

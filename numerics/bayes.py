@@ -302,15 +302,9 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
 def evolution_of(mixture: Mixture, alpha: float) -> Evolution:
     record("mixture", mixture, Mixture)
     alpha = number("alpha", alpha, positive=True)
-    if mixture.teacher is not None:
-        raise ValueError("mixture must have labels by cluster, got a teacher")
+    mixture.check_labelled()
     if mixture.spectrum is not None:
         raise ValueError("mixture must be isotropic here, got a spectrum: leave it out, or use erm_error")
-    if (mixture.exponents != 0).any():
-        raise ValueError(
-            f"mixture must have means of order 1 (scaling 0), got scaling={mixture.scaling!r}: for one D take "
-            "mixture.finite(D)"
-        )
     labels = []
     for y in np.unique(mixture.labels):
         chosen = mixture.labels == y

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import convex_loss
+from quenched.numerics.averages.losses import check_minimised, convex_loss
 from quenched.numerics.problem.checks import expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
@@ -173,13 +173,7 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
 def check_mixture(mixture: Mixture) -> None:
     """ValueError unless it has both labels by cluster, means of order 1 and one covariance."""
     record("mixture", mixture, Mixture)
-    if mixture.teacher is not None:
-        raise ValueError("mixture must have labels by cluster, got a teacher")
-    if (mixture.exponents != 0).any():
-        raise ValueError(
-            f"mixture must have means of order 1 (scaling 0), got scaling={mixture.scaling!r}: for one D take "
-            "mixture.finite(D)"
-        )
+    mixture.check_labelled()
     if (mixture.eigenvalues != mixture.eigenvalues[0]).any():
         raise ValueError(
             "mixture must have one covariance for all clusters, got sigmas or eigenvalues that differ: "
@@ -198,6 +192,7 @@ def _checked(
     alpha, ridge = number("alpha", alpha, positive=True), number("ridge", ridge)
     flag("intercept", intercept)
     rising = convex_loss(loss)
+    check_minimised(loss, ridge, intercept)
     if ridge == 0:
         if (mixture.eigenvalues == 0).any():
             raise ValueError("ridge must be > 0 where the spectrum has directions without variance, got 0")
@@ -220,7 +215,10 @@ def _checked(
 class ErmOptions(Options):
     """The arguments of `erm_error`."""
 
-    loss: str = option("logistic", "Loss of a linear classifier: square, logistic, hinge, or an expression of phi, y.")
+    loss: str = option(
+        "logistic",
+        "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.",
+    )
     alpha: float = option(2.0, "Samples per dimension, n/D.")
     ridge: float = option(1.0, "Ridge of the readout.")
     without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")

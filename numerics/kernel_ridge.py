@@ -29,7 +29,7 @@ import numpy.typing as npt
 from scipy.linalg import null_space
 
 from quenched.numerics.lazy.kernels import KernelFunctions, LocalKernel, kernel_functions, local_kernel
-from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
+from quenched.numerics.lazy.readout import ReadoutErrors
 from quenched.numerics.lazy.resolvent import SampleResolvent
 from quenched.numerics.lazy.spikes import ROUNDING, coefficients, spiked
 from quenched.numerics.probability.quadratic_forms import chi_square_nodes, probability_below_zero
@@ -382,7 +382,7 @@ def kernel_error(
     >>> print(f"{many.classification_error:.4f} {oracle_error(xor).value:.4f}")
     0.1449 0.1449
     """
-    labelled_by_cluster(record("mixture", mixture, Mixture))
+    record("mixture", mixture, Mixture).check_isotropic()
     alpha, ridge = number("alpha", alpha, positive=True), number("ridge", ridge)
     D = None if D is None else number("D", D, positive=True)
     if not isinstance(samples, str) or samples not in ("linear", "quadratic"):

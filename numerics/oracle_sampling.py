@@ -109,8 +109,8 @@ def sampled_error(clusters: Gaussians, tolerance: float, seed: int = 0) -> tuple
 
 def single_directions(mixture: Mixture) -> bool:
     """Whether the nodes of the mixture's spectrum are directions, one each: x has as many dimensions as there are."""
-    spectrum = mixture.spectrum
-    if spectrum is None or spectrum.alignment is None or np.ptp(spectrum.weights) > 1e-10:
+    spectrum = mixture.law
+    if spectrum.alignment is None or np.ptp(spectrum.weights) > 1e-10:
         return False
     values = np.linalg.eigvalsh(mixture.alignment)
     return values.shape[1] == 1 or bool((values[:, :-1].max(axis=1) <= 1e-10 * np.maximum(values[:, -1], 1e-10)).all())

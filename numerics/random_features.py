@@ -30,7 +30,7 @@ from scipy.special import ndtr
 
 from quenched.numerics.lazy.grids import refined
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.lazy.readout import ReadoutErrors, labelled_by_cluster
+from quenched.numerics.lazy.readout import ReadoutErrors
 from quenched.numerics.lazy.resolvent import FeatureResolvent
 from quenched.numerics.probability.quadrature import adaptive
 from quenched.numerics.problem import checks
@@ -370,7 +370,7 @@ def random_features_error(
     >>> print(f"{random_features_error(Mixture.xor(1.0, scaling=0.5), 'relu', gamma=2.0).rate:.5f}")
     0.13668
     """
-    labelled_by_cluster(record("mixture", mixture, Mixture))
+    record("mixture", mixture, Mixture).check_isotropic()
     gamma, ridge = number("gamma", gamma, positive=True), number("ridge", ridge)
     accuracy = checks.tolerance("tolerance", tolerance)
     D = None if D is None else number("D", D, positive=True)

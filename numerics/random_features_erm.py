@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import convex_loss
+from quenched.numerics.averages.losses import check_minimised, convex_loss
 from quenched.numerics.erm import check_mixture, separability_threshold
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.kernels import kernel_functions, local_kernel
-from quenched.numerics.lazy.readout import labelled_by_cluster
 from quenched.numerics.problem.checks import expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
@@ -103,7 +102,7 @@ class FeatureWeights:
 
 def _check_inputs(mixture: Mixture) -> float:
     """sigma of isotropic clusters with means of order 1 and both labels; ValueError for other mixtures."""
-    labelled_by_cluster(record("mixture", mixture, Mixture))
+    record("mixture", mixture, Mixture).check_isotropic()
     check_mixture(mixture)
     return mixture.isotropic_sigma
 
@@ -113,6 +112,7 @@ def _equations(
 ) -> Equations:
     """The saddle point of checked arguments; ValueError where there is no minimiser, or no convex loss."""
     rising = convex_loss(loss)
+    check_minimised(loss, weights.ridge, intercept)
     if weights.ridge == 0:
         if weights.higher == 0 and weights.ratio <= 1:
             raise ValueError(f"ridge must be > 0 for {learner} without orders beyond the first, got 0")
@@ -243,7 +243,10 @@ def kernel_erm_error(
 class _MachineOptions(Options):
     """What both ask."""
 
-    loss: str = option("logistic", "Loss of a linear classifier: square, logistic, hinge, or an expression of phi, y.")
+    loss: str = option(
+        "logistic",
+        "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.",
+    )
     alpha: float = option(2.0, "Samples per dimension, n/D.")
     ridge: float = option(1.0, "Ridge of the readout.")
     without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")

@@ -4,7 +4,8 @@ With x = (M, Q, v) the solution of the equations for D -> infinity, a run in dim
 
     x_D = x + xi/sqrt(D) + O(1/D),    <x_D> = x + b/D + O(1/D^2),    Cov(x_D) = Sigma/D + O(1/D^2)
 
-`moments` measures the bias b and the covariance Sigma as functions of t.
+`moments` measures the bias b and the covariance Sigma as functions of t; the theory of Sigma is
+`quenched.numerics.fluctuations`.
 
 On a plateau the fluctuations are what learning starts from.  Where M = 0 is a fixed point at which M grows at the rate
 lambda (`growth_rate`), runs leave it when exp(lambda t)/sqrt(D) is of order 1:
@@ -33,6 +34,7 @@ from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
+from quenched.numerics.two_layer.fluctuations import component_names, components
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, Overlaps, Problem
@@ -41,7 +43,7 @@ from quenched.sim.training import step_counts
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["components", "growth_rate", "learning_times", "log_law", "moments", "plateau"]
+__all__ = ["growth_rate", "learning_times", "log_law", "moments", "plateau"]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
@@ -88,7 +90,8 @@ def moments(
         chosen = names[start : start + together]
         problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
         for i, overlaps in enumerate(_runs(problem, steps, chosen, state, where)):
-            d = components(*overlaps) - theory[i]
+            M, Q, v = overlaps
+            d = components(M[:, : mixture.clusters], Q, v) - theory[i]
             first[i] += d.sum(axis=0)
             second[i] += d.T @ d
             fourth[i] += (d**2).T @ d**2
@@ -97,7 +100,7 @@ def moments(
     mean, product, square = first / n, second / n, fourth / n
     covariance = (product - mean[:, :, None] * mean[:, None, :]) * n / (n - 1)
     variances = np.diagonal(covariance, axis1=1, axis2=2)
-    label = _labels(mixture.clusters, network.K)
+    label = component_names(mixture.clusters, network.K)
     return described(
         xr.Dataset(
             {
@@ -216,21 +219,6 @@ def log_law(times: xr.DataArray) -> tuple[float, float]:
     centre = (w * x).sum() / w.sum()
     spread = (w * (x - centre) ** 2).sum()
     return float((w * (x - centre) * y).sum() / spread), float(1 / np.sqrt(spread))
-
-
-def components(M: Array, Q: Array, v: Array) -> Array:
-    """The order parameters along one last axis: M (.., C, K), the upper triangle of Q (.., K, K), v (.., K)."""
-    upper = np.triu_indices(Q.shape[-1])
-    return np.concatenate([M.reshape(*M.shape[:-2], -1), Q[..., upper[0], upper[1]], v], axis=-1)
-
-
-def _labels(C: int, K: int) -> list[str]:
-    upper = zip(*np.triu_indices(K), strict=True)
-    return [
-        *(f"M[{a},{k}]" for a in range(C) for k in range(K)),
-        *(f"Q[{k},{l}]" for k, l in upper),
-        *(f"v[{k}]" for k in range(K)),
-    ]
 
 
 def _runs(

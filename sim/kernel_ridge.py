@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.lazy.kernels import KernelFunctions, kernel_functions
-from quenched.numerics.lazy.readout import labelled_by_cluster
 from quenched.numerics.problem.checks import flag, function, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -46,7 +45,7 @@ class _Problem:
     """A mixture in R^D on a backend."""
 
     def __init__(self, mixture: Mixture, D: int, backend: Backend, dtype: str) -> None:
-        labelled_by_cluster(record("mixture", mixture, Mixture))
+        record("mixture", mixture, Mixture).check_isotropic()
         if dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32', got {dtype!r}")
         self.mixture, self.backend, self.xp, self.dtype = mixture, backend, backend.xp, dtype

@@ -25,7 +25,6 @@ from scipy.special import ndtr
 
 from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.lazy.readout import labelled_by_cluster
 from quenched.numerics.problem.checks import flag, function, increasing_times, integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -295,7 +294,7 @@ def simulate_features(
     """
     import xarray as xr
 
-    labelled_by_cluster(record("mixture", mixture, Mixture))
+    record("mixture", mixture, Mixture).check_isotropic()
     function("progress", progress)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
     ridge, names = number("ridge", ridge), seed_numbers(seeds)

@@ -193,8 +193,8 @@ class Sweep:
         }
         if any(rule.loss != "square" for rule in rules):
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
-        if teachers := [mixture.teacher.neurons for mixture in mixtures if mixture.teacher is not None]:
-            shape_R = (*shape, len(times), max(teachers), K)
+        if most := max(mixture.taught.neurons for mixture in mixtures):
+            shape_R = (*shape, len(times), most, K)
             variables["R"] = (*_DIMS, "time", "teacher", "neuron"), np.full(shape_R, np.nan)
         variables["diverged_after"] = _DIMS, np.full(shape, np.nan)
         variables["status"] = _DIMS, np.full(shape, UNFINISHED, np.int8)

@@ -1,7 +1,8 @@
-"""Derive the averages of one activation: `python -m quenched.symbolic ACTIVATION` prints the generated module.
+"""Derive what a user wrote: `python -m quenched.symbolic ACTIVATION` prints the module of an activation's averages.
 
 With `--gradients` after it, the module of their derivatives; with `--teacher ACTIVATION`, that of the averages across
-the two; with `--loss`, the text is a loss in phi and y instead.
+the two, or of their derivatives if `--gradients` follows; with `--loss`, the text is a loss in phi and y instead; with
+`--average`, an integrand in up to four fields, whose closed form at a law `--closed-form MEANS COVARIANCE` tells.
 What takes long says so on standard error, in lines that start with "progress: ".  It ends when the process that started
 it does.
 
@@ -13,8 +14,10 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 
-from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher
+from quenched.symbolic.expectation import user_average, user_closed_form
+from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher, user_teacher_gradients
 
 __all__: list[str] = []
 
@@ -26,12 +29,16 @@ def main() -> int:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="progress: %(message)s")
     try:
-        if sys.argv[2:3] == ["--teacher"]:
-            sys.stdout.write(user_teacher(sys.argv[1], sys.argv[3]))
-        else:
-            builds = {"--gradients": user_gradients, "--loss": user_loss}
-            build = builds.get("".join(sys.argv[2:3]), user_activation)
-            sys.stdout.write(build(sys.argv[1]))
+        text, option, more = sys.argv[1], "".join(sys.argv[2:3]), sys.argv[3:]
+        builds: dict[str, Callable[..., str]] = {
+            "": user_activation,
+            "--average": user_average,
+            "--closed-form": user_closed_form,
+            "--gradients": user_gradients,
+            "--loss": user_loss,
+            "--teacher": user_teacher_gradients if more[1:] == ["--gradients"] else user_teacher,
+        }
+        sys.stdout.write(builds[option](text, *(more[:1] if option == "--teacher" else more)))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2

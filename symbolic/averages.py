@@ -232,7 +232,7 @@ def gradients_module(name: str, text: str, title: str, source: str) -> str:
     functions, names = [], []
     for group in _groups(name, text):
         docstring = f"Derivatives of each value of `{name}_{group.n}`, to each argument in their order."
-        outcome = gradients.gradient(activation, group)
+        outcome = gradients.gradient([activation] * group.n, group)
         names.append(f"{name}_{group.n}_gradient")
         by = "; ".join(("Price", *outcome.rules))
         above = (f"∂⟨f⟩/∂mᵢ = ⟨∂ᵢf⟩, ∂⟨f⟩/∂cᵢⱼ = ⟨∂ᵢ∂ⱼf⟩/(1 + δᵢⱼ); derived by: {by}",)

@@ -11,6 +11,7 @@ import sympy
 
 from quenched.symbolic import averages, losses
 from quenched.symbolic.activations import Activation, screen, screen_poles, screen_values
+from quenched.symbolic.calculus import gradients
 from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.grammar import LOSS, canonical, expression
@@ -18,7 +19,15 @@ from quenched.symbolic.language.notation import Formula
 from quenched.symbolic.language.parse import parse
 from quenched.symbolic.learners import teachers
 
-__all__ = ["rules", "screen_loss", "user_activation", "user_gradients", "user_loss", "user_teacher"]
+__all__ = [
+    "rules",
+    "screen_loss",
+    "user_activation",
+    "user_gradients",
+    "user_loss",
+    "user_teacher",
+    "user_teacher_gradients",
+]
 
 _ACROSS = '''class Across(NamedTuple):
     """Averages over fields of two activations: groups[i] returns those over kinds[i] fields of each."""
@@ -75,10 +84,7 @@ def screen_loss(text: str) -> None:
 
 def user_teacher(student: str, teacher: str) -> str:
     """The module of the averages across two activations, without functions if they do not close."""
-    texts = [str(parse(text)) for text in (student, teacher)]
-    one, other = (Activation("custom", text) for text in texts)
-    for activation in (one, other):
-        screen(activation)
+    texts, one, other = _pair(student, teacher)
     functions, names, places = [], [], []
     try:
         groups = {kind: teachers.across(one, other, *kind) for kind in teachers.KINDS}
@@ -90,11 +96,38 @@ def user_teacher(student: str, teacher: str) -> str:
         functions.append(emit.function(Formula(names[-1], docstring, group.arguments, group.derived)))
         pairs = ", ".join(f'"{k}": {v}' for k, v in group.index.items())
         places.append(textwrap.fill(f"{{{pairs}}},", emit.WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 9))
-    listing = "\n".join(places)
-    members = ", ".join(names) + ("," if names else "")
+    listing, members = "\n".join(places), ", ".join(names) + ("," if names else "")
     table = f"ACROSS = Across(\n    {tuple(groups)!r},\n    ({members}),\n    (\n{listing}\n    ),\n)"
     docstring = f"Averages across the activations {texts[0]} and, of a teacher, {texts[1]}."
     return emit.header("two activations given by the user", docstring, "\n\n\n".join([_ACROSS, *functions, table]))
+
+
+def user_teacher_gradients(student: str, teacher: str) -> str:
+    """The module of the gradients of those averages, of each kind in `teachers.KINDS`; none if one does not close."""
+    texts, one, other = _pair(student, teacher)
+    functions, rows = [], []
+    try:
+        for students, taught in teachers.KINDS:
+            group = teachers.across(one, other, students, taught)
+            outcome = gradients.gradient([one] * students + [other] * taught, group, fixed=taught)
+            name = f"across_{students}_{taught}_gradient"
+            docstring = f"Derivatives of each value of `across_{students}_{taught}`, to each argument that moves."
+            functions.append(emit.function(Formula(name, docstring, group.arguments, outcome)))
+            rows.append(f"    {(students, taught)!r}: {name},\n")
+    except NoClosedForm:
+        functions, rows = [], []
+    docstring = f"Gradients of the averages across {texts[0]} and, of a teacher, {texts[1]}."
+    body = "\n\n\n".join([*functions, "GRADIENTS = {\n" + "".join(rows) + "}"])
+    return emit.header("two activations given by the user", docstring, body)
+
+
+def _pair(student: str, teacher: str) -> tuple[list[str], Activation, Activation]:
+    """Both texts as they are read, and what they say, screened."""
+    texts = [str(parse(text)) for text in (student, teacher)]
+    one, other = (Activation("custom", text) for text in texts)
+    for activation in (one, other):
+        screen(activation)
+    return texts, one, other
 
 
 def rules(activation: str) -> dict[str, tuple[str, ...]]:

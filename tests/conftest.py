@@ -1,6 +1,6 @@
 """Strict settings for every test: floating-point trouble raises; stored text is compared, never silently rewritten."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +35,23 @@ def floating_point_raises() -> Iterator[None]:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def derived_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Averages of integrands are derived in this process, which saves the half second that another takes to start."""
+    from quenched.symbolic import expectation
+
+    builds: dict[str, Callable[..., str]] = {
+        "--average": expectation.user_average,
+        "--closed-form": expectation.user_closed_form,
+    }
+
+    def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
+        text, option, *more = arguments
+        return builds[option](text, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUENCHED_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("quenched.numerics.compiled.cache.derived_text", derived_text)
+        yield

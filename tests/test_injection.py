@@ -24,6 +24,8 @@ from quenched.numerics import (
     OrderParameters,
     Teacher,
     TwoLayer,
+    average,
+    closed_form,
     drift,
     errors,
     fixed_point,
@@ -40,16 +42,17 @@ from quenched.numerics.averages.activations import (
     tables,
 )
 from quenched.numerics.averages.certificate import certify
+from quenched.numerics.averages.table_tangents import table_tangents
 from quenched.numerics.averages.teacher_averages import tables_across
 from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.two_layer.jacobian import table_tangents
 from quenched.numerics.two_layer.symmetry import homogeneity, parity
 from quenched.sim import simulate, simulate_features
 from quenched.sim.cli.main import main
 from quenched.sim.engines.checkpoint import Checkpoint, CheckpointError
 from quenched.sim.sweep_files import read_spec
 from quenched.symbolic.activations import Activation
+from quenched.symbolic.expectation import user_average
 from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression
 from quenched.symbolic.language.parse import parse
 from quenched.symbolic.user import rules, user_activation, user_gradients, user_teacher
@@ -195,6 +198,9 @@ DOORS: dict[str, Callable[[str], Any]] = {
     "student": lambda text: user_teacher(text, "erf"),
     "teacher's derivation": lambda text: user_teacher("erf", text),
     "rules": rules,
+    "average": lambda text: average(text, [0], [1]),
+    "closed form": lambda text: closed_form(text, [0]),
+    "integrand": lambda text: user_average(text) if text not in ("y", "x2") else average(text, [0], [1]),
     "activation": lambda text: Activation("custom", text).expression,
 }
 
@@ -225,13 +231,19 @@ def test_every_door_refuses_the_corpus(door: str) -> None:
     assert failures == []
 
 
-@pytest.mark.parametrize("kind", ["activation", "gradients", "across"])
+@pytest.mark.parametrize("kind", ["activation", "gradients", "across", "average", "closed form"])
 def test_the_process_that_derives_refuses_by_itself(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Behind the records: a text handed straight to the derivation, and one that looks like an option."""
-    rest = {"activation": (), "gradients": ("--gradients",), "across": ("--teacher", "erf")}[kind]
+    options = {
+        "activation": (),
+        "gradients": ("--gradients",),
+        "across": ("--teacher", "erf"),
+        "average": ("--average",),
+        "closed form": ("--closed-form", "0", "1"),
+    }
     for text in (REFUSED[0], "--gradients"):
-        with pytest.raises(ValueError, match="activation"):
-            derived_module(kind, text, *rest)
+        with pytest.raises(ValueError, match=r"activation|integrand"):
+            derived_module(kind, text, *options[kind])
 
 
 VERBS = {
@@ -240,6 +252,8 @@ VERBS = {
     "curve": ("curve", "--learner=random-features", "--activation={}"),
     "kernel": ("curve", "--learner=kernel", "--kernel=ntk:{}"),
     "fixed-points": ("fixed-points", "--activation={}"),
+    "average": ("average", "--mean=0", "--covariance=1", "--", "{}"),
+    "formula": ("average", "--mean=0", "--closed-form", "--", "{}"),
     "derive": ("derive", "--activation={}"),
     "certify": ("derive", "--certify=c.md", "--activation={}"),
 }

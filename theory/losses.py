@@ -11,8 +11,12 @@ from typing import NamedTuple
 from numpy import absolute, exp, heaviside, log1p, maximum, tanh
 
 __all__ = [
-    "LOSSES", "Loss", "hinge_curvature", "hinge_slope", "hinge_value", "logistic_curvature", "logistic_slope",
-    "logistic_value", "square_coefficients", "square_curvature", "square_moments", "square_slope", "square_value",
+    "LOSSES", "Loss", "adatron_curvature", "adatron_slope", "adatron_value", "correlation_coefficients",
+    "correlation_curvature", "correlation_moments", "correlation_slope", "correlation_value",
+    "exponential_curvature", "exponential_slope", "exponential_value", "hinge_curvature", "hinge_slope",
+    "hinge_value", "huber_curvature", "huber_slope", "huber_value", "logistic_curvature", "logistic_slope",
+    "logistic_value", "perceptron_curvature", "perceptron_slope", "perceptron_value", "square_coefficients",
+    "square_curvature", "square_moments", "square_slope", "square_value",
 ]
 
 
@@ -101,6 +105,106 @@ def hinge_curvature(phi: float, y: float) -> float:
     return 0 + 0*phi
 
 
+def exponential_value(phi: float, y: float) -> float:
+    """l(phi, y) for l = exp(-y*phi)."""
+    return exp(-phi*y)
+
+
+def exponential_slope(phi: float, y: float) -> float:
+    """dl/dphi for l = exp(-y*phi)."""
+    return -y*exp(-phi*y)
+
+
+def exponential_curvature(phi: float, y: float) -> float:
+    """d^2l/dphi^2 away from kinks for l = exp(-y*phi)."""
+    return y**2*exp(-phi*y)
+
+
+def huber_value(phi: float, y: float) -> float:
+    """l(phi, y) for l = (phi - y)**2/2 - Max(0, phi - y - 1)**2/2 - Max(0, y - phi - 1)**2/2."""
+    return (phi - y)**2/2 - maximum(0, -phi + y - 1)**2/2 - maximum(0, phi - y - 1)**2/2
+
+
+def huber_slope(phi: float, y: float) -> float:
+    """dl/dphi for l = (phi - y)**2/2 - Max(0, phi - y - 1)**2/2 - Max(0, y - phi - 1)**2/2."""
+    return (
+        phi - y + heaviside(-phi + y - 1, 1/2)*maximum(0, -phi + y - 1) - heaviside(phi - y - 1, 1/2)*maximum(0, phi - y
+        - 1)
+    )
+
+
+def huber_curvature(phi: float, y: float) -> float:
+    """d^2l/dphi^2 away from kinks for l = (phi - y)**2/2 - Max(0, phi - y - 1)**2/2 - Max(0, y - phi - 1)**2/2."""
+    return -heaviside(-phi + y - 1, 1/2)**2 - heaviside(phi - y - 1, 1/2)**2 + 1
+
+
+def correlation_value(phi: float, y: float) -> float:
+    """l(phi, y) for l = -y*phi."""
+    return -phi*y
+
+
+def correlation_slope(phi: float, y: float) -> float:
+    """dl/dphi for l = -y*phi."""
+    return -y + 0*phi
+
+
+def correlation_curvature(phi: float, y: float) -> float:
+    """d^2l/dphi^2 away from kinks for l = -y*phi."""
+    return 0 + 0*phi
+
+
+def correlation_moments(phi: float, y: float, Delta: float) -> tuple[float, ...]:
+    """F and F^2 averaged over the label noise for l = -y*phi."""
+    return (
+        -y,
+        Delta**2 + y**2,
+    )
+
+
+def correlation_coefficients(y: float, Delta: float) -> tuple[float, ...]:
+    """Of phi^n in l, and in F and F^2 averaged over the label noise, for l = -y*phi."""
+    return (
+        0,
+        -y,
+        0,
+        -y,
+        0,
+        Delta**2 + y**2,
+        0,
+        0,
+    )
+
+
+def perceptron_value(phi: float, y: float) -> float:
+    """l(phi, y) for l = Max(0, -y*phi)."""
+    return maximum(0, -phi*y)
+
+
+def perceptron_slope(phi: float, y: float) -> float:
+    """dl/dphi for l = Max(0, -y*phi)."""
+    return -y*heaviside(-phi*y, 1/2)
+
+
+def perceptron_curvature(phi: float, y: float) -> float:
+    """d^2l/dphi^2 away from kinks for l = Max(0, -y*phi)."""
+    return 0 + 0*phi
+
+
+def adatron_value(phi: float, y: float) -> float:
+    """l(phi, y) for l = Max(0, -y*phi)**2/2."""
+    return maximum(0, -phi*y)**2/2
+
+
+def adatron_slope(phi: float, y: float) -> float:
+    """dl/dphi for l = Max(0, -y*phi)**2/2."""
+    return -y*heaviside(-phi*y, 1/2)*maximum(0, -phi*y)
+
+
+def adatron_curvature(phi: float, y: float) -> float:
+    """d^2l/dphi^2 away from kinks for l = Max(0, -y*phi)**2/2."""
+    return y**2*heaviside(-phi*y, 1/2)**2
+
+
 LOSSES: dict[str, Loss] = {
     "square": Loss(
         "(phi - y)**2/2", square_value, square_slope, square_curvature, square_moments, square_coefficients, True,
@@ -110,5 +214,22 @@ LOSSES: dict[str, Loss] = {
     ),
     "hinge": Loss(
         "Max(0, 1 - y*phi)", hinge_value, hinge_slope, hinge_curvature, None, None, False,
+    ),
+    "exponential": Loss(
+        "exp(-y*phi)", exponential_value, exponential_slope, exponential_curvature, None, None, False,
+    ),
+    "huber": Loss(
+        "(phi - y)**2/2 - Max(0, phi - y - 1)**2/2 - Max(0, y - phi - 1)**2/2", huber_value, huber_slope,
+        huber_curvature, None, None, True,
+    ),
+    "correlation": Loss(
+        "-y*phi", correlation_value, correlation_slope, correlation_curvature, correlation_moments,
+        correlation_coefficients, False,
+    ),
+    "perceptron": Loss(
+        "Max(0, -y*phi)", perceptron_value, perceptron_slope, perceptron_curvature, None, None, False,
+    ),
+    "adatron": Loss(
+        "Max(0, -y*phi)**2/2", adatron_value, adatron_slope, adatron_curvature, None, None, False,
     ),
 }

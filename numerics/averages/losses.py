@@ -18,6 +18,7 @@ from quenched.symbolic.language.grammar import LOSS, expression
 from quenched.theory import losses as theory
 
 __all__ = [
+    "check_minimised",
     "coefficients",
     "compiled_loss",
     "compiled_value",
@@ -33,6 +34,7 @@ Array = npt.NDArray[np.float64]
 
 _OUTPUTS = np.sinh(np.linspace(-12, 12, 2000))  # +-8e4, dense around 0, where properties of a loss are looked for
 _JUMP = 1e-7  # of slope or curvature, relative to 1 + their size: smaller ones are none
+_LARGE = 1e150  # slopes whose products are no numbers
 _NOISE_NODES = 40  # Gauss-Hermite nodes over the label noise: exact to rounding for losses smooth on its scale
 
 
@@ -145,6 +147,30 @@ def convex_loss(name: str) -> bool:
     return rising
 
 
+def check_minimised(name: str, ridge: float, intercept: bool) -> None:
+    """ValueError: a convex loss by which no weights are the best, or those that are 0.
+
+    A loss is least at the output 0 if its slope changes sign there at both labels, as it does for one that is
+    homogeneous and never negative.  It is unbounded below if its slope does not vanish at large margins; a ridge bounds
+    the weights then, and nothing the intercept.
+    """
+    _, slope, _ = loss_functions(name)
+    idle, unbounded = True, False
+    for y in (1.0, -1.0):
+        with np.errstate(all="ignore"):
+            below, above, high = (y * float(slope(y * phi, y)) for phi in (-1e-12, 1e-12, _OUTPUTS[-1]))
+        idle = idle and below <= 0 <= above
+        unbounded = unbounded or high < -1e-6
+    if idle:
+        raise ValueError(
+            f"loss must charge an output of 0 more than another, got {name!r}, which no weights lower: w = 0 is a "
+            "minimiser at any ridge"
+        )
+    if unbounded and (ridge == 0 or intercept):
+        what = "the weights, and a ridge > 0" if ridge == 0 else "the intercept, and intercept=False"
+        raise ValueError(f"loss must be bounded below, got {name!r}: nothing bounds {what} would")
+
+
 @lru_cache(maxsize=64)
 def kinks(name: str, y: float) -> Array:
     """Where the loss has a kink or its slope has one, at the label y: rows of phi, slope below, slope above, (K, 3).
@@ -166,7 +192,10 @@ def kinks(name: str, y: float) -> Array:
         joined = np.abs(seen(slope, b) - seen(slope, a) - (ends[0] + ends[1]) / 2 * (b - a))
         return np.nan_to_num(np.abs(ends[1] - ends[0]) + joined / np.maximum(b - a, 1e-300))
 
-    a, b = _OUTPUTS[:-1].copy(), _OUTPUTS[1:].copy()
+    with np.errstate(all="ignore"):
+        small = np.all([np.abs(seen(f, _OUTPUTS)) < _LARGE for f in (slope, curvature)], axis=0)
+    grid = _OUTPUTS[small]  # a kink beyond is none that floats can tell
+    a, b = grid[:-1].copy(), grid[1:].copy()
     for _ in range(70):
         middle = (a + b) / 2
         left = gap(a, middle) > gap(middle, b)

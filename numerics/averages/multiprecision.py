@@ -26,7 +26,7 @@ from quenched.numerics.problem.state import OrderParameters
 from quenched.theory import activations as theory
 from quenched.theory import two_layer
 
-__all__ = ["average_namespace", "precise_averages", "precise_risk", "precise_signs"]
+__all__ = ["average_namespace", "closed_form_values", "precise_averages", "precise_risk", "precise_signs"]
 
 _INDEFINITE = 1e-10  # relative; an eigenvalue below minus this is not rounding of float64 entries
 
@@ -74,12 +74,19 @@ def precise_averages(
     """
     if not activation.groups:
         raise ValueError(f"activation {activation.text!r}: its averages have no closed form to evaluate")
-    wide, narrow = _contexts(integer("digits", digits, at_least=1))
-    regular = _regularised(wide, mp_array(wide, covariance), wide.mpf(10) ** (-2 * digits - 8))
-    function = bind(activation.groups[n - 1], average_namespace(wide, narrow))
-    values = function(*mp_array(wide, mean), *(regular[i, j] for i in range(n) for j in range(i, n)))
+    digits = integer("digits", digits, at_least=1)
+    values = closed_form_values(activation.groups[n - 1], mean, covariance, digits)
     ctx = context(digits)
     return {layout: ctx.mpf(values[place]) for layout, place in activation.places[n - 1].items()}
+
+
+def closed_form_values(function: Callable[..., Any], mean: Any, covariance: Any, digits: int) -> Any:
+    """A generated function of means and covariances (upper triangle, row by row), at any law, to about `digits`."""
+    wide, narrow = _contexts(digits)
+    n = len(mean)
+    regular = _regularised(wide, mp_array(wide, covariance), wide.mpf(10) ** (-2 * digits - 8))
+    bound = bind(function, average_namespace(wide, narrow))
+    return bound(*mp_array(wide, mean), *(regular[i, j] for i in range(n) for j in range(i, n)))
 
 
 def _regularised(ctx: Any, covariance: Any, jitter: Any) -> Any:

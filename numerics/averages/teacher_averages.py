@@ -22,7 +22,7 @@ from quenched.numerics.compiled.compile import load_compiled
 from quenched.numerics.problem.checks import expression_text
 from quenched.symbolic.language.grammar import expression
 
-__all__ = ["closes", "tables_across"]
+__all__ = ["closes", "scatter", "tables_across"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -52,12 +52,12 @@ def _compiled(student: str, teacher: str) -> ModuleType:
 
 
 @lru_cache(maxsize=64)
-def _scatter(
+def scatter(
     student: str, teacher: str, K: int, m: int, limit: int
-) -> tuple[dict[str, tuple[Index, int]], dict[str, tuple[Index, Index]]]:
+) -> tuple[dict[tuple[int, int], tuple[Index, int]], dict[str, tuple[Index, Index]]]:
     """For each kind, index sets of neurons and averages per set; for each table, entries and where they come from."""
     found = _module(student, teacher)
-    sets: dict[str, tuple[Index, int]] = {}
+    sets: dict[tuple[int, int], tuple[Index, int]] = {}
     position: dict[tuple[int, ...], tuple[int, dict[str, int]]] = {}
     offset = 0
     for (s, t), places in zip(found.kinds, found.places, strict=True):
@@ -67,7 +67,7 @@ def _scatter(
         width = max(places.values()) + 1
         for row, neurons in enumerate(chosen):
             position[neurons] = offset + row * width, places
-        sets[f"{s}_{t}"] = np.array(chosen, dtype=np.int64).reshape(-1, s + t), width
+        sets[s, t] = np.array(chosen, dtype=np.int64).reshape(-1, s + t), width
         offset += len(chosen) * width
     entries: dict[str, tuple[Index, Index]] = {}
     for pattern in own.patterns(student, limit):
@@ -105,14 +105,14 @@ def tables_across(
             student, teacher, len(kept), mean[:, chosen], covariance[:, chosen[:, None], chosen], limit
         )
         return {pattern: own.expanded(table, places) for pattern, table in merged.items()}
-    sets, entries = _scatter(student, teacher, K, N - K, limit)
+    sets, entries = scatter(student, teacher, K, N - K, limit)
     compiled = _compiled(student, teacher)
     mean, given, regular = consistent(mean, covariance)
     values = np.empty((clusters, sum(len(members) * width for members, width in sets.values())))
     offset = 0
-    for label, (members, width) in sets.items():
+    for (s, t), (members, width) in sets.items():
         if len(members):  # a function that is not called is not compiled
-            fill = getattr(compiled, f"fill_{label}")
+            fill = getattr(compiled, f"fill_{s}_{t}")
             fill(mean, given if members.shape[1] < 3 else regular, members, values, offset)
         offset += len(members) * width
     taught = own.tables(teacher, mean[:, K:], covariance[:, K:, K:], limit=2)

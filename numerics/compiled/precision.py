@@ -53,8 +53,8 @@ def context(digits: int) -> Any:
 
 
 def mp_array(ctx: Any, values: Any) -> Any:
-    """Object array of the context's numbers; floats are taken at their exact binary value."""
-    return np.frompyfunc(ctx.mpf, 1, 1)(np.asarray(values))
+    """Object array of the context's numbers: floats at their exact binary value, fractions rounded once."""
+    return np.frompyfunc(lambda x: ctx.mpf(ctx.convert(x)), 1, 1)(np.asarray(values))
 
 
 def mp_namespace(ctx: Any) -> dict[str, Any]:

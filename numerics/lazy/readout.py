@@ -19,20 +19,11 @@ from quenched.numerics.problem.checks import Result
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 
-__all__ = ["ReadoutErrors", "labelled_by_cluster"]
+__all__ = ["ReadoutErrors"]
 
 Array = npt.NDArray[np.float64]
 
 _ROUNDING = 8 * float(np.finfo(np.float64).eps)  # of a sum over clusters of probabilities and squares
-
-
-def labelled_by_cluster(mixture: Mixture) -> None:
-    """ValueError unless the clusters are isotropic and have a label each: what lazy learners have formulas for."""
-    if mixture.spectrum is not None or mixture.teacher is not None:
-        raise ValueError(
-            f"mixture must be isotropic with a label for each cluster, got spectrum={mixture.spectrum!r}, "
-            f"teacher={mixture.teacher!r}"
-        )
 
 
 @dataclass(frozen=True, repr=False)

@@ -94,11 +94,18 @@ def adaptive(
 
 
 def adaptive_rows(
-    f: Callable[[Array, Array], Array], panels: Array, rows: Array, count: int, tolerance: float, levels: int = 50
+    f: Callable[[Array, Array], Array],
+    panels: Array,
+    rows: Array,
+    count: int,
+    tolerance: float,
+    levels: int = 50,
+    most: int | None = None,
 ) -> Quadrature:
     """`count` integrals at once, each to the absolute `tolerance`: f maps abscissae and the rows they belong to.
 
-    `panels` (n, 2) belong to `rows` (n,).  Value and error are arrays (count,).
+    `panels` (n, 2) belong to `rows` (n,).  Value and error are arrays (count,).  RuntimeError after `levels`
+    bisections, or where more than `most` panels are open at once.
 
     >>> panels, rows = np.array([[-1.0, 2.0], [0.0, 1.0]]), np.array([0, 1])
     >>> found = adaptive_rows(lambda x, row: np.abs(x) ** (1 + row), panels, rows, 2, 1e-10)
@@ -133,6 +140,11 @@ def adaptive_rows(
             return Quadrature(value, error, spent)
         active = halves.reshape(-1, 2, 2)[open_].reshape(-1, 2)
         whole, rows = parts[open_].ravel(), np.repeat(rows[open_], 2)
+        if most is not None and len(active) > most:
+            raise RuntimeError(
+                f"quadrature does not reach the absolute tolerance {tolerance:g} with {most} panels around "
+                f"{active.mean():.15g}; raise the tolerance"
+            )
     raise RuntimeError(
         f"quadrature does not reach the absolute tolerance {tolerance:g}: no convergence around {active.mean():.15g} "
         f"after {levels} bisections; raise the tolerance"

@@ -182,8 +182,7 @@ def expression_text(value: Any, grammar: Grammar = ACTIVATION) -> str:
     ValueError: activation 'x # y': '#' at character 3 is not understood...
     """
     if not isinstance(value, str) or not value.strip():
-        variables = " and ".join(grammar.variables)
-        raise ValueError(f"{grammar.kind} must be a name or an expression in {variables}, got {value!r}")
+        raise ValueError(f"{grammar.kind} must be {grammar.wanted}, got {value!r}")
     return canonical(str(value), grammar)
 
 

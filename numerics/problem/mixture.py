@@ -22,6 +22,9 @@ __all__ = ["Mixture"]
 Array = npt.NDArray[np.float64]
 
 
+_ISOTROPIC = Spectrum(np.ones(1))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Mixture(Record):
     """A mixture of C Gaussians with binary labels: x | a ~ N(mu_a/sqrt(D), sigma_a^2 I_D), label y_a.
@@ -118,6 +121,24 @@ class Mixture(Record):
             rf"a = 1\ldots{self.clusters},\quad \sigma = {levels}$"
         )
 
+    def check_labelled(self) -> None:
+        """ValueError unless clusters have their labels and the means are of order 1."""
+        if self.teacher is not None:
+            raise ValueError("mixture must have labels by cluster, got a teacher")
+        if (self.exponents != 0).any():
+            raise ValueError(
+                f"mixture must have means of order 1 (scaling 0), got scaling={self.scaling!r}: for one D take "
+                "mixture.finite(D)"
+            )
+
+    def check_isotropic(self, reason: str = "") -> None:
+        """ValueError, with the reason, unless clusters are isotropic and have their labels."""
+        if self.spectrum is not None or self.teacher is not None:
+            raise ValueError(
+                f"mixture must be isotropic with a label for each cluster, got spectrum={self.spectrum!r}, "
+                f"teacher={self.teacher!r}{reason}"
+            )
+
     @property
     def clusters(self) -> int:
         """C, the number of clusters."""
@@ -142,25 +163,39 @@ class Mixture(Record):
         return first
 
     @property
+    def default_dimension(self) -> int:
+        """D where none is named: as many as a spectrum has nodes, else 1000."""
+        return 1000 if self.spectrum is None else self.spectrum.nodes
+
+    @property
+    def law(self) -> Spectrum:
+        """The spectrum of the inputs: a single node of eigenvalue 1 if they are isotropic."""
+        return self.spectrum or _ISOTROPIC
+
+    @property
+    def taught(self) -> Teacher:
+        """The teacher: one of no neurons if clusters have their labels."""
+        return self.teacher or Teacher.absent(self.dimensions)
+
+    @property
     def eigenvalues(self) -> Array:
         """Variances sigma_a^2 rho_au of each cluster along the directions of each node, (C, U); U = 1 if isotropic."""
-        rho = np.ones(1) if self.spectrum is None else self.spectrum.eigenvalues
-        return np.asarray(self.sigmas[:, None] ** 2 * rho)
+        return np.asarray(self.sigmas[:, None] ** 2 * self.law.eigenvalues)
 
     @property
     def shares(self) -> Array:
         """The share s_u of all directions that each node has, (U,)."""
-        return np.ones(1) if self.spectrum is None else self.spectrum.weights
+        return self.law.weights
 
     @property
     def alignment(self) -> Array:
         """G (U, p, p), how the coordinates of the means are spread over the nodes: `Spectrum`."""
-        return np.eye(self.dimensions)[None] if self.spectrum is None else self.spectrum.aligned(self.dimensions)
+        return self.law.aligned(self.dimensions)
 
     @property
     def references(self) -> Array:
         """The vectors whose overlaps with the weights are the rows of M: the means, then the teacher's weights."""
-        return self.means if self.teacher is None else np.concatenate([self.means, self.teacher.weights])
+        return np.concatenate([self.means, self.taught.weights])
 
     @property
     def exponents(self) -> Array:
@@ -193,7 +228,7 @@ class Mixture(Record):
 
     def references_at(self, D: float) -> Array:
         """`references` at dimension D; a teacher's weights do not scale."""
-        return self.at(D) if self.teacher is None else np.concatenate([self.at(D), self.teacher.weights])
+        return np.concatenate([self.at(D), self.taught.weights])
 
     @classmethod
     def xor(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:

@@ -69,6 +69,13 @@ class Teacher(Record):
         v = finite_array("v", self.v, (len(weights),))
         self._set(weights=weights, v=v, activation=expression_text(self.activation))
 
+    @classmethod
+    def absent(cls, p: int) -> Teacher:
+        """No teacher of inputs with p coordinates: one of no neurons, whose g nobody asks for."""
+        record = cls.__new__(cls)
+        record._set(weights=np.zeros((0, p)), v=np.zeros(0), activation="linear")
+        return record
+
     @property
     def neurons(self) -> int:
         """m, the number of its neurons."""

@@ -25,7 +25,8 @@ class LearningRule(Record, ABC):
 
     eta = `lr`, kappa = `weight_decay`, eta_v = `second_lr` and kappa_v = `second_weight_decay` (None: as in the first
     layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.  `loss` names l ("square",
-    (phi - y)^2/2; "logistic", log(1 + exp(-y phi))) or is an expression in phi and y.  With `batch` = B > 1 a step
+    (phi - y)^2/2; "logistic", log(1 + exp(-y phi)); "hinge", "exponential", "huber", "correlation", "perceptron",
+    "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  With `batch` = B > 1 a step
     averages the two gradients over B samples; one unit of time is D steps for any B.
     """
 

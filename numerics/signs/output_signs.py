@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from quenched.numerics.averages.activations import piecewise_linear
 from quenched.numerics.compiled.intervals import NoEnclosure
 from quenched.numerics.probability.quadrature import adaptive, randomised
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.signs.cluster_classes import Classes
 from quenched.numerics.signs.homogeneous_signs import cone_signs
 
 __all__ = ["Law", "Sampling", "Signs", "padded", "sampled_signs", "signs", "square_root"]
@@ -39,7 +41,7 @@ _SAMPLED_REACH = 8.5  # of lines whose average is sampled: P(|u| > 8.5) = 2e-17
 _UNSETTLED = 1e-13  # probability in a cell of a line that may stay open where lines are integrated
 _EVALUATIONS = 60_000  # lines of an adaptive quadrature at most, some 0.3 s
 _KINKED = 10  # safety factor on the difference of two rules, which underestimates the error at a kink between nodes
-_FIRST = 64  # lines of each of the eight scramblings to begin with
+_FIRST = 16  # lines of each of the eight scramblings to begin with
 _TURNS = 40  # points at which patterns change that are taken into account
 _PANELS = np.array([-38.0, -26, -18, -12, -9, -6, -4, -2, -1, -0.3, 0, 0.3, 1, 2, 4, 6, 9, 12, 18, 26, 38])
 
@@ -52,6 +54,10 @@ class Law:
     covariance: Array
     v: Array
     slopes: Array
+
+    def of(self, clusters: npt.NDArray[np.intp]) -> Law:
+        """The law in some clusters."""
+        return Law(self.mean[clusters], self.covariance[clusters], self.v, self.slopes[clusters])
 
 
 @dataclass(frozen=True)
@@ -103,15 +109,17 @@ def signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Si
         lines = _smooth_lines(activation) if pieces is None else _piecewise_linear_lines(*pieces)
     except NoEnclosure:
         return sampled_signs(mixture, activation, law, sampling)
-    roots = [_directions(C, v, slope) for C, slope in zip(law.covariance, law.slopes, strict=True)]
+    classes = Classes.of(mixture, activation, law.mean, law.covariance)
+    one = law.of(classes.clusters)
+    roots = [_directions(C, v, slope) for C, slope in zip(one.covariance, one.slopes, strict=True)]
     if sampling.points is None:
         sampling = replace(sampling, points=2**12 if pieces is None else 2**14)
-    result = _integrated(mixture, lines, law, padded(roots), sampling)
+    result = _integrated(classes, lines, one, padded(roots), sampling)
     if result is None:
         return sampled_signs(mixture, activation, law, replace(sampling, points=2**17))
     if pieces is not None and 2 < min(root.shape[1] for root in roots) == len(v):
         return _with_ties(result, _all_off(mixture, law, pieces, sampling.seed))
-    lost = max(_lost(C, root) for C, root in zip(law.covariance, roots, strict=True))
+    lost = max(_lost(C, root) for C, root in zip(one.covariance, roots, strict=True))
     return replace(result, wrong_error=float(result.wrong_error + lost))
 
 
@@ -141,7 +149,10 @@ def _lost(covariance: Array, root: Array) -> float:
 def padded(roots: Sequence[Array]) -> Array:
     """One array (C, n, r) of matrices with r columns or fewer, r the largest number."""
     rank = max(root.shape[1] for root in roots)
-    return np.stack([np.pad(root, ((0, 0), (0, rank - root.shape[1]))) for root in roots])
+    found = np.zeros((len(roots), len(roots[0]), rank))
+    for whole, root in zip(found, roots, strict=True):
+        whole[:, : root.shape[1]] = root
+    return found
 
 
 def square_root(Q: Array) -> Array:
@@ -151,9 +162,15 @@ def square_root(Q: Array) -> Array:
     return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
 
 
+def _roots(covariances: Array) -> list[Array]:
+    """Square roots of the covariances that differ; those of isotropic clusters of one width are one."""
+    different = [covariances[:1], *(c[None] for b, c in pairwise(covariances) if not np.array_equal(b, c))]
+    return [square_root(covariance) for covariance in np.concatenate(different)]
+
+
 def _distinct(law: Law) -> tuple[npt.NDArray[np.intp], Array]:
     """The neurons that count, and their readout: those whose fields agree are one, so that readouts cancel exactly."""
-    known = np.hstack([*(square_root(covariance) for covariance in law.covariance), law.mean.T])
+    known = np.hstack([*_roots(law.covariance), law.mean.T])
     agree = np.abs(known[:, None] - known).max(axis=2) <= 1e-13 * np.abs(known).max()
     first = agree.argmax(axis=1)  # of the neurons that agree with this one
     total, size = np.zeros(len(law.v)), np.zeros(len(law.v))
@@ -185,16 +202,16 @@ def _directions(Q: Array, v: Array, slopes: Array) -> Array:
 # --- integration over lines
 
 
-def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
+def _integrated(classes: Classes, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
     """The probabilities from those along lines, None if these stay unsettled; the first columns of L (C, n, r)."""
     if L.shape[2] < 2:
-        return _on_one_line(mixture, lines, law, L)
+        return _on_one_line(classes, lines, law, L)
     if L.shape[2] == 2:
         # outputs that nearly cancel along one direction need not along the other
-        return _on_planes(mixture, lines, law, L, sampling) or _on_planes(mixture, lines, law, L[:, :, ::-1], sampling)
+        return _on_planes(classes, lines, law, L, sampling) or _on_planes(classes, lines, law, L[:, :, ::-1], sampling)
 
     def given(z: Array) -> Array:
-        return _weighted(mixture, lines, law, L, z, (_SAMPLED_REACH, _UNSETTLED))[:, :3]
+        return _weighted(classes, lines, law, L, z, (_SAMPLED_REACH, _UNSETTLED))[:, :3]
 
     tolerance = np.array([sampling.tolerance, np.inf, np.inf])
     points = sampling.points or 2**14
@@ -206,27 +223,27 @@ def _integrated(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: S
 
 
 def _weighted(
-    mixture: Mixture, lines: _Lines, law: Law, L: Array, z: Array, limits: tuple[float, float], certain: bool = False
+    classes: Classes, lines: _Lines, law: Law, L: Array, z: Array, limits: tuple[float, float], certain: bool = False
 ) -> Array:
     """Wrong, tie, unsettled and pattern of signs (n, 4) given z (n, r - 1) across the lines, sums over clusters."""
     alpha = law.mean[:, None] + z @ L[:, :, 1:].swapaxes(1, 2)
-    y, P = mixture.labels[:, None], mixture.weights[:, None]
-    found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), y * law.v, *limits, certain)
-    share = np.hstack(
-        [P, P, P, np.sqrt(2.0 + np.arange(len(P)))[:, None]]
-    )  # patterns of several clusters add up to one
-    total = np.einsum("ai,ani->ni", share, found)
-    total[:, 0] += total[:, 1] / 2
-    return total
+    found = lines.evaluate(alpha, np.ascontiguousarray(L[:, :, 0]), classes.labels[:, None] * law.v, *limits, certain)
+    found[:, :, 0] += found[:, :, 1] / 2
+    P = classes.weights
+    # patterns of several clusters add up to one
+    share = np.stack([classes.surplus, P, P, np.sqrt(2.0 + np.arange(len(P)))], axis=1)
+    total = (share[:, None] * found).sum(axis=0)
+    total[:, 0] += classes.certain
+    return np.asarray(total)
 
 
-def _on_one_line(mixture: Mixture, lines: _Lines, law: Law, L: Array) -> Signs:
+def _on_one_line(classes: Classes, lines: _Lines, law: Law, L: Array) -> Signs:
     """One direction: certain but for the rounding of Phi(-z), which feels z^2 eps, and of the fields."""
     if not L.shape[2]:
         L = np.zeros((*L.shape[:2], 1))
     smallest = 1e-17
     while True:  # in a far tail what may stay open is a fraction of what was found
-        wrong, tie, open_, _ = _weighted(mixture, lines, law, L, np.zeros((1, 0)), (_REACH, smallest), True)[0]
+        wrong, tie, open_, _ = _weighted(classes, lines, law, L, np.zeros((1, 0)), (_REACH, smallest), True)[0]
         if open_ <= 1e-13 * wrong or smallest < 1e-290:
             break
         smallest *= 1e-30
@@ -235,7 +252,7 @@ def _on_one_line(mixture: Mixture, lines: _Lines, law: Law, L: Array) -> Signs:
     return Signs(float(wrong), float(tie), float(open_ + rounding * wrong), tie_error, "exact")
 
 
-def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
+def _on_planes(classes: Classes, lines: _Lines, law: Law, L: Array, sampling: Sampling) -> Signs | None:
     """Two directions: adaptive quadrature over the second, between points at which the pattern of signs changes.
 
     None where lines stay unsettled.
@@ -244,7 +261,7 @@ def _on_planes(mixture: Mixture, lines: _Lines, law: Law, L: Array, sampling: Sa
 
     def given(z: Array) -> Array:
         nonlocal most, ties
-        found = _weighted(mixture, lines, law, L, z[:, None], (_REACH, _UNSETTLED))
+        found = _weighted(classes, lines, law, L, z[:, None], (_REACH, _UNSETTLED))
         most, ties = max(most, float(found[:, 2].max())), max(ties, float(found[:, 1].max()))
         return found
 
@@ -344,7 +361,7 @@ def _by_cones(mixture: Mixture, law: Law, pieces: tuple[Array, Array, Array] | N
     """Exact probabilities for three or four fields in general position, if g is linear on each side of 0; else None."""
     if pieces is None or not 3 <= len(law.v) <= 4 or pieces[0].tolist() != [0.0] or pieces[2].any():
         return None
-    if any(square_root(covariance).shape[1] < 3 for covariance in law.covariance):
+    if any(root.shape[1] < 3 for root in _roots(law.covariance)):
         return None  # a plane: adaptive quadrature is as exact
     found = cone_signs(mixture.weights, mixture.labels, law.mean, law.covariance, law.v, pieces[1])
     if found is None:

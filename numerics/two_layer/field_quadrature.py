@@ -10,6 +10,7 @@ The whole quadrature is compiled for each pair of loss and activations.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages.activations import averages
+from quenched.numerics.averages.activations import value_averages
 from quenched.numerics.averages.losses import loss, noise_rule
 from quenched.numerics.compiled.compile import definition, load_compiled
 
@@ -30,7 +31,9 @@ Array = NDArray[np.float64]
 _TOLERANCE = (1e-11, 1e-9)  # of a panel of averages over one field and over two, in units of their factors
 _INNER = 0.03  # of that, of a panel of an inner integral, times its weight in the outer one
 _STEP_LENGTH = 0.25  # of the trapezoidal rule, in standard deviations
+_USELESS = 1e-4  # an error, relative to 1 + the largest average, at which averages say nothing
 _REACH = 8.5  # standard deviations: exp(-36) of the weight is outside
+_EDGE = 8.5  # where the integrand says what is outside of that
 _LEVELS = 40  # bisections of a panel, after which its error is what it is
 
 # Kronrod's 21 nodes in [0, 1], their weights, and those of Gauss's rule on every second one
@@ -51,11 +54,13 @@ _GAUSS = (
     *(0.269266719309996355091226921569469, 0.295524224714752870173814619188769),
 )
 
-# Legendre coefficients of an integrand from its values at the 21 nodes in order, and what they say at both ends
+# Legendre coefficients of an integrand from its values at the 21 nodes in order; what its interpolant is at both ends
 _ORDERED = np.concatenate([-np.array(_NODES), np.array(_NODES)[-2::-1]])
 _COEFFICIENTS = np.polynomial.legendre.legvander(_ORDERED, 15).T * np.concatenate([_KRONROD, _KRONROD[-2::-1]])
 _COEFFICIENTS *= np.arange(16)[:, None] + 0.5
-_ENDS = np.polynomial.legendre.legvander(np.array([-1.0, 1.0]), 15) @ _COEFFICIENTS
+_ENDS = np.linalg.solve(
+    np.polynomial.legendre.legvander(_ORDERED, 20).T, np.polynomial.legendre.legvander(np.array([-1.0, 1.0]), 20).T
+).T
 
 # panel(lower, upper, fine, coarse, size, ...) sums both rules; integrate(...) bisects.  Written once for each level.
 _ADAPTIVE = '''
@@ -90,7 +95,7 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
         x = middle - half * NODES[n] if j < 11 else middle + half * NODES[n]
         density = half * exp(-x * x / 2) / sqrt(2 * pi)
         weight_fine = density * KRONROD[n]
-        if weight_fine * {scale} < 1e-16:
+        if weight_fine * {scale} < 1e-22:
             continue
         weight_coarse = density * GAUSS[n // 2] if n % 2 == 1 else 0.0
         {remember}
@@ -208,6 +213,7 @@ def step(mean, L, weight, label, y, noise, tolerance, found):
         data[14] = y[a]
         cuts[:] = 2 * {reach}
         {place}
+        worst = max(worst, beyond(found[a], data, noise))
         {smooth}
         if L[a, 0, 0] > 0.0 or {N} == 2:
             worst = max(worst, integrate_outer(found[a], cut_outer(cuts), data, noise))
@@ -224,6 +230,20 @@ def value_{level}(x, values, data, noise):
     F, square = force({phi}, {target}, noise)
     {values}
     return 0.0
+"""
+# What a loss that grows exponentially has where the quadrature does not look.
+_BEYOND = """
+@njit(error_model="numpy")
+def beyond(values, data, noise):
+    # the largest average over what is {edge} standard deviations away, as the integrand there says
+    largest = 0.0
+    for n in range({directions}):
+        angle = 2 * pi * n / {directions}
+        x = {edge} * cos(angle)
+        {outer}value_{level}({inner}, values, data, noise)
+        for c in range({components}):
+            largest = max(largest, abs(values[c]))
+    return {measure!r} * largest
 """
 # For two fields and smooth activations: exp(-2 pi d/h) is the error of the trapezoidal rule of step h for integrands
 # that are analytic within d of the real line, so that the change from step 2 h is the root of it.
@@ -287,6 +307,20 @@ def _sample(level: str, N: int) -> str:
     )
 
 
+def _beyond(N: int, components: int) -> str:
+    """The function of what is beyond the reach."""
+    outer = "field = data[0] + data[2] * x\n        data[10], data[11], data[12] = x, g_0(field), dg_0(field)\n        "
+    return _BEYOND.format(
+        edge=_EDGE,
+        directions=2 if N == 1 else 16,
+        outer="" if N == 1 else outer,
+        level="outer" if N == 1 else "inner",
+        inner="x" if N == 1 else f"{_EDGE} * sin(angle)",
+        components=components,
+        measure=math.exp(-(_EDGE**2) / 2) * (2 / math.sqrt(2 * math.pi) if N == 1 else _EDGE),
+    )
+
+
 def _text(N: int, kinks: list[Array]) -> str:
     components = 2 * N + N * N + N * (N + 1) // 2
     numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
@@ -309,6 +343,7 @@ def _text(N: int, kinks: list[Array]) -> str:
     levels = [_sample("outer" if N == 1 else "inner", N), adaptive("outer")]
     if N == 2:
         levels[1:1] = [adaptive("inner"), _OUTER.format(kinks=numbers[1])]
+    levels.append(_beyond(N, components))
     smooth = N == 2 and not any(len(found) for found in kinks)
     if smooth:
         reach = int(_REACH / _STEP_LENGTH) + 1
@@ -355,15 +390,15 @@ def _compiled(loss_name: str, activations: tuple[str, ...]) -> Any:
     """The compiled quadrature over one field of each of the activations."""
     parts = [_named(loss(loss_name).slope, "loss_slope")]
     for n, name in enumerate(activations):
-        found = averages(name)
+        found = value_averages(name)  # that of a teacher may jump
         parts += [_named(found.g, f"g_{n}"), _named(found.dg, f"dg_{n}")]
     parts.append(_text(len(activations), [_kinks(name) for name in activations]))
     return load_compiled("field_quadrature", parts).step
 
 
 def _kinks(activation: str) -> Array:
-    """Where g' jumps."""
-    return np.array([float(Fraction(position)) for position, _ in averages(activation).jumps])
+    """Where g or g' jumps."""
+    return np.array([float(Fraction(position)) for position, _ in value_averages(activation).jumps])
 
 
 def _triangles(covariance: Array) -> Array:
@@ -380,6 +415,7 @@ class FieldQuadrature:
     """Averages of one step over one or two fields, of which the first `learning` belong to the network."""
 
     def __init__(self, loss_name: str, activations: list[str], learning: int, labels: Array, noise: float) -> None:
+        self.loss_name = loss_name
         self.step = _compiled(loss_name, tuple(activations))
         self.learning, self.labels, self.noise = learning, labels, noise_rule(noise)
 
@@ -394,11 +430,20 @@ class FieldQuadrature:
         found = np.empty((C, 2 * N + N * N + N * (N + 1) // 2))
         weight, label = np.where(taught, 0.0, output), np.where(taught, -output, 0.0)
         error = self.step(mean, L, weight, label, self.labels, self.noise, _TOLERANCE[N - 1], found)
+        if not error <= _USELESS * (1 + np.abs(found).max()):
+            raise ValueError(
+                f"loss {self.loss_name!r} grows too fast for outputs that spread by {self._spread(L, weight):.3g}: its "
+                "averages come from inputs rarer than 1e-15; take a smaller lr or readout, or a bounded activation"
+            )
         force, readout, along, upper = np.split(found, np.cumsum([N, N, N * N]), axis=1)
         square = np.empty((C, N, N))
         square[(slice(None), *np.triu_indices(N))] = upper
         square.swapaxes(1, 2)[(slice(None), *np.triu_indices(N))] = upper
         return (force, readout, along.reshape(C, N, N), square), L, float(error)
+
+    def _spread(self, L: Array, weight: Array) -> float:
+        """Readouts times the deviations of the fields, the largest over clusters."""
+        return float(np.sqrt(((weight[:, None] * L).sum(axis=1) ** 2).sum(axis=1).max()))
 
 
 def pair_tables(

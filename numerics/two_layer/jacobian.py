@@ -1,12 +1,8 @@
 """The learning equations linearised: how the drift changes along given directions of the state, exactly.
 
-The formulas are those of `quenched.theory.gradients`: gradients of the averages of the activation by Price's theorem,
-and the product rule on the averages of a step and on the equations.  All are compiled like those they are derived from,
-with regressions in doubled precision.
-
-Where two fields are parallel, averages have kinks as functions of the angle between them.  Covariances are therefore
-raised by 2^-51 on the diagonal, which rounds off kinks on a scale of 1e-8 in the angle: the tangent is then the mean of
-those on both sides, to 1e-8.
+Gradients of the averages of the activations by Price's theorem (`quenched.numerics.averages.table_tangents`), and the
+product rule on the averages of a step and on the equations, generated in `quenched.theory.two_layer`.  All are compiled
+like those they are derived from, with regressions in doubled precision.
 """
 
 from __future__ import annotations
@@ -18,77 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages.activations import FIELD_LIMIT, index_sets, tables
-from quenched.numerics.averages.coincident_fields import regularised
-from quenched.numerics.compiled.cache import derived_module
-from quenched.numerics.compiled.compile import contraction, load_compiled, scalar_function
-from quenched.numerics.problem.checks import expression_text
+from quenched.numerics.averages.activations import FIELD_LIMIT
+from quenched.numerics.averages.table_tangents import across_tangents, smooth_across, table_tangents
+from quenched.numerics.compiled.compile import contraction, load_compiled
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
-from quenched.symbolic.language.grammar import expression
-from quenched.theory import gradients as theory
 from quenched.theory import two_layer
 
-__all__ = ["drift_tangents", "table_tangents"]
+__all__ = ["drift_tangents"]
 
 Array = NDArray[np.float64]
-Gradient = Callable[..., tuple[float, ...]]
 Tangents = Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Array, Array]]
 
 _BLOCK = 2**24  # numbers in the largest array at a time
-
-_FILL = """
-@kept(error_model="numpy", nogil=True)
-def tangent_{n}(mean, covariance, subsets, mean_z, covariance_z, out):
-    gradient = empty({size})
-    for a in range(mean.shape[0]):
-        for s in range(subsets.shape[0]):
-            {indices} = subsets[s]
-            values = {function}(
-                {arguments},
-            )
-            for o, value in enumerate(values):
-                gradient[o] = value
-            for o in range(out.shape[2]):
-                for z in range(out.shape[3]):
-                    out[a, s, o, z] = (
-                        {terms}
-                    )
-"""
-
-
-def _gradients(activation: str) -> tuple[Gradient, ...]:
-    """The generated gradients of an activation, derived on first use if it is not a built-in."""
-    name = expression_text(activation)
-    return theory.GRADIENTS[name] if name in theory.GRADIENTS else _derived(name)
-
-
-@lru_cache(maxsize=64)
-def _derived(activation: str) -> tuple[Gradient, ...]:
-    found: tuple[Gradient, ...] = derived_module("gradients", expression(activation), "--gradients").GRADIENTS["custom"]
-    return found
-
-
-@lru_cache(maxsize=64)
-def _compiled(activation: str, n: int) -> Any:
-    """The compiled module of the gradients over n fields: tangent_n."""
-    function = _gradients(activation)[n - 1]
-    text, size = scalar_function(function)
-    index = "ijkl"[:n]
-    pairs = [(p, q) for x, p in enumerate(index) for q in index[x:]]
-    arguments = [f"mean[a, {i}]" for i in index] + [f"covariance[a, {p}, {q}]" for p, q in pairs]
-    moved = [f"mean_z[a, {i}, z]" for i in index] + [f"covariance_z[a, {p}, {q}, z]" for p, q in pairs]
-    fill = _FILL.format(
-        n=n,
-        size=size,
-        indices=", ".join(index) + ("," if n == 1 else ""),
-        function=function.__name__,
-        arguments=", ".join(arguments),
-        terms=" + ".join(f"gradient[{len(moved)} * o + {t}] * {term}" for t, term in enumerate(moved)),
-    )
-    return load_compiled("gradients", [text, fill])
 
 
 @lru_cache(maxsize=1)
@@ -105,40 +45,12 @@ def _equations() -> dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]]:
     return {part.name: (getattr(made, part.name), part.tables, part.tangent_tables) for part in parts}
 
 
-def table_tangents(
-    activation: str, mean: Array, covariance: Array, mean_z: Array, covariance_z: Array, limit: int = FIELD_LIMIT
-) -> dict[str, Array]:
-    """How the tables of averages (`averages.tables`) change along directions z of means and covariances.
-
-    mean_z (C, K, Z), covariance_z (C, K, K, Z) symmetric in its neurons; the tables have Z as an additional last index.
-    """
-    clusters, K = mean.shape
-    directions = mean_z.shape[-1]
-    subsets, widths, gather = index_sets(activation, K, limit)
-    mean, covariance, mean_z, covariance_z = (
-        np.ascontiguousarray(x, dtype=np.float64) for x in (mean, covariance, mean_z, covariance_z)
-    )
-    regular = regularised(covariance)
-    flat = []
-    for n, (members, width) in enumerate(zip(subsets, widths, strict=True), start=1):
-        out = np.empty((clusters, len(members), width, directions))
-        if len(members):
-            fill = getattr(_compiled(activation, n), f"tangent_{n}")
-            fill(mean, regular, members, mean_z, covariance_z, out)
-        flat.append(out.reshape(clusters, -1, directions))
-    values = np.concatenate(flat, axis=1)
-    return {
-        pattern: values[:, index].reshape((clusters,) + (K,) * (pattern.count(",") + 1) + (directions,))
-        for pattern, index in gather.items()
-    }
-
-
 class _Linearised:
     """(A, Q, v, A_z, Q_z, v_z) -> (dA_z, dQ_z, dv_z), with a first index of nodes and a last one of directions."""
 
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
         self.equations = Equations(mixture, network, rule, PATH, stated=False)
-        self.activation, self.noisy = network.activation, rule.diffusion
+        self.noisy = rule.diffusion
         self.compiled = _equations()
         self.limit = FIELD_LIMIT if self.noisy else 2
 
@@ -154,8 +66,8 @@ class _Linearised:
         M, average, covariance = equations.local_fields(equations.means, equations.rho, A, Q)
         M_z = np.tensordot(equations.means, A_z, axes=(1, 1)).swapaxes(0, 1)
         average_z, covariance_z = M_z.sum(axis=0), np.tensordot(equations.rho, Q_z, axes=1)
-        found = tables(self.activation, average, covariance, self.limit)
-        moved = table_tangents(self.activation, average, covariance, average_z, covariance_z, self.limit)
+        found = equations.fields.tables(average, covariance, self.limit)
+        moved = self._moved(average, covariance, average_z, covariance_z)
         *_, F0, F1, S0, S1, S2 = equations.step.coefficients
         step = equations.step.first_order(found, v)
         force_z, response_z, readout_z = self._step("step_averages_tangent", F0, F1, v, v_z, found, moved, s)
@@ -171,6 +83,15 @@ class _Linearised:
         averages = (step.force, force_z, pull, pull_z, noise_z, readout_z)
         dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
         return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+
+    def _moved(self, mean: Array, covariance: Array, mean_z: Array, covariance_z: Array) -> dict[str, Array]:
+        """The tangents of the tables, from means, covariances and their directions."""
+        activations = self.equations.fields.activations
+        first, last = activations[0], activations[-1]
+        if first == last:
+            return table_tangents(first, mean, covariance, mean_z, covariance_z, self.limit)
+        K = activations.count(first)
+        return across_tangents(first, last, K, mean, covariance, mean_z, covariance_z, self.limit)
 
     def _joined(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, ...]:
         """With the teacher's neurons, of which only the overlaps with the network's move."""
@@ -189,12 +110,12 @@ def drift_tangents(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> T
     """(A, Q, v, A_z, Q_z, v_z) -> tangents of (dA, dQ, dv)/dt; None where the averages of a step are not closed.
 
     A_z (p, K, Z), Q_z (K, K, Z), v_z (K, Z): directions, as many as there are last indices; with a leading index of
-    nodes for A and Q where the inputs have a spectrum.  A teacher with an activation of its own needs gradients across
-    the two: None.
+    nodes for A and Q where the inputs have a spectrum.
     """
     linearised = _Linearised(mixture, network, rule)
     activations = linearised.equations.fields.activations
-    if not linearised.equations.step.closed or len(set(activations)) > 1:
+    first, last = activations[0], activations[-1]
+    if not linearised.equations.step.closed or not (first == last or smooth_across(first, last)):
         return None
     nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
     step = max(1, _BLOCK // (mixture.clusters * len(activations) ** linearised.limit))

@@ -60,7 +60,7 @@ def two_layer_error(mixture: Mixture, options: TwoLayerOptions) -> Solution:
     import xarray as xr
 
     network, rule = options.network, options.rule
-    D = options.D or (1000 if mixture.spectrum is None else mixture.spectrum.nodes)
+    D = options.D or mixture.default_dimension
     seeds = [options.initial + i for i in range(options.starts)]
     ends = []
     for seed in seeds:

@@ -40,7 +40,9 @@ def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities
 
 def _in_terms_of(activation: str, teacher: Teacher) -> Teacher:
     """The same teacher made of relu neurons, if the network is: a bent line is a relu(x) - b relu(-x)."""
-    if averages(activation) is not averages("relu") or (pieces := piecewise_linear(teacher.activation)) is None:
+    if not teacher.neurons or averages(activation) is not averages("relu"):
+        return teacher
+    if (pieces := piecewise_linear(teacher.activation)) is None:
         return teacher
     kinks, slopes, intercepts = pieces
     if kinks.any() or intercepts.any():
@@ -60,15 +62,13 @@ class Fields:
         self.mixture, self.s = mixture, network.output_scale
         self.G = mixture.alignment
         self.activations, self.learning = [network.activation] * network.K, network.K
-        teacher = mixture.teacher
-        if teacher is not None:
-            teacher = _in_terms_of(network.activation, teacher)
-            same = value_averages(teacher.activation).text == averages(network.activation).text
-            self.activations += [network.activation if same else teacher.activation] * teacher.neurons
-            self.weights = teacher.weights  # (m, p)
-            self.teacher = self.G @ self.weights.T  # (U, p, m)
-            self.between = self.weights @ self.teacher  # (U, m, m)
-            self.readout = -teacher.v / self.s
+        teacher = _in_terms_of(network.activation, mixture.taught)
+        same = value_averages(teacher.activation).text == averages(network.activation).text
+        self.activations += [network.activation if same else teacher.activation] * teacher.neurons
+        self.weights = teacher.weights  # (m, p)
+        self.teacher = self.G @ self.weights.T  # (U, p, m)
+        self.between = self.weights @ self.teacher  # (U, m, m)
+        self.readout = -teacher.v / self.s
 
     @property
     def closed(self) -> bool:
@@ -85,7 +85,7 @@ class Fields:
 
     def joined(self, A: Array, Q: Array, v: Array) -> tuple[Array, Array, Array]:
         """A (U, p, N), Q (U, N, N) and v (N,) with the teacher's neurons."""
-        if self.mixture.teacher is None:
+        if not len(self.readout):
             return A, Q, v
         across = A.swapaxes(1, 2) @ self.weights.T  # w_k·Pi_u w*_m/D
         whole = np.concatenate(

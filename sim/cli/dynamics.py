@@ -115,7 +115,7 @@ def _beside(path: Path) -> Path:
 def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mixture, int]:
     """The inputs at their dimension: with a spectrum whose nodes are the directions where they are simulated."""
     mixture = inputs.build(inputs.sigma)
-    D = D or (1000 if mixture.spectrum is None else mixture.spectrum.nodes)
+    D = D or mixture.default_dimension
     if inputs.spectrum is not None:
         mixture = problems.with_spectrum(mixture, inputs.spectrum, D if run.simulate else None)
     if inputs.teacher is not None:

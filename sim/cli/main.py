@@ -18,12 +18,24 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from quenched.sim.cli.interrupts import INTERRUPTED, interruptible
+from quenched.sim.cli.terminal import INTERRUPTED, interruptible
 
 __all__ = ["app", "main", "verbs"]
 
 _UsageError: Any = typer.BadParameter.__base__
-_ORDER = ("dynamics", "curve", "fixed-points", "sweep", "validate", "reproduce", "plot", "show", "derive", "cache")
+_ORDER = (
+    "dynamics",
+    "curve",
+    "fixed-points",
+    "sweep",
+    "validate",
+    "reproduce",
+    "plot",
+    "show",
+    "average",
+    "derive",
+    "cache",
+)
 
 
 def verbs() -> list[str]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from quenched.numerics.problem.learner import option
-from quenched.sim.cli.interrupts import Interrupted, interruption
+from quenched.sim.cli.terminal import Interrupted, interruption
 
 __all__ = ["Files", "command", "flag", "refuse"]
 

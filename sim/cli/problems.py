@@ -104,8 +104,8 @@ class NoisyInputs(Inputs):
 
 def has_oracle(inputs: Mixture) -> bool:
     """Whether `oracle_error` knows it: means on a line or a plane, one covariance, labels of clusters."""
-    shared = inputs.spectrum is None or inputs.spectrum.eigenvalues.ndim == 1
-    return inputs.dimensions <= 2 and shared and inputs.teacher is None
+    shared = inputs.law.eigenvalues.ndim == 1
+    return inputs.dimensions <= 2 and shared and not inputs.taught.neurons
 
 
 def mixture(
@@ -185,7 +185,7 @@ def taught(inputs: Mixture, text: str) -> Mixture:
     C, p, m = inputs.clusters, inputs.dimensions, int(number)
     weights = np.concatenate([np.zeros((m, p)), np.eye(m)], axis=1)
     means = np.concatenate([inputs.means, np.zeros((C, m))], axis=1)
-    if inputs.spectrum is not None and inputs.spectrum.alignment is not None:
+    if inputs.law.alignment is not None:
         raise ValueError("teacher needs inputs whose means point anywhere: leave the data's covariance out")
     return Mixture(
         means,

@@ -8,9 +8,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from quenched.sim.cli.interrupts import keeping
 from quenched.sim.cli.options import command
-from quenched.sim.cli.terminal import print_table, progress
+from quenched.sim.cli.terminal import keeping, print_table, progress
 
 __all__ = ["NEEDS_ARGUMENTS", "VERB"]
 

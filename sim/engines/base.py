@@ -91,7 +91,7 @@ class Problem:
     @property
     def readout(self) -> Array:
         """The readout of the teacher, (m,); m = 0 where labels come with the clusters."""
-        return np.zeros(0) if self.mixture.teacher is None else self.mixture.teacher.v
+        return self.mixture.taught.v
 
     @property
     def teachers(self) -> int:
@@ -101,9 +101,8 @@ class Problem:
     @property
     def structure(self) -> Hashable:
         """What replicas must have in common to run in one batch; all else are numbers."""
-        mixture, network = self.mixture, self.network
-        teacher = None if mixture.teacher is None else (mixture.teacher.neurons, mixture.teacher.activation)
-        data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, teacher)
+        mixture, network, taught = self.mixture, self.network, self.mixture.taught
+        data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, taught.neurons, taught.activation)
         return data, (network.K, network.activation), (self.rule.loss, self.rule.batch), self.D
 
 

@@ -39,8 +39,7 @@ class CardChain(Chain):
         self.finite = xp.asarray(self.good)
         self.records = 0
         mixture, B = problem.mixture, problem.rule.batch
-        teacher = None if mixture.teacher is None else mixture.teacher.activation
-        names = problem.network.activation, problem.rule.loss, teacher
+        names = problem.network.activation, problem.rule.loss, mixture.taught.activation
         size = problem.network.K, mixture.dimensions, mixture.clusters, problem.teachers
         self.step = batch.backend.kernels(chain_source(Sizes(*size, B, *names)))
         self.test = self.step if B == 1 else batch.backend.kernels(chain_source(Sizes(*size, 1, *names)))

@@ -50,12 +50,12 @@ class CardVectors(Vectors):
         self.finite = xp.asarray(self.good)
         mixture = problem.mixture
         names = problem.network.activation, problem.rule.loss
-        teacher = None if mixture.teacher is None else mixture.teacher.activation
         real = {"float64": "double", "float32": "float"}[batch.dtype]
         J, d = _chunks(D)
         sizes = problem.network.K, problem.teachers, mixture.clusters, self.n, B, D, J, d
         widths = self.scales.shape[2], self.means.shape[2]
-        self.kernel = batch.backend.kernels(vector_source(Block(*sizes, *widths, real, *names, teacher)))
+        block = Block(*sizes, *widths, real, *names, mixture.taught.activation)
+        self.kernel = batch.backend.kernels(vector_source(block))
         self.rows = self._empty_rows()
         self.W = self._weights()
 

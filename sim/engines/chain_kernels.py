@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     B: int
     activation: str
     loss: str
-    teacher: str | None
+    teacher: str
 
 
 _HEAD = """
@@ -120,9 +120,8 @@ def chain_source(sizes: Sizes) -> str:
     """The C++ of the kernels `advance` and, for one sample a step, `test`."""
     K, p, B = sizes.K, sizes.p, sizes.B
     g, dg = activation_functions(sizes.activation)
-    known = g if sizes.teacher is None else activation_value(sizes.teacher)
     value, slope, _ = loss_functions(sizes.loss)
-    formulas = {"g": g, "dg": dg, "loss": value, "slope": slope, "teacher": known}
+    formulas = {"g": g, "dg": dg, "loss": value, "slope": slope, "teacher": activation_value(sizes.teacher)}
     unrolled = B * K * (K + p + B) <= _UNROLLED
     return "\n".join(
         [

@@ -48,7 +48,7 @@ class Block(NamedTuple):
     real: str
     activation: str
     loss: str
-    teacher: str | None
+    teacher: str
 
 
 _WARP = """
@@ -233,8 +233,7 @@ KERNEL update(long long S, const real* increments, const double* decay, real* X)
 def vector_source(block: Block) -> str:
     """The C++ of the kernels `choose`, `inputs`, `steps_of_block` and `update`."""
     g, dg = activation_functions(block.activation)
-    known = g if block.teacher is None else activation_value(block.teacher)
-    formulas = {"g": g, "dg": dg, "slope": loss_functions(block.loss)[1], "teacher": known}
+    formulas = {"g": g, "dg": dg, "slope": loss_functions(block.loss)[1], "teacher": activation_value(block.teacher)}
     constants = {name: value for name, value in vars(chain_step).items() if isinstance(value, np.uint64)}
     functions = {name: getattr(chain_step, name) for name in ("philox", "uniforms", "normals")}
     return "\n".join(

@@ -86,12 +86,11 @@ class Vectors(Engine):
 
     def _set_teacher(self) -> None:
         """Its weights and readout, for each replica."""
-        teachers = [geometry.mixture.teacher for geometry in self.geometries]
-        known = [teacher for teacher in teachers if teacher is not None]
+        teachers = [geometry.mixture.taught for geometry in self.geometries]
         self.directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
-        if known:
-            self.readout = self.batch.array(np.stack([teacher.v for teacher in known])[self.mixture][:, :, None])
-            self.teacher = self.batch.label(known[0])
+        if self.batch.problem.teachers:
+            self.readout = self.batch.array(np.stack([teacher.v for teacher in teachers])[self.mixture][:, :, None])
+            self.teacher = self.batch.label(teachers[0])
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:

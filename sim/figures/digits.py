@@ -62,10 +62,9 @@ def _one(name: str) -> xr.Dataset:
     if name == "mixture":
         return simulate(mixture, NETWORK, SGD, D, times, SEEDS, state=state)
     found = integrate(mixture, NETWORK, SGD, state, T * np.linspace(0, 1, 51) ** 2)
-    spectrum = mixture.spectrum
     oracle = oracle_error(mixture)
     return found.assign_attrs(
-        discarded=0.0 if spectrum is None else float(spectrum.discarded),
+        discarded=float(mixture.law.discarded),
         oracle=float(oracle.value),
         oracle_error=oracle.error,
     )

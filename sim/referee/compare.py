@@ -126,7 +126,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
     times = _common(theory, simulation)
     seeds, D = simulation.sizes["seed"], int(json.loads(simulation.attrs["simulation"])["D"])
     columns: dict[str, list[np.ndarray]] = {}
-    for name in (name for name in OBSERVABLES if name in theory):
+    for name in (name for name in OBSERVABLES if name in theory and (name != "loss" or name in simulation)):
         exact, runs = theory[name].values, simulation[name].values
         if name in ("Q", "norms"):  # symmetric: each pair once
             upper = np.triu_indices(exact.shape[-1])

@@ -12,11 +12,12 @@ The tangent of the equations themselves, polynomials in arrays, is that of `quen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import sympy
 
-from quenched.symbolic.activations import BUILTIN, Activation, Group, group_symbols, layouts
+from quenched.symbolic.activations import BUILTIN, Activation, Group, group_symbols
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import derivative, in_steps
 from quenched.symbolic.language.latex import latex
@@ -38,22 +39,24 @@ def _factor(activation: Activation, factors: str) -> tuple[sympy.Expr, sympy.Exp
     return value, first, derivative(first, VARIABLE)
 
 
-def gradient(activation: Activation, group: Group) -> Derived:
-    """Derivatives of the values of a group of averages, each with respect to all its arguments, in their order.
+def gradient(kinds: Sequence[Activation], group: Group, fixed: int = 0) -> Derived:
+    """Derivatives of the values of a group of averages over fields of these `kinds`, each to its arguments in order.
+
+    Arguments of the last `fixed` fields alone, such as a teacher's, have none.
 
     >>> relu = Activation("relu", "Max(x, 0)")
-    >>> of_the_mean = gradient(relu, relu.group(1)).explicit()[4:6]  # of E[x H(x)]: E[H] and E[delta]/2
+    >>> of_the_mean = gradient([relu], relu.group(1)).explicit()[4:6]  # of E[x H(x)]: E[H] and E[delta]/2
     >>> of_the_mean[0]
     Phi(m0/sqrt(c00))
     """
-    n = group.n
+    n, moving = group.n, group.n - fixed
     variables = fields(n)
     means, covariance = group_symbols(n)
     algebra = GaussianAlgebra(variables, means, covariance)
     parts: dict[int, list[tuple[sympy.Expr, sympy.Expr, sympy.Expr]]] = {}
-    for layout in (layout for layout in layouts(n) if layout in group.index):
-        if (place := group.index[layout]) not in parts:
-            parts[place] = [_factor(activation, factors) for factors in layout.split(",")]
+    for layout, place in group.index.items():
+        if place not in parts:
+            parts[place] = [_factor(kind, factors) for kind, factors in zip(kinds, layout.split(","), strict=True)]
 
     def average(place: int, orders: list[int]) -> sympy.Expr:
         chosen = zip(variables, parts[place], orders, strict=True)
@@ -61,8 +64,8 @@ def gradient(activation: Activation, group: Group) -> Derived:
 
     values = []
     for place in range(len(group.derived.values)):
-        values += [average(place, [int(i == j) for j in range(n)]) for i in range(n)]
-        for i in range(n):
+        values += [average(place, [int(i == j) for j in range(n)]) for i in range(moving)]
+        for i in range(moving):
             values.append(average(place, [2 * int(i == j) for j in range(n)]) / 2)
             values += [average(place, [int(k in (i, j)) for k in range(n)]) for j in range(i + 1, n)]
     return Derived(tuple(values), tuple(algebra.definitions), tuple(algebra.steps))
@@ -72,7 +75,7 @@ def derivations() -> list[Formula]:
     """The gradient of one average, for the document; those of all others are generated alike."""
     relu = Activation("relu", BUILTIN["relu"])
     group = relu.group(1, ["g"])
-    found = gradient(relu, group)
+    found = gradient([relu], group)
     lines = [
         Step("Price", rf"\frac{{\partial}}{{\partial {latex(argument)}}} \langle g_{{0}}\rangle = {latex(value)}")
         for argument, value in zip(group.arguments, found.values, strict=True)

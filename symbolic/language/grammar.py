@@ -1,4 +1,4 @@
-"""What a user may write for an activation or a loss: a name, or an expression of the functions listed here.
+"""What a user may write for an activation, a loss, an integrand: a name, or an expression of functions listed here.
 
 The only reader of such text.  It knows the names and nothing else, so that it runs without sympy: the records call it
 when they are made (`quenched.numerics.problem.checks`), the derivation calls it again before it gives an expression a
@@ -30,6 +30,7 @@ __all__ = [
     "ACTIVATION",
     "BUILTIN",
     "FUNCTIONS",
+    "INTEGRAND",
     "LOSS",
     "LOSSES",
     "NAMED",
@@ -89,6 +90,11 @@ LOSSES: dict[str, str] = {
     "square": "(phi - y)**2/2",
     "logistic": "log(1 + exp(-y*phi))",
     "hinge": "Max(0, 1 - y*phi)",
+    "exponential": "exp(-y*phi)",
+    "huber": "(phi - y)**2/2 - Max(0, phi - y - 1)**2/2 - Max(0, y - phi - 1)**2/2",
+    "correlation": "-y*phi",
+    "perceptron": "Max(0, -y*phi)",
+    "adatron": "Max(0, -y*phi)**2/2",
 }
 """The losses that have a name."""
 
@@ -106,9 +112,16 @@ class Grammar:
     variables: tuple[str, ...]
     names: Mapping[str, str]
 
+    @property
+    def wanted(self) -> str:
+        """What a text may be, for messages."""
+        return f"{'a name or ' * bool(self.names)}an expression in {' and '.join(self.variables)}"
+
 
 ACTIVATION = Grammar("activation", ("x",), ChainMap(BUILTIN, NAMED))
 LOSS = Grammar("loss", ("phi", "y"), LOSSES)
+INTEGRAND = Grammar("integrand", ("x", "y", "z", "w", "x0", "x1", "x2", "x3"), {})
+"""What is averaged over Gaussian fields: x, y, z, w, which are x0 .. x3 by other names."""
 
 _MANY = functions.many()  # take any number of arguments
 _STEEP = functions.steep()
@@ -168,7 +181,7 @@ def _read(text: str, grammar: Grammar) -> _Part:
     kind = grammar.kind
     shown = repr(text if len(text) <= MAX_LENGTH else text[:60] + "...")
     if not text:
-        raise ValueError(f"{kind} must be a name or an expression in {' and '.join(grammar.variables)}, got ''")
+        raise ValueError(f"{kind} must be {grammar.wanted}, got ''")
     if len(text) > MAX_LENGTH:
         raise ValueError(f"{kind} {shown}: {len(text)} characters, at most {MAX_LENGTH} are read")
     for name in _names(text, shown, grammar):
@@ -209,7 +222,8 @@ def _hint(name: str, grammar: Grammar) -> str:
     near = difflib.get_close_matches(name, [*FUNCTIONS, *CONSTANTS, *grammar.names], 1)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
     known = ", ".join(sorted({*FUNCTIONS, *CONSTANTS, *grammar.variables}))
-    return f"{meant}; numbers, + - * / ** and {known} are, and the names {', '.join(sorted(grammar.names))}"
+    names = f", and the names {', '.join(sorted(grammar.names))}" if grammar.names else ""
+    return f"{meant}; numbers, + - * / ** and {known} are{names}"
 
 
 class _Reader:

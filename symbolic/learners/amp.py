@@ -63,7 +63,7 @@ def field(product: Real, memory: Real, sigma: Positive) -> Derived:
 
 
 def spectral_overlap(alpha: Positive, sigma: Positive, power: Positive) -> Derived:
-    """(e.v)^2 of the leading eigenvector e of alpha D samples of means ±A v, A^2 = power; <= 0 below its threshold.
+    """(e.v)^2 of the leading eigenvector e of alpha D samples of means ±A v, A^2 = power; negative below threshold.
 
     Message passing with the linear estimate û = B has the eigenvectors of X^T X as its fixed points, the Onsager
     terms being multiples of û and vhat; its state evolution, normalised, gives their overlap.

@@ -50,6 +50,7 @@ __all__ = [
     "equations",
     "generated",
     "half_squared_loss",
+    "increments",
     "quadratic",
     "slots",
     "tangents",
@@ -90,7 +91,6 @@ def slots(pattern: str) -> tuple[str, ...]:
 
 
 # --- the increments of one step
-# ---------------------------------------------------------------------------------------------------
 
 Vector = dict[str, sympy.Expr]  # coefficients of x, of w_k, w_l and of the reference vector r_b
 
@@ -127,7 +127,7 @@ def _leading(expression: sympy.Expr) -> sympy.Expr:
 
 
 @cache
-def _increments() -> tuple[sympy.Expr, sympy.Expr]:
+def _multiplied_out() -> tuple[sympy.Expr, sympy.Expr]:
     """D times the increments of R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D by one step."""
 
     def move(index: Idx, name: str) -> Vector:
@@ -137,6 +137,12 @@ def _increments() -> tuple[sympy.Expr, sympy.Expr]:
     one = sympy.Integer(1)
     moved = _inner({"w_k": one}, dw_l) + _inner(dw_k, {"w_l": one}) + _inner(dw_k, dw_l)
     return sympy.expand(_inner(dw_k, {"r_b": one})), sympy.expand(moved)
+
+
+def increments() -> tuple[sympy.Expr, sympy.Expr]:
+    """The same to leading order, D -> infinity."""
+    dR, dQ = _multiplied_out()
+    return _leading(dR), _leading(dQ)
 
 
 def _in_node(expression: sympy.Expr) -> sympy.Expr:
@@ -163,7 +169,6 @@ def _in_node(expression: sympy.Expr) -> sympy.Expr:
 
 
 # --- the averages of one step
-# -----------------------------------------------------------------------------------------------------
 
 _DERIVATIVES = ("g", "dg", "ddg")
 
@@ -247,7 +252,6 @@ def _step_averages(value: sympy.Expr, slope: sympy.Expr, square: sympy.Expr) -> 
 
 
 # --- the equations
-# ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -272,7 +276,7 @@ class Equations:
 
 
 def _equations(step: StepAverages, first: Step) -> Equations:
-    dR, dQ = (_in_node(_leading(increment)) for increment in _increments())
+    dR, dQ = (_in_node(increment) for increment in increments())
     dv = -eta_v * P[a] * readout[a, k] - eta_v * kappa_v * v[k]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
     rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
@@ -308,8 +312,6 @@ def quadratic() -> Equations:
 
 
 # --- what theory/ and the document take
-# -------------------------------------------------------------------------------------------
-
 
 _MEANINGS = {
     "P": "(C,) weights of the clusters",
@@ -427,12 +429,14 @@ def generated() -> str:
 def _multiplied() -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """The table of inner products, and the increments before and after powers of D are counted."""
     pairs = (("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l"))
-    one = sympy.Integer(1)
     table = [
-        Step("Table", rf"{first}\cdot\Pi_u {second} = {latex(sympy.expand(_inner({first: one}, {second: one})))}")
+        Step(
+            "Table",
+            rf"{first}\cdot\Pi_u {second} = {latex(sympy.expand(_inner({first: sympy.S.One}, {second: sympy.S.One})))}",
+        )
         for first, second in pairs
     ]
-    moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), _increments(), strict=True))
+    moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), _multiplied_out(), strict=True))
     lines = [Step("Multiply out", f"{left} = {latex(value)}") for left, value in moved.items()]
     lines += [
         Step("Power counting", rf"\lim_{{D \to \infty}} {left} = {latex(_leading(value))}")
@@ -470,12 +474,12 @@ cluster.
 
 def derivation(found: Equations) -> list[Formula]:
     """The equations of a loss step by step: update rule, inner products, increments, six lines, averages of a step."""
-    table, increments = _multiplied()
+    table, moved = _multiplied()
     first, *rest = found.steps
     chosen = {
         "update": (first,),
         "inner_products": table,
-        "increments": increments,
+        "increments": moved,
         "rates": tuple(step for step in rest if step.rule != SUMS),
         "step_averages": tuple(step for step in rest if step.rule == SUMS),
     }

@@ -68,6 +68,7 @@ FITS = {
     "integer": set(),
     "integers": {"a set"},
     "array": set(),
+    "numbers": {"numbers as texts", "an array of texts"},  # which are exact where floats are not
     "choice": set(),
     "activation": {"text", "a text with nan"},  # texts: what they may say is tests/symbolic/test_parse.py's
     "flag": {"true", "a boolean of numpy"},
@@ -212,6 +213,16 @@ CALLS: dict[str, Call] = {
             "points": "integer",
             "quantities": "quantities",
         },
+    ),
+    "average": (
+        numerics.average,
+        {"integrand": "x*y", "mean": [0, 0], "covariance": [1, 0, 1]},
+        {"integrand": "activation", "mean": "numbers", "covariance": "array", "digits": "integer", "seed": "integer"},
+    ),
+    "closed_form": (
+        numerics.closed_form,
+        {"integrand": "x*y", "mean": [0, 0], "covariance": [1, 0, 1]},
+        {"integrand": "activation", "mean": "numbers", "covariance": "array"},
     ),
     "equations": (
         numerics.equations,

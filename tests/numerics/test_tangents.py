@@ -82,6 +82,8 @@ SPECTRAL = Mixture([[0.5, 0.0]], sigma=0.7, spectrum=Spectrum([0.5, 1.5]), teach
         ("erf", TAUGHT, SGD),
         ("erf", SPECTRAL, FLOW),
         ("relu", replace(TAUGHT, teacher=replace(TEACHER, activation="leaky_relu")), SGD),  # made of relu neurons
+        ("relu", TAUGHT, SGD),  # across two activations
+        ("erf", replace(SPECTRAL, teacher=replace(TEACHER, activation="relu")), FLOW),
     ],
 )
 def test_tangents_with_a_teacher(activation, mixture, rule):

@@ -400,12 +400,12 @@ def test_the_language_is_small() -> None:
 
 REGISTERS = {4: 168, 2: 128}  # of a thread, by K: more would leave the card idle
 SOURCES = {
-    "chain K = 2": chain_source(Sizes(2, 1, 2, 0, 1, "erf", "square", None)),
-    "chain K = 4": chain_source(Sizes(4, 1, 2, 0, 1, "relu", "square", None)),
-    "chain K = 16": chain_source(Sizes(16, 8, 8, 0, 1, "relu", "logistic", None)),
+    "chain K = 2": chain_source(Sizes(2, 1, 2, 0, 1, "erf", "square", "linear")),
+    "chain K = 4": chain_source(Sizes(4, 1, 2, 0, 1, "relu", "square", "linear")),
+    "chain K = 16": chain_source(Sizes(16, 8, 8, 0, 1, "relu", "logistic", "linear")),
     "chain with a teacher": chain_source(Sizes(3, 2, 1, 2, 1, "erf", "square", "erf")),
-    "chain of batches": chain_source(Sizes(2, 1, 2, 0, 3, "relu", "square", None)),
-    "vectors": vector_source(Block(4, 0, 4, 32, 1, 1000, 1, 1000, 1, 2, "double", "relu", "square", None)),
+    "chain of batches": chain_source(Sizes(2, 1, 2, 0, 3, "relu", "square", "linear")),
+    "vectors": vector_source(Block(4, 0, 4, 32, 1, 1000, 1, 1000, 1, 2, "double", "relu", "square", "linear")),
     "vectors, float32": vector_source(
         Block(2, 2, 1, 30, 3, 5000, 5, 1000, 5000, 5000, "float", "erf", "square", "erf")
     ),

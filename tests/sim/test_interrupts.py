@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from quenched.sim.cli.interrupts import Interrupted, interruption, keeping
+from quenched.sim.cli.terminal import Interrupted, interruption, keeping
 from quenched.sim.processes import in_processes
 
 COMMAND = [sys.executable, "-c", "from quenched.sim.cli.main import main; main()"]
@@ -124,7 +124,7 @@ def test_an_exception_that_compiled_code_drops_is_raised_again(tmp_path: Path) -
     """The signal comes while C calls back into Python, where an exception is lost; the loop after it is then ended."""
     code = """
 import ctypes, os, signal, sys, time
-from quenched.sim.cli.interrupts import Interrupted, interruptible
+from quenched.sim.cli.terminal import Interrupted, interruptible
 call = ctypes.CFUNCTYPE(None)
 @call
 def back():
@@ -146,7 +146,7 @@ def test_a_call_that_never_returns_is_cut_off() -> None:
     """Compiled code that does not look at signals: the thread ends the process."""
     code = """
 import hashlib, os, signal, threading
-from quenched.sim.cli.interrupts import interruptible
+from quenched.sim.cli.terminal import interruptible
 with interruptible():
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # half an hour in C

@@ -1,0 +1,301 @@
+"""Fluctuations about the learning curve to order 1/D: the covariance of the order parameters along time.
+
+Runs of online SGD in dimension D, all from one state, scatter about the solution x = (M, Q, v) of the equations by
+
+    Cov(x_D) = Sigma/D + O(1/D^2),    dSigma/dt = J Sigma + Sigma J^T + diffusion,    Sigma(0) = 0
+
+with J the Jacobian of the equations and the diffusion the covariance of what one sample adds, derived in
+symbolic/learners/fluctuations.py.  It is integrated beside the equations in the coordinates (A, Q, v) of `flow`.
+
+The diffusion has averages of products of two increments, up to the fourth power of dl/dphi.  They are sums over points:
+exact for linear networks under a loss of degree 2; of a Gauss-Hermite rule where one or two fields are all and
+activation and loss are smooth; of scrambled Sobol points otherwise.  As Sigma is linear in the diffusion, it is
+integrated for several such rules at once, whose spread is the error.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import solve_ivp
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from quenched.numerics.averages.activations import piecewise_linear, value_averages
+from quenched.numerics.averages.losses import kinks, loss, loss_functions
+from quenched.numerics.problem.checks import increasing_times, integer, record, tolerance
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.variables import describing
+from quenched.numerics.two_layer.drift import drift_arrays
+from quenched.numerics.two_layer.flow import Coordinates, IntegrationError
+from quenched.numerics.two_layer.jacobian import drift_tangents
+from quenched.numerics.two_layer.local_fields import Fields, densities
+from quenched.theory import fluctuations as theory
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["component_names", "components", "fluctuations"]
+
+Array = npt.NDArray[np.float64]
+Rules = list[tuple[Array, Array]]
+
+_EXACT = (3, 4)  # Gauss-Hermite nodes a field, for polynomials of degree 4 in the fields: exact to degree 5
+_SMOOTH = (40, 30)  # nodes a field of one or two smooth ones, the better first
+_MOST_EXACT = 6  # fields, 4^6 nodes
+_REPLICATES = 8  # scrambled Sobol sequences, each of 2^_POINTS points
+_POINTS = 11
+_STEP = 1e-5  # of a difference, relative to the size of a coordinate
+_SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the others
+
+
+@describing
+def fluctuations(
+    mixture: Mixture,
+    network: TwoLayer,
+    rule: OnlineSGD,
+    state: OrderParameters,
+    t: npt.ArrayLike,
+    *,
+    rtol: float = 1e-6,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Covariance of the order parameters of online SGD times D, D -> infinity, over runs that all start from `state`.
+
+    `t`: increasing times >= 0, one unit being D steps.  `rtol`: relative tolerance per step of the integration.
+    `seed`: of the points where averages are sampled.
+
+    Returns a dataset with the dimensions time, component, component_; components are M_ak, Q_kl with k <= l, and v_k,
+    as in `quenched.sim.fluctuations.moments`: theory (time, component), the solution of the equations, and covariance,
+    lim D Cov(x_D), with covariance_error, how far the averages in the diffusion leave it open (two Gauss-Hermite rules:
+    their difference; Sobol points: the standard error of the mean of eight sequences).
+
+    ValueError: rules other than `OnlineSGD`, inputs with a spectrum, means that grow with D, states without weights.
+    IntegrationError: the solution blows up.
+
+    >>> mixture, network = Mixture.two_clusters(sigma=1.0), TwoLayer(K=1, activation="linear")
+    >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.5]], v=[1.0])  # M = A*, the fixed point
+    >>> found = fluctuations(mixture, network, OnlineSGD(0.5, second_lr=0.0), state, [1.0])
+    >>> M = found.covariance.values[0, :2, :2]
+    >>> bool(M[0, 0] > 0 and abs(M[0, 0] + M[0, 1]) < 1e-12)  # the two means are opposite
+    True
+    """
+    import xarray as xr
+
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
+    record("state", state, OrderParameters)
+    times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol), integer("seed", seed)
+    if mixture.spectrum is not None:
+        raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    path = _Path(mixture, network, rule, seed)
+    found, covariances = path.integrate(state, times, rtol)
+    value, error = path.merged(covariances)
+    parts = [path.coordinates.unpack(x) for x in found]
+    curve = components(
+        np.stack([mixture.means @ A for A, _, _ in parts]), *(np.stack([p[n] for p in parts]) for n in (1, 2))
+    )
+    names, pair = component_names(mixture.clusters, network.K), ("time", "component", "component_")
+    return xr.Dataset(
+        {
+            "theory": (("time", "component"), curve),
+            "covariance": (pair, value),
+            "covariance_error": (pair, error),
+        },
+        coords={"time": times, "component": names, "component_": names},
+        attrs=provenance(mixture=mixture, network=network, sgd=rule, initial_state=state, seed=seed),
+    )
+
+
+def components(M: Array, Q: Array, v: Array) -> Array:
+    """The order parameters along one last axis: M (.., C, K), the upper triangle of Q (.., K, K), v (.., K)."""
+    upper = np.triu_indices(Q.shape[-1])
+    return np.concatenate([M.reshape(*M.shape[:-2], -1), Q[..., upper[0], upper[1]], v], axis=-1)
+
+
+def component_names(C: int, K: int) -> list[str]:
+    """What `components` are of C clusters and K neurons."""
+    upper = zip(*np.triu_indices(K), strict=True)
+    return [
+        *(f"M[{a},{k}]" for a in range(C) for k in range(K)),
+        *(f"Q[{k},{l}]" for k, l in upper),
+        *(f"v[{k}]" for k in range(K)),
+    ]
+
+
+class _Diffusion:
+    """(A (p, K), Q (K, K), v (K,)) -> covariance of one step's increments by each of the rules (R, n, n)."""
+
+    def __init__(self, mixture: Mixture, network: TwoLayer, rule: OnlineSGD, seed: int) -> None:
+        self.mixture, self.rule, self.fields = mixture, rule, Fields(mixture, network)
+        self.labels, self.slope = mixture.labels.astype(np.float64), loss_functions(rule.loss)[1]
+        self.coordinates = Coordinates(mixture.dimensions, network.K)
+        dimension = len(self.fields.activations) + (rule.label_noise > 0)
+        self.sampled, self.rules = (
+            False,
+            _exact_rules(self.fields, rule, dimension) or _smooth_rules(self.fields, rule, dimension),
+        )
+        if not self.rules:
+            self.sampled, self.rules = True, _sobol_rules(dimension, seed)
+
+    def __call__(self, A: Array, Q: Array, v: Array) -> Array:
+        """In the coordinates of `Coordinates`."""
+        joined_A, joined_Q, joined_v = (x for x in self.fields.joined(A[None], Q[None], v))
+        return np.stack([self._by(z, w, joined_A[0], joined_Q[0], joined_v) for z, w in self.rules])
+
+    def _by(self, z: Array, weights: Array, A: Array, Q: Array, v: Array) -> Array:
+        """By one rule: points (n, fields), the label noise last, and weights (n,)."""
+        rule, mixture, K = self.rule, self.mixture, self.fields.learning
+        n = len(self.coordinates.pack(A[:, :K], Q[:K, :K], v[:K]))
+        values, vectors = np.linalg.eigh((Q + Q.T) / 2)
+        root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+        along = A @ np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)  # nu - mean = sigma along z + a rest
+        product_, mean = np.zeros((n, n)), np.zeros(n)
+        noise, spread = [], []
+        for P, centre, sigma, y in zip(mixture.weights, mixture.means, mixture.sigmas, self.labels, strict=True):
+            inside = z[:, : len(root)]
+            lam = centre @ A + sigma * inside @ root
+            push, readout = self._slopes(lam, v, y + rule.label_noise * z[:, -1] if rule.label_noise else y)
+            moved = theory.sample_increments(
+                push,
+                readout,
+                centre + sigma * inside @ along.T,
+                lam[:, :K],
+                np.full(len(z), sigma**2),
+                rule.eta,
+                rule.eta_v,
+                float(rule.batch),
+            )
+            rows = _packed(*moved)
+            mean += P * weights @ rows
+            product_ += P * (rows * weights[:, None]).T @ rows
+            noise.append((push * weights[:, None]).T @ push)
+            spread.append(sigma**2 * (np.eye(len(A)) - along @ along.T))
+        found = product_ - np.outer(mean, mean)
+        rest = theory.unresolved(mixture.weights, np.stack(noise), np.stack(spread), rule.eta)
+        size = rest.shape[0] * rest.shape[1]
+        found[:size, :size] += rest.reshape(size, size)
+        return found / rule.batch
+
+    def _slopes(self, lam: Array, v: Array, y: Array | float) -> tuple[Array, Array]:
+        """dl/dlambda_k and dl/dv_k at the fields (n, N) of all neurons."""
+        K, s = self.fields.learning, self.fields.s
+        value, slope = self.fields.evaluate(lam)
+        force = np.asarray(self.slope(s * value[:, :K] @ v[:K], y - s * value[:, K:] @ v[K:]))[:, None]
+        return force * s * v[:K] * slope[:, :K], force * s * value[:, :K]
+
+
+class _Path:
+    """The equations of a problem with those of the fluctuations beside them."""
+
+    def __init__(self, mixture: Mixture, network: TwoLayer, rule: OnlineSGD, seed: int) -> None:
+        self.mixture, self.K = mixture, network.K
+        self.drift = drift_arrays(mixture, network, rule, seed=seed)
+        self.tangents = drift_tangents(mixture, network, rule)
+        self.diffusion = _Diffusion(mixture, network, rule, seed)
+        self.coordinates = self.diffusion.coordinates
+
+    def integrate(self, state: OrderParameters, times: Array, rtol: float) -> tuple[Array, Array]:
+        """States (T, n) and covariances (T, R, n, n) in the coordinates."""
+        start = densities(self.mixture, state)
+        x = self.coordinates.pack(start.A[0], start.Q[0], start.v)
+        n, R = len(x), len(self.diffusion.rules)
+        y = np.concatenate([x, np.zeros(R * n * n)])
+
+        def rates(_: float, y: Array) -> Array:
+            unpacked, Sigma = self.coordinates.unpack(y[:n]), y[n:].reshape(R, n, n)
+            turned = self.jacobian(y[:n]) @ Sigma
+            speed = turned + turned.swapaxes(1, 2) + self.diffusion(*unpacked)
+            return np.concatenate([self.coordinates.pack(*self.drift(*unpacked)), speed.ravel()])
+
+        if times[-1] == 0:
+            return np.repeat(x[None], len(times), axis=0), np.zeros((len(times), R, n, n))
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
+            found = solve_ivp(rates, (0.0, times[-1]), y, "DOP853", times, rtol=rtol, atol=rtol * 1e-2)
+        if not found.success or not np.isfinite(found.y).all():
+            last = float(found.t[-1]) if len(found.t) else 0.0
+            raise IntegrationError(
+                f"the integration stopped after t = {last:.6g} of {times[-1]:.6g}: {found.message}; lower lr or end "
+                "before this time",
+                last,
+                state,
+            )
+        return found.y[:n].T, found.y[n:].T.reshape(len(times), R, n, n)
+
+    def jacobian(self, x: Array) -> Array:
+        """d(dx/dt)/dx (n, n): exact where the averages of a step are closed, otherwise by central differences."""
+        unpacked, unit = self.coordinates.unpack(x), np.eye(len(x))
+        if self.tangents is not None:
+            moved = [np.stack(part, axis=-1) for part in zip(*map(self.coordinates.unpack, unit), strict=True)]
+            dA, dQ, dv = self.tangents(*unpacked, *moved)
+            return np.stack([self.coordinates.pack(dA[..., z], dQ[..., z], dv[..., z]) for z in range(len(x))], axis=1)
+        columns = []
+        for e, size in zip(unit, np.maximum(1, np.abs(x)), strict=True):
+            h = _STEP * size
+            ahead, behind = (self.coordinates.pack(*self.drift(*self.coordinates.unpack(x + s * e))) for s in (h, -h))
+            columns.append((ahead - behind) / (2 * h))
+        return np.stack(columns, axis=1)
+
+    def merged(self, covariances: Array) -> tuple[Array, Array]:
+        """The covariance of the components (T, m, m) and its error, from those by each rule (T, R, n, n)."""
+        unit = [self.coordinates.unpack(e) for e in np.eye(covariances.shape[-1])]
+        turn = np.stack([components(self.mixture.means @ A, Q, v) for A, Q, v in unit], axis=1)
+        each = turn @ covariances @ turn.T
+        if self.diffusion.sampled:
+            return each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
+        return each[:, 0], np.abs(each[:, 0] - each[:, 1])
+
+
+def _packed(dR: Array, dQ: Array, dv: Array) -> Array:
+    """Rows of increments in the order of `Coordinates`."""
+    upper = np.triu_indices(dQ.shape[-1])
+    return np.concatenate([dR.reshape(len(dR), -1), dQ[:, upper[0], upper[1]], dv], axis=1)
+
+
+# --- points
+
+
+def _exact_rules(fields: Fields, rule: OnlineSGD, dimension: int) -> Rules:
+    """For a linear network and teacher under a loss of degree 2: products of four fields."""
+    for name in set(fields.activations):
+        pieces = piecewise_linear(name) if value_averages(name).pieces is not None else None
+        if pieces is None or len(pieces[0]):
+            return []
+    if loss(rule.loss).coefficients is None or dimension > _MOST_EXACT:
+        return []
+    return [_hermite(nodes, dimension) for nodes in _EXACT]
+
+
+def _smooth_rules(fields: Fields, rule: OnlineSGD, dimension: int) -> Rules:
+    """For one or two fields of smooth functions."""
+    bent = any(value_averages(name).jumps for name in fields.activations)
+    if dimension > 2 or bent or any(len(kinks(rule.loss, y)) for y in (1.0, -1.0)):
+        return []
+    return [_hermite(nodes, dimension) for nodes in _SMOOTH]
+
+
+@lru_cache(maxsize=16)
+def _hermite(nodes: int, dimension: int) -> tuple[Array, Array]:
+    """The product of Gauss-Hermite rules: points (n, dimension) and weights (n,)."""
+    z, w = np.polynomial.hermite_e.hermegauss(nodes)
+    points = np.array(list(product(z, repeat=dimension)))
+    return points, np.array(list(product(w / w.sum(), repeat=dimension))).prod(axis=1)
+
+
+def _sobol_rules(dimension: int, seed: int) -> Rules:
+    """Scrambled Sobol points, mapped to normals."""
+    children = np.random.SeedSequence(seed).spawn(_REPLICATES)
+    weights = np.full(2**_POINTS, 2.0**-_POINTS)
+    return [
+        (ndtri(qmc.Sobol(dimension, seed=np.random.default_rng(child)).random_base2(_POINTS)), weights)
+        for child in children
+    ]
