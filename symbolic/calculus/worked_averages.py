@@ -29,7 +29,7 @@ def centred(value: sympy.Expr) -> sympy.Expr:
 
     >>> r = sympy.Symbol("r", real=True)
     >>> centred(Phi2(0, 0, r))
-    asin(r)/(2*pi) + 1/4
+    (2*asin(r) + pi)/(4*pi)
     """
     means, _ = group_symbols(2)
     s = sympy.Symbol("s", real=True)

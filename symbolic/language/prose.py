@@ -147,7 +147,7 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
     r"""A formula in the notation of docstrings, in math mode; `letters`: names that have one on paper.
 
     >>> mathematics("E_a[push_k x]/sqrt(D) <- sum_(a in y) A_a.w^-1/2")
-    'E_{a}[\\mathrm{push}_{k} x]/\\sqrt{D} \\leftarrow  \\sum_{a \\in  y} A_{a}\\cdot w^{-1/2}'
+    'E_{a}[\\operatorname{push}_{k} x]/\\sqrt{D} \\leftarrow  \\sum_{a \\in  y} A_{a}\\cdot w^{-1/2}'
     """
     letters, result, place, text = letters or {}, "", 0, text.replace("**", "^")
     while place < len(text):

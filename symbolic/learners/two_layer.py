@@ -429,13 +429,9 @@ def generated() -> str:
 def _multiplied() -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """The table of inner products, and the increments before and after powers of D are counted."""
     pairs = (("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l"))
-    table = [
-        Step(
-            "Table",
-            rf"{first}\cdot\Pi_u {second} = {latex(sympy.expand(_inner({first: sympy.S.One}, {second: sympy.S.One})))}",
-        )
-        for first, second in pairs
-    ]
+    one = sympy.S.One
+    products = {(x, y): sympy.expand(_inner({x: one}, {y: one})) for x, y in pairs}
+    table = [Step("Table", rf"{x}\cdot\Pi_u {y} = {latex(value)}") for (x, y), value in products.items()]
     moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), _multiplied_out(), strict=True))
     lines = [Step("Multiply out", f"{left} = {latex(value)}") for left, value in moved.items()]
     lines += [
