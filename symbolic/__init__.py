@@ -8,7 +8,8 @@
     activations  what g can be; averages: theory/averages/ and theory/gradients/; losses: what the output is charged for
     learners/    one module a learner: from its rule to the formulas that the solvers call
     generate     finds what declares formulas; writes theory/, or compares it
-    document     the same as LaTeX; user: the averages of what a user wrote
+    manuscript/  typeset: chapters in LaTeX; front: what stands before them; literature: what is cited
+    document     the derivation in LaTeX, or that of what a user wrote; user: the averages of what a user wrote
 
 What goes in is the update rule and one expression per activation; what comes out are the modules of `theory/`, the same
 text in every process.  Only `quenched derive`, the derivation of what theory/ does not have, and the tests import this
@@ -18,6 +19,8 @@ The protocol.  A module of symbolic/, calculus/ or learners/ takes part if it ha
 learner is one file here:
 
     TITLE          the title of its chapter; the docstring of the module opens it
+    PART, ORDER    where the chapter stands: a part of `quenched.symbolic.manuscript.front`, and its place there
+    STATUS         what the chapter's results rest on: exact, replica symmetric, a deterministic equivalent
     FORMULAS       typed functions on symbols (`notation.Real`, `notation.Positive`): each becomes a function of
                    theory/NAME.py with its name, arguments and docstring, and a section of the document
     NOTATION       name -> LaTeX letter, for names that read well in code and are one letter on paper

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import combinations, pairwise, product
@@ -232,20 +232,30 @@ class Activation:
         algebra = GaussianAlgebra(variables, means, covariance)
         index: dict[str, int] = {}
         place: dict[sympy.Expr, int] = {}
-        titles: list[Step] = []
         needed = needed or list(layouts(n))
         said = time.monotonic()
         for done, layout in enumerate(needed):
-            integrand = self.integrand(layout)
-            value = algebra.reduce(integrand)
+            value = algebra.reduce(self.integrand(layout))
             index[layout] = place.setdefault(value, len(place))
-            titles.append(Step("Result", rf"E\left[{latex(integrand)}\right] = {latex(value)}"))
             if announce and time.monotonic() - said > _SILENCE:
                 logger.info("%d of %d averages over %d fields derived", done + 1, len(needed), n)
                 said = time.monotonic()
         triangle = tuple(covariance[i][j] for i in range(n) for j in range(i, n))
-        derived = Derived(tuple(place), tuple(algebra.definitions), (*algebra.steps, *titles))
+        steps = (*algebra.steps, *self._results(index, tuple(place), n))
+        derived = Derived(tuple(place), tuple(algebra.definitions), steps)
         return Group(n, (*means, *triangle), index, derived)
+
+    def _results(self, index: Mapping[str, int], values: Sequence[sympy.Expr], n: int) -> list[Step]:
+        """The averages in brackets, those of one value together; numbers, which say nothing, are left out."""
+        found = []
+        if n == 1:
+            shapes = zip(("g", "g'", "g''"), ("g", "dg", "ddg"), strict=True)
+            found = [Step("Result", rf"{left}(x) = {latex(self.derivatives[key])}") for left, key in shapes]
+        for place, value in enumerate(values):
+            if not value.is_number:
+                brackets = [_bracket(layout) for layout, at in index.items() if at == place]
+                found.append(Step("Result", " = ".join([*brackets, latex(value)])))
+        return found
 
     def lines(self) -> tuple[tuple[sympy.Expr, ...], tuple[tuple[sympy.Expr, sympy.Expr], ...]] | None:
         """If g is piecewise linear: where it bends, and (slope, intercept) of each piece from left to right."""
@@ -257,6 +267,23 @@ class Activation:
                 return None
             found.append((sympy.expand(value).coeff(VARIABLE, 1), value.subs(VARIABLE, 0)))
         return self.pieces.points, tuple(found)
+
+
+def _bracket(layout: str) -> str:
+    r"""An average on paper.
+
+    >>> _bracket("dg*dg,g")
+    "\\langle (g'_{0})^{2}\\,g_{1} \\rangle"
+    """
+    primes = {"ddg": "''", "dg": "'", "g": ""}
+    factors = []
+    for i, part in enumerate(layout.split(",")):
+        names = part.split("*")
+        for name, prime in primes.items():
+            if count := names.count(name):
+                factors.append(rf"g{prime}_{{{i}}}" if count == 1 else rf"(g{prime}_{{{i}}})^{{{count}}}")
+    inside = r"\,".join(factors)
+    return rf"\langle {inside} \rangle"
 
 
 def _cost(term: Term) -> float:

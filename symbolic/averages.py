@@ -2,7 +2,8 @@
 
 For each activation of `quenched.symbolic.activations` the averages over n = 1 .. 4 fields form one function, which
 computes what they share once.  By the rules of `quenched.symbolic.calculus.gaussian` they come down to intermediate
-quantities, named after what they are; the legend of each generated file explains the names.
+quantities, named after what they are: the table of symbols, and the legend of each generated file, explain the names.
+Those that are numbers whatever the fields are, such as averages of 0 and 1, are left out.
 """
 
 from __future__ import annotations
@@ -21,9 +22,23 @@ from quenched.symbolic.language import emit
 from quenched.symbolic.language.notation import Formula
 from quenched.symbolic.language.parse import VARIABLE
 
-__all__ = ["LEGEND", "TITLE", "averages_module", "derivations", "files", "formulas", "gradients_module"]
+__all__ = [
+    "LEGEND",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "TITLE",
+    "averages_module",
+    "derivations",
+    "files",
+    "formula",
+    "formulas",
+    "gradients_module",
+]
 
 TITLE = "Averages of the activations"
+PART, ORDER = "tables", 1
+STATUS = "Exact."
 
 GRADIENTS = ("erf", "linear", "relu")
 """The activations whose gradients are checked in; those of others are derived on first use."""
@@ -141,25 +156,25 @@ def _labels(group: Group) -> tuple[str, ...]:
     return tuple("; ".join(k for k, v in group.index.items() if v == i) for i in range(len(group.derived.values)))
 
 
+def formula(activation: Activation, group: Group) -> Formula:
+    """The averages over the fields of one group."""
+    docstring = f"Averages over {_FIELDS[group.n - 1]} of products of g, g' and g'' for g = {activation.text}."
+    fields = ", ".join(f"x{i}" for i in range(group.n))
+    above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx; derived by: {'; '.join(group.derived.rules) or 'linearity'}",)
+    return Formula(
+        f"{activation.name}_{group.n}",
+        docstring,
+        group.arguments,
+        group.derived,
+        meanings(group.arguments),
+        _labels(group),
+        above,
+    )
+
+
 def formulas(name: str, text: str) -> list[Formula]:
     """The averages of one activation: NAME_1 .. NAME_4."""
-    found = []
-    for group in _groups(name, text):
-        docstring = f"Averages over {_FIELDS[group.n - 1]} of products of g, g' and g'' for g = {text}."
-        fields = ", ".join(f"x{i}" for i in range(group.n))
-        above = (f"⟨f⟩ = ∫ f({fields}) N(x; m, c) dx; derived by: {'; '.join(group.derived.rules) or 'linearity'}",)
-        found.append(
-            Formula(
-                f"{name}_{group.n}",
-                docstring,
-                group.arguments,
-                group.derived,
-                meanings(group.arguments),
-                _labels(group),
-                above,
-            )
-        )
-    return found
+    return [formula(Activation(name, text), group) for group in _groups(name, text)]
 
 
 def _shapes(activation: Activation) -> list[str]:

@@ -43,6 +43,9 @@ class Subject:
     source: str
     docstring: str
     TITLE: str
+    PART: str = "further"
+    ORDER: int = 0
+    STATUS: str = ""
     FORMULAS: tuple[Specification, ...] = ()
     NOTATION: Mapping[str, str] = field(default_factory=dict)
     generated: Callable[[], str] = _no_text
@@ -52,7 +55,7 @@ class Subject:
     @classmethod
     def of(cls, module: ModuleType) -> Subject:
         """Of a module that has a TITLE."""
-        declared = ("TITLE", "FORMULAS", "NOTATION", "generated", "derivations", "files")
+        declared = ("TITLE", "PART", "ORDER", "STATUS", "FORMULAS", "NOTATION", "generated", "derivations", "files")
         found = {name: getattr(module, name) for name in declared if hasattr(module, name)}
         path = module.__name__.removeprefix("quenched.").replace(".", "/") + ".py"
         return cls(module.__name__.rpartition(".")[2], path, (module.__doc__ or "").strip(), **found)

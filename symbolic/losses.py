@@ -29,7 +29,10 @@ from quenched.symbolic.language.parse import parse
 __all__ = [
     "LABEL",
     "NOISE",
+    "ORDER",
     "OUTPUT",
+    "PART",
+    "STATUS",
     "TITLE",
     "Loss",
     "derivations",
@@ -39,6 +42,8 @@ __all__ = [
 ]
 
 TITLE = "Losses"
+PART, ORDER = "learning", 1
+STATUS = "Exact."
 
 OUTPUT, LABEL, _SHIFT = sympy.symbols("phi y zeta", real=True)
 NOISE = sympy.Symbol("Delta", positive=True)

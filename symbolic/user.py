@@ -19,7 +19,15 @@ from quenched.symbolic.language.notation import Formula
 from quenched.symbolic.language.parse import parse
 from quenched.symbolic.learners import teachers
 
-__all__ = ["rules", "user_activation", "user_gradients", "user_loss", "user_teacher", "user_teacher_gradients"]
+__all__ = [
+    "rules",
+    "screen_loss",
+    "user_activation",
+    "user_gradients",
+    "user_loss",
+    "user_teacher",
+    "user_teacher_gradients",
+]
 
 _ACROSS = '''class Across(NamedTuple):
     """Averages over fields of two activations: groups[i] returns those over kinds[i] fields of each."""
@@ -56,11 +64,11 @@ def user_gradients(name: str) -> str:
 def user_loss(text: str) -> str:
     """The module of one loss, "custom"."""
     text = expression(text, LOSS)
-    _screen_loss(text)
+    screen_loss(text)
     return losses.loss_module({"custom": text}, f"The loss {text}.", "a loss given by the user")
 
 
-def _screen_loss(text: str) -> None:
+def screen_loss(text: str) -> None:
     """Refuse, with the reason, what is no loss: it must depend on the label, be finite and have a finite slope."""
     loss, phi = losses.Loss("custom", text), losses.OUTPUT
     if not loss.expression.has(losses.LABEL):

@@ -26,9 +26,8 @@ from quenched.sim.engines.overlaps import Chain
 from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import judge
 from quenched.sim.sweep_files import read_spec
-from quenched.symbolic import generate, losses
+from quenched.symbolic import document, generate, losses
 from quenched.symbolic.language import grammar
-from quenched.symbolic.language.latex import document
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -178,10 +177,11 @@ def test_reproduce_knows_of_a_figure(
     assert xr.load_dataset(extended / "out" / "toy.nc").power.values.tolist() == [1, 2, 4]
 
 
-def test_the_document_and_theory_know_of_a_loss_and_a_learner(extended: Path) -> None:
+def test_the_document_and_theory_know_of_a_loss_and_a_learner(extended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of symbolic/learners is a chapter and a file of theory/; a loss is a section and stands in equations."""
     (toy,) = (subject for subject in generate.subjects() if subject.name == "toy")
-    text = document([(toy.TITLE, toy.docstring, [*toy.derivations(), *toy.formulas()], toy.NOTATION)])
+    monkeypatch.setattr(document, "subjects", lambda: [toy])
+    text = document.latex()
     assert "Coins" in text
     assert "labels are guessed, whatever the input is" in text
     (code,) = toy.texts().values()

@@ -22,7 +22,7 @@ def field(product: float, memory: float, sigma: float) -> float:
 # spectral_overlap(α, σ, c) = (α c² - σ⁴)/(c (α c + σ²))
 # Derived by: Linear estimate; State evolution; Normalised fixed point
 def spectral_overlap(alpha: float, sigma: float, power: float) -> float:
-    """(e.v)^2 of the leading eigenvector e of alpha D samples of means ±A v, A^2 = power; <= 0 below its threshold.
+    """(e.v)^2 of the leading eigenvector e of alpha D samples of means ±A v, A^2 = power; negative below threshold.
 
     Message passing with the linear estimate û = B has the eigenvectors of X^T X as its fixed points, the Onsager
     terms being multiples of û and vhat; its state evolution, normalised, gives their overlap.

@@ -34,7 +34,7 @@ from quenched.numerics.probability.quadrature import converged, legendre
 from quenched.theory import activations as theory
 from quenched.theory import normal, two_layer
 
-__all__ = ["Certificate", "certify", "certify_equations", "document"]
+__all__ = ["Certificate", "certify", "certify_equations", "digits", "document"]
 
 Array = NDArray[Any]
 
@@ -190,6 +190,20 @@ def _learning_certificates() -> Iterator[Certificate]:
 
 
 # --- the document -----------------------------------------------------------------------------------------------------
+
+
+def digits(records: Sequence[Certificate]) -> dict[str, str]:
+    """Formula -> its fewest digits, by how it was evaluated, in words."""
+    found = {}
+    for formula in dict.fromkeys(r.formula for r in records):
+        rows = [r for r in records if r.formula == formula]
+        kinds = (
+            ("at high precision", [r.digits for r in rows if r.path == "mpmath"]),
+            ("in float64", [r.digits for r in rows if r.path != "mpmath" and r.required > 8]),
+            ("in float64 where the covariance is singular", [r.digits for r in rows if r.required <= 8]),
+        )
+        found[formula] = ", ".join(f"{min(values):.1f} digits {kind}" for kind, values in kinds if values)
+    return found
 
 
 def document(records: Sequence[Certificate], rules: Mapping[str, Sequence[str]] | None = None) -> str:

@@ -21,8 +21,9 @@ def derive(
     ] = False,
     latex: Annotated[Path | None, typer.Option(help="Write the derivation as a LaTeX document instead.")] = None,
     activation: Annotated[
-        str | None, typer.Option(help="Print what is derived for this expression in x instead.")
+        str | None, typer.Option(help="Print what is derived for this expression in x instead; --latex: its equations.")
     ] = None,
+    loss: Annotated[str, typer.Option(help="The loss of a document with --activation and --latex.")] = "square",
     certify: Annotated[
         Path | None,
         typer.Option(
@@ -36,6 +37,7 @@ def derive(
     Example:  quenched derive --check
     Example:  quenched derive --activation "x**2 - 2"
     Example:  quenched derive --activation "x**2 - 2" --certify certificate.md
+    Example:  quenched derive --activation "x**2 - 2" --loss logistic --latex own.tex
     """
     _one_task(given)
     from quenched.sim.files import prepare, write
@@ -49,18 +51,22 @@ def derive(
         raise RuntimeError(f"derive needs the extra quenched[derive]: {error}") from error
 
     folder = Path(derivation.__file__).parents[1] / "theory"
+    digits: dict[str, str] = {}
     if certify is not None:
         from quenched.numerics.averages import certificate
 
         rules = derivation.rules() if activation is None else user.rules(activation)
         records = certificate.certify(None if activation is None else [activation])
         write(certify, certificate.document(records, rules))
+        digits = certificate.digits(records)
         if failed := [r for r in records if r.digits < r.required]:
             raise RuntimeError(f"{len(failed)} of {len(records)} values have fewer digits than required: see {certify}")
-    elif activation is not None:
+    if latex is not None:
+        write(latex, document.latex(digits) if activation is None else document.own(activation, loss, digits))
+    if latex is not None or certify is not None:
+        return
+    if activation is not None:
         sys.stdout.write(user.user_activation(activation, whole=True))
-    elif latex is not None:
-        write(latex, document.latex())
     elif check:
         messages = derivation.check(folder)
         for message in messages:
@@ -74,10 +80,12 @@ def derive(
 
 
 def _one_task(given: Collection[str]) -> None:
-    """ValueError for two tasks at once; a certificate may be of one activation."""
+    """ValueError for a check with anything else; a document has the digits of a certificate made with it."""
     asked = [name for name in ("check", "latex", "activation", "certify") if name in given]
-    if len(asked) > 1 and asked != ["activation", "certify"]:
+    if len(asked) > 1 and asked[0] == "check":
         raise ValueError(f"{flag(asked[0])} does not go together with {flag(asked[1])}: each is a task of its own")
+    if "loss" in given and not {"activation", "latex"} <= set(asked):
+        raise ValueError("--loss is of a document of your own: add --activation and --latex")
     if "force" in given and not {"latex", "certify"} & set(asked):
         raise ValueError("--force is of files: add --latex or --certify")
 

@@ -17,13 +17,18 @@ from functools import cache
 
 import sympy
 
-from quenched.symbolic.activations import Activation, Group, group_symbols
+from quenched.symbolic.activations import BUILTIN, Activation, Group, group_symbols
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import derivative, in_steps
-from quenched.symbolic.language.notation import Derived
+from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.language.parse import VARIABLE
 
-__all__ = ["gradient"]
+__all__ = ["ORDER", "PART", "STATUS", "TITLE", "derivations", "gradient"]
+
+TITLE = "Derivatives of averages"
+PART, ORDER = "calculus", 3
+STATUS = "Exact."
 
 
 @cache
@@ -64,3 +69,16 @@ def gradient(kinds: Sequence[Activation], group: Group, fixed: int = 0) -> Deriv
             values.append(average(place, [2 * int(i == j) for j in range(n)]) / 2)
             values += [average(place, [int(k in (i, j)) for k in range(n)]) for j in range(i + 1, n)]
     return Derived(tuple(values), tuple(algebra.definitions), tuple(algebra.steps))
+
+
+def derivations() -> list[Formula]:
+    """The gradient of one average, for the document; those of all others are generated alike."""
+    relu = Activation("relu", BUILTIN["relu"])
+    group = relu.group(1, ["g"])
+    found = gradient([relu], group)
+    lines = [
+        Step("Price", rf"\frac{{\partial}}{{\partial {latex(argument)}}} \langle g_{{0}}\rangle = {latex(value)}")
+        for argument, value in zip(group.arguments, found.values, strict=True)
+    ]
+    told = "The mean of relu, by the mean and the variance of its field: a step is a kink's slope, a density its bend."
+    return [Formula("gradient_of_relu", told, (), Derived(found.values, found.definitions, (*found.steps, *lines)))]

@@ -21,9 +21,25 @@ import sympy
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Real, Step
 
-__all__ = ["FORMULAS", "TITLE", "Phi", "Phi2", "Phi3", "Phi4", "Remainder", "Residual", "density", "normal_probability"]
+__all__ = [
+    "FORMULAS",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "TITLE",
+    "Phi",
+    "Phi2",
+    "Phi3",
+    "Phi4",
+    "Remainder",
+    "Residual",
+    "density",
+    "normal_probability",
+]
 
 TITLE = "Normal probabilities"
+PART, ORDER = "calculus", 2
+STATUS = "Exact."
 
 
 def density(x: sympy.Expr, variance: sympy.Expr = sympy.Integer(1)) -> sympy.Expr:
@@ -281,14 +297,42 @@ def _switched_on(
         )
     )
     value = start + sympy.Integral(sympy.Add(*rates), (theta, 0, sympy.pi / 2))
-    slope = sympy.Eq(
-        sympy.Derivative(probability(*symbols), symbols[crossing[0]]), probability(*symbols).fdiff(crossing[0] + 1)
+    return Derived(value, steps=_told(probability, symbols, [pairs[index - n] for index in crossing], start))
+
+
+def _told(
+    probability: type[_NormalProbability],
+    symbols: tuple[sympy.Symbol, ...],
+    crossing: list[tuple[int, int]],
+    start: sympy.Expr,
+) -> tuple[Step, ...]:
+    """The steps of `_switched_on`; limits and correlations of what is left, given two fields, have names."""
+    n = probability.dimension
+    r = dict(zip(combinations(range(n), 2), symbols[n:], strict=True))
+    terms: list[tuple[str, str, str]] = []
+    named: list[tuple[str, sympy.Expr]] = []
+    for i, j in crossing:
+        others = [k for k in range(n) if k not in (i, j)]
+        given = f"|{i + 1}{j + 1}"
+        limits = [f"h_{{{k + 1}{given}}}" for k in others]
+        correlations = [f"r_{{{k + 1}{m + 1}{given}}}" for k, m in combinations(others, 2)]
+        rest = "" if n == 3 else f"_{{{n - 2}}}"
+        arguments = ", ".join(limits) + (r";\, " + ", ".join(correlations) if correlations else "")
+        terms.append((rf"r_{{{i + 1}{j + 1}}}", rf"\varphi_2(h_{i + 1}, h_{j + 1};\, r_{{{i + 1}{j + 1}}})",
+                      rf"\Phi{rest}({arguments})"))  # fmt: skip
+        if not named:
+            left_limits, left_correlations = _condition(symbols[:n], r, (i, j))
+            named += zip([*limits, *correlations], [*left_limits, *left_correlations], strict=True)
+    first, density_, left = terms[0]
+    whole = latex(probability(*symbols))
+    path = r",\ ".join(rf"{name} \to {name} \sin\theta" for name, _, _ in terms)
+    rates = " + ".join(rf"{name}\, {density_}\, {left}" for name, density_, left in terms)
+    return (
+        Step("Plackett", rf"\partial \Phi_{n}/\partial {first} = {density_}\, {left}"),
+        *(Step("Plackett", f"{name} = {latex(value)}") for name, value in named),
+        Step("Integrate from independent blocks", rf"{path},\quad \theta = 0 \ldots \pi/2"),
+        Step("Result", rf"{whole} = {latex(start)} + \int_0^{{\pi/2}} \bigl[{rates}\bigr] \cos\theta \, d\theta"),
     )
-    steps = (
-        Step("Plackett", latex(slope)),
-        Step("Integrate from independent blocks", latex(start) + r" + \int_0^{\pi/2} \cdots \, d\theta"),
-    )
-    return Derived(value, steps=steps)
 
 
 def phi_2(h: Real, k: Real, r: Real) -> Derived:

@@ -23,10 +23,11 @@ from collections.abc import Sequence
 
 import sympy
 
-from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Step
 
 __all__ = [
+    "LETTERS",
     "Envelope",
     "Move",
     "MoveSlope",
@@ -39,6 +40,20 @@ __all__ = [
     "replica_limit",
     "saddle",
 ]
+
+
+LETTERS = {
+    "Vh": r"\hat V",
+    "qh": r"\hat q",
+    "mh": r"\hat m",
+    "mh_1": r"\hat m_1",
+    "mh_2": r"\hat m_2",
+    "ridge": r"\lambda",
+    "share": "s",
+}
+"""What order parameters and their conjugates are called on paper."""
+
+latex = in_letters(LETTERS)
 
 
 class Move(sympy.Function):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 __all__ = [
     "COMPOSED",
     "ELEMENTARY",
+    "ORDER",
+    "PART",
     "TITLE",
     "Elementary",
     "generated",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 TITLE = "Elementary functions"
+PART, ORDER = "tables", 2
 
 
 @dataclass(frozen=True)

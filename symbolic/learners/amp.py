@@ -19,9 +19,11 @@ from quenched.symbolic.calculus.gaussian import GaussianAlgebra
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
 TITLE = "Approximate message passing"
+PART, ORDER = "replica", 4
+STATUS = "State evolution is exact as D grows for messages of this kind (Bayati and Montanari 2011)."
 NOTATION = {"product": "r", "memory": "m", "power": "c", "lam": r"\Lambda", "uhat": r"\hat u", "vhat": r"\hat v"}
 latex = in_letters(NOTATION)
 
@@ -61,7 +63,7 @@ def field(product: Real, memory: Real, sigma: Positive) -> Derived:
 
 
 def spectral_overlap(alpha: Positive, sigma: Positive, power: Positive) -> Derived:
-    """(e.v)^2 of the leading eigenvector e of alpha D samples of means ±A v, A^2 = power; <= 0 below its threshold.
+    """(e.v)^2 of the leading eigenvector e of alpha D samples of means ±A v, A^2 = power; negative below threshold.
 
     Message passing with the linear estimate û = B has the eigenvectors of X^T X as its fixed points, the Onsager
     terms being multiples of û and vhat; its state evolution, normalised, gives their overlap.

@@ -25,9 +25,11 @@ from quenched.symbolic.calculus.replica import channel_limit, common_part, heat,
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE", "derivations"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE", "derivations"]
 
 TITLE = "Bayes-optimal learning"
+PART, ORDER = "replica", 1
+STATUS = "Replica symmetric; potentials of this kind were proved by Lelarge and Miolane 2019."
 NOTATION = {
     "lam": r"\Lambda",
     "second_moment": "S",

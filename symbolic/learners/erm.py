@@ -24,6 +24,7 @@ from sympy import Heaviside, Integer, Max, Rational, Symbol, log, sqrt
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.normal import density
 from quenched.symbolic.calculus.replica import (
+    LETTERS,
     Envelope,
     Move,
     MoveSlope,
@@ -39,17 +40,12 @@ from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
 from quenched.symbolic.losses import Loss
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE", "derivations", "potential"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE", "derivations", "potential"]
 
 TITLE = "Empirical risk minimisation"
-NOTATION = {
-    "Vh": r"\hat V",
-    "qh": r"\hat q",
-    "mh": r"\hat m",
-    "mh_1": r"\hat m_1",
-    "mh_2": r"\hat m_2",
-    "ridge": r"\lambda",
-    "share": "s",
+PART, ORDER = "replica", 2
+STATUS = "Replica symmetric; proved for convex losses by Loureiro and others 2021."
+NOTATION = LETTERS | {
     "weight": "P",
     "squared": "f_{2}",
     "move": "f",

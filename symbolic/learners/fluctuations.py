@@ -26,9 +26,11 @@ from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.learners import two_layer
 from quenched.symbolic.learners.two_layer import P, a, b, eta_v, k, l, noise, u
 
-__all__ = ["TITLE", "derivations", "generated", "increments"]
+__all__ = ["ORDER", "PART", "STATUS", "TITLE", "derivations", "generated", "increments"]
 
 TITLE = "Fluctuations of a two-layer network"
+PART, ORDER = "learning", 3
+STATUS = "Exact to leading order in 1/sqrt(D)."
 
 sample, other = Idx("x"), Idx("c")  # a sample, and a second reference vector
 push, readout, nu, lam, rho, spread = (IndexedBase(n) for n in ("push", "readout", "nu", "lam", "rho", "spread"))

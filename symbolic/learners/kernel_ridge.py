@@ -45,9 +45,11 @@ from quenched.symbolic.learners import kernel_taylor
 from quenched.symbolic.learners.kernel_taylor import Jet, OtherPlace, Place, coefficients, leading
 from quenched.symbolic.learners.random_features import marchenko_pastur
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE", "derivations", "spiked"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE", "derivations", "spiked"]
 
 TITLE = "Kernel ridge regression"
+PART, ORDER = "features", 3
+STATUS = "Deterministic equivalent: not rigorous but for the linear channel, checked at finite D."
 NOTATION = kernel_taylor.NOTATION | {
     "even_slope": "k_{e}",
     "odd_slope": "k_{o}",

@@ -22,9 +22,25 @@ from quenched.symbolic.language import emit
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Step
 
-__all__ = ["ARGUMENTS", "KERNELS", "NOTATION", "TITLE", "Kernel", "derivations", "generated", "jet", "tangent", "value"]
+__all__ = [
+    "ARGUMENTS",
+    "KERNELS",
+    "NOTATION",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "TITLE",
+    "Kernel",
+    "derivations",
+    "generated",
+    "jet",
+    "tangent",
+    "value",
+]
 
 TITLE = "Kernels"
+PART, ORDER = "features", 2
+STATUS = "Exact averages."
 NOTATION = {
     "norm": "N",
     "other_norm": "N'",
@@ -71,7 +87,7 @@ def _two_fields(integrand: sympy.Expr) -> tuple[sympy.Expr, tuple[Step, ...]]:
     average = average.replace(sympy.asin, lambda a: sympy.asin(_one_root(a)))
     average = sympy.Add(*(_one_root(term) for term in sympy.Add.make_args(sympy.expand(average))))
     step = Step("Average over two fields", rf"E\left[{latex(integrand)}\right] = {latex(average)}")
-    return average, (*algebra.steps, step)
+    return average, (*algebra.steps, *([] if average.is_number else [step]))
 
 
 def _one_root(term: sympy.Expr) -> sympy.Expr:

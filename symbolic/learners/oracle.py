@@ -25,6 +25,9 @@ from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 __all__ = [
     "FORMULAS",
     "NOTATION",
+    "ORDER",
+    "PART",
+    "STATUS",
     "TITLE",
     "Cluster",
     "discriminant",
@@ -37,6 +40,8 @@ __all__ = [
 ]
 
 TITLE = "Oracle error"
+PART, ORDER = "errors", 1
+STATUS = "Exact at any D."
 NOTATION = {
     "separation": "r",
     "first_length": "m_{1}",

@@ -42,9 +42,11 @@ from quenched.symbolic.language.parse import parse
 from quenched.symbolic.learners import feature_orders
 from quenched.symbolic.learners.feature_orders import Cluster, half, psi, quarter
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
 TITLE = "Random features"
+PART, ORDER = "features", 1
+STATUS = "Deterministic equivalent: not rigorous, checked against direct evaluation at finite D."
 NOTATION = feature_orders.NOTATION | {
     "second_length": "m_{2}",
     "along": "p",

@@ -32,9 +32,11 @@ from quenched.symbolic.language.notation import Derived, Positive, Real, Step, d
 from quenched.symbolic.learners import erm
 from quenched.symbolic.learners.random_features import marchenko_pastur
 
-__all__ = ["FORMULAS", "NOTATION", "TITLE"]
+__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
 TITLE = "Random features and kernels, n = alpha D"
+PART, ORDER = "replica", 3
+STATUS = "Replica symmetric, on Gaussian equivalence, which Hu and Lu 2020 prove for odd activations."
 NOTATION = erm.NOTATION | {"ratio": r"\varrho", "linear": "k_1^2", "higher": "k_*^2"}
 latex = in_letters(NOTATION)
 

@@ -38,9 +38,14 @@ from quenched.symbolic.losses import LABEL, OUTPUT, label_noise_average
 
 __all__ = [
     "AVERAGES",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "SUMS",
     "TITLE",
     "Equations",
     "StepAverages",
+    "derivation",
     "derivations",
     "equations",
     "generated",
@@ -48,9 +53,14 @@ __all__ = [
     "increments",
     "quadratic",
     "slots",
+    "tangents",
 ]
 
 TITLE = "Two-layer network"
+PART, ORDER = "learning", 2
+STATUS = (
+    "Exact as D grows at fixed t; Goldt, Advani and others 2019 prove it for isotropic inputs and smooth activations."
+)
 
 # indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
 a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
@@ -66,6 +76,9 @@ lam = Function("lambda")
 push = Function("push")
 probe = Symbol("f", real=True)
 
+STEIN = "Stein: regression of any field"
+SUMS = "Averages of one step: sum over neurons, average over label noise"
+
 
 def half_squared_loss(output: sympy.Expr, target: sympy.Expr) -> sympy.Expr:
     """(phi - y)^2 / 2, the loss of the paper."""
@@ -78,7 +91,6 @@ def slots(pattern: str) -> tuple[str, ...]:
 
 
 # --- the increments of one step
-# ---------------------------------------------------------------------------------------------------
 
 Vector = dict[str, sympy.Expr]  # coefficients of x, of w_k, w_l and of the reference vector r_b
 
@@ -114,8 +126,9 @@ def _leading(expression: sympy.Expr) -> sympy.Expr:
     return sympy.expand(sympy.expand(expression).subs(D, 1 / root**2)).subs(root, 0)
 
 
-def increments() -> tuple[sympy.Expr, sympy.Expr]:
-    """D times the increments of R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D by one step, D -> infinity."""
+@cache
+def _multiplied_out() -> tuple[sympy.Expr, sympy.Expr]:
+    """D times the increments of R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D by one step."""
 
     def move(index: Idx, name: str) -> Vector:
         return {"x": -eta / sympy.sqrt(D) * push(index), name: -eta * kappa / D}
@@ -123,7 +136,13 @@ def increments() -> tuple[sympy.Expr, sympy.Expr]:
     dw_k, dw_l = move(k, "w_k"), move(l, "w_l")
     one = sympy.Integer(1)
     moved = _inner({"w_k": one}, dw_l) + _inner(dw_k, {"w_l": one}) + _inner(dw_k, dw_l)
-    return _leading(_inner(dw_k, {"r_b": one})), _leading(moved)
+    return sympy.expand(_inner(dw_k, {"r_b": one})), sympy.expand(moved)
+
+
+def increments() -> tuple[sympy.Expr, sympy.Expr]:
+    """The same to leading order, D -> infinity."""
+    dR, dQ = _multiplied_out()
+    return _leading(dR), _leading(dQ)
 
 
 def _in_node(expression: sympy.Expr) -> sympy.Expr:
@@ -150,7 +169,6 @@ def _in_node(expression: sympy.Expr) -> sympy.Expr:
 
 
 # --- the averages of one step
-# -----------------------------------------------------------------------------------------------------
 
 _DERIVATIVES = ("g", "dg", "ddg")
 
@@ -234,7 +252,6 @@ def _step_averages(value: sympy.Expr, slope: sympy.Expr, square: sympy.Expr) -> 
 
 
 # --- the equations
-# ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -259,20 +276,16 @@ class Equations:
 
 
 def _equations(step: StepAverages, first: Step) -> Equations:
-    moves = increments()
-    dR, dQ = (_in_node(increment) for increment in moves)
+    dR, dQ = (_in_node(increment) for increment in increments())
     dv = -eta_v * P[a] * readout[a, k] - eta_v * kappa_v * v[k]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
-    steps = [first]
-    for left, value in zip(("R_{ubk}", "Q_{ukl}"), moves, strict=True):
-        steps.append(Step("Increment in node u to order 1/D", rf"D\,\delta {left} = {latex(value)}"))
-    lines = ((r"\mathrm{pull}_{uki}", drag), ("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
-    steps += [Step("Stein: regression of any field", f"{left} = {latex(value)}") for left, value in lines]
+    rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
+    lines = ((STEIN, (r"\operatorname{pull}_{uki}", drag)), *(("Average over the sample", line) for line in rates))
+    steps = [first, *(Step(rule, f"{left} = {latex(value)}") for rule, (left, value) in lines)]
     for name in ("force_{ak}", "response_{akl}", "noise_{akl}", "readout_{ak}", "risk"):
         title, _, index = name.partition("_")
-        left = rf"\mathrm{{{title}}}" + (f"_{index}" if index else "")
-        value = latex(getattr(step, title))
-        steps.append(Step("Averages of one step: sum over neurons, average over label noise", f"{left} = {value}"))
+        left = rf"\operatorname{{{title}}}" + (f"_{index}" if index else "")
+        steps.append(Step(SUMS, f"{left} = {latex(getattr(step, title))}"))
     return Equations(dR, dQ, dv, drag, step, tuple(steps))
 
 
@@ -285,7 +298,7 @@ def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_square
     """
     value = loss(phi, label)
     slope = sympy.diff(value, phi)
-    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\operatorname{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, label_noise_average(slope), label_noise_average(slope**2)), first)
 
 
@@ -294,13 +307,11 @@ def quadratic() -> Equations:
     """The same for any loss of degree 2: L0 + L1 phi + L2 phi^2, of the slope F0 + F1 phi and its square S0 + ..."""
     powers = {name: [IndexedBase(f"{name}{n}")[a] * phi**n for n in range(3)] for name in "LFS"}
     value, slope, square = sum(powers["L"]), sum(powers["F"][:2]), sum(powers["S"])
-    first = Step("Gradient", rf"\mathrm{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
+    first = Step("Gradient", rf"\operatorname{{push}}_k = ({latex(slope)})\, s\,v_k\,g'(\lambda_k)")
     return _equations(_step_averages(value, slope, square), first)
 
 
 # --- what theory/ and the document take
-# -------------------------------------------------------------------------------------------
-
 
 _MEANINGS = {
     "P": "(C,) weights of the clusters",
@@ -407,18 +418,82 @@ def generated() -> str:
     outputs, patterns = _outputs(), quadratic().patterns
     write = partial(array_function, patterns=patterns, meanings=_MEANINGS)
     texts = [write(name, given, outputs[name], text) for name, (given, text) in _FUNCTIONS.items()]
+    moving = tangents()
     for name, given in _TANGENTS.items():
-        moved = {f"{key}_z": (tangent(value, _FIXED), f"{indices}z") for key, (value, indices) in outputs[name].items()}
+        moved = {f"{key}_z": (value, f"{indices}z") for key, (value, indices) in moving[name].items()}
         docstring = f"Tangent of `{name}` along directions z, the last index of all that ends in _z."
         texts.append(write(f"{name}_tangent", given, moved, docstring))
     return "\n\n\n".join(texts)
 
 
+def _multiplied() -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The table of inner products, and the increments before and after powers of D are counted."""
+    pairs = (("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l"))
+    one = sympy.S.One
+    products = {(x, y): sympy.expand(_inner({x: one}, {y: one})) for x, y in pairs}
+    table = [Step("Table", rf"{x}\cdot\Pi_u {y} = {latex(value)}") for (x, y), value in products.items()]
+    moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), _multiplied_out(), strict=True))
+    lines = [Step("Multiply out", f"{left} = {latex(value)}") for left, value in moved.items()]
+    lines += [
+        Step("Power counting", rf"\lim_{{D \to \infty}} {left} = {latex(_leading(value))}")
+        for left, value in moved.items()
+    ]
+    return tuple(table), tuple(lines)
+
+
+_TOLD = {
+    "update": "The gradient of the loss by a preactivation, of which the weights move along the sample x.",
+    "inner_products": """Inner products in node u, of which the increments of the order parameters consist.
+
+x stands for the average over the batch: of the products of two samples a fraction 1/B is of one with itself,
+|Pi_u x|^2 = D share_u rho_au to leading order; those of two independent ones are of order sqrt(D), chi of order 1.
+""",
+    "increments": """The move dw_k of w_k in one step, multiplied out in R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u
+w_l/D.
+
+One unit of time is D steps: increments of order 1/D add up to rates.  The fluctuations of D increments have zero mean
+and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.
+""",
+    "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and
+dv_k/dt.
+
+Indices that the left-hand side does not have are summed; mean_uab is the part of mean_a.r_b in node u, M_uak that of
+E_a[lambda_k].
+""",
+    "step_averages": """What the six lines ask for: sums over neurons of averages of g and its derivatives in one
+cluster.
+
+<g'_k g_i>_a is E_a[g'(lambda_k) g(lambda_i)], I_kl the unit matrix, Delta^2 the variance of the label noise.
+""",
+}
+
+
+def derivation(found: Equations) -> list[Formula]:
+    """The equations of a loss step by step: update rule, inner products, increments, six lines, averages of a step."""
+    table, moved = _multiplied()
+    first, *rest = found.steps
+    chosen = {
+        "update": (first,),
+        "inner_products": table,
+        "increments": moved,
+        "rates": tuple(step for step in rest if step.rule != SUMS),
+        "step_averages": tuple(step for step in rest if step.rule == SUMS),
+    }
+    return [Formula(name, _TOLD[name], (), Derived(sympy.Integer(0), steps=steps)) for name, steps in chosen.items()]
+
+
 def derivations() -> list[Formula]:
-    """The equations of the half squared loss as a formula of the document."""
-    found = equations()
-    lines = (found.dR, found.dQ, found.dv, found.step.risk)
-    return [Formula("rates", "", (), Derived(lines, steps=found.steps))]
+    """The equations of the half squared loss, for the document."""
+    return derivation(equations())
+
+
+def tangents() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
+    """The tangents of the functions above along directions z: expressions in X_z[.., z], and their free indices."""
+    outputs = _outputs()
+    return {
+        name: {key: (tangent(value, _FIXED), indices) for key, (value, indices) in outputs[name].items()}
+        for name in _TANGENTS
+    }
 
 
 AVERAGES = equations().patterns

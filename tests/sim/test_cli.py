@@ -217,7 +217,7 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["dynamics", "--plot", "run.xyz"], r"plot must end in \.png, .*, got 'run.xyz'"),
         (["derive", "--check", "--latex", "x.tex"], "--check does not go together with --latex"),
         (["derive", "--check", "--activation", "x"], "--check does not go together with --activation"),
-        (["derive", "--latex", "x.tex", "--certify", "x.md"], "--latex does not go together with --certify"),
+        (["derive", "--loss", "square", "--latex", "x.tex"], "--loss is of a document of your own: add --activation"),
         (["derive", "--force"], "--force is of files"),
         (["validate", "--engine", "matrix"], "engine must be 'vectors' or 'overlaps', got 'matrix'"),
         (["validate", "--quick", "--full"], "--quick does not go together with --full"),

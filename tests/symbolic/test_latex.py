@@ -1,28 +1,13 @@
-"""The document of the derivation: broken formulas keep their meaning, text is escaped, pdflatex accepts the whole."""
+"""LaTeX of expressions: letters are those of the paper, and broken formulas keep their meaning."""
 
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import sympy
 
-from quenched.symbolic.document import latex as whole_document
-from quenched.symbolic.language.latex import breakable, document, latex
-from quenched.symbolic.language.notation import Derived, Formula, Step, derived
+from quenched.symbolic.language.latex import breakable, latex
+from quenched.symbolic.language.notation import derived
 from quenched.symbolic.learners import oracle
-
-
-def compiled(text: str, folder: Path) -> str:
-    """The log of pdflatex."""
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is not installed")
-    (folder / "derivation.tex").write_text(text)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "derivation.tex"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, encoding="latin-1", check=False)
-    assert result.returncode == 0, result.stdout[-2000:]
-    return (folder / "derivation.log").read_text("latin-1")
 
 
 def tokens(line: str) -> list[str]:
@@ -55,30 +40,8 @@ def test_letters_of_the_paper() -> None:
     assert latex(sympy.IndexedBase("sigma2")[a]) == r"\sigma_{a}^{2}"
     assert latex(sympy.Symbol("m1_0")) == "m_{1|0}"
     assert latex(sympy.Symbol("sigma")) == r"\sigma"
+    assert latex(sympy.IndexedBase("dg_g_z")[a, k, i, a]) == r"\delta \langle g'_{k}\,g_{i} \rangle_{a}"
+    assert latex(sympy.IndexedBase("force")[a, k]) == r"\operatorname{force}_{ak}{}"
+    assert latex(sympy.IndexedBase("F1")[a]) == "F_{1,a}"
+    assert latex(sympy.Symbol("spread")) == r"\mathrm{spread}"
     assert latex(sympy.Integer(2) ** 50) == "2^{50}"
-
-
-def test_any_docstring_compiles(tmp_path: Path) -> None:
-    x = sympy.Symbol("separation", positive=True)
-    docstring = r"""100 % of {this} & #that_there ~ costs $5^2 \ or `code_x`: |x| <= ±1.
-
-        x_1  ->  y^2
-
-    >>> hidden
-    """
-    outcome = Derived(
-        x**2, steps=(Step("a_b & c", r"\left\{x \mid x > 0\right\} = \begin{pmatrix}1 & 2\\3 & 4\end{pmatrix}"),)
-    )
-    text = document([("Title & more", docstring, [Formula("f_1", docstring, (x,), outcome)], {"separation": "r"})])
-    assert "hidden" not in text
-    assert r"\texttt{separation}~$= r$" in text
-    assert r"\mathrm{f\_1}(r) = r^{2}" in text
-    compiled(text, tmp_path)
-
-
-def test_the_derivation_compiles_and_stays_on_the_page(tmp_path: Path) -> None:
-    log = compiled(whole_document(), tmp_path)
-    overfull = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
-    assert max(overfull, default=0) < 5  # of a margin of 71
-    assert "Missing character" not in log
-    assert "LaTeX Warning: Reference" not in log

@@ -93,9 +93,11 @@ def test_a_learner_is_one_file(toy: generate.Subject, tmp_path: Path) -> None:
 def test_a_learner_is_a_chapter_of_the_document(toy: generate.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "subjects", lambda: [toy])
     text = document.latex()
+    assert r"\part{Further learners}" in text
     assert r"\section{Mean label}" in text
     assert "It answers every input" in text
-    assert r"\texttt{mean\_label}~$= \bar y$" in text
+    assert r"$\bar y$ is \texttt{mean\_label}" in text
+    assert "the mean label $y$ of the clusters" in text
     assert text.index("An aside.") < text.index("Half the mean squared error")
 
 

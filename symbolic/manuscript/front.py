@@ -1,0 +1,191 @@
+"""What stands before and between the chapters: abstract, introduction, symbols, conventions, the parts in their order.
+
+Texts are in the notation of docstrings (`quenched.symbolic.language.prose`), as the chapters are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from quenched.symbolic.manuscript.typeset import Book
+
+__all__ = ["PARTS", "front", "title"]
+
+PARTS = {
+    "calculus": (
+        "The calculus",
+        """All averages of this document are over jointly normal variables.  Few rules reduce them to normal
+probabilities of at most four fields and to elementary functions; a program applies the rules, and each line of a
+derivation names the one that it applied.""",
+    ),
+    "learning": (
+        "The learning equations",
+        """From the update rule of stochastic gradient descent to six lines that close: nothing in them depends on D,
+and a loss, an activation or a teacher enters by averages of one step alone.""",
+    ),
+    "errors": ("Errors and the oracle", "What nobody can beat who knows the means and the variance of the clusters."),
+    "replica": (
+        "Learning from finitely many samples per dimension",
+        """With n = alpha D samples, used as often as a learner likes, the order parameters solve saddle-point
+equations.  They are derivatives of one potential each, which the replica method gives.""",
+    ),
+    "features": (
+        "Random features and kernels",
+        """Where only the readout learns, the features are what they are from the beginning.  Their covariance has a
+bulk with a deterministic equivalent, and finitely many spikes.""",
+    ),
+    "stability": ("Fixed points and the Jacobian", ""),
+    "further": ("Further learners", ""),
+    "tables": (
+        "Tables",
+        "",
+    ),
+}
+"""The parts in the order of the argument: name, as modules declare it by PART -> title, introduction."""
+
+_ABSTRACT = """Learning in high dimension is described by few order parameters.  This document derives their equations
+for inputs from Gaussian mixtures: the dynamics of two-layer networks under stochastic gradient descent, the error of
+the Bayes rule that knows the mixture, what n = alpha D samples can teach a Bayes-optimal or a convex learner, and what
+random features and kernels make of the same data.  Every formula is derived by a program from the definition of its
+learner; the lines below are printed from the derivation that also generates the code which solves the equations."""
+
+_INTRODUCTION = """*What is derived from what.*  The input is a definition: an update rule with a loss, an activation, a
+prior, a kernel.  `two_layer.py` multiplies an update out and counts powers of D; what is left are averages over the
+local fields, which are jointly normal given the cluster.  `rules.py` has the rules by which they are taken, with
+proofs, and `worked_averages.py` takes two of them in full.  The chapters on n = alpha D samples differentiate
+potentials instead, and those on features and kernels expand in Hermite orders and solve for resolvents; all of them
+take their averages by the same rules.
+
+*Assumptions.*  Inputs are x = mean_a + (normal vector of covariance Omega_a) given the cluster a, with commuting
+covariances; means span finitely many directions and are of order 1, of order D^(1/4) or of order D^(1/2) where a
+section says so; the number K of neurons stays finite; time t = steps/D and the ratio alpha = n/D stay finite as D
+grows.  Each step of the dynamics sees fresh samples.
+
+*What is rigorous.*  The rules of the calculus, the averages and the errors of the oracle are exact for any D.  The
+learning equations are exact as D grows at fixed t: the averages are exact, and fluctuations are of order D^(-1/2).
+Potentials from the replica method are not a proof; for the models here proofs exist in the cases that the chapters
+name.  Deterministic equivalents for features and kernels are derived by removing one direction or one feature at a
+time, which is not rigorous; the package checks them against direct evaluation at finite D.  The table says what each
+chapter rests on.
+
+*How to read it.*  A derivation is a sequence of numbered lines, each with the rule that led to it.  A name in
+typewriter letters is a function or a module of the package: what is printed is what runs."""
+
+_SYMBOLS = (
+    ("D, K, C", "dimension of the inputs, number of neurons, number of clusters"),
+    ("x, y", "an input and its label; y = y_a, +1 or -1, in cluster a"),
+    ("P_a, mean_a", "weight and mean of cluster a; mean_a = mu_a/sqrt(D)"),
+    ("sigma, Omega_a", "standard deviation of isotropic noise; covariance of the inputs of cluster a"),
+    ("rho_au, s_u", "variance in cluster a along the directions of node u of the spectrum; share of these (share_u)"),
+    ("Pi_u", "projector on the directions of node u"),
+    ("w_k, v_k", "weights and readout of neuron k"),
+    ("g, g', g''", "activation and its derivatives; g_k = g(lambda_k)"),
+    ("lambda_k", "preactivation or local field, w_k.x/sqrt(D)"),
+    ("nu_b", "field along a reference vector, r_b.x/sqrt(D)"),
+    ("r_b", "reference vectors of squared length D that span the means"),
+    ("phi, s", "output of the network, s sum_k v_k g(lambda_k), and its scale"),
+    ("l, push_k", "loss l(phi, y) and its slope dl/dlambda_k"),
+    ("R_ubk, Q_ukl", "order parameters w_k.Pi_u r_b/D and w_k.Pi_u w_l/D"),
+    ("M_uak", "overlap of mean a with neuron k, part of E_a[lambda_k] in node u"),
+    ("eta, kappa", "learning rate and weight decay of the first layer; eta_v, kappa_v of the readout"),
+    ("B, t", "samples in a step; time, steps/D"),
+    ("Delta^2", "variance of the label noise"),
+    ("chi", "a number of order 1: the rest of an inner product of two independent samples"),
+    ("alpha, n", "samples per dimension, n = alpha D"),
+    ("Q, Lam", "replica chapters: overlaps of estimate and truth, and their conjugates"),
+    ("V, q, m_a, Vh, qh, mh_a", "convex learners: susceptibility, variance, mean of the output; conjugates"),
+    ("psi, k_0, k_1, k_2, k_*", "feature function, its Hermite coefficients and the rest"),
+    ("gamma, T", "features per dimension, P/D; resolvent of Marchenko and Pastur"),
+    ("F(N, N', u)", "kernel of N = |x|^2/D, N' = |x'|^2/D, u = x.x'/D"),
+    (
+        "Phi_n, H, delta",
+        "normal distribution function of n variables, Heaviside's step (theta in derivations), Dirac's delta",
+    ),
+    ("m_i, c_ij", "mean and covariance of the fields of an average"),
+    (
+        "m_(1|0), c_(12|0)",
+        "the same given x_0 = 0; with a t, as in m_(1|t0), given that x_0 plus a normal variable is 0",
+    ),
+    ("d_0, h_0, r_01", "density of x_0 at 0; mean over standard deviation; correlation"),
+    ("p_01, e_01, e_(0|p1)", "E[H(x_0) H(x_1)], E[x_0 x_1], E[x_0 H(x_1)]; H or Phi, as the activation has it"),
+    ("<g'_0 g_1>", "E[g'(x_0) g(x_1)]; with an index a, in cluster a"),
+)
+
+_CONVENTIONS = (
+    ("field w.x/sqrt(D)", "w.x with |w| of order 1 (Saad and Solla 1995)", "w = sqrt(D) w'; Q, R, eta as there"),
+    ("step eta/sqrt(D) of w", "step eta'/D of w/sqrt(D) (Saad and Solla 1995)", "eta = eta'"),
+    ("loss (phi - y)^2/2", "(phi - y)^2", "eta = 2 eta', kappa = kappa'/2, risk = risk'/2"),
+    ("g = erf(x/sqrt 2)", "erf(x)", "w = sqrt 2 w', Q = 2 Q', R = sqrt 2 R', eta = 2 eta', kappa = kappa'/2"),
+    (
+        "decay (eta kappa/D) w",
+        "lambda'/2 |w|^2 added to the loss of a step",
+        "kappa = lambda' D for a step eta w/sqrt(D)",
+    ),
+    ("time t = steps/D", "steps, or eta steps/D", "t = steps'/D, t = t'/eta"),
+    ("ridge (lambda/2)|w|^2 beside sum_i l_i", "beside the mean of l_i", "lambda = n lambda'"),
+    ("the same, beside sum_i (phi - y)^2/2", "lambda' |w|^2 beside sum_i (phi - y)^2", "lambda = lambda'"),
+    ("the same, for the logistic loss", "C sum_i l_i + |w|^2/2 (scikit-learn)", "lambda = 1/C"),
+    ("noise sigma", "Delta = sigma^2 (Mignacco and others 2020)", "sigma = sqrt(Delta)"),
+    (
+        "alpha = n/D, ratio = D/P",
+        "alpha' = n/P, gamma' = D/P (Gerace and others 2020)",
+        "alpha = alpha'/gamma', ratio = gamma'",
+    ),
+    ("means mean_a = mu_a/sqrt(D)", "mu_a/sqrt(D) (Refinetti and others 2021)", "the same, with T_ab = mu_a.mu_b/D"),
+    ("labels +1, -1", "labels 1, 0", "y = 2 y' - 1"),
+)
+
+
+def _table(book: Book, rows: Sequence[Sequence[str]], columns: str, head: Sequence[str]) -> str:
+    lines = [" & ".join(head) + r" \\ \hline \endhead", *(" & ".join(map(book.prose, row)) + r" \\" for row in rows)]
+    return "\n".join([rf"\begin{{longtable}}{{{columns}}}", *lines, r"\end{longtable}"])
+
+
+def _statuses(book: Book) -> str:
+    """What each chapter rests on, as the modules say."""
+    reference = book.reference()
+    rows = [
+        f"{reference(chapter.name + '.py')} & {book.prose(chapter.title)} & {book.prose(chapter.status)} \\\\"
+        for chapter in book.chapters
+        if chapter.status
+    ]
+    head = r"& chapter & its results \\ \hline \endhead"
+    columns = r"@{}lp{5.2cm}p{7.8cm}@{}"
+    return "\n".join([rf"\begin{{longtable}}{{{columns}}}", head, *rows, r"\end{longtable}"])
+
+
+def title(heading: str) -> str:
+    """The title with the version of the package, which is what the text depends on; no date."""
+    version = metadata.version("quenched")
+    return rf"\title{{{heading}}}\author{{\texttt{{quenched}} {version}}}\date{{}}\maketitle"
+
+
+def front(book: Book) -> str:
+    """Title, abstract, contents, introduction, symbols, conventions."""
+    prose: Callable[[str], str] = book.prose
+    raised = r"@{}>{\raggedright\arraybackslash}p"
+    wide = rf"{raised}{{4.4cm}}p{{10.6cm}}@{{}}"
+    three = (
+        rf"{raised}{{4.6cm}}>{{\raggedright\arraybackslash}}p{{5.4cm}}>{{\raggedright\arraybackslash}}p{{5.0cm}}@{{}}"
+    )
+    translate = """A prime marks the other convention; the last column says what a quantity of this document is.  To
+read results of a paper in the package, translate its parameters first and its order parameters last."""
+    parts = [
+        title("Learning on Gaussian mixtures in high dimension: the derivation"),
+        "\\begin{abstract}\n" + prose(_ABSTRACT) + "\n\\end{abstract}",
+        r"\tableofcontents",
+        r"\section*{Introduction}\addcontentsline{toc}{section}{Introduction}",
+        prose(_INTRODUCTION),
+        _statuses(book),
+        r"\section*{Symbols}\addcontentsline{toc}{section}{Symbols}",
+        prose(
+            "Indices: clusters a, neurons k, l, i, j, reference vectors b, nodes u; "
+            "what a left-hand side does not have is summed."
+        ),
+        _table(book, _SYMBOLS, wide, ("symbol", "meaning")),
+        r"\section*{Conventions of other papers}\addcontentsline{toc}{section}{Conventions of other papers}",
+        prose(translate),
+        _table(book, _CONVENTIONS, three, ("here", "elsewhere", "translation")),
+    ]
+    return "\n\n".join(parts)

@@ -1,0 +1,131 @@
+r"""The literature that the derivation rests on: one record each, cited by author and year in any docstring or chapter.
+
+"El Karoui 2010" and "Mignacco, Krzakala, Lu, Urbani and Zdeborova (2020)" become citations; a year that no record
+explains is found by `unknown`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+__all__ = ["LITERATURE", "Work", "bibliography", "bibtex", "cited", "unknown"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A publication; `authors` as BibTeX writes them, the first by family name alone in `first`."""
+
+    key: str
+    first: str
+    authors: str
+    title: str
+    place: str
+    year: int
+    arxiv: str = ""
+    kind: str = "article"
+
+    @property
+    def pattern(self) -> str:
+        """How a text names it: the first author, others perhaps, the year."""
+        return rf"\b{self.first}(?:,?\s+(?:[A-Z][\w.]*|and|others|et al\.))*\s+(?:{self.year}|\({self.year}\))"
+
+
+LITERATURE = (
+    Work("saad1995", "Saad", "Saad, D. and Solla, S. A.", "On-line learning in soft committee machines",
+         "Physical Review E 52, 4225", 1995),
+    Work("biehl1995", "Biehl", "Biehl, M. and Schwarze, H.", "Learning by on-line gradient descent",
+         "Journal of Physics A 28, 643", 1995),
+    Work("goldt2019", "Goldt", "Goldt, S. and Advani, M. S. and Saxe, A. M. and Krzakala, F. and Zdeborov{\\'a}, L.",
+         "Dynamics of stochastic gradient descent for two-layer neural networks in the teacher-student setup",
+         "Advances in Neural Information Processing Systems 32", 2019, "1906.08632", "inproceedings"),
+    Work("refinetti2021", "Refinetti", "Refinetti, M. and Goldt, S. and Krzakala, F. and Zdeborov{\\'a}, L.",
+         "Classifying high-dimensional {G}aussian mixtures: where kernel methods fail and neural networks succeed",
+         "International Conference on Machine Learning", 2021, "2102.11742", "inproceedings"),
+    Work("price1958", "Price", "Price, R.", "A useful theorem for nonlinear devices having {G}aussian inputs",
+         "IRE Transactions on Information Theory 4, 69", 1958),
+    Work("stein1981", "Stein", "Stein, C. M.", "Estimation of the mean of a multivariate normal distribution",
+         "The Annals of Statistics 9, 1135", 1981),
+    Work("plackett1954", "Plackett", "Plackett, R. L.", "A reduction formula for normal multivariate integrals",
+         "Biometrika 41, 351", 1954),
+    Work("cho2009", "Cho", "Cho, Y. and Saul, L. K.", "Kernel methods for deep learning",
+         "Advances in Neural Information Processing Systems 22", 2009, "", "inproceedings"),
+    Work("jacot2018", "Jacot", "Jacot, A. and Gabriel, F. and Hongler, C.",
+         "Neural tangent kernel: convergence and generalization in neural networks",
+         "Advances in Neural Information Processing Systems 31", 2018, "1806.07572", "inproceedings"),
+    Work("elkaroui2010", "El Karoui", "El Karoui, N.", "The spectrum of kernel random matrices",
+         "The Annals of Statistics 38, 1", 2010, "1001.0492"),
+    Work("goldt2020", "Goldt", "Goldt, S. and M{\\'e}zard, M. and Krzakala, F. and Zdeborov{\\'a}, L.",
+         "Modeling the influence of data structure on learning in neural networks: the hidden manifold model",
+         "Physical Review X 10, 041044", 2020, "1909.11500"),
+    Work("gerace2020", "Gerace",
+         "Gerace, F. and Loureiro, B. and Krzakala, F. and M{\\'e}zard, M. and Zdeborov{\\'a}, L.",
+         "Generalisation error in learning with random features and the hidden manifold model",
+         "International Conference on Machine Learning", 2020, "2002.09339", "inproceedings"),
+    Work("hu2020", "Hu", "Hu, H. and Lu, Y. M.", "Universality laws for high-dimensional learning with random features",
+         "preprint; IEEE Transactions on Information Theory 69, 1932 (2023)", 2020, "2009.07669"),
+    Work("mignacco2020", "Mignacco",
+         "Mignacco, F. and Krzakala, F. and Lu, Y. M. and Urbani, P. and Zdeborov{\\'a}, L.",
+         "The role of regularization in classification of high-dimensional noisy {G}aussian mixture",
+         "International Conference on Machine Learning", 2020, "2002.11544", "inproceedings"),
+    Work("loureiro2021", "Loureiro",
+         "Loureiro, B. and Sicuro, G. and Gerbelot, C. and Pacco, A. and Krzakala, F. and Zdeborov{\\'a}, L.",
+         "Learning {G}aussian mixtures with generalised linear models: precise asymptotics in high dimensions",
+         "Advances in Neural Information Processing Systems 34", 2021, "2106.03791", "inproceedings"),
+    Work("lelarge2019", "Lelarge", "Lelarge, M. and Miolane, L.",
+         "Fundamental limits of symmetric low-rank matrix estimation",
+         "Probability Theory and Related Fields 173, 859", 2019, "1611.03888"),
+    Work("lesieur2016", "Lesieur",
+         "Lesieur, T. and De Bacco, C. and Banks, J. and Krzakala, F. and Moore, C. and Zdeborov{\\'a}, L.",
+         "Phase transitions and optimal algorithms in high-dimensional {G}aussian mixture clustering",
+         "Allerton Conference on Communication, Control, and Computing", 2016, "1610.02918", "inproceedings"),
+    Work("bayati2011", "Bayati", "Bayati, M. and Montanari, A.",
+         "The dynamics of message passing on dense graphs, with applications to compressed sensing",
+         "IEEE Transactions on Information Theory 57, 764", 2011, "1001.3448"),
+)  # fmt: skip
+"""In the order of the argument."""
+
+
+def cited(text: str) -> str:
+    r"""A text with its authors and years as citations.
+
+    >>> cited("Mignacco, Krzakala, Lu, Urbani and Zdeborova (2020)")
+    'Mignacco et al. \\cite{mignacco2020}'
+    """
+    for work in LITERATURE:
+        many = " et al." if work.authors.count(" and ") > 1 else ""
+        second = re.sub(r",.*", "", work.authors.split(" and ")[1]) if work.authors.count(" and ") == 1 else ""
+        name = work.first + many + (f" and {second}" if second else "")
+        text = re.sub(work.pattern, rf"{name} \\cite{{{work.key}}}", text)
+    return text
+
+
+def unknown(text: str) -> list[str]:
+    """Years after a name that are no citation yet."""
+    return re.findall(r"[A-Z][a-z]+ \(?(?:1[89]|20)\d\d\b", text)
+
+
+def bibtex() -> str:
+    """All works as BibTeX."""
+    found = []
+    for work in LITERATURE:
+        where = "booktitle" if work.kind == "inproceedings" else "journal"
+        lines = [f"@{work.kind}{{{work.key}", f"  author = {{{work.authors}}}", f"  title = {{{work.title}}}"]
+        lines += [f"  {where} = {{{work.place}}}", f"  year = {{{work.year}}}"]
+        lines += [f"  eprint = {{{work.arxiv}}},\n  archivePrefix = {{arXiv}}"] if work.arxiv else []
+        found.append(",\n".join(lines) + "\n}")
+    return "\n\n".join(found) + "\n"
+
+
+def bibliography(text: str, uncited: Collection[str] = ()) -> str:
+    """The works that a document cites, as LaTeX, in the order of `LITERATURE`."""
+    keys = {key for group in re.findall(r"\\cite\{([^}]*)\}", text) for key in group.split(",")} | set(uncited)
+    lines = [r"\begin{thebibliography}{99}"]
+    for work in LITERATURE:
+        if work.key in keys:
+            people = [" ".join(reversed(person.split(", "))) for person in work.authors.split(" and ")]
+            names = people[0] if len(people) == 1 else ", ".join(people[:-1]) + " and " + people[-1]
+            online = rf" \href{{https://arxiv.org/abs/{work.arxiv}}}{{arXiv:{work.arxiv}}}." if work.arxiv else ""
+            lines.append(rf"\bibitem{{{work.key}}} {names}. \emph{{{work.title}}}. {work.place} ({work.year}).{online}")
+    return "\n".join([*lines, r"\end{thebibliography}"])

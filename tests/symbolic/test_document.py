@@ -1,0 +1,162 @@
+"""The document: in the order of the argument, without trivial lines or ASCII, all references resolved, on the page."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import mpmath
+import pytest
+import sympy
+
+from quenched.symbolic import document, generate
+from quenched.symbolic.calculus import worked_averages
+from quenched.symbolic.language.notation import Derived, Formula, Step
+from quenched.symbolic.language.prose import GREEK
+from quenched.symbolic.learners import two_layer
+from quenched.symbolic.manuscript.front import PARTS, front
+from quenched.symbolic.manuscript.literature import unknown
+from quenched.symbolic.manuscript.typeset import Book, Chapter
+
+DIGITS = {"rates": "12.3 digits in float64", "relu_1": "27.0 digits at high precision"}
+
+
+def compiled(text: str, folder: Path, runs: int = 1) -> str:
+    """The log of pdflatex."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    (folder / "derivation.tex").write_text(text)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "derivation.tex"]
+    for _ in range(runs):
+        result = subprocess.run(command, cwd=folder, capture_output=True, encoding="latin-1", check=False)
+        assert result.returncode == 0, result.stdout[-2000:]
+    return (folder / "derivation.log").read_text("latin-1")
+
+
+def assert_on_the_page(log: str) -> None:
+    overfull = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)", log)]
+    assert max(overfull, default=0) < 5  # of a margin of 71
+    assert "Missing character" not in log
+    assert "LaTeX Warning: Reference" not in log
+    assert "LaTeX Warning: Citation" not in log
+    assert "multiply defined" not in log
+
+
+def words(text: str) -> str:
+    """What stands in words: mathematics, code, labels and references left out."""
+    text = text[text.index(r"\begin{document}") : text.index(r"\begin{thebibliography}")]
+    text = re.sub(r"\\texttt\{[^}]*\}|\\(?:label|eqref|ref|cite|numbered)\{[^}]*\}|\\hyperref\[[^\]]*\]", "", text)
+    text = re.sub(r"\\texorpdfstring\{([^}]*)\}\{[^}]*\}", r"\1", text)
+    return re.sub(r"\$[^$]*\$", "", text)
+
+
+@pytest.fixture(scope="module")
+def book() -> Book:
+    return document.book(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def text(book: Book) -> str:
+    return book.document(front(book), PARTS)
+
+
+def test_the_derivation_compiles_and_stays_on_the_page(text: str, tmp_path: Path) -> None:
+    assert_on_the_page(compiled(text, tmp_path, runs=2))
+
+
+def test_chapters_stand_in_the_order_of_the_argument(book: Book) -> None:
+    places = [list(PARTS).index(chapter.part) for chapter in book.chapters]
+    assert places == sorted(places)
+    assert all(subject.PART in set(PARTS) - {"further"} for subject in generate.subjects())
+    stands = [(subject.PART, subject.ORDER) for subject in generate.subjects()]
+    assert len(set(stands)) == len(stands), "two chapters in one place"
+
+
+def test_references_and_citations_resolve(text: str) -> None:
+    labels = re.findall(r"\\(?:label|numbered)\{([^}]*)\}", text)
+    assert len(set(labels)) == len(labels)
+    wanted = re.findall(r"\\(?:eq)?ref\{([^}]*)\}", text) + re.findall(r"\\hyperref\[([^\]]*)\]", text)
+    assert set(wanted) <= set(labels)
+    assert len(set(wanted)) > 80
+    cites = {key for group in re.findall(r"\\cite\{([^}]*)\}", text) for key in group.split(",")}
+    assert cites == set(re.findall(r"\\bibitem\{([^}]*)\}", text))
+    assert unknown(words(text)) == []
+
+
+def test_words_hold_no_ascii_mathematics(text: str) -> None:
+    greek = "|".join(sorted(GREEK | {"sqrt", "Lam", "Vh", "qh", "mh", "vhat", "uhat"}))
+    ascii = rf"\\_|\\textasciicircum|\\textless\{{\}}|\\textgreater|\b(?:{greek})\b|\*\*|\w\*\w|\w/sqrt"
+    assert re.findall(rf"[^\n]*(?:{ascii})[^\n]*", words(text)) == []
+
+
+def test_no_line_is_trivial(text: str) -> None:
+    lines = re.findall(r"\\displaystyle (.*?)\$\\numbered", text)
+    assert len(lines) > 1000
+    assert not [line for line in lines if re.search(r"\\rangle = -?\d+$|E\\left\[\s*[01]\s*\\right\]", line)]
+
+
+def test_results_name_their_functions_and_certificates(text: str) -> None:
+    for name in ("two_layer.rates", "oracle.xor", "bayes.conjugate", "normal.Phi4", "averages.relu.relu_1"):
+        escaped = name.replace("_", r"\_")
+        assert rf"Function: \texttt{{theory.{escaped}}}." in text
+    assert r"Function: \texttt{theory.two\_layer.rates}. Certificate: 12.3 digits in float64." in text
+    assert "27.0 digits at high precision" in text
+
+
+def test_the_learning_equations_come_step_by_step() -> None:
+    names = [formula.name for formula in two_layer.derivations()]
+    assert names == ["update", "inner_products", "increments", "rates", "step_averages"]
+    before, after = (step.latex for step in two_layer.derivations()[2].outcome.steps[1::2])
+    assert r"\frac{\eta^{2} \kappa^{2} Q_{ukl}}{D}" in before  # what the limit drops
+    assert r"\kappa^{2}" not in after
+
+
+def test_worked_averages_end_on_known_values() -> None:
+    """Centred, c = [[1, r], [r, 4]]: (2 + r)/sqrt(8 pi) for relu, by hand, and 2 asin(r/sqrt 10)/pi for erf."""
+    relu, erf = (formula.outcome for formula in worked_averages.derivations())
+    at = {"m0": 0, "m1": 0, "c00": 1, "c01": sympy.Rational(1, 3), "c11": 4}
+    r = mpmath.mpf(1) / 3
+    for outcome, expected in (
+        (relu, (2 + r) / mpmath.sqrt(8 * mpmath.pi)),
+        (erf, 2 * mpmath.asin(r / 10**0.5) / mpmath.pi),
+    ):
+        explicit = outcome.explicit()[0]
+        value = explicit.subs({symbol: at[symbol.name] for symbol in explicit.free_symbols})
+        assert float(value.doit().evalf(15)) == pytest.approx(float(expected), rel=1e-14)
+
+
+def test_any_docstring_compiles(tmp_path: Path) -> None:
+    x = sympy.Symbol("separation", positive=True)
+    docstring = r"""100 % of {this} & #that_there ~ costs $5^2 \ or `code_x`: |x| <= ±1, x² * {y} -> ∞.
+
+        x_1  ->  y^2
+
+    >>> hidden
+    """
+    step = Step("a_b & c", r"\left\{x \mid x > 0\right\} = \begin{pmatrix}1 & 2\\3 & 4\end{pmatrix}")
+    formula = Formula("f_1", docstring, (x,), Derived(x**2, steps=(step,)))
+    text = Book([Chapter("more", "Title & more", docstring, [formula], {"separation": "r"}, part="own")]).document(
+        "", {"own": ("Part & 1", "")}
+    )
+    assert "hidden" not in text
+    assert r"$r$ is \texttt{separation}" in text
+    assert r"\mathrm{f\_1}(r) = r^{2}" in text
+    compiled(text, tmp_path)
+
+
+@pytest.mark.parametrize(("activation", "loss", "pages"), [("x**2 - 2", "(phi - y)**2", 4), ("tanh(x)", "logistic", 3)])
+def test_a_document_of_ones_own(activation: str, loss: str, pages: int, tmp_path: Path) -> None:
+    text = document.own(activation, loss, {f"{activation.replace(' ', '')}_1": "25 digits"})
+    assert text.index("Inner products") < text.index(r"dQ_{ukl}/dt") < text.index("Step averages")
+    assert (r"\langle g'_{k}\,g_{i} \rangle_{a}" in text) == (loss != "logistic")
+    assert ("no closed form" in text) == (activation == "tanh(x)")
+    log = compiled(text, tmp_path, runs=2)
+    assert_on_the_page(log)
+    assert int(re.findall(r"\((\d+) pages", log)[0]) <= pages
+
+
+def test_a_document_of_ones_own_wants_equations() -> None:
+    with pytest.raises(ValueError, match=r"activation 'sign\(x\)' jumps"):
+        document.own("sign(x)", "square")
+    with pytest.raises(ValueError, match="does not depend on the label y"):
+        document.own("relu", "phi**2")

@@ -1,0 +1,87 @@
+"""The notation of docstrings as mathematics: what is set, what stays text."""
+
+import pytest
+
+from quenched.symbolic.language.prose import mathematics, prose
+from quenched.symbolic.manuscript.literature import LITERATURE, bibliography, bibtex, cited, unknown
+
+LETTERS = {"ridge": r"\lambda", "weight_plus": "P_{+}"}
+
+
+@pytest.mark.parametrize(
+    ("ascii", "latex"),
+    [
+        ("n = alpha D samples of a mixture", r"$n = \alpha D$ samples of a mixture"),
+        ("a network of K neurons, each with a weight w_k", r"a network of $K$ neurons, each with a weight $w_{k}$"),
+        ("given the cluster a, x is normal", "given the cluster $a$, $x$ is normal"),
+        ("in cluster a along", "in cluster $a$ along"),
+        ("A, the weights", "$A$, the weights"),
+        ("A sample is drawn", "A sample is drawn"),
+        ("of order D^-1/2, or 1/sqrt(D)", r"of order $D^{-1/2}$, or $1/\sqrt{D}$"),
+        ("|x|^2/2 and x.x'/D", r"$|x|^{2}/2$ and $x\cdot x'/D$"),
+        ("the moments E zeta^2n", r"the moments $E \zeta^{2n}$"),
+        ("as D -> infinity, (closed form)", r"as $D \to  \infty$, (closed form)"),
+        ("where R <= 1 it holds (in two ways)", r"where $R \le  1$ it holds (in two ways)"),
+        ("psi^(j)(rho) of g', g'' and He_j", r"$\psi^{(j)}(\rho)$ of $g'$, $g''$ and $\operatorname{He}_{j}$"),
+        ("sum_(a in y) p(a|y) over all", r"$\sum_{a \in  y} p(a|y)$ over all"),
+        ("with dl/dphi = F0 + F1 phi", r"with $dl/d\phi = F_{0} + F_{1} \phi$"),
+        ("a D-dimensional input", "a $D$-dimensional input"),
+        ("erf(x/sqrt 2), not erf(x)", r"$\operatorname{erf}(x/\sqrt{2})$, not $\operatorname{erf}(x)$"),
+        ("g = x**2 - 1", "$g = x^{2} - 1$"),
+        ("at ridge lambda' and weight_plus", r"at ridge $\lambda'$ and $P_{+}$"),
+        ("<g'_k g_i>_a is an average", r"$\langle g'_{k} g_{i}\rangle _{a}$ is an average"),
+        ("Stein's lemma, a field's mean; 3 fields, 100 % of", r"Stein's lemma, a field's mean; 3 fields, 100 \% of"),
+        ("`some_name`, see `x`", r"\texttt{some\_name}, see \texttt{x}"),
+    ],
+)  # fmt: skip
+def test_inline(ascii: str, latex: str) -> None:
+    assert prose(ascii, LETTERS) == latex
+
+
+def test_paragraphs_lists_displays_and_examples() -> None:
+    docstring = """Words of w_k.
+
+    * *Stein*: E[x F] = E[dF]
+    * two
+
+        y <- A x,  all of it
+        r = (K + ridge)^-1
+
+    >>> hidden
+    """
+    text = prose(docstring, LETTERS)
+    assert text.split("\n\n") == [
+        "Words of $w_{k}$.",
+        "\\begin{itemize}\n\\item \\emph{Stein}: $E[x F] = E[dF]$\n\\item two\n\\end{itemize}",
+        "\\begin{display}\n$\\displaystyle y \\leftarrow  A x$,\\qquad all of it\\\\\n"
+        "$\\displaystyle r = (K + \\lambda)^{-1}$\n\\end{display}",
+    ]
+
+
+def test_references_are_asked_for() -> None:
+    assert prose("see `gradients.py` and two_layer.py", reference=lambda name: f"[{name}]") == (
+        "see [gradients.py] and [two_layer.py]"
+    )
+
+
+def test_mathematics_of_words() -> None:
+    assert mathematics("Phi_n(the others, given z_i = h_i)") == (
+        r"\Phi_{n}(\text{the others, given }z_{i} = h_{i})"
+    )  # fmt: skip
+
+
+def test_authors_and_years_are_citations() -> None:
+    assert cited("(El Karoui 2010 for one)") == r"(El Karoui \cite{elkaroui2010} for one)"
+    assert cited("Goldt, Advani and others 2019 and Goldt and\nothers 2020") == (
+        r"Goldt et al. \cite{goldt2019} and Goldt et al. \cite{goldt2020}"
+    )
+    assert prose(cited("by Hu and Lu (2020).")) == r"by Hu and Lu~\cite{hu2020}."
+    assert unknown(cited("Saad and Solla 1995, Nobody 1901")) == ["Nobody 1901"]
+
+
+def test_every_work_is_a_record_of_bibtex() -> None:
+    keys = [work.key for work in LITERATURE]
+    assert len(set(keys)) == len(keys)
+    assert bibtex().count("@") == len(keys)
+    assert bibliography("", keys).count(r"\bibitem") == len(keys)
+    assert bibliography(r"\cite{price1958}").count(r"\bibitem") == 1
