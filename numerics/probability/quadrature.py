@@ -40,7 +40,7 @@ class Quadrature:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A tolerance, whether it is relative, whether kinks that two rules miss alike are looked for, and `most` panels."""
+    """A tolerance, whether it is relative, whether kinks two rules miss alike are looked for, and `most` open panels."""
 
     tolerance: float
     relative: bool
