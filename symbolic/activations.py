@@ -23,7 +23,7 @@ import sympy
 from quenched.symbolic.calculus.forms import Term, expand
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import KINKS, NoClosedForm, Pieces, derivative, in_steps, is_zero, pieces
-from quenched.symbolic.language.grammar import BUILTIN, NAMED
+from quenched.symbolic.language.grammar import BUILTIN, DERIVED, NAMED
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Step
 from quenched.symbolic.language.parse import VARIABLE, parse
@@ -169,8 +169,8 @@ class Activation:
         if self.pieces is None:
             return ""
         own = in_steps(self.expression, VARIABLE)
-        same = (name for name, text in (*BUILTIN.items(), *NAMED.items()) if in_steps(parse(text), VARIABLE) == own)
-        return next(same, "")
+        known = {name: text for name, text in (*BUILTIN.items(), *NAMED.items()) if name not in DERIVED}
+        return next((name for name, text in known.items() if in_steps(parse(text), VARIABLE) == own), "")
 
     def kinks(self) -> tuple[tuple[str, str], ...]:
         """Where g changes its formula and by how much g' jumps there, as exact numbers in text.

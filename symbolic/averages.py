@@ -19,6 +19,7 @@ from quenched.symbolic.activations import BUILTIN, NAMED, Activation, Group
 from quenched.symbolic.calculus import gradients
 from quenched.symbolic.calculus.steps import NoClosedForm
 from quenched.symbolic.language import emit
+from quenched.symbolic.language.grammar import DERIVED
 from quenched.symbolic.language.notation import Formula
 from quenched.symbolic.language.parse import VARIABLE
 
@@ -85,7 +86,9 @@ _LAZY = '''class _Lazy(Mapping[str, {kind}]):
 )'''
 
 _FURTHER = '''NAMED: Mapping[str, Averages] = _Lazy({names})
-"""Those without averages in closed form, or with large ones."""'''
+"""Those without averages in closed form, or with long ones: those of `DERIVED` are derived on first use."""
+
+DERIVED: tuple[str, ...] = ({derived})'''
 LEGEND = (
     (
         r"m\d",
@@ -190,14 +193,14 @@ def _shapes(activation: Activation) -> list[str]:
     return found
 
 
-def _entry(activation: Activation) -> str:
-    """The record of an activation and its functions."""
+def _entry(activation: Activation, groups: tuple[Group, ...]) -> str:
+    """The record of an activation, its functions, and averages."""
     name = activation.name
     pieces = "None"
     if (lines := activation.lines()) is not None:
         points, linear = lines
         pieces = repr((tuple(float(p) for p in points), tuple((float(m), float(c)) for m, c in linear)))
-    places, groups = [], _groups(name, activation.text)
+    places = []
     for group in groups:
         pairs = ", ".join(f'"{k}": {v}' for k, v in group.index.items())
         text = textwrap.fill(f"{{{pairs}}}", emit.WIDTH - 1, initial_indent=" " * 12, subsequent_indent=" " * 13)
@@ -220,9 +223,17 @@ def averages_module(name: str, text: str, docstring: str, source: str, facts: st
     """The module of the averages of one activation; its record is ACTIVATIONS[name]; `facts`: statements at its end."""
     activation = Activation(name, text)
     functions = [emit.function(formula) for formula in formulas(name, text)]
-    table = f"ACTIVATIONS: dict[str, Averages] = {{\n{_entry(activation)}\n}}"
+    table = f"ACTIVATIONS: dict[str, Averages] = {{\n{_entry(activation, _groups(name, text))}\n}}"
     body = "\n\n\n".join([*_shapes(activation), *functions, table]) + (f"\n\n{facts}" if facts else "")
     return emit.header(source, docstring, body, legend(functions) if functions else "")
+
+
+@cache
+def functions_module(name: str, text: str, docstring: str, source: str) -> str:
+    """The same without averages: g and its derivatives."""
+    activation = Activation(name, text)
+    table = f"ACTIVATIONS: dict[str, Averages] = {{\n{_entry(activation, ())}\n}}"
+    return emit.header(source, docstring, "\n\n\n".join([*_shapes(activation), table]))
 
 
 @cache
@@ -251,7 +262,8 @@ def _lazy(kind: str, folder: str, table: str, names: Mapping[str, str] | tuple[s
 def files() -> dict[str, str]:
     """One file for each activation, one for its gradients, and the tables that find them."""
     activations, own = "symbolic/activations.py", "symbolic/averages.py"
-    further = _FURTHER.format(names=", ".join(f'"{name}"' for name in NAMED))
+    listed = ", ".join(f'"{name}"' for name in NAMED)
+    further = _FURTHER.format(names=listed, derived="".join(f'"{name}",' for name in DERIVED))
     table = "\n\n\n".join((_TABLE, _lazy("Averages", "averages", "ACTIVATIONS", BUILTIN) + "\n\n" + further))
     found = {
         "activations.py": emit.header(own, "The activations: name -> their averages over local fields.", table),
@@ -262,7 +274,8 @@ def files() -> dict[str, str]:
         ),
     }
     for name, text in {**BUILTIN, **NAMED}.items():
-        found[f"averages/{name}.py"] = averages_module(name, text, f"The averages of g = {text}.", activations)
+        module = functions_module if name in DERIVED else averages_module
+        found[f"averages/{name}.py"] = module(name, text, f"The averages of g = {text}.", activations)
     for name in GRADIENTS:
         docstring = f"Gradients of the averages of g = {BUILTIN[name]}."
         found[f"gradients/{name}.py"] = gradients_module(name, BUILTIN[name], docstring, activations)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import NamedTuple
 
-__all__ = ["ACTIVATIONS", "NAMED", "Averages"]
+__all__ = ["ACTIVATIONS", "DERIVED", "NAMED", "Averages"]
 
 
 class Averages(NamedTuple):
@@ -53,4 +53,6 @@ ACTIVATIONS: Mapping[str, Averages] = _Lazy(
 )
 
 NAMED: Mapping[str, Averages] = _Lazy("gelu", "sigmoid", "softplus", "swish", "tanh")
-"""Those without averages in closed form, or with large ones."""
+"""Those without averages in closed form, or with long ones: those of `DERIVED` are derived on first use."""
+
+DERIVED: tuple[str, ...] = ("gelu",)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from quenched.numerics.averages.coincident_fields import TINY, distinct, relative_error, repeated
 from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.compiled.compile import callbacks, load_compiled, scalar_function
+from quenched.numerics.compiled.derivation import NoSympyError
 from quenched.numerics.problem.checks import expression_text
 from quenched.symbolic.language.grammar import expression
 from quenched.theory import activations as theory
@@ -81,9 +82,13 @@ def _checked_in(name: str) -> theory.Averages | None:
 def _found(activation: str) -> theory.Averages:
     """The averages of a name, or of an expression that a user wrote."""
     found = _checked_in(activation)
-    if found is None:
-        derived = derived_module("activation", expression(activation))
-        found = _checked_in(derived.SAME) or derived.ACTIVATIONS["custom"]
+    if found is None or activation in theory.DERIVED:
+        try:
+            derived = derived_module("activation", expression(activation))
+            found = _checked_in(derived.SAME) or derived.ACTIVATIONS["custom"]
+        except NoSympyError:
+            if found is None:
+                raise
     if not found.groups:
         logging.getLogger(__name__).warning(
             "activation %s: its averages have no closed form; they are computed numerically, and the error reported",

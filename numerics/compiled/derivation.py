@@ -13,10 +13,14 @@ import sys
 import threading
 from pathlib import Path
 
-__all__ = ["derived_text"]
+__all__ = ["NoSympyError", "derived_text"]
 
 _PROGRESS = "progress: "
 _logger = logging.getLogger(__name__)
+
+
+class NoSympyError(RuntimeError):
+    """A derivation is needed, and sympy is not there."""
 
 
 def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
@@ -50,7 +54,7 @@ def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
     if status == 2:
         raise ValueError(message)
     if status and "ModuleNotFoundError: No module named 'sympy'" in message:
-        raise RuntimeError(
+        raise NoSympyError(
             f"the derivation of {kind} {arguments[0]!r} needs sympy: install the extra quenched[derive], "
             "or take an activation with generated averages, such as erf or relu"
         )

@@ -40,7 +40,7 @@ class Quadrature:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A tolerance, whether it is relative, whether kinks two rules miss alike are looked for, and `most` open panels."""
+    """A tolerance, whether it is relative, whether kinks that rules miss alike are looked for, and `most` panels."""
 
     tolerance: float
     relative: bool

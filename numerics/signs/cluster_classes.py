@@ -55,17 +55,19 @@ class Classes:
         balance: list[float] = []  # P+ - P- of each class
         total: list[float] = []
         for a, (y, P) in enumerate(zip(mixture.labels, mixture.weights, strict=True)):
+            own = flip < 0 and np.abs(mean[a]).max(initial=0.0) <= near  # its own mirror image: both signs as often
+            share = 0.0 if own else float(y * P)
             for c, b in enumerate(chosen):
                 if np.abs(covariance[a] - covariance[b]).max(initial=0.0) > spread:
                     continue
                 same = np.abs(mean[a] - mean[b]).max(initial=0.0) <= near
                 if same or (flip and np.abs(mean[a] + mean[b]).max(initial=0.0) <= near):
-                    balance[c] += float(y * P * (1 if same else flip))
+                    balance[c] += share * (1 if same else flip)
                     total[c] += float(P)
                     break
             else:
                 chosen.append(a)
-                balance.append(float(y * P))
+                balance.append(share)
                 total.append(float(P))
         signed, weights = np.array(balance), np.array(total)
         surplus = np.abs(signed)

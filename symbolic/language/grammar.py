@@ -29,6 +29,7 @@ from quenched.symbolic.language import functions
 __all__ = [
     "ACTIVATION",
     "BUILTIN",
+    "DERIVED",
     "FUNCTIONS",
     "INTEGRAND",
     "LOSS",
@@ -85,6 +86,9 @@ NAMED: dict[str, str] = {
     "tanh": "tanh(x)",
 }
 """Further names, of which `theory/` has g and its derivatives, and what averages there are."""
+
+DERIVED = ("gelu",)
+"""Those whose averages close, in thousands of lines: they are derived on first use, like those of any expression."""
 
 LOSSES: dict[str, str] = {
     "square": "(phi - y)**2/2",
