@@ -163,7 +163,7 @@ def test_without_sympy(tmp_path: Path) -> None:
     assert said[2].startswith("ValueError")
     assert "did you mean 'gelu'" in said[2]
     sentence = "needs sympy: install the extra quenched[derive]"
-    assert said[3].startswith("RuntimeError")
+    assert said[3].startswith("NoSympyError")
     assert sentence in said[3]
     assert len(said) == 4
     refused = run(*COMMAND, "dynamics", *SMALL, "--activation", "x+Max(sin(x),0)/3")
