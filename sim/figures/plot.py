@@ -157,11 +157,13 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
 
 
 @styled
-def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+def comparison(
+    runs: Mapping[str, xr.Dataset], levels: Mapping[str, float | tuple[float, float]] | None = None
+) -> Figure:
     """pmse and classification error against time, side by side, for several runs by name.
 
     A run without the dimension seed is a line, one with it points; `levels`: errors to draw as horizontal lines,
-    each with its own error bar, a band.  The error is on a logarithmic axis.
+    (value, error) with its error as a band.  The error is on a logarithmic axis.
     """
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -172,7 +174,8 @@ def comparison(runs: Mapping[str, xr.Dataset], levels: Mapping[str, tuple[float,
                 axes.errorbar(run.time, mean, error, label=label, **cue.point)
             else:
                 axes.plot(run.time, values, label=label, **cue.line)
-    for name, (level, uncertainty) in (levels or {}).items():
+    for name, given in (levels or {}).items():
+        level, uncertainty = given if isinstance(given, tuple) else (given, 0.0)
         right.axhline(level, **LEVEL)
         right.axhspan(level - uncertainty, level + uncertainty, color="0.25", alpha=0.25, lw=0)
         right.annotate(name, (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",

@@ -60,7 +60,10 @@ def test_curve_and_comparison(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Pat
     assert "oracle" in names
     assert "K = 2 erf, best of 2 starts" in names
     assert "D = 50, mean ± s.e. of 3 runs" in names
-    save(plot.comparison({"theory": theory, "runs": simulation}, {"level": (0.2, 0.01)}), tmp_path / "figure.pdf")
+    save(
+        plot.comparison({"theory": theory, "runs": simulation}, {"level": 0.2, "band": (0.3, 0.01)}),
+        tmp_path / "figure.pdf",
+    )
 
 
 def test_nothing_global_is_touched(runs: tuple[xr.Dataset, xr.Dataset]) -> None:
