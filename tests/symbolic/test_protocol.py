@@ -127,7 +127,7 @@ def functions() -> list[tuple[Path, ast.FunctionDef]]:
 
 
 def test_theory_is_small() -> None:
-    """Learning, features and kernels take 9,250 lines; replica theory, named activations and further losses the rest."""
+    """Learning, features, kernels take 9,250 lines; replica theory, named activations and further losses the rest."""
     assert sum(len(path.read_text().splitlines()) for path in THEORY.rglob("*.py")) < 10_000
 
 
