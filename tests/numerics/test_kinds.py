@@ -200,6 +200,7 @@ CALLS: dict[str, Call] = {
             "points": "integer",
             "digits": "integer",
             "quantities": "quantities",
+            "loss": "activation",
         },
     ),
     "errors_many": (
@@ -212,6 +213,7 @@ CALLS: dict[str, Call] = {
             "seed": "integer",
             "points": "integer",
             "quantities": "quantities",
+            "loss": "activation",
         },
     ),
     "average": (
@@ -228,6 +230,18 @@ CALLS: dict[str, Call] = {
         numerics.equations,
         {"mixture": XOR, "network": NETWORK, "rule": RULE},
         {**PROBLEM, "rule": "rule", "closed": "flag"},
+    ),
+    "fluctuations": (
+        numerics.fluctuations,
+        {"mixture": XOR, "network": NETWORK, "rule": OnlineSGD(0.1), "state": STATE, "t": [0.1]},
+        {
+            **PROBLEM,
+            "rule": "rule",
+            "state": "record",
+            "t": "array",
+            "rtol": "number",
+            "seed": "integer",
+        },
     ),
     "integrate": (
         numerics.integrate,
@@ -391,9 +405,10 @@ def test_the_table_knows_every_argument_of_every_public_function() -> None:
     for name, (_, given, kinds) in CALLS.items():
         assert set(parameters(name)) <= {place(name, argument) for argument in kinds}, name
         assert {place(name, argument) for argument in given} <= set(parameters(name)), name
+    internal = ("to_dict", "from_dict", "derivative", "check_labelled", "check_isotropic")
     for kind in (Mixture, Spectrum, Densities, OrderParameters):
         for name, member in inspect.getmembers(kind, callable):
-            if not name.startswith("_") and name not in ("to_dict", "from_dict", "derivative"):
+            if not name.startswith("_") and name not in internal:
                 assert f"{kind.__name__}.{name}" in CALLS, f"{kind.__name__}.{name}: {member}"
 
 

@@ -90,7 +90,7 @@ def test_jumps_are_deltas():
         ("1.0*x", "linear"),
         ("Max(x,0.02*x)", ""),
         ("2*x", ""),
-        ("tanh(x)", ""),
+        ("tanh(x)", "tanh"),
     ],
 )
 def test_built_ins_are_recognised_by_what_they_are(text, name):
