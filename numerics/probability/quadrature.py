@@ -98,7 +98,7 @@ def adaptive_rows(
     True
     """
     active: Array = np.asarray(panels, dtype=np.float64)
-    found = _bisected(f, active, rows, count, _Asked(tolerance, False, False), levels, None)
+    found = _bisected(f, active, rows, count, _Asked(tolerance, False, False, most), levels, None)
     return Quadrature(found.value[:, 0], found.error, found.evaluations)
 
 
