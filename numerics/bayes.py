@@ -25,10 +25,9 @@ import numpy.typing as npt
 
 from quenched.numerics.bayes_averages import Label
 from quenched.numerics.oracle import oracle_error
-from quenched.numerics.problem.checks import Result, number, record
-from quenched.numerics.problem.learner import Learner, Options, Solution, option
+from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.learner import Learner, LearnerError, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.saddle.continuation import bisected
 from quenched.numerics.saddle.solve import Saddle, limit
 from quenched.theory import bayes
@@ -78,7 +77,7 @@ class Transition(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BayesError(Result):
+class BayesError(LearnerError):
     """What n = alpha D samples can teach.
 
     `classification_error` of the Bayes-optimal learner and its numerical error; `overlaps` (p, p): Q; `free_energy` per
@@ -96,11 +95,6 @@ class BayesError(Result):
     residual: float
     method: str
     problem: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """The problem and the versions of the packages, as attributes that a netCDF file can hold."""
-        return provenance(**self.problem)
 
 
 @dataclass(frozen=True)
@@ -379,7 +373,7 @@ class BayesOptions(Options):
 def _learned(mixture: Mixture, options: BayesOptions) -> Solution:
     """`bayes_error` as a solution."""
     found = bayes_error(mixture, options.alpha)
-    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+    return found.solution()
 
 
 LEARNERS = (

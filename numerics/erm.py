@@ -215,13 +215,10 @@ def _checked(
 class ErmOptions(Options):
     """The arguments of `erm_error`."""
 
-    loss: str = option(
-        "logistic",
-        "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.",
-    )
+    loss: str = option("logistic", "A convex loss: a name, such as logistic or hinge, or an expression of phi and y.")
     alpha: float = option(2.0, "Samples per dimension, n/D.")
     ridge: float = option(1.0, "Ridge of the readout.")
-    without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")
+    without_intercept: bool = option(False, "Leave the intercept out.")
 
     @property
     def caption(self) -> str:
@@ -233,7 +230,7 @@ def _learned(mixture: Mixture, options: ErmOptions) -> Solution:
     """`erm_error` as a solution."""
     intercept = not options.without_intercept
     found = erm_error(mixture, options.loss, options.alpha, options.ridge, intercept=intercept)
-    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+    return found.solution()
 
 
 LEARNERS = (Learner("erm", _learned, ErmOptions(), "A linear classifier that minimises a convex loss and a ridge."),)

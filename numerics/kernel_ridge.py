@@ -467,7 +467,7 @@ def _learned(mixture: Mixture, options: KernelOptions | TangentOptions) -> Solut
     found = kernel_error(
         mixture, options.kernel, options.alpha, options.ridge, D=options.features_at, intercept=options.intercept
     )
-    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+    return found.solution()
 
 
 LEARNERS = (

@@ -459,7 +459,7 @@ def _learned(mixture: Mixture, options: RandomFeaturesOptions) -> Solution:
     found = random_features_error(
         mixture, options.activation, options.gamma, options.ridge, D=options.features_at, intercept=options.intercept
     )
-    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
+    return found.solution()
 
 
 LEARNERS = (

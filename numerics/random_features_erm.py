@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import check_minimised, convex_loss
-from quenched.numerics.erm import check_mixture, separability_threshold
+from quenched.numerics.erm import ErmOptions, check_mixture, separability_threshold
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.kernels import kernel_functions, local_kernel
 from quenched.numerics.problem.checks import expression_text, flag, number, record
-from quenched.numerics.problem.learner import Learner, Options, Solution, option
+from quenched.numerics.problem.learner import Learner, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.saddle.empirical_risk import Equations, ErmError, minimiser
@@ -240,20 +240,7 @@ def kernel_erm_error(
 
 
 @dataclass(frozen=True)
-class _MachineOptions(Options):
-    """What both ask."""
-
-    loss: str = option(
-        "logistic",
-        "Loss of a linear classifier: a name (square, logistic, hinge, huber, exponential) or an expression of phi, y.",
-    )
-    alpha: float = option(2.0, "Samples per dimension, n/D.")
-    ridge: float = option(1.0, "Ridge of the readout.")
-    without_intercept: bool = option(False, "Leave the intercept of a linear classifier out.")
-
-
-@dataclass(frozen=True)
-class RandomFeaturesErmOptions(_MachineOptions):
+class RandomFeaturesErmOptions(ErmOptions):
     """The arguments of `random_features_erm_error`."""
 
     activation: str = option("relu", "Activation of the features: a name or an expression in x.")
@@ -266,7 +253,7 @@ class RandomFeaturesErmOptions(_MachineOptions):
 
 
 @dataclass(frozen=True)
-class KernelErmOptions(_MachineOptions):
+class KernelErmOptions(ErmOptions):
     """The arguments of `kernel_erm_error`."""
 
     kernel: str = option("arccos1", "arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION.")
@@ -277,20 +264,16 @@ class KernelErmOptions(_MachineOptions):
         return f"{self.kernel}, {self.loss}, n = {self.alpha:g} D"
 
 
-def _solution(found: ErmError) -> Solution:
-    return Solution(found.classification_error, found.classification_error_error, found.method, found.provenance)
-
-
 def _on_features(mixture: Mixture, options: RandomFeaturesErmOptions) -> Solution:
     """`random_features_erm_error` as a solution."""
     asked = options.activation, options.loss, options.alpha, options.gamma, options.ridge
-    return _solution(random_features_erm_error(mixture, *asked, intercept=not options.without_intercept))
+    return random_features_erm_error(mixture, *asked, intercept=not options.without_intercept).solution()
 
 
 def _of_kernel(mixture: Mixture, options: KernelErmOptions) -> Solution:
     """`kernel_erm_error` as a solution."""
     asked = options.kernel, options.loss, options.alpha, options.ridge
-    return _solution(kernel_erm_error(mixture, *asked, intercept=not options.without_intercept))
+    return kernel_erm_error(mixture, *asked, intercept=not options.without_intercept).solution()
 
 
 LEARNERS = (

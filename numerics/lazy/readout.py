@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from quenched.numerics.problem.checks import Result
+from quenched.numerics.problem.learner import LearnerError
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.provenance import provenance
 
 __all__ = ["ReadoutErrors"]
 
@@ -27,7 +26,7 @@ _ROUNDING = 8 * float(np.finfo(np.float64).eps)  # of a sum over clusters of pro
 
 
 @dataclass(frozen=True, repr=False)
-class ReadoutErrors(Result):
+class ReadoutErrors(LearnerError):
     """Errors of a linear readout whose output is Gaussian given the cluster.
 
     `mean`, `variance` (C,): m_a and q_a; `pmse`, `classification_error` and the numerical errors of both, `pmse_error`
@@ -45,11 +44,6 @@ class ReadoutErrors(Result):
     method: str
     rate: float | None = None
     problem: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """The problem and the versions of the packages, as attributes that a netCDF file can hold."""
-        return provenance(**self.problem)
 
     @classmethod
     def gaussian(

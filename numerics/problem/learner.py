@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from quenched.numerics.problem.checks import Record
+from quenched.numerics.problem.checks import Record, Result
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.provenance import provenance
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Learner", "Options", "Solution", "option"]
+__all__ = ["Learner", "LearnerError", "Options", "Solution", "option"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,24 @@ class Solution:
     method: str
     provenance: Mapping[str, str]
     parts: Mapping[str, xr.DataArray] = field(default_factory=dict)
+
+
+class LearnerError(Result):
+    """What the solved errors of a learner share; a dataclass that is a child of it has these fields, and more."""
+
+    classification_error: float
+    classification_error_error: float
+    method: str
+    problem: dict[str, Any]
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The problem and the versions of the packages, as attributes that a netCDF file can hold."""
+        return provenance(**self.problem)
+
+    def solution(self) -> Solution:
+        """The classification error, for those who ask any learner."""
+        return Solution(self.classification_error, self.classification_error_error, self.method, self.provenance)
 
 
 @dataclass(frozen=True)

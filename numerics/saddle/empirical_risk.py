@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import kinks, loss_functions
-from quenched.numerics.problem.checks import Result
+from quenched.numerics.problem.learner import LearnerError
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.saddle.continuation import followed
 from quenched.numerics.saddle.proximal import CHANNEL_ERROR, proximal_averages
 from quenched.numerics.saddle.solve import Saddle, SaddlePointError, amplification, jacobian, solve
@@ -76,7 +75,7 @@ class Weights(Protocol):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ErmError(Result):
+class ErmError(LearnerError):
     """A linear classifier at its saddle point.
 
     `classification_error` on new inputs and its numerical error; `training_error` and `training_loss` per sample;
@@ -101,11 +100,6 @@ class ErmError(Result):
     gradient: float
     method: str
     problem: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def provenance(self) -> dict[str, str]:
-        """The problem and the versions of the packages, as attributes that a netCDF file can hold."""
-        return provenance(**self.problem)
 
 
 @dataclass(frozen=True)
