@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def main() -> None:
             found = erm_error(UNEQUAL, loss, alpha, ridge)
             print(f"  erm {loss:17} alpha {alpha}, ridge {ridge:6}: {1e3 * took:8.2f} ms  {found.residual:.1e}")
         for ridge in (1.0, 1e-3):
-            ask = lambda l=loss, r=ridge: random_features_erm_error(UNEQUAL, "relu", l, 2.0, 2.0, r)  # noqa: E731
+            ask = partial(random_features_erm_error, UNEQUAL, "relu", loss, 2.0, 2.0, ridge)
             print(f"  features {loss:17} ridge {ridge:6}: {1e3 * seconds(ask):8.2f} ms  {ask().residual:.1e}")
     print("a curve of 100 points: CPU s, largest residual")
     for loss in ("square", "logistic", "hinge"):

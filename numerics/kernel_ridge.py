@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import null_space
 
-from quenched.numerics.lazy.kernels import KernelFunctions, LocalKernel, kernel_functions, local_kernel
+from quenched.numerics.lazy.kernels import KernelFunctions, LocalKernel, kernel_functions, kernel_names, local_kernel
 from quenched.numerics.lazy.readout import ReadoutErrors
 from quenched.numerics.lazy.resolvent import SampleResolvent
 from quenched.numerics.lazy.spikes import ROUNDING, coefficients, spiked
@@ -437,7 +437,7 @@ class _RegressionOptions(Options):
 class KernelOptions(_RegressionOptions):
     """The arguments of `kernel_error`."""
 
-    kernel: str = option("arccos1", "arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION.")
+    kernel: str = option("arccos1", f"One of {kernel_names()}.")
 
     @property
     def caption(self) -> str:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.losses import check_minimised, convex_loss
 from quenched.numerics.erm import ErmOptions, check_mixture, separability_threshold
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.lazy.kernels import kernel_functions, local_kernel
+from quenched.numerics.lazy.kernels import kernel_functions, kernel_names, local_kernel
 from quenched.numerics.problem.checks import expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Solution, option
 from quenched.numerics.problem.mixture import Mixture
@@ -256,7 +256,7 @@ class RandomFeaturesErmOptions(ErmOptions):
 class KernelErmOptions(ErmOptions):
     """The arguments of `kernel_erm_error`."""
 
-    kernel: str = option("arccos1", "arccos0, arccos1, exponential, polynomial:DEGREE, rbf, laplace, ntk:ACTIVATION.")
+    kernel: str = option("arccos1", f"One of {kernel_names()}.")
 
     @property
     def caption(self) -> str:

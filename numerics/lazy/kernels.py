@@ -12,7 +12,7 @@ import numpy.typing as npt
 from quenched.numerics.problem.checks import number, shown
 from quenched.theory import kernels
 
-__all__ = ["KernelFunctions", "LocalKernel", "kernel_functions", "local_kernel"]
+__all__ = ["KernelFunctions", "LocalKernel", "kernel_functions", "kernel_names", "local_kernel"]
 
 Array = npt.NDArray[np.float64]
 
@@ -55,15 +55,25 @@ def kernel_functions(kernel: str) -> KernelFunctions:
         if head == "polynomial" and not parameter.is_integer():
             raise ValueError(f"kernel {kernel!r}: the degree must be an integer, got {tail}")
     else:
-        names = ", ".join(name + (f":{e.meaning.split()[1]}" if e.meaning else "") for name, e in table.items())
         reason = (
             "; of other activations no NTK is generated: the averages over two fields must close"
             if head == "ntk"
             else ""
         )
-        raise ValueError(f"kernel must be one of {names}, got {shown(kernel)}{reason}")
+        raise ValueError(f"kernel must be one of {kernel_names()}, got {shown(kernel)}{reason}")
     return KernelFunctions(
         text, lambda N, N_, u: entry.value(N, N_, u, parameter), lambda N, N_, u: entry.jet(N, N_, u, parameter)
+    )
+
+
+def kernel_names() -> str:
+    """The kernels that there are, a letter for each parameter.
+
+    >>> kernel_names().split(", ")[:3]
+    ['arccos0', 'arccos1', 'exponential:s']
+    """
+    return ", ".join(
+        name + (f":{entry.meaning.split()[1]}" if entry.meaning else "") for name, entry in kernels.KERNELS.items()
     )
 
 
