@@ -18,20 +18,22 @@ import typer
 
 from quenched.numerics.problem.learner import option
 from quenched.sim.cli.terminal import Interrupted, interruption
+from quenched.symbolic.language.grammar import BUILTIN, LOSSES, NAMED
 
-__all__ = ["Files", "command", "flag", "refuse"]
+__all__ = ["LOSS_NAMES", "Files", "command", "flag", "refuse"]
 
 _FLAGS = {"K": ["--K"], "D": ["--D"], "t": ["--time", "-t"], "output": ["--output", "-o"]}
+LOSS_NAMES = ", ".join(LOSSES)
 _HELP = {
     "K": "Number of neurons.",
-    "activation": "erf, relu, linear, ..., or an expression in x.",
+    "activation": f"{', '.join([*BUILTIN, *NAMED])}, or an expression in x.",
     "output_scale": "Factor s on the output; lazy for large s.",
     "lr": "Learning rate eta.",
     "second_lr": "Learning rate of the second layer (default: as of the first).",
     "weight_decay": "Weight decay kappa.",
     "second_weight_decay": "Decay of the second layer (default: as of the first).",
     "label_noise": "Standard deviation of the noise on training labels.",
-    "loss": "square, logistic, or an expression in phi and y.",
+    "loss": f"{LOSS_NAMES}, or an expression in phi and y.",
     "batch": "Fresh samples a step.",
 }
 """Fields of records of numerics, which know nothing of a command line."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from quenched.numerics.problem.learner import option
-from quenched.sim.cli.options import command
+from quenched.sim.cli.options import LOSS_NAMES, command
 from quenched.sim.cli.terminal import kept, progress
 from quenched.sim.engines import ENGINES, find_engine
 
@@ -35,7 +35,7 @@ class Run:
     )
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
-    loss: str | None = option(None, "A grid of this loss alone: square, logistic, or an expression in phi and y.")
+    loss: str | None = option(None, f"A grid of this loss alone: {LOSS_NAMES}, or an expression in phi and y.")
     batch: int | None = option(None, "A grid of this batch alone.")
     significance: float = option(0.01, "Probability of a false alarm, over the whole grid.")
     processes: int = option(2, "Worker processes.")
