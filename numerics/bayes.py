@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from quenched.numerics.bayes_averages import Label
 from quenched.numerics.oracle import oracle_error
-from quenched.numerics.problem.checks import number, record
+from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.learner import Learner, LearnerError, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.saddle.continuation import bisected
@@ -49,6 +49,9 @@ Array = npt.NDArray[np.float64]
 theory: Any = bayes  # ufunc expressions: they take arrays where their signature says float
 
 _WEAK = 1e-3  # overlap at the start from pure noise
+_QUADRATURE = 1e-13  # relative error of Q that the averages over a label leave (bayes_averages: 9e-14, 6e-14)
+_STIFF = 10.0  # what a residual becomes in Q; close to a continuous transition more, where Q itself is small
+_APART = 1e-4  # difference of overlaps from which on two branches are two
 _SPINODAL = 1e-4  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
 _SAME = 1e-7  # overlaps closer than this are one branch
 _ADVICE = "alpha is within rounding of a transition: move it by 1e-6 of itself"
@@ -82,8 +85,8 @@ class BayesError(LearnerError):
 
     `classification_error` of the Bayes-optimal learner and its numerical error; `overlaps` (p, p): Q; `free_energy` per
     dimension, relative to pure noise; `branches`: all fixed points found, by rising free energy, the first being the
-    Bayes-optimal one; `reached_error`: the classification error on the branch that is reached from Q = 0, larger in a
-    hard phase; `residual` of state evolution; `method`; `problem`: what was asked.
+    Bayes-optimal one; `reached_classification_error` and its numerical error: on the branch that is reached from Q = 0,
+    larger in a hard phase; `residual` of state evolution; `method`; `problem`: what was asked.
     """
 
     classification_error: float
@@ -91,7 +94,8 @@ class BayesError(LearnerError):
     overlaps: Array
     free_energy: float
     branches: tuple[Branch, ...]
-    reached_error: float
+    reached_classification_error: float
+    reached_classification_error_error: float
     residual: float
     method: str
     problem: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -259,6 +263,7 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
     It is looked for at `points` values of alpha in a geometric row; None if no two solutions coexist at any of them.
     """
     low, high = number("low", low, positive=True), number("high", high, positive=True)
+    points = integer("points", points, at_least=3)
     if high <= low:
         raise ValueError(f"high must be > low, got {high} and {low}")
     evolution = evolution_of(mixture, low)
@@ -269,7 +274,7 @@ def first_order_transition(mixture: Mixture, low: float, high: float, points: in
 
     def coexist(alpha: float) -> bool:
         weak, strong = pair(alpha)
-        return bool(np.abs(weak.overlaps - strong.overlaps).max() > 1e-4)
+        return bool(np.abs(weak.overlaps - strong.overlaps).max() > _APART)
 
     row = np.geomspace(low, high, points).tolist()
     several = [coexist(alpha) for alpha in row]
@@ -337,18 +342,26 @@ def error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
     return float(found.value), float(found.error)
 
 
+def _error_on(mixture: Mixture, branch: Branch) -> tuple[float, float]:
+    """The classification error on a branch, and its numerical error: the oracle's, and what Q is off by."""
+    value, error = error_at(mixture, branch.overlaps)
+    return value, error + _felt(mixture, branch.overlaps, _STIFF * max(branch.residual, _QUADRATURE))
+
+
 def _measured(mixture: Mixture, evolution: Evolution, branches: tuple[Branch, ...]) -> BayesError:
     best = branches[0]
-    value, error = error_at(mixture, best.overlaps)
     (reached,) = (branch for branch in branches if branch.start == "pure noise")
+    value, error = _error_on(mixture, best)
+    there = (value, error) if reached is best else _error_on(mixture, reached)
     directions = max(np.linalg.matrix_rank(label.means - label.means[0]) for label in evolution.labels)
     return BayesError(
         classification_error=value,
-        classification_error_error=error + _felt(mixture, best.overlaps, 10 * max(best.residual, 1e-13)),
+        classification_error_error=error,
         overlaps=best.overlaps,
         free_energy=best.free_energy,
         branches=branches,
-        reached_error=value if reached is best else error_at(mixture, reached.overlaps)[0],
+        reached_classification_error=there[0],
+        reached_classification_error_error=there[1],
         residual=best.residual,
         method=f"state evolution, {directions}-dimensional quadrature, {len(branches)} branch(es)",
         problem={"mixture": mixture, "alpha": evolution.alpha},

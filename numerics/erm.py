@@ -150,24 +150,31 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
     3.70003
     """
     check_mixture(mixture)
+    if (mixture.eigenvalues == 0).any():
+        raise ValueError(
+            "mixture must have variance in all directions, got a spectrum with eigenvalue 0, whose directions separate "
+            "its clusters"
+        )
     (part,) = whitened(mixture)
     means, y, P = part.mixture.means / part.mixture.isotropic_sigma, mixture.labels, mixture.weights
     p = mixture.dimensions
 
-    def average(x: Array) -> float:
+    def logarithm(x: Array) -> float:
         margin = y * (means @ x[:p] + (x[p] if intercept else 0.0))
-        return float(P @ theory.shortfall(np.sqrt(1 + x[:p] @ x[:p]), margin))
+        return float(np.log(P @ theory.shortfall(np.sqrt(1 + x[:p] @ x[:p]), margin)))
 
     from scipy.optimize import minimize
 
     start = np.append(means.T @ (P * y), 0.0)
-    best = minimize(average, start, method="BFGS", options={"gtol": 1e-9})  # convex: any minimum is the least
-    slopes = [(average(best.x + 1e-4 * e) - average(best.x - 1e-4 * e)) / 2e-4 for e in np.eye(p + 1)]
-    if max(map(abs, slopes)) > 1e-6:
+    # The average is convex: a point where the slope of its logarithm vanishes is its minimum.  The logarithm, as the
+    # threshold may be 1e10, and a slope of it is relative.
+    best = minimize(logarithm, start, method="BFGS", jac="3-point", options={"gtol": 1e-9})
+    slopes = [(logarithm(best.x + 1e-4 * e) - logarithm(best.x - 1e-4 * e)) / 2e-4 for e in np.eye(p + 1)]
+    if max(map(abs, slopes)) > 1e-6:  # a slope s leaves s^2/2 of the value, relative to the curvature
         raise SaddlePointError(
             f"the separability threshold was not found: slope {max(map(abs, slopes)):.3g} at the end"
         )
-    return 1 / float(best.fun)
+    return float(np.exp(-best.fun))
 
 
 def check_mixture(mixture: Mixture) -> None:

@@ -152,7 +152,7 @@ def _by_radius(mixture: Mixture, D: int, tolerance: Any, digits: int | None, num
     log_least, log_most = overlap_bounds(sites, sigmas, D)
     freedom, p = D - sites.dimensions, sites.dimensions
     if numbers.ctx is None and log_least < math.log(_LEAST):
-        return OracleError(float(contested), math.exp(log_most), "below 1e-290: ask for digits")
+        return _stated(contested, math.exp(log_most), "overlap bounds: ask for digits", tolerance, digits)
     if freedom and p <= 2:
         least = numbers.exp(numbers.number(log_least))
         value, error, method = integrated(radius_lines(sites, sigmas, freedom, least, numbers), tolerance)

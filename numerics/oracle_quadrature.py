@@ -306,7 +306,7 @@ def _plane_errors(
         y, speed = every.at(s)
         return line_error(lines, np.concatenate([y[:, None], fixed[row]], axis=1), far) * speed
 
-    result = adaptive_rows(integrand, shifted, rows, len(planes), tolerance)
+    result = adaptive_rows(integrand, shifted, rows, len(planes), tolerance, wary=False)
     return result.value, result.evaluations
 
 

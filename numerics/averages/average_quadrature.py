@@ -216,7 +216,9 @@ def _panels(f: _Integrand, r: int, reach: float) -> Quadrature:
     outer = np.array(list(pairwise(map(float, _cuts(f, reach, f.ctx)))))
     rows = np.zeros(len(outer), dtype=np.int64)
     if r == 1:
-        found = adaptive_rows(lambda z, _: value(z[None]) * _density(z), outer, rows, 1, tolerance, most=_OPEN)
+        found = adaptive_rows(
+            lambda z, _: value(z[None]) * _density(z), outer, rows, 1, tolerance, most=_OPEN, wary=True
+        )
         return Quadrature(found.value[0], found.error[0] + 1e-15 * size, found.evaluations)
     means = np.array([float(m) for m in f.law.means])
     loadings = np.array([[float(a) for a in row] for row in f.law.loadings(f.ctx)])
@@ -234,13 +236,13 @@ def _panels(f: _Integrand, r: int, reach: float) -> Quadrature:
         def integrand(second: Array, row: Array) -> Array:
             return value(np.stack([first[row], second])) * _density(second) * _density(first[row])
 
-        sums = adaptive_rows(integrand, panels[wide], owner[wide], len(first), share, most=_OPEN)
+        sums = adaptive_rows(integrand, panels[wide], owner[wide], len(first), share, most=_OPEN, wary=True)
         return np.asarray(sums.value)
 
     def blocks(first: Array, _: Array) -> Array:
         return np.concatenate([inner(part) for part in np.array_split(first, math.ceil(len(first) / _BLOCK))])
 
-    found = adaptive_rows(blocks, outer, rows, 1, tolerance, most=_BLOCK)
+    found = adaptive_rows(blocks, outer, rows, 1, tolerance, most=_BLOCK, wary=True)
     return Quadrature(found.value[0], found.error[0] + tolerance / 10 + 1e-15 * size, found.evaluations)
 
 

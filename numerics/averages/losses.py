@@ -35,7 +35,7 @@ Array = npt.NDArray[np.float64]
 _OUTPUTS = np.sinh(np.linspace(-12, 12, 2000))  # +-8e4, dense around 0, where properties of a loss are looked for
 _JUMP = 1e-7  # of slope or curvature, relative to 1 + their size: smaller ones are none
 _LARGE = 1e150  # slopes whose products are no numbers
-_NOISE_NODES = 40  # Gauss-Hermite nodes over the label noise: exact to rounding for losses smooth on its scale
+_NOISE_NODES = 40  # Gauss-Hermite nodes over the label noise
 
 
 def loss(name: str) -> theory.Loss:
@@ -97,18 +97,18 @@ def coefficients(name: str, y: Array, noise: float = 0.0) -> tuple[Array, ...]:
     return tuple(np.ascontiguousarray(np.broadcast_to(c, y.shape), dtype=np.float64) for c in found(y, noise))
 
 
-def noise_rule(noise: float) -> Array:
+def noise_rule(noise: float, count: int = _NOISE_NODES) -> Array:
     """Nodes and weights (2, n) of an average over `noise`·N(0, 1): one node at 0 where there is none."""
     if noise == 0:
         return np.array([[0.0], [1.0]])
-    nodes, weights = np.polynomial.hermite_e.hermegauss(_NOISE_NODES)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
     return np.stack([noise * nodes, weights / weights.sum()])
 
 
 def noisy_slope(name: str, noise: float) -> Callable[[Array, Array], tuple[Array, Array]]:
     """(phi, y) -> dl/dphi and its square averaged over the label noise `noise`·N(0, 1).
 
-    Of a polynomial by its moments; otherwise by Gauss-Hermite quadrature.
+    Of a polynomial by its moments; otherwise by Gauss-Hermite quadrature, for losses without kinks.
     """
     found = loss(name)
     if found.moments is not None:

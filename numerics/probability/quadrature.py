@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Quadrature", "adaptive", "adaptive_rows", "converged", "hermite", "legendre", "randomised", "tanh_sinh"]
+__all__ = [
+    "Quadrature",
+    "adaptive",
+    "adaptive_rows",
+    "converged",
+    "hermite",
+    "legendre",
+    "randomised",
+    "scrambled_normals",
+    "tanh_sinh",
+]
 
 Array = npt.NDArray[Any]
 
@@ -85,20 +95,22 @@ def adaptive_rows(
     tolerance: float,
     levels: int = 50,
     most: int | None = None,
+    *,
+    wary: bool,
 ) -> Quadrature:
     """`count` integrals at once, each as by `adaptive`, to the absolute `tolerance`: f maps abscissae and their rows.
 
-    `panels` (n, 2) belong to `rows` (n,) and end where f has kinks: those that two rules miss alike are not looked for,
-    which saves a third of the time.  Value and error are arrays (count,).  RuntimeError after `levels` bisections, or
-    where more than `most` panels are open at once.
+    `panels` (n, 2) belong to `rows` (n,).  `wary`: look for kinks that two rules miss alike; where panels end at all
+    kinks of f, doing without saves a third of the time.  Value and error are arrays (count,).  RuntimeError after
+    `levels` bisections, or where more than `most` panels are open at once.
 
     >>> panels, rows = np.array([[-1.0, 2.0], [0.0, 1.0]]), np.array([0, 1])
-    >>> found = adaptive_rows(lambda x, row: np.abs(x) ** (1 + row), panels, rows, 2, 1e-10)
+    >>> found = adaptive_rows(lambda x, row: np.abs(x) ** (1 + row), panels, rows, 2, 1e-10, wary=True)
     >>> bool(np.abs(found.value - [2.5, 1 / 3]).max() < 1e-10)
     True
     """
     active: Array = np.asarray(panels, dtype=np.float64)
-    found = _bisected(f, active, rows, count, _Asked(tolerance, False, False, most), levels, None)
+    found = _bisected(f, active, rows, count, _Asked(tolerance, False, wary, most), levels, None)
     return Quadrature(found.value[:, 0], found.error, found.evaluations)
 
 
@@ -113,6 +125,7 @@ def _bisected(
 ) -> Quadrature:
     """Value, and bound if f has one, (count, 1 or 2), and the error (count,) of the value."""
     places = _PLACES if asked.wary else _NODES
+    ended = f"after {levels} bisections"
     spent = 0
 
     def gauss(panels: Array, rows: Array) -> tuple[Array, Array]:
@@ -152,12 +165,13 @@ def _bisected(
         active = halves.reshape(-1, 2, 2)[open_].reshape(-1, 2)
         whole, rows = parts[open_].reshape(len(active), -1), np.repeat(rows[open_], 2)
         if asked.most is not None and len(active) > asked.most:
+            ended = f"with {len(active)} panels open, more than {asked.most}"
             break
     worst = int((left - allowed).argmax())
     raise RuntimeError(
         f"quadrature reached {total[worst, 0]:.15g} ± {left[worst]:.2g}, not the "
         f"{'relative' if asked.relative else 'absolute'} tolerance {asked.tolerance:g}: no convergence around "
-        f"{active.mean():.15g} after {levels} bisections; raise the tolerance"
+        f"{active.mean():.15g} {ended}; raise the tolerance"
     )
 
 
@@ -377,7 +391,7 @@ def randomised(
     done = 0
     while True:
         block = max(done, first)
-        blocks = [_scrambled_normals(dimension, seed, r, done, block) for r in range(REPLICATES)]
+        blocks = [scrambled_normals(dimension, seed, r, done, block) for r in range(REPLICATES)]
         if joined:
             rows = f(np.concatenate(blocks))
             sums = sums + rows.reshape(REPLICATES, block, *rows.shape[1:]).sum(axis=1)
@@ -394,7 +408,7 @@ def randomised(
 
 
 @lru_cache(maxsize=128)
-def _scrambled_normals(dimension: int, seed: int, replicate: int, start: int, count: int) -> Array:
+def scrambled_normals(dimension: int, seed: int, replicate: int, start: int, count: int) -> Array:
     """Points start .. start + count - 1 of one scrambled Sobol sequence, as normals (count, dimension); read only.
 
     Remembered, because a learning curve asks for the same ones at each of its times.

@@ -278,7 +278,8 @@ def minimiser(equations: Equations, start: Array | None, problem: dict[str, Any]
     wrong = theory.classification_error(y, fields, s)
     missed = theory.training_error(V, y, fields, s, at_zero)
     inexact = saddle.amplification * (saddle.residual + _ERROR.get(equations.loss, CHANNEL_ERROR))
-    shift = inexact * (math.sqrt(1 + s**2) / s + np.abs(mixture.means).sum(axis=1))  # of (m + b)/s
+    # of (m + b)/s, where b = x_b sqrt(1 + s^2) moves with log s too
+    shift = inexact * ((math.sqrt(1 + s**2) + abs(b) / (1 + s**2)) / s + np.abs(mixture.means).sum(axis=1))
     density = np.exp(-((fields / s) ** 2) / 2) / math.sqrt(2 * math.pi)
     # by mh, Vh, qh and b; by the order parameters it vanishes where the conjugates are computed from them
     new_V, new_q, new_v = equations.weights.overlaps(h, qh, Vh)

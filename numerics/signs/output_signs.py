@@ -29,7 +29,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.signs.cluster_classes import Classes
 from quenched.numerics.signs.homogeneous_signs import cone_signs
 
-__all__ = ["Law", "Sampling", "Signs", "padded", "sampled_signs", "signs", "square_root"]
+__all__ = ["Law", "Sampling", "Signs", "counted", "padded", "sampled_signs", "signs", "square_root"]
 
 Array = npt.NDArray[np.float64]
 
@@ -124,15 +124,15 @@ def signs(mixture: Mixture, activation: str, law: Law, sampling: Sampling) -> Si
     classes = Classes.of(mixture, activation, law.mean, law.covariance)
     one = law.of(classes.clusters)
     roots = [_directions(C, v, slope) for C, slope in zip(one.covariance, one.slopes, strict=True)]
-    if sampling.points is None:
-        sampling = replace(sampling, points=2**12 if pieces is None else 2**14)
-    result = _integrated(classes, lines, one, padded(roots), sampling)
+    few = sampling if sampling.points else replace(sampling, points=2**12 if pieces is None else 2**14)
+    result = _integrated(classes, lines, one, padded(roots), few)
     if result is None:
-        return sampled_signs(mixture, activation, law, replace(sampling, points=2**17))
+        return sampled_signs(mixture, activation, law, sampling)
+    lost = max(_lost(C, root) for C, root in zip(one.covariance, roots, strict=True))
+    result = replace(result, wrong_error=float(result.wrong_error + lost))
     if pieces is not None and 2 < min(root.shape[1] for root in roots) == len(v):
         return _with_ties(result, _all_off(mixture, law, pieces, sampling.seed))
-    lost = max(_lost(C, root) for C, root in zip(one.covariance, roots, strict=True))
-    return replace(result, wrong_error=float(result.wrong_error + lost))
+    return result
 
 
 def _with_ties(result: Signs, found: tuple[float, float] | None) -> Signs:
@@ -328,15 +328,23 @@ def sampled_signs(mixture: Mixture, activation: str, law: Law, sampling: Samplin
     g = activation_functions(activation)[0]
     roots = padded([square_root(covariance) for covariance in law.covariance])
 
-    def given(z: Array) -> Array:
+    def product(z: Array) -> Array:
         phi = g(law.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2)) @ law.v
-        tie = mixture.weights @ (phi == 0)
-        return np.stack([mixture.weights @ (mixture.labels[:, None] * phi < 0) + tie / 2, tie], axis=1)
+        return np.asarray(mixture.labels[:, None] * phi)
+
+    return counted(product, mixture.weights, max(1, roots.shape[2]), sampling)
+
+
+def counted(product: Callable[[Array], Array], weights: Array, dimension: int, sampling: Sampling) -> Signs:
+    """P(product < 0) + P(product = 0)/2 and P(product = 0) by counting; product: normals (n, r) -> (C, n)."""
+
+    def given(z: Array) -> Array:
+        found = product(z)
+        tie = weights @ (found == 0)
+        return np.stack([weights @ (found < 0) + tie / 2, tie], axis=1)
 
     tolerance = np.array([sampling.tolerance, np.inf])
-    result = randomised(
-        given, max(1, roots.shape[2]), tolerance=tolerance, seed=sampling.seed, points=sampling.points or 2**17
-    )
+    result = randomised(given, dimension, tolerance=tolerance, seed=sampling.seed, points=sampling.points or 2**17)
     (wrong, tie), (error, tie_error) = result.value.tolist(), result.error.tolist()
     count = 0.5 / result.evaluations  # stratified points may count a step alike in all scramblings
     return Signs(wrong, tie, error + count, tie_error + count, "randomised quasi-Monte Carlo")

@@ -15,7 +15,8 @@ that of the signs, P(phi phi* < 0) + P(phi phi* = 0)/2, sampled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,7 +38,7 @@ from quenched.numerics.problem.checks import (
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.numerics.signs.output_signs import Law, Sampling, Signs, padded, signs, square_root
+from quenched.numerics.signs.output_signs import Law, Sampling, Signs, counted, padded, signs, square_root
 from quenched.numerics.two_layer.field_quadrature import pair_tables
 from quenched.numerics.two_layer.local_fields import Fields, fields
 from quenched.symbolic.language.grammar import LOSS
@@ -53,6 +54,8 @@ QUANTITIES = ("pmse", "classification_error")
 _ROUNDING = 1e-13  # relative, of averages over two fields
 _PAIRS = 400  # fields of all clusters times fields, up to which averages over pairs are integrated, not sampled
 _SHARE = 1e-5  # of the tolerance, asked of those averages
+_BEYOND = 1e-9  # probability of what sampled points of fields are not trusted to have seen
+_HEAVY = 1e-2  # share of a mean loss beyond the reach from which on the mean is not known
 _PANELS = np.stack([np.arange(-12, 12, 2), np.arange(-10, 14, 2)], axis=1)  # of a normal variable
 _NOT_ASKED = Signs(np.nan, np.nan, np.nan, np.nan, "not asked for")
 
@@ -122,12 +125,14 @@ def errors(
         points if points is None else integer("points", points, at_least=1),
     )
     _check_problem(mixture, network, state)
+    asked, charged = asked_quantities(quantities), _loss_text(loss)
     if digits is not None:
         digits = digit_count("digits", digits)
         if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
-        return _precise(mixture, network, state, errors(mixture, network, state), digits)
-    return _errors(mixture, network, state, sampling, asked_quantities(quantities), _loss_text(loss))
+        found = _errors(mixture, network, state, sampling, asked, charged)
+        return _precise(mixture, network, state, found, digits, asked)
+    return _errors(mixture, network, state, sampling, asked, charged)
 
 
 def errors_many(
@@ -205,14 +210,17 @@ def _errors(
     return Errors(pmse, *probabilities, pmse_error, found.method, *mean_loss)
 
 
-def _precise(mixture: Mixture, network: TwoLayer, state: OrderParameters, found: Errors, digits: int) -> Errors:
-    """`found` with what can be had to more digits."""
+def _precise(
+    mixture: Mixture, network: TwoLayer, state: OrderParameters, found: Errors, digits: int, asked: Collection[str]
+) -> Errors:
+    """`found` with what can be had to more digits, of the quantities asked for."""
     from quenched.numerics.averages.multiprecision import precise_risk, precise_signs
 
     rounding = 10.0**-digits
-    pmse = precise_risk(mixture, network, state, digits)
-    found = replace(found, pmse=pmse, pmse_error=rounding)
-    signs = precise_signs(mixture, network, state, digits)
+    if "pmse" in asked:
+        pmse = precise_risk(mixture, network, state, digits)
+        found = replace(found, pmse=pmse, pmse_error=rounding * max(1.0, abs(float(pmse))))
+    signs = precise_signs(mixture, network, state, digits) if "classification_error" in asked else None
     if signs is None:
         return found
     wrong, tie = signs
@@ -236,7 +244,8 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
             table = law.tables(M, C, limit=2)
         else:
             table, uncertain = pair_tables(law.activations, M, C, _SHARE * sampling.tolerance)
-        return *_closed_risk(law, table, v, (y * y / 2, -y, np.full_like(y, 0.5)), uncertain), table["dg"]
+        L0, L1, L2, *_ = coefficients("square", y)
+        return *_closed_risk(law, table, v, (L0, L1, L2), uncertain), table["dg"]
     roots = padded([square_root(covariance) for covariance in C])
 
     def given(z: Array) -> Array:
@@ -284,11 +293,25 @@ def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple
         target = y if len(joined) == K else -law.s * (value[:, :, K:] @ joined[K:])
         return np.asarray(law.mixture.weights @ value_of(law.s * (value[:, :, :K] @ joined[:K]), target))
 
-    if roots.shape[2] <= 1:
+    from scipy.special import chdtrc, chdtri
+
+    r = max(1, roots.shape[2])
+    if r == 1:
         normal = adaptive(lambda z: given(z[:, None]) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), _PANELS, 1e-10)
-        return normal.value, normal.error + _ROUNDING * abs(normal.value)
-    result = randomised(given, roots.shape[2], tolerance=sampling.tolerance, seed=sampling.seed, points=2**15)
-    return float(result.value), float(result.error)
+        value, error, reach = normal.value, normal.error + _ROUNDING * abs(normal.value), 12.0
+    else:
+        result = randomised(given, r, tolerance=sampling.tolerance, seed=sampling.seed, points=2**15)
+        value, error, reach = float(result.value), float(result.error), math.sqrt(chdtri(r, _BEYOND))
+    # an estimate: the largest value at the reach times the probability beyond, `reach` times for what grows further out
+    directions = np.concatenate([np.eye(r), -np.eye(r), np.random.default_rng(0).standard_normal((32, r))])
+    shell = reach * directions / np.linalg.norm(directions, axis=1)[:, None]
+    beyond = float(np.abs(given(shell)).max()) * float(chdtrc(r, reach**2)) * reach
+    if not beyond <= _HEAVY * abs(value):
+        raise ValueError(
+            f"loss {name!r} grows too fast for these outputs: {beyond:.2g} of its mean {value:.6g} may lie where the "
+            f"preactivations are {reach:g} standard deviations off; lower the readout, or ask for another loss"
+        )
+    return value, error + beyond
 
 
 def _against_teacher(law: Fields, joined: Law, K: int, sampling: Sampling) -> Signs:
@@ -296,13 +319,8 @@ def _against_teacher(law: Fields, joined: Law, K: int, sampling: Sampling) -> Si
     roots = padded([square_root(covariance) for covariance in joined.covariance])
     v = joined.v
 
-    def given(z: Array) -> Array:
+    def product(z: Array) -> Array:
         value, _ = law.evaluate(joined.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
-        product = np.sign(value[:, :, :K] @ v[:K]) * -np.sign(value[:, :, K:] @ v[K:])
-        tie = law.mixture.weights @ (product == 0)
-        return np.stack([law.mixture.weights @ (product < 0) + tie / 2, tie], axis=1)
+        return np.asarray(np.sign(value[:, :, :K] @ v[:K]) * -np.sign(value[:, :, K:] @ v[K:]))
 
-    tolerance, points = np.array([sampling.tolerance, np.inf]), sampling.points or 2**17
-    result = randomised(given, max(1, roots.shape[2]), tolerance=tolerance, seed=sampling.seed, points=points)
-    (wrong, tie), (error, tie_error) = result.value.tolist(), result.error.tolist()
-    return Signs(wrong, tie, error, tie_error, "randomised quasi-Monte Carlo")
+    return counted(product, law.mixture.weights, max(1, roots.shape[2]), sampling)

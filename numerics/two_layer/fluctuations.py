@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from scipy.integrate import solve_ivp
-from scipy.special import ndtri
-from scipy.stats import qmc
 
 from quenched.numerics.averages.activations import piecewise_linear, value_averages
 from quenched.numerics.averages.losses import kinks, loss, loss_functions
+from quenched.numerics.probability.quadrature import REPLICATES, scrambled_normals
 from quenched.numerics.problem.checks import increasing_times, integer, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -51,8 +50,7 @@ Rules = list[tuple[Array, Array]]
 _EXACT = (3, 4)  # Gauss-Hermite nodes a field, for polynomials of degree 4 in the fields: exact to degree 5
 _SMOOTH = (40, 30)  # nodes a field of one or two smooth ones, the better first
 _MOST_EXACT = 6  # fields, 4^6 nodes
-_REPLICATES = 8  # scrambled Sobol sequences, each of 2^_POINTS points
-_POINTS = 11
+_POINTS = 11  # 2^_POINTS points of each scrambled Sobol sequence
 _STEP = 1e-5  # of a difference, relative to the size of a coordinate
 _SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the others
 
@@ -140,12 +138,10 @@ class _Diffusion:
         self.labels, self.slope = mixture.labels.astype(np.float64), loss_functions(rule.loss)[1]
         self.coordinates = Coordinates(mixture.dimensions, network.K)
         dimension = len(self.fields.activations) + (rule.label_noise > 0)
-        self.sampled, self.rules = (
-            False,
-            _exact_rules(self.fields, rule, dimension) or _smooth_rules(self.fields, rule, dimension),
-        )
-        if not self.rules:
-            self.sampled, self.rules = True, _sobol_rules(dimension, seed)
+        self.rules = _exact_rules(self.fields, rule, dimension) or _smooth_rules(self.fields, rule, dimension)
+        self.sampled = not self.rules
+        if self.sampled:
+            self.rules = _sobol_rules(dimension, seed)
 
     def __call__(self, A: Array, Q: Array, v: Array) -> Array:
         """In the coordinates of `Coordinates`."""
@@ -293,9 +289,5 @@ def _hermite(nodes: int, dimension: int) -> tuple[Array, Array]:
 
 def _sobol_rules(dimension: int, seed: int) -> Rules:
     """Scrambled Sobol points, mapped to normals."""
-    children = np.random.SeedSequence(seed).spawn(_REPLICATES)
     weights = np.full(2**_POINTS, 2.0**-_POINTS)
-    return [
-        (ndtri(qmc.Sobol(dimension, seed=np.random.default_rng(child)).random_base2(_POINTS)), weights)
-        for child in children
-    ]
+    return [(scrambled_normals(dimension, seed, r, 0, 2**_POINTS), weights) for r in range(REPLICATES)]

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.averages.activations import FIELD_LIMIT, step_error
-from quenched.numerics.averages.losses import coefficients, loss, noisy_slope
+from quenched.numerics.averages.losses import coefficients, kinks, loss, noisy_slope
 from quenched.numerics.compiled.compile import contraction, load_compiled
 from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.rules import LearningRule
@@ -46,6 +46,7 @@ Array = NDArray[np.float64]
 CLOSED_FORM_NEURONS = 12
 """Up to this width the noise is closed; beyond, its averages over four distinct neurons cost more than sampling."""
 
+_UNSETTLED = 1e-5  # error of averages by quadrature, relative to 1 + their size, beyond which they are sampled
 _SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the others
 
 
@@ -86,9 +87,14 @@ class StepAverages:
         if self.closed:
             self.coefficients = coefficients(rule.loss, self.labels, rule.label_noise)
         self.noise_closed = N <= CLOSED_FORM_NEURONS
+        # where averages are sampled, so is label noise that moments do not average
+        polynomial = loss(rule.loss).moments is not None
+        kinked = not polynomial and any(len(kinks(rule.loss, y)) for y in (1.0, -1.0))
+        self.drawn = rule.label_noise > 0 and not polynomial
         self.slope = noisy_slope(rule.loss, rule.label_noise)
+        self.plain = loss(rule.loss).slope
         self.quadrature = None
-        if not self.closed and N <= 2:
+        if not self.closed and N <= 2 and not (self.drawn and kinked):
             self.quadrature = FieldQuadrature(rule.loss, fields.activations, K, self.labels, rule.label_noise)
 
     def exact(self, mean: Array, covariance: Array, v: Array) -> tuple[Averages, float, str] | None:
@@ -102,6 +108,8 @@ class StepAverages:
             return None
         output = self.fields.s * v
         (force, readout, along, square), root, error = self.quadrature(mean, covariance, output)
+        if error > _UNSETTLED * (1 + np.abs(square).max()):  # label noise too large for its rule
+            return None
         error *= float(1 + np.abs(output).max()) ** 2
         response = output[:, None] * along @ np.linalg.pinv(root, rcond=_SINGULAR)
         averages = Averages(output * force, response, output[:, None] * output * square, self.fields.s * readout)
@@ -126,8 +134,9 @@ class StepAverages:
             inverse = np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)
 
             def block(z: Array) -> Array:
-                n = len(z)
-                value, slope, force, square = self._slopes(mean[:, None] + z @ root, output)
+                n, noise = len(z), self.rule.label_noise * z[:, N] if self.drawn else None
+                z = z[:, :N]
+                value, slope, force, square = self._slopes(mean[:, None] + z @ root, output, noise)
                 pushed, weighed = force[:, :, None] * slope, np.sqrt(square)[:, :, None] * slope
                 averages = Averages(
                     output * pushed.sum(axis=1) / n,
@@ -138,7 +147,7 @@ class StepAverages:
                 return n * outcome(averages)[None]
 
             method = "quasi-Monte Carlo"
-        result = randomised(block, N, **self.sampling._asdict())
+        result = randomised(block, N + self.drawn, **self.sampling._asdict())
         return result.value, result.error, method
 
     def _error(self, found: dict[str, Array], mean: Array, covariance: Array, v: Array) -> float:
@@ -160,12 +169,15 @@ class StepAverages:
         force, response, readout = step_averages(F0, F1, v, *(found[name] for name in names), self.fields.s)
         return Averages(force, response, np.zeros_like(response), readout)
 
-    def _slopes(self, field: Array, output: Array) -> tuple[Array, Array, Array, Array]:
-        """g, g', F and F^2 at fields (C, n, N)."""
+    def _slopes(self, field: Array, output: Array, noise: Array | None = None) -> tuple[Array, Array, Array, Array]:
+        """g, g', F and F^2 at fields (C, n, N), averaged over the label noise or at the `noise` (n,) that was drawn."""
         value, slope = self.fields.evaluate(field)
         K = self.fields.learning
         phi, label = value[..., :K] @ output[:K], self.labels[:, None] - value[..., K:] @ output[K:]
-        return value, slope, *self.slope(phi, label)
+        if noise is None:
+            return value, slope, *self.slope(phi, label)
+        force = np.asarray(self.plain(phi, label + noise))
+        return value, slope, force, force**2
 
 
 def _root(covariance: Array) -> Array:

@@ -123,10 +123,10 @@ def test_a_sparse_label_has_a_hard_phase() -> None:
     middle = bayes_error(SPARSE, np.sqrt(found.equilibrium * found.uninformed))
     assert [branch.start for branch in middle.branches] == ["full knowledge", "pure noise"]
     assert middle.branches[0].free_energy < middle.branches[1].free_energy
-    assert middle.classification_error < middle.reached_error
+    assert middle.classification_error < middle.reached_classification_error
     before = bayes_error(SPARSE, np.sqrt(found.informed * found.equilibrium))
     assert before.branches[0].start == "pure noise"
-    assert before.classification_error == before.reached_error
+    assert before.classification_error == before.reached_classification_error
 
 
 def test_a_continuous_transition_is_not_first_order() -> None:

@@ -174,7 +174,7 @@ def test_a_hard_phase_stops_what_knows_nothing() -> None:
     assert abs(ends["informed"] - high) < 0.1
     assert ends["blind"] < 0.05
     errors = [float(runs.classification_error[:, -1].median()) for runs in (informed, blind)]
-    assert errors[0] < (exact.classification_error + exact.reached_error) / 2 < errors[1]
+    assert errors[0] < (exact.classification_error + exact.reached_classification_error) / 2 < errors[1]
 
 
 @pytest.mark.parametrize(
