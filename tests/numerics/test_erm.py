@@ -256,3 +256,22 @@ def test_an_intercept_at_rest_on_a_kink() -> None:
         assert each.classification_error == pytest.approx(0.2, abs=1e-6)
     assert found[0].intercept == pytest.approx(found[2].intercept, abs=1e-9)
     assert abs(found[1].intercept + 1) < 0.1 * abs(found[0].intercept + 1)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.15])
+def test_the_threshold_of_well_separated_clusters(sigma: float) -> None:
+    """1/alpha* = min over t of E[max(0, sqrt(1 + t^2) xi - t/sigma)^2], by mpmath along the mean: 1e-6, of a minimum.
+
+    The slope of the logarithm that is left, 1e-6, moves the value by its square; the curvature is of order 1.
+    """
+    import mpmath
+
+    def shortfall(t: mpmath.mpf) -> mpmath.mpf:
+        h = t / mpmath.mpf(sigma) / mpmath.sqrt(1 + t * t)
+        density = mpmath.exp(-h * h / 2) / mpmath.sqrt(2 * mpmath.pi)
+        return (1 + t * t) * ((1 + h * h) * mpmath.erfc(h / mpmath.sqrt(2)) / 2 - h * density)
+
+    with mpmath.workdps(40):
+        t = mpmath.findroot(lambda x: mpmath.diff(lambda u: mpmath.log(shortfall(u)), x), mpmath.mpf(1) / sigma)
+        exact = float(1 / shortfall(t))
+    assert separability_threshold(Mixture.two_clusters(sigma)) == pytest.approx(exact, rel=1e-6)

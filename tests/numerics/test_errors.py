@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -391,3 +392,13 @@ def test_mean_loss_against_a_teacher() -> None:
     y = 2 * erf(0.7 * x / np.sqrt(2))
     found = errors(mixture, TwoLayer(1, "erf"), state, loss="logistic")
     assert found.loss == pytest.approx(w @ np.log1p(np.exp(-y * y)) / w.sum(), abs=1e-8)
+
+
+def test_digits_are_of_what_was_asked_for() -> None:
+    """pmse alone leaves the classification error out, a named loss is there; the error of digits is relative."""
+    state, mixture = OrderParameters([[0.8], [-0.8]], [[0.9]], [1.5]), Mixture.two_clusters(0.6)
+    found = errors(mixture, TwoLayer(1, "erf"), state, digits=20, loss="logistic", quantities=("pmse",))
+    assert np.isnan(found.classification_error)
+    assert found.loss == errors(mixture, TwoLayer(1, "erf"), state, loss="logistic").loss
+    large = errors(mixture, TwoLayer(1, "linear"), replace(state, v=[1e3]), digits=20)
+    assert large.pmse_error == pytest.approx(1e-20 * float(large.pmse))

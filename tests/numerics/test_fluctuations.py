@@ -61,13 +61,19 @@ def test_a_batch_and_the_rate_scale_the_covariance() -> None:
 
 
 def test_sampled_averages_state_their_error() -> None:
-    """Two seeds of relu: within five of the standard errors, which eight sequences know to 25 %."""
+    """Eight seeds of relu: they spread by the standard error that they state.
+
+    Of 91 numbers some five are independent (entries of one average): 7 x 5 degrees of freedom, with which the spread is
+    known to 1/sqrt(70) = 12 %; five times that is allowed.
+    """
     mixture, network = Mixture.xor(0.5), TwoLayer(2, "relu")
     state = random_state(mixture, network, 50, 3)
-    one, two = (fluctuations(mixture, network, OnlineSGD(0.4), state, [0.5], rtol=1e-4, seed=s) for s in (0, 1))
-    error = np.hypot(one.covariance_error, two.covariance_error)
-    assert 0 < float(error.max()) < 0.02 * float(one.covariance.max())
-    assert (np.abs(one.covariance - two.covariance) <= 5 * error + 1e-12).all()
+    runs = [fluctuations(mixture, network, OnlineSGD(0.4), state, [0.5], rtol=1e-4, seed=s) for s in range(8)]
+    found = np.array([run.covariance.values[0] for run in runs])
+    stated = np.sqrt(np.mean([run.covariance_error.values[0] ** 2 for run in runs], axis=0))
+    ratio = (found.std(axis=0, ddof=1) / stated)[np.triu_indices(len(stated))]
+    assert abs(np.sqrt(np.mean(ratio**2)) - 1) < 0.6
+    assert 0 < float(stated.max()) < 0.02 * float(found.max())
 
 
 def test_what_has_no_fluctuations_is_refused() -> None:

@@ -319,3 +319,48 @@ def test_a_drift_says_that_it_missed_its_tolerance(
     caplog.clear()
     assert drift(mixture, TwoLayer(3, "linear"), rule, state, tolerance=1.0).error <= 1.0
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("loss", "noise", "method"), [("hinge", 0.5, "quasi-Monte Carlo"), ("logistic", 0.3, "quadrature")]
+)
+def test_label_noise_is_averaged_to_the_stated_error(loss: str, noise: float, method: str) -> None:
+    """One erf neuron: dv/dt against the integral over field and noise; five standard errors where it is sampled.
+
+    The reference: 400 Gauss-Legendre nodes over the field, and for each the noise from the loss's own kink on, where
+    it is hinge (F = -y where y phi < 1: y is normal, so the average is a normal probability and density).
+    """
+    from scipy.special import erf, ndtr
+
+    mixture, rule = Mixture.two_clusters(0.6), OnlineSGD(0.5, label_noise=noise, loss=loss)
+    state = OrderParameters([[0.8], [-0.8]], [[0.9]], [1.5])
+    found = drift(mixture, TwoLayer(1, "erf"), rule, state)
+    assert found.method == method
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    z, w = 9 * nodes, 9 * weights * np.exp(-((9 * nodes) ** 2) / 2) / np.sqrt(2 * np.pi)
+    total = 0.0
+    for mean, y in ((0.8, 1.0), (-0.8, -1.0)):
+        g = erf((mean + 0.6 * np.sqrt(0.9) * z) / np.sqrt(2))
+        phi = 1.5 * g
+        if loss == "hinge":  # E[-Y; Y phi < 1], Y ~ N(y, noise^2)
+            h = (1 / phi - y) / noise
+            density = np.exp(-h * h / 2) / np.sqrt(2 * np.pi)
+            below = -(y * ndtr(h) - noise * density)
+            above = -(y * ndtr(-h) + noise * density)
+            slope = np.where(phi > 0, below, above)
+        else:
+            x, u = np.polynomial.hermite_e.hermegauss(120)
+            Y = y + noise * x[:, None]
+            slope = (u / u.sum()) @ (-Y / (1 + np.exp(Y * phi)))
+        total -= 0.25 * 0.5 * float((w * slope * g).sum()) * 2
+    assert abs(found.v[0] - total) < 5 * found.error + 1e-12
+
+
+def test_a_mean_loss_with_heavy_tails_states_them() -> None:
+    """exp(-y phi) of a linear neuron with outputs of spread s: exp(s^2/2), to the stated error, or refused."""
+    state, network = OrderParameters([[0.0], [0.0]], [[1.0]], [1.0]), TwoLayer(1, "linear")
+    for s in (2.0, 6.0, 8.0):
+        found = errors(Mixture.two_clusters(s), network, state, loss="exp(-y*phi)", quantities=("pmse",))
+        assert abs(found.loss - np.exp(s * s / 2)) <= found.loss_error
+    with pytest.raises(ValueError, match="grows too fast for these outputs"):
+        errors(Mixture.two_clusters(10.0), network, state, loss="exp(-y*phi)", quantities=("pmse",))
