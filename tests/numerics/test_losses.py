@@ -16,6 +16,7 @@ from quenched.numerics import (
     TwoLayer,
     drift,
     erm_error,
+    errors,
     integrate,
     random_state,
 )
