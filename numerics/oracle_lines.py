@@ -23,9 +23,9 @@ from quenched.numerics.probability.exponential_sums import Numbers, sign_changes
 from quenched.numerics.probability.quadratic_forms import chi_square_interval
 from quenched.theory import oracle
 
-_STATIONARY = 24  # digits that zeros in float64 are enough for
-
 __all__ = ["Lines", "coordinate_lines", "cut", "expansion", "line_error", "radius_lines", "reach"]
+
+_STATIONARY = 24  # digits that zeros in float64 are enough for
 
 Array = npt.NDArray[Any]
 

@@ -58,7 +58,11 @@ class FeatureWeights:
     higher: float
     ratio: float
     sigma: float
-    noise_per_sample: float | None = None
+
+    @property
+    def noise_per_sample(self) -> None:
+        """None: V of the square loss has no closed form here, and is solved for."""
+        return None
 
     @property
     def _all(self) -> tuple[float, float, float, float]:

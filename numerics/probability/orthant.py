@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.probability.gauss_kronrod import GAUSS, KRONROD, NODES
 
 __all__ = ["Phi", "Phi2", "Phi3", "Phi4", "fill_Phi2", "fill_Phi3", "fill_Phi4"]
 
@@ -53,19 +54,6 @@ _X8, _W8 = np.polynomial.legendre.leggauss(8)  # |r| <= 0.5
 _X12, _W12 = np.polynomial.legendre.leggauss(12)  # |r| <= 0.75
 _X16, _W16 = np.polynomial.legendre.leggauss(16)  # |r| <= 0.9
 _X24, _W24 = np.polynomial.legendre.leggauss(24)  # |r| <= 0.96; its positive half serves Owen's T
-
-# Kronrod's 21 nodes (first the half line with its centre) around Gauss's 10, every second one.
-_KRONROD_X = np.array(
-    [0.0, 0.148874338981631211, 0.294392862701460198, 0.433395394129247191, 0.562757134668604683, 0.679409568299024406,
-     0.780817726586416897, 0.865063366688984511, 0.930157491355708226, 0.97390652851717172, 0.995657163025808081]
-)  # fmt: skip
-_KRONROD_W = np.array(
-    [0.149445554002916906, 0.147739104901338491, 0.142775938577060081, 0.134709217311473326, 0.123491976262065851,
-     0.109387158802297642, 0.0931254545836976055, 0.0750396748109199528, 0.054755896574351996, 0.0325581623079647275,
-     0.0116946388673718743]
-)  # fmt: skip
-_GAUSS_W = np.zeros(11)
-_GAUSS_W[1::2] = np.polynomial.legendre.leggauss(10)[1][5:]
 
 
 @njit(error_model="numpy")
@@ -269,14 +257,14 @@ def _cross_integral(h: Four, r: Six) -> float:
     while index >> level == 0:
         half = 0.5 / (1 << level)
         centre = (2 * index + 1) * half
-        kronrod = _KRONROD_W[0] * _rate(centre, h, r)
+        kronrod = KRONROD[0] * _rate(centre, h, r)
         gauss = 0.0
         for n in range(1, 11):
-            x = half * _KRONROD_X[n]
+            x = half * NODES[n]
             f = _rate(centre - x, h, r)
             f += _rate(centre + x, h, r)
-            kronrod += _KRONROD_W[n] * f
-            gauss += _GAUSS_W[n] * f
+            kronrod += KRONROD[n] * f
+            gauss += GAUSS[n] * f
         # The error of Kronrod's rule is about the 3/2 power of its distance from Gauss's.
         converged = (10.0 * half * abs(kronrod - gauss)) ** 1.5 <= _TOLERANCE and (index > 0 or level >= graded)
         if converged or level == _DEEPEST:

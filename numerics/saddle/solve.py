@@ -38,7 +38,8 @@ class SaddlePointError(RuntimeError):
 class Saddle(NamedTuple):
     """A fixed point, its residual, by how much an error of F is amplified in it, and evaluations of F.
 
-    `amplification` is the norm of (1 - dF/dx)^-1: the point has the error amplification·(error of F + residual).
+    `amplification` is the norm of (1 - dF/dx)^-1: the point has the error amplification·(error of F + residual).  Where
+    the solution is a limit of iterates, it is that of the direction they came from.
     """
 
     point: Array

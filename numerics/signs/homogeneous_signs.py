@@ -26,7 +26,7 @@ __all__ = ["cone_signs"]
 
 Array = NDArray[np.float64]
 
-# errors of Phi3 and Phi4 (numerics.normal), where the smallest eigenvalue of the correlations is above or below
+# errors of Phi3 and Phi4 (probability.normal), where the smallest eigenvalue of the correlations is above or below
 _REGULAR, _SINGULAR, _NEARLY = 1e-11, 1e-8, 1e-6
 
 

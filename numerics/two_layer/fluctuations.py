@@ -74,7 +74,8 @@ def fluctuations(
     Returns a dataset with the dimensions time, component, component_; components are M_ak, Q_kl with k <= l, and v_k,
     as in `quenched.sim.fluctuations.moments`: theory (time, component), the solution of the equations, and covariance,
     lim D Cov(x_D), with covariance_error, how far the averages in the diffusion leave it open (two Gauss-Hermite rules:
-    their difference; Sobol points: the standard error of the mean of eight sequences).
+    their difference; Sobol points: the standard error of the mean of eight sequences), and `rtol` of the largest entry
+    for the integration.  Where the drift itself is sampled, what that leaves open is not in it.
 
     ValueError: rules other than `OnlineSGD`, inputs with a spectrum, means that grow with D, states without weights.
     IntegrationError: the solution blows up.
@@ -97,7 +98,7 @@ def fluctuations(
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     path = _Path(mixture, network, rule, seed)
     found, covariances = path.integrate(state, times, rtol)
-    value, error = path.merged(covariances)
+    value, error = path.merged(covariances, rtol)
     parts = [path.coordinates.unpack(x) for x in found]
     curve = components(
         np.stack([mixture.means @ A for A, _, _ in parts]), *(np.stack([p[n] for p in parts]) for n in (1, 2))
@@ -241,14 +242,15 @@ class _Path:
             columns.append((ahead - behind) / (2 * h))
         return np.stack(columns, axis=1)
 
-    def merged(self, covariances: Array) -> tuple[Array, Array]:
+    def merged(self, covariances: Array, rtol: float) -> tuple[Array, Array]:
         """The covariance of the components (T, m, m) and its error, from those by each rule (T, R, n, n)."""
         unit = [self.coordinates.unpack(e) for e in np.eye(covariances.shape[-1])]
         turn = np.stack([components(self.mixture.means @ A, Q, v) for A, Q, v in unit], axis=1)
         each = turn @ covariances @ turn.T
+        steps = rtol * np.abs(each).max(axis=(1, 2, 3), keepdims=True)[:, 0]
         if self.diffusion.sampled:
-            return each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
-        return each[:, 0], np.abs(each[:, 0] - each[:, 1])
+            return each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(each.shape[1]) + steps
+        return each[:, 0], np.abs(each[:, 0] - each[:, 1]) + steps
 
 
 def _packed(dR: Array, dQ: Array, dv: Array) -> Array:

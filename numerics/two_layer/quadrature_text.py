@@ -1,0 +1,349 @@
+"""The source of averages of one step over one or two local fields by adaptive quadrature.
+
+With lambda = M + L z, L lower triangular, the average over z_0 is an integral of averages over z_1 given z_0.  Both are
+sums over panels, which end where an activation has a kink; a panel is bisected until Gauss-Kronrod rules of 10 and 21
+points agree (R. Piessens et al., QUADPACK, 1983, whose estimate of the error of the finer rule is used).  Kinks of the
+loss and steep slopes are found by bisection.  Where loss and both activations are smooth, the trapezoidal rule is
+tried first.  `quenched.numerics.two_layer.field_quadrature` compiles the source.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
+
+__all__ = ["quadrature_text"]
+
+Array = NDArray[np.float64]
+
+_INNER = 0.03  # of the tolerance, of a panel of an inner integral, times its weight in the outer one
+_STEP_LENGTH = 0.25  # of the trapezoidal rule, in standard deviations
+_REACH = 9.5  # standard deviations: exp(-45) of the weight is outside
+_EDGE = _REACH  # radius at which the integrand is taken, to estimate what lies outside
+_NEGLIGIBLE = 1e-21  # weight of a sample that is left out: averages of powers may have 10^6 times their size there
+_LEVELS = 40  # bisections of a panel, after which it is accepted with its error
+
+# panel(lower, upper, fine, coarse, size, ...) sums both rules; integrate(...) bisects.  Written once for each level.
+_ADAPTIVE = '''
+@njit(error_model="numpy")
+def sentinel_{level}(x, share, values, data, noise):
+    """A sum of the integrands of all averages, with the normal density: it has the kinks and steps of each of them."""
+    density = exp(-x * x / 2) / sqrt(2 * pi)
+    {remember_end}
+    value_{level}(x, values, data, noise)
+    total = 0.0
+    for c in range({components}):
+        total += (1.0 + {golden} * c) * values[c]
+    return density * total
+
+
+@njit(error_model="numpy")
+def panel_{level}(lower, upper, fine, coarse, size, data, noise):
+    """Both rules on one panel, with the normal density; `size` is the fine one of the absolute values.
+
+    The error of inner integrals, and what a kink or step that both rules miss alike may amount to, as in
+    `quenched.numerics.probability.quadrature`.
+    """
+    half = (upper - lower) / 2
+    middle = lower + half
+    fine[:] = 0.0
+    coarse[:] = 0.0
+    size[:] = 0.0
+    values, seen = empty({components}), zeros(21)
+    error = 0.0
+    for j in range(21):
+        n = j if j < 11 else 20 - j
+        x = middle - half * NODES[n] if j < 11 else middle + half * NODES[n]
+        density = half * exp(-x * x / 2) / sqrt(2 * pi)
+        weight_fine = density * KRONROD[n]
+        if weight_fine * {scale} < {negligible}:
+            continue
+        weight_coarse = density * GAUSS[n // 2] if n % 2 == 1 else 0.0
+        {remember}
+        error += weight_fine * value_{level}(x, values, data, noise)
+        for c in range({components}):
+            fine[c] += weight_fine * values[c]
+            size[c] += weight_fine * abs(values[c])
+            coarse[c] += weight_coarse * values[c]
+            seen[j] += density / half * (1.0 + {golden} * c) * values[c]
+    middle_part, last, largest, low_end, high_end = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(9):
+        coefficient = 0.0
+        for j in range(21):
+            coefficient += COEFFICIENTS[k, j] * seen[j]
+        if k < 4:
+            middle_part = max(middle_part, abs(coefficient))
+        else:
+            last = max(last, abs(coefficient))
+    for j in range(21):
+        low_end += ENDS[0, j] * seen[j]
+        high_end += ENDS[1, j] * seen[j]
+        largest = max(largest, abs(seen[j]))
+    inside, share = half * (1 - 1e-12), {unseen} * half
+    nearest = max(0.0, max(lower, -upper))
+    if exp(-nearest * nearest / 2) * half * {scale} < {negligible}:
+        return error, 0.0
+    at_low = sentinel_{level}(middle - inside, share, values, data, noise)
+    at_high = sentinel_{level}(middle + inside, share, values, data, noise)
+    off = max(abs(low_end - at_low), abs(high_end - at_high))
+    largest = max(largest, max(abs(at_low), abs(at_high)))
+    last = last if last > 1e-13 * largest else 0.0
+    off = off if off > 1e-12 * largest else 0.0
+    fall = min(1.0, last / middle_part) if middle_part > 0.0 else 1.0
+    return error, half * max(5.0 * last * min(fall, 20.0 * fall * fall), {unseen} * off)
+
+
+@njit(error_model="numpy")
+def integrate_{level}(total, ends, data, noise):
+    """The integral over all panels between sorted `ends`, into `total`; its error."""
+    lowers, uppers, depths = empty(64 + len(ends)), empty(64 + len(ends)), empty(64 + len(ends))
+    count = len(ends) - 1
+    for n in range(count):
+        lowers[n], uppers[n], depths[n] = ends[n], ends[n + 1], 0.0
+    fine, coarse, size = empty({components}), empty({components}), empty({components})
+    total[:] = 0.0
+    error = 0.0
+    while count:
+        count -= 1
+        lower, upper, depth = lowers[count], uppers[count], depths[count]
+        inner, gap = panel_{level}(lower, upper, fine, coarse, size, data, noise)
+        rounding = gap <= 1e-14 * size.sum()
+        for c in range({components}):
+            difference = abs(fine[c] - coarse[c])
+            if size[c] > 0.0:
+                difference = min(difference, size[c] * (200.0 * difference / size[c]) ** 1.5)
+            rounding = rounding and difference <= 1e-14 * size[c]
+            gap = max(gap, difference)
+        if rounding or gap * {scale} <= {share} * data[15] or depth >= {levels}:
+            error += gap + inner
+            for c in range({components}):
+                total[c] += fine[c]
+            continue
+        middle = (lower + upper) / 2
+        lowers[count], uppers[count], depths[count] = lower, middle, depth + 1.0
+        lowers[count + 1], uppers[count + 1], depths[count + 1] = middle, upper, depth + 1.0
+        count += 2
+    return error
+
+
+@njit(error_model="numpy")
+def cut_{level}(cuts):
+    """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
+    ends = empty(len(cuts) + 5)
+    ends[0], ends[1], ends[2], ends[3] = -{reach}, -4.0, 4.0, {reach}
+    count = 4
+    central = True
+    for cut in cuts:
+        if abs(cut) < {reach}:
+            ends[count] = cut
+            count += 1
+            central = central and abs(cut) > 2.0
+    if central:
+        ends[count] = 0.0
+        count += 1
+    ends = ends[:count]
+    ends.sort()
+    return ends
+'''
+_STEP = '''
+NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
+COEFFICIENTS, ENDS = array({coefficients}), array({ends})
+
+
+@njit(error_model="numpy")
+def force(phi, target, noise):
+    """F and F^2, averaged over the label noise."""
+    first, second = 0.0, 0.0
+    for r in range(noise.shape[1]):
+        slope = loss_slope(phi, target + noise[0, r])
+        first += noise[1, r] * slope
+        second += noise[1, r] * slope * slope
+    return first, second
+
+{levels}
+
+@kept(error_model="numpy", nogil=True)
+def step(mean, L, weight, label, y, noise, tolerance, found):
+    """Fill found (C, components) with the averages in each cluster; the largest error of one."""
+    worst = 0.0
+    data = zeros(16)
+    data[15] = tolerance
+    cuts = empty({cuts})
+    for a in range(mean.shape[0]):
+        {load}
+        data[14] = y[a]
+        cuts[:] = 2 * {reach}
+        {place}
+        worst = max(worst, beyond(found[a], data, noise))
+        {smooth}
+        if L[a, 0, 0] > 0.0 or {N} == 2:
+            worst = max(worst, integrate_outer(found[a], cut_outer(cuts), data, noise))
+        else:
+            value_outer(0.0, found[a], data, noise)
+    return worst
+'''
+# data: means 0-1, L 2-5 by rows, weights 6-7, label weights 8-9, of the outer field z, g, g' 10-12 and the weight of
+# the inner integral 13; label 14; tolerance 15
+_VALUE = """
+@njit(error_model="numpy")
+def value_{level}(x, values, data, noise):
+    {fields}
+    F, square = force({phi}, {target}, noise)
+    {values}
+    return 0.0
+"""
+# What a loss that grows exponentially has where the quadrature does not look.
+_BEYOND = """
+@njit(error_model="numpy")
+def beyond(values, data, noise):
+    # the largest average over what is {edge} standard deviations away, as the integrand there says
+    largest = 0.0
+    for n in range({directions}):
+        angle = 2 * pi * n / {directions}
+        x = {edge} * cos(angle)
+        {outer}value_{level}({inner}, values, data, noise)
+        for c in range({components}):
+            largest = max(largest, abs(values[c]))
+    return {measure!r} * largest
+"""
+# For two fields and smooth activations: exp(-2 pi d/h) is the error of the trapezoidal rule of step h for integrands
+# that are analytic within d of the real line, so that the change from step 2 h is the root of it.
+_TRAPEZOIDAL = """
+DENSITY = {step} * exp(-0.5 * ({step} * arange({reach})) ** 2) / sqrt(2 * pi)
+
+
+@njit(error_model="numpy")
+def trapezoidal(total, data, noise):
+    # the integral over both fields, into `total`; its error
+    values, coarse, size = empty({components}), zeros({components}), zeros({components})
+    total[:] = 0.0
+    for i in range(1 - {reach}, {reach}):
+        x = {step} * i
+        field = data[0] + data[2] * x
+        data[10], data[11], data[12] = x, g_0(field), dg_0(field)
+        for j in range(1 - {reach}, {reach}):
+            weight = DENSITY[abs(i)] * DENSITY[abs(j)]
+            if weight < {negligible}:
+                continue
+            value_inner({step} * j, values, data, noise)
+            factor = 4.0 * weight if i % 2 == 0 and j % 2 == 0 else 0.0
+            for c in range({components}):
+                total[c] += weight * values[c]
+                size[c] += weight * abs(values[c])
+                coarse[c] += factor * values[c]
+    error = 0.0
+    for c in range({components}):
+        if size[c] > 0.0:
+            error = max(error, size[c] * (10.0 * (total[c] - coarse[c]) / size[c]) ** 2 + 1e-15 * size[c])
+    return error
+"""
+_OUTER = """
+@njit(error_model="numpy")
+def value_outer(x, values, data, noise):
+    field = data[0] + data[2] * x
+    data[10], data[11], data[12] = x, g_0(field), dg_0(field)
+    if data[5] == 0.0:
+        return value_inner(0.0, values, data, noise)
+    return integrate_inner(values, cut_inner(({kinks} - data[1] - data[4] * x) / data[5]), data, noise)
+"""
+
+
+def _sample(level: str, N: int) -> str:
+    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m) of one sample, n and m over the fields."""
+    last = N - 1
+    fields = [f"field = data[{last}] + data[{2 + 3 * last}] * x" + (" + data[4] * data[10]" if N == 2 else "")]
+    fields.append(f"z{last}, g{last}, dg{last} = x, g_{last}(field), dg_{last}(field)")
+    if N == 2:
+        fields.append("z0, g0, dg0 = data[10], data[11], data[12]")
+    each = range(N)
+    values = [f"F * dg{n}" for n in each] + [f"F * g{n}" for n in each]
+    values += [f"F * dg{n} * z{m}" for n in each for m in each]
+    values += [f"square * dg{n} * dg{m}" for n in each for m in each if n <= m]
+    return _VALUE.format(
+        level=level,
+        fields="\n    ".join(fields),
+        phi=" + ".join(f"data[{6 + n}] * g{n}" for n in each),
+        target=" + ".join(["data[14]", *(f"data[{8 + n}] * g{n}" for n in each)]),
+        values="\n    ".join(f"values[{c}] = {value}" for c, value in enumerate(values)),
+    )
+
+
+def _beyond(N: int, components: int) -> str:
+    """The function of what is beyond the reach."""
+    outer = "field = data[0] + data[2] * x\n        data[10], data[11], data[12] = x, g_0(field), dg_0(field)\n        "
+    return _BEYOND.format(
+        edge=_EDGE,
+        directions=2 if N == 1 else 16,
+        outer="" if N == 1 else outer,
+        level="outer" if N == 1 else "inner",
+        inner="x" if N == 1 else f"{_EDGE} * sin(angle)",
+        components=components,
+        measure=math.exp(-(_EDGE**2) / 2) * (2 / math.sqrt(2 * math.pi) if N == 1 else _EDGE),
+    )
+
+
+def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool) -> str:
+    """The source of `step`, for N fields whose activations have these kinks; it calls loss_slope, g_n and dg_n."""
+    components = 2 * N + N * N + N * (N + 1) // 2
+    numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
+
+    def adaptive(level: str) -> str:
+        inner = level == "inner"
+        return _ADAPTIVE.format(
+            level=level,
+            components=components,
+            share=_INNER if inner else 1.0,
+            scale="data[13]" if inner else "1.0",
+            remember="" if inner else "data[13] = weight_fine",
+            remember_end="" if inner else "data[13] = share * density",
+            unseen=repr(2 * (1 - float(NODES[-1]))),
+            golden=0.6180339887498949,
+            levels=_LEVELS,
+            reach=_REACH,
+            negligible=_NEGLIGIBLE,
+        )
+
+    levels = [_sample("outer" if N == 1 else "inner", N), adaptive("outer")]
+    if N == 2:
+        levels[1:1] = [adaptive("inner"), _OUTER.format(kinks=numbers[1])]
+    levels.append(_beyond(N, components))
+    smooth = N == 2 and smooth_loss and not any(len(found) for found in kinks)
+    if smooth:
+        reach = int(_REACH / _STEP_LENGTH) + 1
+        levels.append(
+            _TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, negligible=_NEGLIGIBLE, components=components)
+        )
+    attempt = [
+        "error = trapezoidal(found[a], data, noise)",
+        "if error <= tolerance:",
+        "    worst = max(worst, error)",
+        "    continue",
+    ]
+    load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
+    load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
+    load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
+    place = []
+    for n, kink in enumerate(float(k) for k in kinks[0]):
+        place += ["if L[a, 0, 0] > 0.0:", f"    cuts[{n}] = ({kink!r} - mean[a, 0]) / L[a, 0, 0]"]
+    # where the kink of the second field crosses the centre of its law, if that is sharp
+    for n, kink in enumerate((float(k) for k in kinks[1]) if N == 2 else (), start=len(kinks[0])):
+        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", f"    cuts[{n}] = ({kink!r} - mean[a, 1]) / L[a, 1, 0]"]
+    return _STEP.format(
+        nodes=NODES[::-1].tolist(),
+        kronrod=KRONROD[::-1].tolist(),
+        gauss=GAUSS[-2::-2].tolist(),
+        coefficients=COEFFICIENTS[[4, 5, 6, 7, 11, 12, 13, 14, 15]].tolist(),
+        ends=ENDS.tolist(),
+        reach=_REACH,
+        negligible=_NEGLIGIBLE,
+        N=N,
+        smooth="\n        ".join(attempt) if smooth else "",
+        levels="\n\n".join(levels),
+        cuts=len(kinks[0]) + (len(kinks[1]) if N == 2 else 0),
+        load="\n        ".join(load),
+        place="\n        ".join(place),
+    )
