@@ -21,7 +21,7 @@ from quenched.numerics.compiled.compile import contraction, load_compiled
 from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.rules import LearningRule, Rates
 from quenched.numerics.problem.state import Densities, OrderParameters, matrices
 from quenched.numerics.two_layer.local_fields import Fields, densities
 from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, StepAverages
@@ -31,6 +31,7 @@ __all__ = ["CLOSED_FORM_NEURONS", "PATH", "DensityDrift", "Drift", "Equations", 
 
 Array = NDArray[np.float64]
 Derivatives = tuple[Array, Array, Array]
+Parameters = tuple[Array, Array, float, float, float, float]  # of the generated `rates`, as they are at a time
 
 PATH = Sampling(0.0, 0, 2**15)
 """Sampling along a trajectory: always the same points, so that the equations stay smooth."""
@@ -84,8 +85,8 @@ class DensityDrift(Densities):
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    """`local_fields`, `pull` and `rates` of `two_layer`, compiled."""
-    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates)
+    """`local_fields`, `pull`, `rates` and `on_sphere` of `two_layer`, compiled."""
+    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere)
     return load_compiled("equations", [contraction(function).text for function in functions])
 
 
@@ -107,29 +108,55 @@ class Equations:
         self.step = StepAverages(self.fields, rule, sampling, stated)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
+        self.on_sphere = compiled.on_sphere if rule.sphere else None
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
         mean = np.ascontiguousarray(mixture.means @ self.fields.G)  # mean_a·Pi_u e_b, (U, C, p)
         self.constants = self.P, self.rho, np.ascontiguousarray(mixture.shares), mean
-        batch = float(rule.batch) if rule.diffusion else math.inf
-        heating = rule.eta**2 * float(self.rho.max()) if rule.diffusion else 0.0
-        self.largest_rate = max(1.0, 2 * rule.eta, rule.eta_v, heating)
-        self.parameters = rule.eta, rule.kappa, rule.eta_v, rule.kappa_v, batch
+        self.rule, self.stated, self.batch = rule, stated, float(rule.batch) if rule.diffusion else math.inf
+        teachers = (0, len(self.fields.activations) - network.K)  # do not learn
+        self.learning = tuple(np.pad(factors, teachers) for factors in rule.learning(network.K))
+        self.steady = self._parameters(rule.rates(0.0)) if rule.steady else None
 
-    def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
-        """dA/dt, dQ/dt and dv/dt, the error of an entry, and how the averages were had."""
+    def _parameters(self, now: Rates) -> Parameters:
+        """eta (N,), eta_v (N,), kappa, kappa_v, B and T as the generated `rates` takes them."""
+        first, second = self.learning
+        decays = float(now.kappa), float(now.kappa_v)
+        return now.eta * first, now.eta_v * second, *decays, self.batch, float(now.temperature)
+
+    def parameters(self, t: float = 0.0) -> Parameters:
+        """The same at a time.  ValueError: a rate is negative there."""
+        return self.steady or self._parameters(self.rule.rates(t))
+
+    def __call__(self, A: Array, Q: Array, v: Array, t: float = 0.0) -> tuple[Derivatives, float, str]:
+        """dA/dt, dQ/dt and dv/dt at time t, the error of an entry, and how the averages were had."""
+        parameters = self.parameters(t)
         A, Q, v = self.fields.joined(A, Q, v)
         M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
 
         def rates(step: Averages) -> Derivatives:
             K = self.fields.learning
             force, response, noise, readout = step
-            # a teacher does not learn
-            force[:, K:], response[:, K:], readout[:, K:] = 0, 0, 0
             averages = force, self.pull(self.P, self.rho, response), noise, readout
-            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v, *averages, *self.parameters)
-            return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v, *averages, *parameters)
+            dA, dQ, dv = dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+            if self.on_sphere is not None:
+                lengths = np.einsum("ukk->k", Q[:, :K, :K])
+                dA, dQ = self.on_sphere(A[:, :, :K], Q[:, :K, :K], dA, dQ, np.einsum("ukk->k", dQ) / lengths)
+            return dA, dQ, dv
 
-        return self._follow(average, covariance, v, rates)
+        largest = self._amplification(A, Q, parameters) if self.stated else 1.0
+        return self._follow(average, covariance, v, rates, largest)
+
+    def _amplification(self, A: Array, Q: Array, parameters: Parameters) -> float:
+        """By how much an error of the averages grows in the rates."""
+        eta, eta_v, _, _, B, _ = parameters
+        heating = float(eta.max()) ** 2 * float(self.rho.max()) if math.isfinite(B) else 0.0
+        largest = max(1.0, 2 * float(eta.max()), float(eta_v.max()), heating)
+        if self.on_sphere is None:
+            return largest
+        K = self.fields.learning
+        lengths = np.sqrt(np.einsum("ukk->k", Q[:, :K, :K]))  # |A_k| <= |w_k|, |Q_kl| <= |w_k||w_l|
+        return largest * float(1 + max(1.0, lengths.max()) / lengths.min() ** 2 * max(1.0, lengths.max()))
 
     def pulls(self, A: Array, Q: Array, v: Array) -> Array:
         """pull (U, K, K) of `theory.two_layer`: how a weight moves along the weights, where no mean has a component."""
@@ -140,12 +167,17 @@ class Equations:
         return parts[0][:, :K, :K]
 
     def _follow(
-        self, average: Array, covariance: Array, v: Array, outcome: Callable[[Averages], tuple[Array, ...]]
+        self,
+        average: Array,
+        covariance: Array,
+        v: Array,
+        outcome: Callable[[Averages], tuple[Array, ...]],
+        largest: float = 1.0,
     ) -> tuple[Any, float, str]:
         """What linearly follows from the averages of a step, its error, and how they were had."""
         if (found := self.step.exact(average, covariance, v)) is not None:
             step, error, method = found
-            return outcome(step), error * self.largest_rate, method
+            return outcome(step), error * largest, method
         shapes: list[tuple[int, ...]] = []
 
         def flat(step: Averages) -> Array:
@@ -161,8 +193,10 @@ class Equations:
 
 def drift_arrays(
     mixture: Mixture, network: TwoLayer, rule: LearningRule, *, seed: int = 0
-) -> Callable[[Array, Array, Array], Derivatives]:
-    """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
+) -> Callable[..., Derivatives]:
+    """The equations as a function (A, Q, v, t=0) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
+
+    The time matters where the rule has schedules.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
     that M = means A; Q (K, K); v (K,).  Where the inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are
@@ -172,8 +206,8 @@ def drift_arrays(
     equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
     nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
 
-    def evaluate(A: Array, Q: Array, v: Array) -> Derivatives:
-        (dA, dQ, dv), _, _ = equations(A.reshape(nodes, p, K), Q.reshape(nodes, K, K), v)
+    def evaluate(A: Array, Q: Array, v: Array, t: float = 0.0) -> Derivatives:
+        (dA, dQ, dv), _, _ = equations(A.reshape(nodes, p, K), Q.reshape(nodes, K, K), v, t)
         return dA.reshape(A.shape), dQ.reshape(Q.shape), dv
 
     return evaluate
@@ -185,6 +219,7 @@ def drift(
     rule: LearningRule,
     state: OrderParameters | Densities,
     *,
+    t: float = 0.0,
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> Drift | DensityDrift:
@@ -192,7 +227,7 @@ def drift(
 
         dM_ak/dt = D E[delta w_k].mu_a / D,    dQ_kl/dt = D E[delta (w_k.w_l)] / D,    dv_k/dt = D E[delta v_k]
 
-    to leading order in 1/D.  The record also has `error` and `method`: closed forms where loss and activation allow but
+    to leading order in 1/D, with the rates that the rule has at time `t`.  The record also has `error` and `method`: closed forms where loss and activation allow but
     for the noise of more than 12 neurons; otherwise quadrature over one or two fields, and randomised quasi-Monte Carlo
     (`seed`) over more, refined until the standard error of every entry is below `tolerance` or 2^17 points are spent;
     where that misses the tolerance, a warning of the logger says by how much.
@@ -216,7 +251,7 @@ def drift(
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     start = densities(mixture, state)
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
-        start.A, start.Q, start.v
+        start.A, start.Q, start.v, number("t", t)
     )
     if "Monte Carlo" in method and not error <= tolerance:
         logging.getLogger(__name__).warning(

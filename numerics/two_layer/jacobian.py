@@ -49,6 +49,7 @@ class _Linearised:
     """(A, Q, v, A_z, Q_z, v_z) -> (dA_z, dQ_z, dv_z), with a first index of nodes and a last one of directions."""
 
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
+        rule.require_plain("a Jacobian of the equations")
         self.equations = Equations(mixture, network, rule, PATH, stated=False)
         self.noisy = rule.diffusion
         self.compiled = _equations()
@@ -81,7 +82,7 @@ class _Linearised:
         pull_z = self.compiled["pull_tangent"][0](P, rho, response_z)
         arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
         averages = (step.force, force_z, pull, pull_z, noise_z, readout_z)
-        dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
+        dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters()[:-1])
         return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
 
     def _moved(self, mean: Array, covariance: Array, mean_z: Array, covariance_z: Array) -> dict[str, Array]:

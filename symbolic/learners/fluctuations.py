@@ -40,7 +40,7 @@ def increments() -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
     """D times what one sample adds to R_bk, Q_kl and v_k where inputs have one variance: its random part.
 
     >>> increments()[0]
-    -eta*nu[x, b]*push[x, k]
+    -eta[k]*nu[x, b]*push[x, k]
     """
     fields = {two_layer.push: push, two_layer.nu: nu, two_layer.lam: lam}
 
@@ -52,13 +52,13 @@ def increments() -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
         return total
 
     dR, dQ = (of_sample(increment) for increment in two_layer.increments())
-    return dR, dQ, -eta_v * readout[sample, k]
+    return dR, dQ, -eta_v[k] * readout[sample, k]
 
 
 def _unresolved() -> sympy.Expr:
     """sum_a P_a E_a of the product of two increments of R, of the part of nu that preactivations leave open."""
     slope = increments()[0].diff(nu[sample, b]) / push[sample, k]
-    return slope**2 * P[a] * noise[a, k, l] * spread[a, b, other]
+    return slope * slope.subs(k, l) * P[a] * noise[a, k, l] * spread[a, b, other]
 
 
 _MEANINGS = {
@@ -70,8 +70,8 @@ _MEANINGS = {
     "P": "(C,) weights of the clusters",
     "noise": "(C, K, K) E_a[dl/dlambda_k dl/dlambda_l]",
     "spread": "(C, b, b) covariance of the fields of the reference vectors given the preactivations",
-    "eta": "learning rate of the first layer",
-    "eta_v": "and of the second",
+    "eta": "(K,) learning rates of the first layer",
+    "eta_v": "(K,) and of the second",
     "B": "samples in a step",
 }
 
@@ -81,14 +81,14 @@ def generated() -> str:
     dR, dQ, dv = increments()
     one = array_function(
         "sample_increments",
-        "push readout nu lam rho ; eta eta_v B",
+        "push readout nu lam rho eta eta_v ; B",
         {"dR": (dR, "xbk"), "dQ": (dQ, "xkl"), "dv": (dv, "xk")},
         "D times what each sample adds to R_bk = w_k.r_b/D, Q_kl = w_k.w_l/D and v_k in one step, without decay.",
         meanings=_MEANINGS,
     )
     two = array_function(
         "unresolved",
-        "P noise spread ; eta",
+        "P noise spread eta",
         {"covariance": (_unresolved(), "bkcl")},
         "Covariance of the increments of R_bk and R_cl that the samples' preactivations do not tell.",
         meanings=_MEANINGS,
