@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.averages.activations import piecewise_linear
 from quenched.numerics.problem.checks import choice, function, increasing_times, integer, number, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -46,6 +47,7 @@ _METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
 # size of a run with growing weights collapses long before it blows up.
 _ROUNDING = 1e-13
 _NO_DIRECTION = 1e-12  # smaller squared components of the means along a node are rounding
+_KNOWN = 100  # tolerances are per step: what a whole trajectory is known to, in units of them
 _OVERFLOW = 1e100  # products of a few such numbers are still finite
 
 # After each _PACE steps, a run that at their pace would need more than _MOST_STEPS to its end is given up: those take
@@ -95,6 +97,9 @@ def integrate(
     spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
+    Gradient flow takes a relu neuron of the wrong sign to weights 0 in finite time.  It has no direction there, outputs
+    0, and is held; the attribute `solver` names such neurons and their times under "vanished".
+
     ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
     overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
     """
@@ -139,7 +144,8 @@ def integrate(
             network=network,
             sgd=rule,
             initial_state=state,
-            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations},
+            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations}
+            | ({"vanished": sorted(trajectory.vanished.items())} if trajectory.vanished else {}),
         ),
     )
 
@@ -182,6 +188,10 @@ class _Trajectory:
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)
         self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares))
+        self.known = rtol, atol
+        # the slope of relu at 0 depends on the side: a neuron that shrinks to 0 gets there, and has no direction there
+        self.vanishing = not rule.diffusion and _vanishes(network.activation)
+        self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
         self.derivative = drift_arrays(mixture, network, rule)
         begin = densities(mixture, state)
@@ -199,13 +209,17 @@ class _Trajectory:
             return np.full_like(y, np.nan)
         A, Q, v = self.unpack(y)
         dA, dQ, dv = self.derivative(A, Q, v)
+        held = list(self.vanished)
+        dA[..., held], dQ[..., held], dQ[..., held, :] = 0, 0, 0
         moved = dA.swapaxes(1, 2) @ (self.inverse @ A)
         return self.coordinates.pack(dA, dQ - moved - moved.swapaxes(1, 2), dv)
 
     def at(self, times: Array, progress: Callable[[float], None] | None) -> list[Densities]:
         """The states at these times; raises IntegrationError."""
         states: list[Densities] = []
-        remedy = f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
+        remedy = "end before this time, or add weight_decay if it is unstable"
+        if self.rule.diffusion:
+            remedy = f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
         # A trial step of an unstable run may overflow: the state is looked at after each step.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solver = self.solver(self.rate, 0.0, self.start, times[-1])
@@ -221,16 +235,16 @@ class _Trajectory:
                         states.append(self._checked(y, good, times[-1]))
                 if solver.status == "finished":
                     break
+                solver = self._without_vanished(solver)
                 good = float(solver.t), solver.y
                 lengths = self.coordinates.pack(*self.unpack(solver.y))
                 solver.atol = np.maximum(self.atol, _ROUNDING * self.coordinates.scales(lengths))
-                remedy = (
-                    f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
-                )
                 try:
                     message = solver.step()
                 except ValueError as error:  # an implicit method met a NaN
                     raise self._failure(good, times[-1], str(error), remedy) from error
+                if solver.status == "failed" and self._vanished(solver.y, self.atol):
+                    continue
                 if solver.status == "failed" or not np.abs(solver.y).max() < _OVERFLOW:
                     cause = message or f"the state grew beyond {_OVERFLOW:g}"
                     raise self._failure(good, times[-1], cause, remedy)
@@ -241,12 +255,43 @@ class _Trajectory:
                         cause = f"the last {_PACE} steps went from t = {before:g} to {solver.t:g}"
                         raise self._failure(good, times[-1], cause, f"{remedy}, or try method='Radau'")
                     before = float(solver.t)
-        self.evaluations = solver.nfev
+        self.evaluations += solver.nfev
         return states
 
+    def _vanished(self, y: Array, length: float) -> list[int]:
+        """Neurons of a square length below `length` that are not yet held at 0, where these can vanish."""
+        if not self.vanishing:
+            return []
+        _, Q, _ = self.unpack(y)
+        short = np.flatnonzero(np.einsum("ukk->k", Q) < length).tolist()
+        return [k for k in short if k not in self.vanished]
+
+    def _without_vanished(self, solver: Any) -> Any:
+        """The solver at the same time and state, but for neurons that vanish there: they are 0 from then on.
+
+        Their weights are shorter than weights are known to; or no step is short enough, and Q_kk is below `atol`.
+        """
+        length = self.atol if solver.status == "failed" else (_KNOWN * self.atol) ** 2
+        if not (new := self._vanished(solver.y, length)):
+            return solver
+        self.evaluations += solver.nfev
+        self.vanished |= dict.fromkeys(new, float(solver.t))
+        A, Q, v = self.unpack(solver.y)
+        A[..., new], Q[..., new], Q[..., new, :] = 0, 0, 0
+        rest = self.coordinates.pack(A, Q - A.swapaxes(1, 2) @ (self.inverse @ A), v)
+        return self.solver(self.rate, solver.t, rest, solver.t_bound)
+
     def _checked(self, y: Array, good: tuple[float, Array], end: float) -> Densities:
+        """The state, with W >= 0 where it is so to the tolerances, as it is not where W decays."""
+        A, W, v = self.coordinates.unpack(y)
+        Q = W + A.swapaxes(1, 2) @ (self.inverse @ A)
+        rtol, atol = self.known
+        values, vectors = np.linalg.eigh(W)
+        if values.min() < 0 and values.min() >= -_KNOWN * (rtol * np.abs(Q).max() + atol):
+            W = (vectors * np.maximum(values, 0)[:, None, :]) @ vectors.swapaxes(1, 2)
+            Q = W + A.swapaxes(1, 2) @ (self.inverse @ A)
         try:
-            found = Densities(*self.unpack(y))
+            found = Densities(A, Q, v)
             found.check(self.mixture)
         except ValueError as error:
             cause = f"no weights have the overlaps found ({error})"
@@ -265,6 +310,14 @@ class _Trajectory:
             good[0],
             last,
         )
+
+
+def _vanishes(activation: str) -> bool:
+    """Whether g(0) = 0 and g has a kink there: a neuron of weights 0 then gives 0 and is pulled in no direction."""
+    if (pieces := piecewise_linear(activation)) is None:
+        return False
+    kinks, slopes, intercepts = pieces
+    return len(slopes) > 1 and not kinks.any() and not intercepts.any()
 
 
 def random_state(
