@@ -24,30 +24,34 @@ _UNROLLED = 160  # inner-loop passes of a step: beyond, code is long and registe
 
 
 class Sizes(NamedTuple):
-    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, samples B, and functions by name."""
+    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, B samples and `bath` vectors of a bath
+    in a step, and functions by name.
+    """
 
     K: int
     p: int
     C: int
     m: int
     B: int
+    bath: int
     activation: str
     loss: str
     teacher: str
 
 
 _HEAD = """
-constexpr long long B = {B}, taught = {m};
+constexpr long long B = {rows}, samples = {B}, taught = {m};
 struct Data {{
     double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
 }};
-struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v; }};
+struct Rule {{ double freedom, scale, label_noise, sphere, scheduled, first[{K}], second[{K}]; }};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
-    double x[{B}][{p} + {K} + {B}], c[{B}][{K}], y[{B}], rest[{B}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
-    double h_later[{K}][{B}], beyond[{K}], inner[{K}], turned[{B}];
+    double x[{rows}][{p} + {K} + {rows}], c[{rows}][{K}], y[{rows}], rest[{rows}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
+    double h_later[{K}][{rows}], beyond[{K}], inner[{K}], turned[{rows}], rho[{K}], length[{K}];
 }};
-struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K}]; }};
+typedef const double (*Rates)[5];
+struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K}]; Rates rates; }};
 """
 
 CIRCLE = """
@@ -64,12 +68,14 @@ INSIDE Two<double, double> circle(double turn) {
 
 _ADVANCE = """
 KERNEL advance(long long S, long long start, long long steps, const word* keys, const long long* which,
-               const Problem* problems, double* W, double* v, long long* good, word stream) {
+               const Problem* problems, const double* rates, long long rows, double* W, double* v, long long* good,
+               word stream) {
     EACH(s, S) {
         if (good[s] == start) {
             State state;
             state.random[0] = keys[s]; state.random[1] = stream;
             const Problem& problem = problems[which[s]];
+            state.rates = (Rates)(rates + which[s] * rows * 5);
             UNROLL
             for (int i = 0; i < (int)(sizeof(state.W) / 8); ++i) (&state.W[0][0])[i] = W[s * (sizeof(state.W) / 8) + i];
             UNROLL
@@ -118,7 +124,7 @@ KERNEL test(long long S, long long record, long long per_cluster, const word* ke
 @lru_cache(maxsize=64)
 def chain_source(sizes: Sizes) -> str:
     """The C++ of the kernels `advance` and, for one sample a step, `test`."""
-    K, p, B = sizes.K, sizes.p, sizes.B
+    K, p, B = sizes.K, sizes.p, sizes.B + sizes.bath
     g, dg = activation_functions(sizes.activation)
     value, slope, _ = loss_functions(sizes.loss)
     formulas = {"g": g, "dg": dg, "loss": value, "slope": slope, "teacher": activation_value(sizes.teacher)}
@@ -129,7 +135,7 @@ def chain_source(sizes: Sizes) -> str:
             f"#define LANES {LANES}",
             '#define UNROLL _Pragma("unroll")' if unrolled else "#define UNROLL",
             "#if !defined(__CUDACC__) && !defined(__CUDACC_RTC__)\n#undef UNROLL\n#define UNROLL\n#endif",
-            _HEAD.format(**sizes._asdict()),
+            _HEAD.format(**sizes._asdict(), rows=B),
             CIRCLE,
             *(translate_formula(float_source(function), name) for name, function in formulas.items()),
             _steps(B == 1),
@@ -143,7 +149,7 @@ def chain_source(sizes: Sizes) -> str:
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
     names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "do_steps"] + ["test_sample"] * tests
+    names += ["inner_products", "absorb", "warm", "lengths", "scale_back", "do_steps"] + ["test_sample"] * tests
     functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})
@@ -152,5 +158,5 @@ def _steps(tests: bool) -> str:
 def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:
     """The numbers of a problem in the order of the struct `Problem`."""
     readout = problem.data.readout if len(problem.data.readout) else np.zeros(1)  # no array is empty in C++
-    parts: list[Any] = [*problem.data[:-1], readout, np.array(problem.rule)]
+    parts: list[Any] = [*problem.data[:-1], readout, *problem.rule]
     return np.concatenate([np.ravel(part) for part in parts])

@@ -46,15 +46,18 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates."""
+    """The numbers of the rule that stay: `freedom` = D - p - K; `first` and `second` (K,): 0 for what is frozen.
+
+    `sphere` and `scheduled` are 1 where weights keep their length and where rates differ from step to step.
+    """
 
     freedom: float
     scale: float
     label_noise: float
-    rho: float
-    rho_v: float
-    rate: float
-    rate_v: float
+    sphere: float
+    scheduled: float
+    first: Array
+    second: Array
 
 
 class Numbers(NamedTuple):
@@ -65,15 +68,22 @@ class Numbers(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,)."""
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), and the rates of its steps.
+
+    `rates` (steps, 5), or (1, 5) if they are constant: 1 - eta kappa/D, 1 - eta_v kappa_v/D, eta and eta_v times
+    s/(B D), and what a vector of the bath is multiplied by, sqrt(2 eta T)/D.
+    """
 
     random: Random
     W: Array
     v: Array
+    rates: Array
 
 
 class Work(NamedTuple):
-    """Room for a step: `x` (B, p + K + B) its samples, `c` (B, K) their coefficients, and inner products."""
+    """Room for a step of B vectors, samples and those of a bath: `x` (B, p + K + B), `c` (B, K) their coefficients,
+    inner products, and what the weights are multiplied by.
+    """
 
     x: Array
     c: Array
@@ -87,17 +97,22 @@ class Work(NamedTuple):
     beyond: Array  # |u_>|^2 after f_j
     inner: Array
     turned: Array
+    rho: Array
+    length: Array
 
 
 @njit(nogil=True, error_model="numpy")
 def advance(
-    start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
+    start: int, steps: int, state: Replica, problem: Numbers, B: Size, bath: Size, functions: tuple[Any, ...]
 ) -> int:
-    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
+    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite.
+
+    `functions`: activation, its derivative, the slope of the loss and the teacher's activation.
+    """
     taught = len(problem.data.readout)
-    if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
-        return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
-    return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
+    if B == 1 and bath == 0 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third
+        return do_steps(start, steps, state, problem, 1, 1, 0, functions)  # of the time
+    return do_steps(start, steps, state, problem, B + bath, B, taught, functions)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -107,13 +122,12 @@ def do_steps(
     state: Replica,
     problem: Numbers,
     B: Size,
+    samples: Size,
     taught: Size,
-    g: Any,
-    dg: Any,
-    slope: Any,
-    teacher: Any,
+    functions: tuple[Any, ...],
 ) -> int:
-    """The same, in the notation of the module `overlaps`."""
+    """The same, in the notation of the module `overlaps`; of the B vectors of a step, `samples` are inputs."""
+    g, dg, slope, teacher = functions
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
     K = len(v)
     p = len(W) - K
@@ -130,11 +144,14 @@ def do_steps(
         np.empty(K),
         np.empty(K),
         np.empty(B),
+        np.empty(K),
+        np.empty(K),
     )
     for step in range(steps):
+        at = step if rule.scheduled != 0.0 else 0
         for k in range(K):
             work.push[k] = 0.0
-        for b in range(B):
+        for b in range(samples):
             chosen, noise, square = draw(
                 state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
             )
@@ -154,13 +171,58 @@ def do_steps(
             if not math.isfinite(size + F):
                 return step - 1
             for k in range(K):
-                work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
+                work.c[b, k] = -state.rates[at, 2] * rule.first[k] * F * v[k] * dg(work.field[k])
                 work.push[k] += F * work.value[k]
+        for b in range(samples, B):
+            warm(b, b - samples, (start + step) * B + b, state.rates[at, 4], state, rule, work)
         for k in range(K):
-            v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+            v[k] = v[k] + rule.second[k] * ((state.rates[at, 1] - 1.0) * v[k] - state.rates[at, 3] * work.push[k])
+            work.rho[k] = 1.0 + rule.first[k] * (state.rates[at, 0] - 1.0)
+        if rule.sphere != 0.0:
+            lengths(W, work)
         for b in range(B):
-            absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
+            absorb(W, b, B, work)
+            for k in range(K):
+                work.rho[k] = 1.0
+        if rule.sphere != 0.0:
+            scale_back(W, work)
     return steps
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def warm(b: int, neuron: int, number: int, kick: float, state: Replica, rule: Rule, work: Work) -> None:
+    """Vector b of a step is one of the bath, for one neuron: standard normals, in the basis that the samples use."""
+    _, _, square = draw(state.random, number, work.x, b, rule.freedom, 0.0)
+    K = len(work.inner)
+    n = len(state.W)
+    work.x[b, n + b] = math.sqrt(square)
+    work.rest[b] = square
+    for k in range(K):
+        work.c[b, k] = kick * math.sqrt(rule.first[k]) if k == neuron else 0.0
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def lengths(W: Array, work: Work) -> None:
+    """|w_k|^2/D of each neuron."""
+    K = len(work.inner)
+    for k in range(K):
+        total = 0.0
+        for i in range(len(W)):
+            total += W[i, k] ** 2
+        work.length[k] = total
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def scale_back(W: Array, work: Work) -> None:
+    """The weights at the lengths that they had."""
+    K = len(work.inner)
+    for k in range(K):
+        total = 0.0
+        for i in range(len(W)):
+            total += W[i, k] ** 2
+        factor = math.sqrt(work.length[k] / total) if total > 0.0 else 1.0
+        for i in range(len(W)):
+            W[i, k] *= factor
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -240,8 +302,8 @@ def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
-    """W <- rho W + c_b x_b, and the basis rotated so that L is lower triangular again, with it the samples to come."""
+def absorb(W: Array, b: int, B: Size, work: Work) -> None:
+    """w_k <- rho_k w_k + c_bk x_b, and the basis rotated so that L is lower triangular again, with it the samples to come."""
     x, c = work.x, work.c
     K = len(work.inner)
     p = len(W) - K
@@ -257,19 +319,19 @@ def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
         last += x[b, p + j] ** 2
     for i in range(p):
         for k in range(K):
-            W[i, k] = rho * W[i, k] + c[b, k] * x[b, i]
+            W[i, k] = work.rho[k] * W[i, k] + c[b, k] * x[b, i]
     for j in range(K):
         u = x[b, p + j]
         rest = work.beyond[j]
-        first = rho * W[p + j, j] + c[b, j] * u
+        first = work.rho[j] * W[p + j, j] + c[b, j] * u
         length = math.copysign(math.sqrt(first**2 + c[b, j] ** 2 * rest), first)
         cos = first / length if length != 0.0 else 1.0
         s = c[b, j] / length if length != 0.0 else 0.0
         turn = s**2 / (1.0 + cos)
         W[p + j, j] = length
         for k in range(j + 1, K):
-            q = rho * W[p + j, k] + c[b, k] * u
-            outside = rho * work.h[j, k]
+            q = work.rho[k] * W[p + j, k] + c[b, k] * u
+            outside = work.rho[k] * work.h[j, k]
             W[p + j, k] = cos * q + s * (c[b, k] * rest + outside)
             c[b, k] = cos * c[b, k] - s * q - turn * outside
         for later in range(b + 1, B):
