@@ -29,6 +29,7 @@ Words = npt.NDArray[np.uint64]
 Word = np.uint64
 Function = Callable[..., float]
 Size = int
+Sizes = tuple[int, int, int]
 Random = Any  # a generator of NumPy, or Words (key, stream)
 
 
@@ -103,16 +104,22 @@ class Work(NamedTuple):
 
 @njit(nogil=True, error_model="numpy")
 def advance(
-    start: int, steps: int, state: Replica, problem: Numbers, B: Size, bath: Size, functions: tuple[Any, ...]
+    start: int,
+    steps: int,
+    state: Replica,
+    problem: Numbers,
+    B: Size,
+    bath: Size,
+    g: Any,
+    dg: Any,
+    slope: Any,
+    teacher: Any,
 ) -> int:
-    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite.
-
-    `functions`: activation, its derivative, the slope of the loss and the teacher's activation.
-    """
+    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
     taught = len(problem.data.readout)
     if B == 1 and bath == 0 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third
-        return do_steps(start, steps, state, problem, 1, 1, 0, functions)  # of the time
-    return do_steps(start, steps, state, problem, B + bath, B, taught, functions)
+        return do_steps(start, steps, state, problem, (1, 1, 0), g, dg, slope, teacher)  # of the time
+    return do_steps(start, steps, state, problem, (B + bath, B, taught), g, dg, slope, teacher)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -121,13 +128,14 @@ def do_steps(
     steps: int,
     state: Replica,
     problem: Numbers,
-    B: Size,
-    samples: Size,
-    taught: Size,
-    functions: tuple[Any, ...],
+    sizes: Sizes,
+    g: Any,
+    dg: Any,
+    slope: Any,
+    teacher: Any,
 ) -> int:
     """The same, in the notation of the module `overlaps`; of the B vectors of a step, `samples` are inputs."""
-    g, dg, slope, teacher = functions
+    B, samples, taught = sizes
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
     K = len(v)
     p = len(W) - K

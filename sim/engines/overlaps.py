@@ -151,7 +151,7 @@ class Chain(Engine):
             for i in living[first::threads]:
                 state = Replica(self.random[i], self.W[i], self.v[i], rates[which[i]])
                 numbers = self.parameters[which[i]]
-                self.good[i] += advance(self.steps, steps, state, numbers, *sizes, self.functions)
+                self.good[i] += advance(self.steps, steps, state, numbers, *sizes, *self.functions)
 
         if threads == 1:
             run(0)
