@@ -28,8 +28,8 @@ from quenched.numerics.problem.checks import (
 )
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.pieces import Course, Mixtures, Rules, course
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state
@@ -37,7 +37,7 @@ from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, DivergenceError, Engine, Problem, State
 from quenched.sim.engines.checkpoint import Checkpoint
-from quenched.sim.engines.run import Protocol, plan, run
+from quenched.sim.engines.run import STATE, Protocol, Stage, plan, run
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -106,9 +106,9 @@ class SimulationOptions:
 
 @describing
 def simulate(
-    mixture: Mixture,
+    mixture: Mixtures,
     network: TwoLayer,
-    rule: LearningRule,
+    rule: Rules,
     D: int,
     t: npt.ArrayLike,
     seeds: int | Sequence[int],
@@ -126,6 +126,9 @@ def simulate(
     The chain has dtype "float64" and test "fields" only, no spectrum, and what a seed gives depends on nothing else.
     `backend`: "numpy", "cupy", or "auto" (CuPy where a GPU answers, and the chain has 256 seeds or more).  With NumPy
     vectors the result of a seed depends on the other seeds by rounding at most.
+
+    Lists of pairs (mixture, until) and (rule, until) are problems that change in time, as in `integrate`: engines hand
+    the weights on at round(until D) steps.
 
     `options` are the fields of `SimulationOptions`: state, test, test_samples, dtype, memory, checkpoint,
     checkpoint_every, progress.
@@ -145,17 +148,22 @@ def simulate(
     """
     import xarray as xr
 
-    mixture, network = record("mixture", mixture, Mixture), record("network", network, TwoLayer)
-    rule, chosen = record("rule", rule, LearningRule), _options(options)
-    D = integer("D", D, at_least=mixture.dimensions + network.K)
+    pieces, network, chosen = course(mixture, rule), record("network", network, TwoLayer), _options(options)
+    joint = pieces.joint
+    D = integer("D", D, at_least=joint.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
-    problem = Problem(mixture, network, rule, D)
-    kind, where = choose_engine(engine, backend, problem, chosen, len(names))
-    states = _initial_states(mixture, network, D, names, chosen.state)
-    replicas = Batch((problem,), np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
-    per_cluster = -(-chosen.test_samples // mixture.clusters)
+    pieces.check_until(steps[-1] / D)
+    problems = _problems(pieces, network, D)
+    kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
+    for problem in problems[1:]:
+        choose_engine(engine, where, problem, chosen, len(names))
+    states = _initial_states(joint, network, D, names, chosen.state)
+    replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
+    per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
     memory = where.memory() if chosen.memory is None else chosen.memory
-    protocol = Protocol(kind, steps, per_cluster, chosen.test == "vectors", memory)
+    stages = [Stage(piece.task, piece.rule, np.rint(piece.until * D)) for piece in pieces.pieces]
+    several = (stages, pieces.tasks) if len(stages) > 1 else ()
+    protocol = Protocol(kind, steps, per_cluster, chosen.test == "vectors", memory, *several)
     attributes = provenance(
         mixture=mixture,
         network=network,
@@ -167,7 +175,7 @@ def simulate(
             "backend": where.name,
             "dtype": chosen.dtype,
             "test": chosen.test,
-            "test_samples": per_cluster * mixture.clusters,
+            "test_samples": per_cluster * max(task.clusters for task in pieces.tasks),
         },
         seeds=names,
     )
@@ -176,12 +184,24 @@ def simulate(
         identity = attributes | {"steps": json.dumps(steps), "batch": json.dumps(plan(replicas, protocol))}
         file = Checkpoint(Path(chosen.checkpoint), identity, float(chosen.checkpoint_every))
     found = run(replicas, protocol, file=file, progress=chosen.progress)
+    if len({piece.rule.loss for piece in pieces.pieces}) > 1:
+        found.records.pop("loss", None)  # of which one?
     dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
+    several_tasks = len(pieces.tasks) > 1
+    dims |= {name: ("task",) for name in found.records if name not in STATE and several_tasks}
+    times = np.array(steps) / D
+    labels = pieces.labels(times) if several_tasks else {}
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
-        coords={"seed": names, "time": np.array(steps) / D, "step": ("time", steps)},
+        coords={"seed": names, "time": times, "step": ("time", steps), **labels},
         attrs=attributes,
     )
+
+
+def _problems(pieces: Course, network: TwoLayer, D: int) -> tuple[Problem, ...]:
+    """The problem of each piece; all have the reference vectors of all tasks."""
+    placed = pieces.joint if len(pieces.tasks) > 1 else None
+    return tuple(Problem(pieces.tasks[piece.task], network, piece.rule, D, placed) for piece in pieces.pieces)
 
 
 def _options(given: Options) -> SimulationOptions:
