@@ -25,7 +25,7 @@ __all__ = ["read_spec"]
 # What a table of the specification may hold, and how deep an array a value is: one level more is an axis of the grid.
 _MEANS = {"means": 2, "labels": 1, "weights": 1, "sigma": 0, "scaling": 0}
 _NETWORK = {field.name: 0 for field in fields(TwoLayer)}
-_RULE = {field.name: 0 for field in fields(OnlineSGD)}
+_RULE = {field.name: int(field.name == "frozen") for field in fields(OnlineSGD)}
 _NEEDED = ("mixture", "network", "rule", "D", "seeds", "t")
 _OPTIONS = tuple(field.name for field in fields(Sweep))[len(_NEEDED) :]
 
@@ -38,7 +38,7 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
         t = { first = 0, last = 20, number = 5 }          # or the times themselves
         mixture = [{ kind = "xor", sigma = [0.3, 0.5] }]  # a name of named_mixtures, or "means"
         network = [{ K = [2, 4], activation = "relu" }]   # a list where one value is due spans an axis
-        rule = [{ lr = 0.5 }]
+        rule = [{ lr = 0.5 }, { lr = "0.5/(1 + t)" }]     # or a table, lr = [[0, 0.5], [10, 0.05]]
 
     Also `engine`, `test_samples`, `initial`, `readout_scale`, `batch` as in `Sweep`.  Each table may
     have a `name`, and may be written as a section [[mixture]].

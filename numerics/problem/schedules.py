@@ -24,7 +24,7 @@ from quenched.numerics.problem.checks import expression_text, finite_array, numb
 from quenched.symbolic.language.grammar import FUNCTIONS, SCHEDULE, expression, syntax_tree
 from quenched.theory.functions import FUNCTIONS as ELEMENTARY
 
-__all__ = ["Rate", "break_times", "check_until", "is_constant", "rate", "rate_at", "rate_text"]
+__all__ = ["Rate", "break_times", "check_until", "is_constant", "rate", "rate_at", "rate_text", "scaled"]
 
 Array = npt.NDArray[np.float64]
 Rate = float | str | tuple[tuple[float, float], ...]
@@ -112,6 +112,17 @@ def rate_text(value: Rate) -> str:
     if isinstance(value, str):
         return value
     return f"{value:g}" if isinstance(value, float) else ", ".join(f"{t:g}:{x:g}" for t, x in value)
+
+
+def scaled(value: Rate, factor: float) -> Rate:
+    """The rate times a factor.
+
+    >>> scaled("1/(1 + t)", 2.0), scaled(((0.0, 1.0), (5.0, 0.5)), 2.0)
+    ('2.0*(1/(1 + t))', ((0.0, 2.0), (5.0, 1.0)))
+    """
+    if isinstance(value, str):
+        return expression_text(f"{factor}*({value})", SCHEDULE)
+    return factor * value if isinstance(value, float) else tuple((t, factor * x) for t, x in value)
 
 
 def _pairs(name: str, text: str) -> list[tuple[float, float]]:

@@ -66,7 +66,8 @@ def fixed_points(
         if name in given and run.follow is None:
             raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")
     values = _followed(run)
-    if rule.lr == 0:
+    rule.require_plain("fixed points")
+    if rule.eta == 0:
         refuse({*given, "lr"}, "lr", problems.NOISE, "at 0, the default, it has no effect")
     prepare("output", files.output, DATA, force=files.force)
     prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
@@ -74,7 +75,7 @@ def fixed_points(
         problems.mixture(named.mixture, run.sigma, named.separation),
         integer("seeds", run.seeds, at_least=1, at_most=10**6),
     )
-    if rule.lr == 0:
+    if rule.eta == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))
     with kept("fixed-points", next(iter(files.output), run.plot), files.resume) as journal:
         with progress("fixed points") as report:
@@ -82,7 +83,7 @@ def fixed_points(
             found = fixed_points_of(problem, network, rule, range(seeds), mapped=work.each)
         if not found.sizes["solution"]:
             raise FixedPointError(
-                f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {rule.lr:g})",
+                f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {rule.eta:g})",
                 OrderParameters(np.zeros((problem.clusters, network.K)), np.eye(network.K), np.zeros(network.K)),
                 float("inf"),
             )

@@ -43,7 +43,7 @@ def branch(rule: LearningRule) -> xr.Dataset:
 
 def title(network: TwoLayer, rule: LearningRule) -> str:
     """Of a branch, in legends."""
-    noise = "gradient flow" if isinstance(rule, GradientFlow) else f"η = {rule.lr:g}"
+    noise = "gradient flow" if isinstance(rule, GradientFlow) else f"η = {rule.eta:g}"
     return f"{network.activation}, K = {network.K}, {noise}, κ = {rule.weight_decay:g}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
@@ -21,20 +22,24 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, or a batch; `control`: equations that are wrong have to be denied."""
+    """A network whose rule has another loss, a batch, or `options`, pairs of further fields of `OnlineSGD` and values.
+
+    `control`: equations that are wrong have to be denied.
+    """
 
     activation: str
     K: int
     loss: str = "square"
     batch: int = 1
     control: bool = True
+    options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         self.rule(0.0)  # refuses what is no loss and no batch
 
     def rule(self, lr: float) -> OnlineSGD:
         """The rule at a rate."""
-        return OnlineSGD(lr, loss=self.loss, batch=self.batch)
+        return OnlineSGD(**{"lr": lr, "loss": self.loss, "batch": self.batch} | dict(self.options))
 
 
 _VARIANTS = (
@@ -42,6 +47,8 @@ _VARIANTS = (
     Variant("erf", 2, loss="logistic"),
     Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
+    Variant("erf", 2, options=(("lr", "1/(1 + t)"), ("weight_decay", "0:0.2, 2:0.2, 2:0"), ("frozen", ("w0", "v1")))),
+    Variant("relu", 2, options=(("sphere", True), ("temperature", 0.1))),
 )
 
 
@@ -82,7 +89,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 32 of other losses and of batches."""
+        """240 cells, and 48 of other losses, batches and rules."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
