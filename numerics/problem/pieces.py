@@ -153,7 +153,11 @@ def _common(tasks: Sequence[Mixture]) -> tuple[Mixture, ...]:
     first = wide[0]
     for mixture in wide[1:]:
         nodes = mixture.shares.shape == first.shares.shape
-        if not nodes or np.abs(mixture.shares - first.shares).max() or np.abs(mixture.alignment - first.alignment).max():
+        if (
+            not nodes
+            or np.abs(mixture.shares - first.shares).max()
+            or np.abs(mixture.alignment - first.alignment).max()
+        ):
             raise ValueError(
                 "mixture must have the same nodes throughout, shares and alignment of its spectrum; variances may "
                 f"change, got {shown(first.spectrum)} and {shown(mixture.spectrum)}"
@@ -166,7 +170,9 @@ def _widened(mixture: Mixture, p: int) -> Mixture:
     if (extra := p - mixture.dimensions) == 0:
         return mixture
     if mixture.spectrum is not None and mixture.spectrum.alignment is not None:
-        raise ValueError(f"mixture must have {p} coordinates like the others, as its spectrum has an alignment of its own")
+        raise ValueError(
+            f"mixture must have {p} coordinates like the others, as its spectrum has an alignment of its own"
+        )
     teacher = mixture.teacher
     scaling: Any = mixture.scaling
     return replace(

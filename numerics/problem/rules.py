@@ -269,7 +269,8 @@ class GradientFlow(LearningRule):
 
         dQ/dt, dM/dt, dv/dt to first order in the rates, as they come; times are in units of D/`lr` steps of SGD
 
-    A bath of `temperature` T adds 2 lr T to dQ_kk/dt, which is of first order: Langevin dynamics on the population risk.
+    A bath of `temperature` T adds 2 lr T to dQ_kk/dt, which is of first order: Langevin dynamics on the population
+    risk.
 
     One unit of time is one unit of eta t if lr = 1, the default; `second_lr` is then the ratio eta_v/eta.  The size of
     a batch has no effect at first order, nor has label noise on the square loss; there are no such arguments.

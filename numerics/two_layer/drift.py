@@ -227,10 +227,11 @@ def drift(
 
         dM_ak/dt = D E[delta w_k].mu_a / D,    dQ_kl/dt = D E[delta (w_k.w_l)] / D,    dv_k/dt = D E[delta v_k]
 
-    to leading order in 1/D, with the rates that the rule has at time `t`.  The record also has `error` and `method`: closed forms where loss and activation allow but
-    for the noise of more than 12 neurons; otherwise quadrature over one or two fields, and randomised quasi-Monte Carlo
-    (`seed`) over more, refined until the standard error of every entry is below `tolerance` or 2^17 points are spent;
-    where that misses the tolerance, a warning of the logger says by how much.
+    to leading order in 1/D, with the rates that the rule has at time `t`.  The record also has `error` and `method`:
+    closed forms where loss and activation allow but for the noise of more than 12 neurons; otherwise quadrature over
+    one or two fields, and randomised quasi-Monte Carlo (`seed`) over more, refined until the standard error of every
+    entry is below `tolerance` or 2^17 points are spent; where that misses the tolerance, a warning of the logger says
+    by how much.
     Source: `quenched.theory.two_layer`, derived in symbolic/learners/two_layer.py from the update rule.  Raises
     ValueError if state and problem do not fit together.
 

@@ -47,7 +47,8 @@ struct Data {{
 struct Rule {{ double freedom, scale, label_noise, sphere, scheduled, first[{K}], second[{K}]; }};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
-    double x[{rows}][{p} + {K} + {rows}], c[{rows}][{K}], y[{rows}], rest[{rows}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
+    double x[{rows}][{p} + {K} + {rows}], c[{rows}][{K}], y[{rows}], rest[{rows}], field[{K}], value[{K}], push[{K}];
+    double h[{K}][{K}];
     double h_later[{K}][{rows}], beyond[{K}], inner[{K}], turned[{rows}], rho[{K}], length[{K}];
 }};
 typedef const double (*Rates)[5];

@@ -311,7 +311,7 @@ def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def absorb(W: Array, b: int, B: Size, work: Work) -> None:
-    """w_k <- rho_k w_k + c_bk x_b, and the basis rotated so that L is lower triangular again, with it the samples to come."""
+    """w_k <- rho_k w_k + c_bk x_b, the basis rotated so that L is lower triangular again, and the samples to come."""
     x, c = work.x, work.c
     K = len(work.inner)
     p = len(W) - K

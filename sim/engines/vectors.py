@@ -90,7 +90,7 @@ class Vectors(Engine):
 
     def _set_rule(self) -> None:
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
-        batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
+        batch, numbers = self.batch, self.batch.numbers
         self.g, self.dg = batch.activation()
         self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
@@ -146,13 +146,17 @@ class Vectors(Engine):
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights, readouts, and the generators of inputs, clusters and label noise."""
         host = self.batch.backend.to_host
-        return super().state() | {
-            "W": np.array(host(self.W)),
-            "v": np.array(host(self.v)),
-            "normals": self.normals.state(),
-            "choices": generator_words(self.choices),
-            "noises": generator_words(self.noises),
-        } | ({} if self.heat is None else {"heat": self.heat.state()})
+        return (
+            super().state()
+            | {
+                "W": np.array(host(self.W)),
+                "v": np.array(host(self.v)),
+                "normals": self.normals.state(),
+                "choices": generator_words(self.choices),
+                "noises": generator_words(self.noises),
+            }
+            | ({} if self.heat is None else {"heat": self.heat.state()})
+        )
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from there, on whichever device; the inputs go on where they were if it is of the same kind."""
@@ -206,7 +210,9 @@ class Vectors(Engine):
         rates = self.constant or self._rates(steps)
         v, decays = self.v, []
         for step in range(steps):
-            rate, rate_v, rho, rho_v, kick = (each[:, step if each.shape[1] > 1 else 0, :][:, None, :] for each in rates)
+            rate, rate_v, rho, rho_v, kick = (
+                each[:, step if each.shape[1] > 1 else 0, :][:, None, :] for each in rates
+            )
             first = step * rows
             now, later = slice(first, first + rows), slice(first + rows, None)
             field = fields[:, first : first + B, :]
@@ -294,7 +300,9 @@ def _scale_back(xp: Any, squares: Any, fields: Any, gram: Any, c: Any, rho: Any)
     crossed = xp.sum(c * fields, axis=1)[:, None, :]
     added = xp.sum(c * xp.matmul(gram, c), axis=1)[:, None, :]
     grown = rho * rho * squares + 2 * rho * crossed + added
-    return xp.sqrt(xp.where(grown > 0, squares, xp.ones_like(squares)) / xp.where(grown > 0, grown, xp.ones_like(grown)))
+    return xp.sqrt(
+        xp.where(grown > 0, squares, xp.ones_like(squares)) / xp.where(grown > 0, grown, xp.ones_like(grown))
+    )
 
 
 def _carry(fields: Any, gram: Any, c: Any, decay: Any) -> Any:

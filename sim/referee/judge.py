@@ -62,10 +62,10 @@ BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this tim
 class Cell:
     """What came out of one cell.
 
-    `options` are what the rule has beside loss, batch and rates that stay; `lr` is that of t = 0.  `numbers` were compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2,
-    which is (S - 1)/(S - 3) where the fluctuations of S runs are as their standard errors say.  `resolution`: the
-    deviation that would have been found in half of the numbers, relative to the largest theoretical value of the
-    observable.
+    `options` are what the rule has beside loss, batch and rates that stay; `lr` is that of t = 0.  `numbers` were
+    compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2, which is
+    (S - 1)/(S - 3) where the fluctuations of S runs are as their standard errors say.  `resolution`: the deviation that
+    would have been found in half of the numbers, relative to the largest theoretical value of the observable.
     """
 
     mixture: str

@@ -33,23 +33,18 @@ import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
 from quenched.symbolic.calculus.increments import (
-    B,
     I,
     Q,
     R,
-    T,
-    eta,
     in_limit,
     increments,
     inner_product,
-    kappa,
     lam,
     multiplied_out,
     nu,
     on_sphere,
     push,
     rho,
-    share,
     zeta,
 )
 from quenched.symbolic.language.arrays import array_function, tangent

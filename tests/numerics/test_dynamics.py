@@ -24,8 +24,8 @@ def some_state(mixture, K, seed=0, scale=0.5):
 def increments(mixture, network, sgd, state, nodes):
     """D times the average increment of (M, Q, v) by one SGD step, on a tensor grid of Gauss-Hermite nodes.
 
-    Written from the update rule alone: w.mu/D, w.w/D and v before and after, |x|^2/D = sigma^2.  Weights on a sphere are
-    scaled back at D = 10^7: the terms that are left out as D grows are a fraction of 1/D.
+    Written from the update rule alone: w.mu/D, w.w/D and v before and after, |x|^2/D = sigma^2.  Weights on a sphere
+    are scaled back at D = 10^7: the terms that are left out as D grows are a fraction of 1/D.
     """
     D, (first, second) = 1e7, sgd.learning(network.K)
     g, dg = activation_functions(network.activation)
@@ -68,7 +68,9 @@ def increments(mixture, network, sgd, state, nodes):
         return dM, dQ, dv - sgd.eta_v * sgd.kappa_v * state.v
     return (
         dM - sgd.eta * sgd.kappa * first * state.M,
-        dQ - sgd.eta * sgd.kappa * np.add.outer(first, first) * state.Q + 2 * sgd.eta * sgd.temperature * np.diag(first),
+        dQ
+        - sgd.eta * sgd.kappa * np.add.outer(first, first) * state.Q
+        + 2 * sgd.eta * sgd.temperature * np.diag(first),
         second * (dv - sgd.eta_v * sgd.kappa_v * state.v),
     )
 
@@ -102,7 +104,7 @@ def test_drift_is_the_average_increment(rule, activation):
 
 @pytest.mark.parametrize("activation", ["erf", "linear"])
 def test_drift_on_a_sphere_is_the_average_increment(activation):
-    """As above, to the 1/D of the increments, 1e-7 times their squares, and the rounding of differences times D, 2e-9."""
+    """As above, to the 1/D = 1e-7 of the increments times their squares, and 2e-9 of rounding, D eps."""
     network, state = TwoLayer(2, activation), some_state(UNEVEN, 2)
     rule = OnlineSGD(lr=0.3, weight_decay=0.1, temperature=0.2, sphere=True)
     rate = drift(UNEVEN, network, rule, state)

@@ -224,7 +224,7 @@ def test_a_bath_leads_to_equipartition() -> None:
     T, kappa = 0.3, 0.2
     found = integrate(PAIR, LINEAR, GradientFlow(weight_decay=kappa, second_lr=0.0, temperature=T), ONE, [0.0, 30.0])
     A = found.M.values[-1, 0, 0] / R
-    assert A == pytest.approx(U * R / (U**2 * (R**2 + SIGMA**2) + kappa), abs=1e-6)
+    assert pytest.approx(U * R / (U**2 * (R**2 + SIGMA**2) + kappa), abs=1e-6) == A
     assert found.Q.values[-1, 0, 0] - A**2 == pytest.approx(T / (U**2 * SIGMA**2 + kappa), abs=1e-6)
 
 

@@ -52,7 +52,12 @@ CHAINS: dict[str, tuple[Mixture, TwoLayer, OnlineSGD, int]] = {
         OnlineSGD("0.8/(1 + t)", [(0, 0.2), (0.5, 0.6)], frozen=("w1", "v0")),
         20,
     ),
-    "bath on a sphere": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5, 0.1, temperature="0.2 + t", sphere=True, batch=2), 20),
+    "bath on a sphere": (
+        XOR,
+        TwoLayer(2, "relu"),
+        OnlineSGD(0.5, 0.1, temperature="0.2 + t", sphere=True, batch=2),
+        20,
+    ),
 }
 CHAIN_CASE = pytest.mark.parametrize("case", CHAINS.values(), ids=CHAINS.keys())
 
