@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, number, shown
+from quenched.numerics.problem.checks import LEFT_OUT, Record, number, shown
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.rules import LearningRule
@@ -26,7 +26,7 @@ from quenched.numerics.problem.state import Densities, OrderParameters
 
 __all__ = ["Course", "Mixtures", "Piece", "Rules", "course", "joint_mixture"]
 
-R = TypeVar("R", bound=Record)
+Kind = TypeVar("Kind", bound=Record)
 
 Mixtures = Mixture | Sequence[tuple[Mixture, float | None]]
 """A mixture, or mixtures with the times until which they hold."""
@@ -98,7 +98,7 @@ def course(mixture: Mixtures, rule: Rules) -> Course:
     >>> [(piece.task, piece.since, piece.until) for piece in found.pieces], found.joint.references.shape
     ([(0, 0.0, 10.0), (1, 10.0, inf)], (6, 2))
     """
-    mixtures, rules = _timed("mixture", mixture, Mixture), _timed("rule", rule, LearningRule)
+    mixtures, rules = _timed("mixture", mixture, Mixture), _timed("rule", rule, LearningRule)  # type: ignore[type-abstract]
     found: list[Mixture] = []
     which = []
     for each, _ in mixtures:
@@ -125,14 +125,14 @@ def joint_mixture(mixture: Mixtures) -> Mixture:
     return Course((), _common(tasks)).joint
 
 
-def _timed(name: str, value: Any, kind: type[R]) -> list[tuple[R, float]]:
+def _timed(name: str, value: Any, kind: type[Kind]) -> list[tuple[Kind, float]]:
     """Pairs of a record and the time until which it holds."""
     if isinstance(value, kind):
         return [(value, math.inf)]
     wanted = f"{name} must be a {kind.__name__} or a list of pairs ({kind.__name__}, until)"
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError(f"{wanted}, got {shown(value)}")
-    found: list[tuple[R, float]] = []
+    found: list[tuple[Kind, float]] = []
     for i, pair in enumerate(value):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], kind):
             raise ValueError(f"{wanted}, got {shown(pair)}")
@@ -178,7 +178,7 @@ def _widened(mixture: Mixture, p: int) -> Mixture:
     return replace(
         mixture,
         means=np.pad(mixture.means, ((0, 0), (0, extra))),
-        labels=None if teacher is not None else mixture.labels,
+        labels=LEFT_OUT if teacher is not None else mixture.labels,
         scaling=np.pad(scaling, (0, extra)) if isinstance(scaling, np.ndarray) else scaling,
         teacher=None if teacher is None else replace(teacher, weights=np.pad(teacher.weights, ((0, 0), (0, extra)))),
     )
@@ -200,7 +200,7 @@ def _joined(tasks: Sequence[Mixture]) -> Mixture:
         raise ValueError("mixture must have the same scaling throughout")
     return Mixture(
         np.concatenate([mixture.means for mixture in tasks]),
-        None if taught else np.concatenate([mixture.labels for mixture in tasks]),
+        LEFT_OUT if taught else np.concatenate([mixture.labels for mixture in tasks]),
         sigma=np.concatenate([mixture.sigmas for mixture in tasks]),
         scaling=first.scaling,
         spectrum=spectrum,

@@ -95,9 +95,7 @@ class Vectors(Engine):
         self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         self.scale = batch.array(numbers(lambda problem: problem.network.output_scale)[:, None])
-        self.learning = [
-            numbers(lambda problem, layer=layer: problem.rule.learning(problem.network.K)[layer]) for layer in (0, 1)
-        ]
+        self.learning = numbers(lambda problem: problem.rule.learning(problem.network.K)).swapaxes(0, 1)
         self.steady = all(problem.rule.steady for problem in batch.problems)
         self.constant = self._rates(1) if self.steady else None
 

@@ -39,7 +39,8 @@ class Variant:
 
     def rule(self, lr: float) -> OnlineSGD:
         """The rule at a rate."""
-        return OnlineSGD(**{"lr": lr, "loss": self.loss, "batch": self.batch} | dict(self.options))
+        given: dict[str, Any] = {"lr": lr, "loss": self.loss, "batch": self.batch}
+        return OnlineSGD(**given | dict(self.options))
 
 
 _VARIANTS = (

@@ -2,15 +2,12 @@
 
 import sympy
 
-from quenched.symbolic.calculus.increments import I, T, on_sphere
+from quenched.symbolic.calculus.increments import B, I, T, eta, kappa, on_sphere
 from quenched.symbolic.learners.two_layer import (
     AVERAGES,
-    B,
     P,
     equations,
-    eta,
     eta_v,
-    kappa,
     kappa_v,
     noise,
     quadratic,
