@@ -27,7 +27,7 @@ def increments(mixture, network, sgd, state, nodes):
     Written from the update rule alone: w.mu/D, w.w/D and v before and after, |x|^2/D = sigma^2.  Weights on a sphere
     are scaled back at D = 10^7: the terms that are left out as D grows are a fraction of 1/D.
     """
-    D, (first, second) = 1e7, sgd.learning(network.K)
+    D, (moves, moves_v) = 1e7, sgd.learning(network.K)
     g, dg = activation_functions(network.activation)
     slope = loss_functions(sgd.loss)[1]
     A = state.projections(mixture)
@@ -43,7 +43,7 @@ def increments(mixture, network, sgd, state, nodes):
         fields = x @ A + sigma * grid[:, p:] @ root.T
         output = network.output_scale * g(fields) @ state.v
         # times the slope of the loss: the step along x
-        step = sgd.eta * first * network.output_scale * state.v * dg(fields)
+        step = sgd.eta * moves * network.output_scale * state.v * dg(fields)
         slopes = slope(output, label + sgd.label_noise * z[:, None])
         force, square = weight @ slopes, weight @ slopes**2
         if sgd.sphere:  # sample by sample
@@ -67,11 +67,11 @@ def increments(mixture, network, sgd, state, nodes):
     if sgd.sphere:
         return dM, dQ, dv - sgd.eta_v * sgd.kappa_v * state.v
     return (
-        dM - sgd.eta * sgd.kappa * first * state.M,
+        dM - sgd.eta * sgd.kappa * moves * state.M,
         dQ
-        - sgd.eta * sgd.kappa * np.add.outer(first, first) * state.Q
-        + 2 * sgd.eta * sgd.temperature * np.diag(first),
-        second * (dv - sgd.eta_v * sgd.kappa_v * state.v),
+        - sgd.eta * sgd.kappa * np.add.outer(moves, moves) * state.Q
+        + 2 * sgd.eta * sgd.temperature * np.diag(moves),
+        moves_v * (dv - sgd.eta_v * sgd.kappa_v * state.v),
     )
 
 
