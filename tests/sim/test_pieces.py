@@ -1,4 +1,4 @@
-"""Rules with schedules, frozen parts, spheres and baths, and problems that change in time: theory against simulation."""
+"""Schedules, frozen parts, spheres and baths, and problems that change in time: theory against simulation."""
 
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def test_a_run_that_was_ended_between_pieces_goes_on_to_the_same_bits(engine: st
     xr.testing.assert_identical(again, whole)
     assert len(ended) > 1
     with pytest.raises(CheckpointError, match="is of another run"):
-        simulate(TASKS[:2] + [(SECOND, None)], *arguments[1:], **options, checkpoint=file)
+        simulate([*TASKS[:2], (SECOND, None)], *arguments[1:], **options, checkpoint=file)
 
 
 def test_an_engine_that_cannot_run_a_piece_says_so() -> None:
