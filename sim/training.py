@@ -154,8 +154,9 @@ def simulate(
     pieces.check_until(steps[-1] / D)
     problems = _problems(pieces, network, D)
     kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
-    for problem in problems[1:]:
-        choose_engine(engine, where, problem, chosen, len(names))
+    [
+        choose_engine(engine, where, problem, chosen, len(names)) for problem in problems[1:]
+    ]  # refuses what it cannot run
     states = _initial_states(joint, network, D, names, chosen.state)
     replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
@@ -189,10 +190,10 @@ def simulate(
     several_tasks = len(pieces.tasks) > 1
     dims |= {name: ("task",) for name in found.records if name not in STATE and several_tasks}
     times = np.array(steps) / D
-    labels = pieces.labels(times) if several_tasks else {}
+    axes = {"seed": names, "time": times, "step": ("time", steps)}
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
-        coords={"seed": names, "time": times, "step": ("time", steps), **labels},
+        coords=axes | (pieces.labels(times) if several_tasks else {}),
         attrs=attributes,
     )
 

@@ -124,15 +124,7 @@ def advance(
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def do_steps(
-    start: int,
-    steps: int,
-    state: Replica,
-    problem: Numbers,
-    sizes: Sizes,
-    g: Any,
-    dg: Any,
-    slope: Any,
-    teacher: Any,
+    start: int, steps: int, state: Replica, problem: Numbers, sizes: Sizes, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
     """The same, in the notation of the module `overlaps`; of the B vectors of a step, `samples` are inputs."""
     B, samples, taught = sizes
