@@ -37,7 +37,7 @@ from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, DivergenceError, Engine, Problem, State
 from quenched.sim.engines.checkpoint import Checkpoint
-from quenched.sim.engines.run import STATE, Protocol, Stage, plan, run
+from quenched.sim.engines.run import Protocol, Stage, plan, run
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,6 +46,7 @@ __all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "simulate", 
 
 
 _MOST_STEPS = 10**12  # of one run: weeks of the fastest engine
+_AXES = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
 
 
 class Options(TypedDict, total=False):
@@ -154,9 +155,8 @@ def simulate(
     pieces.check_until(steps[-1] / D)
     problems = _problems(pieces, network, D)
     kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
-    [
-        choose_engine(engine, where, problem, chosen, len(names)) for problem in problems[1:]
-    ]  # refuses what it cannot run
+    for problem in problems[1:]:
+        choose_engine(engine, where, problem, chosen, len(names))
     states = _initial_states(joint, network, D, names, chosen.state)
     replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
@@ -186,14 +186,12 @@ def simulate(
     found = run(replicas, protocol, file=file, progress=chosen.progress)
     if len({piece.rule.loss for piece in pieces.pieces}) > 1:
         found.records.pop("loss", None)  # of which one?
-    dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
-    several_tasks = len(pieces.tasks) > 1
-    dims |= {name: ("task",) for name in found.records if name not in STATE and several_tasks}
+    each = ("task",) if len(pieces.tasks) > 1 else ()
     times = np.array(steps) / D
     axes = {"seed": names, "time": times, "step": ("time", steps)}
     return xr.Dataset(
-        {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
-        coords=axes | (pieces.labels(times) if several_tasks else {}),
+        {name: (("seed", "time", *_AXES.get(name, each)), values) for name, values in found.records.items()},
+        coords=axes | (pieces.labels(times) if each else {}),
         attrs=attributes,
     )
 

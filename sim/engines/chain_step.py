@@ -175,18 +175,23 @@ def do_steps(
                 work.push[k] += F * work.value[k]
         for b in range(samples, B):
             warm(b, b - samples, (start + step) * B + b, state.rates[at, 4], state, rule, work)
-        for k in range(K):
-            v[k] = v[k] + rule.second[k] * ((state.rates[at, 1] - 1.0) * v[k] - state.rates[at, 3] * work.push[k])
-            work.rho[k] = 1.0 + rule.first[k] * (state.rates[at, 0] - 1.0)
-        if rule.sphere != 0.0:
-            lengths(W, work)
+        move_readout(at, state, rule, work)
+        lengths(W, rule.sphere, work)
         for b in range(B):
             absorb(W, b, B, work)
             for k in range(K):
                 work.rho[k] = 1.0
-        if rule.sphere != 0.0:
-            scale_back(W, work)
+        scale_back(W, rule.sphere, work)
     return steps
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def move_readout(at: int, state: Replica, rule: Rule, work: Work) -> None:
+    """v after a step, and the factors rho of the weights in it; frozen ones stay."""
+    v = state.v
+    for k in range(len(v)):
+        v[k] = v[k] + rule.second[k] * ((state.rates[at, 1] - 1.0) * v[k] - state.rates[at, 3] * work.push[k])
+        work.rho[k] = 1.0 + rule.first[k] * (state.rates[at, 0] - 1.0)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -202,8 +207,10 @@ def warm(b: int, neuron: int, number: int, kick: float, state: Replica, rule: Ru
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def lengths(W: Array, work: Work) -> None:
-    """|w_k|^2/D of each neuron."""
+def lengths(W: Array, sphere: float, work: Work) -> None:
+    """|w_k|^2/D of each neuron, where these are kept."""
+    if sphere == 0.0:
+        return
     K = len(work.inner)
     for k in range(K):
         total = 0.0
@@ -213,8 +220,10 @@ def lengths(W: Array, work: Work) -> None:
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def scale_back(W: Array, work: Work) -> None:
-    """The weights at the lengths that they had."""
+def scale_back(W: Array, sphere: float, work: Work) -> None:
+    """The weights at the lengths that they had, where these are kept."""
+    if sphere == 0.0:
+        return
     K = len(work.inner)
     for k in range(K):
         total = 0.0
