@@ -331,10 +331,11 @@ def evolution_of(mixture: Mixture, alpha: float) -> Evolution:
 
 
 def _felt(mixture: Mixture, Q: Array, error: float) -> float:
-    """By how much an error of Q, its largest singular value, moves the oracle's: sum_a P_a |d mean_a|/(sigma sqrt(2 pi)).
+    """By how much an error of Q, as its largest singular value, moves the oracle's error.
 
-    It is the least error of all rules, and a cluster that moves by d exchanges |d|/(sigma sqrt(2 pi)) of its weight at
-    most.  A direction of overlap q moves by d sqrt(q) = dq/(2 sqrt(q)); one of which nothing is known does not.
+    At most by sum_a P_a |d mean_a|/(sigma sqrt(2 pi)): it is the least error of all rules, and a cluster that moves by
+    d exchanges |d|/(sigma sqrt(2 pi)) of its weight at most.  A direction of overlap q moves by
+    d sqrt(q) = dq/(2 sqrt(q)); one of which nothing is known does not.
     """
     q = np.linalg.eigvalsh(Q)
     q = q[q > error]
