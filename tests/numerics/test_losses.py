@@ -239,10 +239,29 @@ def test_the_proximal_map_of_the_exponential_loss_is_lamberts() -> None:
     """f = (prox - w)/V = y exp(-y prox) with y prox = y w + W(V exp(-y w)), at a spread that is a point."""
     for V in (0.1, 3.0, 40.0):
         y, w = np.array([1.0, -1.0]), np.array([0.7, 1.2])
-        move, squared, _, _ = proximal_averages("exponential", y, V, w, 1e-9)
+        move, squared, *_ = proximal_averages("exponential", y, V, w, 1e-9)
         exact = y * lambertw(V * np.exp(-y * w)).real / V
         np.testing.assert_allclose(move, exact, rtol=1e-7)
         np.testing.assert_allclose(squared, exact**2, rtol=1e-7)
+
+
+def test_what_panels_leave_unsettled_is_in_the_error() -> None:
+    """The proximal map of a loss that is not convex jumps: no panel around the jump agrees with its halves.
+
+    A jump by J leaves J·(5e-12 standard deviations), beside the 2e-12 of averages where all panels are settled.
+    """
+    smooth, jump = (
+        proximal_averages(loss, np.array([1.0]), 20.0, np.array([0.3]), 1.0) for loss in ("logistic", "tanh(-y*phi)")
+    )
+    assert smooth.error == pytest.approx(2e-12)
+    assert smooth.error + 1e-13 < jump.error < 1e-10
+
+
+def test_averages_that_overflow_are_no_numbers() -> None:
+    """At once: to halve panels without end would take for ever."""
+    with np.errstate(all="ignore"):
+        found = proximal_averages("exponential", np.array([1.0]), 1.0, np.array([-1e4]), 1.0)
+    assert all(np.isnan(part).all() for part in found)
 
 
 def test_a_loss_without_a_minimiser_is_refused_and_hebbs_rule_is_not() -> None:
