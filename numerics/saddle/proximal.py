@@ -25,7 +25,8 @@ __all__ = ["Channel", "proximal_averages", "proximal_move"]
 Array = npt.NDArray[np.float64]
 Law = tuple[float, float, float, float]  # y, V, mean and spread of the field
 
-_REACH = 9.0  # standard deviations; the mass beyond is 2e-19
+_REACH = 9.0  # standard deviations
+_BEYOND = 4e-18  # of the size of what is averaged at that distance: twice phi(9), for 1, xi, and growth beyond
 _ACCURACY = 1e-13  # of a panel, relative to the integral of the absolute value
 _ERROR = 20 * _ACCURACY  # of the averages, relative, where every panel has its accuracy
 _PANELS = 12
@@ -39,10 +40,7 @@ _SEEN = 1e-11  # of f at the ends of a panel, times its width/100: a kink nearer
 
 
 class Channel(NamedTuple):
-    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,), and their largest error.
-
-    The error is relative to E|f|, E[f^2], E|f|/spread and E|M|.
-    """
+    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,), and their error, relative to the largest among the clusters."""
 
     move: Array
     squared: Array
@@ -137,11 +135,13 @@ def _edges(kinks: Array, law: Law) -> Array:
 def _averages(
     slope: Any, value: Any, kinks: Array, law: Law, rule: Array, accuracy: float
 ) -> tuple[float, float, float, float, float]:
-    """E[f], E[f^2], E[xi f], E[M], and by how much panels that are not halved any more differ from their halves.
+    """E[f], E[f^2], E[xi f], E[M], and what their relative error has beside that of settled panels.
 
+    That is what lies beyond the reach, and by how much panels that are not halved any more differ from their halves.
     NaN throughout where the loss overflows.
     """
     edges = _edges(kinks, law)
+    y, V, mean, spread = law
     panels = len(edges) - 1
     lows, highs = np.empty(panels + _DEPTH + 2), np.empty(panels + _DEPTH + 2)
     wholes, depths = np.empty((panels + _DEPTH + 2, 7)), np.zeros(panels + _DEPTH + 2)
@@ -150,6 +150,11 @@ def _averages(
         lows[i], highs[i] = edges[i], edges[i + 1]
         _panel(slope, value, kinks, law, lows[i], highs[i], rule, wholes[i])
         scale += wholes[i]
+    for w in (mean - _REACH * spread, mean + _REACH * spread):
+        f = _move(slope, kinks, y, V, w)
+        envelope = V * f * f / 2 + value(w + V * f, y)
+        for there, size in ((abs(f), scale[4]), (f * f, scale[1]), (abs(envelope), scale[5])):
+            unsettled += _BEYOND * there / size if there > 0 else 0.0
     waiting = panels
     left, right = np.empty(7), np.empty(7)
     while waiting:
@@ -194,4 +199,8 @@ def proximal_averages(name: str, labels: Array, V: float, means: Array, spread: 
         for y, mean in zip(labels.tolist(), means.tolist(), strict=True)
     ]
     first, second, regressed, envelope, unsettled = np.array(rows).T
-    return Channel(first, second, regressed / spread, envelope, _ERROR + float(unsettled.max()))
+    # a cluster whose f is next to nothing has a large relative error, which does not matter beside the others
+    shares = [size / max(float(size.max()), 1e-300) for size in (np.abs(first), second)]
+    return Channel(
+        first, second, regressed / spread, envelope, _ERROR + float((unsettled * np.max(shares, axis=0)).max())
+    )
