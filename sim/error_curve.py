@@ -26,12 +26,12 @@ __all__ = ["error_curve"]
 def error_curve(
     mixture: Mixture,
     sigmas: npt.ArrayLike,
-    chosen: Sequence[str] | Mapping[str, Options | None] = ("oracle", "two-layer"),
+    chosen: str | Sequence[str] | Mapping[str, Options | None] = ("oracle", "two-layer"),
     work: Work | None = None,
 ) -> xr.Dataset:
     """Error of each learner on `mixture` with its sigma replaced by each of `sigmas` (n,), in their order.
 
-    `chosen`: names of learners, or a mapping from names to options (None: the defaults), for instance
+    `chosen`: the name of a learner, or names, or a mapping from names to options (None: the defaults), for instance
     {"oracle": None, "two-layer": TwoLayerOptions(network=TwoLayer(8, "relu"), starts=4)}.
     `work`: processes, progress, journal.
 
@@ -44,7 +44,7 @@ def error_curve(
     import xarray as xr
 
     noise = finite_array("sigmas", sigmas, (None,))
-    table = learners()
+    table, chosen = learners(), (chosen,) if isinstance(chosen, str) else chosen
     if not chosen or (unknown := [name for name in chosen if name not in table]):
         raise ValueError(f"learners must be among {', '.join(table)}, got {unknown if chosen else list(chosen)!r}")
     given = chosen if isinstance(chosen, Mapping) else dict.fromkeys(chosen)

@@ -40,7 +40,7 @@ _SEEN = 1e-11  # of f at the ends of a panel, times its width/100: a kink nearer
 
 
 class Channel(NamedTuple):
-    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,), and their error, relative to the largest among the clusters."""
+    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,); their error, relative to the largest among the clusters."""
 
     move: Array
     squared: Array

@@ -30,6 +30,7 @@ def test_the_oracle_on_xor_is_its_closed_form() -> None:
     found = error_curve(Mixture.xor(1.0), SIGMAS, ["oracle"])
     # a handful of floating-point operations on numbers below 1
     np.testing.assert_allclose(found.classification_error.sel(learner="oracle"), 2 * p * (1 - p), rtol=0, atol=1e-15)
+    assert found.identical(error_curve(Mixture.xor(1.0), SIGMAS, "oracle"))
     assert "final_error" not in found
 
 
