@@ -152,16 +152,13 @@ def _simulated(
     state: OrderParameters | Densities,
     checkpoint: Path | None,
 ) -> xr.Dataset:
-    """SGD on vectors, from its last checkpoint on where there is one; on a card there is none."""
-    from quenched.sim.backend import get_backend
+    """SGD on vectors, from its last checkpoint on where there is one."""
     from quenched.sim.training import simulate
 
-    where = get_backend("auto")
-    file = checkpoint if where.name == "numpy" else None
     with progress("simulating") as report:
         return simulate(
-            *problem, D, times, range(seeds), "vectors", where,
-            state=state, checkpoint=file, checkpoint_every=_SAVED, progress=report,
+            *problem, D, times, range(seeds), "vectors",
+            state=state, checkpoint=checkpoint, checkpoint_every=_SAVED, progress=report,
         )  # fmt: skip
 
 
