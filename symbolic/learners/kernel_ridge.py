@@ -89,7 +89,8 @@ def _resolvent(weights: Sequence[sympy.Symbol], nus: Sequence[sympy.Expr], zeta:
     for weight, nu in zip(weights, nus, strict=True):  # n/nu directions of weight w nu/n, each with t = n r
         trace += (n / nu) * (weight * nu / n) * without.subs({w: weight * nu / n}).subs(t, n * r)
     equation = zeta * r - 1 + sympy.Add(*(r * c / (1 + nu * c * r) for c, nu in zip(weights, nus, strict=True)))
-    assert sympy.simplify(trace / n - 1 - equation) == 0
+    if sympy.simplify(trace / n - 1 - equation) != 0:
+        raise AssertionError("the equation for r is not the trace of R (K + zeta)")
     steps = (
         Step("Sherman-Morrison", rf"z^T R z = {latex(t - w * t**2 / (1 + w * t))} = {latex(without)}"),
         Step("Trace of R (K + zeta)", rf"{latex(equation)} = 0"),
@@ -262,8 +263,14 @@ def two_clusters(length: Positive, sigma: Positive, T: Positive, V: Positive) ->
     m = sympy.factor(means[0].subs(x, T / (k * sigma**2)))
     residual = sympy.factor(sum(s.weight * e for s, e in zip(sites, left, strict=True)).subs(x, T / (k * sigma**2)))
     q = V * residual + sympy.factor(along[0].subs(x, T / (k * sigma**2)))
-    assert sympy.simplify(means[0] + means[1]) == 0
+    _check_labels(sites, means, means[0])
     return Derived((m, q), steps=_told(sites, S, "the constant", {"m": m, "q": q}))
+
+
+def _check_labels(sites: Sequence[_Site], means: Sequence[sympy.Expr], m: sympy.Expr) -> None:
+    """AssertionError: the mean output is not y m in each cluster."""
+    if any(sympy.simplify(mean - site.label * m) != 0 for mean, site in zip(means, sites, strict=True)):
+        raise AssertionError(f"the outputs {means} are not {m} times the labels")
 
 
 def _crossover(
@@ -275,7 +282,8 @@ def _crossover(
     constants += [_features(sites, [s.mean[j] for s in sites]) for j in range(len(sites[0].mean))]
     # the g_j carry no finite part beyond k sigma^2, which no label drives
     means, along, left = _outputs(sites, S, lambda s: s.weight * x, constants)
-    assert all(v == 0 for v in along)
+    if any(v != 0 for v in along):
+        raise AssertionError(f"the output varies along the means: {along}")
     given = {x: T / (k * sigma**2)}
     residual = sympy.factor(sum(s.weight * e for s, e in zip(sites, left, strict=True)).subs(given))
     return [sympy.factor(m.subs(given)) for m in means], residual, S
@@ -292,7 +300,7 @@ def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Posi
     sites = [_Site((length, zero), -1, quarter), _Site((-length, zero), -1, quarter),
              _Site((zero, length), 1, quarter), _Site((zero, -length), 1, quarter)]  # fmt: skip
     means, residual, S = _crossover(sites, sigma, curvature, T)
-    assert all(sympy.simplify(m - s.label * means[-1]) == 0 for m, s in zip(means, sites, strict=True))
+    _check_labels(sites, means, means[-1])
     q = V * residual
     return Derived((means[-1], q), steps=_told(sites, S, "the constant, the means", {"m": means[-1], "q": q}))
 
@@ -327,7 +335,7 @@ def parity(
     S = _finite(sites, sympy.Integer(0), sigma, lambda g, h: even_slope + g * h * odd_slope, sympy.Integer(0))
     sides = [_features(sites, [sympy.Integer(int(s.group == side)) for s in sites]) for side in (1, -1)]
     means, along, left = _outputs(sites, S, lambda s: s.weight * x, sides)
-    assert all(sympy.simplify(m - s.label * means[0]) == 0 for m, s in zip(means, sites, strict=True))
+    _check_labels(sites, means, means[0])
     q = V * left[0] + along[0]
     return Derived((means[0], q), steps=_told(sites, S, "the constant on either side", {"m": means[0], "q": q}))
 
@@ -343,13 +351,7 @@ def products(
     covariance = ((zero, c01, c02, c03), (c01, zero, c12, c13), (c02, c12, zero, c23), (c03, c13, c23, zero))
     x = fields(4)
     algebra = GaussianAlgebra(x, (m0, m1, m2, m3), covariance)
-    values = []
-    for k in (2, 3, 4):
-        average = algebra.reduce(sympy.Mul(*x[:k]))
-        known: dict[sympy.Symbol, sympy.Expr] = {}
-        for symbol, expression in algebra.definitions:
-            known[symbol] = expression.xreplace(known).doit()
-        values.append(sympy.expand(average.xreplace(known).doit()))
+    values = [sympy.expand(algebra.average(sympy.Mul(*x[:k])).doit()) for k in (2, 3, 4)]
     return Derived(tuple(values), steps=tuple(algebra.steps))
 
 
@@ -368,18 +370,14 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     # the rest depends on x_1^2 + x_2^2 and x_1 x_2 only, which no label drives
     total, product = sympy.symbols("total product", real=True)
     rest = symmetric.subs(x[1] ** 2, total - x[0] ** 2).expand()
-    assert not rest.subs(x[0] * x[1], product).has(x[0])
+    if rest.subs(x[0] * x[1], product).has(x[0]):
+        raise AssertionError(f"the kernel has another feature that labels drive: {rest}")
     weight = (Fuu / D**2) * (alpha * D**2 / 2) * r
     algebra = GaussianAlgebra(fields(2), (sympy.Integer(0), length), ((sigma**2, 0), (0, sigma**2)))
     x0, x1 = fields(2)
-    moments = []
-    for power in (1, 2):
-        average = algebra.reduce(sympy.expand(((x1**2 - x0**2) / 2) ** power))
-        known: dict[sympy.Symbol, sympy.Expr] = {}
-        for symbol, expression in algebra.definitions:
-            known[symbol] = expression.xreplace(known).doit()
-        moments.append(sympy.factor(sympy.expand(average.xreplace(known).doit())))
-    drive, square = moments  # E[y s] and E[s^2], the same in all clusters
+    powers = (sympy.expand(((x1**2 - x0**2) / 2) ** power) for power in (1, 2))
+    drive, square = (sympy.factor(sympy.expand(algebra.average(power).doit())) for power in powers)
+    # E[y s] and E[s^2], the same in all clusters
     theta = spiked(sympy.Matrix([[square]]), [weight], sympy.Matrix([drive]))[0] / square
     w2 = Fuu * sigma**4 / 2
     found, theta = sympy.factor(theta.subs(r, T / (alpha * w2))), Symbol("theta", positive=True)
