@@ -32,7 +32,8 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA
-from quenched.sim.training import seed_numbers
+from quenched.sim.samples import draw_clusters
+from quenched.sim.training import options_of, seed_numbers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -161,7 +162,7 @@ class Features:
     def samples(self, normals: Any, choices: np.random.Generator, n: int) -> tuple[Any, Any]:
         """Centred features (n, P) of n fresh inputs and their labels (n,)."""
         mixture = self.mixture
-        cluster = np.searchsorted(np.cumsum(mixture.weights)[:-1], choices.random(n), side="right")
+        cluster = draw_clusters(mixture, choices, n)
         X = normals((n, self.D))[0, :, :] * self.array(mixture.sigmas[cluster])[:, None]
         X[:, : mixture.dimensions] = X[:, : mixture.dimensions] + self.array(self.means[cluster])
         Z = self.psi(self.xp.matmul(X, self.F.T)) - self.average
@@ -306,7 +307,7 @@ def simulate_features(
     function("progress", progress)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
     ridge, names = number("ridge", ridge), seed_numbers(seeds)
-    how = Training(**training)
+    how = options_of("simulate_features", Training, training)
     steps, chosen = how.steps(D), get_backend(how.backend)
     records = []
     for done, seed in enumerate(names, 1):

@@ -1,4 +1,7 @@
-"""Real labelled data: arrays X (n, D), `cluster` (n,) and `label` (n,) ±1, ready for `Mixture.from_data`."""
+"""Samples: the clusters of those that are drawn from a mixture, and real labelled data.
+
+The latter are arrays X (n, D), `cluster` (n,) and `label` (n,) ±1, ready for `Mixture.from_data`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Labelled", "digits", "labelled"]
+from quenched.numerics.problem.mixture import Mixture
+
+__all__ = ["Labelled", "digits", "draw_clusters", "labelled"]
 
 Array = npt.NDArray[np.float64]
 
@@ -20,6 +25,15 @@ class Labelled(NamedTuple):
     X: Array
     cluster: npt.NDArray[np.int64]
     label: Array
+
+
+def draw_clusters(mixture: Mixture, random: np.random.Generator, n: int) -> npt.NDArray[np.int64]:
+    """The clusters of n samples, each drawn with its probability P_a: one uniform number a sample.
+
+    >>> draw_clusters(Mixture.xor(1.0), np.random.default_rng(0), 4).tolist()
+    [2, 1, 0, 0]
+    """
+    return np.searchsorted(np.cumsum(mixture.weights)[:-1], random.random(n), side="right")
 
 
 def digits() -> Labelled:
