@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import integer, number, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -38,7 +38,7 @@ from quenched.numerics.two_layer.fluctuations import component_names, components
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, Overlaps, Problem
-from quenched.sim.training import seed_numbers, step_counts
+from quenched.sim.training import step_counts
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -26,14 +26,24 @@ from scipy.special import ndtr
 
 from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.problem.checks import flag, function, increasing_times, integer, number, real, record, shown
+from quenched.numerics.problem.checks import (
+    flag,
+    function,
+    increasing_times,
+    integer,
+    number,
+    real,
+    record,
+    seed_numbers,
+    shown,
+)
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA
 from quenched.sim.samples import draw_clusters
-from quenched.sim.training import options_of, seed_numbers
+from quenched.sim.training import options_of
 
 if TYPE_CHECKING:
     import xarray as xr
