@@ -1,13 +1,14 @@
 """Independent routes to random features and kernels: the Marchenko-Pastur density, limits in D, real matrices.
 
 Where only the linear part of features or of a kernel counts, all that is needed of a random matrix are traces of its
-resolvent.  The solvers have them from a quadratic equation; here they are integrals over the density.  Limits D -> infinity
-of one formula are held against the equivalent at finite D, another derivation, extrapolated; the equivalent itself
-against matrices drawn at random, with a standard error.
+resolvent.  The solvers have them from a quadratic equation; here they are integrals over the density.  Limits D ->
+infinity of one formula are held against the equivalent at finite D, another derivation, extrapolated; the equivalent
+itself against matrices drawn at random, with a standard error.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,18 +17,18 @@ import numpy as np
 
 from quenched.numerics import kernel_error, random_features_error
 from quenched.numerics.compiled.precision import context
-from quenched.sim.bank.by_averages import FACTORS, Number, Parameters, normal_mean, worse
 from quenched.sim.bank.problems import mixture
+from quenched.sim.bank.quadratures import FACTORS, Number, Parameters, normal_mean, worse
 
 __all__ = [
     "crossover_features", "extrapolated", "features_of_density", "given_features", "given_kernels", "kernel_of_density",
-    "large_ridge", "marchenko_pastur", "projected", "trained_features",
+    "large_ridge", "projected", "trained_features",
 ]  # fmt: skip
 
 _DIGITS = 30
 
 
-def marchenko_pastur(ctx: Any, ratio: Any, f: Callable[[Any], Any]) -> Any:
+def _marchenko_pastur(ctx: Any, ratio: Any, f: Callable[[Any], Any]) -> Any:
     """(1/D) tr f(F^T F/D), F of ratio·D rows of unit normals, f(0) = 0: an integral over the Marchenko-Pastur density.
 
     x = 1 + ratio + 2 sqrt(ratio) cos(theta): the midpoint rule in theta converges geometrically.
@@ -55,19 +56,19 @@ def _orders(ctx: Any, activation: str, sigma: Any) -> tuple[Any, Any, Any]:
 
 def _resolvent(ctx: Any, ratio: Any, r: Any) -> tuple[Any, Any]:
     """T and dT/dr: t = T/(1 + T) is the mean of x/(x + r)."""
-    t = marchenko_pastur(ctx, ratio, lambda x: x / (x + r))
-    slope = -marchenko_pastur(ctx, ratio, lambda x: x / (x + r) ** 2)
+    t = _marchenko_pastur(ctx, ratio, lambda x: x / (x + r))
+    slope = -_marchenko_pastur(ctx, ratio, lambda x: x / (x + r) ** 2)
     return t / (1 - t), slope / (1 - t) ** 2
 
 
 def features_of_density(parameters: Parameters) -> tuple[Number, Number]:
-    """Error on two clusters at +-1: regression with the noise sigma^2/t, Phi(-t/(sigma sqrt(t + lambda dt/dlambda)))."""
+    """Error on two clusters at +-1: regression with noise sigma^2/t, Phi(-t/(sigma sqrt(t + lambda dt/dlambda)))."""
     ctx = context(_DIGITS)
     sigma, ridge = ctx.mpf(parameters["mixture"]["sigma"]), ctx.mpf(parameters["ridge"])
     linear, _, rest = _orders(ctx, parameters["activation"], sigma)
     r = (ridge + rest) / linear
-    t = marchenko_pastur(ctx, parameters["gamma"], lambda x: x / (x + r))
-    slope = -marchenko_pastur(ctx, parameters["gamma"], lambda x: x / (x + r) ** 2) * ridge / linear
+    t = _marchenko_pastur(ctx, parameters["gamma"], lambda x: x / (x + r))
+    slope = -_marchenko_pastur(ctx, parameters["gamma"], lambda x: x / (x + r) ** 2) * ridge / linear
     value = ctx.ncdf(-t / (sigma * ctx.sqrt(t + slope)))
     return value, worse(value, value)
 
@@ -88,7 +89,7 @@ def crossover_features(parameters: Parameters) -> tuple[Number, Number]:
 
 
 def kernel_of_density(parameters: Parameters) -> tuple[Number, Number]:
-    """Error on two clusters at +-1 of k(x, x') = exp(x.x'/D), from its derivatives at 0 and the density (El Karoui 2010).
+    """Error on two clusters at +-1 of k(x, x') = exp(x.x'/D), from its Taylor orders and the density (El Karoui 2010).
 
     Linear ridge regression at lambda_e = lambda + k(s) - k(0) - s k'(0) with k'(0) = 1, s = sigma^2; n = alpha D.
     """
@@ -112,7 +113,7 @@ def large_ridge(parameters: Parameters) -> tuple[Number, Number]:
 
 
 def projected(parameters: Parameters) -> tuple[Number, Number]:
-    """Linear features, gamma < 1, are a random subspace: Fisher's rule in it (Durrant and Kaban 2010), Phi(-sqrt(gamma)/sigma)."""
+    """Linear features, gamma < 1, are a random subspace: Fisher's rule in it, Phi(-sqrt(gamma)/sigma)."""
     ctx = context(_DIGITS)
     value = ctx.ncdf(-ctx.sqrt(ctx.mpf(parameters["gamma"])) / ctx.mpf(parameters["mixture"]["sigma"]))
     return value, worse(value, value)
@@ -120,13 +121,11 @@ def projected(parameters: Parameters) -> tuple[Number, Number]:
 
 _EQUIVALENTS: dict[str, Callable[[Parameters, float], float]] = {
     "features": lambda p, D: float(
-        getattr(
-            random_features_error(mixture(p["mixture"]), p["activation"], p["gamma"], p["ridge"], D=D),
-            "classification_error",
-        )
+        random_features_error(mixture(p["mixture"]), p["activation"], p["gamma"], p["ridge"], D=D).classification_error
     ),
     "features rate": lambda p, D: (
-        (1 / (2 * random_features_error(mixture(p["mixture"]), p["activation"], p["gamma"], p["ridge"], D=D).pmse) - 1) / D
+        (1 / (2 * random_features_error(mixture(p["mixture"]), p["activation"], p["gamma"], p["ridge"], D=D).pmse) - 1)
+        / D
     ),
     "kernel": lambda p, D: float(
         kernel_error(mixture(p["mixture"]), p["kernel"], p["alpha"], p["ridge"], D=D).classification_error
@@ -142,8 +141,8 @@ _EQUIVALENTS: dict[str, Callable[[Parameters, float], float]] = {
 def extrapolated(parameters: Parameters) -> tuple[Number, Number]:
     """D -> infinity of the equivalent at finite D, a derivation of its own, by Richardson in D^-power.
 
-    `equivalent`: what is followed; `dimensions`: a geometric row of D; `power`: the leading correction; each column takes
-    out the next multiple of it.  The error is ten times the last correction, and 1e-10 for the rounding of
+    `equivalent`: what is followed; `dimensions`: a geometric row of D; `power`: the leading correction; each column
+    takes out the next multiple of it.  The error is ten times the last correction, and 1e-10 for the rounding of
     quantities of order D, or `rounding` where more is lost.
     """
     check = parameters["check"]
@@ -152,7 +151,7 @@ def extrapolated(parameters: Parameters) -> tuple[Number, Number]:
     last = row[-1]
     for order in range(1, len(row)):
         factor = (D[1] / D[0]) ** (check["power"] * order)
-        row = [(factor * b - a) / (factor - 1) for a, b in zip(row[:-1], row[1:], strict=True)]
+        row = [(factor * b - a) / (factor - 1) for a, b in itertools.pairwise(row)]
         last, before = row[-1], last
     return last, max(10 * abs(last - before), check.get("rounding", 1e-10))
 

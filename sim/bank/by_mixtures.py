@@ -1,4 +1,4 @@
-"""Independent routes to oracle errors: integrals of what the wrong labels hold, without the solver's lines and closed forms.
+"""Independent routes to oracle errors: integrals of what the wrong labels hold.
 
 The Bayes rule takes the label whose posterior is larger, so that its error is the integral of the smaller one.  Each
 route here uses one symmetry of an arrangement to make that integral one-dimensional, at any number of digits:
@@ -13,13 +13,14 @@ route here uses one symmetry of an arrangement to make that integral one-dimensi
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import legendre
-from quenched.sim.bank.by_averages import Number, Parameters, worse
+from quenched.sim.bank.quadratures import Number, Parameters, worse
 
-__all__ = ["graph", "inverse_moment", "line", "sectors", "two_sigmas", "two_signs", "whitened"]
+__all__ = ["graph", "line", "sectors", "two_sigmas", "two_signs", "whitened"]
 
 _DIGITS = 34
 _REACH = 11  # standard deviations beyond which a probability of 1e-27 is left out
@@ -57,7 +58,7 @@ def line(parameters: Parameters) -> tuple[Number, Number]:
     low, high = min(means) - _REACH * sigma, max(means) + _REACH * sigma
     grid = [low + (high - low) * i / 4000 for i in range(4001)]
     cuts = [low]
-    for left, right in zip(grid[:-1], grid[1:], strict=True):
+    for left, right in itertools.pairwise(grid):
         if gap(left) * gap(right) < 0:
             cuts.append(ctx.findroot(gap, (left, right), solver="anderson"))
     cuts.append(high)
@@ -145,13 +146,13 @@ def two_sigmas(parameters: Parameters) -> tuple[Number, Number]:
     low, high = -1 - _REACH * s[1], 1 + _REACH * s[1]
     grid = [low + (high - low) * i / 400 for i in range(401)]
     cuts = [low]
-    for left, right in zip(grid[:-1], grid[1:], strict=True):
+    for left, right in itertools.pairwise(grid):
         if border(left) * border(right) < 0:
             cuts.append(ctx.findroot(border, (left, right), solver="anderson"))
     return _twice(lambda order: _integral(ctx, wrong, [*cuts, high], order))
 
 
-def inverse_moment(ctx: Any, ratio: Any) -> Any:
+def _inverse_moment(ctx: Any, ratio: Any) -> Any:
     """E[1/rho] of the Marchenko-Pastur law of ratio c < 1 and mean 1, from its density.
 
     rho = 1 + c + 2 sqrt(c) cos(theta) makes the density (2/pi) sin(theta)^2/rho d theta: periodic, and the midpoint
@@ -166,7 +167,7 @@ def inverse_moment(ctx: Any, ratio: Any) -> Any:
 
 
 def whitened(parameters: Parameters) -> tuple[Number, Number]:
-    """Two equal clusters at +-1, covariance sigma^2 times a Marchenko-Pastur matrix of `ratio`: Phi(-sqrt(E[1/rho])/sigma)."""
+    """Two equal clusters at +-1, a Marchenko-Pastur spectrum of `ratio`: Phi(-sqrt(E[1/rho])/sigma)."""
     ctx = context(_DIGITS)
-    value = ctx.ncdf(-ctx.sqrt(inverse_moment(ctx, parameters["ratio"])) / ctx.mpf(parameters["sigma"]))
+    value = ctx.ncdf(-ctx.sqrt(_inverse_moment(ctx, parameters["ratio"])) / ctx.mpf(parameters["sigma"]))
     return value, worse(value, value)

@@ -1,8 +1,8 @@
-"""Independent routes to two-layer networks: a step of SGD averaged over its local fields by quadrature, known solutions.
+"""Independent routes to two-layer networks: a step of SGD averaged by quadrature, known solutions.
 
 `step` takes the update rule as it stands.  Given the cluster the K <= 2 local fields lambda are normal, and so is
-nu_b = mu_b.x/sqrt(D) given them; push = v (phi - y) g'(lambda) enters through its averages with nu and lambda.  Panels of
-Gauss-Legendre nodes end at the kinks, lambda_k = 0.  No Stein, no Price, no closed form of an average.
+nu_b = mu_b.x/sqrt(D) given them; push = v (phi - y) g'(lambda) enters through its averages with nu and lambda.  Panels
+of Gauss-Legendre nodes end at the kinks, lambda_k = 0.  No Stein, no Price, no closed form of an average.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import erf, erfinv, ndtr
 
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import legendre
-from quenched.sim.bank.by_averages import Number, Parameters, worse
+from quenched.sim.bank.quadratures import Number, Parameters, worse
 
 __all__ = [
     "committee_plateau", "error_rates", "fluctuation", "largest_rate", "least_squares", "linear_curve", "mean_squares",
@@ -103,7 +103,7 @@ def step(parameters: Parameters) -> tuple[Number, Number]:
 
 def mean_squares(parameters: Parameters) -> tuple[Number, Number]:
     """pmse = E[(phi - y)^2]/2 of a state."""
-    means, y, P, sigma = _mixture(parameters)
+    _means, y, P, sigma = _mixture(parameters)
     (M, Q, v), total = _state(parameters), 0.0
     g, _ = _ACTIVATIONS[parameters["activation"]]
     for a in range(len(y)):
@@ -114,7 +114,7 @@ def mean_squares(parameters: Parameters) -> tuple[Number, Number]:
 
 def error_rates(parameters: Parameters) -> tuple[Number, Number]:
     """P(y phi < 0) + P(phi = 0)/2 of two neurons: Phi in the second field between where phi changes its sign."""
-    means, y, P, sigma = _mixture(parameters)
+    _means, y, P, sigma = _mixture(parameters)
     M, Q, v = _state(parameters)
     order = np.argsort(np.abs(v))  # the larger weight last: erf has an argument for every height then
     M, Q, v = M[:, order], Q[np.ix_(order, order)], v[order]
@@ -223,8 +223,8 @@ def linear_curve(parameters: Parameters) -> tuple[Number, Number]:
 def fluctuation(parameters: Parameters) -> tuple[Number, Number]:
     """D Var(M) at time t of a linear neuron on two clusters at +-1, v = 1, from its fixed point: Ornstein-Uhlenbeck.
 
-    dC/dt = -2 eta (1 + s) C + eta^2 Var(Delta nu); y Delta and y nu are normal with means m - 1 and 1, variances s Q and
-    s, covariance s m; the variance of their product is Isserlis'.
+    dC/dt = -2 eta (1 + s) C + eta^2 Var(Delta nu); y Delta and y nu are normal with means m - 1 and 1, variances s Q
+    and s, covariance s m; the variance of their product is Isserlis'.
     """
     m, Q, s = parameters["state"]["M"][0][0], parameters["state"]["Q"][0][0], parameters["sigma"] ** 2
     eta, t = parameters["lr"], parameters["t"]

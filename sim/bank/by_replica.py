@@ -2,22 +2,23 @@
 
 `convex_potential` is the stationary point of
 
-    phi(m, b, q, V) = alpha sum_a P_a E_xi[M_a(V, y_a m + b + sqrt(q) xi)] + (sigma^2 m^2 - q)/(2 V) + ridge q/(2 sigma^2)
+    phi(m, b, q, V) = alpha sum_a P_a E[M_a(V, y_a m + b + sqrt(q) xi)] + (sigma^2 m^2 - q)/(2 V) + ridge q/(2 sigma^2)
 
-for two clusters at +-1 (m = w.mean, q = sigma^2 |w|^2), M_a(V, w) = min_h (h - w)^2/(2 V) + l(y_a h) the Moreau envelope:
-the conjugate variables of the replica potential are eliminated, derivatives are numerical, the minimum over h is found at
-each node.  No envelope identity, no equation of the solver.
+for two clusters at +-1 (m = w.mean, q = sigma^2 |w|^2), M_a(V, w) = min_h (h - w)^2/(2 V) + l(y_a h) the Moreau
+envelope: the conjugate variables of the replica potential are eliminated, derivatives are numerical, the minimum over h
+is found at each node.  No envelope identity, no equation of the solver.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import legendre
-from quenched.sim.bank.by_averages import Number, Parameters, normal_mean, worse
+from quenched.sim.bank.quadratures import Number, Parameters, normal_mean, worse
 
 __all__ = ["bayes_overlap", "convex_potential", "critical_ratio", "evolved", "known_means", "separable", "spinodal"]
 
@@ -61,7 +62,7 @@ _ENVELOPES: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[Any], list
 
 
 def _average(ctx: Any, f: Callable[[Any], Any], mean: Any, scale: Any, kinks: list[Any]) -> Any:
-    """E f(mean + scale xi): trapezoidal where f is analytic near the axis, panels of Gauss-Legendre between kinks else."""
+    """E f(mean + scale xi): trapezoidal where f is analytic, else panels of Gauss-Legendre between kinks."""
     if not kinks:
         step = ctx.mpf(1) / 5
         count = int(_REACH / step)
@@ -71,7 +72,7 @@ def _average(ctx: Any, f: Callable[[Any], Any], mean: Any, scale: Any, kinks: li
     cuts = sorted([ctx.mpf(i) for i in range(-_REACH, _REACH + 1, 2)] + [c for c in inner if abs(c) < _REACH])
     nodes, weights = legendre([-1, 1], 16, ctx)
     total = ctx.zero
-    for left, right in zip(cuts[:-1], cuts[1:], strict=True):
+    for left, right in itertools.pairwise(cuts):
         half, middle = (right - left) / 2, (left + right) / 2
         points = [middle + half * node for node in nodes]
         total += half * sum(w * ctx.npdf(z) * f(mean + scale * z) for z, w in zip(points, weights, strict=True))
@@ -125,7 +126,7 @@ def convex_potential(parameters: Parameters) -> tuple[Number, Number]:
 
 
 def separable(parameters: Parameters) -> tuple[Number, Number]:
-    """alpha*: 1/alpha* = min over (t, b) of sum_a P_a E[max(0, sqrt(1 + t^2) xi - t/sigma - y_a b)^2] (Gordon's bound)."""
+    """alpha*: 1/alpha* = min over (t, b) of sum_a P_a E[max(0, sqrt(1 + t^2) xi - t/sigma - y_a b)^2] (Gordon)."""
     ctx, spec = context(_DIGITS), parameters["mixture"]
     sigma = ctx.mpf(spec["sigma"])
     P = [ctx.mpf(w) for w in spec.get("weights", [0.5, 0.5])]
@@ -167,7 +168,7 @@ def _next(ctx: Any, q: Any, alpha: Any, sigma: Any) -> Any:
 
 
 def bayes_overlap(parameters: Parameters) -> tuple[Number, Number]:
-    """Bayes-optimal error on XOR: 2 p (1 - p), p = Phi(-sqrt(q)/(sqrt 2 sigma)), q the positive root of the recursion."""
+    """Bayes-optimal error on XOR: 2 p (1 - p), p = Phi(-sqrt(q)/(sqrt 2 sigma)), q > 0 the root of the recursion."""
     ctx = context(_DIGITS)
     alpha, sigma = ctx.mpf(parameters["alpha"]), ctx.mpf(parameters["mixture"]["sigma"])
     q = ctx.findroot(lambda x: _next(ctx, x, alpha, sigma) - x, (ctx.mpf("0.3"), ctx.mpf("0.9")), solver="anderson")
@@ -195,7 +196,7 @@ def critical_ratio(parameters: Parameters) -> tuple[Number, Number]:
     def slope(alpha: Any) -> Any:
         row = [_next(ctx, q, alpha, sigma) / q for q in (ctx.mpf(10) ** -8 / 2**i for i in range(4))]
         for order in range(1, 4):
-            row = [(2**order * b - a) / (2**order - 1) for a, b in zip(row[:-1], row[1:], strict=True)]
+            row = [(2**order * b - a) / (2**order - 1) for a, b in itertools.pairwise(row)]
         return row[0]
 
     value = ctx.findroot(lambda alpha: slope(alpha) - 1, (ctx.mpf("0.1"), ctx.mpf(4)), solver="anderson", tol=1e-25)
@@ -214,8 +215,8 @@ def spinodal(parameters: Parameters) -> tuple[Number, Number]:
     """The alpha beyond which a second solution exists, one label of clusters A = 0 (many) and A = +-1 (few).
 
     Given the label a sample has A = 0 with probability 1 - r, +-1 with r/2 each; its posterior mean in a field of
-    strength l = q/sigma^2 and the recursion q = Lam/(1 + Lam), Lam = (alpha P/sigma^2) E[<A>^2], are scalar; alpha(q) is
-    explicit, and its minimum is the spinodal: the best of a row of q, and a golden-section search about it.
+    strength l = q/sigma^2 and the recursion q = Lam/(1 + Lam), Lam = (alpha P/sigma^2) E[<A>^2], are scalar; alpha(q)
+    is explicit, and its minimum is the spinodal: the best of a row of q, and a golden-section search about it.
     """
     sigma, rare, share = parameters["mixture"]["sigma"], parameters["check"]["rare"], parameters["check"]["share"]
     ctx = context(20)

@@ -78,8 +78,7 @@ def _average(p: Parameters) -> tuple[Number, Number]:
 
 
 def _oracle(p: Parameters) -> tuple[Number, Number]:
-    sampled = "ratio" in p["mixture"]
-    found = oracle_error(mixture(p["mixture"]), D=p.get("D"), digits=None if sampled else 20)
+    found = oracle_error(mixture(p["mixture"]), D=p.get("D"), tolerance=1e-13, digits=p.get("digits"))
     return found.value, found.error
 
 
@@ -129,7 +128,8 @@ def _fluctuations(p: Parameters) -> tuple[Number, Number]:
 def _largest_rate(p: Parameters) -> tuple[Number, Number]:
     """The rate at which the largest eigenvalue of the linearised drift at the teacher is 0, by differences of `drift`.
 
-    In R and S = Q - R^T R >= 0, which is 0 at the teacher: S moves along e_i e_i^T and (e_i + e_j)(e_i + e_j)^T, inward.
+    In R and S = Q - R^T R >= 0, which is 0 at the teacher: S moves along e_i e_i^T and (e_i + e_j)(e_i + e_j)^T,
+    inward.
     """
     from scipy.optimize import brentq
 
@@ -158,8 +158,8 @@ def _largest_rate(p: Parameters) -> tuple[Number, Number]:
             columns.append((18 * first - 9 * second + 2 * third) / (6 * h))
         return float(np.linalg.eigvals(np.array(columns).T).real.max())
 
-    guess = p["guess"]
-    return brentq(largest, 0.99 * guess, 1.01 * guess, xtol=1e-13), 1e-7  # differences of h^3, and 1e-13/h of rounding
+    guess = p["guess"]  # the error: differences of order h^3, and 1e-13/h of rounding
+    return float(brentq(largest, 0.99 * guess, 1.01 * guess, xtol=1e-13)), 1e-7
 
 
 def _features(p: Parameters) -> tuple[Number, Number]:
