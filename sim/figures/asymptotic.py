@@ -13,7 +13,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
-from quenched.sim.figures import plot
+from quenched.sim.drawing import plot
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.variables import described
 from quenched.numerics.random_features import random_features_error
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.figures.style import ERROR, LEVEL, Cue, chance, cues, log_ticks, marker, mean_and_error, styled
+from quenched.sim.drawing.style import ERROR, LEVEL, Cue, chance, cues, log_ticks, marker, mean_and_error, styled
 from quenched.sim.kernel_ridge import simulate_kernel
 from quenched.sim.processes import Work
 from quenched.sim.random_features import simulate_features

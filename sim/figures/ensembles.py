@@ -32,7 +32,7 @@ from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, Problem
 from quenched.sim.engines.run import Protocol, run
 from quenched.sim.engines.states import States
-from quenched.sim.figures.style import LEVEL, POINT, cues, styled
+from quenched.sim.drawing.style import LEVEL, POINT, cues, styled
 from quenched.sim.fluctuations import moments
 from quenched.sim.processes import Work
 from quenched.sim.referee.judge import BIAS, BIASED

@@ -21,7 +21,7 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import random_state
-from quenched.sim.figures.style import BLUE, LEVEL, POINT, TIME, cues, marker, shades, styled
+from quenched.sim.drawing.style import BLUE, LEVEL, POINT, TIME, cues, marker, shades, styled
 from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.processes import Work
 

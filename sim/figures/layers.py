@@ -23,7 +23,7 @@ from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.figures.style import (
+from quenched.sim.drawing.style import (
     BLUE,
     ERROR,
     LEVEL,

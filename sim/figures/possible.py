@@ -27,7 +27,7 @@ from quenched.numerics.problem.variables import described
 from quenched.numerics.random_features_erm import random_features_erm_error
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.amp import simulate_amp
-from quenched.sim.figures.style import ERROR, LEVEL, Cue, chance, cues, log_ticks, marker, mean_and_error, styled
+from quenched.sim.drawing.style import ERROR, LEVEL, Cue, chance, cues, log_ticks, marker, mean_and_error, styled
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:

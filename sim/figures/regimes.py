@@ -19,7 +19,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.figures.style import ERROR, TIME, chance, cues, marker, observable, styled
+from quenched.sim.drawing.style import ERROR, TIME, chance, cues, marker, observable, styled
 from quenched.sim.processes import Work
 from quenched.sim.training import simulate
 

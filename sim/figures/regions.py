@@ -17,7 +17,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.numerics.problem.variables import described
-from quenched.sim.figures.style import BLUE, ORANGE, styled
+from quenched.sim.drawing.style import BLUE, ORANGE, styled
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS
 from quenched.numerics.two_layer.errors import Errors, errors
 from quenched.numerics.two_layer.fixed_points import binomial_error
 from quenched.numerics.two_layer.flow import random_state
-from quenched.sim.figures.style import LEVEL, cues, styled
+from quenched.sim.drawing.style import LEVEL, cues, styled
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def draw(verdict: Verdict) -> Figure:
     from matplotlib.ticker import MaxNLocator
     from scipy.stats import t
 
-    from quenched.sim.figures.style import BLUE, ORANGE, POINT, SKY, styled
+    from quenched.sim.drawing.style import BLUE, ORANGE, POINT, SKY, styled
 
     @styled
     def drawn() -> Figure:

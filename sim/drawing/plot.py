@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from quenched.numerics.problem.checks import records
-from quenched.sim.figures.style import (
+from quenched.sim.drawing.style import (
     BLUE,
+    COLUMN,
     ERROR,
     LEVEL,
+    PAGE,
     PMSE,
     POINT,
     TIME,
@@ -25,6 +27,8 @@ from quenched.sim.figures.style import (
     caption,
     chance,
     cues,
+    key,
+    letters,
     log_ticks,
     marker,
     mean_and_error,
@@ -92,8 +96,9 @@ def dynamics(
     parameters by the same title (one more dim, seed); `oracle`: an error level to draw; `clusters`: whose overlaps to
     show, all if None (in a symmetric mixture half of them mirror the others).
     """
-    figure = Figure(figsize=(max(3.4 * len(theory) + 0.4, 4.6), 7.6), layout="constrained")
+    figure = Figure(figsize=(min(COLUMN * max(len(theory), 1.3) + 0.2, 2.2 * PAGE), 6.6), layout="constrained")
     grid = figure.subplots(4, len(theory), squeeze=False, sharex="col", sharey="row")
+    letters(grid.flat)
     shown = list(range(next(iter(theory.values())).sizes["cluster"]) if clusters is None else clusters)
     cue = dict(zip(shown, cues(len(shown)), strict=True))
     for column, (title, run) in zip(grid.T, theory.items(), strict=True):
@@ -110,17 +115,14 @@ def dynamics(
         for axes in column[[0, 1, 3]]:
             axes.set_ylim(bottom=0)
         column[3].set_xlabel(TIME)
-    for axes, label in zip(grid[:, 0], [PMSE, ERROR, "overlaps  $M_{ak}$", "squared norms  $Q_{kk}$"], strict=True):
+    for axes, label in zip(grid[:, 0], [PMSE, ERROR, "overlaps $M_{ak}$, all $k$", "norms $Q_{kk}$, all $k$"], strict=True):
         axes.set_ylabel(label)
     legend = [Line2D([], [], color="0.0", label="theory")]
     if simulation:
         legend.append(marker("0.0", caption(next(iter(simulation.values())))))
     if oracle is not None:
         legend.append(Line2D([], [], label="oracle", **LEVEL))
-    legend += [
-        Line2D([], [], **cue[a].line, marker=cue[a].marker, ms=3.4, mfc="white", label=f"$M_{{ak}}$, cluster {a + 1}")
-        for a in shown
-    ]
+    legend += [key(cue[a], f"$M_{{ak}}$ of cluster $a = {a + 1}$") for a in shown]
     figure.legend(handles=legend, loc="outside lower center", ncols=2 if len(theory) == 1 else 3)
     return figure
 
@@ -133,24 +135,25 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
     from several states, of which the best is the line and the others small ticks; `simulation`: `classification_error`
     (sigma, seed) of the two-layer network at the end of its runs.
     """
-    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    figure = Figure(figsize=(1.25 * COLUMN, 3.2), layout="constrained")
     axes = figure.subplots()
     chance(axes)
     axes.annotate("chance", (0, 0.5), (3, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                   va="bottom", color="0.5", size="small")  # fmt: skip
-    others = iter(cues(theory.sizes["learner"]))
+    look = dict(zip([n for n in theory.learner.values if n != "oracle"], cues(theory.sizes["learner"]), strict=False))
     for learner in theory.learner.values:
         values = theory.classification_error.sel(learner=learner)
         added = str(values.caption.item()) if "caption" in theory.coords else ""
-        style = LEVEL if learner == "oracle" else {**next(others).line, "zorder": 2.5}
+        style = {**look[learner].line, "zorder": 2.5} if learner in look else LEVEL
         axes.plot(theory.sigma, values, label=f"{learner}, {added}" if added else str(learner), **style)
     if "final_error" in theory:
         for j in range(theory.sizes["initial"]):
             axes.plot(theory.sigma, theory.final_error[:, j], color="0.6", ls="", marker="_", ms=5, mew=0.8,
-                      label=None if j else "each start")  # fmt: skip
+                      label=None if j else f"each of {theory.sizes['initial']} starts")  # fmt: skip
     if simulation is not None:
         mean, error = mean_and_error(simulation.classification_error)
-        axes.errorbar(simulation.sigma, mean, error, color=BLUE, label=caption(simulation), **POINT)
+        colour = look["two-layer"].colour if "two-layer" in look else BLUE
+        axes.errorbar(simulation.sigma, mean, error, color=colour, label=caption(simulation), **POINT)
     axes.set(xlabel=r"noise $\sigma$", ylabel=ERROR, ylim=(0, 0.54))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -163,10 +166,11 @@ def comparison(
     """pmse and classification error against time, side by side, for several runs by name.
 
     A run without the dimension seed is a line, one with it points; `levels`: errors to draw as horizontal lines,
-    (value, error) with its error as a band.  The error is on a logarithmic axis.
+    (value, error) with its error as a band.  Both axes are logarithmic.
     """
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
+    letters((left, right))
     for cue, (name, run) in zip(cues(len(runs)), runs.items(), strict=True):
         for axes, values, label in (left, run.pmse, name), (right, run.classification_error, None):
             if "seed" in run.dims:
@@ -180,10 +184,10 @@ def comparison(
         right.axhspan(level - uncertainty, level + uncertainty, color="0.25", alpha=0.25, lw=0)
         right.annotate(name, (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
                        ha="right", va="bottom", color="0.25", size="small")  # fmt: skip
-    left.set(xlabel=TIME, ylabel=PMSE, ylim=(0, None))
-    right.set(xlabel=TIME, ylabel=ERROR, yscale="log")
-    log_ticks(right.yaxis)
-    figure.legend(loc="outside lower center", ncols=1)
+    for axes, label in (left, PMSE), (right, ERROR):
+        axes.set(xlabel=TIME, ylabel=label, yscale="log")
+        log_ticks(axes.yaxis)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
