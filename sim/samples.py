@@ -54,15 +54,13 @@ def mnist(folder: str | Path) -> Labelled:
     >>> mnist("nowhere")
     Traceback (most recent call last):
     ...
-    ValueError: data must be a folder with MNIST's files NAME-images-idx3-ubyte and NAME-labels-idx1-ubyte, got 'nowhere'
+    ValueError: data must be a folder of files NAME-images-idx3-ubyte and NAME-labels-idx1-ubyte, got 'nowhere'
     """
     found = sorted(Path(folder).glob(f"*{_IMAGES}")) + sorted(Path(folder).glob(f"*{_IMAGES}.gz"))
     pairs = [(path, path.with_name(path.name.replace(_IMAGES, _LABELS))) for path in found]
     pairs = [pair for pair in pairs if pair[1].exists()]
     if not pairs:
-        raise ValueError(
-            f"data must be a folder with MNIST's files NAME-{_IMAGES} and NAME-{_LABELS}, got {str(folder)!r}"
-        )
+        raise ValueError(f"data must be a folder of files NAME-{_IMAGES} and NAME-{_LABELS}, got {str(folder)!r}")
     images, cluster = (np.concatenate([_idx(pair[i]) for pair in pairs]) for i in (0, 1))
     return _even_or_odd(images.reshape(len(images), -1).astype(np.float64), cluster.astype(np.int64))
 

@@ -6,10 +6,12 @@ plot(integrate(...))    plot(integrate(...), simulate(...))    plot(error_curve(
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -36,7 +38,7 @@ from quenched.sim.drawing.style import (
     styled,
 )
 
-__all__ = ["branches", "comparison", "curve", "dynamics", "plot", "title"]
+__all__ = ["branch_marks", "branches", "comparison", "curve", "draw_branch", "dynamics", "plot", "title"]
 
 _BLACK = Cue("0.0", "o", "-")
 _PARAMETERS = ("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise")
@@ -115,7 +117,9 @@ def dynamics(
         for axes in column[[0, 1, 3]]:
             axes.set_ylim(bottom=0)
         column[3].set_xlabel(TIME)
-    for axes, label in zip(grid[:, 0], [PMSE, ERROR, "overlaps $M_{ak}$, all $k$", "norms $Q_{kk}$, all $k$"], strict=True):
+    for axes, label in zip(
+        grid[:, 0], [PMSE, ERROR, "overlaps $M_{ak}$, all $k$", "norms $Q_{kk}$, all $k$"], strict=True
+    ):
         axes.set_ylabel(label)
     legend = [Line2D([], [], color="0.0", label="theory")]
     if simulation:
@@ -195,28 +199,52 @@ def comparison(
 def branches(
     curves: Mapping[str, xr.Dataset], parameter: str, oracle: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Figure:
-    """Classification error and pmse of solution curves: dashed where unstable, dots at folds, rings at pitchforks.
-
-    The curves are told apart by colour and by the marker at their ends.
+    """Classification error and pmse of solution curves: faint where unstable, stars at pitchforks, triangles at "
+    "folds.
     """
-    canvas = Figure(figsize=(7.4, 3.3), layout="constrained")
+    canvas = Figure(figsize=(PAGE, 2.9), layout="constrained")
     panels = canvas.subplots(1, 2, sharex=True)
-    for (title, branch), cue in zip(curves.items(), cues(len(curves)), strict=True):
-        x = branch[parameter].values
+    letters(panels)
+    look = dict(zip(curves, cues(len(curves)), strict=True))
+    for title, branch in curves.items():
         for axes, name in zip(panels, ("classification_error", "pmse"), strict=True):
-            y, stable = branch[name].values, branch.stable.values.astype(bool)
-            for part, style in ((stable, "-"), (~stable, "--")):
-                # a segment belongs to both kinds of its ends
-                shown = part | np.append(part[1:], False) | np.append(False, part[:-1]) if style == "--" else part
-                axes.plot(x, np.where(shown, y, np.nan), ls=style, color=cue.colour)
-            axes.plot(x[[0, -1]], y[[0, -1]], ls="", marker=cue.marker, ms=5, mfc="white", color=cue.colour)
-            axes.plot([], [], ls="-", marker=cue.marker, ms=5, mfc="white", color=cue.colour, label=title)
-            for turn, face in (("fold", cue.colour), ("pitchfork", "white")):
-                at = branch[turn].values.astype(bool)
-                axes.plot(x[at], y[at], ls="", marker="o", ms=4, mfc=face, color=cue.colour)
+            draw_branch(axes, branch, parameter, name, look[title])
     if oracle is not None:
-        panels[0].plot(*oracle, label="oracle", **LEVEL)
+        panels[0].plot(*oracle, **LEVEL)
     for axes, label in zip(panels, (ERROR, PMSE), strict=True):
         axes.set(xlabel=r"noise $\sigma$" if parameter == "sigma" else parameter.replace("_", " "), ylabel=label)
-    panels[0].legend()
+    handles = [key(cue, title, point=False) for title, cue in look.items()]
+    if oracle is not None:
+        handles.append(Line2D([], [], label="oracle", **LEVEL))
+    panels[0].legend(handles=[*handles, *branch_marks(curves.values())])
     return canvas
+
+
+_TURNS: dict[str, Any] = {
+    "pitchfork": {"marker": "*", "ms": 7, "mfc": "white", "mew": 0.7},
+    "fold": {"marker": ">", "ms": 5, "mfc": "white", "mew": 0.7},
+}
+
+
+def draw_branch(axes: Axes, branch: xr.Dataset, parameter: str, name: str, cue: Cue) -> None:
+    """A solution curve, full where stable and faint where not, with marks at its pitchforks and folds."""
+    x, y, stable = branch[parameter].values, branch[name].values, branch.stable.values.astype(bool)
+    # a segment between a stable and an unstable point is unstable
+    faint = ~stable | np.append(~stable[1:], False) | np.append(False, ~stable[:-1])
+    axes.plot(x, np.where(stable, y, np.nan), **cue.line)
+    axes.plot(x, np.where(faint, y, np.nan), **cue.line | {"lw": 0.6, "alpha": 0.6})
+    for turn, style in _TURNS.items():
+        at = branch[turn].values.astype(bool)
+        axes.plot(x[at], y[at], ls="", color=cue.colour, zorder=4, **style)
+
+
+def branch_marks(branches: Iterable[xr.Dataset]) -> list[Line2D]:
+    """For a legend: the marks that the branches have."""
+    found = list(branches)
+    marks = [
+        Line2D([], [], ls="", color="0.3", label=turn, **style)
+        for turn, style in _TURNS.items()
+        if any(bool(branch[turn].any()) for branch in found)
+    ]
+    unstable = any(not bool(branch.stable.all()) for branch in found)
+    return marks + ([Line2D([], [], color="0.3", lw=0.6, alpha=0.6, label="thin: unstable")] if unstable else [])

@@ -9,7 +9,7 @@ A figure NAME is one file NAME.py with four functions:
 
 A fifth, `missing() -> str`, names what the figure needs and this machine has not ("": all is there).  Data become
 FOLDER/NAME_KEY.nc (NAME.nc where the key is ""), with all parameters in the attributes, pictures FOLDER/NAME.pdf and
-FOLDER/NAME.png.  All of them hold caption and sentence, and FOLDER/figures.md shows the figures of the folder with them.
+FOLDER/NAME.png.  All of them hold caption and sentence; FOLDER/figures.md shows the figures of the folder with them.
 """
 
 from __future__ import annotations

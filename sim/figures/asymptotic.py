@@ -1,4 +1,7 @@
-"""Figure `asymptotic`: the error at the end of learning against noise: four relu on XOR, beside the oracle."""
+"""Figure `asymptotic`: the error at the end of learning against noise: four relu on XOR, beside the oracle.
+
+One thing is changed at a time: the learning rate at one weight decay, and the weight decay in the limit of small rates.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,50 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
-from quenched.sim.drawing import plot
+from quenched.sim.drawing.captions import listed, of_network, of_seeds
+from quenched.sim.drawing.plot import branch_marks, draw_branch
+from quenched.sim.drawing.style import ERROR, LEVEL, PAGE, PMSE, cues, key, letters, marker, mean_and_error, styled
 from quenched.sim.processes import Work
+from quenched.sim.training import simulate
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compute", "draw", "sentence", "title"]
+__all__ = ["caption", "compute", "draw", "sentence"]
 
 MIXTURE, NETWORK = Mixture.xor(0.3), TwoLayer(4, "relu")
-RULES: tuple[LearningRule, ...] = (GradientFlow(weight_decay=1e-3), OnlineSGD(0.1, 0.01), OnlineSGD(0.5, 0.01))
+DECAY, RATES, DECAYS = 0.01, (0.1, 0.5), (1e-3, 3e-2)  # of both columns; of the first; of the second
+RULES: dict[str, LearningRule] = {"flow": GradientFlow(weight_decay=DECAY)}
+RULES |= {f"rate{i}": OnlineSGD(lr, DECAY) for i, lr in enumerate(RATES)}
+RULES |= {f"decay{i}": GradientFlow(weight_decay=decay) for i, decay in enumerate(DECAYS)}
 SIGMAS = np.linspace(0.3, 1.0, 71)
+POINTS = SIGMAS[5::20]  # of the runs
+D, TIME, LATER, SEEDS = 1000, 100.0, 11, range(10)  # runs: dimension, length, records averaged from its second half
 
 
 def compute(work: Work) -> dict[str, xr.Dataset]:
-    """The branch of the best fixed point of each rule."""
-    found = work.map(branch, [(rule,) for rule in RULES])
-    return {str(i): each for i, each in enumerate(found)}
+    """The branch of the best fixed point of each rule, and runs of online SGD on it."""
+    import xarray as xr
+
+    found = dict(zip(RULES, work.part(0, 0.7).map(branch, [(rule,) for rule in RULES.values()]), strict=True))
+    noisy = {name: rule for name, rule in RULES.items() if isinstance(rule, OnlineSGD)}
+    jobs = []
+    for name, rule in noisy.items():
+        for sigma in POINTS.tolist():
+            at = found[name].isel(point=int(np.argmin(np.abs(found[name].sigma.values - sigma))))
+            jobs.append((sigma, rule, OrderParameters(at.M, at.Q, at.v)))
+    runs = work.part(0.7, 1).map(stayed, jobs)
+    for i, name in enumerate(noisy):
+        part = runs[i * len(POINTS) : (i + 1) * len(POINTS)]
+        found[f"{name}_simulation"] = xr.concat(part, xr.Variable("sigma", POINTS), combine_attrs="drop_conflicts")
+    return found
 
 
 def branch(rule: LearningRule) -> xr.Dataset:
@@ -41,26 +65,95 @@ def branch(rule: LearningRule) -> xr.Dataset:
     return curve(MIXTURE, NETWORK, rule, "sigma", SIGMAS, OrderParameters(best.M, best.Q, best.v))
 
 
-def title(network: TwoLayer, rule: LearningRule) -> str:
-    """Of a branch, in legends."""
-    noise = "gradient flow" if isinstance(rule, GradientFlow) else f"η = {rule.lr:g}"
-    return f"{network.activation}, K = {network.K}, {noise}, κ = {rule.weight_decay:g}"
+def stayed(sigma: float, rule: LearningRule, state: OrderParameters) -> xr.Dataset:
+    """Errors of runs that start at a fixed point, by seed, averaged over the second half of their time."""
+    times = np.linspace(TIME / 2, TIME, LATER)
+    runs = simulate(Mixture.xor(sigma), NETWORK, rule, D, times, SEEDS, engine="overlaps", state=state)
+    return runs[["classification_error", "pmse"]].mean("time", keep_attrs=True)
+
+
+def _label(rule: LearningRule, column: int) -> str:
+    """What tells a rule from the others of its column."""
+    if column:
+        return rf"$\kappa = {rule.weight_decay:g}$"
+    return r"$\eta \to 0$" if isinstance(rule, GradientFlow) else rf"$\eta = {rule.lr:g}$"
 
 
 def _oracle() -> np.ndarray:
     return np.array([float(oracle_error(Mixture.xor(s))) for s in SIGMAS])
 
 
+@styled
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
-    """Error and pmse against sigma."""
-    curves = {title(NETWORK, rule): data[str(i)] for i, rule in enumerate(RULES)}
-    return plot.branches(curves, "sigma", (SIGMAS, _oracle()))
+    """Error and pmse against sigma: in the first column the rate is changed, in the second the weight decay."""
+    figure = Figure(figsize=(PAGE, 4.8), layout="constrained")
+    grid = figure.subplots(2, 2, sharex=True, sharey="row")
+    letters(grid.flat)
+    columns = (("flow", *(f"rate{i}" for i in range(len(RATES)))), ("flow", *(f"decay{i}" for i in range(len(DECAYS)))))
+    for j, names in enumerate(columns):
+        look = dict(zip(names, cues(len(names)), strict=True))
+        for axes, quantity in zip(grid[:, j], ("classification_error", "pmse"), strict=True):
+            for name, cue in look.items():
+                draw_branch(axes, data[name], "sigma", quantity, cue)
+                if (runs := data.get(f"{name}_simulation")) is not None:
+                    mean, error = mean_and_error(runs[quantity])
+                    axes.errorbar(runs.sigma, mean, error, **cue.point)
+        grid[0, j].plot(SIGMAS, _oracle(), **LEVEL)
+        simulated = {name for name in names if f"{name}_simulation" in data}
+        handles = [key(cue, _label(RULES[name], j), point=name in simulated) for name, cue in look.items()]
+        handles += [Line2D([], [], label="oracle", **LEVEL), *branch_marks(data[name] for name in names)]
+        handles += [marker("0.3", f"chain, $D = {D}$")] if simulated else []
+        grid[0, j].legend(handles=handles, loc="upper left")
+        grid[1, j].set_xlabel(r"noise $\sigma$")
+    grid[0, 0].set(ylabel=ERROR, title=rf"weight decay $\kappa = {DECAY:g}$")
+    grid[0, 1].set_title(r"gradient flow, $\eta \to 0$")
+    grid[1, 0].set_ylabel(PMSE)
+    return figure
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels, parameters, runs."""
+    return (
+        f"Where learning ends: {of_network(NETWORK)}, on XOR with means of length 1, both layers with weight decay κ; "
+        "classification error (top) and half the mean squared error (bottom) at the best of the fixed points that four "
+        "random states (seeds 0 to 3) lead to at σ = 0.3, followed along the noise σ.  Left: online SGD at η = "
+        f"{listed(RATES)} and its limit of small rates, κ = {DECAY:g}; right: that limit at κ = "
+        f"{listed(sorted((DECAY, *DECAYS)))}.  Lines are theory for D → ∞, stable solutions full and unstable ones "
+        f"thin; "
+        "stars: pitchforks, where two solutions that mirror each other meet and go on as one.  Points are "
+        "simulations: the "
+        f"exact finite-D chain at D = {D} started on the line, averaged over t = {TIME / 2:g} to {TIME:g}, in units "
+        f"of D "
+        f"steps, mean ± standard error of {of_seeds(SEEDS)}.  Grey band: the oracle."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
-    """The errors at the end of the branches."""
+    """The errors at the end of the branches, and how far runs are from them."""
     ends = "; ".join(
-        f"{title(NETWORK, rule)}: {float(data[str(i)].classification_error[-1]):.6f}" for i, rule in enumerate(RULES)
+        f"{'η → 0' if isinstance(rule, GradientFlow) else f'η = {rule.lr:g}'}, κ = {rule.weight_decay:g}: "
+        f"{float(data[name].classification_error[-1]):.6f}"
+        for name, rule in RULES.items()
     )
-    worst = max(float(each.classification_error_error.max()) for each in data.values())
-    return f"at sigma = 1, {ends}; oracle {_oracle()[-1]:.6f}; numerical errors below {worst:.0e}."
+    worst = max(float(data[name].classification_error_error.max()) for name in RULES)
+    turns = {
+        name: sorted({round(float(s), 3) for s in data[name].sigma.values[data[name].pitchfork.values.astype(bool)]})
+        for name in RULES
+    }
+    met = listed(sorted({s for row in turns.values() for s in row})) or "none"
+    return (
+        f"at sigma = 1, {ends}; oracle {_oracle()[-1]:.6f}; numerical errors below {worst:.0e}; pitchforks at sigma = "
+        f"{met}; runs at D = {D} are within {_off(data):.4f} of the lines."
+    )
+
+
+def _off(data: Mapping[str, xr.Dataset]) -> float:
+    """The largest distance in error of a mean of runs from its branch."""
+    off = []
+    for name in RULES:
+        if (runs := data.get(f"{name}_simulation")) is None:
+            continue
+        for sigma in runs.sigma.values:
+            at = data[name].isel(point=int(np.argmin(np.abs(data[name].sigma.values - sigma))))
+            off.append(float(np.abs(runs.classification_error.sel(sigma=sigma).mean("seed") - at.classification_error)))
+    return max(off)

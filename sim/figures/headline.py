@@ -17,9 +17,9 @@ from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 from quenched.numerics.two_layer.learner import TwoLayerOptions
-from quenched.sim.error_curve import error_curve
 from quenched.sim.drawing import plot
 from quenched.sim.drawing.captions import of_network, of_rule, of_seeds
+from quenched.sim.error_curve import error_curve
 from quenched.sim.processes import Work
 from quenched.sim.training import simulate
 
@@ -73,8 +73,10 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
 def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Axes, parameters, runs."""
     return (
-        f"Final classification error against the noise σ: {of_network(OPTIONS.network)}, on XOR with means of length 1, "
-        f"{of_rule(OPTIONS.rule)}, at t = {OPTIONS.t:g}, in units of D steps.  Line: theory, the equations for D → ∞, the "
+        f"Final classification error against the noise σ: {of_network(OPTIONS.network)}, on XOR with means of length "
+        f"1, "
+        f"{of_rule(OPTIONS.rule)}, at t = {OPTIONS.t:g}, in units of D steps.  Line: theory, the equations for D → ∞, "
+        f"the "
         f"best of {OPTIONS.starts} random states of seeds 0 to {OPTIONS.starts - 1} with w_k ~ N(0, 1) and v_k ~ "
         f"N(0, {OPTIONS.readout_scale**2:g}/K) in dimension {OPTIONS.D} at each σ; ticks: all of them; grey band: the "
         f"oracle.  Points: the exact finite-D chain at D = {OPTIONS.D} from the best state, mean ± standard error of "

@@ -13,9 +13,9 @@ from quenched.numerics.learners import learners
 from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim import plot as plot_any
 from quenched.sim import simulate
-from quenched.sim.error_curve import error_curve
 from quenched.sim.drawing import plot
 from quenched.sim.drawing.style import cues
+from quenched.sim.error_curve import error_curve
 from quenched.sim.files import save
 
 MIXTURE, NETWORK, SGD = Mixture.xor(0.5), TwoLayer(2, "erf"), OnlineSGD(0.3)
