@@ -25,6 +25,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 __all__ = [
     "BLUE",
     "COLUMN",
+    "DOT",
     "ERROR",
     "GREEN",
     "LEVEL",
@@ -92,7 +93,8 @@ _STYLE: Any = {
 }
 COLUMN, PAGE = 3.4, 7.0
 """Inches: the widths of a column and of a page of a journal."""
-POINT: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "mfc": "white", "mew": 0.7, "elinewidth": 0.7, "zorder": 3}
+DOT: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "mfc": "white", "mew": 0.7, "zorder": 3}  # of Axes.plot
+POINT: dict[str, Any] = DOT | {"elinewidth": 0.7}  # of Axes.errorbar
 LEVEL: dict[str, Any] = {"color": "0.45", "ls": "-", "lw": 2.2, "alpha": 0.6, "zorder": 1.5}  # how a bound is drawn
 _SMALL: dict[str, Any] = {"ms": 3.2, "mfc": "white", "mew": 0.7}
 TIME = "time $t = n/D$"
@@ -116,6 +118,11 @@ class Cue(NamedTuple):
     def point(self) -> dict[str, Any]:
         """Arguments of `Axes.errorbar`."""
         return POINT | {"color": self.colour, "marker": self.marker}
+
+    @property
+    def dot(self) -> dict[str, Any]:
+        """Arguments of `Axes.plot`, for points without error bars."""
+        return DOT | {"color": self.colour, "marker": self.marker}
 
 
 def cues(n: int) -> list[Cue]:

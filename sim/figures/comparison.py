@@ -226,20 +226,15 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     tests = Measuring().test_samples
     return (
         "Classification error against the noise σ for means of length 1, D^(1/4) and D^(1/2), XOR with one coordinate "
-        "of "
-        "each, and three clusters, on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, the "
-        "best "
-        "readout for infinitely many samples.  Kernels: regression without ridge on n = α D samples, arc-cosine kernel "
-        f"and neural tangent kernel of relu.  Network: two-layer relu, K = {widths}, {of_rule(SGD)}, t = {TIME:g}, "
-        f"that "
-        f"is n = {TIME:g} D samples, from one random state of seed {START}, from which it learns, w_k ~ N(0, 1), v_k ~ "
-        f"N(0, {SCALE**2:g}/K).  Learners thus see different numbers of samples; each is compared with its own "
-        f"theory.  "
-        f"Lines are theory at D = {D}, thin lines its limit D → ∞; of the network the equations, with the means of "
-        f"D = {D}, where they hold (lengths 1 and D^(1/4)).  Points are simulations at D = {D}, mean ± standard error "
-        f"of "
-        f"{of_seeds(SEEDS)}, {tests} test samples a run for kernels; bars smaller than a symbol are not seen; arrows: "
-        f"mean errors below {LEAST:g}.  Grey: the oracle, which knows the means."
+        "of each, and three clusters, on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, the "
+        "best readout for infinitely many samples.  Kernels: regression without ridge on n = α D samples, arc-cosine "
+        f"kernel and neural tangent kernel of relu.  Network: two-layer relu, K = {widths}, {of_rule(SGD)}, t = "
+        f"{TIME:g}, that is n = {TIME:g} D samples, from one random state of seed {START}, from which it learns, w_k ~ "
+        f"N(0, 1), v_k ~ N(0, {SCALE**2:g}/K).  Learners thus see different numbers of samples; each is compared with "
+        f"its own theory.  Lines are theory at D = {D}, thin lines its limit D → ∞; of the network the equations, with "
+        f"the means of D = {D}, where they hold (lengths 1 and D^(1/4)).  Points are simulations at D = {D}, mean ± "
+        f"standard error of {of_seeds(SEEDS)}, {tests} test samples a run for kernels; bars smaller than a symbol are "
+        f"not seen; arrows: mean errors below {LEAST:g}.  Grey: the oracle, which knows the means."
     )
 
 

@@ -147,18 +147,15 @@ def caption(data: Mapping[str, xr.Dataset], study: Study = STUDY) -> str:
     images, D = (data["images"].attrs[name] for name in ("images", "D"))
     return (
         f"A {of_network(study.network)}, learns odd against even digits by {of_rule(study.rule)}: half the mean "
-        f"squared "
-        f"error (a) and classification error (b) against time in units of D steps.  {images} images of {study.name}, "
-        f"D = {D} pixels, centred and divided by their root mean square.  Lines are theory: the equations on the "
-        f"Gaussian "
-        "mixture of ten clusters fitted to the images, with isotropic clusters, with one covariance for all (shrunk "
-        "after Ledoit and Wolf), with one for each cluster (shrunk, and projected on the eigenvectors of the pooled "
-        f"covariance, so that they commute).  Points are simulations, mean ± standard error of "
-        f"{of_seeds(study.seeds)}: "
-        f"SGD on samples of the last mixture (rhombs) at D = {D}, and on four fifths of the images, drawn with "
-        "replacement, with errors on the other fifth (triangles).  All start from the same weights, of seed 0, "
-        "w_k ~ N(0, 1), v_k ~ N(0, 1/K).  Grey bands: oracle errors of the fitted mixtures; that of the images is not "
-        "known."
+        f"squared error (a) and classification error (b) against time in units of D steps.  {images} images of "
+        f"{study.name}, D = {D} pixels, centred and divided by their root mean square.  Lines are theory: the "
+        "equations on the Gaussian mixture of ten clusters fitted to the images, with isotropic clusters, with one "
+        "covariance for all (shrunk after Ledoit and Wolf), with one for each cluster (shrunk, and projected on the "
+        "eigenvectors of the pooled covariance, so that they commute).  Points are simulations, mean ± standard error "
+        f"of {of_seeds(study.seeds)}: SGD on samples of the last mixture (rhombs) at D = {D}, and on four fifths of "
+        "the images, drawn with replacement, with errors on the other fifth (triangles).  All start from the same "
+        "weights, of seed 0, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  Grey bands: oracle errors of the fitted mixtures; that "
+        "of the images is not known."
     )
 
 
@@ -178,8 +175,7 @@ def end(data: Mapping[str, xr.Dataset], study: Study) -> str:
     return (
         f"error at t = {study.t:g} {final['theory_isotropic']:.4f} in theory with isotropic clusters, "
         f"{final['theory_shared']:.4f} with a shared covariance, {final['theory_full']:.4f} with one for each (of "
-        f"whose "
-        f"squared norm {data['theory_full'].attrs['discarded']:.0%} does not commute and is left out); "
+        f"whose squared norm {data['theory_full'].attrs['discarded']:.0%} does not commute and is left out); "
         f"{final['mixture']:.4f} on samples of that mixture, {final['images']:.4f} on held-out images.  The oracle's "
         f"errors: {', '.join(oracles)}."
     )

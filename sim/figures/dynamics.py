@@ -56,14 +56,13 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     starts = " and ".join(f"{CASES[K]} (K = {K})" for K in sorted(CASES))
     return (
         f"Learning XOR, four clusters at ±e1 (label -1) and ±e2 (+1), σ = {MIXTURE.sigma:g}, by two-layer relu "
-        f"networks "
-        f"with K = 4 (left) and K = 8 (right), both layers trained by {of_rule(SGD)}, time in units of D steps.  From "
-        f"the "
-        "top: half the mean squared error; the classification error, grey band: the oracle, which knows the means; the "
-        "overlaps M_ak = w_k·mu_a/D of every neuron k with the means of clusters 1 and 3 (those of 2 and 4 are their "
-        "negatives); the squared norms Q_kk = |w_k|^2/D of every neuron.  Lines are theory, the equations for D → ∞; "
-        f"points are simulations of vectors at D = {D}, mean ± standard error of {of_seeds(SEEDS)}, all from the order "
-        f"parameters of one random state, of seed {starts}, w_k ~ N(0, 1), v_k ~ N(0, 1/K)."
+        f"networks with K = 4 (left) and K = 8 (right), both layers trained by {of_rule(SGD)}, time in units of D "
+        "steps.  From the top: half the mean squared error; the classification error, grey band: the oracle, which "
+        "knows the means; the overlaps M_ak = w_k·mu_a/D of every neuron k with the means of clusters 1 and 3 (those "
+        "of 2 and 4 are their negatives); the squared norms Q_kk = |w_k|^2/D of every neuron.  Lines are theory, the "
+        f"equations for D → ∞; points are simulations of vectors at D = {D}, mean ± standard error of "
+        f"{of_seeds(SEEDS)}, all from the order parameters of one random state, of seed {starts}, w_k ~ N(0, 1), v_k ~ "
+        "N(0, 1/K)."
     )
 
 

@@ -267,20 +267,15 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     grid = json.loads(main.attrs["grid"])
     return (
         f"Two-layer {ACTIVATION} networks on XOR with means of length 1, σ = {MIXTURE.sigma:g}, {of_rule(RULE)}, from "
-        f"random "
-        f"states, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  Simulation: the exact finite-D chain at D = {sizes(main.D.values)}, "
-        f"{number} networks for each K = {listed(main.K.values)} and D, of the stream of seed K, errors measured on "
-        f"{SAMPLES} test samples.  Theory: the equations for D → ∞ from {grid['followed']} states of dimension "
-        f"{sizes(limit.D.values)} (seeds 0, 1, ..).  (a) Fraction whose error is within {MARGIN:g} of the oracle's, "
-        f"{float(main.oracle):.4f}, at t = {T:g}, ± standard error, shifted sideways; (b) time when it first is, "
-        f"median "
-        f"and quartiles of those that succeed; (c) fraction, of all, whose error has fallen half way from chance to "
-        f"there, "
-        f"K = {limit.attrs['K']}; (d) D times the bias of {BIASED} at t = {t:g}, ± standard error of {runs} runs "
-        f"(seeds "
-        f"0, 1, ..): {of_network(network)}, on XOR, σ = {mixture.sigma:g}, {of_rule(rule)}, all from the state of "
-        f"seed 0; "
-        "grey: the mean."
+        "random states, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  Simulation: the exact finite-D chain at D = "
+        f"{sizes(main.D.values)}, {number} networks for each K = {listed(main.K.values)} and D, of the stream of seed "
+        f"K, errors measured on {SAMPLES} test samples.  Theory: the equations for D → ∞ from {grid['followed']} "
+        f"states of dimension {sizes(limit.D.values)} (seeds 0, 1, ..).  (a) Fraction whose error is within {MARGIN:g} "
+        f"of the oracle's, {float(main.oracle):.4f}, at t = {T:g}, ± standard error, shifted sideways; (b) time when "
+        "it first is, median and quartiles of those that succeed; (c) fraction, of all, whose error has fallen half "
+        f"way from chance to there, K = {limit.attrs['K']}; (d) D times the bias of {BIASED} at t = {t:g}, ± standard "
+        f"error of {runs} runs (seeds 0, 1, ..): {of_network(network)}, on XOR, σ = {mixture.sigma:g}, "
+        f"{of_rule(rule)}, all from the state of seed 0; grey: the mean."
     )
 
 

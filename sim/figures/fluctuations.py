@@ -141,19 +141,15 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     counts = listed(f"{runs} (D = {D})" for D, runs in COUNTS.items())
     flat, network, rule = FLAT
     return (
-        f"Fluctuations at finite D.  (a) Variance over runs, times D, of the order parameters of a "
-        f"{of_network(NETWORK)}, "
-        f"on XOR, σ = {MIXTURE.sigma:g}, {of_rule(SGD)}, all from one state, of seed {START}, against time in units "
-        f"of D "
-        f"steps; (b) the same at the end relative to theory.  Lines and grey band are theory, the covariance to order "
-        f"1/D; points are simulations, the exact finite-D chain at D = {sizes(SIZES)}, ± standard error, of {runs} "
-        f"runs, "
-        f"shifted sideways in (b).  (c) Mean learning time from the plateau M = 0 of a {of_network(network)}, on XOR, "
-        f"σ = {flat.sigma:g}, {of_rule(rule)}: when every neuron has an overlap |M_ak| >= {LEVEL_LEARNED:g}; points: "
-        f"the chain, mean "
-        f"± standard error of {counts} runs; line: ln D/(2 λ) + const with the growth rate λ of the equations.  (d) "
-        "Distribution of the learning time over the same runs, shifted by ln D/(2 λ): as D grows one law.  Seeds are "
-        "0, 1, 2, .. in each."
+        "Fluctuations at finite D.  (a) Variance over runs, times D, of the order parameters of a "
+        f"{of_network(NETWORK)}, on XOR, σ = {MIXTURE.sigma:g}, {of_rule(SGD)}, all from one state, of seed {START}, "
+        "against time in units of D steps; (b) the same at the end relative to theory.  Lines and grey band are "
+        f"theory, the covariance to order 1/D; points are simulations, the exact finite-D chain at D = {sizes(SIZES)}, "
+        f"± standard error, of {runs} runs, shifted sideways in (b).  (c) Mean learning time from the plateau M = 0 of "
+        f"a {of_network(network)}, on XOR, σ = {flat.sigma:g}, {of_rule(rule)}: when every neuron has an overlap "
+        f"|M_ak| >= {LEVEL_LEARNED:g}; points: the chain, mean ± standard error of {counts} runs; line: ln D/(2 λ) + "
+        "const with the growth rate λ of the equations.  (d) Distribution of the learning time over the same runs, "
+        "shifted by ln D/(2 λ): as D grows one law.  Seeds are 0, 1, 2, .. in each."
     )
 
 
@@ -171,9 +167,7 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
             z.append((float(one.covariance) - float(exact.covariance)) / spread)
     return (
         f"D Var converges to theory: at the largest two D the largest of {len(z)} deviations at the end is "
-        f"{np.abs(z).max():.1f} standard errors; on the plateau of |x| networks the learning time grows by "
-        f"{slope:.3f} ± "
-        f"{error:.3f} per unit of ln D, {1 / (2 * json.loads(learning.attrs['growth_rate'])):.3f} by the growth rate "
-        f"of "
-        "the equations."
+        f"{np.abs(z).max():.1f} standard errors; on the plateau of |x| networks the learning time grows by {slope:.3f} "
+        f"± {error:.3f} per unit of ln D, {1 / (2 * json.loads(learning.attrs['growth_rate'])):.3f} by the growth rate "
+        "of the equations."
     )

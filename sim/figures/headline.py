@@ -74,13 +74,11 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Axes, parameters, runs."""
     return (
         f"Final classification error against the noise σ: {of_network(OPTIONS.network)}, on XOR with means of length "
-        f"1, "
-        f"{of_rule(OPTIONS.rule)}, at t = {OPTIONS.t:g}, in units of D steps.  Line: theory, the equations for D → ∞, "
-        f"the "
-        f"best of {OPTIONS.starts} random states of seeds 0 to {OPTIONS.starts - 1} with w_k ~ N(0, 1) and v_k ~ "
-        f"N(0, {OPTIONS.readout_scale**2:g}/K) in dimension {OPTIONS.D} at each σ; ticks: all of them; grey band: the "
-        f"oracle.  Points: the exact finite-D chain at D = {OPTIONS.D} from the best state, mean ± standard error of "
-        f"{of_seeds(SEEDS)}, at every second σ."
+        f"1, {of_rule(OPTIONS.rule)}, at t = {OPTIONS.t:g}, in units of D steps.  Line: theory, the equations for D → "
+        f"∞, the best of {OPTIONS.starts} random states of seeds 0 to {OPTIONS.starts - 1} with w_k ~ N(0, 1) and v_k "
+        f"~ N(0, {OPTIONS.readout_scale**2:g}/K) in dimension {OPTIONS.D} at each σ; ticks: all of them; grey band: "
+        f"the oracle.  Points: the exact finite-D chain at D = {OPTIONS.D} from the best state, mean ± standard error "
+        f"of {of_seeds(SEEDS)}, at every second σ."
     )
 
 

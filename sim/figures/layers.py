@@ -160,16 +160,12 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     rate = RULES["both layers"].lr
     return (
         f"What is trained, and how lazily: {of_network(NETWORK)}, on XOR with means of length 1, σ = "
-        f"{MIXTURE.sigma:g}, "
-        f"online SGD.  (a) Both layers (η = {rate:g}), the first alone, the second alone (K random features), from one "
-        f"random state of seed {INITIAL}, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  (b, c) The output is multiplied by s and η "
-        f"= "
-        f"{rate:g}/s^2, from neurons in pairs that cancel (seed {PAIRED}): classification error, and mean change of "
-        f"the "
-        f"overlaps Q_kl, at t = {T:g}.  Lines are theory, the equations for D → ∞; points are simulations, the exact "
-        f"finite-D chain at D = {D}, mean ± standard error of {of_seeds(SEEDS)} from the same state.  Grey band: "
-        f"oracle; "
-        "thin line: chance; dotted: the slope -1."
+        f"{MIXTURE.sigma:g}, online SGD.  (a) Both layers (η = {rate:g}), the first alone, the second alone (K random "
+        f"features), from one random state of seed {INITIAL}, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  (b, c) The output is "
+        f"multiplied by s and η = {rate:g}/s^2, from neurons in pairs that cancel (seed {PAIRED}): classification "
+        f"error, and mean change of the overlaps Q_kl, at t = {T:g}.  Lines are theory, the equations for D → ∞; "
+        f"points are simulations, the exact finite-D chain at D = {D}, mean ± standard error of {of_seeds(SEEDS)} from "
+        "the same state.  Grey band: oracle; thin line: chance; dotted: the slope -1."
     )
 
 
@@ -181,5 +177,5 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     return (
         f"error at t = {T:g} {', '.join(ends)}; from phi = 0 it is {float(error[0]):.4f} at output scale 1 and "
         f"{float(error[-1]):.4f} at {LINES[-1]:g}, where the overlaps move {float(moved[-1] / moved[0]):.4f} times as "
-        f"far."
+        "far."
     )

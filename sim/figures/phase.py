@@ -164,13 +164,11 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     return (
         f"Classification error of lazy learners on XOR and three clusters, σ = {SIGMA:g}, with means of length D^a.  "
         f"Columns: P = {GAMMA:g} D relu random features with the best readout for infinitely many samples (a, b, e, "
-        f"f); "
-        f"kernel ridge regression without ridge on n = {ALPHA:g} D samples, arc-cosine kernel of relu (c, d, g, h).  "
-        f"Top: against the exponent a; bottom: the same against the length divided by D^(1/4).  Lines are theory, the "
-        f"deterministic equivalent at D = {sizes(DIMENSIONS)}; the grey band its limit "
-        f"D → ∞ at a = 1/4 in closed form; thin grey lines the oracle, which knows the means.  Points are simulations "
-        f"at "
-        f"D = {sizes(SIMULATED)} with real features and kernel matrices, mean ± standard error of {of_seeds(SEEDS)}."
+        f"f); kernel ridge regression without ridge on n = {ALPHA:g} D samples, arc-cosine kernel of relu (c, d, g, "
+        "h).  Top: against the exponent a; bottom: the same against the length divided by D^(1/4).  Lines are theory, "
+        f"the deterministic equivalent at D = {sizes(DIMENSIONS)}; the grey band its limit D → ∞ at a = 1/4 in closed "
+        f"form; thin grey lines the oracle, which knows the means.  Points are simulations at D = {sizes(SIMULATED)} "
+        f"with real features and kernel matrices, mean ± standard error of {of_seeds(SEEDS)}."
     )
 
 

@@ -232,18 +232,15 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     noise = listed(f"{task} (σ = {mixture.isotropic_sigma:g})" for task, mixture in TASKS.items())
     return (
         f"What n = α D labelled samples can teach: error against α on {noise}, means of length 1 and unknown (a, b), "
-        f"and "
-        "the Bayes-optimal error of XOR over α and σ with its contours, hatched where no learner beats chance (c).  "
-        "Lines are theory for D → ∞: the Bayes-optimal learner and linear classifiers with the logistic loss at the "
-        "best "
-        f"ridge and at the ridge {SMALL:g}, relu random features with P = {FEATURES:g} D at that ridge (replica "
-        f"theory); "
-        f"{of_network(NETWORK)}, {of_rule(SGD)}, on each sample once, t = α, the best at the end of {len(STATES)} "
-        f"random "
-        f"states, of seed {states}, made in dimension {D}, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  Points are simulations: "
-        f"approximate message passing on samples at D = {D}, {ITERATIONS} iterations from a "
+        "and the Bayes-optimal error of XOR over α and σ with its contours, hatched where no learner beats chance "
+        "(c).  Lines are theory for D → ∞: the Bayes-optimal learner and linear classifiers with the logistic loss at "
+        f"the best ridge and at the ridge {SMALL:g}, relu random features with P = {FEATURES:g} D at that ridge "
+        f"(replica theory); {of_network(NETWORK)}, {of_rule(SGD)}, on each sample once, t = α, the best at the end of "
+        f"{len(STATES)} random states, of seed {states}, made in dimension {D}, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  "
+        f"Points are simulations: approximate message passing on samples at D = {D}, {ITERATIONS} iterations from a "
         f"{listed(f'{start} start ({task})' for task, start in STARTS.items())} (random: overlap {OVERLAP:g}), mean ± "
-        f"standard error of {of_seeds(SEEDS)}.  Grey band: the oracle, which knows the means."
+        f"standard error of {of_seeds(SEEDS)}, which left of the threshold stays below 1/2 by O(1/D).  Grey band: the "
+        "oracle, which knows the means."
     )
 
 
@@ -260,7 +257,7 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     sigma = _sigma(theory, "XOR")
     threshold = critical_alpha(Mixture.xor(sigma))
     return (
-        f"XOR at sigma = {sigma:g}: below alpha = {threshold:.3f} nothing can be learned; half "
-        f"of what the means would give is learned {reached[BAYES]} at best, {reached[SGD_NAME]} by the network online, "
-        "and never by a linear classifier."
+        f"XOR at sigma = {sigma:g}: below alpha = {threshold:.3f} nothing can be learned; half of what the means would "
+        f"give is learned {reached[BAYES]} at best, {reached[SGD_NAME]} by the network online, and never by a linear "
+        "classifier."
     )

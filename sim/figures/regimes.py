@@ -136,18 +136,13 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
 def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Panels, parameters, runs."""
     return (
-        f"Classification error against time in units of D steps, for means of the length above each panel (parity: one "
+        "Classification error against time in units of D steps, for means of the length above each panel (parity: one "
         f"coordinate of each length), σ = {SIGMA:g}: {of_network(NETWORK)}, both layers, online SGD at the η in the "
-        f"panel.  "
-        f"Lines are theory: the order-parameter equations with the means of D = {sizes(DIMENSIONS)}; points are "
-        f"simulations: "
-        f"the exact finite-D chain at the same D, mean ± standard error of {of_seeds(SEEDS)}; both from one random "
-        f"state of "
-        f"seed {INITIAL}, w_k ~ N(0, 1), v_k ~ N(0, {SCALE**2:g}/K).  Grey panels: the equations do not hold, since "
-        f"with "
-        "means of length D^(1/2) a step moves the field of a cluster by η v^2 |mean|^2/D, of order one at any D; the "
-        "panel "
-        f"after each has the same problem at η = {SMALL:g}, where they do."
+        f"panel.  Lines are theory: the order-parameter equations with the means of D = {sizes(DIMENSIONS)}; points "
+        f"are simulations: the exact finite-D chain at the same D, mean ± standard error of {of_seeds(SEEDS)}; both "
+        f"from one random state of seed {INITIAL}, w_k ~ N(0, 1), v_k ~ N(0, {SCALE**2:g}/K).  Grey panels: the "
+        "equations do not hold, since with means of length D^(1/2) a step moves the field of a cluster by η v^2 "
+        f"|mean|^2/D, of order one at any D; the panel after each has the same problem at η = {SMALL:g}, where they do."
     )
 
 

@@ -123,12 +123,10 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     return (
         "Where the oracle, which knows means and covariances, decides for the labels + (blue, means as discs) and - "
         f"(orange, squares), on mixtures in the plane: {listed(MIXTURES)}.  All is theory, nothing is sampled.  "
-        f"Shades: how "
-        "sure the label is, |p(+|x) - p(-|x)|; thick line: the boundary; thin lines: the density of x at "
+        "Shades: how sure the label is, |p(+|x) - p(-|x)|; thick line: the boundary; thin lines: the density of x at "
         f"{listed(f'{100 * level:g} %' for level in LEVELS)} of its maximum.  The cluster weights are equal but for "
-        f"three "
-        "clusters, where the middle one has 1/2.  Covariances that cross: diag(1, 0.1) and diag(0.1, 1), means at "
-        "±0.3 e1.  Above each panel the error of the oracle in the plane."
+        "three clusters, where the middle one has 1/2.  Covariances that cross: diag(1, 0.1) and diag(0.1, 1), means "
+        "at ±0.3 e1.  Above each panel the error of the oracle in the plane."
     )
 
 

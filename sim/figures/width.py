@@ -190,7 +190,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
             quartiles = np.nanquantile(cell.learning_time.values[some], (0.25, 0.5, 0.75), axis=1)
             time.errorbar(K[some], quartiles[1], np.abs(quartiles[[0, 2]] - quartiles[1]), **cue.point)
             learned = np.where(np.isfinite(cell.learning_time.values), cell.final_error.values, np.nan)[some]
-            final.plot(K[some], np.nanmedian(learned, axis=1), **cue.point | {"elinewidth": None})
+            final.plot(K[some], np.nanmedian(learned, axis=1), **cue.dot)
     final.axhline(float(study.oracle), **LEVEL)
     final.text(float(study.K[-1]), 0.85 * float(study.oracle), "oracle", ha="right", va="top", color="0.3")
     success.set(xscale="log", ylabel="probability of success", ylim=(-0.03, 1.03))
@@ -224,17 +224,13 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Panels, parameters, runs."""
     oracle = float(data[""].oracle)
     return (
-        f"Two-layer relu networks of K neurons on XOR, means of length 1, σ = {MIXTURE.sigma:g}, {of_rule(RULE)}.  "
-        f"All is "
-        f"theory: the equations for D → ∞, followed to t = {T:g} (in units of 1/η times D steps) from random states in "
-        f"dimension {NARROW.D}, w_k ~ N(0, s^2), v_k ~ N(0, s^2/K), of scale s = {listed(NARROW.scales)}; for each s "
-        f"and "
-        f"K up to {max(NARROW.K)} {of_seeds(NARROW.seeds)}, for K = {listed(BROAD.K)} {of_seeds(BROAD.seeds)}.  (a) "
-        f"Fraction that succeed, with an error within {NARROW.margin:g} of the oracle's, {oracle:.4f}, at the end, ± "
-        f"its "
-        "binomial error.  (b) When the error falls below that for good: every run that succeeds, median and "
-        "quartiles.  "
-        "(c) Final error: every run, and the median of those that succeed; grey band: oracle."
+        f"Two-layer relu networks of K neurons on XOR, means of length 1, σ = {MIXTURE.sigma:g}, {of_rule(RULE)}.  All "
+        f"is theory: the equations for D → ∞, followed to t = {T:g} (in units of 1/η times D steps) from random states "
+        f"in dimension {NARROW.D}, w_k ~ N(0, s^2), v_k ~ N(0, s^2/K), of scale s = {listed(NARROW.scales)}; for each "
+        f"s and K up to {max(NARROW.K)} {of_seeds(NARROW.seeds)}, for K = {listed(BROAD.K)} {of_seeds(BROAD.seeds)}.  "
+        f"(a) Fraction that succeed, with an error within {NARROW.margin:g} of the oracle's, {oracle:.4f}, at the end, "
+        "± its binomial error.  (b) When the error falls below that for good: every run that succeeds, median and "
+        "quartiles.  (c) Final error: every run, and the median of those that succeed; grey band: oracle."
     )
 
 
