@@ -36,7 +36,10 @@ __all__ = ["Study", "caption", "compute", "draw", "end", "fitted", "on_images", 
 
 @dataclass(frozen=True)
 class Study:
-    """A network on images of `source` (a name or folder that `labelled` knows), called `name`, up to time `t`."""
+    """A network on images of `source` (a name or folder that `labelled` knows), called `name`, up to time `t`.
+
+    `shrinkage` is that of the covariance which all clusters share: needed where many pixels never vary.
+    """
 
     name: str
     source: str
@@ -44,6 +47,7 @@ class Study:
     network: TwoLayer = TwoLayer(4, "relu")
     rule: OnlineSGD = OnlineSGD(lr=0.1)
     seeds: Sequence[int] = range(10)
+    shrinkage: str | None = None
 
 
 STUDY = Study("scikit-learn's digits", "digits", 100.0)
@@ -76,13 +80,13 @@ def _one(name: str, study: Study) -> xr.Dataset:
         return runs.assign_attrs(data=f"{study.name}, odd against even", images=len(data.X), D=D)
     how = {
         "theory_isotropic": {},
-        "theory_shared": {"covariance": "shared", "shrinkage": "ledoit-wolf"},
+        "theory_shared": {"covariance": "shared", "shrinkage": study.shrinkage},
     }.get(name, {"covariance": "full", "shrinkage": "ledoit-wolf", "project": True})
     fit = estimate(*data, **how)
     mixture, state = Mixture(**fit.arguments), fit.state(W, v)
     if name == "mixture":
         return simulate(mixture, network, sgd, D, times, study.seeds, state=state)
-    found = integrate(mixture, network, sgd, state, T * np.linspace(0, 1, 51) ** 2)
+    found = integrate(mixture, network, sgd, state, T * np.linspace(0, 1, 101) ** 2)
     oracle = oracle_error(mixture)
     return found.assign_attrs(
         discarded=float(mixture.law.discarded),
@@ -145,12 +149,13 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
 def caption(data: Mapping[str, xr.Dataset], study: Study = STUDY) -> str:
     """Panels, parameters, runs."""
     images, D = (data["images"].attrs[name] for name in ("images", "D"))
+    shrunk = " (shrunk after Ledoit and Wolf)" if study.shrinkage else ""
     return (
         f"A {of_network(study.network)}, learns odd against even digits by {of_rule(study.rule)}: half the mean "
         f"squared error (a) and classification error (b) against time in units of D steps.  {images} images of "
         f"{study.name}, D = {D} pixels, centred and divided by their root mean square.  Lines are theory: the "
         "equations on the Gaussian mixture of ten clusters fitted to the images, with isotropic clusters, with one "
-        "covariance for all (shrunk after Ledoit and Wolf), with one for each cluster (shrunk, and projected on the "
+        f"covariance for all{shrunk}, with one for each cluster (shrunk after Ledoit and Wolf, projected on the "
         "eigenvectors of the pooled covariance, so that they commute).  Points are simulations, mean ± standard error "
         f"of {of_seeds(study.seeds)}: SGD on samples of the last mixture (rhombs) at D = {D}, and on four fifths of "
         "the images, drawn with replacement, with errors on the other fifth (triangles).  All start from the same "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["caption", "compute", "draw", "missing", "sentence"]
 
-T = 50.0
+T = 20.0
 
 
 def missing() -> str:
@@ -30,7 +30,7 @@ def missing() -> str:
 
 
 def _study() -> Study:
-    return Study("MNIST", str(mnist_folder() or Path()), T)
+    return Study("MNIST", str(mnist_folder() or Path()), T, shrinkage="ledoit-wolf")
 
 
 def compute(work: Work) -> dict[str, xr.Dataset]:
