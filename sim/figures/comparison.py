@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["caption", "compute", "draw", "features_name", "kernel_name", "sentence"]
 
-D, SEEDS = 300, range(10)  # of the simulations
+D, SEEDS = 200, range(10)  # of the simulations
 NETWORKS = {"XOR": TwoLayer(4, "relu"), "three clusters": TwoLayer(8, "relu")}
 SGD, TIME, SCALE, START = OnlineSGD(lr=0.1), 400.0, 4.0, 6  # START: seed of the initial state, from which they learn
 NAME = "two-layer relu network"
@@ -134,7 +134,7 @@ def theories(mixture: Mixture, D: int, network: TwoLayer | None) -> dict[str, tu
         found[kernel_name(name)] = at.classification_error, limit.classification_error
     if network is not None:
         state = random_state(problem, network, D, START, readout_scale=SCALE)
-        end = integrate(problem, network, SGD, state, [TIME], rtol=1e-5)
+        end = integrate(problem, network, SGD, state, [TIME], rtol=1e-5, method="BDF")
         found[NAME] = float(end.classification_error[0]), np.nan
     return found
 

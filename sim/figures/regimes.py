@@ -111,9 +111,9 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
             theory, runs = (data[f"{_stem(name, D)}_{kind}"] for kind in ("theory", "simulation"))
             observable(axes, theory, runs, "classification_error", cue)
         task, length = name.split(", ")[:2]
-        axes.set(xscale="log", title=f"   {task}, {length}", ylim=(-0.02, 0.56))
+        axes.set(xscale="log", title=f"   {task}, {length}", ylim=(-0.02, 0.85))
         told = rf"$\eta = {regime.lr:g}$" + ("" if regime.holds else "\nequations do not hold:\nsteps of order one")
-        axes.text(0.03, 0.04, told, transform=axes.transAxes, color="0.3", fontsize=7, va="bottom")
+        axes.text(0.97, 0.96, told, transform=axes.transAxes, color="0.3", fontsize=7, ha="right", va="top")
         if not regime.holds:
             axes.set_facecolor("0.95")
     for axes in grid[len(REGIMES) :]:
