@@ -195,7 +195,7 @@ def _write(
             if runs is not None:
                 save(runs, _beside(path))
     if picture is not None or pictures:
-        from quenched.sim.figures import plot
+        from quenched.sim.drawing import plot
 
         title = plot.title(theory)
         drawn = plot.dynamics({title: theory}, None if runs is None else {title: runs}, oracle)
