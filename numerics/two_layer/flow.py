@@ -22,7 +22,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, split, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
@@ -97,6 +97,8 @@ def integrate(
     spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
+    Where biases learn, or the state has some, b (time, neuron) and c (time) are the thresholds and the intercept.
+
     Gradient flow takes a relu neuron of the wrong sign to weights 0 in finite time.  It has no direction there, outputs
     0, and is held; the attribute `solver` names such neurons and their times under "vanished".
 
@@ -127,6 +129,9 @@ def integrate(
         "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
         "v": (("time", "neuron"), np.stack([s.v for s in totals])),
     }
+    if states[0].b is not None:
+        variables["b"] = (("time", "neuron"), np.stack([s.b for s in totals if s.b is not None]))
+        variables["c"] = (("time",), np.array([s.c for s in totals]))
     if mixture.teacher is not None:
         variables["R"] = (("time", "teacher", "neuron"), M[:, mixture.clusters :])
     if mixture.spectrum is not None:
@@ -194,12 +199,12 @@ class _Trajectory:
         self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
         self.derivative = drift_arrays(mixture, network, rule)
-        begin = densities(mixture, state)
+        begin = with_biases(densities(mixture, state), rule.biased)
         inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
-        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.v)
+        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.parameters)
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
-        """A, Q and v."""
+        """A, Q and v, or all parameters of the state."""
         A, W, v = self.coordinates.unpack(y)
         return A, W + A.swapaxes(1, 2) @ (self.inverse @ A), v
 
@@ -291,7 +296,7 @@ class _Trajectory:
             W = (vectors * np.maximum(values, 0)[:, None, :]) @ vectors.swapaxes(1, 2)
             Q = W + A.swapaxes(1, 2) @ (self.inverse @ A)
         try:
-            found = Densities(A, Q, v)
+            found = Densities(A, Q, *split(v, Q.shape[-1]))
             found.check(self.mixture)
         except ValueError as error:
             cause = f"no weights have the overlaps found ({error})"
@@ -301,9 +306,10 @@ class _Trajectory:
     def _failure(self, good: tuple[float, Array], end: float, cause: str, remedy: str) -> IntegrationError:
         # derivative(): not validated, as rounding near an overflow can break semidefiniteness
         A, Q, v = self.unpack(good[1])
-        last: OrderParameters | Densities = Densities.derivative(A, Q, v)
+        parameters = split(v, Q.shape[-1])
+        last: OrderParameters | Densities = Densities.derivative(A, Q, *parameters)
         if self.as_overlaps:
-            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], v)
+            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], *parameters)
         return IntegrationError(
             f"the integration stopped at t = {good[0]:.6g} of {end:.6g}: {cause} (there |Q| <= "
             f"{np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; full state in .state); {remedy}",
@@ -401,11 +407,14 @@ def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
 
 
 class Coordinates:
-    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
+    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes.
+
+    v may be all `parameters` of a state with biases, (2K + 1,).
+    """
 
     def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
         outer = () if nodes is None else (nodes,)
-        self.shape = (*outer, p, K)
+        self.K, self.shape = K, (*outer, p, K)
         self.upper = np.triu_indices(K)
         self.triangle = (*outer, len(self.upper[0]))
         self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
@@ -417,7 +426,7 @@ class Coordinates:
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
         """The state of a vector."""
         A, triangle, v = np.split(y, self.cuts)
-        Q = np.empty((*self.triangle[:-1], len(v), len(v)))
+        Q = np.empty((*self.triangle[:-1], self.K, self.K))
         Q[..., *self.upper] = triangle.reshape(self.triangle)
         Q.swapaxes(-1, -2)[..., *self.upper] = triangle.reshape(self.triangle)
         return A.reshape(self.shape), Q, v

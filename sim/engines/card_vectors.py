@@ -31,7 +31,7 @@ class CardVectors(Vectors):
     def _prepare(self) -> None:
         """Kernels for these sizes and functions, numbers of the rule and tables on the card, weights made there."""
         batch, problem, xp, numbers = self.batch, self.batch.problem, self.batch.backend.xp, self.batch.numbers
-        self.v = xp.asarray(np.array([state.v for state in batch.states]))
+        self.v = xp.asarray(batch.parameters())
         self.keys, self.places = xp.asarray(np.array(batch.seeds, dtype=np.uint64)), xp.asarray(self.mixture)
         D, B = problem.D, problem.rule.batch
         scale = numbers(lambda each: each.network.output_scale)

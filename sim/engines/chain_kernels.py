@@ -24,7 +24,10 @@ _UNROLLED = 160  # inner-loop passes of a step: beyond, code is long and registe
 
 
 class Sizes(NamedTuple):
-    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, samples B, and functions by name."""
+    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, samples B, and functions by name.
+
+    `biased`: 1 where there are thresholds and an intercept, else 0.
+    """
 
     K: int
     p: int
@@ -34,20 +37,21 @@ class Sizes(NamedTuple):
     activation: str
     loss: str
     teacher: str
+    biased: int = 0
 
 
 _HEAD = """
-constexpr long long B = {B}, taught = {m};
+constexpr long long B = {B}, taught = {m}, biased = {biased};
 struct Data {{
     double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
 }};
-struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v; }};
+struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v, rho_b, rho_c, rate_b, rate_c; }};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
     double x[{B}][{p} + {K} + {B}], c[{B}][{K}], y[{B}], rest[{B}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
-    double h_later[{K}][{B}], beyond[{K}], inner[{K}], turned[{B}];
+    double h_later[{K}][{B}], beyond[{K}], inner[{K}], turned[{B}], bias[{K}];
 }};
-struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K}]; }};
+struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K} + {biased} * ({K} + 1)]; }};
 """
 
 CIRCLE = """

@@ -46,7 +46,7 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates."""
+    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates; _b, _c are of biases."""
 
     freedom: float
     scale: float
@@ -55,6 +55,10 @@ class Rule(NamedTuple):
     rho_v: float
     rate: float
     rate_v: float
+    rho_b: float
+    rho_c: float
+    rate_b: float
+    rate_c: float
 
 
 class Numbers(NamedTuple):
@@ -65,7 +69,7 @@ class Numbers(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,)."""
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,)."""
 
     random: Random
     W: Array
@@ -87,6 +91,7 @@ class Work(NamedTuple):
     beyond: Array  # |u_>|^2 after f_j
     inner: Array
     turned: Array
+    bias: Array  # (K,): the pushes of a step, where there are thresholds
 
 
 @njit(nogil=True, error_model="numpy")
@@ -95,9 +100,10 @@ def advance(
 ) -> int:
     """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
     taught = len(problem.data.readout)
-    if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
-        return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
-    return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
+    biased = 1 if len(state.v) > len(state.W[0]) else 0
+    if B == 1 and taught == 0 and biased == 0:  # compiled for itself: a third of the time are loops that go
+        return do_steps(start, steps, state, problem, 1, 0, 0, g, dg, slope, teacher)
+    return do_steps(start, steps, state, problem, B, taught, biased, g, dg, slope, teacher)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -108,6 +114,7 @@ def do_steps(
     problem: Numbers,
     B: Size,
     taught: Size,
+    biased: Size,
     g: Any,
     dg: Any,
     slope: Any,
@@ -115,7 +122,7 @@ def do_steps(
 ) -> int:
     """The same, in the notation of the module `overlaps`."""
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
-    K = len(v)
+    K = len(W[0])
     p = len(W) - K
     work = Work(
         np.zeros((B, p + K + B)),
@@ -130,10 +137,13 @@ def do_steps(
         np.empty(K),
         np.empty(K),
         np.empty(B),
+        np.zeros(K),
     )
     for step in range(steps):
+        total = 0.0
         for k in range(K):
             work.push[k] = 0.0
+            work.bias[k] = 0.0
         for b in range(B):
             chosen, noise, square = draw(
                 state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
@@ -146,6 +156,10 @@ def do_steps(
             local_fields(W, work.x, b, work.field, work.h)
             output = 0.0
             size = 0.0
+            if biased:
+                output += v[2 * K]
+                for k in range(K):
+                    work.field[k] += v[K + k]
             for k in range(K):
                 work.value[k] = g(work.field[k])
                 output += rule.scale * v[k] * work.value[k]
@@ -153,11 +167,18 @@ def do_steps(
             F = slope(output, work.y[b])
             if not math.isfinite(size + F):
                 return step - 1
+            total += F
             for k in range(K):
                 work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
                 work.push[k] += F * work.value[k]
+                if biased:
+                    work.bias[k] += F * v[k] * dg(work.field[k])
         for k in range(K):
             v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+            if biased:
+                v[K + k] = rule.rho_b * v[K + k] - rule.rate_b * work.bias[k]
+        if biased:
+            v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
         for b in range(B):
             absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
     return steps
@@ -165,15 +186,20 @@ def do_steps(
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def test_sample(
-    number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
+    number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, biased: Size, g: Any, teacher: Any
 ) -> tuple[float, float]:
     """Output and label, without noise, of a fresh input of cluster a; B = 1."""
     v, data, rule = state.v, problem.data, problem.rule
     _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
     y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
+    K = len(work.field)
     output = 0.0
-    for k in range(len(v)):
+    if biased:
+        output += v[2 * K]
+        for k in range(K):
+            work.field[k] += v[K + k]
+    for k in range(K):
         output += rule.scale * v[k] * g(work.field[k])
     return output, y
 

@@ -35,7 +35,10 @@ from quenched.sim.figures.style import (
 __all__ = ["branches", "comparison", "curve", "dynamics", "plot", "title"]
 
 _BLACK = Cue("0.0", "o", "-")
-_PARAMETERS = ("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise")
+_PARAMETERS = (
+    *("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise"),
+    *("bias_lr", "intercept_lr"),
+)
 
 
 def plot(*results: xr.Dataset) -> Figure:
