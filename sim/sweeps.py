@@ -191,6 +191,9 @@ class Sweep:
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
             for name, dims in _OBSERVABLES.items()
         }
+        if any(rule.biased for rule in rules):
+            variables["b"] = (*_DIMS, "time", "neuron"), np.full((*shape, len(times), K), np.nan)
+            variables["c"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if any(rule.loss != "square" for rule in rules):
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
