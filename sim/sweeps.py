@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions
-from quenched.numerics.problem.checks import function, increasing_times, integer, number, path, record
+from quenched.numerics.problem.checks import function, increasing_times, integer, number, path, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -39,7 +39,7 @@ from quenched.sim.engines.base import Batch, Problem
 from quenched.sim.engines.run import Protocol, run
 from quenched.sim.processes import local_processes
 from quenched.sim.results import DONE, OVERFLOW, UNFINISHED, Index, Store, difference
-from quenched.sim.training import seed_numbers, step_counts
+from quenched.sim.training import step_counts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -191,9 +191,11 @@ class Sweep:
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
             for name, dims in _OBSERVABLES.items()
         }
-        if any(rule.biased for rule in rules):
-            variables["b"] = (*_DIMS, "time", "neuron"), np.full((*shape, len(times), K), np.nan)
-            variables["c"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
+        if any(rule.biased for rule in rules):  # those of the other rules are 0
+            known = np.array([np.nan if rule.biased else 0.0 for rule in rules])[:, None, None, None]
+            c = known + np.zeros((*shape, len(times)))
+            variables["b"] = (*_DIMS, "time", "neuron"), np.repeat(c[..., None], K, axis=-1)
+            variables["c"] = (*_DIMS, "time"), c
         if any(rule.loss != "square" for rule in rules):
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):

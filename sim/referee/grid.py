@@ -69,8 +69,8 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures `varied`.
-    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures
+    `varied`.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
     mixtures: tuple[str, ...] = field(default_factory=_refereed)

@@ -127,7 +127,7 @@ def test_a_sweep_of_rules_with_and_without(tmp_path: Path) -> None:
         found = sweep(read_spec(tmp_path / "spec.toml"), tmp_path / "store.zarr", executor=pool)
     assert found.sizes["rule"] == 2
     plain, biased = (found.isel(rule=i, mixture=0, network=0, D=0) for i in range(2))
-    assert np.isnan(plain.b).all()
+    np.testing.assert_array_equal(plain.b, 0)
     mixture, rule = Mixture.xor(0.4), OnlineSGD(0.5, bias_lr=0.4)
     alone = simulate(mixture, TwoLayer(2, "relu"), rule, 30, [0.0, 1.0], 2, "overlaps", test_samples=30)
     np.testing.assert_array_equal(biased.b, alone.b)
@@ -136,7 +136,7 @@ def test_a_sweep_of_rules_with_and_without(tmp_path: Path) -> None:
 
 def test_the_command_line_has_their_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "run.nc"
-    line = f"dynamics --mixture two-clusters --K 1 --activation relu --time 1 --bias-lr 0.4 --intercept-lr 0.2 -o {file}"
+    line = f"dynamics --mixture two-clusters --K 1 --activation relu -t 1 --bias-lr 0.4 --intercept-lr 0.2 -o {file}"
     monkeypatch.setattr(sys, "argv", ["quenched", *line.split()])
     with pytest.raises(SystemExit) as end:
         main.main()
