@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array, record
+from quenched.numerics.problem.checks import Record, finite_array, real, record
 from quenched.numerics.problem.mixture import Mixture
 
 __all__ = ["Densities", "OrderParameters", "matrices", "nearest_overlaps", "split", "with_biases", "without_spectrum"]
@@ -79,7 +79,10 @@ class _Learner(Record):
         self._set(v=v, b=None, c=None)
         if b is not None or c is not None:
             thresholds = np.zeros_like(v) if b is None else finite_array("b", b, v.shape)
-            self._set(b=thresholds, c=0.0 if c is None else float(finite_array("c", c, ())))
+            intercept = 0.0 if c is None else real("c", c)
+            if not math.isfinite(intercept):
+                raise ValueError(f"c must be finite, got {c!r}")
+            self._set(b=thresholds, c=intercept)
 
     @property
     def K(self) -> int:

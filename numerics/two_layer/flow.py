@@ -133,8 +133,27 @@ def integrate(
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
     along = _recorded(mixture, network, rule, totals if mixture.spectrum is None else states, asked)
+    variables = _variables(mixture, states, totals)
+    return xr.Dataset(
+        variables | {name: (("time",), np.array(values, dtype=np.float64)) for name, values in along.items()},
+        coords={"time": times},
+        attrs=provenance(
+            mixture=mixture,
+            network=network,
+            sgd=rule,
+            initial_state=state,
+            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations}
+            | ({"vanished": sorted(trajectory.vanished.items())} if trajectory.vanished else {}),
+        ),
+    )
+
+
+def _variables(
+    mixture: Mixture, states: Sequence[Densities], totals: Sequence[OrderParameters]
+) -> dict[str, tuple[tuple[str, ...], Array]]:
+    """The order parameters along the trajectory; `totals`: those of the states, added up over the nodes."""
     M = np.stack([s.M for s in totals])
-    variables = {
+    variables: dict[str, tuple[tuple[str, ...], Array]] = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
         "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
         "v": (("time", "neuron"), np.stack([s.v for s in totals])),
@@ -151,18 +170,7 @@ def integrate(
             "eigenvalue": (("cluster", "node"), mixture.eigenvalues),
             "share": (("node",), mixture.shares),
         }
-    return xr.Dataset(
-        variables | {name: (("time",), np.array(values, dtype=np.float64)) for name, values in along.items()},
-        coords={"time": times},
-        attrs=provenance(
-            mixture=mixture,
-            network=network,
-            sgd=rule,
-            initial_state=state,
-            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations}
-            | ({"vanished": sorted(trajectory.vanished.items())} if trajectory.vanished else {}),
-        ),
-    )
+    return variables
 
 
 def _recorded(

@@ -142,8 +142,7 @@ def do_steps(
     for step in range(steps):
         total = 0.0
         for k in range(K):
-            work.push[k] = 0.0
-            work.bias[k] = 0.0
+            work.push[k], work.bias[k] = 0.0, 0.0
         for b in range(B):
             chosen, noise, square = draw(
                 state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
@@ -157,9 +156,7 @@ def do_steps(
             output = 0.0
             size = 0.0
             if biased:
-                output += v[2 * K]
-                for k in range(K):
-                    work.field[k] += v[K + k]
+                output = shifted(v, work.field)
             for k in range(K):
                 work.value[k] = g(work.field[k])
                 output += rule.scale * v[k] * work.value[k]
@@ -169,19 +166,35 @@ def do_steps(
                 return step - 1
             total += F
             for k in range(K):
-                work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
+                along = F * v[k] * dg(work.field[k])
+                work.c[b, k] = -rule.rate * along
                 work.push[k] += F * work.value[k]
-                if biased:
-                    work.bias[k] += F * v[k] * dg(work.field[k])
-        for k in range(K):
-            v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
-            if biased:
-                v[K + k] = rule.rho_b * v[K + k] - rule.rate_b * work.bias[k]
-        if biased:
-            v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
+                work.bias[k] += along
+        learn(v, total, work, rule, biased)
         for b in range(B):
             absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
     return steps
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def shifted(v: Array, field: Array) -> float:
+    """Add the thresholds to the local fields; returns the intercept."""
+    K = len(field)
+    for k in range(K):
+        field[k] += v[K + k]
+    return v[2 * K]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def learn(v: Array, total: float, work: Work, rule: Rule, biased: Size) -> None:
+    """The step of readouts, thresholds and intercept; `total`: the slopes of the loss of the samples, added up."""
+    K = len(work.push)
+    for k in range(K):
+        v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+    if biased:
+        for k in range(K):
+            v[K + k] = rule.rho_b * v[K + k] - rule.rate_b * work.bias[k]
+        v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -196,9 +209,7 @@ def test_sample(
     K = len(work.field)
     output = 0.0
     if biased:
-        output += v[2 * K]
-        for k in range(K):
-            work.field[k] += v[K + k]
+        output = shifted(v, work.field)
     for k in range(K):
         output += rule.scale * v[k] * g(work.field[k])
     return output, y
