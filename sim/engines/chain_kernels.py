@@ -147,7 +147,7 @@ def chain_source(sizes: Sizes) -> str:
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
     names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "shifted", "learn", "do_steps"] + ["test_sample"] * tests
+    names += ["inner_products", "absorb", "cluster", "clear", "shifted", "learn", "do_steps"] + ["test_sample"] * tests
     functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})

@@ -123,9 +123,8 @@ def do_steps(
     """The same, in the notation of the module `overlaps`."""
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
     K = len(W[0])
-    p = len(W) - K
     work = Work(
-        np.zeros((B, p + K + B)),
+        np.zeros((B, len(W) + B)),
         np.empty((B, K)),
         np.empty(B),
         np.empty(B),
@@ -141,22 +140,17 @@ def do_steps(
     )
     for step in range(steps):
         total = 0.0
-        for k in range(K):
-            work.push[k], work.bias[k] = 0.0, 0.0
+        clear(work)
         for b in range(B):
             chosen, noise, square = draw(
                 state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
             )
-            a = 0
-            while chosen >= data.thresholds[a]:
-                a += 1
+            a = cluster(chosen, data)
             work.rest[b] = data.sigmas[a] ** 2 * square
             work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
-            output = 0.0
+            output = shifted(v, work.field) if biased else 0.0
             size = 0.0
-            if biased:
-                output = shifted(v, work.field)
             for k in range(K):
                 work.value[k] = g(work.field[k])
                 output += rule.scale * v[k] * work.value[k]
@@ -174,6 +168,23 @@ def do_steps(
         for b in range(B):
             absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
     return steps
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def cluster(chosen: float, data: Data) -> int:
+    """The cluster that a uniform number chooses."""
+    a = 0
+    while chosen >= data.thresholds[a]:
+        a += 1
+    return a
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def clear(work: Work) -> None:
+    """Forget the pushes of the last step."""
+    for k in range(len(work.push)):
+        work.push[k] = 0.0
+        work.bias[k] = 0.0
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -207,9 +218,7 @@ def test_sample(
     y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
     K = len(work.field)
-    output = 0.0
-    if biased:
-        output = shifted(v, work.field)
+    output = shifted(v, work.field) if biased else 0.0
     for k in range(K):
         output += rule.scale * v[k] * g(work.field[k])
     return output, y
