@@ -41,7 +41,7 @@ class Sizes(NamedTuple):
 
 
 _HEAD = """
-constexpr long long B = {B}, taught = {m}, biased = {biased};
+constexpr long long B = {B}, taught = {m};
 struct Data {{
     double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
 }};

@@ -100,10 +100,9 @@ def advance(
 ) -> int:
     """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
     taught = len(problem.data.readout)
-    biased = 1 if len(state.v) > len(state.W[0]) else 0
-    if B == 1 and taught == 0 and biased == 0:  # compiled for itself: a third of the time are loops that go
-        return do_steps(start, steps, state, problem, 1, 0, 0, g, dg, slope, teacher)
-    return do_steps(start, steps, state, problem, B, taught, biased, g, dg, slope, teacher)
+    if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
+        return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
+    return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -114,7 +113,6 @@ def do_steps(
     problem: Numbers,
     B: Size,
     taught: Size,
-    biased: Size,
     g: Any,
     dg: Any,
     slope: Any,
@@ -123,6 +121,7 @@ def do_steps(
     """The same, in the notation of the module `overlaps`."""
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
     K = len(W[0])
+    biased = len(v) > K
     work = Work(
         np.zeros((B, len(W) + B)),
         np.empty((B, K)),
@@ -164,7 +163,7 @@ def do_steps(
                 work.c[b, k] = -rule.rate * along
                 work.push[k] += F * work.value[k]
                 work.bias[k] += along
-        learn(v, total, work, rule, biased)
+        learn(v, total, work, rule)
         for b in range(B):
             absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
     return steps
@@ -197,12 +196,12 @@ def shifted(v: Array, field: Array) -> float:
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def learn(v: Array, total: float, work: Work, rule: Rule, biased: Size) -> None:
+def learn(v: Array, total: float, work: Work, rule: Rule) -> None:
     """The step of readouts, thresholds and intercept; `total`: the slopes of the loss of the samples, added up."""
     K = len(work.push)
     for k in range(K):
         v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
-    if biased:
+    if len(v) > K:
         for k in range(K):
             v[K + k] = rule.rho_b * v[K + k] - rule.rate_b * work.bias[k]
         v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
@@ -210,7 +209,7 @@ def learn(v: Array, total: float, work: Work, rule: Rule, biased: Size) -> None:
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def test_sample(
-    number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, biased: Size, g: Any, teacher: Any
+    number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
 ) -> tuple[float, float]:
     """Output and label, without noise, of a fresh input of cluster a; B = 1."""
     v, data, rule = state.v, problem.data, problem.rule
@@ -218,7 +217,7 @@ def test_sample(
     y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
     K = len(work.field)
-    output = shifted(v, work.field) if biased else 0.0
+    output = shifted(v, work.field) if len(v) > K else 0.0
     for k in range(K):
         output += rule.scale * v[k] * g(work.field[k])
     return output, y
