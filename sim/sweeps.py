@@ -201,6 +201,11 @@ class Sweep:
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
             for name, dims in _OBSERVABLES.items()
         }
+        if any(rule.biased for rule in rules):  # those of the other rules are 0
+            known = np.array([np.nan if rule.biased else 0.0 for rule in rules])[:, None, None, None]
+            c = known + np.zeros((*shape, len(times)))
+            variables["b"] = (*_DIMS, "time", "neuron"), np.repeat(c[..., None], K, axis=-1)
+            variables["c"] = (*_DIMS, "time"), c
         if any(rule.loss != "square" for rule in rules):
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
