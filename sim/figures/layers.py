@@ -82,7 +82,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     rules = [(NETWORK, rule, state) for rule in RULES.values()]
     theory = work.part(0, 0.5).map(followed, rules + [_scaled(s) for s in LINES.tolist()])
     runs = work.part(0.5, 1).map(trained, rules + [_scaled(s) for s in SCALES.tolist()])
-    data = {}
+    data: dict[str, xr.Dataset] = {}
     for name, line, points in zip(RULES, theory, runs, strict=False):
         data |= {f"{name.split()[0]}_theory": line, f"{name.split()[0]}_simulation": points}
     return data | {
