@@ -116,6 +116,7 @@ HAND_WRITTEN = [path for path in MODULES if path.relative_to(ROOT).parts[0] != "
 SHORTEST, LONGEST, FILES, FUNCTION, PARAMETERS = 60, 500, 16, 60, 10
 # Short files by what they are: whoever adds one says why it stands alone.  A verb of the command line is always a file.
 SHORT = {
+    "sim/figures/mnist.py": "a figure is a file",
     "numerics/probability/gauss_kronrod.py": "constants that compiled and generated code read",
     "symbolic/learners/teachers.py": "a learner is a file",
     "symbolic/learners/two_layer_stability.py": "a chapter is a file",
