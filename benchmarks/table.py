@@ -194,9 +194,9 @@ def analytic_kernels() -> Iterator[Row | str]:
 
 def scaling(path: Path) -> None:
     """Times of a drift and of a step against K, clusters, nodes and D: a figure, and its numbers printed."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("agg")
+    mpl.use("agg")
     import matplotlib.pyplot as plt
 
     sgd = OnlineSGD(0.5)
