@@ -101,7 +101,7 @@ Result = dict[str, Any]
 """A line of the journal: a mutant, its outcome, the test that saw it, seconds."""
 SKIPPED = ("numerics/two_layer/quadrature_text.py", "numerics/two_layer/learner.py")
 """Text of generated code, and tables: their mutants are those of what they write or name."""
-_SECONDS = 60  # of processor time for the tests of a mutant
+_SECONDS = 40  # of processor time for the tests of a mutant
 _BROKEN, _COMPILED = 70, 71  # exit status of a fork that broke, and of one whose function is compiled
 
 
@@ -307,6 +307,7 @@ class Runner:
 
     def __init__(self, work: Sequence[tuple[Mutant, str]], tree: Path, journal: Path, minutes: float) -> None:
         self.work, self.tree, self.journal, self.minutes = work, tree, journal, minutes
+        self.right = {file: (tree / file).read_text(encoding="utf-8") for file in {m.file for m, _ in work}}
         self.channel = -1
 
     def pytest_runtestloop(self, session: Any) -> bool:
@@ -318,7 +319,7 @@ class Runner:
             wanted = [item for test in tests_of(mutant.file) for item in session.items if _is_of(item.nodeid, test)]
             start = time.monotonic()
             outcome, test = self.outcome(mutant, text, wanted)
-            shutil.copyfile(ROOT / mutant.file, self.tree / mutant.file)
+            (self.tree / mutant.file).write_text(self.right[mutant.file], encoding="utf-8")
             record = asdict(mutant) | {"outcome": outcome, "test": test, "seconds": round(time.monotonic() - start, 1)}
             with self.journal.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(record) + "\n")
