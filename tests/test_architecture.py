@@ -165,9 +165,15 @@ def test_exceptions_are_needed() -> None:
         assert len((ROOT / short).read_text().splitlines()) < SHORTEST, short
 
 
+# What is found by its place is a file each, however many there are: the line by which verbs and figures are known.
+FOUND = {"sim/cli": "\nVERB = ", "sim/figures": "\ndef sentence("}
+
+
 def test_a_folder_holds_few_files() -> None:
     for folder in sorted({path.parent for path in MODULES}):
-        assert len(list(folder.glob("*.py"))) <= FILES, f"{name(folder)}: regroup it by subject"
+        entry = FOUND.get(name(folder))
+        files = [path for path in folder.glob("*.py") if not (entry and entry in path.read_text())]
+        assert len(files) <= FILES, f"{name(folder)}: regroup it by subject"
 
 
 @pytest.mark.parametrize("path", HAND_WRITTEN, ids=name)
