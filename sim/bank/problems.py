@@ -58,7 +58,7 @@ def mixture(spec: Parameters) -> Mixture:
 
 
 def _state(spec: Parameters) -> OrderParameters:
-    return OrderParameters(**{name: np.array(value, float) for name, value in spec.items()})
+    return OrderParameters.from_dict({name: np.array(value, float) for name, value in spec.items()})
 
 
 def _rule(p: Parameters) -> LearningRule:
