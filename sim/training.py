@@ -6,12 +6,13 @@ rule for all seeds; order parameters and errors are recorded at the times asked 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.pieces import Course, Mixtures, Rules, course
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, get_backend
@@ -42,11 +43,19 @@ from quenched.sim.engines.run import Protocol, Stage, plan, run
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "simulate", "step_counts"]
+__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "options_of", "simulate", "step_counts"]
 
+T = TypeVar("T")
 
 _MOST_STEPS = 10**12  # of one run: weeks of the fastest engine
-_AXES = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
+_AXES: dict[str, tuple[str, ...]] = {
+    "M": ("cluster", "neuron"),
+    "R": ("teacher", "neuron"),
+    "Q": ("neuron", "neuron_"),
+    "v": ("neuron",),
+    "b": ("neuron",),
+    "c": (),
+}
 
 
 class Options(TypedDict, total=False):
@@ -138,7 +147,8 @@ def simulate(
     classification_error counts an output of exactly 0, whose frequency is tie_probability, as half an error; where a
     teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.
 
-    Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
+    Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, biases b and c where there are
+    such, pmse, classification_error,
     tie_probability, where the rule has another loss than "square" its mean `loss`, at labels without noise, and
     R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is n/D and `step` is n.
     Its attributes hold all inputs as JSON.
@@ -148,8 +158,8 @@ def simulate(
     """
     import xarray as xr
 
-    pieces, network, chosen = course(mixture, rule), record("network", network, TwoLayer), _options(options)
-    joint = pieces.joint
+    pieces, network = course(mixture, rule), record("network", network, TwoLayer)
+    chosen, joint = options_of("simulate", SimulationOptions, options), pieces.joint
     D = integer("D", D, at_least=joint.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
     pieces.check_until(steps[-1] / D)
@@ -157,7 +167,8 @@ def simulate(
     kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
     for problem in problems[1:]:
         choose_engine(engine, where, problem, chosen, len(names))
-    states = _initial_states(joint, network, D, names, chosen.state)
+    biased = any(problem.rule.biased for problem in problems)
+    states = _initial_states(joint, network, biased, D, names, chosen.state)
     replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
     memory = where.memory() if chosen.memory is None else chosen.memory
@@ -202,13 +213,12 @@ def _problems(pieces: Course, network: TwoLayer, D: int) -> tuple[Problem, ...]:
     return tuple(Problem(pieces.tasks[piece.task], network, piece.rule, D, placed) for piece in pieces.pieces)
 
 
-def _options(given: Options) -> SimulationOptions:
-    """TypeError: an option that does not exist."""
-    try:
-        return SimulationOptions(**given)
-    except TypeError as error:
-        known = ", ".join(Options.__annotations__)
-        raise TypeError(f"simulate has the options {known}, got {', '.join(given)}") from error
+def options_of(name: str, kind: Callable[..., T], given: Mapping[str, Any]) -> T:
+    """The record of the options that a function of this name was called with.  TypeError: one does not exist."""
+    known = list(inspect.signature(kind).parameters)
+    if unknown := [option for option in given if option not in known]:
+        raise TypeError(f"{name} has the options {', '.join(known)}, got {', '.join(unknown)}")
+    return kind(**given)
 
 
 def choose_engine(
@@ -248,15 +258,18 @@ def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
 def _initial_states(
     mixture: Mixture,
     network: TwoLayer,
+    biased: bool,
     D: int,
     seeds: Sequence[int],
     state: State | Sequence[State] | None,
 ) -> Sequence[State]:
-    """One initial state per seed."""
+    """One initial state per seed, with biases where some learn or some have them."""
     if state is None:
-        return [random_state(mixture, network, D, seed) for seed in seeds]
+        return [with_biases(random_state(mixture, network, D, seed), biased) for seed in seeds]
     kinds = (OrderParameters, Densities)
     states = [state] * len(seeds) if isinstance(state, kinds) else records("state", state, kinds)
+    learn = biased or any(each.b is not None for each in states)
+    states = [with_biases(each, learn) for each in states]
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():

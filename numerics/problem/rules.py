@@ -27,6 +27,7 @@ __all__ = ["GradientFlow", "LearningRule", "OnlineSGD", "Rates"]
 Array = npt.NDArray[np.float64]
 
 _SCHEDULED = ("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature")
+_BIASES = ("bias_lr", "bias_decay", "intercept_lr", "intercept_decay")
 _PART = re.compile(r"[wv]?\d*", re.ASCII)
 
 
@@ -51,18 +52,25 @@ class LearningRule(Record, ABC):
     layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.  `loss` names l ("square",
     (phi - y)^2/2; "logistic", log(1 + exp(-y phi)); "hinge", "exponential", "huber", "correlation", "perceptron",
     "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  With `batch` = B > 1 a step
-    averages the two gradients over B samples; one unit of time is D steps for any B.
+    averages the gradients over B samples; one unit of time is D steps for any B.
 
-    Rates and decays may change in time: "0.5/(1 + t/10)", or ((0, 0.5), (100, 0.05)), as in
-    `quenched.numerics.problem.schedules`; step n has those of t = n/D.
+    With `bias_lr` = eta_b or `intercept_lr` = eta_c other than 0 the network has a threshold b_k on each preactivation
+    and an intercept c on its output, from 0 or from the state's, which learn with these rates and the decays
+    kappa_b = `bias_decay`, kappa_c = `intercept_decay`:
+
+        b_k <- b_k - eta_b/D · s v_k F g'(lambda_k) - (eta_b kappa_b/D) b_k,     lambda_k = w_k·x/sqrt(D) + b_k
+        c   <- c   - eta_c/D · F                    - (eta_c kappa_c/D) c,       phi = s sum_k v_k g(lambda_k) + c
+
+    Rates and decays of both layers may change in time: "0.5/(1 + t/10)", or ((0, 0.5), (100, 0.05)), as in
+    `quenched.numerics.problem.schedules`; step n has those of t = n/D.  Those of thresholds and intercept are numbers.
 
     `frozen` names what stays as it is: "w" the first layer, "v" the readout, "w3" the weights of neuron 3, "v3" its
-    readout, "3" both; there is no decay and no bath either.  `sphere`: after each step w_k is scaled back to the length
-    that it had, so that Q_kk stays what it is at the start.
+    readout, "3" all of it, with its threshold; there is no decay and no bath either.  `sphere`: after each step w_k is
+    scaled back to the length that it had, so that Q_kk stays what it is at the start.
 
     T = `temperature` is that of a bath, xi_k ~ N(0, 1_D): as eta -> 0 the law of the first layer at fixed readout goes
     to exp(-H/T), H = D E[l] + kappa sum_k |w_k|^2/2.  The readout has no bath: what would go with this law is of order
-    1/sqrt(D).
+    1/sqrt(D), and nor have thresholds and intercept.
     """
 
     lr: Rate
@@ -72,6 +80,10 @@ class LearningRule(Record, ABC):
     label_noise: float = 0.0
     loss: str = "square"
     batch: int = 1
+    bias_lr: float = 0.0
+    bias_decay: float = 0.0
+    intercept_lr: float = 0.0
+    intercept_decay: float = 0.0
     frozen: tuple[str, ...] = ()
     sphere: bool = False
     temperature: Rate = 0.0
@@ -82,6 +94,8 @@ class LearningRule(Record, ABC):
         for name in _SCHEDULED:
             if (value := getattr(self, name)) is not None or not name.startswith("second"):
                 self._set(**{name: rate(name, value)})
+        for name in _BIASES:
+            self._set(**{name: number(name, getattr(self, name))})
         self._set(frozen=_parts(self.frozen))
 
     def _repr_latex_(self) -> str:
@@ -95,21 +109,28 @@ class LearningRule(Record, ABC):
             return rf"\delta {weight} = -\frac{{{eta}}}{{{size}}}\, {gradient}{kept}"
 
         push, readout = (rf"\frac{{\partial l}}{{\partial {field}}}" for field in (r"\lambda_k", "v_k"))
+        slope = r"\frac{\partial l}{\partial \phi}"
         first = step("w_k", "eta kappa", r"\sqrt{D}", rf"{push}\, x")
         if T := self._written("temperature"):
             first += rf" + \sqrt{{{_product('2', _product(self._written('eta'), T))}/D}}\, \xi_k"
         second = step("v_k", "eta_v kappa_v", "D", readout)
+        further = (("b_k", "eta_b kappa_b", push), ("c", "eta_c kappa_c", slope))
+        steps = [
+            step(name, letters, "D", gradient)
+            for name, letters, gradient in further
+            if self._written(letters.split()[0])
+        ]
         more = [rf"l = \mathtt{{{self.loss}}}"]
         more += [rf"y \to y + {self.label_noise:.4g}\,\mathcal{{N}}(0, 1)"] if self.label_noise else []
         more += [f"B = {self.batch}"] if self.batch > 1 else []
         more += [r"|w_k|\ \text{kept}"] if self.sphere else []
         more += [rf"\text{{frozen: {', '.join(self.frozen)}}}"] if self.frozen else []
         more += [] if self.diffusion else [r"\eta \to 0"]
-        return "$" + r",\quad ".join([first, second, *more]) + "$"
+        return "$" + r",\quad ".join([first, second, *steps, *more]) + "$"
 
     def _written(self, name: str) -> str:
         """A rate as LaTeX, empty where it is 0."""
-        value = self.scheduled[name]
+        value = (self.scheduled | dict(zip(("eta_b", "kappa_b", "eta_c", "kappa_c"), self.biases, strict=True)))[name]
         if isinstance(value, float):
             return f"{value:.4g}" if value else ""
         return rf"\mathtt{{{rate_text(value)}}}".replace("**", r"^\wedge ")
@@ -168,6 +189,16 @@ class LearningRule(Record, ABC):
         return value
 
     @property
+    def biased(self) -> bool:
+        """Whether thresholds or an intercept learn."""
+        return self.bias_lr > 0 or self.intercept_lr > 0
+
+    @property
+    def biases(self) -> tuple[float, float, float, float]:
+        """eta_b, kappa_b, eta_c, kappa_c."""
+        return self.bias_lr, self.bias_decay, self.intercept_lr, self.intercept_decay
+
+    @property
     def eta(self) -> float:
         """Learning rate of the first layer.  ValueError, as for the other rates: it changes in time."""
         return self._constant("eta")
@@ -189,27 +220,27 @@ class LearningRule(Record, ABC):
 
     # --- what moves
 
-    def learning(self, K: int) -> tuple[Array, Array]:
-        """Factors on the rates of w_k and of v_k, (K,) each: 0 for what is frozen, 1 for the rest.
+    def learning(self, K: int) -> tuple[Array, Array, Array]:
+        """Factors on the rates of w_k, of v_k and of b_k, (K,) each: 0 for what is frozen, 1 for the rest.
 
         ValueError: a neuron is named that the network does not have.
 
-        >>> OnlineSGD(0.1, frozen=("w", "v1")).learning(3)
-        (array([0., 0., 0.]), array([1., 0., 1.]))
+        >>> OnlineSGD(0.1, frozen=("w", "v1", "2")).learning(3)
+        (array([0., 0., 0.]), array([1., 0., 0.]), array([1., 1., 0.]))
         """
-        factors = {"w": np.ones(K), "v": np.ones(K)}
+        factors = {"w": np.ones(K), "v": np.ones(K), "b": np.ones(K)}
         for part in self.frozen:
             digits = part.lstrip("wv")
             if digits and int(digits) >= K:
                 raise ValueError(f"frozen must name neurons below K = {K}, got {part!r}")
-            for layer in part[: len(part) - len(digits)] or "wv":
+            for layer in part[: len(part) - len(digits)] or "wvb":
                 factors[layer][int(digits) if digits else slice(None)] = 0.0
-        return factors["w"], factors["v"]
+        return factors["w"], factors["v"], factors["b"]
 
     @property
     def idle(self) -> bool:
-        """Whether nothing moves: both rates are 0."""
-        return self.scheduled["eta"] == 0 and self.scheduled["eta_v"] == 0
+        """Whether nothing moves: all rates are 0."""
+        return self.scheduled["eta"] == 0 and self.scheduled["eta_v"] == 0 and not self.biased
 
     def require_plain(self, purpose: str) -> None:
         """ValueError for a rule with schedules, frozen parts, a sphere or a bath, which `purpose` does not know."""

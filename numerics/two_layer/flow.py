@@ -32,7 +32,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.pieces import Course, Mixtures, Piece, Rules, course
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.schedules import rate_text
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, split, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
@@ -106,6 +106,7 @@ def integrate(
     spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
+    Where biases learn, or the state has some, b (time, neuron) and c (time) are the thresholds and the intercept.
     A list of pairs (mixture, until) in place of the mixture, or (rule, until) in place of the rule, is a problem that
     changes in time, while the network stays: `quenched.numerics.problem.pieces`.  The state then has the overlaps with
     the means of all different mixtures, as `random_state` of that list has, and M and R do.  These mixtures are the
@@ -163,6 +164,9 @@ def _variables(
         "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
         "v": (("time", "neuron"), np.stack([s.v for s in totals])),
     }
+    if states[0].b is not None:
+        variables["b"] = (("time", "neuron"), np.stack([s.b for s in totals if s.b is not None]))
+        variables["c"] = (("time",), np.array([s.c for s in totals]))
     if joint.teacher is not None:
         variables["R"] = (("time", "teacher", "neuron"), M[:, joint.clusters :])
     if joint.spectrum is not None:
@@ -228,9 +232,9 @@ class _Trajectory:
         self.known = rtol, atol
         self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
-        begin = densities(mixture, state)
+        begin = with_biases(densities(mixture, state), any(piece.rule.biased for piece in plan.pieces))
         inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
-        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.v)
+        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.parameters)
         self._take(plan.pieces[0])
 
     def _take(self, piece: Piece) -> None:
@@ -242,7 +246,7 @@ class _Trajectory:
         self.vanishing = quiet and _vanishes(self.network.activation)
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
-        """A, Q and v."""
+        """A, Q and v, or all parameters of the state."""
         A, W, v = self.coordinates.unpack(y)
         return A, W + A.swapaxes(1, 2) @ (self.inverse @ A), v
 
@@ -358,7 +362,7 @@ class _Trajectory:
             W = (vectors * np.maximum(values, 0)[:, None, :]) @ vectors.swapaxes(1, 2)
             Q = W + A.swapaxes(1, 2) @ (self.inverse @ A)
         try:
-            found = Densities(A, Q, v)
+            found = Densities(A, Q, *split(v, Q.shape[-1]))
             found.check(self.mixture)
         except ValueError as error:
             cause = f"no weights have the overlaps found ({error})"
@@ -368,9 +372,10 @@ class _Trajectory:
     def _failure(self, good: tuple[float, Array], end: float, cause: str, remedy: str) -> IntegrationError:
         # derivative(): not validated, as rounding near an overflow can break semidefiniteness
         A, Q, v = self.unpack(good[1])
-        last: OrderParameters | Densities = Densities.derivative(A, Q, v)
+        parameters = split(v, Q.shape[-1])
+        last: OrderParameters | Densities = Densities.derivative(A, Q, *parameters)
         if self.as_overlaps:
-            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], v)
+            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], *parameters)
         return IntegrationError(
             f"the integration stopped at t = {good[0]:.6g} of {end:.6g}: {cause} (there |Q| <= "
             f"{np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; full state in .state); {remedy}",
@@ -388,11 +393,14 @@ def _vanishes(activation: str) -> bool:
 
 
 class Coordinates:
-    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
+    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes.
+
+    v may be all `parameters` of a state with biases, (2K + 1,).
+    """
 
     def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
         outer = () if nodes is None else (nodes,)
-        self.shape = (*outer, p, K)
+        self.K, self.shape = K, (*outer, p, K)
         self.upper = np.triu_indices(K)
         self.triangle = (*outer, len(self.upper[0]))
         self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
@@ -404,7 +412,7 @@ class Coordinates:
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
         """The state of a vector."""
         A, triangle, v = np.split(y, self.cuts)
-        Q = np.empty((*self.triangle[:-1], len(v), len(v)))
+        Q = np.empty((*self.triangle[:-1], self.K, self.K))
         Q[..., *self.upper] = triangle.reshape(self.triangle)
         Q.swapaxes(-1, -2)[..., *self.upper] = triangle.reshape(self.triangle)
         return A.reshape(self.shape), Q, v

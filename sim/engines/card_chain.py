@@ -25,7 +25,7 @@ _PART = 2**16  # replicas whose test samples are summed in one launch
 class CardChain(Chain):
     """The states W, v and good as arrays of the card.
 
-    The random numbers of a replica are those of a counter whose key is its seed (`chain_step`): they depend on nothing
+    The random numbers of a replica are those of a counter whose key is its seed (`chain_draws`): they depend on nothing
     else, and a run on the host that goes on from a state of this engine has the same.
     """
 
@@ -42,9 +42,10 @@ class CardChain(Chain):
         self.tables: Any = None
         names = problem.network.activation, problem.rule.loss, mixture.taught.activation
         size = problem.network.K, mixture.dimensions, mixture.clusters, problem.teachers
-        self.step = batch.backend.kernels(chain_source(Sizes(*size, B, bath, *names)))
+        biased = int(self.v.shape[1] > problem.network.K)
+        self.step = batch.backend.kernels(chain_source(Sizes(*size, B, bath, *names, biased)))
         alone = B + bath == 1
-        self.test = self.step if alone else batch.backend.kernels(chain_source(Sizes(*size, 1, 0, *names)))
+        self.test = self.step if alone else batch.backend.kernels(chain_source(Sizes(*size, 1, 0, *names, biased)))
 
     @classmethod
     def on(cls, backend: Backend) -> type[Engine]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.activations import activation_functions, activation_value
 from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.compiled.precision import float_source
+from quenched.sim.engines import chain_draws as draws
 from quenched.sim.engines import chain_step as step
 from quenched.sim.translate import PRELUDE, translate, translate_formula
 
@@ -26,6 +27,8 @@ _UNROLLED = 160  # inner-loop passes of a step: beyond, code is long and registe
 class Sizes(NamedTuple):
     """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, B samples and `bath` vectors of a bath
     in a step, and functions by name.
+
+    `biased`: 1 where there are thresholds and an intercept, else 0.
     """
 
     K: int
@@ -37,6 +40,7 @@ class Sizes(NamedTuple):
     activation: str
     loss: str
     teacher: str
+    biased: int = 0
 
 
 _HEAD = """
@@ -44,15 +48,18 @@ constexpr long long B = {rows}, samples = {B}, taught = {m};
 struct Data {{
     double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
 }};
-struct Rule {{ double freedom, scale, label_noise, sphere, scheduled, first[{K}], second[{K}]; }};
+struct Rule {{
+    double freedom, scale, label_noise, sphere, scheduled, rho_c, rate_c;
+    double first[{K}], second[{K}], rho_b[{K}], rate_b[{K}];
+}};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
     double x[{rows}][{p} + {K} + {rows}], c[{rows}][{K}], y[{rows}], rest[{rows}], field[{K}], value[{K}], push[{K}];
     double h[{K}][{K}];
-    double h_later[{K}][{rows}], beyond[{K}], inner[{K}], turned[{rows}], rho[{K}], length[{K}];
+    double h_later[{K}][{rows}], beyond[{K}], inner[{K}], turned[{rows}], rho[{K}], length[{K}], bias[{K}];
 }};
 typedef const double (*Rates)[5];
-struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K}]; Rates rates; }};
+struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K} + {biased} * ({K} + 1)]; Rates rates; }};
 """
 
 CIRCLE = """
@@ -149,13 +156,25 @@ def chain_source(sizes: Sizes) -> str:
 @lru_cache(maxsize=2)
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
-    names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "warm", "move_readout", "lengths", "scale_back", "do_steps"] + [
-        "test_sample"
-    ] * tests
-    functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
-    constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
-    return translate(functions, constants, {"circle": step.circle})
+    drawn = ["philox", "uniforms", "normals", "chi_square", "draw_counted"]
+    names = [
+        "label",
+        "local_fields",
+        "inner_products",
+        "absorb",
+        "cluster",
+        "clear",
+        "shifted",
+        "warm",
+        "learn",
+        "lengths",
+        "scale_back",
+    ]
+    names += ["do_steps"] + ["test_sample"] * tests
+    functions = {name.removesuffix("_counted"): getattr(draws, name) for name in drawn}
+    functions |= {name: getattr(step, name) for name in names}
+    constants = {name: value for name, value in vars(draws).items() if isinstance(value, np.uint64)}
+    return translate(functions, constants, {"circle": draws.circle})
 
 
 def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:

@@ -2,11 +2,7 @@
 
 The mathematics is in `quenched.sim.engines.overlaps`.  The functions below keep to what the translation knows: numbers,
 arrays whose sizes are known when a kernel is built, loops over ranges, and the functions of `math`.
-
-Random numbers come from `draw`, which has two forms.  A NumPy generator draws on the host.  A counter draws the same
-numbers everywhere: sample number n of the replica with key s, in stream u, has the blocks
-Philox4x32-10(counter = (n, block, u), key = s) of Salmon et al. (2011), and nothing else decides on them.  Philox is
-here because cuRAND's has no twin on the host, and its headers do not come with CuPy.
+Random numbers are those of `quenched.sim.engines.chain_draws`.
 """
 
 from __future__ import annotations
@@ -17,20 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
-from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
+from quenched.sim.engines.chain_draws import Random, draw
 
 __all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "test_sample"]
 
 Array = npt.NDArray[np.float64]
-Words = npt.NDArray[np.uint64]
-Word = np.uint64
 Function = Callable[..., float]
 Size = int
 Sizes = tuple[int, int, int]
-Random = Any  # a generator of NumPy, or Words (key, stream)
 
 
 class Data(NamedTuple):
@@ -49,7 +41,8 @@ class Data(NamedTuple):
 class Rule(NamedTuple):
     """The numbers of the rule that stay: `freedom` = D - p - K; `first` and `second` (K,): 0 for what is frozen.
 
-    `sphere` and `scheduled` are 1 where weights keep their length and where rates differ from step to step.
+    `sphere` and `scheduled` are 1 where weights keep their length and where rates differ from step to step.  Thresholds
+    and intercept have the decays `rho_b` (K,) and `rho_c` of a step and the rates `rate_b` (K,) and `rate_c`.
     """
 
     freedom: float
@@ -57,8 +50,12 @@ class Rule(NamedTuple):
     label_noise: float
     sphere: float
     scheduled: float
+    rho_c: float
+    rate_c: float
     first: Array
     second: Array
+    rho_b: Array
+    rate_b: Array
 
 
 class Numbers(NamedTuple):
@@ -71,8 +68,9 @@ class Numbers(NamedTuple):
 class Replica(NamedTuple):
     """Of a replica: its random numbers, W (p + K, K) and v (K,), and the rates of its steps.
 
-    `rates` (steps, 5), or (1, 5) if they are constant: 1 - eta kappa/D, 1 - eta_v kappa_v/D, eta and eta_v times
-    s/(B D), and what a vector of the bath is multiplied by, sqrt(2 eta T)/D.
+    v may hold v, b and c one after the other, (2K + 1,).  `rates` (steps, 5), or (1, 5) if they are constant: 1 - eta
+    kappa/D, 1 - eta_v kappa_v/D, eta and eta_v times s/(B D), and what a vector of the bath is multiplied by, sqrt(2
+    eta T)/D.
     """
 
     random: Random
@@ -100,6 +98,7 @@ class Work(NamedTuple):
     turned: Array
     rho: Array
     length: Array
+    bias: Array  # (K,): the pushes of a step, where there are thresholds
 
 
 @njit(nogil=True, error_model="numpy")
@@ -129,10 +128,10 @@ def do_steps(
     """The same, in the notation of the module `overlaps`; of the B vectors of a step, `samples` are inputs."""
     B, samples, taught = sizes
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
-    K = len(v)
-    p = len(W) - K
+    K = len(W[0])
+    biased = len(v) > K
     work = Work(
-        np.zeros((B, p + K + B)),
+        np.zeros((B, len(W) + B)),
         np.empty((B, K)),
         np.empty(B),
         np.empty(B),
@@ -146,22 +145,21 @@ def do_steps(
         np.empty(B),
         np.empty(K),
         np.empty(K),
+        np.zeros(K),
     )
     for step in range(steps):
         at = step if rule.scheduled != 0.0 else 0
-        for k in range(K):
-            work.push[k] = 0.0
+        total = 0.0
+        clear(work)
         for b in range(samples):
             chosen, noise, square = draw(
                 state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
             )
-            a = 0
-            while chosen >= data.thresholds[a]:
-                a += 1
+            a = cluster(chosen, data)
             work.rest[b] = data.sigmas[a] ** 2 * square
             work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
-            output = 0.0
+            output = shifted(v, work.field) if biased else 0.0
             size = 0.0
             for k in range(K):
                 work.value[k] = g(work.field[k])
@@ -169,13 +167,16 @@ def do_steps(
                 size += abs(work.field[k])
             F = slope(output, work.y[b])
             if not math.isfinite(size + F):
-                return step - 1
+                return step - 1 if start + step > 0 else 0
+            total += F
             for k in range(K):
-                work.c[b, k] = -state.rates[at, 2] * rule.first[k] * F * v[k] * dg(work.field[k])
+                along = F * v[k] * dg(work.field[k])
+                work.c[b, k] = -state.rates[at, 2] * rule.first[k] * along
                 work.push[k] += F * work.value[k]
+                work.bias[k] += along
         for b in range(samples, B):
             warm(b, b - samples, (start + step) * B + b, state.rates[at, 4], state, rule, work)
-        move_readout(at, state, rule, work)
+        learn(at, total, state, rule, work)
         lengths(W, rule.sphere, work)
         for b in range(B):
             absorb(W, b, B, work)
@@ -186,12 +187,46 @@ def do_steps(
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def move_readout(at: int, state: Replica, rule: Rule, work: Work) -> None:
-    """v after a step, and the factors rho of the weights in it; frozen ones stay."""
+def cluster(chosen: float, data: Data) -> int:
+    """The cluster that a uniform number chooses."""
+    a = 0
+    while chosen >= data.thresholds[a]:
+        a += 1
+    return a
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def clear(work: Work) -> None:
+    """Forget the pushes of the last step."""
+    for k in range(len(work.push)):
+        work.push[k] = 0.0
+        work.bias[k] = 0.0
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def shifted(v: Array, field: Array) -> float:
+    """Add the thresholds to the local fields; returns the intercept."""
+    K = len(field)
+    for k in range(K):
+        field[k] += v[K + k]
+    return v[2 * K]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def learn(at: int, total: float, state: Replica, rule: Rule, work: Work) -> None:
+    """The step of readouts, thresholds and intercept, and the factors rho of the weights in it; frozen ones stay.
+
+    `total`: the slopes of the loss of the samples, added up.
+    """
     v = state.v
-    for k in range(len(v)):
+    K = len(work.push)
+    for k in range(K):
         v[k] = v[k] + rule.second[k] * ((state.rates[at, 1] - 1.0) * v[k] - state.rates[at, 3] * work.push[k])
         work.rho[k] = 1.0 + rule.first[k] * (state.rates[at, 0] - 1.0)
+    if len(v) > K:
+        for k in range(K):
+            v[K + k] = rule.rho_b[k] * v[K + k] - rule.rate_b[k] * work.bias[k]
+        v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -243,8 +278,9 @@ def test_sample(
     _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
     y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
-    output = 0.0
-    for k in range(len(v)):
+    K = len(work.field)
+    output = shifted(v, work.field) if len(v) > K else 0.0
+    for k in range(K):
         output += rule.scale * v[k] * g(work.field[k])
     return output, y
 
@@ -351,146 +387,3 @@ def absorb(W: Array, b: int, B: Size, work: Work) -> None:
     for later in range(b + 1, B):
         for i in range(p + K, p + K + b + 1):
             x[later, i] += work.turned[later] * x[b, i]
-
-
-# --- random numbers
-# -------------------------------------------------------------------------------------------------------------------
-
-
-def draw(random: Random, number: int, x: Array, b: int, freedom: float, noise: float) -> tuple[float, float, float]:
-    """Fill x[b] with the standard normals of sample `number`, the b-th of its step.
-
-    Returns a uniform number that chooses the cluster, the normal of the label noise, where there is `noise`, and a
-    chi-square number of `freedom` - b degrees.
-    """
-    raise NotImplementedError("compiled code only")
-
-
-@overload(draw, jit_options={"error_model": "numpy", "forceinline": True})
-def _draw(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
-    """Which of the two forms."""
-
-    def counted(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
-        return draw_counted(random, number, x, b, freedom, noise)
-
-    def by_numpy(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
-        return draw_numpy(random, x, b, freedom, noise)
-
-    return counted if isinstance(random, types.Array) else by_numpy
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def draw_numpy(
-    random: np.random.Generator, x: Array, b: int, freedom: float, noise: float
-) -> tuple[float, float, float]:
-    """From the stream of a generator of NumPy."""
-    n = len(x[0]) - len(x)
-    chosen = random.random()
-    disturbed = random.standard_normal() if noise else 0.0
-    for i in range(n):
-        x[b, i] = random.standard_normal()
-    square = random.chisquare(freedom - b) if freedom > b else 0.0
-    for i in range(n, n + b):
-        x[b, i] = random.standard_normal() if freedom > i - n else 0.0
-    return chosen, disturbed, square
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def draw_counted(
-    random: Words, number: int, x: Array, b: int, freedom: float, noise: float
-) -> tuple[float, float, float]:
-    """From the blocks of a counter: two uniform numbers, then normals in pairs."""
-    n = len(x[0]) - len(x)
-    chosen, uniform = uniforms(random, number, 0)
-    block = 1
-    for i in range(0, n + b - 1, 2):
-        x[b, i], x[b, i + 1] = normals(random, number, block)
-        block += 1
-    normal = 0.0
-    disturbed = 0.0
-    if (n + b) % 2 == 1:
-        x[b, n + b - 1], normal = normals(random, number, block)
-        block += 1
-        if noise != 0.0:
-            disturbed, _ = normals(random, number, block)
-            block += 1
-    else:
-        normal, disturbed = normals(random, number, block)
-        block += 1
-    for i in range(n, n + b):
-        if freedom <= i - n:
-            x[b, i] = 0.0
-    return chosen, disturbed, chi_square(random, number, block, freedom - b, normal, uniform)
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def chi_square(random: Words, number: int, block: int, freedom: float, normal: float, uniform: float) -> float:
-    """A chi-square number by the rejection method of Marsaglia and Tsang (2000), from a first normal and uniform."""
-    if freedom <= 0.0:
-        return 0.0
-    if freedom == 1.0:
-        return normal**2
-    d = freedom / 2.0 - 1.0 / 3.0
-    spread = 1.0 / math.sqrt(9.0 * d)
-    cube = (1.0 + spread * normal) ** 3
-    while uniform >= 1.0 - 0.0331 * normal**4 or cube <= 0.0:  # the squeeze: most leave here
-        if cube > 0.0 and math.log(uniform) < normal**2 / 2.0 + d * (1.0 - cube + math.log(cube)):
-            break
-        normal, _ = normals(random, number, block)
-        uniform, _ = uniforms(random, number, block + 1)
-        block += 2
-        cube = (1.0 + spread * normal) ** 3
-    return 2.0 * d * cube
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def normals(random: Words, number: int, block: int) -> tuple[float, float]:
-    """Two standard normals, by the method of Box and Muller (1958)."""
-    one, other = uniforms(random, number, block)
-    radius = math.sqrt(-2.0 * math.log(one))
-    cos, sin = circle(other)
-    return radius * cos, radius * sin
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def circle(turn: float) -> tuple[float, float]:
-    """The point of the unit circle after `turn` turns; a card has a function of its own for it."""
-    return math.cos(2.0 * math.pi * turn), math.sin(2.0 * math.pi * turn)
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def uniforms(random: Words, number: int, block: int) -> tuple[float, float]:
-    """Two numbers, uniform on the multiples of 2^-53 in (0, 1]."""
-    one, other = philox(random, number, block)
-    return float((one >> _11) + _1) * 2.0**-53, float((other >> _11) + _1) * 2.0**-53
-
-
-_1 = np.uint64(1)
-_11 = np.uint64(11)
-_32 = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
-_ROUND_0 = np.uint64(0xD2511F53)
-_ROUND_1 = np.uint64(0xCD9E8D57)
-_WEYL_0 = np.uint64(0x9E3779B9)
-_WEYL_1 = np.uint64(0xBB67AE85)
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def philox(random: Words, number: int, block: int) -> tuple[Word, Word]:
-    """A block of Philox4x32-10: 128 bits, as two words."""
-    key_0 = random[0] & _LOW
-    key_1 = random[0] >> _32
-    c0 = np.uint64(number) & _LOW
-    c1 = np.uint64(number) >> _32
-    c2 = np.uint64(block)
-    c3 = random[1]
-    for _ in range(10):
-        one = c0 * _ROUND_0
-        other = c2 * _ROUND_1
-        c0 = (other >> _32) ^ c1 ^ key_0
-        c1 = other & _LOW
-        c2 = (one >> _32) ^ c3 ^ key_1
-        c3 = one & _LOW
-        key_0 = (key_0 + _WEYL_0) & _LOW
-        key_1 = (key_1 + _WEYL_1) & _LOW
-    return c0 | (c1 << _32), c2 | (c3 << _32)

@@ -73,6 +73,8 @@ _MANY = 256  # replicas: a card does a step of any number up to 16,000 in the ti
 class Chain(Engine):
     """The states W (S, p + K, K), the columns of A over those of L^T, and v (S, K), each with its own random numbers.
 
+    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).
+
     Replicas run in parallel on NUMBA_NUM_THREADS threads (all cores by default); the numbers that one gets depend on
     nothing but its problem, state and seed.
     """
@@ -187,7 +189,7 @@ class Chain(Engine):
     def law(self) -> Law:
         """The covariance is sigma_a^2 times the overlaps of the weights and the teacher's."""
         references = np.stack([data.references for data, _ in self.parameters])[self.batch.which]
-        M, Q, _ = self._overlaps(references)
+        M, Q, v = self._overlaps(references)
         C = self.batch.problem.mixture.clusters
         sigmas = self.batch.numbers(lambda problem: problem.mixture.sigmas)
         teacher = references[:, C:]
@@ -199,7 +201,8 @@ class Chain(Engine):
             axis=1,
         )
         known = references[:, :C] @ teacher.swapaxes(1, 2)
-        return Law(np.concatenate([M[:, :C], known], axis=2), sigmas[:, :, None, None] ** 2 * gram[:, None])
+        means = self.batch.shifted(M[:, :C], v)
+        return Law(np.concatenate([means, known], axis=2), sigmas[:, :, None, None] ** 2 * gram[:, None])
 
 
 def _parameters(problem: Problem) -> Numbers:
@@ -210,8 +213,15 @@ def _parameters(problem: Problem) -> Numbers:
     data = Data(references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, problem.readout.copy())
     freedom = float(D - mixture.dimensions - problem.network.K)
     options = float(rule.sphere), float(not rule.steady)
-    learning = rule.learning(problem.network.K)
-    return Numbers(data, Rule(freedom, problem.network.output_scale, rule.label_noise, *options, *learning))
+    eta_b, kappa_b, eta_c, kappa_c = rule.biases
+    first, second, thresholds = rule.learning(problem.network.K)
+    intercept = 1 - eta_c * kappa_c / D, eta_c / (D * rule.batch)
+    each = (
+        1 - thresholds * (eta_b * kappa_b / D),
+        thresholds * (eta_b * problem.network.output_scale / (D * rule.batch)),
+    )
+    numbers = freedom, problem.network.output_scale, rule.label_noise, *options, *intercept
+    return Numbers(data, Rule(*numbers, first, second, *each))
 
 
 def _rates(problem: Problem, first: int, steps: int) -> Array:
@@ -229,19 +239,18 @@ def _references(problem: Problem) -> Array:
 def _starts(batch: Batch) -> tuple[Array, Array]:
     """W (S, p + K, K) and v (S, K); replicas may share states."""
     if isinstance(batch.states, States):
-        return batch.states.W.copy(), batch.states.v.copy()
+        return batch.states.W.copy(), batch.parameters()
     mixtures, which = batch.frames
     places: dict[tuple[int, int], int] = {}
-    found: list[tuple[Array, Array]] = []
+    found: list[Array] = []
     index = np.empty(len(batch.states), dtype=np.int64)
     for s, (state, mixture) in enumerate(zip(batch.states, which.tolist(), strict=True)):
         key = id(state), mixture
         if key not in places:
             places[key] = len(found)
-            found.append((_start(state, mixtures[mixture], batch.problem.D), state.v))
+            found.append(_start(state, mixtures[mixture], batch.problem.D))
         index[s] = places[key]
-    W, v = (np.stack(part) for part in zip(*found, strict=True))
-    return W[index], v[index]
+    return np.stack(found)[index], batch.parameters()
 
 
 def _start(state: State, mixture: Mixture, D: int) -> Array:

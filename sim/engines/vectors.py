@@ -52,6 +52,8 @@ _WIDE = 2**14  # components of all inputs of a step
 class Vectors(Engine):
     """Weights W (S, K, D) and readouts v (S, K) of S replicas, trained on samples X (S, n, D), a block at a time.
 
+    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).
+
     With NumPy a replica depends on those beside it by rounding at most: each has its own streams of inputs, clusters
     and label noise.
     """
@@ -68,7 +70,7 @@ class Vectors(Engine):
         self.scales = np.stack([geometry.scales for geometry in self.geometries])
         self.labels = np.stack([mixture.labels for mixture in mixtures])
         self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
-        self.v = batch.array([state.v for state in batch.states])
+        self.v = batch.array(batch.parameters())
         self._set_rule()
         self._set_teacher()
         self._prepare()
@@ -98,6 +100,14 @@ class Vectors(Engine):
         self.learning = numbers(lambda problem: problem.rule.learning(problem.network.K)).swapaxes(0, 1)
         self.steady = all(problem.rule.steady for problem in batch.problems)
         self.constant = self._rates(1) if self.steady else None
+        D, samples = batch.problem.D, batch.problem.rule.batch
+        scale, thresholds = numbers(lambda problem: problem.network.output_scale)[:, None], self.learning[2]
+        eta_b, kappa_b, eta_c, kappa_c = numbers(lambda problem: problem.rule.biases).T[:, :, None]
+        self.rate_b, self.rate_c = (
+            batch.array(thresholds * eta_b * scale / (samples * D)),
+            batch.array(eta_c / (samples * D)),
+        )
+        self.rho_b, self.rho_c = batch.array(1 - thresholds * eta_b * kappa_b / D), batch.array(1 - eta_c * kappa_c / D)
 
     def _rates(self, steps: int) -> tuple[Any, ...]:
         """Of the next steps, (S, steps or 1, K): rates of c and of v, the decays of both, what a bath vector gets."""
@@ -106,7 +116,7 @@ class Vectors(Engine):
         eta, kappa, eta_v, kappa_v, T = (
             np.stack([np.broadcast_to(each[i], (steps,)) for each in now])[batch.which][:, :, None] for i in range(5)
         )
-        first, second = (factors[:, None, :] for factors in self.learning)
+        first, second = (factors[:, None, :] for factors in self.learning[:2])
         scale = batch.numbers(lambda problem: problem.network.output_scale)[:, None, None] / batch.problem.rule.batch
         return tuple(
             batch.array(values)
@@ -200,13 +210,15 @@ class Vectors(Engine):
         y = self.targets(X, cluster)
         rows = B + bath
         if self.heat is not None:
-            X = self._with_bath(X, steps)
+            X = self._with_bath(X, self.heat, steps)
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
         squares = xp.sum(self.W * self.W, axis=2)[:, None, :] / root if sphere else None
         increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
         rates = self.constant or self._rates(steps)
-        v, decays = self.v, []
+        K, decays = problem.network.K, []
+        v, b, b0 = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
+        biased = self.v.shape[1] > K
         for step in range(steps):
             rate, rate_v, rho, rho_v, kick = (
                 each[:, step if each.shape[1] > 1 else 0, :][:, None, :] for each in rates
@@ -214,10 +226,14 @@ class Vectors(Engine):
             first = step * rows
             now, later = slice(first, first + rows), slice(first + rows, None)
             field = fields[:, first : first + B, :]
-            g = self.g(field)
+            field = field + b[:, None, :] if biased else field
+            g, dg = self.g(field), self.dg(field)
             output = self.scale * xp.sum(v[:, None, :] * g, axis=2)
-            F = self.slope(output, y[:, step * B : (step + 1) * B])[:, :, None]
-            c, push = _change(v[:, None, :], F, g, self.dg(field), rate, rate_v)
+            F = self.slope(output + b0 if biased else output, y[:, step * B : (step + 1) * B])[:, :, None]
+            c, push = _change(v[:, None, :], F, g, dg, rate, rate_v)
+            if biased:
+                b = self.rho_b * b - self.rate_b * v * xp.sum(F * dg, axis=1)
+                b0 = self.rho_c * b0 - self.rate_c * xp.sum(F, axis=1)
             v = rho_v[:, 0, :] * v - xp.sum(push, axis=1)
             if bath:
                 c = xp.concat([c, kick * self.batch.array(np.eye(bath))[None, :, :]], axis=1)
@@ -236,17 +252,16 @@ class Vectors(Engine):
             increments[:, now, :] = kept * increments[:, now, :]
             kept = kept * decays[step]
         self.W = kept.mT * self.W + xp.matmul(increments.mT, X)
-        self.v = v
+        self.v = xp.concat([v, b, b0], axis=1) if biased else v
         finite = self.batch.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
         alive = finite & (self.good == self.steps)
         self.steps += steps
         self.good[alive] = self.steps
 
-    def _with_bath(self, X: Any, steps: int) -> Any:
+    def _with_bath(self, X: Any, heat: Normals, steps: int) -> Any:
         """The inputs (S, steps B, D) with the vectors of the bath after those of each step."""
-        assert self.heat is not None
         xp, (S, _, D), bath = self.batch.backend.xp, X.shape, self.batch.problem.bath
-        cold, warm = (xp.reshape(each, (S, steps, -1, D)) for each in (X, self.heat((steps * bath, D))))
+        cold, warm = (xp.reshape(each, (S, steps, -1, D)) for each in (X, heat((steps * bath, D))))
         return xp.reshape(xp.concat([cold, warm], axis=2), (S, -1, D))
 
     def overlaps(self) -> Overlaps:
@@ -273,7 +288,9 @@ class Vectors(Engine):
             parts = [W * self.batch.array(scales[:, a, None, :]) for a in range(scales.shape[1])]
             covariances = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in parts], axis=1)
         A = host(W[:, :, : means.shape[2]]).astype(np.float64)
-        return Law(means @ A.swapaxes(1, 2), covariances)
+        centres, K = means @ A.swapaxes(1, 2), self.batch.problem.network.K
+        centres[:, :, :K] = self.batch.shifted(centres[:, :, :K], host(self.v).astype(np.float64))
+        return Law(centres, covariances)
 
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
         """Local fields (S, C, n, N) of inputs drawn as vectors."""
@@ -283,7 +300,7 @@ class Vectors(Engine):
             for start in range(0, per_cluster, room):
                 cluster = np.full((len(self.good), min(room, per_cluster - start)), a)
                 X = self.inputs(cluster, normals)
-                field = xp.matmul(X, self.W.mT) / root
+                field = self.batch.shifted(xp.matmul(X, self.W.mT) / root, self.v)
                 parts.append(xp.concat([field, self.seen(X)], axis=2) if problem.teachers else field)
         return xp.reshape(xp.concat(parts, axis=1), (len(self.good), -1, per_cluster, parts[0].shape[2]))
 

@@ -1,4 +1,4 @@
-"""The problems that the referee judges: a grid of the plain rule, and cases of other losses and of batches."""
+"""The problems that the referee judges: a grid of the plain rule, and cases of other losses, batches and biases."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ _VARIANTS = (
     Variant("relu", 2, batch=4),
     Variant("erf", 2, options=(("lr", "1/(1 + t)"), ("weight_decay", "0:0.2, 2:0.2, 2:0"), ("frozen", ("w0", "v1")))),
     Variant("relu", 2, options=(("sphere", True), ("temperature", 0.1))),
+    Variant("relu", 2, options=(("bias_lr", 0.5), ("intercept_lr", 0.5))),
 )
 
 
@@ -72,8 +73,8 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses or batches, at the last of the rates, on each of the mixtures `varied`.
-    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures
+    `varied`.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
     mixtures: tuple[str, ...] = field(default_factory=_refereed)
@@ -90,7 +91,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 48 of other losses, batches and rules."""
+        """240 cells, and 56 of other losses, batches and rules."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),

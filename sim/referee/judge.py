@@ -319,11 +319,12 @@ def _wrong(rule: OnlineSGD) -> OnlineSGD:
 
 
 def _options(rule: OnlineSGD) -> str:
-    """Schedules, frozen parts, sphere and bath of a rule, in a few words."""
+    """Schedules, frozen parts, sphere, bath and biases of a rule, in a few words."""
     words = [f"{name} {rate_text(value)}" for name, value in rule.scheduled.items() if not is_constant(value)]
     words += [f"frozen {' '.join(rule.frozen)}"] if rule.frozen else []
     words += ["sphere"] if rule.sphere else []
     words += [f"T = {rule.temperature:g}"] if isinstance(rule.temperature, float) and rule.temperature else []
+    words += ["biases"] if rule.biased else []
     return "; ".join(words)
 
 

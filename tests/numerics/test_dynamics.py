@@ -27,7 +27,7 @@ def increments(mixture, network, sgd, state, nodes):
     Written from the update rule alone: w.mu/D, w.w/D and v before and after, |x|^2/D = sigma^2.  Weights on a sphere
     are scaled back at D = 10^7: the terms that are left out as D grows are a fraction of 1/D.
     """
-    D, (moves, moves_v) = 1e7, sgd.learning(network.K)
+    D, (moves, moves_v, _) = 1e7, sgd.learning(network.K)
     g, dg = activation_functions(network.activation)
     slope = loss_functions(sgd.loss)[1]
     A = state.projections(mixture)

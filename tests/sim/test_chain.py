@@ -94,7 +94,7 @@ def step_on_vectors(
     w = np.sqrt(D) * np.hstack([A.T, L @ f[:K]])
     g, dg = activation_functions(network.activation)
     slope, s = loss_functions(sgd.loss)[1], network.output_scale
-    now, (first, second) = sgd.rates(n / D), sgd.learning(K)
+    now, (first, second, _) = sgd.rates(n / D), sgd.learning(K)
     w_new, v_new = w - now.eta * now.kappa / D * first[:, None] * w, v - now.eta_v * now.kappa_v / D * second * v
 
     def normals(b: int) -> np.ndarray:
@@ -276,6 +276,16 @@ def test_a_seed_gives_the_same_bits_whatever_runs_beside_it(monkeypatch: pytest.
 def test_diverging_weights_raise() -> None:
     with pytest.raises(DivergenceError, match=r"seeds \[1, 2\] overflowed after t = .* lower lr \(now 1000\)"):
         simulate(XOR, RELU, OnlineSGD(1000), 30, [50.0], [1, 2], "overlaps")
+
+
+def test_an_initial_state_that_overflows_has_done_no_steps() -> None:
+    """exp(-y phi) at y phi = -10^5, give or take 10^4: the first gradient is infinite, the last good time 0."""
+    state = OrderParameters([[-1e5], [1e5]], [[1.0001e10]], [1.0])
+    rule = OnlineSGD(0.1, loss="exponential")
+    for name in ("overlaps", "vectors"):
+        with pytest.raises(DivergenceError, match=r"seeds \[1\] overflowed after t = 0;") as caught:
+            simulate(Mixture.two_clusters(0.1), TwoLayer(1, "linear"), rule, 30, 1.0, [1], name, "numpy", state=state)
+        assert caught.value.t == 0
 
 
 def run(**changes: Any) -> Callable[[], object]:

@@ -65,7 +65,7 @@ def one_sample_at_a_time(
     slope = loss_functions(sgd.loss)[1]
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
     means[:, : mixture.dimensions] = mixture.at(D)
-    first, second = sgd.learning(network.K)
+    first, second, _ = sgd.learning(network.K)
     for n in range(steps):
         now = sgd.rates(n / D)
         dw, dv = -now.eta * now.kappa / D * w, -now.eta_v * now.kappa_v / D * v
