@@ -25,7 +25,7 @@ from quenched.sim.cli import main
 from quenched.sim.engines.overlaps import Chain
 from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import judge
-from quenched.sim.sweep_files import read_spec
+from quenched.sim.specifications import read_spec
 from quenched.symbolic import document, generate, losses
 from quenched.symbolic.language import grammar
 
@@ -195,9 +195,9 @@ def test_the_document_and_theory_know_of_a_loss_and_a_learner(extended: Path, mo
 
 def test_rules_are_fields_of_a_record() -> None:
     """A rule's options are read from the record by sweeps and the command line, not listed again."""
-    from quenched.sim import sweep_files
+    from quenched.sim import specifications
 
-    assert set(sweep_files._RULE) == {field.name for field in fields(OnlineSGD)}
+    assert set(specifications._RULE) == {field.name for field in fields(OnlineSGD)}
 
 
 ENTRY = '    Elementary("arcsinh", "asinh", ("asinh",), "ctx.asinh"),\n'
