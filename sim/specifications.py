@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import integer, integers, number
+from quenched.numerics.problem.checks import LEFT_OUT, choice, integer, integers, number
 from quenched.numerics.problem.checks import path as checked_path
 from quenched.numerics.problem.learner import Options
 from quenched.numerics.problem.mixture import Mixture
@@ -116,7 +116,9 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
         if name not in given:
             raise ValueError(f"spec must have {name}, got only {', '.join(given) or 'nothing'}")
     return Sweep(
-        *(_records(name, given) for name in ("mixture", "network", "rule")),
+        _records("mixture", given),
+        _records("network", given),
+        _records("rule", given),
         D=_integers("D", given["D"]),
         seeds=_integers("seeds", given["seeds"]),
         t=_levels("t", given["t"]),
@@ -151,16 +153,17 @@ def _dressed(build: Callable[..., Mixture]) -> Callable[..., Mixture]:
 
     def built(**values: Any) -> Mixture:
         law, teacher = values.pop("spectrum", None), values.pop("teacher", None)
-        if build is Mixture and isinstance(teacher, dict):  # whose labels are left out
-            return replace(Mixture(**values, teacher=teacher), spectrum=_spectrum(law))
-        found = build(**values)
+        made: dict[str, Any] = {"teacher": teacher} if isinstance(teacher, dict) else {}
+        if build is Mixture and isinstance(teacher, str):  # whose weights come after the means
+            values.setdefault("labels", np.ones(np.shape(values.get("means"))[:1]))
+        found = Mixture(**values, **made) if build is Mixture else build(**values)
         if law is not None:
             if found.spectrum is not None:
                 raise ValueError(f"spectrum={law!r} and the covariance of the data are two answers to one question")
             found = replace(found, spectrum=_spectrum(law))
-        if isinstance(teacher, dict):
-            found = replace(found, labels=None, teacher=teacher)
-        return found if teacher is None or isinstance(teacher, dict) else taught(found, teacher)
+        if made and found.teacher is None:
+            found = replace(found, labels=LEFT_OUT, **made)
+        return taught(found, teacher) if isinstance(teacher, str) else found
 
     return built
 
@@ -235,9 +238,7 @@ def _learner(table: dict[str, Any]) -> tuple[str, Options]:
     """The name and the options of a learner."""
     from quenched.numerics.learners import learners
 
-    kind = table.get("kind")
-    if kind not in learners():
-        raise ValueError(f"learner.kind must be one of {', '.join(learners())}, got {kind!r}")
+    kind = choice("learner.kind", table.get("kind"), learners())
     usual = learners()[kind].options
     known = [each.name for each in fields(usual) if each.init]
     _known(f"learner {kind}", table, ["kind", *known])
@@ -248,7 +249,7 @@ def _learner(table: dict[str, Any]) -> tuple[str, Options]:
             part = "rule" if isinstance(default, LearningRule) else "network"
             value = _one(part, {part: value})
         values[name] = tuple(value) if isinstance(value, list) else value
-    return str(kind), replace(usual, **values)
+    return kind, replace(usual, **values)
 
 
 # --- values

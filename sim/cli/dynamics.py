@@ -49,11 +49,13 @@ class Run:
 
     def of(self, problem: Specification) -> Run:
         """What a specification says of time, dimension and initial state."""
-        said: dict[str, Any] = {name: getattr(problem, name) for name in ("D", "initial", "readout_scale")}
-        end = {} if problem.t is None else {"t": float(problem.t[-1])}
-        return replace(
-            self, problem=problem, **end, **{name: value for name, value in said.items() if value is not None}
-        )
+        changes: dict[str, Any] = {"problem": problem}
+        if problem.t is not None:
+            changes["t"] = float(problem.t[-1])
+        for name in ("D", "initial", "readout_scale"):
+            if (said := getattr(problem, name)) is not None:
+                changes[name] = said
+        return replace(self, **changes)
 
     def times(self, given: Collection[str], number: int) -> npt.NDArray[np.float64]:
         """The times of a specification, where it has several; else as many up to the end as are asked for."""
