@@ -155,7 +155,7 @@ def _dressed(build: Callable[..., Mixture]) -> Callable[..., Mixture]:
         law, teacher = values.pop("spectrum", None), values.pop("teacher", None)
         made: dict[str, Any] = {"teacher": teacher} if isinstance(teacher, dict) else {}
         if build is Mixture and isinstance(teacher, str):  # whose weights come after the means
-            values.setdefault("labels", np.ones(np.shape(values.get("means"))[:1]))
+            values.setdefault("labels", np.ones(len(np.atleast_1d(values.get("means", [0.0])))))
         found = Mixture(**values, **made) if build is Mixture else build(**values)
         if law is not None:
             if found.spectrum is not None:

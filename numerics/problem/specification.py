@@ -188,7 +188,7 @@ def _learners(value: Any) -> dict[str, Options]:
 
 def _changed(value: Record) -> dict[str, Any]:
     """The fields of a record that differ from their defaults, or have none, as TOML can say them."""
-    found = {}
+    found: dict[str, Any] = {}
     for each in fields(value):
         one = getattr(value, each.name)
         if not each.init or one is None:

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim import Sweep, read_problem, read_spec, simulate, simulate_amp, sweep
 from quenched.sim.cli import main
 from quenched.sim.error_curve import error_curve
+from quenched.sim.referee.grid import Grid
 
 XOR, ERF, RULE, FLOW = Mixture.xor(0.4), TwoLayer(2, "erf"), OnlineSGD(0.5), GradientFlow(weight_decay=0.1)
 FILE = """
@@ -138,11 +140,7 @@ def test_texts_of_laws_teachers_and_data(tmp_path: Path) -> None:
         ),
     }
     for text, expected in cases.items():
-        (tmp_path / "a.toml").write_text(
-            f"mixture = {text}" if "erf:1" not in text else f"mixture = {text[:-2]}" + " }"
-        )
-        if "erf:1" in text:  # labels are left out only where the teacher comes with weights
-            (tmp_path / "a.toml").write_text(f"mixture = {text[:-2]}, labels = [1] }}")
+        (tmp_path / "a.toml").write_text(f"mixture = {text}")
         assert read_problem(tmp_path / "a.toml").mixture == expected, text
     (tmp_path / "a.toml").write_text('mixture = { kind = "data", data = "digits", covariance = "shared", sigma = 0.5 }')
     assert read_problem(tmp_path / "a.toml").mixture.shares.size == 64
@@ -331,8 +329,8 @@ def test_fixed_points_of_a_file(file: Path, monkeypatch: pytest.MonkeyPatch, tmp
 def test_validate_judges_the_problem_of_a_file(
     file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Forty runs at D = 500 tell a rate of 0.5 from one of 0.625; the bias, which is not of the problem, is cut short."""
-    monkeypatch.setattr("quenched.sim.referee.grid.Grid.bias_D", (20, 40, 80), raising=True)
+    """Forty runs at D = 500 tell a rate of 0.5 from one of 0.625; the bias, not of the problem, is cut short."""
+    monkeypatch.setattr("quenched.sim.referee.grid.Grid", partial(Grid, bias_D=(20, 40, 80), bias_runs=4e3))
     text = FILE.replace("D = 100", "D = 500").replace("number = 2", "number = 40").replace("initial = 8", "initial = 2")
     file.write_text(text.replace("last = 1", "last = 2").replace('"xor", sigma = 0.4', '"two-clusters", sigma = 0.5'))
     code = run(monkeypatch, "validate", file, "--report", tmp_path / "report", "--processes", 1)
