@@ -64,6 +64,14 @@ def read_problem(path: str | os.PathLike[str]) -> Specification:
     a `teacher`, "erf:2" or { weights = [..], v = [..], activation = ".." }.  Only `mixture` is needed.
 
     ValueError: what cannot be read, is not known, is missing, or has several values, with its place.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     place = Path(folder) / "problem.toml"
+    ...     _ = place.write_text('mixture = { kind = "xor", sigma = 0.4 }')
+    ...     read_problem(place).mixture == Mixture.xor(0.4)
+    True
     """
     place = checked_path("path", path)
     if place.suffix.lower() == ".nc":
@@ -109,6 +117,21 @@ def read_spec(path: str | os.PathLike[str]) -> Sweep:
     may be written as a section [[mixture]].
 
     ValueError: what cannot be read, is not known or is missing, with its place.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> text = '''
+    ... D = 100
+    ... seeds = 2
+    ... t = [0.5]
+    ... mixture = { kind = "xor", sigma = [0.3, 0.4] }
+    ... network = { K = [1, 2], activation = "erf" }
+    ... rule = { lr = 0.5 }
+    ... '''
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "grid.toml").write_text(text)
+    ...     len(read_spec(Path(folder) / "grid.toml").cells())
+    8
     """
     given = _parsed(path)
     _known("spec", given, (*_NEEDED, *_OPTIONS))

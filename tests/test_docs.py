@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from quenched.sim.cli.main import main, verbs
+from quenched.sim.figures import figures
 from quenched.sim.specifications import read_problem, read_spec
 
 derived_here = pytest.mark.usefixtures("derived_here")
@@ -112,6 +113,11 @@ def test_commands_have_verbs_and_flags_that_exist(path: Path) -> None:
         known = inspect.signature(import_module(f"quenched.sim.cli.{verb.replace('-', '_')}").VERB).parameters
         written = {flag.removeprefix("--").replace("-", "_") for flag in rest if flag.startswith("--")}
         assert written <= {*known, "time", "output"}, line
+
+
+def test_the_gallery_lists_every_figure() -> None:
+    text = (DOCS / "gallery.md").read_text()
+    assert [name for name in figures() if f"| `{name}` |" not in text] == []
 
 
 @pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[name for _, name in PUBLIC])

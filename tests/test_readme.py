@@ -1,4 +1,4 @@
-"""The example of the README runs as it stands there, and the lists of the README and of docs/ are those of the tables."""
+"""The example of the README runs as it stands there; the lists of README and docs/ are those of the tables."""
 
 import re
 from pathlib import Path

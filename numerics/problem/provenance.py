@@ -211,6 +211,12 @@ def state_at(dataset: xr.Dataset, t: float | None = None) -> OrderParameters | D
     means'.  Other dimensions (a seed, a solution) are chosen before: `state_at(runs.isel(seed=0), 10.0)`.
 
     ValueError: no recorded time is t, a dimension is left to choose, or the dataset holds no state.
+
+    >>> from quenched.numerics import integrate
+    >>> start = OrderParameters(M=[[0.0], [0.0]], Q=[[1.0]], v=[1.0])
+    >>> run = integrate(Mixture.two_clusters(1.0), TwoLayer(1, "linear"), GradientFlow(), start, [0.0, 1.0])
+    >>> state_at(run, 0.0) == start
+    True
     """
     spectral = hasattr(dataset, "data_vars") and "A_u" in dataset
     needed = ("A_u", "Q_u", "v") if spectral else ("M", "Q", "v")

@@ -28,6 +28,12 @@ class LearningRule(Record, ABC):
     (phi - y)^2/2; "logistic", log(1 + exp(-y phi)); "hinge", "exponential", "huber", "correlation", "perceptron",
     "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  With `batch` = B > 1 a step
     averages the two gradients over B samples; one unit of time is D steps for any B.
+
+    This is the base of the rules; one is made as a child of it.
+
+    >>> rule = OnlineSGD(lr=0.5, weight_decay=0.01, second_lr=0.1)
+    >>> isinstance(rule, LearningRule), rule.eta, rule.eta_v, rule.kappa_v
+    (True, 0.5, 0.1, 0.01)
     """
 
     lr: float
