@@ -19,7 +19,7 @@ from quenched.numerics.learners import error_of, learners, register
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.named_mixtures import NAMED, NamedMixture, named
 from quenched.numerics.typesetting import equations
-from quenched.sim import engines, figures, simulate, sweep
+from quenched.sim import cli, engines, figures, simulate, sweep
 from quenched.sim import figures as figures_folder
 from quenched.sim.cli import main
 from quenched.sim.engines.overlaps import Chain
@@ -116,6 +116,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["quenched", *arguments])
     for module in ("curve", "problems"):  # their help is made when they are imported
         monkeypatch.delitem(sys.modules, f"quenched.sim.cli.{module}", raising=False)
+        monkeypatch.delattr(cli, module, raising=False)  # else `from quenched.sim.cli import ..` finds the old one
     with pytest.raises(SystemExit) as end:
         main.main()
     assert not end.value.code
