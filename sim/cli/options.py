@@ -122,8 +122,8 @@ def command(function: Callable[..., None], **records: Any) -> Callable[..., None
 
     def run(ctx: typer.Context, **values: Any) -> None:
         given = {name for name in flat if (source := ctx.get_parameter_source(name)) and source.name == "COMMANDLINE"}
-        problem = None
-        if values.get("spec") is not None:
+        problem, takes = None, "problem" in inspect.signature(function).parameters
+        if takes and values["spec"] is not None:
             from quenched.sim.specifications import read_problem
 
             problem = read_problem(values["spec"])
@@ -135,7 +135,7 @@ def command(function: Callable[..., None], **records: Any) -> Callable[..., None
             for name, record in records.items()
         }
         arguments |= {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
-        if "problem" in inspect.signature(function).parameters:
+        if takes:
             arguments["problem"] = problem
         if "given" in inspect.signature(function).parameters:
             arguments["given"] = given
