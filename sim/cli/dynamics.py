@@ -187,18 +187,12 @@ def _simulated(
     state: OrderParameters | Densities,
     checkpoint: Path | None,
 ) -> xr.Dataset:
-    """Simulations, from their last checkpoint on where there is one; on a card there is none."""
-    from quenched.sim.backend import get_backend
-    from quenched.sim.engines import find_engine
+    """Simulations, from their last checkpoint on where there is one."""
     from quenched.sim.training import simulate
 
-    automatic = "auto" if asked["engine"] == "vectors" else find_engine(asked["engine"]).auto(len(asked["seeds"]))
-    where = get_backend(automatic)
-    file = checkpoint if where.name == "numpy" else None
     with progress("simulating") as report:
         return simulate(
-            *problem, **asked, backend=where,
-            state=state, checkpoint=file, checkpoint_every=_SAVED, progress=report,
+            *problem, **asked, state=state, checkpoint=checkpoint, checkpoint_every=_SAVED, progress=report,
         )  # fmt: skip
 
 
@@ -242,7 +236,7 @@ def _write(
             if runs is not None:
                 save(runs, _beside(path))
     if picture is not None or pictures:
-        from quenched.sim.figures import plot
+        from quenched.sim.drawing import plot
 
         title = plot.title(theory)
         drawn = plot.dynamics({title: theory}, None if runs is None else {title: runs}, oracle)

@@ -68,7 +68,9 @@ class Named:
 class Inputs(Named):
     """A mixture by name or from data, whose inputs may have a spectrum."""
 
-    data: str | None = option(None, "Estimate the mixture from 'digits' or an .npz with X, cluster, label.")
+    data: str | None = option(
+        None, "Estimate the mixture from 'digits', an .npz of X, cluster, label, or MNIST's folder."
+    )
     covariance: str = option("isotropic", "Of --data: isotropic, shared, or full (one for each cluster).")
     shrinkage: str | None = option(None, "Of covariances: ledoit-wolf, or the weight of the identity.")
     project: bool = option(False, "Leave out what keeps covariances from commuting.")

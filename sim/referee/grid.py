@@ -1,4 +1,4 @@
-"""The problems that the referee judges: a grid of the plain rule, and cases of other losses and of batches."""
+"""The problems that the referee judges: a grid of the plain rule, and cases of other losses, batches and biases."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, or a batch; `control`: equations that are wrong have to be denied."""
+    """A network whose rule has another loss, a batch, or biases that learn at the rate `bias_lr`.
+
+    `control`: equations that are wrong have to be denied.
+    """
 
     activation: str
     K: int
     loss: str = "square"
     batch: int = 1
     control: bool = True
+    bias_lr: float = 0.0
 
     def __post_init__(self) -> None:
         self.rule(0.0)  # refuses what is no loss and no batch
 
     def rule(self, lr: float) -> OnlineSGD:
         """The rule at a rate."""
-        return OnlineSGD(lr, loss=self.loss, batch=self.batch)
+        return OnlineSGD(lr, loss=self.loss, batch=self.batch, bias_lr=self.bias_lr, intercept_lr=self.bias_lr)
 
 
 _VARIANTS = (
@@ -46,6 +50,7 @@ _VARIANTS = (
     Variant("erf", 2, loss="logistic"),
     Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
+    Variant("relu", 2, bias_lr=0.5),
 )
 
 
@@ -76,8 +81,8 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses or batches, at the last of the rates, on each of the mixtures `varied`.
-    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures
+    `varied`.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     `problem`: a specification that is judged instead of all these.
     """
 
@@ -96,7 +101,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 32 of other losses and of batches."""
+        """240 cells, and 40 of other losses, of batches and of biases."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
