@@ -167,7 +167,7 @@ BAD = [
     (FILE.replace("lr = 0.5", 'kind = "gradient-flow", batch = 2'), "rule has the unknown 'batch'"),
     (FILE.replace("lr = 0.5", "lr = -1"), "lr must be finite and >= 0, got -1"),
     (FILE + "[state]\nM = [[0]]\nQ = [[1]]\nv = [1]", "state must have K = 2 neurons like the network, got 1"),
-    (FILE + "state = 3", "state: OrderParameters must be made of the fields M, Q, v, got 3"),
+    (FILE + "state = 3", "state: OrderParameters must be made of the fields M, Q, v.*, got 3"),
     (FILE + '[[learner]]\nkind = "guess"', "learner.kind must be one of oracle, .* got 'guess'"),
     (FILE + '[[learner]]\nkind = "oracle"\nheads = 1', "learner oracle has the unknown 'heads'"),
     (FILE + "learner = 3", "learner must be a table or tables"),
