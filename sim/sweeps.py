@@ -264,6 +264,15 @@ def sweep(
     ValueError: bad input.  StoreError: the store exists, is another sweep's or another version's, is damaged or cannot
     be written.  SweepError: no scheduler answers, or workers die or fail.  After these, KeyboardInterrupt or SIGKILL,
     what is finished is in the store and `resume` goes on from there.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from quenched.numerics import OnlineSGD
+    >>> grid = Sweep([Mixture.xor(0.4)], [TwoLayer(1, "erf")], [OnlineSGD(0.1), OnlineSGD(0.5)], D=50, seeds=2, t=[0.5])
+    >>> with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
+    ...     dict(sweep(grid, Path(folder) / "grid.zarr", executor=pool).pmse.sizes)
+    {'mixture': 1, 'network': 1, 'rule': 2, 'D': 1, 'seed': 2, 'time': 1}
     """
     record("spec", spec, Sweep)
     place_of_store = path("store", store)

@@ -23,7 +23,7 @@ from quenched.numerics import Mixture, OnlineSGD, Spectrum, TwoLayer, random_sta
 from quenched.numerics.problem.network import Teacher
 from quenched.sim import processes, sweeps
 from quenched.sim.results import DONE, OVERFLOW, StoreError
-from quenched.sim.sweep_files import read_spec
+from quenched.sim.specifications import read_spec
 from quenched.sim.sweeps import Sweep, SweepError, sweep
 from quenched.sim.training import simulate
 
