@@ -71,6 +71,12 @@ class LearningRule(Record, ABC):
     T = `temperature` is that of a bath, xi_k ~ N(0, 1_D): as eta -> 0 the law of the first layer at fixed readout goes
     to exp(-H/T), H = D E[l] + kappa sum_k |w_k|^2/2.  The readout has no bath: what would go with this law is of order
     1/sqrt(D), and nor have thresholds and intercept.
+
+    This is the base of the rules; one is made as a child of it.
+
+    >>> rule = OnlineSGD(lr=0.5, weight_decay=0.01, second_lr=0.1)
+    >>> isinstance(rule, LearningRule), rule.eta, rule.eta_v, rule.kappa_v
+    (True, 0.5, 0.1, 0.01)
     """
 
     lr: Rate

@@ -112,6 +112,11 @@ def curve(
 
     ValueError: an unknown parameter, values that are not monotonic or that the problem refuses.  FixedPointError: no
     solution at values[0], or a branch that ends (a kink of the equations, a neuron dying) short of the last value.
+
+    >>> from quenched.numerics import GradientFlow
+    >>> network, rule = TwoLayer(1, "linear"), GradientFlow(second_lr=0.0)
+    >>> curve(Mixture.two_clusters(1.0), network, rule, "sigma", [1.0, 0.5]).classification_error.values.round(6)
+    array([0.158655, 0.02275 ])
     """
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     without_biases(rule)

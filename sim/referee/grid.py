@@ -6,10 +6,14 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+from quenched.numerics.problem.checks import record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.specification import Specification
+from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.two_layer.flow import random_state
 
 __all__ = ["SIGMA", "Case", "Grid", "Variant"]
 
@@ -56,17 +60,25 @@ _VARIANTS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A problem of the grid: the name of its mixture, the network, the rule, and whether it has a control."""
+    """A problem of the grid: the name of its mixture, the network, the rule, and whether it has a control.
+
+    `problem`: the specification that it is, which has a mixture and an initial state of its own.
+    """
 
     mixture: str
     network: TwoLayer
     rule: OnlineSGD
     control: bool
+    problem: Specification | None = None
 
     @property
     def data(self) -> Mixture:
         """The mixture."""
-        return named(self.mixture, SIGMA)
+        return named(self.mixture, SIGMA) if self.problem is None else self.problem.mixture
+
+    def start(self, D: int, seed: int) -> OrderParameters | Densities:
+        """The initial state: of random weights in dimension D, or that of the specification."""
+        return random_state(self.data, self.network, D, seed) if self.problem is None else self.problem.start()
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class Grid:
 
     `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures
     `varied`.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `problem`: a specification that is judged instead of all these.
     """
 
     mixtures: tuple[str, ...] = field(default_factory=_refereed)
@@ -88,6 +101,7 @@ class Grid:
     varied: tuple[str, ...] = ("two-clusters",)
     bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
     bias_runs: float = 1e6
+    problem: Specification | None = None
 
     @classmethod
     def full(cls) -> Grid:
@@ -118,6 +132,12 @@ class Grid:
 
         ValueError: a mixture that is not known.
         """
+        if self.problem is not None:
+            self.problem.need("network", "rule")
+            network, rule = record("network", self.problem.network, TwoLayer), self.problem.rule
+            if not isinstance(rule, OnlineSGD):
+                raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {rule!r}")
+            return [Case("specification", network, rule, True, self.problem)]
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)

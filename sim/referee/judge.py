@@ -276,7 +276,7 @@ def _compiling(cases: Sequence[Case]) -> list[int]:
 
 def _state(case: Case, number: int) -> OrderParameters | Densities:
     """The initial state of the case whose first cell has this number."""
-    return random_state(case.data, case.network, _STATE_D, number)
+    return case.start(_STATE_D, number)
 
 
 def _theory(grid: Grid, case: Case, number: int) -> tuple[xr.Dataset, xr.Dataset | None]:
