@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.course.pieces import Course, Mixtures, Rules, course
 from quenched.numerics.problem.checks import (
     function,
     increasing_times,
@@ -29,7 +30,6 @@ from quenched.numerics.problem.checks import (
 )
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.pieces import Course, Mixtures, Rules, course
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
 from quenched.numerics.problem.variables import describing

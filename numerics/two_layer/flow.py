@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import piecewise_linear
+from quenched.numerics.course.initial import frames, random_state
+from quenched.numerics.course.pieces import Course, Mixtures, Piece, Rules, course
 from quenched.numerics.problem.checks import (
     FINEST,
     choice,
@@ -26,10 +28,8 @@ from quenched.numerics.problem.checks import (
     record,
     tolerance,
 )
-from quenched.numerics.problem.initial import frames, random_state
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.pieces import Course, Mixtures, Piece, Rules, course
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.schedules import rate_text
 from quenched.numerics.problem.state import Densities, OrderParameters, split, with_biases
@@ -108,7 +108,7 @@ def integrate(
 
     Where biases learn, or the state has some, b (time, neuron) and c (time) are the thresholds and the intercept.
     A list of pairs (mixture, until) in place of the mixture, or (rule, until) in place of the rule, is a problem that
-    changes in time, while the network stays: `quenched.numerics.problem.pieces`.  The state then has the overlaps with
+    changes in time, while the network stays: `quenched.numerics.course.pieces`.  The state then has the overlaps with
     the means of all different mixtures, as `random_state` of that list has, and M and R do.  These mixtures are the
     tasks: errors get a dimension `task`, as the error on each of them is known all along; `learned` (time) is the one
     that is learned from this time on, `task_of` (cluster) the one that a cluster belongs to.

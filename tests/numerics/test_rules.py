@@ -23,7 +23,7 @@ from quenched.numerics import (
     records_of,
     state_at,
 )
-from quenched.numerics.problem.pieces import course
+from quenched.numerics.course.pieces import course
 from quenched.numerics.problem.schedules import rate, rate_at
 
 XOR, ERF = Mixture.xor(0.5), TwoLayer(2, "erf")

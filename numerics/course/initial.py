@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.course.pieces import Mixtures, joint_mixture
 from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.pieces import Mixtures, joint_mixture
 from quenched.numerics.problem.state import Densities, OrderParameters
 
 __all__ = ["frames", "random_state"]
