@@ -120,7 +120,7 @@ def curve(
     else:
         # of a state of the given mixture; at another separation, the weights stay
         A = fitting_guess(guess, mixture, network).projections(mixture)
-        first.start(OrderParameters(first.mixture.means @ A, guess.Q, guess.v))
+        first.start(OrderParameters(first.mixture.references @ A, guess.Q, guess.v))
         x = first.solve(first.x0)
     branch.origin = first
     found: list[tuple[float, FixedPoint, str]] = []

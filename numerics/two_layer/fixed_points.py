@@ -112,8 +112,8 @@ def fixed_point(
     seed)` until all rates are small, or to the time `t` in units of 1/lr.  A layer whose rate is 0 keeps the weights of
     the guess.  `points`: lines by which the classification error is sampled where it must be (`errors`).
 
-    ValueError: `guess` does not fit, the means grow with D, the inputs have a spectrum or a teacher, or no fixed point
-    can exist.  FixedPointError: none was found; the message says what to try.
+    ValueError: `guess` does not fit, the means grow with D, the inputs have a spectrum, or no fixed point can exist.
+    FixedPointError: none was found; the message says what to try.
 
     Two clusters and a linear neuron, v = 1: the weight is that of linear regression, 1/(1 + sigma^2) along the mean.
 
@@ -137,10 +137,11 @@ def fixed_point(
 
 
 def fitting_guess(guess: OrderParameters, mixture: Mixture, network: TwoLayer) -> OrderParameters:
-    """The guess; ValueError unless it has the clusters of the mixture and the neurons of the network."""
+    """The guess; ValueError unless it has the clusters (and teacher) of the mixture and the neurons of the network."""
     record("guess", guess, OrderParameters)
-    if guess.M.shape != (expected := (mixture.clusters, network.K)):
-        raise ValueError(f"guess must have M of shape (clusters, K) = {expected}, got {guess.M.shape}")
+    if guess.M.shape != (expected := (len(mixture.references), network.K)):
+        rows = "clusters" if mixture.teacher is None else "clusters + teacher neurons"
+        raise ValueError(f"guess must have M of shape ({rows}, K) = {expected}, got {guess.M.shape}")
     return guess
 
 
@@ -200,8 +201,8 @@ def measured(system: StationaryEquations, x: Array, points: int, **origin: Any) 
 
 def _errors(mixture: Mixture, network: TwoLayer, state: OrderParameters, points: int) -> Errors:
     """Errors of a state; of clusters that its symmetries exchange, one stands for all."""
-    found = orbits(mixture, network, state)
-    if len(found) == mixture.clusters:
+    found = orbits(mixture, network, state) if mixture.teacher is None else []
+    if len(found) in (0, mixture.clusters):
         return errors(mixture, network, state, tolerance=_TOLERANCE, points=points)
     first = [orbit[0] for orbit in found]
     weights = np.array([mixture.weights[orbit].sum() for orbit in found])
