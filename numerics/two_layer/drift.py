@@ -24,7 +24,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters, matrices
 from quenched.numerics.two_layer.local_fields import Fields, densities
-from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, StepAverages
+from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, step_averages
 from quenched.theory import two_layer
 
 __all__ = ["CLOSED_FORM_NEURONS", "PATH", "DensityDrift", "Drift", "Equations", "drift", "drift_arrays"]
@@ -104,7 +104,7 @@ class Equations:
                 f"D^{mixture.exponents.tolist()}; use a mixture with scaling=0, or simulate at finite D"
             )
         self.fields = Fields(mixture, network)
-        self.step = StepAverages(self.fields, rule, sampling, stated)
+        self.step = step_averages(self.fields, rule, sampling, stated)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
@@ -118,7 +118,8 @@ class Equations:
     def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
         """dA/dt, dQ/dt and dv/dt, the error of an entry, and how the averages were had."""
         A, Q, v = self.fields.joined(A, Q, v)
-        M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
+        M, average, covariance = self.law(A, Q)
+        decaying = v if v.ndim == 1 else v[0]  # the network's own readouts, the same in each cluster
 
         def rates(step: Averages) -> Derivatives:
             K = self.fields.learning
@@ -126,16 +127,21 @@ class Equations:
             # a teacher does not learn
             force[:, K:], response[:, K:], readout[:, K:] = 0, 0, 0
             averages = force, self.pull(self.P, self.rho, response), noise, readout
-            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v, *averages, *self.parameters)
+            dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *self.parameters)
             return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
 
         return self._follow(average, covariance, v, rates)
+
+    def law(self, A: Array, Q: Array) -> tuple[Array, Array, Array]:
+        """`local_fields` of `theory.two_layer`, with the noise of a teacher's fields."""
+        M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
+        return M, average, self.fields.disturbed(covariance)
 
     def pulls(self, A: Array, Q: Array, v: Array) -> Array:
         """pull (U, K, K) of `theory.two_layer`: how a weight moves along the weights, where no mean has a component."""
         K = self.fields.learning
         A, Q, v = self.fields.joined(A, Q, v)
-        _, average, covariance = self.local_fields(self.means, self.rho, A, Q)
+        _, average, covariance = self.law(A, Q)
         parts, _, _ = self._follow(average, covariance, v, lambda step: (self.pull(self.P, self.rho, step.response),))
         return parts[0][:, :K, :K]
 

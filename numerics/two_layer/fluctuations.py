@@ -94,6 +94,12 @@ def fluctuations(
     times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol), integer("seed", seed)
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
+    teacher = mixture.teacher
+    if teacher is not None and (teacher.sign or teacher.field_noise or teacher.v.ndim == 2):
+        raise ValueError(
+            f"mixture must have a teacher without sign, field_noise and readouts by cluster here, got {teacher!r}: "
+            "what one sample adds is not averaged over those"
+        )
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     path = _Path(mixture, network, rule, seed)

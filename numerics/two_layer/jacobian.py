@@ -21,6 +21,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
+from quenched.numerics.two_layer.step_averages import ClusterTeachers, StepAverages
 from quenched.theory import two_layer
 
 __all__ = ["drift_tangents"]
@@ -29,6 +30,7 @@ Array = NDArray[np.float64]
 Tangents = Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Array, Array]]
 
 _BLOCK = 2**24  # numbers in the largest array at a time
+_SHAPES = ((1, 0), (2, 0), (1, 1), (2, 1), (1, 1), (2, 1))  # fields, and whether along directions, of `_averages`
 
 
 @lru_cache(maxsize=1)
@@ -61,32 +63,61 @@ class _Linearised:
         return function(*given, *(found[n] for n in names), *(moved[n] for n in moved_names), s)
 
     def __call__(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
-        equations, s, K = self.equations, self.equations.fields.s, v.shape[0]
+        equations, K = self.equations, v.shape[0]
         A, Q, v, A_z, Q_z, v_z = self._joined(A, Q, v, A_z, Q_z, v_z)
-        M, average, covariance = equations.local_fields(equations.means, equations.rho, A, Q)
+        M, average, covariance = equations.law(A, Q)
         M_z = np.tensordot(equations.means, A_z, axes=(1, 1)).swapaxes(0, 1)
         average_z, covariance_z = M_z.sum(axis=0), np.tensordot(equations.rho, Q_z, axes=1)
-        found = equations.fields.tables(average, covariance, self.limit)
-        moved = self._moved(average, covariance, average_z, covariance_z)
-        *_, F0, F1, S0, S1, S2 = equations.step.coefficients
-        step = equations.step.first_order(found, v)
+        step = equations.step
+        if isinstance(step, ClusterTeachers):
+            parts = self._by_cluster(step, average, covariance, v, average_z, covariance_z, v_z)
+        else:
+            parts = self._averages(step, average, covariance, v, average_z, covariance_z, v_z)
+        force, response, force_z, response_z, readout_z, noise_z = parts
+        for part in (force, response, force_z, response_z, readout_z, noise_z):
+            part[:, K:] = 0  # a teacher does not learn
+        P, rho, shares, mean = equations.constants
+        pull = equations.pull(P, rho, response)
+        pull_z = self.compiled["pull_tangent"][0](P, rho, response_z)
+        arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
+        averages = (force, force_z, pull, pull_z, noise_z, readout_z)
+        dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
+        return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+
+    def _averages(
+        self, step: StepAverages, mean: Array, covariance: Array, v: Array, mean_z: Array, covariance_z: Array, v_z: Array
+    ) -> list[Array]:
+        """Force and response, and the tangents of force, response, readout and noise."""
+        s = step.fields.s
+        found = step.fields.tables(mean, covariance, self.limit)
+        moved = self._moved(step.fields.activations, mean, covariance, mean_z, covariance_z)
+        *_, F0, F1, S0, S1, S2 = step.coefficients
+        first = step.first_order(found, v)
         force_z, response_z, readout_z = self._step("step_averages_tangent", F0, F1, v, v_z, found, moved, s)
         noise_z = np.zeros_like(response_z)
         if self.noisy:
             noise_z = self._step("step_noise_tangent", S0, S1, S2, v, v_z, found, moved, s)
-        for part in (step.force, step.response, step.readout, force_z, response_z, readout_z, noise_z):
-            part[:, K:] = 0  # a teacher does not learn
-        P, rho, shares, mean = equations.constants
-        pull = equations.pull(P, rho, step.response)
-        pull_z = self.compiled["pull_tangent"][0](P, rho, response_z)
-        arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
-        averages = (step.force, force_z, pull, pull_z, noise_z, readout_z)
-        dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
-        return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+        return [first.force, first.response, force_z, response_z, readout_z, noise_z]
 
-    def _moved(self, mean: Array, covariance: Array, mean_z: Array, covariance_z: Array) -> dict[str, Array]:
+    def _by_cluster(
+        self, steps: ClusterTeachers, mean: Array, covariance: Array, v: Array, *moved: Array
+    ) -> list[Array]:
+        """The same where a teacher has a readout for each cluster."""
+        (C, N), Z = mean.shape, moved[0].shape[-1]
+        total = [np.zeros((C, *(N,) * fields, *(Z,) * last)) for fields, last in _SHAPES]
+        mean_z, covariance_z, v_z = moved
+        for a, chosen, step in steps.parts:
+            pair = np.ix_(a, chosen, chosen)
+            law = mean[np.ix_(a, chosen)], covariance[pair], v[a[0], chosen]
+            tangents = (np.ascontiguousarray(x) for x in (mean_z[np.ix_(a, chosen)], covariance_z[pair], v_z[chosen]))
+            for whole, (fields, _), part in zip(total, _SHAPES, self._averages(step, *law, *tangents), strict=True):
+                whole[pair if fields == 2 else np.ix_(a, chosen)] = part
+        return total
+
+    def _moved(
+        self, activations: list[str], mean: Array, covariance: Array, mean_z: Array, covariance_z: Array
+    ) -> dict[str, Array]:
         """The tangents of the tables, from means, covariances and their directions."""
-        activations = self.equations.fields.activations
         first, last = activations[0], activations[-1]
         if first == last:
             return table_tangents(first, mean, covariance, mean_z, covariance_z, self.limit)
@@ -97,7 +128,7 @@ class _Linearised:
         """With the teacher's neurons, of which only the overlaps with the network's move."""
         fields, K = self.equations.fields, v.shape[0]
         joined = fields.joined(A, Q, v)
-        m = joined[2].shape[0] - K
+        m = joined[2].shape[-1] - K
         if m == 0:
             return A, Q, v, A_z, Q_z, v_z
         whole_z = np.pad(Q_z, ((0, 0), (0, m), (0, m), (0, 0)))
