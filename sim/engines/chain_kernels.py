@@ -39,9 +39,9 @@ class Sizes(NamedTuple):
 _HEAD = """
 constexpr long long B = {B}, taught = {m};
 struct Data {{
-    double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
+    double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{C}][{m} > 0 ? {m} : 1];
 }};
-struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v; }};
+struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v, field_noise, sign; }};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
     double x[{B}][{p} + {K} + {B}], c[{B}][{K}], y[{B}], rest[{B}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
@@ -142,8 +142,8 @@ def chain_source(sizes: Sizes) -> str:
 @lru_cache(maxsize=2)
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
-    names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "do_steps"] + ["test_sample"] * tests
+    names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "hidden_counted", "label", "said"]
+    names += ["local_fields", "inner_products", "absorb", "do_steps"] + ["test_sample"] * tests
     functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})
@@ -151,6 +151,7 @@ def _steps(tests: bool) -> str:
 
 def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:
     """The numbers of a problem in the order of the struct `Problem`."""
-    readout = problem.data.readout if len(problem.data.readout) else np.zeros(1)  # no array is empty in C++
+    readout = problem.data.readout
+    readout = readout if readout.size else np.zeros(len(readout))  # no array is empty in C++
     parts: list[Any] = [*problem.data[:-1], readout, np.array(problem.rule)]
     return np.concatenate([np.ravel(part) for part in parts])

@@ -33,7 +33,7 @@ Random = Any  # a generator of NumPy, or Words (key, stream)
 
 
 class Data(NamedTuple):
-    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (m,).
+    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (C, m).
 
     `thresholds` are the cumulative weights of the clusters, the last replaced by infinity.
     """
@@ -46,7 +46,10 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates."""
+    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates.
+
+    And of the teacher: the noise of its fields, and whether labels are the sign of what it says, 1 or 0.
+    """
 
     freedom: float
     scale: float
@@ -55,6 +58,8 @@ class Rule(NamedTuple):
     rho_v: float
     rate: float
     rate_v: float
+    field_noise: float
+    sign: float
 
 
 class Numbers(NamedTuple):
@@ -94,7 +99,7 @@ def advance(
     start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
     """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
-    taught = len(problem.data.readout)
+    taught = problem.data.readout.shape[1]
     if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
         return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
     return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
@@ -142,7 +147,9 @@ def do_steps(
             while chosen >= data.thresholds[a]:
                 a += 1
             work.rest[b] = data.sigmas[a] ** 2 * square
-            work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
+            work.y[b] = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
+            if taught > 0:
+                work.y[b] += said(state.random, (start + step) * B + b, work.x, b, a, problem, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
             output = 0.0
             size = 0.0
@@ -169,8 +176,10 @@ def test_sample(
 ) -> tuple[float, float]:
     """Output and label, without noise, of a fresh input of cluster a; B = 1."""
     v, data, rule = state.v, problem.data, problem.rule
-    _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
-    y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
+    _, _, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
+    y = label(work.x, 0, a, data.sigmas[a] ** 2 * square, data, 1)
+    if taught > 0:
+        y += said(state.random, number, work.x, 0, a, problem, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
     output = 0.0
     for k in range(len(v)):
@@ -179,10 +188,8 @@ def test_sample(
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def label(
-    x: Array, b: int, a: int, noise: float, square: float, data: Data, rule: Rule, B: Size, taught: Size, teacher: Any
-) -> float:
-    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns its label."""
+def label(x: Array, b: int, a: int, square: float, data: Data, B: Size) -> float:
+    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns the cluster's label."""
     p = len(data.references[0])
     n = len(x[0]) - B
     sigma = data.sigmas[a]
@@ -194,12 +201,26 @@ def label(
         for i in range(n, n + b):
             x[b, i] *= sigma
         x[b, n + b] = math.sqrt(square)
-    y = data.labels[a] + rule.label_noise * noise
+    return data.labels[a]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def said(
+    random: Random, number: int, x: Array, b: int, a: int, problem: Numbers, taught: Size, teacher: Any
+) -> float:
+    """What the teacher says of sample `number`, the input x[b] of cluster a."""
+    data, rule = problem.data, problem.rule
+    p = len(data.references[0])
+    y = 0.0
     for m in range(taught):
         seen = 0.0
         for i in range(p):
             seen += data.references[len(data.sigmas) + m, i] * x[b, i]
-        y += data.readout[m] * teacher(seen)
+        if rule.field_noise != 0.0:
+            seen += rule.field_noise * hidden(random, number, m)
+        y += data.readout[a, m] * teacher(seen)
+    if rule.sign != 0.0:
+        y = 1.0 if y > 0.0 else -1.0 if y < 0.0 else 0.0
     return y
 
 
@@ -350,6 +371,31 @@ def draw_counted(
         if freedom <= i - n:
             x[b, i] = 0.0
     return chosen, disturbed, chi_square(random, number, block, freedom - b, normal, uniform)
+
+
+def hidden(random: Random, number: int, m: int) -> float:
+    """The standard normal that disturbs the field of the teacher's neuron m, for sample `number`."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(hidden, jit_options={"error_model": "numpy", "forceinline": True})
+def _hidden(random: Any, number: Any, m: Any) -> Any:
+    """Which of the two forms."""
+
+    def counted(random: Any, number: Any, m: Any) -> Any:
+        return hidden_counted(random, number, m)
+
+    def by_numpy(random: Any, number: Any, m: Any) -> Any:
+        return random.standard_normal()
+
+    return counted if isinstance(random, types.Array) else by_numpy
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def hidden_counted(random: Words, number: int, m: int) -> float:
+    """From blocks of the sample's counter that are far beyond those of `draw_counted`: from number 2^30 on."""
+    normal, _ = normals(random, number, 1073741824 + m)
+    return normal
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)

@@ -25,14 +25,14 @@ from quenched.sim.translate import PRELUDE, translate, translate_formula
 
 __all__ = ["NUMBERS", "Block", "vector_source"]
 
-NUMBERS = 6  # scale, rate, rate_v, rho, rho_v and label noise of a replica
+NUMBERS = 7  # scale, rate, rate_v, rho, rho_v, label noise and noise of the teacher's fields of a replica
 
 
 class Block(NamedTuple):
     """All that the kernels are built for.
 
     K and m neurons, C clusters, blocks of n samples, B a step; D = J chunks of d; scales of `scaled` components (1 or
-    D), means of `placed`; names of the functions.
+    D), means of `placed`; names of the functions; `sign`: whether labels are the sign of what a teacher says, 1 or 0.
     """
 
     K: int
@@ -49,6 +49,7 @@ class Block(NamedTuple):
     activation: str
     loss: str
     teacher: str
+    sign: int = 0
 
 
 _WARP = """
@@ -76,7 +77,7 @@ static inline bool any_of(const bool* flag) {{
 #endif
 typedef {real} real;
 constexpr int K = {K}, m = {m}, C = {C}, n = {n}, B = {B}, J = {J}, R = n + K + m, NUMBERS = {numbers};
-constexpr long long D = {D}, d = {d}, SCALED = {scaled}, PLACED = {placed};
+constexpr long long D = {D}, d = {d}, SCALED = {scaled}, PLACED = {placed}, SIGN = {sign};
 """
 
 _KERNELS = """
@@ -142,9 +143,9 @@ KERNEL inputs(long long S, long long first, const word* keys, const long long* m
 }
 
 // The steps of a block.  `products` (S, J, R, R) is X X^T of samples and weights, in chunks.
-KERNEL steps_of_block(long long S, long long start, long long steps, const double* numbers, const double* readout,
-                      const real* products, const double* labels, double* v, real* increments, double* decay,
-                      long long* good) {
+KERNEL steps_of_block(long long S, long long start, long long steps, const word* keys, const double* numbers,
+                      const double* readout, const long long* cluster, const real* products, const double* labels,
+                      double* v, real* increments, double* decay, long long* good, word hidden) {
     WARP(s, S) {
         const double *number = numbers + s * NUMBERS, rho = number[3], root = sqrt((double)D);
         double field[WIDTH][K], c[WIDTH][K], push[WIDTH][K], kept[WIDTH][K], y[WIDTH], readouts[K], power = 1.0;
@@ -161,7 +162,13 @@ KERNEL steps_of_block(long long S, long long start, long long steps, const doubl
             }
             for (int k = 0; k < K; ++k) { field[AT][k] = seen[k]; kept[AT][k] = 0.0; }
             y[AT] = labels[s * n + row];
-            for (int i = 0; i < m; ++i) y[AT] += readout[s * m + i] * teacher(seen[K + i]);
+            const word random[2] = {keys[s], hidden};
+            double said = 0.0;
+            for (int i = 0; i < m; ++i) {
+                if (number[6] != 0.0) seen[K + i] += number[6] * normals(random, start * B + row, i)._0;
+                said += readout[(s * C + cluster[s * n + row]) * m + i] * teacher(seen[K + i]);
+            }
+            y[AT] += SIGN ? (said > 0.0 ? 1.0 : said < 0.0 ? -1.0 : 0.0) : said;
         }
         for (int step = 0; step < steps; ++step) {
             LANES_DO {
