@@ -31,6 +31,7 @@ class Run:
     """The noise of the inputs, the initial states, what to follow."""
 
     sigma: float = option(0.4, "Noise per component.")
+    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2, or erf:2:sign.")
     seeds: int = option(20, "Number of initial states.")
     follow: str | None = option(None, "Then follow the best solution in sigma, separation, lr, weight_decay, ...")
     values: str = option("0.4:1:50", "Its values: FIRST:LAST:NUMBER, or a comma-separated list.")
@@ -46,7 +47,8 @@ def fixed_points(
     At --lr 0, the default, the rule is the limit of small rates, the gradient flow: --second-lr is then the ratio of
     the second rate to the first, and there is neither --batch nor --label-noise.
 
-    Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance), the share of initial states
+    Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance: in the classification error,
+    with a teacher in the pmse), the share of initial states
     that end there and its error, classification error, pmse, the slowest rate (the largest real part of an eigenvalue
     of the Jacobian: stable if negative), zero modes beside symmetries, neurons without effect, the seed of the first
     initial state.  Columns of a followed solution: the parameter, the errors, the slowest rate, whether it is stable,
@@ -74,6 +76,8 @@ def fixed_points(
         problems.mixture(named.mixture, run.sigma, named.separation),
         integer("seeds", run.seeds, at_least=1, at_most=10**6),
     )
+    if run.teacher is not None:
+        problem = problems.taught(problem, run.teacher)
     if rule.lr == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))
     with kept("fixed-points", next(iter(files.output), run.plot), files.resume) as journal:
@@ -90,7 +94,8 @@ def fixed_points(
         result = found
         if run.follow is not None:
             best = found.isel(solution=0)
-            start = OrderParameters(best.M, best.Q, best.v)
+            rows = best.M.values if problem.teacher is None else np.concatenate([best.M.values, best.R.values])
+            start = OrderParameters(rows, best.Q, best.v)
             with progress(run.follow) as report:
                 result = Work(1, report, journal).once(_branch, problem, network, rule, run.follow, values, start)
             _points(result, run.follow)
@@ -135,7 +140,7 @@ def _draw(result: xr.Dataset, named: problems.Named, run: Run, path: Path) -> No
     from quenched.sim.files import save
 
     oracle = None
-    if run.follow == "sigma":
+    if run.follow == "sigma" and run.teacher is None:
         points = np.unique(result.sigma)
         mixtures = (problems.mixture(named.mixture, float(s), named.separation) for s in points)
         oracle = points, np.array([float(oracle_error(each)) for each in mixtures])

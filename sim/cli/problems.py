@@ -99,7 +99,7 @@ class NoisyInputs(Inputs):
     """Inputs at one noise level, and perhaps a teacher."""
 
     sigma: float | None = option(None, "Noise per component (default: 0.4, or as estimated from --data).")
-    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2.")
+    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2, or erf:2:sign.")
 
 
 def has_oracle(inputs: Mixture) -> bool:
@@ -174,10 +174,16 @@ def with_spectrum(inputs: Mixture, text: str, directions: int | None = None) -> 
 def taught(inputs: Mixture, text: str) -> Mixture:
     """The same inputs with labels by a teacher "ACTIVATION:M": M neurons, weights orthonormal and beside the means.
 
+    "ACTIVATION:M:sign" takes the sign of what it says.
+
     >>> taught(Mixture.two_clusters(1.0), "erf:2").references.shape
     (4, 3)
+    >>> taught(Mixture.two_clusters(1.0), "erf:2:sign").teacher.sign
+    True
     """
-    activation, _, number = text.rpartition(":")
+    rest, _, last = text.rpartition(":")
+    sign = last == "sign"
+    activation, _, number = (rest if sign else text).rpartition(":")
     if not activation or not (number.isascii() and number.isdecimal()) or int(number) < 1:
         raise ValueError(f"teacher must be ACTIVATION:NEURONS, as in erf:2, got {text!r}")
     if int(number) > _NEURONS:
@@ -192,7 +198,7 @@ def taught(inputs: Mixture, text: str) -> Mixture:
         weights=inputs.weights,
         sigma=inputs.sigma,
         spectrum=inputs.spectrum,
-        teacher=Teacher(weights, np.ones(m), activation),
+        teacher=Teacher(weights, np.ones(m), activation, sign=sign),
     )
 
 
