@@ -1,7 +1,7 @@
 """Frozen features and kernels that learn from a teacher: what they see of its labels, and their errors on them.
 
-With inputs x = mean_a + sigma_a g of cluster a and n or P of order D, learners with frozen features answer with a linear
-function of x and noise that is independent of everything.  What they learn of labels y(x) are the orders 0 and 1 in g,
+With inputs x = mean_a + sigma_a g of cluster a and n or P of order D, learners with frozen features answer with a
+linear function of x and noise that is independent of it.  What they learn of labels y(x) are the orders 0 and 1 in g,
 
     c_a = E_a[y],   b_a = E_a[y g]   (E_a[g(nu_m) g] = c_1(nu_m) sigma_a w*_m/|nu_m|, c_1 the Hermite coefficient);
 
@@ -65,8 +65,8 @@ def check_taught(mixture: Mixture, elsewhere: bool) -> None:
     if mixture.spectrum is not None or elsewhere or (mixture.exponents != 0).any():
         raise ValueError(
             "mixture must have isotropic inputs and means of order 1 where a teacher makes the labels, in the limit "
-            f"of large D with n or P of order D, got spectrum={mixture.spectrum!r}, scaling={mixture.scaling!r}; at finite D, "
-            "or of order D^2, there is no formula"
+            f"of large D with n or P of order D, got spectrum={mixture.spectrum!r}, scaling={mixture.scaling!r}; there "
+            "is no formula at finite D, and none for n or P of order D^2"
         )
 
 

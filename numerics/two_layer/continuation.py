@@ -103,9 +103,9 @@ def curve(
     `random_state(..., seed=seed)` ends (`fixed_point`).  `points`: as in `fixed_point`.
 
     Returns a dataset along `point`, in the order of the branch, with the parameter as a coordinate: M, Q, v, with a
-    teacher R, and their state_error; pmse, classification_error, their numerical errors pmse_error and classification_error_error,
-    tie_probability; residual, leading (eigenvalue), stable, zero_modes; `fold` and `pitchfork`.  There is a point for
-    each value, and one at each turning point, which the last two mark.
+    teacher R, and their state_error; pmse, classification_error, their numerical errors pmse_error and
+    classification_error_error, tie_probability; residual, leading (eigenvalue), stable, zero_modes; `fold` and
+    `pitchfork`.  There is a point for each value, and one at each turning point, which the last two mark.
     At a fold a solution meets an unstable one and both cease to exist: the branch turns back, with one more point for
     each value that it passes again, until it leaves the range.  At a pitchfork it meets its own mirror image and goes
     on with a symmetry that it did not have.

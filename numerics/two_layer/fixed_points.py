@@ -253,13 +253,14 @@ def fixed_points(
     activation (`symmetry.equivalent`).  `mapped` does the seeds: `map` (None), or that of an executor, or another that
     takes a function and its arguments in turn.
 
-    Returns a dataset along `solution`, the best first: M, Q, v of its first copy, and R, the overlaps with a teacher; pmse, classification_error and their
-    numerical errors pmse_error, classification_error_error; residual, leading (eigenvalue), zero_modes, `seed` of the
-    first copy; basin, the fraction of seeds, and basin_error, its error (`binomial_error`); `dead`, the neurons without
-    effect, and `kind`.  The kinds follow the gain (chance - error)/(chance - oracle): "unspecialised" below gains[0],
-    "good" from gains[1] on, else "partial"; chance is the error of the best constant.  Where a teacher makes the labels,
-    the errors are pmse, in place of classification errors, and 0 in place of the oracle's.  Along `initial` (the seeds):
-    `reached`, the number of the solution, -1 where none was found; their fraction is `unfinished`.
+    Returns a dataset along `solution`, the best first: M, Q, v of its first copy, and R, the overlaps with a teacher;
+    pmse, classification_error and their numerical errors pmse_error, classification_error_error; residual, leading
+    (eigenvalue), zero_modes, `seed` of the first copy; basin, the fraction of seeds, and basin_error, its error
+    (`binomial_error`); `dead`, the neurons without effect, and `kind`.  The kinds follow the gain
+    (chance - error)/(chance - oracle): "unspecialised" below gains[0], "good" from gains[1] on, else "partial"; chance
+    is the error of the best constant.  Where a teacher makes the labels, these errors are pmse, that of the oracle 0.
+    Along `initial` (the seeds): `reached`, the number of the solution, -1 where none was found; their fraction is
+    `unfinished`.
     """
     import xarray as xr
 
@@ -375,7 +376,7 @@ def _columns(
 
 
 def _bounds(mixture: Mixture) -> tuple[float, float]:
-    """The errors of the best constant and of the best there is: with a teacher, half the variance of its labels and 0."""
+    """Errors of the best constant and of the best there is; with a teacher, half the variance of its labels and 0."""
     if mixture.teacher is not None:
         from quenched.numerics.lazy.taught import label_moments
 

@@ -85,7 +85,14 @@ class _Linearised:
         return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
 
     def _averages(
-        self, step: StepAverages, mean: Array, covariance: Array, v: Array, mean_z: Array, covariance_z: Array, v_z: Array
+        self,
+        step: StepAverages,
+        mean: Array,
+        covariance: Array,
+        v: Array,
+        mean_z: Array,
+        covariance_z: Array,
+        v_z: Array,
     ) -> list[Array]:
         """Force and response, and the tangents of force, response, readout and noise."""
         s = step.fields.s

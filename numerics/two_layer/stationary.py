@@ -325,8 +325,8 @@ def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
     """ValueError for a problem without stationary equations, or without a solution of them."""
     if mixture.spectrum is not None:
         raise ValueError(
-            f"mixture must be isotropic, got spectrum={mixture.spectrum!r}: fixed points are solved for in the overlaps; "
-            "integrate the densities"
+            f"mixture must be isotropic, got spectrum={mixture.spectrum!r}: fixed points are solved for in the "
+            "overlaps; integrate the densities"
         )
     if rule.eta == 0 and rule.eta_v == 0:
         raise ValueError(f"rule must have a rate other than 0, got lr={rule.lr}, second_lr={rule.second_lr}")

@@ -206,8 +206,9 @@ class ClusterTeachers:
     def sampled(
         self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array]
     ) -> tuple[Array, Array, str]:
-        """What linearly follows from the averages, `outcome` (n,), a bound by the sum of standard errors, the method."""
-        value, error, methods = np.zeros(()), np.zeros(()), []
+        """What linearly follows from the averages, `outcome` (n,), the sum of standard errors, the method."""
+        rest = outcome(_nothing(*mean.shape))  # what does not depend on the averages, such as decays
+        value, error, methods = rest, np.zeros(()), []
         for a, chosen, step in self.parts:
 
             def alone(found: Averages, a: Array = a, chosen: Array = chosen) -> Array:
@@ -220,12 +221,14 @@ class ClusterTeachers:
                 here, off, method = alone(closed[0]), np.asarray(closed[1]), closed[2]
             else:
                 here, off, method = step.sampled(*law, alone)
-            value, error = value + here, error + off
+            value, error = value + here - rest, error + off
             methods.append(method)
         return value, error, ", ".join(sorted(set(methods)))
 
 
-def step_averages(fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool) -> StepAverages | ClusterTeachers:
+def step_averages(
+    fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool
+) -> StepAverages | ClusterTeachers:
     """The averages of a step, by cluster where a teacher has a readout for each."""
     return (StepAverages if fields.readout.ndim == 1 else ClusterTeachers)(fields, rule, sampling, stated)
 

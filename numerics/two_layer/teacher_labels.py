@@ -93,7 +93,9 @@ def check_labels(mixture: Mixture) -> None:
     values, vectors = np.linalg.eigh(spread)
     root = vectors * np.sqrt(np.maximum(values, 0))[:, None]
     z = random.standard_normal((_INPUTS, teacher.neurons))
-    fields = (mixture.means @ teacher.weights.T)[:, None] + np.concatenate([s * z for s in _REACH]) @ root.swapaxes(1, 2)
+    fields = (mixture.means @ teacher.weights.T)[:, None] + np.concatenate([s * z for s in _REACH]) @ root.swapaxes(
+        1, 2
+    )
     terms = np.asarray(g(fields)) * teacher.readouts(mixture.clusters)[:, None]
     y = terms.sum(axis=2)
     y = np.where(np.abs(y) <= _SAME * np.abs(terms).sum(axis=2), 0.0, y)
@@ -101,5 +103,6 @@ def check_labels(mixture: Mixture) -> None:
         y = np.sign(y)
     if np.ptp(y) <= _SAME * np.abs(terms).sum(axis=2).max(initial=0.0):
         raise ValueError(
-            f"teacher must make labels that differ, got {teacher!r}, whose label is {y.flat[0]:g} on all of {y.size} inputs"
+            f"teacher must make labels that differ, got {teacher!r}, whose label is {y.flat[0]:g} on each of {y.size} "
+            "inputs"
         )

@@ -189,7 +189,7 @@ def test_sample(
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def label(x: Array, b: int, a: int, square: float, data: Data, B: Size) -> float:
-    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns the cluster's label."""
+    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns the label of a."""
     p = len(data.references[0])
     n = len(x[0]) - B
     sigma = data.sigmas[a]
@@ -205,9 +205,7 @@ def label(x: Array, b: int, a: int, square: float, data: Data, B: Size) -> float
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def said(
-    random: Random, number: int, x: Array, b: int, a: int, problem: Numbers, taught: Size, teacher: Any
-) -> float:
+def said(random: Random, number: int, x: Array, b: int, a: int, problem: Numbers, taught: Size, teacher: Any) -> float:
     """What the teacher says of sample `number`, the input x[b] of cluster a."""
     data, rule = problem.data, problem.rule
     p = len(data.references[0])

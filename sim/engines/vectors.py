@@ -104,7 +104,9 @@ class Vectors(Engine):
         self.directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
         self.field_noise = np.array([teacher.field_noise for teacher in teachers])[self.mixture]
         if self.batch.problem.teachers:
-            self.readouts = np.stack([geometry.mixture.taught.readouts(len(self.labels[0])) for geometry in self.geometries])
+            self.readouts = np.stack(
+                [geometry.mixture.taught.readouts(len(self.labels[0])) for geometry in self.geometries]
+            )
             self.teacher = self.batch.label(teachers[0])
 
     @classmethod

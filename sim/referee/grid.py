@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+import numpy as np
+
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
-from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 
-__all__ = ["SIGMA", "Case", "Grid", "Variant"]
+__all__ = ["SIGMA", "TEACHERS", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
 
@@ -21,13 +24,17 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, or a batch; `control`: equations that are wrong have to be denied."""
+    """A network whose rule has another loss, a batch, or labels by a teacher: the name of one of `TEACHERS`.
+
+    `control`: equations that are wrong have to be denied.
+    """
 
     activation: str
     K: int
     loss: str = "square"
     batch: int = 1
     control: bool = True
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         self.rule(0.0)  # refuses what is no loss and no batch
@@ -42,29 +49,52 @@ _VARIANTS = (
     Variant("erf", 2, loss="logistic"),
     Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
+    Variant("erf", 2, control=False, teacher="sign"),
+    Variant("relu", 2, control=False, teacher="each cluster"),
 )
+
+
+def _sign(mixture: Mixture) -> Teacher:
+    """Of one field along the first coordinate, with noise."""
+    return Teacher(np.eye(1, mixture.dimensions), [1.0], "erf", sign=True, field_noise=0.5)
+
+
+def _each_cluster(mixture: Mixture) -> Teacher:
+    """A neuron for each cluster, of different length, with readouts of both signs."""
+    lengths = 1 + np.arange(mixture.clusters) / mixture.clusters
+    along = np.eye(1, mixture.dimensions)
+    return Teacher.of_clusters(Teacher(c * along, [(-1.0) ** a], "relu") for a, c in enumerate(lengths))
+
+
+TEACHERS: dict[str, Callable[[Mixture], Teacher]] = {"sign": _sign, "each cluster": _each_cluster}
+"""Teachers of the variants, made for a mixture."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A problem of the grid: the name of its mixture, the network, the rule, and whether it has a control."""
+    """A problem of the grid: the names of its mixture and teacher, the network, the rule, whether it has a control."""
 
     mixture: str
     network: TwoLayer
     rule: OnlineSGD
     control: bool
+    teacher: str = ""
 
     @property
     def data(self) -> Mixture:
-        """The mixture."""
-        return named(self.mixture, SIGMA)
+        """The mixture, with the labels of its teacher."""
+        mixture = named(self.mixture, SIGMA)
+        if not self.teacher:
+            return mixture
+        return replace(mixture, labels=None, teacher=TEACHERS[self.teacher](mixture))
 
 
 @dataclass(frozen=True)
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses or batches, at the last of the rates, on each of the mixtures `varied`.
+    `variants`: networks with other losses, batches or teachers, at the last of the rates, on each of the mixtures
+    `varied`.
     `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
@@ -82,7 +112,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 32 of other losses and of batches."""
+        """240 cells, and 48 of other losses, of batches and of teachers."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
@@ -114,7 +144,7 @@ class Grid:
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
         ]
         others = [
-            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control)
+            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control, one.teacher)
             for name, one in product(self.varied, self.variants)
         ]
         return [*plain, *others]
