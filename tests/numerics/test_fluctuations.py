@@ -40,10 +40,13 @@ def test_a_linear_neuron_has_the_variance_of_its_linear_recursion() -> None:
     variance = found.covariance.sel(component="M[1,0]", component_="M[1,0]") / c**2
     across = found.covariance.sel(component="M[1,0]", component_="M[0,0]") / c**2
     np.testing.assert_allclose(-found.theory.sel(component="M[1,0]") / c, exact[0], rtol=1e-5)
-    np.testing.assert_allclose(variance, exact[2], rtol=1e-5, atol=1e-12)
-    np.testing.assert_allclose(across, -exact[2], rtol=1e-5, atol=1e-12)
+    # the averages are exact here: what is stated is the integration's, relative to the largest entry at a time
+    stated = found.covariance_error.sel(component="M[1,0]", component_="M[1,0]") / c**2 + 1e-12
+    assert (np.abs(variance - exact[2]) <= stated).all()
+    assert (np.abs(across + exact[2]) <= stated).all()
     assert (found.covariance.sel(component="v[0]") == 0).all()  # frozen
-    assert float(found.covariance_error.max()) < 1e-12 * float(found.covariance.max())
+    largest = np.abs(found.covariance).max(["component", "component_"])
+    assert (found.covariance_error <= (1e-6 + 1e-12) * largest).all()
 
 
 def test_a_batch_and_the_rate_scale_the_covariance() -> None:
