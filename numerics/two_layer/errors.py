@@ -278,11 +278,11 @@ def _closed_risk(
 
 def _risk(law: Fields, powers: tuple[Array, Array, Array], v: Array, table: Mapping[str, Array]) -> float:
     """E[L0 + L1 phi + L2 phi^2] with readouts v (N,), or (C, N), one row for each cluster."""
-    P = law.mixture.weights
+    P, (L0, L1, L2) = law.mixture.weights, powers
     parts = [(slice(None), v)] if v.ndim == 1 else [(slice(a, a + 1), v[a]) for a in range(len(P))]
     return float(
         sum(
-            two_layer.risk(P[a], *(L[a] for L in powers), row, {name: entry[a] for name, entry in table.items()}, law.s)
+            two_layer.risk(P[a], L0[a], L1[a], L2[a], row, {name: entry[a] for name, entry in table.items()}, law.s)
             for a, row in parts
         )
     )

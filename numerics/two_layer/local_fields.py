@@ -22,10 +22,10 @@ from quenched.numerics.averages.activations import (
     value_averages,
 )
 from quenched.numerics.averages.teacher_averages import closes, tables_across
+from quenched.numerics.averages.teacher_labels import check_labels, in_terms_of, weighed
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.numerics.two_layer.teacher_labels import check_labels, in_terms_of, weighed
 
 __all__ = ["Fields", "densities", "fields"]
 

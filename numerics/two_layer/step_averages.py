@@ -42,6 +42,7 @@ from quenched.theory import two_layer
 __all__ = ["CLOSED_FORM_NEURONS", "Averages", "ClusterTeachers", "Sampling", "StepAverages", "step_averages"]
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 CLOSED_FORM_NEURONS = 12
 """Up to this width the noise is closed; beyond, its averages over four distinct neurons cost more than sampling."""
@@ -211,7 +212,7 @@ class ClusterTeachers:
         value, error, methods = rest, np.zeros(()), []
         for a, chosen, step in self.parts:
 
-            def alone(found: Averages, a: Array = a, chosen: Array = chosen) -> Array:
+            def alone(found: Averages, a: Index = a, chosen: Index = chosen) -> Array:
                 total = _nothing(*mean.shape)
                 _put(total, a, chosen, found)
                 return outcome(total)
@@ -237,12 +238,12 @@ def _nothing(C: int, N: int) -> Averages:
     return Averages(np.zeros((C, N)), np.zeros((C, N, N)), np.zeros((C, N, N)), np.zeros((C, N)))
 
 
-def _of_part(a: Array, chosen: Array, mean: Array, covariance: Array, v: Array) -> tuple[Array, Array, Array]:
+def _of_part(a: Index, chosen: Index, mean: Array, covariance: Array, v: Array) -> tuple[Array, Array, Array]:
     """Means, covariances and readouts of the fields that count in a cluster."""
     return mean[np.ix_(a, chosen)], covariance[np.ix_(a, chosen, chosen)], v[a[0], chosen]
 
 
-def _put(total: Averages, a: Array, chosen: Array, found: Averages) -> None:
+def _put(total: Averages, a: Index, chosen: Index, found: Averages) -> None:
     """Write the averages of a cluster where they belong."""
     total.force[np.ix_(a, chosen)], total.readout[np.ix_(a, chosen)] = found.force, found.readout
     total.response[np.ix_(a, chosen, chosen)], total.noise[np.ix_(a, chosen, chosen)] = found.response, found.noise

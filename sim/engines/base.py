@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions, activation_value
+from quenched.numerics.averages.teacher_labels import check_labels
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
-from quenched.numerics.two_layer.teacher_labels import check_labels
 from quenched.sim.backend import Backend, Normals
 from quenched.sim.engines.geometry import root
 

@@ -147,9 +147,8 @@ def do_steps(
             while chosen >= data.thresholds[a]:
                 a += 1
             work.rest[b] = data.sigmas[a] ** 2 * square
-            work.y[b] = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
-            if taught > 0:
-                work.y[b] += said(state.random, (start + step) * B + b, work.x, b, a, problem, taught, teacher)
+            y = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
+            work.y[b] = y + said(state.random, (start + step) * B + b, work.x, b, a, problem, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
             output = 0.0
             size = 0.0
@@ -178,8 +177,7 @@ def test_sample(
     v, data, rule = state.v, problem.data, problem.rule
     _, _, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
     y = label(work.x, 0, a, data.sigmas[a] ** 2 * square, data, 1)
-    if taught > 0:
-        y += said(state.random, number, work.x, 0, a, problem, taught, teacher)
+    y += said(state.random, number, work.x, 0, a, problem, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
     output = 0.0
     for k in range(len(v)):

@@ -56,14 +56,14 @@ _VARIANTS = (
 
 def _sign(mixture: Mixture) -> Teacher:
     """Of one field along the first coordinate, with noise."""
-    return Teacher(np.eye(1, mixture.dimensions), [1.0], "erf", sign=True, field_noise=0.5)
+    return Teacher(np.eye(1, mixture.dimensions), np.ones(1), "erf", sign=True, field_noise=0.5)
 
 
 def _each_cluster(mixture: Mixture) -> Teacher:
     """A neuron for each cluster, of different length, with readouts of both signs."""
     lengths = 1 + np.arange(mixture.clusters) / mixture.clusters
     along = np.eye(1, mixture.dimensions)
-    return Teacher.of_clusters(Teacher(c * along, [(-1.0) ** a], "relu") for a, c in enumerate(lengths))
+    return Teacher.of_clusters(Teacher(c * along, np.full(1, (-1.0) ** a), "relu") for a, c in enumerate(lengths))
 
 
 TEACHERS: dict[str, Callable[[Mixture], Teacher]] = {"sign": _sign, "each cluster": _each_cluster}
@@ -86,7 +86,7 @@ class Case:
         mixture = named(self.mixture, SIGMA)
         if not self.teacher:
             return mixture
-        return replace(mixture, labels=None, teacher=TEACHERS[self.teacher](mixture))
+        return replace(mixture, labels=np.zeros(mixture.clusters), teacher=TEACHERS[self.teacher](mixture))
 
 
 @dataclass(frozen=True)
