@@ -32,9 +32,9 @@ def weighed(value: Array, v: Array) -> Array:
 def simplified(teacher: Teacher) -> Teacher:
     """The same labels; the sign of one field, or of a linear combination of them, as a neuron with g = sign(x).
 
-    >>> made = simplified(Teacher([[3.0], [4.0]], [4.0, 3.0], "linear", sign=True, field_noise=0.5))
+    >>> made = simplified(Teacher([[5.0], [10.0]], [0.6, 0.8], "linear", sign=True, field_noise=0.5))
     >>> made.activation, made.weights.ravel().tolist(), made.v.tolist(), made.sign
-    ('sign(x)', [4.8], [1.0], False)
+    ('sign(x)', [11.0], [1.0], False)
     """
     if not teacher.sign or not teacher.neurons:
         return teacher

@@ -18,6 +18,7 @@ from quenched.numerics.problem.checks import (
     flag,
     integer,
     number,
+    real_array,
     records,
     shown,
 )
@@ -82,7 +83,8 @@ class Teacher(Record):
 
     def __post_init__(self) -> None:
         weights = finite_array("weights", self.weights, (None, None))
-        v = finite_array("v", self.v, (None,) * np.ndim(self.v) if np.ndim(self.v) == 2 else (len(weights),))
+        readouts = real_array("v", self.v)
+        v = finite_array("v", readouts, (None, None) if readouts.ndim == 2 else (len(weights),))
         if v.shape[-1] != len(weights):
             raise ValueError(f"v must have {len(weights)} readouts like the weights, got shape {v.shape}")
         self._set(weights=weights, v=v, activation=expression_text(self.activation))
