@@ -20,13 +20,22 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions
-from quenched.numerics.problem.checks import function, increasing_times, integer, number, path, record, seed_numbers
+from quenched.numerics.problem.checks import (
+    function,
+    increasing_times,
+    integer,
+    number,
+    path,
+    record,
+    records,
+    seed_numbers,
+)
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -46,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "SweepError", "sweep"]
 
+T = TypeVar("T")
 Values = dict[str, npt.NDArray[Any]]
 
 _DIMS = ("mixture", "network", "rule", "D", "seed")
@@ -87,8 +97,8 @@ class _Task(NamedTuple):
 class Sweep:
     """What a sweep computes: `simulate` at every point of mixtures x networks x rules x D x seeds, at the times `t`.
 
-    `mixtures`, `networks`, `rules`: records by name, or a list of them (named 0, 1, ..); `D`: one or more; `seeds`,
-    `engine`, `test_samples` as in `simulate`.  A seed starts from `random_state(mixture, network, D, seed,
+    `mixtures`, `networks`, `rules`: records by name, or a list of them (named 0, 1, ..), or one; `D`: one or more;
+    `seeds`, `engine`, `test_samples` as in `simulate`.  A seed starts from `random_state(mixture, network, D, seed,
     readout_scale=...)`; if `initial` is given, all start from the state of that seed.  `batch`: how many seeds are
     one cell, in the store as a whole or not at all.
 
@@ -114,9 +124,9 @@ class Sweep:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures)
-        networks: dict[str, TwoLayer] = _named("networks", self.networks)
-        rules: dict[str, LearningRule] = _named("rules", self.rules)
+        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
+        networks: dict[str, TwoLayer] = _named("networks", self.networks, TwoLayer)
+        rules: dict[str, LearningRule] = _named("rules", self.rules, LearningRule)
         times = increasing_times("t", [self.t] if isinstance(self.t, (int, float)) else self.t)
         checked: dict[str, Any] = {
             "mixtures": mixtures,
@@ -155,9 +165,9 @@ class Sweep:
 
     def axes(self) -> tuple[list[Mixture], list[TwoLayer], list[LearningRule], list[int], list[int]]:
         """The values along mixture, network, rule, D and seed."""
-        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures)
-        networks: dict[str, TwoLayer] = _named("networks", self.networks)
-        rules: dict[str, LearningRule] = _named("rules", self.rules)
+        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
+        networks: dict[str, TwoLayer] = _named("networks", self.networks, TwoLayer)
+        rules: dict[str, LearningRule] = _named("rules", self.rules, LearningRule)
         records = list(mixtures.values()), list(networks.values()), list(rules.values())
         return *records, _dimensions(self.D), seed_numbers(self.seeds)
 
@@ -358,9 +368,9 @@ def _compute(cells: Sequence[_Cell], task: _Task) -> tuple[list[Values], dict[st
     found = run(replicas, protocol, diverge=True)
     lost = found.good < steps[-1]
     values: Values = {"diverged_after": np.where(lost, found.good / problem.D, np.nan)}
-    for name, records in found.records.items():
-        records[lost] = np.nan
-        values[name] = records
+    for name, recorded in found.records.items():
+        recorded[lost] = np.nan
+        values[name] = recorded
     values["status"] = np.where(lost, OVERFLOW, DONE).astype(np.int8)
     cuts = np.cumsum(sizes)[:-1]
     parts = {name: np.split(whole, cuts) for name, whole in values.items()}
@@ -388,11 +398,15 @@ def _cluster(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
-def _named(name: str, records: Any) -> dict[str, Any]:
-    """Records by name; those of a list are numbered."""
-    found = dict(records) if isinstance(records, Mapping) else {str(i): each for i, each in enumerate(records)}
+def _named(name: str, given: Any, kind: type[T]) -> dict[str, T]:
+    """Records of a kind by name; those of a list, or a single one, are numbered."""
+    if isinstance(given, Mapping):
+        found = {str(label): record(name, each, kind) for label, each in given.items()}
+    else:
+        listed = [given] if isinstance(given, kind) else records(name, given, kind)
+        found = {str(i): each for i, each in enumerate(listed)}
     if not found:
-        raise ValueError(f"{name} must hold one or more records, got {records!r}")
+        raise ValueError(f"{name} must hold one or more records, got {given!r}")
     return found
 
 

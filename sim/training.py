@@ -6,12 +6,13 @@ rule for all seeds; order parameters and errors are recorded at the times asked 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +43,9 @@ from quenched.sim.engines.run import Protocol, plan, run
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "simulate", "step_counts"]
+__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "options_of", "simulate", "step_counts"]
 
+T = TypeVar("T")
 
 _MOST_STEPS = 10**12  # of one run: weeks of the fastest engine
 
@@ -145,7 +147,7 @@ def simulate(
     import xarray as xr
 
     mixture, network = record("mixture", mixture, Mixture), record("network", network, TwoLayer)
-    rule, chosen = record("rule", rule, LearningRule), _options(options)
+    rule, chosen = record("rule", rule, LearningRule), options_of("simulate", SimulationOptions, options)
     D = integer("D", D, at_least=mixture.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
     problem = Problem(mixture, network, rule, D)
@@ -183,13 +185,12 @@ def simulate(
     )
 
 
-def _options(given: Options) -> SimulationOptions:
-    """TypeError: an option that does not exist."""
-    try:
-        return SimulationOptions(**given)
-    except TypeError as error:
-        known = ", ".join(Options.__annotations__)
-        raise TypeError(f"simulate has the options {known}, got {', '.join(given)}") from error
+def options_of(name: str, kind: Callable[..., T], given: Mapping[str, Any]) -> T:
+    """The record of the options that a function of this name was called with.  TypeError: one does not exist."""
+    known = list(inspect.signature(kind).parameters)
+    if unknown := [option for option in given if option not in known]:
+        raise TypeError(f"{name} has the options {', '.join(known)}, got {', '.join(unknown)}")
+    return kind(**given)
 
 
 def choose_engine(

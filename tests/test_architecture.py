@@ -24,6 +24,8 @@ ALLOWED = {
 DERIVERS = {"sim/cli/derive.py"}
 # What a user may write for an activation is said once, for the derivation and for the records: without sympy.
 GRAMMAR = "quenched.symbolic.language.grammar"
+# What may be cited is said once, for the document and for `quenched cite`.
+PLAIN = {GRAMMAR, "quenched.symbolic.manuscript.literature"}
 
 
 def name(path: Path) -> str:
@@ -55,7 +57,7 @@ def test_a_layer_imports_only_layers_to_its_left(path: Path) -> None:
         assert top not in LAYERS, f"{name(path)}: {module} is a folder, the module is quenched.{module}"
         if top == "quenched":
             layer = rest.partition(".")[0]
-            derives = name(path) in DERIVERS or module == GRAMMAR
+            derives = name(path) in DERIVERS or module in PLAIN
             allowed = ALLOWED[path.relative_to(ROOT).parts[0]] | ({"symbolic"} if derives else set())
             assert layer in allowed, f"{name(path)} imports {module}"
 
@@ -69,8 +71,9 @@ def test_python_is_parsed_in_one_place(path: Path) -> None:
 
 
 def test_the_grammar_needs_the_standard_library_only() -> None:
-    for module in ("grammar", "functions"):  # the grammar, and the table of functions that it reads
-        tree = ast.parse((ROOT / "symbolic" / "language" / f"{module}.py").read_text())
+    # the grammar, the table of functions that it reads, the literature
+    for module in ("language/grammar", "language/functions", "manuscript/literature"):
+        tree = ast.parse((ROOT / "symbolic" / f"{module}.py").read_text())
         others = {found for found, _ in imports(tree)} - {"quenched.symbolic.language"}
         assert {found.partition(".")[0] for found in others} <= sys.stdlib_module_names, module
 

@@ -322,9 +322,8 @@ def _random_densities(
     mixture: Mixture, K: int, D: int, variance: float, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """A (U, p, K) and Q (U, K, K) of random weights, from their components in each node."""
-    assert mixture.spectrum is not None
     A, Q = [], []
-    counts = mixture.spectrum.multiplicities(D)
+    counts = mixture.law.multiplicities(D)
     for frame, count in zip(frames(mixture, counts), counts, strict=True):
         inside = rng.standard_normal((frame.shape[1], K))
         free = int(count) - frame.shape[1]

@@ -98,7 +98,10 @@ class Work(NamedTuple):
 def advance(
     start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
-    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
+    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite.
+
+    -1 where the last step of the call before has made them so; 0 where the initial state leaves the numbers.
+    """
     taught = problem.data.readout.shape[1]
     if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
         return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
@@ -158,7 +161,7 @@ def do_steps(
                 size += abs(work.field[k])
             F = slope(output, work.y[b])
             if not math.isfinite(size + F):
-                return step - 1
+                return step - 1 if start + step > 0 else 0
             for k in range(K):
                 work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
                 work.push[k] += F * work.value[k]
