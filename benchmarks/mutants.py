@@ -6,9 +6,11 @@
 
 The text check (is theory/ what symbolic/ derives?) would see every mutant of theory/, and is left out: the tests of
 values have to.  A mutant changes one place of one function: a sign, an index (a letter of `einsum`, an axis, an
-argument of the same kind) or a constant.  The repository is copied into a scratch folder; a process that has loaded
-numpy, numba, sympy and pytest, but nothing of quenched, forks for each mutant, so that a run costs its tests and not
-their imports. Results are appended to a journal; mutants that are in it are not run again.
+argument of the same kind) or a constant.  The repository is copied into a scratch folder, where pytest collects all
+tests once and forks for each mutant: the fork writes the wrong text into the file, from which compiled code is made,
+gives the function the wrong code, and runs the tests that are to see it, to the first failure.  Functions that are
+compiled where they stand (`njit`) are left out: their code cannot be exchanged.  Results are appended to a journal;
+mutants that are in it are not run again.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import argparse
 import ast
 import copy
 import importlib
+import inspect
 import json
+import linecache
 import os
 import random
 import resource
@@ -27,17 +31,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PRELOADED = (
-    "numpy", "scipy.special", "scipy.optimize", "scipy.integrate", "scipy.stats", "scipy.linalg", "numba", "mpmath",
-    "sympy", "xarray", "pytest", "sklearn.datasets", "typer.testing", "netCDF4", "h5netcdf",
-)  # fmt: skip
 NUMERICS, SYMBOLIC, SIM = "tests/numerics/test_", "tests/symbolic/test_", "tests/sim/test_"
 BANK = f"{SIM}bank.py"
 
@@ -101,9 +101,8 @@ Result = dict[str, Any]
 """A line of the journal: a mutant, its outcome, the test that saw it, seconds."""
 SKIPPED = ("numerics/two_layer/quadrature_text.py", "numerics/two_layer/learner.py")
 """Text of generated code, and tables: their mutants are those of what they write or name."""
-_SECONDS = 60  # of processor time for the tests of a mutant
-_BROKEN = 70  # exit status of a fork that did not come to its tests
-_WALL = 1200  # seconds, where a machine is busy
+_SECONDS = 40  # of processor time for the tests of a mutant
+_BROKEN, _COMPILED = 70, 71  # exit status of a fork that broke, and of one whose function is compiled
 
 
 @dataclass(frozen=True)
@@ -247,12 +246,13 @@ def mutants(file: str, number: int, seed: int) -> Iterator[tuple[Mutant, str]]:
 
 
 def _spliced(text: str, node: ast.AST, changed: ast.AST) -> str:
-    """The text with one node replaced and everything else as it stands, comments and lines too."""
+    """The text with one node replaced; all else stays, on its line."""
     lines = text.encode().splitlines(keepends=True)
     start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset  # type: ignore[attr-defined]
     end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset  # type: ignore[attr-defined]
     raw = text.encode()
-    return (raw[:start] + f"({ast.unparse(copy.deepcopy(changed))})".encode() + raw[end:]).decode()
+    lines_lost = "\n" * raw[start:end].count(b"\n")
+    return (raw[:start] + f"({ast.unparse(copy.deepcopy(changed))}{lines_lost})".encode() + raw[end:]).decode()
 
 
 # --- running them
@@ -279,64 +279,90 @@ def tests_of(file: str) -> list[str]:
     raise ValueError(f"file must fit a pattern of TESTS, got {file!r}")
 
 
-def _tested(tree: Path, tests: Sequence[str], log: Path) -> int:
-    """The exit status of pytest, its output in `log`, in a group of processes of its own."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.setpgid(0, 0)
-    os.chdir(tree)
-    sys.path.insert(0, str(tree.parent))
-    os.environ["PYTHONPATH"] = str(tree.parent)
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS + 5))
-    import pytest
-
-    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=line", *tests]))
-
-
-def run(tree: Path, tests: Sequence[str], log: Path) -> tuple[str, str]:
-    """("caught", test), ("survived", "") or ("not finished", ""): pytest on `tests`, in a fork of this process."""
-    child = os.fork()
-    if child == 0:
-        code = _BROKEN
-        try:
-            code = _tested(tree, tests, log)
-        except Exception:
-            traceback.print_exc()
-            raise
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + _WALL
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
+def install(mutant: Mutant, text: str, tree: Path) -> bool:
+    """Give the function of this process its wrong code; False where that cannot be exchanged."""
+    module = importlib.import_module("quenched." + mutant.file.removesuffix(".py").replace("/", "."))
+    parts = mutant.function.split(".")
+    code, owner, found = compile(text, str(tree / mutant.file), "exec"), module, None
+    for part in parts:
+        inner = [c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == part]
+        if not inner or not hasattr(owner, "__dict__") or part not in vars(owner):
+            return False
+        code, found = inner[0], vars(owner)[part]
+        if not isinstance(found, type):
             break
-        time.sleep(0.05)
-    else:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return "not finished", ""
-    code = os.waitstatus_to_exitcode(status)
-    if code in (-signal.SIGXCPU, -signal.SIGKILL):
-        return "not finished", ""
-    if code == 0:
-        return "survived", ""
-    lines = log.read_text(errors="replace").splitlines()
-    if code == _BROKEN:
-        raise RuntimeError("\n".join(["pytest could not be started", *lines]))
-    named = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
-    return "caught", named[0] if named else f"exit status {code}"
+        owner = found
+    found = getattr(found, "fget", None) or getattr(found, "func", None) or found  # of a property
+    found = inspect.unwrap(getattr(found, "__func__", found))
+    if not isinstance(found, FunctionType) or found.__code__.co_freevars != code.co_freevars:
+        return False
+    (tree / mutant.file).write_text(text, encoding="utf-8")
+    linecache.checkcache(str(tree / mutant.file))
+    found.__code__ = code
+    return True
 
 
-def preload() -> None:
-    """Import what tests need, but for quenched itself."""
-    for name in PRELOADED:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-    if [name for name in sys.modules if name.startswith("quenched")]:
-        raise RuntimeError("quenched must not be loaded before a fork")
+class Runner:
+    """The plugin of pytest that runs mutants in place of tests, once all tests are collected."""
+
+    def __init__(self, work: Sequence[tuple[Mutant, str]], tree: Path, journal: Path, minutes: float) -> None:
+        self.work, self.tree, self.journal, self.minutes = work, tree, journal, minutes
+        self.right = {file: (tree / file).read_text(encoding="utf-8") for file in {m.file for m, _ in work}}
+        self.channel = -1
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """One fork for each mutant."""
+        begun = time.monotonic()
+        for mutant, text in self.work:
+            if time.monotonic() - begun > 60 * self.minutes:
+                break
+            wanted = [item for test in tests_of(mutant.file) for item in session.items if _is_of(item.nodeid, test)]
+            start = time.monotonic()
+            outcome, test = self.outcome(mutant, text, wanted)
+            (self.tree / mutant.file).write_text(self.right[mutant.file], encoding="utf-8")
+            record = asdict(mutant) | {"outcome": outcome, "test": test, "seconds": round(time.monotonic() - start, 1)}
+            with self.journal.open("a", encoding="utf-8") as journal:
+                journal.write(json.dumps(record) + "\n")
+            sys.__stdout__.write(f"{outcome:12} {record['seconds']:6.1f} s  {mutant.key}  {test}\n")
+            sys.__stdout__.flush()
+        return True
+
+    def outcome(self, mutant: Mutant, text: str, wanted: Sequence[Any]) -> tuple[str, str]:
+        """("caught", test), ("survived", ""), ("not finished", "") or ("compiled", "")."""
+        reader, self.channel = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = _BROKEN
+            try:
+                code = self.tested(mutant, text, wanted)
+            finally:
+                os._exit(code)
+        os.close(self.channel)
+        with os.fdopen(reader) as channel:
+            test = channel.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code in (0, 1, _COMPILED):
+            return ("survived", "caught", "compiled")[(0, 1, _COMPILED).index(code)], test
+        return ("not finished", "") if code in (-signal.SIGXCPU, -signal.SIGKILL) else ("caught", f"exit status {code}")
+
+    def tested(self, mutant: Mutant, text: str, wanted: Sequence[Any]) -> int:
+        """The tests in this process, to the first that fails."""
+        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS + 5))
+        if not install(mutant, text, self.tree):
+            return _COMPILED
+        for item in wanted:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        return 0
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """End the fork at the first failure, with its name in the channel."""
+        if report.failed:
+            os.write(self.channel, report.nodeid.encode())
+            os._exit(1)
+
+
+def _is_of(identity: str, test: str) -> bool:
+    return identity == test or identity.startswith((test + "::", test + "["))
 
 
 def chosen_files(given: Sequence[str]) -> list[str]:
@@ -360,7 +386,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="start none after so many")
     parser.add_argument("--journal", type=Path, default=ROOT / "benchmarks" / "mutants.jsonl")
     parser.add_argument("--again", action="store_true", help="run survivors of the journal again")
-    parser.add_argument("--trusted", action="store_true", help="do not run the tests without a mutant first")
     parser.add_argument("--table", type=Path, help="write the table of the journal, run nothing")
     asked = parser.parse_args()
     known = [json.loads(line) for line in asked.journal.read_text().splitlines()] if asked.journal.exists() else []
@@ -371,29 +396,17 @@ def main() -> None:
     done = {key for key, each in latest.items() if not (asked.again and each["outcome"] != "caught")}
     work = [pair for file in chosen_files(asked.files) for pair in mutants(file, asked.number, asked.seed)]
     random.Random(asked.seed).shuffle(work)
-    preload()
-    begun = time.monotonic()
+    work = [(mutant, text) for mutant, text in work if mutant.key not in done]
+    files = sorted({test.partition("::")[0] for mutant, _ in work for test in tests_of(mutant.file)})
     with tempfile.TemporaryDirectory() as folder:
-        tree, log = scratch_copy(Path(folder)), Path(folder) / "log"
-        os.environ.setdefault("QUENCHED_CACHE", str(Path(folder) / "cache"))
-        sound: set[str] = set()
-        for mutant, text in work:
-            if mutant.key in done or time.monotonic() - begun > 60 * asked.minutes:
-                continue
-            tests = tests_of(mutant.file)
-            for test in () if asked.trusted else tests:  # that all is well without a mutant, once
-                if test not in sound and run(tree, [test], log)[0] != "survived":
-                    raise RuntimeError(f"{test} fails without a mutant:\n{log.read_text(errors='replace')}")
-                sound.add(test)
-            start = time.monotonic()
-            target = tree / mutant.file
-            target.write_text(text, encoding="utf-8")
-            outcome, test = run(tree, tests, log)
-            shutil.copyfile(ROOT / mutant.file, target)
-            record = asdict(mutant) | {"outcome": outcome, "test": test, "seconds": round(time.monotonic() - start, 1)}
-            with asked.journal.open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(record) + "\n")
-            print(f"{outcome:12} {record['seconds']:6.1f} s  {mutant.key}  {test}", flush=True)
+        tree = scratch_copy(Path(folder))
+        os.chdir(tree)
+        sys.path.insert(0, str(tree.parent))
+        os.environ["PYTHONPATH"] = str(tree.parent)
+        import pytest
+
+        runner = Runner(work, tree, asked.journal.resolve(), asked.minutes)
+        pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", "-s", *files], plugins=[runner])
 
 
 _PAGE = """# Mutants
@@ -418,6 +431,7 @@ def _cells(r: Result) -> list[str]:
 def table(known: Sequence[Result]) -> str:
     """The journal as a page, the latest run of each mutant; why a survivor is none is said in mutants_notes.json."""
     latest = {(r["file"], r["function"], r["line"], r["before"], r["after"]): r for r in known}
+    latest = {key: r for key, r in latest.items() if r["outcome"] != "compiled"}
     rows = sorted(latest.values(), key=lambda r: (r["file"], r["line"], r["kind"]))
     count = {name: sum(r["outcome"] == name for r in rows) for name in ("caught", "survived", "not finished")}
     kinds = ", ".join(f"{sum(r['kind'] == kind for r in rows)} {kind}" for kind in ("sign", "index", "constant"))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -251,8 +251,8 @@ class Training:
             raise ValueError(f"readout must be 'population', 'samples' or 'sgd', got {self.readout!r}")
         for owner, names in _OPTIONS.items():
             for each in (each for each in fields(self) if each.name in names):
-                value = getattr(self, each.name)
-                given = value is not None if each.default is None else not np.array_equal(value, each.default)
+                value, default = getattr(self, each.name), cast("float | None", each.default)
+                given = value is not None if default is None else not np.array_equal(value, default)
                 if owner != self.readout and given:
                     raise ValueError(f"{each.name} must be left out but for readout={owner!r}, got {shown(value)}")
                 if owner == self.readout and value is None:

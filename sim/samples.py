@@ -92,9 +92,11 @@ def _idx(path: Path) -> npt.NDArray[np.uint8]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise ValueError(f"data must hold idx files, {str(path)!r} cannot be read: {error}") from error
-    shape = np.frombuffer(content, ">i4", offset=4, count=content[3]) if len(content) > 4 + 4 * content[3] else []
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
-    if not len(shape) or content[2] != _UNSIGNED_BYTE or values.size != np.prod(shape, dtype=np.int64):
+    shape: list[int] = []
+    if len(content) > 4 and len(content) > 4 + 4 * content[3]:
+        shape = np.frombuffer(content, ">i4", offset=4, count=content[3]).tolist()
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)) if shape else np.empty(0, np.uint8)
+    if not shape or content[2] != _UNSIGNED_BYTE or values.size != np.prod(shape, dtype=np.int64):
         raise ValueError(f"data must hold idx files of bytes, {str(path)!r} is damaged or none")
     return values.reshape(shape)
 

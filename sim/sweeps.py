@@ -20,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweep", "SweepError", "sweep"]
 
-T = TypeVar("T")
 Values = dict[str, npt.NDArray[Any]]
 
 _DIMS = ("mixture", "network", "rule", "D", "seed")
@@ -201,6 +200,11 @@ class Sweep:
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
             for name, dims in _OBSERVABLES.items()
         }
+        if any(rule.biased for rule in rules):  # those of the other rules are 0
+            known = np.array([np.nan if rule.biased else 0.0 for rule in rules])[:, None, None, None]
+            c = known + np.zeros((*shape, len(times)))
+            variables["b"] = (*_DIMS, "time", "neuron"), np.repeat(c[..., None], K, axis=-1)
+            variables["c"] = (*_DIMS, "time"), c
         if any(rule.loss != "square" for rule in rules):
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
@@ -398,7 +402,7 @@ def _cluster(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
-def _named(name: str, given: Any, kind: type[T]) -> dict[str, T]:
+def _named(name: str, given: Any, kind: type[Any]) -> dict[str, Any]:
     """Records of a kind by name; those of a list, or a single one, are numbered."""
     if isinstance(given, Mapping):
         found = {str(label): record(name, each, kind) for label, each in given.items()}

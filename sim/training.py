@@ -31,7 +31,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, get_backend
@@ -136,7 +136,8 @@ def simulate(
     classification_error counts an output of exactly 0, whose frequency is tie_probability, as half an error; where a
     teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.
 
-    Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
+    Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, biases b and c where there are
+    such, pmse, classification_error,
     tie_probability, where the rule has another loss than "square" its mean `loss`, at labels without noise, and
     R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is n/D and `step` is n.
     Its attributes hold all inputs as JSON.
@@ -152,7 +153,7 @@ def simulate(
     steps, names = step_counts(t, D), seed_numbers(seeds)
     problem = Problem(mixture, network, rule, D)
     kind, where = choose_engine(engine, backend, problem, chosen, len(names))
-    states = _initial_states(mixture, network, D, names, chosen.state)
+    states = _initial_states(mixture, network, rule, D, names, chosen.state)
     replicas = Batch((problem,), np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // mixture.clusters)
     memory = where.memory() if chosen.memory is None else chosen.memory
@@ -177,7 +178,13 @@ def simulate(
         identity = attributes | {"steps": json.dumps(steps), "batch": json.dumps(plan(replicas, protocol))}
         file = Checkpoint(Path(chosen.checkpoint), identity, float(chosen.checkpoint_every))
     found = run(replicas, protocol, file=file, progress=chosen.progress)
-    dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
+    dims = {
+        "M": ("cluster", "neuron"),
+        "R": ("teacher", "neuron"),
+        "Q": ("neuron", "neuron_"),
+        "v": ("neuron",),
+        "b": ("neuron",),
+    }
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
         coords={"seed": names, "time": np.array(steps) / D, "step": ("time", steps)},
@@ -230,6 +237,7 @@ def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
 def _initial_states(
     mixture: Mixture,
     network: TwoLayer,
+    rule: LearningRule,
     D: int,
     seeds: Sequence[int],
     state: State | Sequence[State] | None,
@@ -239,6 +247,8 @@ def _initial_states(
         return [random_state(mixture, network, D, seed) for seed in seeds]
     kinds = (OrderParameters, Densities)
     states = [state] * len(seeds) if isinstance(state, kinds) else records("state", state, kinds)
+    learn = rule.biased or any(each.b is not None for each in states)
+    states = [with_biases(each, learn) for each in states]
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():

@@ -124,11 +124,12 @@ class Equations:
         if self.loss == "square":
             found, error = theory.square(V, y, means, s**2), _SQUARE_ERROR
         elif self.loss == "hinge" and _CANCELS * math.sqrt(1 + s**2) < V:
-            move, *others = theory.hinge(V, y * means, s)
-            found, error = [y * move, *others], _HINGE_ERROR
+            of_margin, *others = theory.hinge(V, y * means, s)
+            found, error = [y * of_margin, *others], _HINGE_ERROR
         else:
             return proximal_averages(self.loss, y, V, means, s)
-        return Channel(*(np.broadcast_to(part, y.shape) for part in found), error)
+        move, squared, slope, envelope = (np.broadcast_to(part, y.shape) for part in found)
+        return Channel(move, squared, slope, envelope, error)
 
     def conjugates(self, move: Array, squared: Array, slope: Array) -> tuple[Array, float, float]:
         """mh (C,), qh and Vh."""

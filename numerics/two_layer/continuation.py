@@ -31,6 +31,7 @@ from quenched.numerics.two_layer.fixed_points import (
     line_count,
     measured,
     overlaps,
+    without_biases,
 )
 from quenched.numerics.two_layer.stationary import FixedPointError, StationaryEquations
 from quenched.numerics.two_layer.symmetry import stabiliser
@@ -114,6 +115,7 @@ def curve(
     solution at values[0], or a branch that ends (a kink of the equations, a neuron dying) short of the last value.
     """
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    without_biases(rule)
     choice("parameter", parameter, PARAMETERS), function("progress", progress)
     time, seed, points = number("t", t, positive=True), integer("seed", seed), line_count(points)
     grid = finite_array("values", values, (None,))

@@ -130,6 +130,8 @@ def errors(
         digits = digit_count("digits", digits)
         if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
+        if state.b is not None:
+            raise ValueError(f"digits={digits} needs a state without b and c; leave it out for float64")
         found = _errors(mixture, network, state, sampling, asked, charged)
         return _precise(mixture, network, state, found, digits, asked)
     return _errors(mixture, network, state, sampling, asked, charged)

@@ -45,6 +45,7 @@ __all__ = [
     "line_count",
     "measured",
     "overlaps",
+    "without_biases",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -144,6 +145,15 @@ def fitting_guess(guess: OrderParameters, mixture: Mixture, network: TwoLayer) -
         rows = "clusters" if mixture.teacher is None else "clusters + teacher neurons"
         raise ValueError(f"guess must have M of shape ({rows}, K) = {expected}, got {guess.M.shape}")
     return guess
+
+
+def without_biases(rule: LearningRule) -> None:
+    """ValueError: the rule has biases, which solutions are not told apart by, nor followed with."""
+    if rule.biased:
+        raise ValueError(
+            f"rule must have bias_lr = 0 and intercept_lr = 0, got {rule.bias_lr:g} and {rule.intercept_lr:g}: take "
+            "`fixed_point` from each state, which solves for them too"
+        )
 
 
 def line_count(points: int) -> int:
@@ -269,6 +279,7 @@ def fixed_points(
     names, size = seed_numbers(seeds), integer("D", D, at_least=1)
     time, points = number("t", t, positive=True), line_count(points)
     levels = _levels(gains)
+    without_biases(rule)
     StationaryEquations(mixture, network, rule)  # refuses what has no fixed points
     draw = start or (lambda seed: random_overlaps(mixture, network, size, seed))
     states = [fitting_guess(draw(seed), mixture, network) for seed in names]

@@ -100,6 +100,8 @@ def fluctuations(
             f"mixture must have a teacher without sign, field_noise and readouts by cluster here, got {teacher!r}: "
             "what one sample adds is not averaged over those"
         )
+    if rule.biased or state.b is not None:
+        raise ValueError("rule and state must have no biases: their fluctuations are not among those derived")
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     path = _Path(mixture, network, rule, seed)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
-__all__ = ["quadrature_text"]
+__all__ = ["component_count", "quadrature_text"]
 
 Array = NDArray[np.float64]
 
@@ -167,11 +167,11 @@ def force(phi, target, noise):
 {levels}
 
 @kept(error_model="numpy", nogil=True)
-def step(mean, L, weight, label, y, noise, tolerance, found):
+def step(mean, L, weight, label, offset, y, noise, tolerance, found):
     """Fill found (C, components) with the averages in each cluster; the largest error of one."""
     worst = 0.0
-    data = zeros(16)
-    data[15] = tolerance
+    data = zeros(17)
+    data[15], data[16] = tolerance, offset
     cuts = empty({cuts})
     for a in range(mean.shape[0]):
         {load}
@@ -187,7 +187,7 @@ def step(mean, L, weight, label, y, noise, tolerance, found):
     return worst
 '''
 # data: means 0-1, L 2-5 by rows, weights 6-7, label weights 8-9, of the outer field z, g, g' 10-12 and the weight of
-# the inner integral 13; label 14; tolerance 15
+# the inner integral 13; label 14; tolerance 15; offset of the output 16
 _VALUE = """
 @njit(error_model="numpy")
 def value_{level}(x, values, data, noise):
@@ -252,8 +252,13 @@ def value_outer(x, values, data, noise):
 """
 
 
+def component_count(N: int) -> int:
+    """The number of averages over N fields."""
+    return 2 * N + N * N + N * (N + 1) // 2 + 1
+
+
 def _sample(level: str, N: int) -> str:
-    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m) of one sample, n and m over the fields."""
+    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m), F of one sample, n and m over the fields."""
     last = N - 1
     fields = [f"field = data[{last}] + data[{2 + 3 * last}] * x" + (" + data[4] * data[10]" if N == 2 else "")]
     fields.append(f"z{last}, g{last}, dg{last} = x, g_{last}(field), dg_{last}(field)")
@@ -263,10 +268,11 @@ def _sample(level: str, N: int) -> str:
     values = [f"F * dg{n}" for n in each] + [f"F * g{n}" for n in each]
     values += [f"F * dg{n} * z{m}" for n in each for m in each]
     values += [f"square * dg{n} * dg{m}" for n in each for m in each if n <= m]
+    values.append("F")
     return _VALUE.format(
         level=level,
         fields="\n    ".join(fields),
-        phi=" + ".join(f"data[{6 + n}] * g{n}" for n in each),
+        phi=" + ".join([*(f"data[{6 + n}] * g{n}" for n in each), "data[16]"]),
         target=" + ".join(["data[14]", *(f"data[{8 + n}] * g{n}" for n in each)]),
         values="\n    ".join(f"values[{c}] = {value}" for c, value in enumerate(values)),
     )
@@ -288,7 +294,7 @@ def _beyond(N: int, components: int) -> str:
 
 def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool) -> str:
     """The source of `step`, for N fields whose activations have these kinks; it calls loss_slope, g_n and dg_n."""
-    components = 2 * N + N * N + N * (N + 1) // 2
+    components = component_count(N)
     numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
 
     def adaptive(level: str) -> str:

@@ -41,7 +41,10 @@ from quenched.sim.drawing.style import (
 __all__ = ["branch_marks", "branches", "comparison", "curve", "draw_branch", "dynamics", "plot", "title"]
 
 _BLACK = Cue("0.0", "o", "-")
-_PARAMETERS = ("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise")
+_PARAMETERS = (
+    *("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise"),
+    *("bias_lr", "intercept_lr"),
+)
 
 
 def plot(*results: xr.Dataset) -> Figure:

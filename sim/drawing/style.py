@@ -193,7 +193,7 @@ def marker(color: str = "0.3", label: str = "simulation", shape: str = "o") -> L
 
 def key(cue: Cue, label: str, *, line: bool = True, point: bool = True) -> Line2D:
     """Line and marker of a cue for a legend."""
-    shown = {"ls": cue.dashes if line else "", "marker": cue.marker if point else ""}
+    shown: dict[str, Any] = {"ls": cue.dashes if line else "", "marker": cue.marker if point else ""}
     return Line2D([], [], color=cue.colour, label=label, **shown, **_SMALL)
 
 

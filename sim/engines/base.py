@@ -23,9 +23,10 @@ from quenched.numerics.averages.teacher_labels import check_labels
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
 from quenched.sim.backend import Backend, Normals
 from quenched.sim.engines.geometry import root
+from quenched.sim.engines.states import States
 
 __all__ = [
     "CHAIN",
@@ -107,7 +108,8 @@ class Problem:
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
         data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None)
         labels = (taught.neurons, taught.activation, taught.sign, taught.field_noise > 0)
-        return data, labels, (network.K, network.activation), (self.rule.loss, self.rule.batch), self.D
+        rule = (self.rule.loss, self.rule.batch, self.rule.biased)
+        return data, labels, (network.K, network.activation), rule, self.D
 
 
 class Memory(NamedTuple):
@@ -144,7 +146,7 @@ class Law(NamedTuple):
 
 
 class Overlaps(NamedTuple):
-    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K)."""
+    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K), or all parameters (S, 2K + 1)."""
 
     M: Array
     Q: Array
@@ -190,6 +192,19 @@ class Batch:
         different = list({id(problem.mixture): problem.mixture for problem in self.problems}.values())
         place = {id(mixture): i for i, mixture in enumerate(different)}
         return tuple(different), np.array([place[id(problem.mixture)] for problem in self.problems])[self.which]
+
+    def parameters(self) -> Array:
+        """The readouts v (S, K); where there are biases, v, b and c one after the other, (S, 2K + 1)."""
+        biased = self.problem.rule.biased
+        if isinstance(self.states, States):
+            more = (self.problem.network.K + 1) * biased
+            return np.pad(self.states.v, ((0, 0), (0, more)))
+        return np.stack([with_biases(state, biased).parameters for state in self.states])
+
+    def shifted(self, means: Array, v: Array) -> Array:
+        """Means (S, C, K) of the network's fields with their thresholds, of the parameters v."""
+        K = self.problem.network.K
+        return means + v[:, None, K:-1] if v.shape[1] > K else means
 
     def array(self, values: npt.ArrayLike) -> Any:
         """`values` as an array of the backend."""

@@ -46,7 +46,7 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates.
+    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates; _b, _c are of biases.
 
     And of the teacher: the noise of its fields, and whether labels are the sign of what it says, 1 or 0.
     """
@@ -58,6 +58,10 @@ class Rule(NamedTuple):
     rho_v: float
     rate: float
     rate_v: float
+    rho_b: float
+    rho_c: float
+    rate_b: float
+    rate_c: float
     field_noise: float
     sign: float
 
@@ -70,7 +74,7 @@ class Numbers(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,)."""
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,)."""
 
     random: Random
     W: Array
@@ -92,6 +96,7 @@ class Work(NamedTuple):
     beyond: Array  # |u_>|^2 after f_j
     inner: Array
     turned: Array
+    bias: Array  # (K,): the pushes of a step, where there are thresholds
 
 
 @njit(nogil=True, error_model="numpy")
@@ -123,10 +128,10 @@ def do_steps(
 ) -> int:
     """The same, in the notation of the module `overlaps`."""
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
-    K = len(v)
-    p = len(W) - K
+    K = len(W[0])
+    biased = len(v) > K
     work = Work(
-        np.zeros((B, p + K + B)),
+        np.zeros((B, len(W) + B)),
         np.empty((B, K)),
         np.empty(B),
         np.empty(B),
@@ -138,22 +143,21 @@ def do_steps(
         np.empty(K),
         np.empty(K),
         np.empty(B),
+        np.zeros(K),
     )
     for step in range(steps):
-        for k in range(K):
-            work.push[k] = 0.0
+        total = 0.0
+        clear(work)
         for b in range(B):
             chosen, noise, square = draw(
                 state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
             )
-            a = 0
-            while chosen >= data.thresholds[a]:
-                a += 1
+            a = cluster(chosen, data)
             work.rest[b] = data.sigmas[a] ** 2 * square
             y = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
             work.y[b] = y + said(state.random, (start + step) * B + b, work.x, b, a, problem, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
-            output = 0.0
+            output = shifted(v, work.field) if biased else 0.0
             size = 0.0
             for k in range(K):
                 work.value[k] = g(work.field[k])
@@ -162,14 +166,54 @@ def do_steps(
             F = slope(output, work.y[b])
             if not math.isfinite(size + F):
                 return step - 1 if start + step > 0 else 0
+            total += F
             for k in range(K):
-                work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
+                along = F * v[k] * dg(work.field[k])
+                work.c[b, k] = -rule.rate * along
                 work.push[k] += F * work.value[k]
-        for k in range(K):
-            v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+                work.bias[k] += along
+        learn(v, total, work, rule)
         for b in range(B):
             absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
     return steps
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def cluster(chosen: float, data: Data) -> int:
+    """The cluster that a uniform number chooses."""
+    a = 0
+    while chosen >= data.thresholds[a]:
+        a += 1
+    return a
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def clear(work: Work) -> None:
+    """Forget the pushes of the last step."""
+    for k in range(len(work.push)):
+        work.push[k] = 0.0
+        work.bias[k] = 0.0
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def shifted(v: Array, field: Array) -> float:
+    """Add the thresholds to the local fields; returns the intercept."""
+    K = len(field)
+    for k in range(K):
+        field[k] += v[K + k]
+    return v[2 * K]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def learn(v: Array, total: float, work: Work, rule: Rule) -> None:
+    """The step of readouts, thresholds and intercept; `total`: the slopes of the loss of the samples, added up."""
+    K = len(work.push)
+    for k in range(K):
+        v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+    if len(v) > K:
+        for k in range(K):
+            v[K + k] = rule.rho_b * v[K + k] - rule.rate_b * work.bias[k]
+        v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -182,8 +226,9 @@ def test_sample(
     y = label(work.x, 0, a, data.sigmas[a] ** 2 * square, data, 1)
     y += said(state.random, number, work.x, 0, a, problem, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
-    output = 0.0
-    for k in range(len(v)):
+    K = len(work.field)
+    output = shifted(v, work.field) if len(v) > K else 0.0
+    for k in range(K):
         output += rule.scale * v[k] * g(work.field[k])
     return output, y
 

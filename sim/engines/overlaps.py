@@ -68,6 +68,8 @@ _MANY = 256  # replicas: a card does a step of any number up to 16,000 in the ti
 class Chain(Engine):
     """The states W (S, p + K, K), the columns of A over those of L^T, and v (S, K), each with its own random numbers.
 
+    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).
+
     Replicas run in parallel on NUMBA_NUM_THREADS threads (all cores by default); the numbers that one gets depend on
     nothing but its problem, state and seed.
     """
@@ -169,7 +171,7 @@ class Chain(Engine):
 
     def law(self) -> Law:
         """The covariance is sigma_a^2 times the overlaps of the weights and the teacher's."""
-        M, Q, _ = self.overlaps()
+        M, Q, v = self.overlaps()
         C, references = self.batch.problem.mixture.clusters, self._references()
         sigmas = self.batch.numbers(lambda problem: problem.mixture.sigmas)
         teacher = references[:, C:]
@@ -184,7 +186,7 @@ class Chain(Engine):
         covariances = sigmas[:, :, None, None] ** 2 * gram[:, None]
         K, hidden = Q.shape[1], self.batch.numbers(lambda problem: problem.mixture.taught.field_noise)
         covariances[:, :, K:, K:] += (hidden**2)[:, None, None, None] * np.eye(teacher.shape[1])
-        return Law(np.concatenate([M[:, :C], known], axis=2), covariances)
+        return Law(np.concatenate([self.batch.shifted(M[:, :C], v), known], axis=2), covariances)
 
 
 def _parameters(problem: Problem) -> Numbers:
@@ -196,28 +198,29 @@ def _parameters(problem: Problem) -> Numbers:
     scale = problem.network.output_scale / (D * rule.batch)
     decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
     rates = rule.eta * scale, rule.eta_v * scale
+    eta_b, kappa_b, eta_c, kappa_c = rule.biases
+    biases = 1 - eta_b * kappa_b / D, 1 - eta_c * kappa_c / D, eta_b * scale, eta_c / (D * rule.batch)
     freedom = float(D - mixture.dimensions - problem.network.K)
     scales = problem.network.output_scale, rule.label_noise
     labels = mixture.taught.field_noise, float(mixture.taught.sign)
-    return Numbers(data, Rule(freedom, *scales, *decays, *rates, *labels))
+    return Numbers(data, Rule(freedom, *scales, *decays, *rates, *biases, *labels))
 
 
 def _starts(batch: Batch) -> tuple[Array, Array]:
     """W (S, p + K, K) and v (S, K); replicas may share states."""
     if isinstance(batch.states, States):
-        return batch.states.W.copy(), batch.states.v.copy()
+        return batch.states.W.copy(), batch.parameters()
     mixtures, which = batch.mixtures
     places: dict[tuple[int, int], int] = {}
-    found: list[tuple[Array, Array]] = []
+    found: list[Array] = []
     index = np.empty(len(batch.states), dtype=np.int64)
     for s, (state, mixture) in enumerate(zip(batch.states, which.tolist(), strict=True)):
         key = id(state), mixture
         if key not in places:
             places[key] = len(found)
-            found.append((_start(state, mixtures[mixture], batch.problem.D), state.v))
+            found.append(_start(state, mixtures[mixture], batch.problem.D))
         index[s] = places[key]
-    W, v = (np.stack(part) for part in zip(*found, strict=True))
-    return W[index], v[index]
+    return np.stack(found)[index], batch.parameters()
 
 
 def _start(state: State, mixture: Mixture, D: int) -> Array:

@@ -151,7 +151,14 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
                 fields = engine.draw(law, draws, protocol.per_cluster)
             errors = _errors(batch, fields, v)
     engine.good[~np.isfinite(errors["pmse"]) & (engine.good == engine.steps)] = before
-    found = {"M": M[:, :clusters], "Q": Q, "v": v} | ({"R": M[:, clusters:]} if problem.teachers else {}) | errors
+    K = problem.network.K
+    biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.shape[1] > K else {}
+    found = (
+        {"M": M[:, :clusters], "Q": Q, "v": v[:, :K]}
+        | biases
+        | ({"R": M[:, clusters:]} if problem.teachers else {})
+        | errors
+    )
     for values in found.values():
         values[engine.good < engine.steps] = np.nan
     return found
@@ -159,7 +166,7 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
 
 def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     """Averages over test samples with local fields `fields` (S, C, n, N), a teacher's last; each an array (S,)."""
-    xp, problem, K = batch.backend.xp, batch.problem, v.shape[1]
+    xp, problem, K = batch.backend.xp, batch.problem, batch.problem.network.K
     mixtures, which = batch.mixtures
 
     def numbers(of: Callable[[Mixture], Any]) -> Array:
@@ -171,8 +178,10 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     else:
         y = batch.label(teacher)(fields[..., K:], batch.array(batch.numbers(lambda each: each.readout))[:, :, None])
     g = batch.activation()[0]
-    outputs = xp.matmul(g(fields[..., :K]), batch.array(v)[:, None, :, None])[..., 0]
+    outputs = xp.matmul(g(fields[..., :K]), batch.array(v[:, :K])[:, None, :, None])[..., 0]
     outputs = batch.array(batch.numbers(lambda each: each.network.output_scale))[:, None, None] * outputs
+    if v.shape[1] > K:
+        outputs = outputs + batch.array(v[:, -1])[:, None, None]
 
     def average(values: Any) -> Array:
         per_cluster = xp.mean(xp.astype(values, fields.dtype), axis=2)

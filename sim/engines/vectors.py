@@ -49,6 +49,8 @@ _WIDE = 2**14  # components of all inputs of a step
 class Vectors(Engine):
     """Weights W (S, K, D) and readouts v (S, K) of S replicas, trained on samples X (S, n, D), a block at a time.
 
+    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).
+
     With NumPy a replica depends on those beside it by rounding at most: each has its own streams of inputs, clusters
     and label noise.
     """
@@ -63,7 +65,7 @@ class Vectors(Engine):
         self.scales = np.stack([geometry.scales for geometry in self.geometries])
         self.labels = np.stack([mixture.labels for mixture in mixtures])
         self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
-        self.v = batch.array([state.v for state in batch.states])
+        self.v = batch.array(batch.parameters())
         self._set_rule()
         self._set_teacher()
         self._prepare()
@@ -96,6 +98,10 @@ class Vectors(Engine):
         self.rate = batch.array((-eta * scale / (samples * math.sqrt(D)))[:, None, None])
         self.rate_v = batch.array((eta_v * scale / (samples * D))[:, None, None])
         self.rho_v = batch.array((1 - eta_v * kappa_v / D)[:, None])
+        eta_b, kappa_b, eta_c, kappa_c = numbers(lambda problem: problem.rule.biases).T
+        self.rate_b = batch.array((eta_b * scale / (samples * D))[:, None])
+        self.rate_c = batch.array((eta_c / (samples * D))[:, None])
+        self.rho_b, self.rho_c = (batch.array(1 - x[:, None] / D) for x in (eta_b * kappa_b, eta_c * kappa_c))
         self.powers = batch.array((1 - eta * kappa / D)[:, None] ** np.arange(BLOCK + 1))  # rho^n
 
     def _set_teacher(self) -> None:
@@ -182,20 +188,26 @@ class Vectors(Engine):
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
         increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
-        v = self.v
+        K = self.batch.problem.network.K
+        v, b, b0 = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
+        biased = self.v.shape[1] > K
         for step in range(steps):
             now, later = slice(step * B, (step + 1) * B), slice((step + 1) * B, None)
-            field = fields[:, now, :]
-            g = self.g(field)
-            F = self.slope(self.scale * xp.sum(v[:, None, :] * g, axis=2), y[:, now])[:, :, None]
-            c, push = _change(v[:, None, :], F, g, self.dg(field), self.rate, self.rate_v)
+            field = fields[:, now, :] + b[:, None, :] if biased else fields[:, now, :]
+            g, dg = self.g(field), self.dg(field)
+            output = self.scale * xp.sum(v[:, None, :] * g, axis=2)
+            F = self.slope(output + b0 if biased else output, y[:, now])[:, :, None]
+            c, push = _change(v[:, None, :], F, g, dg, self.rate, self.rate_v)
+            if biased:
+                b = self.rho_b * b - self.rate_b * v * xp.sum(F * dg, axis=1)
+                b0 = self.rho_c * b0 - self.rate_c * xp.sum(F, axis=1)
             v = self.rho_v * v - xp.sum(push, axis=1)
             for j in range(B):
                 products, decay = gram[:, later, step * B + j, None], self.powers[:, None, None, int(j == 0)]
                 fields[:, later, :] = _carry(fields[:, later, :], products, c[:, j, None, :], decay)
             increments[:, now, :] = self.powers[:, None, None, steps - 1 - step] * c
         self.W = self.powers[:, None, None, steps] * self.W + xp.matmul(increments.mT, X)
-        self.v = v
+        self.v = xp.concat([v, b, b0], axis=1) if biased else v
         finite = self.batch.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
         alive = finite & (self.good == self.steps)
         self.steps += steps
@@ -227,7 +239,9 @@ class Vectors(Engine):
         K, m = self.batch.problem.network.K, self.batch.problem.teachers
         covariances[:, :, K:, K:] += (self.field_noise**2)[:, None, None, None] * np.eye(m)
         A = host(W[:, :, : means.shape[2]]).astype(np.float64)
-        return Law(means @ A.swapaxes(1, 2), covariances)
+        centres = means @ A.swapaxes(1, 2)
+        centres[:, :, :K] = self.batch.shifted(centres[:, :, :K], host(self.v).astype(np.float64))
+        return Law(centres, covariances)
 
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
         """Local fields (S, C, n, N) of inputs drawn as vectors."""
@@ -237,7 +251,7 @@ class Vectors(Engine):
             for start in range(0, per_cluster, room):
                 cluster = np.full((len(self.good), min(room, per_cluster - start)), a)
                 X = self.inputs(cluster, normals)
-                field = xp.matmul(X, self.W.mT) / root
+                field = self.batch.shifted(xp.matmul(X, self.W.mT) / root, self.v)
                 if problem.teachers:
                     seen = self.seen(X)
                     if self.field_noise.any():

@@ -99,10 +99,10 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
             for name, value in zip(("theory", "limit"), values, strict=True):
                 data[name].loc[{"task": task, "length": length, "sigma": sigma, "learner": learner}] = value
     places = [(panel, float(sigma)) for panel in PANELS for sigma in POINTS]
-    jobs = [(replace(PANELS[p], sigma=s), D, SEEDS, NETWORKS[p[0]]) for p, s in places]
-    for ((task, length), sigma), errors in zip(places, work.part(0.4, 1).map(simulated, jobs), strict=True):
-        for learner, values in errors.items():
-            data["simulation"].loc[{"task": task, "length": length, "sigma": sigma, "learner": learner}] = values
+    runs = [(replace(PANELS[p], sigma=s), D, SEEDS, NETWORKS[p[0]]) for p, s in places]
+    for ((task, length), sigma), errors in zip(places, work.part(0.4, 1).map(simulated, runs), strict=True):
+        for learner, row in errors.items():
+            data["simulation"].loc[{"task": task, "length": length, "sigma": sigma, "learner": learner}] = row
     attrs = provenance(
         D=D, networks=NETWORKS, sgd=SGD, t=TIME, readout_scale=SCALE, start=START, alpha=ALPHA, kernels=KERNELS,
         panels={f"{task}, {length}": mixture.to_dict() for (task, length), mixture in PANELS.items()},

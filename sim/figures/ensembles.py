@@ -38,6 +38,7 @@ from quenched.sim.drawing.style import (
     cues,
     key,
     letters,
+    log_ticks,
     marker,
     ordered,
     power_of_ten,
@@ -240,17 +241,20 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     success.errorbar([limit.attrs["K"] + 0.3], limit.success[-1:], limit.success_error[-1:], **POINT | {"color": "0.0"})
     deviation.errorbar(bias.D, bias.bias, bias.bias_error, **POINT | {"color": "0.0"})
     deviation.axhline(float(np.average(bias.bias, weights=bias.bias_error**-2.0)), **LEVEL)
-    success.set(xlabel="neurons $K$", ylabel=f"probability of success by $t = {T:g}$", ylim=(-0.03, 1.03))
+    success.set(xlabel="neurons $K$", ylabel=f"probability of success by $t = {T:g}$", ylim=(-0.05, 1.05))
     time.set(xlabel="dimension $D$", ylabel="time of success $t$", xscale="log", ylim=(0, None))
     exits.set(
-        xlabel=TIME, ylabel=f"fraction off the plateau, $K = {limit.attrs['K']}$", xscale="log", ylim=(-0.03, 1.03)
+        xlabel=TIME, ylabel=f"fraction off the plateau, $K = {limit.attrs['K']}$", xscale="log", ylim=(-0.05, 1.05)
     )
     deviation.set(xlabel="dimension $D$", ylabel=f"$D\\times$ bias of {BIASED}", xscale="log")
+    for axes in (time, deviation):
+        log_ticks(axes.xaxis, (1, 3))
     names = {D: f"chain, $D = {power_of_ten(D)}$" for D in sizes_}
     at = f"equations from states of $D = {power_of_ten(int(limit.D[-1]))}$"
     success.legend(handles=[*(key(c, names[D], line=False) for D, c in sizes_.items()), marker("0.0", at)])
     exits.legend(handles=[key(c, names[D], point=False) for D, c in sizes_.items()])
-    handles = [key(c, f"chain, $K = {K}$", line=False) for K, c in widths.items()]
+    learned = [K for K in widths if bool(main.success.sel(K=K).max() > 0)]
+    handles = [key(widths[K], f"chain, $K = {K}$", line=False) for K in learned]
     followed = key(cue, f"equations, $K = {limit.attrs['K']}$", line=False)
     followed.set_markerfacecolor(cue.colour)
     time.legend(handles=[*handles, followed])

@@ -109,20 +109,19 @@ def _panel(axes: Axes, found: xr.Dataset, mixture: Mixture) -> None:
     axes.contour(x, x, sure.T, levels=[0.0], colors="0.1", linewidths=1.6)
     for label, shape, face in ((1, "o", BLUE), (-1, "s", ORANGE)):
         means = mixture.means[mixture.labels == label]
-        axes.plot(*means.T, ls="", marker=shape, color=face, mec="white", ms=5, mew=0.8)
+        axes.plot(*means.T, ls="", marker=shape, color=face, mec="white", ms=8, mew=0.8)
+        for x1, x2 in means:  # the sign of the label, for those who see no colours
+            axes.text(x1, x2, "$+$" if label > 0 else "$-$", color="white", ha="center", va="center_baseline", zorder=4)
     axes.set_title(f"{found.mixture.item()}\nerror {found.classification_error.item():.4f}")
-    # the label without colours: the sign of the decision, in the middle of its largest regions
-    for label, sign in ((1, "+"), (-1, "$-$")):
-        at = np.unravel_index(np.argmax(np.where(label * sure > 0, density, 0)), density.shape)
-        axes.annotate(sign, (x[at[0]], x[at[1]]), (0, 9), textcoords="offset points", ha="center", fontsize=10)
     axes.set_aspect("equal")
 
 
 def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Panels and parameters."""
+    named = "; ".join(f"({letter}) {name}" for letter, name in zip("abcd", MIXTURES, strict=True))
     return (
         "Where the oracle, which knows means and covariances, decides for the labels + (blue, means as discs) and - "
-        f"(orange, squares), on mixtures in the plane: {listed(MIXTURES)}.  All is theory, nothing is sampled.  "
+        f"(orange, squares), on mixtures in the plane: {named}.  All is theory, nothing is sampled.  "
         "Shades: how sure the label is, |p(+|x) - p(-|x)|; thick line: the boundary; thin lines: the density of x at "
         f"{listed(f'{100 * level:g} %' for level in LEVELS)} of its maximum.  The cluster weights are equal but for "
         "three clusters, where the middle one has 1/2.  Covariances that cross: diag(1, 0.1) and diag(0.1, 1), means "

@@ -218,9 +218,9 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     for part in ("linear", "features", "kernels"):
         theory, runs = (data[f"{part}_{kind}"].classification_error for kind in ("theory", "simulation"))
         at = theory.sel(learner=runs.learner).interp(alpha=runs.alpha.values, method="cubic")
-        mean, error = mean_and_error(runs)
-        off = np.abs(at.values - mean.values)
-        parts.append(f"{part} {off.max():.4f} (rms {np.sqrt(np.mean((off / error.values) ** 2)):.1f} standard errors)")
+        off = np.abs(at.values - runs.mean("seed").values)
+        z = off * np.sqrt(runs.sizes["seed"]) / runs.std("seed", ddof=1).values
+        parts.append(f"{part} {off.max():.4f} (rms {np.sqrt(np.mean(z**2)):.1f} standard errors)")
     features = data["features_theory"].classification_error
     inner = features.sel(alpha=features.alpha[features.alpha > min(GAMMAS) / 2])  # beyond the first descent
     peaks = listed(

@@ -30,7 +30,7 @@ from quenched.numerics.two_layer.errors import Errors, errors
 from quenched.numerics.two_layer.fixed_points import binomial_error
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.drawing.captions import listed, of_rule, of_seeds
-from quenched.sim.drawing.style import LEVEL, PAGE, cues, key, letters, styled
+from quenched.sim.drawing.style import LEVEL, PAGE, cues, key, letters, log_ticks, styled
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:
@@ -181,7 +181,9 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     for (scale, cue), offset in zip(look.items(), shift, strict=True):
         cell = study.sel(scale=scale)
         K = cell.K.values * np.exp(offset)
-        success.errorbar(K, cell.success, cell.success_error, **cue.point)
+        share, error = cell.success.values, cell.success_error.values
+        reach = np.minimum(error, [share, 1 - share])  # a probability lies between 0 and 1
+        success.errorbar(K, share, reach, **cue.point)
         for axes, values in ((time, cell.learning_time.values), (final, cell.final_error.values)):
             cloud = {"color": cue.colour, "marker": cue.marker, "ls": "", "ms": 1.8, "alpha": 0.35, "mew": 0}
             axes.plot(np.repeat(K, values.shape[1]), values.ravel(), **cloud)
@@ -193,8 +195,9 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
             final.plot(K[some], np.nanmedian(learned, axis=1), **cue.dot)
     final.axhline(float(study.oracle), **LEVEL)
     final.text(float(study.K[-1]), 0.85 * float(study.oracle), "oracle", ha="right", va="top", color="0.3")
-    success.set(xscale="log", ylabel="probability of success", ylim=(-0.03, 1.03))
+    success.set(xscale="log", ylabel="probability of success", ylim=(-0.05, 1.05))
     time.set(ylabel="time of success $t$", yscale="log")
+    log_ticks(time.yaxis)
     final.set(ylabel="final classification error", ylim=(0, None))
     success.legend(handles=[key(cue, f"initial scale {scale:g}", line=False) for scale, cue in look.items()])
     for axes in (success, time, final):

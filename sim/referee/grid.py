@@ -1,4 +1,4 @@
-"""The problems that the referee judges: a grid of the plain rule, and cases of other losses and of batches."""
+"""The problems that the referee judges: a grid of the plain rule; other losses, batches, biases and teachers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, a batch, or labels by a teacher: the name of one of `TEACHERS`.
+    """A network whose rule has another loss, a batch, biases that learn at the rate `bias_lr`, or labels by a teacher.
 
-    `control`: equations that are wrong have to be denied.
+    `teacher`: the name of one of `TEACHERS`.  `control`: equations that are wrong have to be denied.
     """
 
     activation: str
@@ -35,13 +35,14 @@ class Variant:
     batch: int = 1
     control: bool = True
     teacher: str = ""
+    bias_lr: float = 0.0
 
     def __post_init__(self) -> None:
         self.rule(0.0)  # refuses what is no loss and no batch
 
     def rule(self, lr: float) -> OnlineSGD:
         """The rule at a rate."""
-        return OnlineSGD(lr, loss=self.loss, batch=self.batch)
+        return OnlineSGD(lr, loss=self.loss, batch=self.batch, bias_lr=self.bias_lr, intercept_lr=self.bias_lr)
 
 
 _VARIANTS = (
@@ -51,6 +52,7 @@ _VARIANTS = (
     Variant("relu", 2, batch=4),
     Variant("erf", 2, control=False, teacher="sign"),
     Variant("relu", 2, control=False, teacher="each cluster"),
+    Variant("relu", 2, bias_lr=0.5),
 )
 
 
@@ -93,8 +95,8 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses, batches or teachers, at the last of the rates, on each of the mixtures
-    `varied`.
+    `variants`: networks with other losses, batches, biases or teachers, at the last of the rates, on each of the
+    mixtures `varied`.
     `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
@@ -112,7 +114,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 48 of other losses, of batches and of teachers."""
+        """240 cells, and 56 of other losses, of batches, of biases and of teachers."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
