@@ -8,9 +8,9 @@ The text check (is theory/ what symbolic/ derives?) would see every mutant of th
 values have to.  A mutant changes one place of one function: a sign, an index (a letter of `einsum`, an axis, an
 argument of the same kind) or a constant.  The repository is copied into a scratch folder, where pytest collects all
 tests once and forks for each mutant: the fork writes the wrong text into the file, from which compiled code is made,
-gives the function the wrong code, and runs the tests that are to see it, to the first failure.  Functions that are
-compiled where they stand (`njit`) are left out: their code cannot be exchanged.  Results are appended to a journal;
-mutants that are in it are not run again.
+gives the function the wrong code, and runs the tests that are to see it, to the first failure.  Functions
+whose code cannot be exchanged (closures of closures, wrappers without a trace) are left out.  Results are appended to a
+journal; mutants that are in it are not run again.
 """
 
 from __future__ import annotations

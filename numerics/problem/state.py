@@ -20,7 +20,7 @@ __all__ = ["Densities", "OrderParameters", "matrices", "nearest_overlaps", "spli
 
 Array = npt.NDArray[np.float64]
 
-S = TypeVar("S", "OrderParameters", "Densities")
+S = TypeVar("S", bound="OrderParameters | Densities")
 
 # Order parameters are products of floating-point sums, or solutions of an ODE with a relative error near 1e-8:
 # semidefiniteness and consistency are asked for up to this fraction of the largest entry.

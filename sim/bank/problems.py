@@ -58,7 +58,8 @@ def mixture(spec: Parameters) -> Mixture:
 
 
 def _state(spec: Parameters) -> OrderParameters:
-    return OrderParameters(**{name: np.array(value, float) for name, value in spec.items()})
+    M, Q, v = (np.array(spec[name], float) for name in ("M", "Q", "v"))
+    return OrderParameters(M=M, Q=Q, v=v)
 
 
 def _rule(p: Parameters) -> LearningRule:
@@ -140,7 +141,7 @@ def _largest_rate(p: Parameters) -> tuple[Number, Number]:
 
     def rates(R: Array, S: Array, eta: float) -> Array:
         state = OrderParameters(M=np.vstack([np.zeros((1, K)), R]), Q=R.T @ R + S, v=np.ones(K))
-        found = drift(learner, network, OnlineSGD(eta, second_lr=0.0), state)
+        found: Any = drift(learner, network, OnlineSGD(eta, second_lr=0.0), state)
         dR = found.M[1:]
         dS = found.Q - R.T @ dR - dR.T @ R
         along = {(i, j): dS[i, j] for i, j in pairs if i != j}

@@ -83,7 +83,7 @@ class Verification:
     def gaps(self) -> tuple[Any, Any]:
         """The distances of the two from the record's value."""
         ctx = context(50)
-        return tuple(abs(ctx.mpf(x) - ctx.mpf(self.entry.value)) for x in (self.computed, self.checked))  # type: ignore[return-value]
+        return tuple(abs(ctx.mpf(x) - ctx.mpf(self.entry.value)) for x in (self.computed, self.checked))
 
     @property
     def agrees(self) -> bool:
