@@ -1,4 +1,4 @@
-"""The kernels of the exact chain: C++ of `quenched.sim.engines.chain_step`, for given sizes and functions.
+"""The kernels of the exact chain: C++ of `chain_step` and `chain_basis`, for given sizes and functions.
 
 A thread runs a replica, its state in registers where they suffice.  What a card compiles is C++ for the host too.
 """
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.activations import activation_functions, activation_value
 from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.compiled.precision import float_source
+from quenched.sim.engines import chain_basis
 from quenched.sim.engines import chain_step as step
 from quenched.sim.translate import PRELUDE, translate, translate_formula
 
@@ -151,7 +152,8 @@ def _steps(tests: bool) -> str:
     names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "hidden_counted", "label", "said"]
     names += ["local_fields", "inner_products", "absorb", "cluster", "clear", "shifted", "learn", "do_steps"]
     names += ["test_sample"] * tests
-    functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
+    known = vars(chain_basis) | vars(step)
+    functions = {name.removesuffix("_counted"): known[name] for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})
 

@@ -1,7 +1,8 @@
 """One step of the exact chain, written once: numba compiles it for the host, `quenched.sim.translate` for a card.
 
-The mathematics is in `quenched.sim.engines.overlaps`.  The functions below keep to what the translation knows: numbers,
-arrays whose sizes are known when a kernel is built, loops over ranges, and the functions of `math`.
+The mathematics is in `quenched.sim.engines.overlaps`, what a step does to the basis in `chain_basis`.  The functions
+below keep to what the translation knows: numbers, arrays whose sizes are known when a kernel is built, loops over
+ranges, and the functions of `math`.
 
 Random numbers come from `draw`, which has two forms.  A NumPy generator draws on the host.  A counter draws the same
 numbers everywhere: sample number n of the replica with key s, in stream u, has the blocks
@@ -21,8 +22,9 @@ from numba import types
 from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
+from quenched.sim.engines.chain_basis import Work, absorb, local_fields
 
-__all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "test_sample"]
+__all__ = ["Data", "Numbers", "Replica", "Rule", "advance", "test_sample"]
 
 Array = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
@@ -81,24 +83,6 @@ class Replica(NamedTuple):
     v: Array
 
 
-class Work(NamedTuple):
-    """Room for a step: `x` (B, p + K + B) its samples, `c` (B, K) their coefficients, and inner products."""
-
-    x: Array
-    c: Array
-    y: Array
-    rest: Array  # squares of the last components
-    field: Array
-    value: Array
-    push: Array
-    h: Array  # (K, K): the parts of the fields beyond direction j
-    h_later: Array  # (K, B): the same of samples to come
-    beyond: Array  # |u_>|^2 after f_j
-    inner: Array
-    turned: Array
-    bias: Array  # (K,): the pushes of a step, where there are thresholds
-
-
 @njit(nogil=True, error_model="numpy")
 def advance(
     start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
@@ -149,13 +133,12 @@ def do_steps(
         total = 0.0
         clear(work)
         for b in range(B):
-            chosen, noise, square = draw(
-                state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
-            )
+            number = (start + step) * B + b
+            chosen, noise, square = draw(state.random, number, work.x, b, rule.freedom, rule.label_noise)
             a = cluster(chosen, data)
             work.rest[b] = data.sigmas[a] ** 2 * square
             y = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
-            work.y[b] = y + said(state.random, (start + step) * B + b, work.x, b, a, problem, taught, teacher)
+            work.y[b] = y + said(state.random, number, work.x, b, a, problem, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
             output = shifted(v, work.field) if biased else 0.0
             size = 0.0
@@ -266,85 +249,6 @@ def said(random: Random, number: int, x: Array, b: int, a: int, problem: Numbers
     if rule.sign != 0.0:
         y = 1.0 if y > 0.0 else -1.0 if y < 0.0 else 0.0
     return y
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def local_fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
-    """The local fields of sample b, and on the way h[j, k], which counts where a step has one sample."""
-    K = len(field)
-    p = len(W) - K
-    for k in range(K):
-        field[k] = 0.0
-    for j in range(K - 1, -1, -1):
-        for k in range(j, K):
-            h[j, k] = field[k]
-            field[k] += W[p + j, k] * x[b, p + j]
-    for i in range(p):
-        for k in range(K):
-            field[k] += W[i, k] * x[b, i]
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
-    """Fill h[j, k] of sample b, and that of the samples after it, in the basis as it is now."""
-    K = len(work.inner)
-    p = len(W) - K
-    for later in range(b + 1, B):
-        work.h_later[K - 1, later] = 0.0
-        for i in range(p + K, p + K + b + 1):
-            work.h_later[K - 1, later] += work.x[later, i] * work.x[b, i]
-    for k in range(K):
-        work.inner[k] = 0.0
-    for j in range(K - 1, -1, -1):
-        for k in range(j, K):
-            work.h[j, k] = work.inner[k]
-            work.inner[k] += W[p + j, k] * work.x[b, p + j]
-        if j > 0:
-            for later in range(b + 1, B):
-                work.h_later[j - 1, later] = work.h_later[j, later] + work.x[later, p + j] * work.x[b, p + j]
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
-    """W <- rho W + c_b x_b, and the basis rotated so that L is lower triangular again, with it the samples to come."""
-    x, c = work.x, work.c
-    K = len(work.inner)
-    p = len(W) - K
-    if B > 1:
-        for later in range(B):
-            work.turned[later] = 0.0
-        inner_products(W, b, B, work)
-    last = work.rest[b]
-    for i in range(p + K, p + K + b):
-        last += x[b, i] ** 2
-    for j in range(K - 1, -1, -1):
-        work.beyond[j] = last
-        last += x[b, p + j] ** 2
-    for i in range(p):
-        for k in range(K):
-            W[i, k] = rho * W[i, k] + c[b, k] * x[b, i]
-    for j in range(K):
-        u = x[b, p + j]
-        rest = work.beyond[j]
-        first = rho * W[p + j, j] + c[b, j] * u
-        length = math.copysign(math.sqrt(first**2 + c[b, j] ** 2 * rest), first)
-        cos = first / length if length != 0.0 else 1.0
-        s = c[b, j] / length if length != 0.0 else 0.0
-        turn = s**2 / (1.0 + cos)
-        W[p + j, j] = length
-        for k in range(j + 1, K):
-            q = rho * W[p + j, k] + c[b, k] * u
-            outside = rho * work.h[j, k]
-            W[p + j, k] = cos * q + s * (c[b, k] * rest + outside)
-            c[b, k] = cos * c[b, k] - s * q - turn * outside
-        for later in range(b + 1, B):
-            q = x[later, p + j] + work.turned[later] * u
-            outside = work.h_later[j, later]
-            x[later, p + j] = cos * q + s * (work.turned[later] * rest + outside)
-            work.turned[later] = cos * work.turned[later] - s * q - turn * outside
-    for later in range(b + 1, B):
-        for i in range(p + K, p + K + b + 1):
-            x[later, i] += work.turned[later] * x[b, i]
 
 
 # --- random numbers

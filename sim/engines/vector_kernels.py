@@ -26,7 +26,7 @@ from quenched.sim.translate import PRELUDE, translate, translate_formula
 __all__ = ["NUMBERS", "Block", "vector_source"]
 
 NUMBERS = 11
-"""Of a replica: scale, rate, rate_v, rho, rho_v, noise of labels and of fields; of biases rho_b, rho_c, rate_b, rate_c."""
+"""Of a replica: scale, rate, rate_v, rho, rho_v, noise of labels, of fields; of biases rho_b, rho_c, rate_b, rate_c."""
 
 
 class Block(NamedTuple):
