@@ -190,8 +190,8 @@ def _joined(tasks: Sequence[Mixture]) -> Mixture:
     taught = [mixture.taught for mixture in tasks if mixture.taught.neurons]
     teacher = None
     if taught:
-        weights, v = (np.concatenate(parts) for parts in zip(*((each.weights, each.v) for each in taught), strict=True))
-        teacher = Teacher(weights, v, taught[0].activation)
+        weights = np.concatenate([each.weights for each in taught])
+        teacher = Teacher(weights, np.ones(len(weights)), taught[0].activation)  # nobody asks for its labels
     spectrum = first.spectrum
     if spectrum is not None:
         spectrum = replace(spectrum, eigenvalues=np.atleast_2d(spectrum.eigenvalues)[0])

@@ -63,10 +63,16 @@ def with_spectrum(inputs: Mixture, text: str, directions: int | None = None) -> 
 def taught(inputs: Mixture, text: str) -> Mixture:
     """The same inputs with labels by a teacher "ACTIVATION:M": M neurons, weights orthonormal and beside the means.
 
+    "ACTIVATION:M:sign" takes the sign of what it says.
+
     >>> taught(Mixture.two_clusters(1.0), "erf:2").references.shape
     (4, 3)
+    >>> taught(Mixture.two_clusters(1.0), "erf:2:sign").teacher.sign
+    True
     """
-    activation, _, number = text.rpartition(":")
+    rest, _, last = text.rpartition(":")
+    sign = last == "sign"
+    activation, _, number = (rest if sign else text).rpartition(":")
     if not activation or not (number.isascii() and number.isdecimal()) or int(number) < 1:
         raise ValueError(f"teacher must be ACTIVATION:NEURONS, as in erf:2, got {text!r}")
     if int(number) > _NEURONS:
@@ -81,7 +87,7 @@ def taught(inputs: Mixture, text: str) -> Mixture:
         weights=inputs.weights,
         sigma=inputs.sigma,
         spectrum=inputs.spectrum,
-        teacher=Teacher(weights, np.ones(m), activation),
+        teacher=Teacher(weights, np.ones(m), activation, sign=sign),
     )
 
 

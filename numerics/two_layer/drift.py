@@ -24,7 +24,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, Rates
 from quenched.numerics.problem.state import Densities, OrderParameters, matrices, split, with_biases
 from quenched.numerics.two_layer.local_fields import Fields, densities
-from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, StepAverages
+from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, step_averages
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates
 
@@ -108,7 +108,7 @@ class Equations:
                 f"D^{mixture.exponents.tolist()}; use a mixture with scaling=0, or simulate at finite D"
             )
         self.fields = Fields(mixture, network)
-        self.step = StepAverages(self.fields, rule, sampling, stated)
+        self.step = step_averages(self.fields, rule, sampling, stated)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
         self.on_sphere = compiled.on_sphere if rule.sphere else None
@@ -137,14 +137,13 @@ class Equations:
         K, parameters = self.fields.learning, self.parameters(t)
         v, b, c = self.parts(v)
         A, Q, v = self.fields.joined(A, Q, v)
-        M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
-        if b is not None:
-            average[:, :K] += b
+        M, average, covariance = self.law(A, Q, b)
+        decaying = v if v.ndim == 1 else v[0]  # the network's own readouts, the same in each cluster
 
         def rates(step: Averages) -> Derivatives:
             force, response, noise, readout, slope = step
             averages = force, self.pull(self.P, self.rho, response), noise, readout
-            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v, *averages, *parameters)
+            dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *parameters)
             dA, dQ, moved = dA[:, :, :K], dQ[:, :K, :K], dv[:K]
             if self.on_sphere is not None:
                 lengths = np.einsum("ukk->k", Q[:, :K, :K])
@@ -174,14 +173,19 @@ class Equations:
             raise ValueError(f"v must hold v, b and c, {2 * len(parameters) + 1} numbers, where biases learn")
         return split(parameters, self.fields.learning)
 
+    def law(self, A: Array, Q: Array, b: Array | None) -> tuple[Array, Array, Array]:
+        """`local_fields` of `theory.two_layer`, with the thresholds b (K,) and the noise of a teacher's fields."""
+        M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
+        if b is not None:
+            average[:, : self.fields.learning] += b
+        return M, average, self.fields.disturbed(covariance)
+
     def pulls(self, A: Array, Q: Array, v: Array) -> Array:
         """pull (U, K, K) of `theory.two_layer`: how a weight moves along the weights, where no mean has a component."""
         K = self.fields.learning
         v, b, c = self.parts(v)
         A, Q, v = self.fields.joined(A, Q, v)
-        _, average, covariance = self.local_fields(self.means, self.rho, A, Q)
-        if b is not None:
-            average[:, :K] += b
+        _, average, covariance = self.law(A, Q, b)
         parts, _, _ = self._follow(
             average, covariance, v, c, lambda step: (self.pull(self.P, self.rho, step.response),)
         )

@@ -202,7 +202,7 @@ def _errors(
     if "classification_error" not in asked:
         found = _NOT_ASKED
     elif mixture.teacher is not None:
-        found = _against_teacher(law, Law(M, C, v, slopes), law.learning, sampling)
+        found = _against_teacher(law, Law(M, C, v, slopes), sampling)
     else:
         found = signs(mixture, network.activation, Law(M, C, v, slopes), sampling)
     mean_loss = (None, None) if charged is None else _mean_loss(law, Law(M, C, v, slopes), charged, sampling)
@@ -238,9 +238,8 @@ def _precise(
 
 def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tuple[float, float, Array]:
     """The generated risk E[(phi - y)^2]/2, its error, and the slopes E_a[g'] (C, K)."""
-    mixture, s = law.mixture, law.s
-    y = mixture.labels.astype(np.float64)
-    if law.closed or M.size * M.shape[1] <= _PAIRS:
+    mixture, y = law.mixture, law.labels
+    if law.closed or (M.size * M.shape[1] <= _PAIRS and not law.sign):
         uncertain = {"g": 0.0, "g,g": 0.0}
         if law.closed:
             table = law.tables(M, C, limit=2)
@@ -252,7 +251,8 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
 
     def given(z: Array) -> Array:
         value, slope = law.evaluate(M[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))  # (C, n, K)
-        square = mixture.weights @ (s * (value @ v) - y[:, None]) ** 2 / 2
+        output, label = law.said(value, v)
+        square = mixture.weights @ (output - label) ** 2 / 2
         return np.column_stack([square, *slope.transpose(0, 2, 1).reshape(-1, len(z))])
 
     tolerances = np.append(sampling.tolerance, np.full(M.size, np.inf))
@@ -268,32 +268,41 @@ def _closed_risk(
     uncertain: Mapping[str, float] | None = None,
 ) -> tuple[float, float]:
     """E[L0 + L1 phi + L2 phi^2] and its error: of rounding, and of averages that are `uncertain`; L_n (C,)."""
-    L0, L1, L2 = powers
-    value = two_layer.risk(law.mixture.weights, L0, L1, L2, v, table, law.s)
     sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-    # all terms added up
-    size = two_layer.risk(law.mixture.weights, np.abs(L0), np.abs(L1), np.abs(L2), np.abs(v), sizes, law.s)
+    L0, L1, L2 = (np.abs(L) for L in powers)
+    size = _risk(law, (L0, L1, L2), np.abs(v), sizes)  # all terms added up
+    value = _risk(law, powers, v, table)
     if uncertain is None:
-        return float(value), _ROUNDING * float(size)
+        return value, _ROUNDING * size
     errors = {pattern: np.full_like(table[pattern], error) for pattern, error in uncertain.items()}
-    error = two_layer.risk(law.mixture.weights, np.zeros_like(L0), np.abs(L1), np.abs(L2), np.abs(v), errors, law.s)
-    return float(value), float(_ROUNDING * size + error)
+    return value, _ROUNDING * size + _risk(law, (np.zeros_like(L0), L1, L2), np.abs(v), errors)
+
+
+def _risk(law: Fields, powers: tuple[Array, Array, Array], v: Array, table: Mapping[str, Array]) -> float:
+    """E[L0 + L1 phi + L2 phi^2] with readouts v (N,), or (C, N), one row for each cluster."""
+    P, (L0, L1, L2) = law.mixture.weights, powers
+    parts = [(slice(None), v)] if v.ndim == 1 else [(slice(a, a + 1), v[a]) for a in range(len(P))]
+    return float(
+        sum(
+            two_layer.risk(P[a], L0[a], L1[a], L2[a], row, {name: entry[a] for name, entry in table.items()}, law.s)
+            for a, row in parts
+        )
+    )
 
 
 def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple[float, float]:
     """E[l(phi, y)] and its error."""
-    K, y, joined = law.learning, law.mixture.labels.astype(np.float64)[:, None], fields.v
-    if law.closed and len(joined) == K and loss_table(name).coefficients is not None:
+    joined = fields.v
+    if law.closed and joined.shape[-1] == law.learning and loss_table(name).coefficients is not None:
         table = law.tables(fields.mean, fields.covariance, limit=2)
-        L0, L1, L2, *_ = coefficients(name, y[:, 0])
+        L0, L1, L2, *_ = coefficients(name, law.labels)
         return _closed_risk(law, table, joined, (L0, L1, L2))
     value_of = loss_functions(name)[0]
     roots = padded([square_root(covariance) for covariance in fields.covariance])
 
     def given(z: Array) -> Array:
         value, _ = law.evaluate(fields.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
-        target = y if len(joined) == K else -law.s * (value[:, :, K:] @ joined[K:])
-        return np.asarray(law.mixture.weights @ value_of(law.s * (value[:, :, :K] @ joined[:K]), target))
+        return np.asarray(law.mixture.weights @ value_of(*law.said(value, joined)))
 
     from scipy.special import chdtrc, chdtri
 
@@ -316,13 +325,13 @@ def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple
     return value, error + beyond
 
 
-def _against_teacher(law: Fields, joined: Law, K: int, sampling: Sampling) -> Signs:
-    """P(phi phi* < 0) + P(phi phi* = 0)/2 and P(phi phi* = 0); the neurons from K on are phi*'s."""
+def _against_teacher(law: Fields, joined: Law, sampling: Sampling) -> Signs:
+    """P(phi phi* < 0) + P(phi phi* = 0)/2 and P(phi phi* = 0)."""
     roots = padded([square_root(covariance) for covariance in joined.covariance])
-    v = joined.v
 
     def product(z: Array) -> Array:
         value, _ = law.evaluate(joined.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
-        return np.asarray(np.sign(value[:, :, :K] @ v[:K]) * -np.sign(value[:, :, K:] @ v[K:]))
+        output, label = law.said(value, joined.v)
+        return np.asarray(np.sign(output) * np.sign(label))
 
     return counted(product, law.mixture.weights, max(1, roots.shape[2]), sampling)

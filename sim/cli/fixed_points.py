@@ -32,6 +32,7 @@ class Run:
     """The noise of the inputs, the initial states, what to follow."""
 
     sigma: float | None = option(None, "Noise per component (default: 0.4).")
+    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2, or erf:2:sign.")
     seeds: int = option(20, "Number of initial states.")
     follow: str | None = option(None, "Then follow the best solution in sigma, separation, lr, weight_decay, ...")
     values: str = option("0.4:1:50", "Its values: FIRST:LAST:NUMBER, or a comma-separated list.")
@@ -64,7 +65,8 @@ def fixed_points(
     At --lr 0, the default, the rule is the limit of small rates, the gradient flow: --second-lr is then the ratio of
     the second rate to the first, and there is neither --batch nor --label-noise.
 
-    Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance), the share of initial states
+    Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance: in the classification error,
+    with a teacher in the pmse), the share of initial states
     that end there and its error, classification error, pmse, the slowest rate (the largest real part of an eigenvalue
     of the Jacobian: stable if negative), zero modes beside symmetries, neurons without effect, the seed of the first
     initial state.  Columns of a followed solution: the parameter, the errors, the slowest rate, whether it is stable,
@@ -92,6 +94,8 @@ def fixed_points(
     prepare("output", files.output, DATA, force=files.force)
     prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
     mixture, seeds = named.build(run.sigma), run.names(given)
+    if run.teacher is not None:
+        mixture = problems.taught(mixture, run.teacher)
     if rule.eta == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))
     with kept("fixed-points", next(iter(files.output), run.plot), files.resume) as journal:
@@ -109,7 +113,8 @@ def fixed_points(
         result = found
         if run.follow is not None:
             best = found.isel(solution=0)
-            start = OrderParameters(best.M, best.Q, best.v)
+            rows = best.M.values if mixture.teacher is None else np.concatenate([best.M.values, best.R.values])
+            start = OrderParameters(rows, best.Q, best.v)
             with progress(run.follow) as report:
                 result = Work(1, report, journal).once(_branch, mixture, network, rule, run.follow, values, start)
             _points(result, run.follow)

@@ -106,7 +106,7 @@ class NoisyInputs(Inputs):
     """Inputs at one noise level, and perhaps a teacher."""
 
     sigma: float | None = option(None, "Noise per component (default: 0.4, or as estimated from --data).")
-    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2.")
+    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2, or erf:2:sign.")
 
 
 def has_oracle(inputs: Mixture) -> bool:

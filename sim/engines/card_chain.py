@@ -25,7 +25,7 @@ _PART = 2**16  # replicas whose test samples are summed in one launch
 class CardChain(Chain):
     """The states W, v and good as arrays of the card.
 
-    The random numbers of a replica are those of a counter whose key is its seed (`chain_draws`): they depend on nothing
+    The random numbers of a replica are those of a counter whose key is its seed (`chain_step`): they depend on nothing
     else, and a run on the host that goes on from a state of this engine has the same.
     """
 

@@ -1,8 +1,13 @@
 """One step of the exact chain, written once: numba compiles it for the host, `quenched.sim.translate` for a card.
 
-The mathematics is in `quenched.sim.engines.overlaps`.  The functions below keep to what the translation knows: numbers,
-arrays whose sizes are known when a kernel is built, loops over ranges, and the functions of `math`.
-Random numbers are those of `quenched.sim.engines.chain_draws`.
+The mathematics is in `quenched.sim.engines.overlaps`, what a step does to the basis in `chain_basis`.  The functions
+below keep to what the translation knows: numbers, arrays whose sizes are known when a kernel is built, loops over
+ranges, and the functions of `math`.
+
+Random numbers come from `draw`, which has two forms.  A NumPy generator draws on the host.  A counter draws the same
+numbers everywhere: sample number n of the replica with key s, in stream u, has the blocks
+Philox4x32-10(counter = (n, block, u), key = s) of Salmon et al. (2011), and nothing else decides on them.  Philox is
+here because cuRAND's has no twin on the host, and its headers do not come with CuPy.
 """
 
 from __future__ import annotations
@@ -13,20 +18,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
+from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
-from quenched.sim.engines.chain_draws import Random, draw
+from quenched.sim.engines.chain_basis import Work, absorb, lengths, local_fields, scale_back
 
-__all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "test_sample"]
+__all__ = ["Data", "Numbers", "Replica", "Rule", "advance", "test_sample"]
 
 Array = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
+Word = np.uint64
 Function = Callable[..., float]
 Size = int
 Sizes = tuple[int, int, int]
+Random = Any  # a generator of NumPy, or Words (key, stream)
 
 
 class Data(NamedTuple):
-    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (m,).
+    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (C, m).
 
     `thresholds` are the cumulative weights of the clusters, the last replaced by infinity.
     """
@@ -42,7 +52,8 @@ class Rule(NamedTuple):
     """The numbers of the rule that stay: `freedom` = D - p - K; `first` and `second` (K,): 0 for what is frozen.
 
     `sphere` and `scheduled` are 1 where weights keep their length and where rates differ from step to step.  Thresholds
-    and intercept have the decays `rho_b` (K,) and `rho_c` of a step and the rates `rate_b` (K,) and `rate_c`.
+    and intercept have the decays `rho_b` (K,) and `rho_c` of a step and the rates `rate_b` (K,) and `rate_c`.  Of the
+    teacher: the noise of its fields, and whether labels are the sign of what it says, 1 or 0.
     """
 
     freedom: float
@@ -52,6 +63,8 @@ class Rule(NamedTuple):
     scheduled: float
     rho_c: float
     rate_c: float
+    field_noise: float
+    sign: float
     first: Array
     second: Array
     rho_b: Array
@@ -66,39 +79,16 @@ class Numbers(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,), and the rates of its steps.
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,).
 
-    v may hold v, b and c one after the other, (2K + 1,).  `rates` (steps, 5), or (1, 5) if they are constant: 1 - eta
-    kappa/D, 1 - eta_v kappa_v/D, eta and eta_v times s/(B D), and what a vector of the bath is multiplied by, sqrt(2
-    eta T)/D.
+    And the rates of its steps, (steps, 5), or (1, 5) if they are constant: 1 - eta kappa/D, 1 - eta_v kappa_v/D, eta
+    and eta_v times s/(B D), and what a vector of the bath is multiplied by, sqrt(2 eta T)/D.
     """
 
     random: Random
     W: Array
     v: Array
     rates: Array
-
-
-class Work(NamedTuple):
-    """Room for a step of B vectors, samples and those of a bath: `x` (B, p + K + B), `c` (B, K) their coefficients,
-    inner products, and what the weights are multiplied by.
-    """
-
-    x: Array
-    c: Array
-    y: Array
-    rest: Array  # squares of the last components
-    field: Array
-    value: Array
-    push: Array
-    h: Array  # (K, K): the parts of the fields beyond direction j
-    h_later: Array  # (K, B): the same of samples to come
-    beyond: Array  # |u_>|^2 after f_j
-    inner: Array
-    turned: Array
-    rho: Array
-    length: Array
-    bias: Array  # (K,): the pushes of a step, where there are thresholds
 
 
 @njit(nogil=True, error_model="numpy")
@@ -114,8 +104,11 @@ def advance(
     slope: Any,
     teacher: Any,
 ) -> int:
-    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
-    taught = len(problem.data.readout)
+    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite.
+
+    -1 where the last step of the call before has made them so; 0 where the initial state leaves the numbers.
+    """
+    taught = problem.data.readout.shape[1]
     if B == 1 and bath == 0 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third
         return do_steps(start, steps, state, problem, (1, 1, 0), g, dg, slope, teacher)  # of the time
     return do_steps(start, steps, state, problem, (B + bath, B, taught), g, dg, slope, teacher)
@@ -152,12 +145,12 @@ def do_steps(
         total = 0.0
         clear(work)
         for b in range(samples):
-            chosen, noise, square = draw(
-                state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
-            )
+            number = (start + step) * B + b
+            chosen, noise, square = draw(state.random, number, work.x, b, rule.freedom, rule.label_noise)
             a = cluster(chosen, data)
             work.rest[b] = data.sigmas[a] ** 2 * square
-            work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
+            y = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
+            work.y[b] = y + said(state.random, number, work.x, b, a, problem, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
             output = shifted(v, work.field) if biased else 0.0
             size = 0.0
@@ -242,41 +235,14 @@ def warm(b: int, neuron: int, number: int, kick: float, state: Replica, rule: Ru
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def lengths(W: Array, sphere: float, work: Work) -> None:
-    """|w_k|^2/D of each neuron, where these are kept."""
-    if sphere == 0.0:
-        return
-    K = len(work.inner)
-    for k in range(K):
-        total = 0.0
-        for i in range(len(W)):
-            total += W[i, k] ** 2
-        work.length[k] = total
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def scale_back(W: Array, sphere: float, work: Work) -> None:
-    """The weights at the lengths that they had, where these are kept."""
-    if sphere == 0.0:
-        return
-    K = len(work.inner)
-    for k in range(K):
-        total = 0.0
-        for i in range(len(W)):
-            total += W[i, k] ** 2
-        factor = math.sqrt(work.length[k] / total) if total > 0.0 else 1.0
-        for i in range(len(W)):
-            W[i, k] *= factor
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
 def test_sample(
     number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
 ) -> tuple[float, float]:
     """Output and label, without noise, of a fresh input of cluster a; B = 1."""
     v, data, rule = state.v, problem.data, problem.rule
-    _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
-    y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
+    _, _, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
+    y = label(work.x, 0, a, data.sigmas[a] ** 2 * square, data, 1)
+    y += said(state.random, number, work.x, 0, a, problem, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
     K = len(work.field)
     output = shifted(v, work.field) if len(v) > K else 0.0
@@ -286,10 +252,8 @@ def test_sample(
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def label(
-    x: Array, b: int, a: int, noise: float, square: float, data: Data, rule: Rule, B: Size, taught: Size, teacher: Any
-) -> float:
-    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns its label."""
+def label(x: Array, b: int, a: int, square: float, data: Data, B: Size) -> float:
+    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns the label of a."""
     p = len(data.references[0])
     n = len(x[0]) - B
     sigma = data.sigmas[a]
@@ -301,89 +265,190 @@ def label(
         for i in range(n, n + b):
             x[b, i] *= sigma
         x[b, n + b] = math.sqrt(square)
-    y = data.labels[a] + rule.label_noise * noise
+    return data.labels[a]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def said(random: Random, number: int, x: Array, b: int, a: int, problem: Numbers, taught: Size, teacher: Any) -> float:
+    """What the teacher says of sample `number`, the input x[b] of cluster a."""
+    data, rule = problem.data, problem.rule
+    p = len(data.references[0])
+    y = 0.0
     for m in range(taught):
         seen = 0.0
         for i in range(p):
             seen += data.references[len(data.sigmas) + m, i] * x[b, i]
-        y += data.readout[m] * teacher(seen)
+        if rule.field_noise != 0.0:
+            seen += rule.field_noise * hidden(random, number, m)
+        y += data.readout[a, m] * teacher(seen)
+    if rule.sign != 0.0:
+        y = 1.0 if y > 0.0 else -1.0 if y < 0.0 else 0.0
     return y
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def local_fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
-    """The local fields of sample b, and on the way h[j, k], which counts where a step has one sample."""
-    K = len(field)
-    p = len(W) - K
-    for k in range(K):
-        field[k] = 0.0
-    for j in range(K - 1, -1, -1):
-        for k in range(j, K):
-            h[j, k] = field[k]
-            field[k] += W[p + j, k] * x[b, p + j]
-    for i in range(p):
-        for k in range(K):
-            field[k] += W[i, k] * x[b, i]
+# --- random numbers
+# -------------------------------------------------------------------------------------------------------------------
+
+
+def draw(random: Random, number: int, x: Array, b: int, freedom: float, noise: float) -> tuple[float, float, float]:
+    """Fill x[b] with the standard normals of sample `number`, the b-th of its step.
+
+    Returns a uniform number that chooses the cluster, the normal of the label noise, where there is `noise`, and a
+    chi-square number of `freedom` - b degrees.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+@overload(draw, jit_options={"error_model": "numpy", "forceinline": True})
+def _draw(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+    """Which of the two forms."""
+
+    def counted(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+        return draw_counted(random, number, x, b, freedom, noise)
+
+    def by_numpy(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) -> Any:
+        return draw_numpy(random, x, b, freedom, noise)
+
+    return counted if isinstance(random, types.Array) else by_numpy
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
-    """Fill h[j, k] of sample b, and that of the samples after it, in the basis as it is now."""
-    K = len(work.inner)
-    p = len(W) - K
-    for later in range(b + 1, B):
-        work.h_later[K - 1, later] = 0.0
-        for i in range(p + K, p + K + b + 1):
-            work.h_later[K - 1, later] += work.x[later, i] * work.x[b, i]
-    for k in range(K):
-        work.inner[k] = 0.0
-    for j in range(K - 1, -1, -1):
-        for k in range(j, K):
-            work.h[j, k] = work.inner[k]
-            work.inner[k] += W[p + j, k] * work.x[b, p + j]
-        if j > 0:
-            for later in range(b + 1, B):
-                work.h_later[j - 1, later] = work.h_later[j, later] + work.x[later, p + j] * work.x[b, p + j]
+def draw_numpy(
+    random: np.random.Generator, x: Array, b: int, freedom: float, noise: float
+) -> tuple[float, float, float]:
+    """From the stream of a generator of NumPy."""
+    n = len(x[0]) - len(x)
+    chosen = random.random()
+    disturbed = random.standard_normal() if noise else 0.0
+    for i in range(n):
+        x[b, i] = random.standard_normal()
+    square = random.chisquare(freedom - b) if freedom > b else 0.0
+    for i in range(n, n + b):
+        x[b, i] = random.standard_normal() if freedom > i - n else 0.0
+    return chosen, disturbed, square
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def absorb(W: Array, b: int, B: Size, work: Work) -> None:
-    """w_k <- rho_k w_k + c_bk x_b, the basis rotated so that L is lower triangular again, and the samples to come."""
-    x, c = work.x, work.c
-    K = len(work.inner)
-    p = len(W) - K
-    if B > 1:
-        for later in range(B):
-            work.turned[later] = 0.0
-        inner_products(W, b, B, work)
-    last = work.rest[b]
-    for i in range(p + K, p + K + b):
-        last += x[b, i] ** 2
-    for j in range(K - 1, -1, -1):
-        work.beyond[j] = last
-        last += x[b, p + j] ** 2
-    for i in range(p):
-        for k in range(K):
-            W[i, k] = work.rho[k] * W[i, k] + c[b, k] * x[b, i]
-    for j in range(K):
-        u = x[b, p + j]
-        rest = work.beyond[j]
-        first = work.rho[j] * W[p + j, j] + c[b, j] * u
-        length = math.copysign(math.sqrt(first**2 + c[b, j] ** 2 * rest), first)
-        cos = first / length if length != 0.0 else 1.0
-        s = c[b, j] / length if length != 0.0 else 0.0
-        turn = s**2 / (1.0 + cos)
-        W[p + j, j] = length
-        for k in range(j + 1, K):
-            q = work.rho[k] * W[p + j, k] + c[b, k] * u
-            outside = work.rho[k] * work.h[j, k]
-            W[p + j, k] = cos * q + s * (c[b, k] * rest + outside)
-            c[b, k] = cos * c[b, k] - s * q - turn * outside
-        for later in range(b + 1, B):
-            q = x[later, p + j] + work.turned[later] * u
-            outside = work.h_later[j, later]
-            x[later, p + j] = cos * q + s * (work.turned[later] * rest + outside)
-            work.turned[later] = cos * work.turned[later] - s * q - turn * outside
-    for later in range(b + 1, B):
-        for i in range(p + K, p + K + b + 1):
-            x[later, i] += work.turned[later] * x[b, i]
+def draw_counted(
+    random: Words, number: int, x: Array, b: int, freedom: float, noise: float
+) -> tuple[float, float, float]:
+    """From the blocks of a counter: two uniform numbers, then normals in pairs."""
+    n = len(x[0]) - len(x)
+    chosen, uniform = uniforms(random, number, 0)
+    block = 1
+    for i in range(0, n + b - 1, 2):
+        x[b, i], x[b, i + 1] = normals(random, number, block)
+        block += 1
+    normal = 0.0
+    disturbed = 0.0
+    if (n + b) % 2 == 1:
+        x[b, n + b - 1], normal = normals(random, number, block)
+        block += 1
+        if noise != 0.0:
+            disturbed, _ = normals(random, number, block)
+            block += 1
+    else:
+        normal, disturbed = normals(random, number, block)
+        block += 1
+    for i in range(n, n + b):
+        if freedom <= i - n:
+            x[b, i] = 0.0
+    return chosen, disturbed, chi_square(random, number, block, freedom - b, normal, uniform)
+
+
+def hidden(random: Random, number: int, m: int) -> float:
+    """The standard normal that disturbs the field of the teacher's neuron m, for sample `number`."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(hidden, jit_options={"error_model": "numpy", "forceinline": True})
+def _hidden(random: Any, number: Any, m: Any) -> Any:
+    """Which of the two forms."""
+
+    def counted(random: Any, number: Any, m: Any) -> Any:
+        return hidden_counted(random, number, m)
+
+    def by_numpy(random: Any, number: Any, m: Any) -> Any:
+        return random.standard_normal()
+
+    return counted if isinstance(random, types.Array) else by_numpy
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def hidden_counted(random: Words, number: int, m: int) -> float:
+    """From blocks of the sample's counter that are far beyond those of `draw_counted`: from number 2^30 on."""
+    normal, _ = normals(random, number, 1073741824 + m)
+    return normal
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def chi_square(random: Words, number: int, block: int, freedom: float, normal: float, uniform: float) -> float:
+    """A chi-square number by the rejection method of Marsaglia and Tsang (2000), from a first normal and uniform."""
+    if freedom <= 0.0:
+        return 0.0
+    if freedom == 1.0:
+        return normal**2
+    d = freedom / 2.0 - 1.0 / 3.0
+    spread = 1.0 / math.sqrt(9.0 * d)
+    cube = (1.0 + spread * normal) ** 3
+    while uniform >= 1.0 - 0.0331 * normal**4 or cube <= 0.0:  # the squeeze: most leave here
+        if cube > 0.0 and math.log(uniform) < normal**2 / 2.0 + d * (1.0 - cube + math.log(cube)):
+            break
+        normal, _ = normals(random, number, block)
+        uniform, _ = uniforms(random, number, block + 1)
+        block += 2
+        cube = (1.0 + spread * normal) ** 3
+    return 2.0 * d * cube
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def normals(random: Words, number: int, block: int) -> tuple[float, float]:
+    """Two standard normals, by the method of Box and Muller (1958)."""
+    one, other = uniforms(random, number, block)
+    radius = math.sqrt(-2.0 * math.log(one))
+    cos, sin = circle(other)
+    return radius * cos, radius * sin
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def circle(turn: float) -> tuple[float, float]:
+    """The point of the unit circle after `turn` turns; a card has a function of its own for it."""
+    return math.cos(2.0 * math.pi * turn), math.sin(2.0 * math.pi * turn)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def uniforms(random: Words, number: int, block: int) -> tuple[float, float]:
+    """Two numbers, uniform on the multiples of 2^-53 in (0, 1]."""
+    one, other = philox(random, number, block)
+    return float((one >> _11) + _1) * 2.0**-53, float((other >> _11) + _1) * 2.0**-53
+
+
+_1 = np.uint64(1)
+_11 = np.uint64(11)
+_32 = np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+_ROUND_0 = np.uint64(0xD2511F53)
+_ROUND_1 = np.uint64(0xCD9E8D57)
+_WEYL_0 = np.uint64(0x9E3779B9)
+_WEYL_1 = np.uint64(0xBB67AE85)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def philox(random: Words, number: int, block: int) -> tuple[Word, Word]:
+    """A block of Philox4x32-10: 128 bits, as two words."""
+    key_0 = random[0] & _LOW
+    key_1 = random[0] >> _32
+    c0 = np.uint64(number) & _LOW
+    c1 = np.uint64(number) >> _32
+    c2 = np.uint64(block)
+    c3 = random[1]
+    for _ in range(10):
+        one = c0 * _ROUND_0
+        other = c2 * _ROUND_1
+        c0 = (other >> _32) ^ c1 ^ key_0
+        c1 = other & _LOW
+        c2 = (one >> _32) ^ c3 ^ key_1
+        c3 = one & _LOW
+        key_0 = (key_0 + _WEYL_0) & _LOW
+        key_1 = (key_1 + _WEYL_1) & _LOW
+    return c0 | (c1 << _32), c2 | (c3 << _32)

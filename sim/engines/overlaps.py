@@ -201,8 +201,10 @@ class Chain(Engine):
             axis=1,
         )
         known = references[:, :C] @ teacher.swapaxes(1, 2)
-        means = self.batch.shifted(M[:, :C], v)
-        return Law(np.concatenate([means, known], axis=2), sigmas[:, :, None, None] ** 2 * gram[:, None])
+        covariances = sigmas[:, :, None, None] ** 2 * gram[:, None]
+        K, hidden = Q.shape[1], self.batch.numbers(lambda problem: problem.mixture.taught.field_noise)
+        covariances[:, :, K:, K:] += (hidden**2)[:, None, None, None] * np.eye(teacher.shape[1])
+        return Law(np.concatenate([self.batch.shifted(M[:, :C], v), known], axis=2), covariances)
 
 
 def _parameters(problem: Problem) -> Numbers:
@@ -210,18 +212,16 @@ def _parameters(problem: Problem) -> Numbers:
     mixture, rule, D = problem.mixture, problem.rule, problem.D
     references = np.ascontiguousarray(mixture.references_at(D))
     thresholds = np.append(np.cumsum(mixture.weights)[:-1], np.inf)
-    data = Data(references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, problem.readout.copy())
-    freedom = float(D - mixture.dimensions - problem.network.K)
-    options = float(rule.sphere), float(not rule.steady)
+    data = Data(references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, np.array(problem.readout))
+    s, taught = problem.network.output_scale, mixture.taught
     eta_b, kappa_b, eta_c, kappa_c = rule.biases
-    first, second, thresholds = rule.learning(problem.network.K)
+    first, second, third = rule.learning(problem.network.K)
+    options = float(rule.sphere), float(not rule.steady)
     intercept = 1 - eta_c * kappa_c / D, eta_c / (D * rule.batch)
-    each = (
-        1 - thresholds * (eta_b * kappa_b / D),
-        thresholds * (eta_b * problem.network.output_scale / (D * rule.batch)),
-    )
-    numbers = freedom, problem.network.output_scale, rule.label_noise, *options, *intercept
-    return Numbers(data, Rule(*numbers, first, second, *each))
+    labels = taught.field_noise, float(taught.sign)
+    biases = 1 - third * (eta_b * kappa_b / D), third * (eta_b * s / (D * rule.batch))
+    freedom = float(D - mixture.dimensions - problem.network.K)
+    return Numbers(data, Rule(freedom, s, rule.label_noise, *options, *intercept, *labels, first, second, *biases))
 
 
 def _rates(problem: Problem, first: int, steps: int) -> Array:

@@ -30,6 +30,7 @@ from quenched.sim.engines.base import (
     CLUSTER,
     DATA,
     FRAME,
+    HIDDEN,
     NOISE,
     Batch,
     Engine,
@@ -83,6 +84,7 @@ class Vectors(Engine):
         self.choices = generators(batch.seeds, CLUSTER)
         self.noises = generators(batch.seeds, NOISE)
         self.heat = batch.backend.normals(batch.seeds, BATH, batch.dtype) if batch.problem.bath else None
+        self.hidden = generators(batch.seeds, HIDDEN)
 
     def _weights(self) -> Any:
         """Those of each state in an orientation of its seed, (S, K, D)."""
@@ -133,8 +135,11 @@ class Vectors(Engine):
         """Its weights and readout, for each replica."""
         teachers = [geometry.mixture.taught for geometry in self.geometries]
         self.directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
+        self.field_noise = np.array([teacher.field_noise for teacher in teachers])[self.mixture]
         if self.batch.problem.teachers:
-            self.readout = self.batch.array(np.stack([teacher.v for teacher in teachers])[self.mixture][:, :, None])
+            self.readouts = np.stack(
+                [geometry.mixture.taught.readouts(len(self.labels[0])) for geometry in self.geometries]
+            )
             self.teacher = self.batch.label(teachers[0])
 
     @classmethod
@@ -154,17 +159,15 @@ class Vectors(Engine):
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights, readouts, and the generators of inputs, clusters and label noise."""
         host = self.batch.backend.to_host
-        return (
-            super().state()
-            | {
-                "W": np.array(host(self.W)),
-                "v": np.array(host(self.v)),
-                "normals": self.normals.state(),
-                "choices": generator_words(self.choices),
-                "noises": generator_words(self.noises),
-            }
-            | ({} if self.heat is None else {"heat": self.heat.state()})
-        )
+        found = super().state() | {
+            "W": np.array(host(self.W)),
+            "v": np.array(host(self.v)),
+            "normals": self.normals.state(),
+            "choices": generator_words(self.choices),
+            "noises": generator_words(self.noises),
+            "hidden": generator_words(self.hidden),
+        }
+        return found if self.heat is None else found | {"heat": self.heat.state()}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from there, on whichever device; the inputs go on where they were if it is of the same kind."""
@@ -173,6 +176,7 @@ class Vectors(Engine):
         self.normals.restore(arrays["normals"])
         restore_generators(self.choices, arrays["choices"])
         restore_generators(self.noises, arrays["noises"])
+        restore_generators(self.hidden, arrays["hidden"])
         if self.heat is not None and "heat" in arrays:
             self.heat.restore(arrays["heat"])
 
@@ -187,7 +191,11 @@ class Vectors(Engine):
     def targets(self, X: Any, cluster: npt.NDArray[np.int64]) -> Any:
         """Labels (S, n) of inputs X (S, n, D), with label noise."""
         if self.batch.problem.teachers:
-            y = self.batch.backend.xp.matmul(self.teacher(self.seen(X)), self.readout)[:, :, 0]
+            seen = self.seen(X)
+            if self.field_noise.any():
+                drawn = np.stack([hidden.standard_normal(seen.shape[1:]) for hidden in self.hidden])
+                seen = seen + self.batch.array(self.field_noise[:, None, None] * drawn)
+            y = self.teacher(seen, self.batch.array(self.readouts[self.mixture[:, None], cluster]))
         else:
             y = self.batch.array(self.labels[self.mixture[:, None], cluster])
         if not self.label_noise.any():
@@ -196,7 +204,7 @@ class Vectors(Engine):
         return y + self.batch.array(self.label_noise[:, None] * noise)
 
     def seen(self, X: Any) -> Any:
-        """Local fields of the teacher, (S, n, m)."""
+        """Local fields of the teacher without their noise, (S, n, m)."""
         directions = self.batch.array(self.directions.swapaxes(1, 2))
         return self.batch.backend.xp.matmul(X[:, :, : directions.shape[1]], directions)
 
@@ -287,8 +295,10 @@ class Vectors(Engine):
         else:
             parts = [W * self.batch.array(scales[:, a, None, :]) for a in range(scales.shape[1])]
             covariances = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in parts], axis=1)
+        K, m = self.batch.problem.network.K, self.batch.problem.teachers
+        covariances[:, :, K:, K:] += (self.field_noise**2)[:, None, None, None] * np.eye(m)
         A = host(W[:, :, : means.shape[2]]).astype(np.float64)
-        centres, K = means @ A.swapaxes(1, 2), self.batch.problem.network.K
+        centres = means @ A.swapaxes(1, 2)
         centres[:, :, :K] = self.batch.shifted(centres[:, :, :K], host(self.v).astype(np.float64))
         return Law(centres, covariances)
 
@@ -301,7 +311,12 @@ class Vectors(Engine):
                 cluster = np.full((len(self.good), min(room, per_cluster - start)), a)
                 X = self.inputs(cluster, normals)
                 field = self.batch.shifted(xp.matmul(X, self.W.mT) / root, self.v)
-                parts.append(xp.concat([field, self.seen(X)], axis=2) if problem.teachers else field)
+                if problem.teachers:
+                    seen = self.seen(X)
+                    if self.field_noise.any():
+                        seen = seen + self.batch.array(self.field_noise[:, None, None]) * normals(seen.shape[1:])
+                    field = xp.concat([field, seen], axis=2)
+                parts.append(field)
         return xp.reshape(xp.concat(parts, axis=1), (len(self.good), -1, per_cluster, parts[0].shape[2]))
 
 

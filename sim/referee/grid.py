@@ -1,21 +1,24 @@
-"""The problems that the referee judges: a grid of the plain rule, and cases of other losses, batches and biases."""
+"""The problems that the referee judges: a grid of the plain rule; other losses, batches, biases and teachers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from quenched.numerics.problem.checks import record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
-from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 
-__all__ = ["SIGMA", "Case", "Grid", "Variant"]
+__all__ = ["SIGMA", "TEACHERS", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
 
@@ -26,9 +29,10 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, a batch, or `options`, pairs of further fields of `OnlineSGD` and values.
+    """A network whose rule has another loss, a batch, or `options`, pairs of further fields of `OnlineSGD` and values;
+    or labels by a teacher.
 
-    `control`: equations that are wrong have to be denied.
+    `teacher`: the name of one of `TEACHERS`.  `control`: equations that are wrong have to be denied.
     """
 
     activation: str
@@ -37,6 +41,7 @@ class Variant:
     batch: int = 1
     control: bool = True
     options: tuple[tuple[str, Any], ...] = ()
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         self.rule(0.0)  # refuses what is no loss and no batch
@@ -54,13 +59,31 @@ _VARIANTS = (
     Variant("relu", 2, batch=4),
     Variant("erf", 2, options=(("lr", "1/(1 + t)"), ("weight_decay", "0:0.2, 2:0.2, 2:0"), ("frozen", ("w0", "v1")))),
     Variant("relu", 2, options=(("sphere", True), ("temperature", 0.1))),
+    Variant("erf", 2, control=False, teacher="sign"),
+    Variant("relu", 2, control=False, teacher="each cluster"),
     Variant("relu", 2, options=(("bias_lr", 0.5), ("intercept_lr", 0.5))),
 )
 
 
+def _sign(mixture: Mixture) -> Teacher:
+    """Of one field along the first coordinate, with noise."""
+    return Teacher(np.eye(1, mixture.dimensions), np.ones(1), "erf", sign=True, field_noise=0.5)
+
+
+def _each_cluster(mixture: Mixture) -> Teacher:
+    """A neuron for each cluster, of different length, with readouts of both signs."""
+    lengths = 1 + np.arange(mixture.clusters) / mixture.clusters
+    along = np.eye(1, mixture.dimensions)
+    return Teacher.of_clusters(Teacher(c * along, np.full(1, (-1.0) ** a), "relu") for a, c in enumerate(lengths))
+
+
+TEACHERS: dict[str, Callable[[Mixture], Teacher]] = {"sign": _sign, "each cluster": _each_cluster}
+"""Teachers of the variants, made for a mixture."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """A problem of the grid: the name of its mixture, the network, the rule, and whether it has a control.
+    """A problem of the grid: the names of its mixture and teacher, the network, the rule, whether it has a control.
 
     `problem`: the specification that it is, which has a mixture and an initial state of its own.
     """
@@ -69,12 +92,18 @@ class Case:
     network: TwoLayer
     rule: OnlineSGD
     control: bool
+    teacher: str = ""
     problem: Specification | None = None
 
     @property
     def data(self) -> Mixture:
-        """The mixture."""
-        return named(self.mixture, SIGMA) if self.problem is None else self.problem.mixture
+        """The mixture, with the labels of its teacher."""
+        if self.problem is not None:
+            return self.problem.mixture
+        mixture = named(self.mixture, SIGMA)
+        if not self.teacher:
+            return mixture
+        return replace(mixture, labels=np.zeros(mixture.clusters), teacher=TEACHERS[self.teacher](mixture))
 
     def start(self, D: int, seed: int) -> OrderParameters | Densities:
         """The initial state: of random weights in dimension D, or that of the specification."""
@@ -85,8 +114,8 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures
-    `varied`.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `variants`: networks with other losses, batches, biases or teachers, at the last of the rates, on each of the
+    mixtures `varied`.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 at least.
     `problem`: a specification that is judged instead of all these.
     """
 
@@ -105,7 +134,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 56 of other losses, batches and rules."""
+        """240 cells, and 72 of other losses, batches, rules and teachers."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
@@ -137,13 +166,13 @@ class Grid:
             network, rule = record("network", self.problem.network, TwoLayer), self.problem.rule
             if not isinstance(rule, OnlineSGD):
                 raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {rule!r}")
-            return [Case("specification", network, rule, True, self.problem)]
+            return [Case("specification", network, rule, True, problem=self.problem)]
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
         ]
         others = [
-            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control)
+            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control, one.teacher)
             for name, one in product(self.varied, self.variants)
         ]
         return [*plain, *others]

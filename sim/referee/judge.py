@@ -340,7 +340,7 @@ def _cell(case: Case, D: int, found: Comparison) -> Cell:
     scale = table.allowance.values * D  # the largest theoretical value of the observable
     shown = (scale > 0) & (error > 0)
     return Cell(
-        mixture=case.mixture,
+        mixture=case.mixture + (f", teacher: {case.teacher}" if case.teacher else ""),
         network=f"{case.network.activation}, K = {case.network.K}",
         loss=case.rule.loss,
         batch=case.rule.batch,

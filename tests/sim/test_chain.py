@@ -1,6 +1,7 @@
 """The chain of the order parameters has the law of SGD on real vectors at every D, and the ODE as its limit."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -47,10 +48,14 @@ BATCHES = OnlineSGD(0.8, 0.1, label_noise=0.4, batch=3)
 TEACHER = Mixture(
     [[0.5, 0.0], [-0.5, 0.3]], sigma=[0.8, 0.6], teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [1.0, -0.5], "relu")
 )
+SIGNS = replace(
+    TEACHER, teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [[1.0, -0.5], [0.0, 0.7]], "relu", sign=True, field_noise=0.8)
+)
 CASES |= {
     "batches": (UNEQUAL, TwoLayer(3, "relu"), BATCHES, 12),
     "batches without room": (XOR, TwoLayer(2, "erf"), OnlineSGD(1.0, batch=3), 5),
     "teacher": (TEACHER, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
+    "signs of two teachers": (SIGNS, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2, batch=2), 9),
     "logistic": (XOR, TwoLayer(2, "relu"), OnlineSGD(1.0, loss="logistic", batch=2), 8),
 }
 SCHEDULES = OnlineSGD(
@@ -109,7 +114,10 @@ def step_on_vectors(
         x = mixture.sigmas[a] * normals(b)
         x[:p] += mixture.at(D)[a]
         if (teacher := mixture.teacher) is not None:
-            y += teacher.v @ activation_functions(teacher.activation)[0](teacher.weights @ x[:p])
+            hidden = [random.standard_normal() if teacher.field_noise else 0.0 for _ in range(teacher.neurons)]
+            seen = teacher.weights @ x[:p] + teacher.field_noise * np.array(hidden)
+            said = teacher.readouts(mixture.clusters)[a] @ activation_functions(teacher.activation)[0](seen)
+            y += np.sign(said) if teacher.sign else said
         field = w @ x / np.sqrt(D)
         F = slope(s * v @ g(field), y) / sgd.batch
         w_new = w_new - now.eta / np.sqrt(D) * s * F * np.outer(first * v * dg(field), x)
