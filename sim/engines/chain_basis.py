@@ -119,6 +119,8 @@ def absorb(W: Array, b: int, B: Size, work: Work) -> None:
     for later in range(b + 1, B):
         for i in range(p + K, p + K + b + 1):
             x[later, i] += work.turned[later] * x[b, i]
+    for k in range(K):
+        work.rho[k] = 1.0  # the next vectors of the step are added to what is there
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)

@@ -173,8 +173,6 @@ def do_steps(
         lengths(W, rule.sphere, work)
         for b in range(B):
             absorb(W, b, B, work)
-            for k in range(K):
-                work.rho[k] = 1.0
         scale_back(W, rule.sphere, work)
     return steps
 
