@@ -30,7 +30,7 @@ __all__ = ["LearningEquations", "equations"]
 _SYMBOLS = {
     "eta": r"\eta",
     "kappa": r"\kappa",
-    "eta_v": r"\eta_v",
+    "eta_v": r"\eta_{v}",
     "kappa_v": r"\kappa_v",
     "eta_b": r"\eta_b",
     "kappa_b": r"\kappa_b",
@@ -47,10 +47,18 @@ _SYMBOLS = {
     "pull": r"\Gamma",
     "Delta": r"\Delta",
     "I": r"\delta",
+    "growth": r"\gamma",
+    "dR_held": r"\dot R^{|w|}",
+    "dQ_held": r"\dot Q^{|w|}",
     "pi": r"\pi",
     "inf": r"\infty",
 }
 _RATES = {"dR": "R", "dQ": "Q", "dv": "v", "db": "b", "dc": "c"}  # time derivatives
+_SHARED = ("eta", "eta_v")  # rates, which all neurons share unless some are frozen
+_GROWTH = {
+    False: r"\gamma_{k} = \dot Q_{kk}/Q_{kk}",
+    True: r"\gamma_{k} = \sum_{u} \dot Q_{ukk}/\sum_{u} Q_{ukk}",
+}  # of |w_k|^2, where weights are scaled back; by whether there are nodes
 _COEFFICIENTS = {
     3: "F_{0,a}",
     4: "F_{1,a}",
@@ -92,7 +100,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
 
     >>> from quenched.numerics import GradientFlow
     >>> print(equations(Mixture.xor(0.5), TwoLayer(4, "relu"), GradientFlow()).lines[-1])
-    \frac{dv_{k}}{dt} = -\eta_v \sum_{a} P_{a}\, r_{ak}
+    \frac{dv_{k}}{dt} = -\eta_{v} \sum_{a} P_{a}\, r_{ak}
     """
     for name, value, kind in (
         ("mixture", mixture, Mixture),
@@ -102,24 +110,27 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
-    values = {name: getattr(rule, name) for name in ("eta", "kappa", "eta_v", "kappa_v")}
+    values: dict[str, Any] = dict(rule.scheduled)
     values |= dict(zip(("eta_b", "kappa_b", "eta_c", "kappa_c"), rule.biases, strict=True))
-    values |= {"B": rule.batch, "s": network.output_scale}
+    values |= {"T": values.pop("temperature"), "B": rule.batch, "s": network.output_scale}
     gone = {name for name, value in values.items() if value == 0} | (set() if rule.diffusion else {"noise"})
     ones = {name for name, value in values.items() if value == 1 and name in ("B", "s")}
     nodes = mixture.spectrum is not None
-    writer = _Writer(gone, ones | (set() if nodes else {"share"}), {} if nodes else {"rho": r"\sigma^2"}, nodes)
+    symbols = ({} if nodes else {"rho": r"\sigma^2"}) | ({"eta_b": r"\eta_{b,k}"} if rule.frozen else {})
+    writer = _Writer(gone, ones | (set() if nodes else {"share"}), symbols, nodes, shared=not rule.frozen)
     definitions = [line for line in _DEFINITIONS if rule.diffusion or not line.startswith("N_")]
     if rule.intercept_lr == 0:
         definitions = [line for line in definitions if not line.startswith("u_")]
-    if rule.eta == 0:
+    if "eta" in gone:
         definitions = [line for line in definitions if line.startswith("r_")]
-    if rule.eta_v == 0:
+    if "eta_v" in gone:
         definitions = [line for line in definitions if not line.startswith("r_")]
     lines = [rf"l = {_loss(rule)}", *definitions]
-    if rule.eta > 0:
+    if "eta" not in gone:
         lines += writer.function(two_layer.pull)
     lines += writer.function(two_layer.rates)
+    if rule.sphere:
+        lines += [_GROWTH[nodes], *writer.function(two_layer.on_sphere)]
     if rule.biased:
         lines += writer.function(bias_rates)
     if closed:
@@ -166,11 +177,16 @@ class _Writer:
     """Syntax trees of generated code as LaTeX.
 
     `gone`: names that are 0; `ones`: names that are 1; `symbols`: names written otherwise; `nodes`: whether the index u
-    of nodes is written.
+    of nodes is written; `shared`: whether rates are those of all neurons.
     """
 
-    def __init__(self, gone: set[str], ones: set[str], symbols: Mapping[str, str], nodes: bool) -> None:
+    def __init__(
+        self, gone: set[str], ones: set[str], symbols: Mapping[str, str], nodes: bool, *, shared: bool = False
+    ) -> None:
         self.gone, self.ones, self.symbols, self.nodes = gone, ones, _SYMBOLS | dict(symbols), nodes
+        node = "u" if nodes else ""
+        self.symbols |= {"dR": rf"\dot R_{{{node}bk}}", "dQ": rf"\dot Q_{{{node}kl}}"}
+        self.shared = set(_SHARED) if shared else set()
 
     def function(self, function: Callable[..., Any], outcomes: Mapping[int, str] | None = None) -> list[str]:
         """One line for each assignment and, if `outcomes` names them, each element of the result."""
@@ -202,15 +218,19 @@ class _Writer:
 
     def sum(self, node: ast.expr) -> str:
         """A sum without its terms that are 0."""
-        found: list[str] = []
+        terms: dict[tuple[str, int], int] = {}
         for sign, part in _terms(node):
             if {name.id for name in ast.walk(part) if isinstance(name, ast.Name)} & self.gone:
                 continue
             text = self.term(part)
             flipped = text.startswith("-")
             text, sign = (text[1:], -sign) if flipped else (text, sign)
-            found.append(("-" if sign < 0 else "") + text if not found else f" {'-' if sign < 0 else '+'} {text}")
-        return "".join(found) or "0"
+            terms[text, sign] = terms.get((text, sign), 0) + 1
+        found = ""
+        for (text, sign), count in terms.items():
+            before = ("-" if sign < 0 else "") if not found else f" {'-' if sign < 0 else '+'} "
+            found += before + (f"{count} {text}" if count > 1 else text)
+        return found or "0"
 
     def term(self, node: ast.expr, inside: bool = False) -> str:
         """A product, quotient, power, function, name or number; `inside`: a sum gets brackets."""
@@ -222,7 +242,7 @@ class _Writer:
                 return rf"\left({self.sum(node)}\right)" if inside else self.sum(node)
             case ast.BinOp(op=ast.Mult()):
                 parts = [self.term(factor, True) for factor in _factors(node) if not self._is_one(factor)]
-                return _product(parts)
+                return _product([part for part in parts if part != "1"])
             case ast.BinOp(op=ast.Div()):
                 below = [factor for factor in _factors(node.right) if not self._is_one(factor)]
                 if not below:
@@ -264,13 +284,17 @@ class _Writer:
 
     def _contraction(self, node: ast.Call) -> str:
         inputs, output = _subscripts(node)
+        operands = [(operand, index) for operand, index in zip(node.args[1:], inputs, strict=True)]
+        named = [operand.id if isinstance(operand, ast.Name) else "" for operand, _ in operands]
         factors = [
             self._indexed(self._operand(operand), index)
-            for operand, index in zip(node.args[1:], inputs, strict=True)
-            if not (isinstance(operand, ast.Name) and operand.id in self.ones)
+            for (operand, index), name in zip(operands, named, strict=True)
+            if name not in self.ones | self.shared
         ]
+        rates = [self.name(name) for name in named if name in self.shared]
+        before = f"{{{rates[0]}}}^{{{len(rates)}}} " if len(rates) > 1 else f"{rates[0]} " if rates else ""
         summed = dict.fromkeys(i for index in inputs for i in index if i not in output and (self.nodes or i != "u"))
-        return (rf"\sum_{{{','.join(summed)}}} " if summed else "") + r"\, ".join(factors)
+        return before + (rf"\sum_{{{','.join(summed)}}} " if summed else "") + r"\, ".join(factors)
 
     def _operand(self, node: ast.expr) -> str:
         """An array of an `einsum`, whose indices come after it."""

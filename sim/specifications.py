@@ -6,7 +6,8 @@
     initial = 8                                       # seed of the initial state, or [state] with M, Q, v
     mixture = { kind = "xor", sigma = 0.4 }           # a name of named_mixtures, "means" or "data"
     network = { K = 4, activation = "relu" }
-    rule = { lr = 0.5 }                               # fields of OnlineSGD, or kind = "gradient-flow"
+    rule = { lr = 0.5 }                               # fields of OnlineSGD, or kind = "gradient-flow"; a rate that
+                                                      # changes is "0.5/(1 + t)", or a table [[0, 0.5], [10, 0.05]]
 
 One file describes one problem for every verb (`read_problem`).  A list where one value is due spans an axis, which only
 a sweep has (`read_spec`): sigma = [0.3, 0.5], or several tables [[mixture]].
@@ -44,8 +45,10 @@ _MEANS = {"means": 2, "labels": 1, "weights": 1, "sigma": 0, "scaling": 0}
 _DATA = {"data": 0, "covariance": 0, "shrinkage": 0, "project": 0, "sigma": 0}
 _MORE = {"spectrum": 0, "teacher": 0}  # of any mixture
 _NETWORK = {field.name: 0 for field in fields(TwoLayer)}
-_RULE = {field.name: 0 for field in fields(OnlineSGD)}
-_FLOW = {field.name: 0 for field in fields(GradientFlow) if field.init}
+_TABLE = -1  # of what is a number, or a table of pairs (t, value)
+_RATES = dict.fromkeys(("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature"), _TABLE)
+_RULE = {field.name: 0 for field in fields(OnlineSGD)} | {"frozen": 1} | _RATES
+_FLOW = {field.name: _RULE[field.name] for field in fields(GradientFlow) if field.init}
 _NEEDED = ("mixture", "network", "rule", "D", "seeds", "t")
 _OPTIONS = tuple(field.name for field in fields(Sweep))[len(_NEEDED) :]
 _PARTS = tuple(field.name for field in fields(Specification))
@@ -281,12 +284,14 @@ def _learner(table: dict[str, Any]) -> tuple[str, Options]:
 def _axis(value: Any, depth: int) -> list[Any]:
     """A value that is an array of `depth` levels, or a list of such values.
 
-    Where a number is due, a list in a list is one value for each cluster: sigma = [[0.3, 0.5]].
+    Where a number is due, a list in a list is one value for each cluster: sigma = [[0.3, 0.5]].  Of a rate it is a
+    table, lr = [[0, 0.5], [10, 0.05]].
     """
     inner, levels = value, 0
     while isinstance(inner, list) and inner:
         inner, levels = inner[0], levels + 1
-    return value if levels == depth + 1 or (depth == 0 and levels == 2) else [value]
+    axes = {0: (1, 2), _TABLE: (1, 3)}.get(depth, (depth + 1,))
+    return value if levels in axes else [value]
 
 
 def _known(name: str, table: Mapping[str, Any], allowed: Iterable[str]) -> None:

@@ -228,7 +228,7 @@ class Sweep:
             "D": D,
             "seed": seeds,
             "K": ("network", [network.K for network in networks]),
-            "lr": ("rule", [rule.lr for rule in rules]),
+            "lr": ("rule", [float(rule.rates(0.0).eta) for rule in rules]),  # at the start, where it changes
         }
         return described(xr.Dataset(variables, coords=names | labels, attrs=provenance(sweep=self)))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.course.pieces import Course, Mixtures, Rules, course
 from quenched.numerics.problem.checks import (
     function,
     increasing_times,
@@ -30,7 +31,6 @@ from quenched.numerics.problem.checks import (
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state
@@ -38,7 +38,7 @@ from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, DivergenceError, Engine, Problem, State
 from quenched.sim.engines.checkpoint import Checkpoint
-from quenched.sim.engines.run import Protocol, plan, run
+from quenched.sim.engines.run import Protocol, Stage, plan, run
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,6 +48,14 @@ __all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "options_of"
 T = TypeVar("T")
 
 _MOST_STEPS = 10**12  # of one run: weeks of the fastest engine
+_AXES: dict[str, tuple[str, ...]] = {
+    "M": ("cluster", "neuron"),
+    "R": ("teacher", "neuron"),
+    "Q": ("neuron", "neuron_"),
+    "v": ("neuron",),
+    "b": ("neuron",),
+    "c": (),
+}
 
 
 class Options(TypedDict, total=False):
@@ -107,9 +115,9 @@ class SimulationOptions:
 
 @describing
 def simulate(
-    mixture: Mixture,
+    mixture: Mixtures,
     network: TwoLayer,
-    rule: LearningRule,
+    rule: Rules,
     D: int,
     t: npt.ArrayLike,
     seeds: int | Sequence[int],
@@ -127,6 +135,9 @@ def simulate(
     The chain has dtype "float64" and test "fields" only, no spectrum, and what a seed gives depends on nothing else.
     `backend`: "numpy", "cupy", or "auto" (CuPy where a GPU answers, and the chain has 256 seeds or more).  With NumPy
     vectors the result of a seed depends on the other seeds by rounding at most.
+
+    Lists of pairs (mixture, until) and (rule, until) are problems that change in time, as in `integrate`: engines hand
+    the weights on at round(until D) steps.
 
     `options` are the fields of `SimulationOptions`: state, test, test_samples, dtype, memory, checkpoint,
     checkpoint_every, progress.
@@ -154,17 +165,23 @@ def simulate(
     """
     import xarray as xr
 
-    mixture, network = record("mixture", mixture, Mixture), record("network", network, TwoLayer)
-    rule, chosen = record("rule", rule, LearningRule), options_of("simulate", SimulationOptions, options)
-    D = integer("D", D, at_least=mixture.dimensions + network.K)
+    pieces, network = course(mixture, rule), record("network", network, TwoLayer)
+    chosen, joint = options_of("simulate", SimulationOptions, options), pieces.joint
+    D = integer("D", D, at_least=joint.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
-    problem = Problem(mixture, network, rule, D)
-    kind, where = choose_engine(engine, backend, problem, chosen, len(names))
-    states = _initial_states(mixture, network, rule, D, names, chosen.state)
-    replicas = Batch((problem,), np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
-    per_cluster = -(-chosen.test_samples // mixture.clusters)
+    pieces.check_until(steps[-1] / D)
+    problems = _problems(pieces, network, D)
+    kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
+    for problem in problems[1:]:
+        choose_engine(engine, where, problem, chosen, len(names))
+    biased = any(problem.rule.biased for problem in problems)
+    states = _initial_states(joint, network, biased, D, names, chosen.state)
+    replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
+    per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
     memory = where.memory() if chosen.memory is None else chosen.memory
-    protocol = Protocol(kind, steps, per_cluster, chosen.test == "vectors", memory)
+    stages = [Stage(piece.task, piece.rule, np.rint(piece.until * D)) for piece in pieces.pieces]
+    several = (stages, pieces.tasks) if len(stages) > 1 else ()
+    protocol = Protocol(kind, steps, per_cluster, chosen.test == "vectors", memory, *several)
     attributes = provenance(
         mixture=mixture,
         network=network,
@@ -176,7 +193,7 @@ def simulate(
             "backend": where.name,
             "dtype": chosen.dtype,
             "test": chosen.test,
-            "test_samples": per_cluster * mixture.clusters,
+            "test_samples": per_cluster * max(task.clusters for task in pieces.tasks),
         },
         seeds=names,
     )
@@ -185,18 +202,22 @@ def simulate(
         identity = attributes | {"steps": json.dumps(steps), "batch": json.dumps(plan(replicas, protocol))}
         file = Checkpoint(Path(chosen.checkpoint), identity, float(chosen.checkpoint_every))
     found = run(replicas, protocol, file=file, progress=chosen.progress)
-    dims = {
-        "M": ("cluster", "neuron"),
-        "R": ("teacher", "neuron"),
-        "Q": ("neuron", "neuron_"),
-        "v": ("neuron",),
-        "b": ("neuron",),
-    }
+    if len({piece.rule.loss for piece in pieces.pieces}) > 1:
+        found.records.pop("loss", None)  # of which one?
+    each = ("task",) if len(pieces.tasks) > 1 else ()
+    times = np.array(steps) / D
+    axes = {"seed": names, "time": times, "step": ("time", steps)}
     return xr.Dataset(
-        {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
-        coords={"seed": names, "time": np.array(steps) / D, "step": ("time", steps)},
+        {name: (("seed", "time", *_AXES.get(name, each)), values) for name, values in found.records.items()},
+        coords=axes | (pieces.labels(times) if each else {}),
         attrs=attributes,
     )
+
+
+def _problems(pieces: Course, network: TwoLayer, D: int) -> tuple[Problem, ...]:
+    """The problem of each piece; all have the reference vectors of all tasks."""
+    placed = pieces.joint if len(pieces.tasks) > 1 else None
+    return tuple(Problem(pieces.tasks[piece.task], network, piece.rule, D, placed) for piece in pieces.pieces)
 
 
 def options_of(name: str, kind: Callable[..., T], given: Mapping[str, Any]) -> T:
@@ -244,17 +265,17 @@ def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
 def _initial_states(
     mixture: Mixture,
     network: TwoLayer,
-    rule: LearningRule,
+    biased: bool,
     D: int,
     seeds: Sequence[int],
     state: State | Sequence[State] | None,
 ) -> Sequence[State]:
-    """One initial state per seed."""
+    """One initial state per seed, with biases where some learn or some have them."""
     if state is None:
-        return [random_state(mixture, network, D, seed) for seed in seeds]
+        return [with_biases(random_state(mixture, network, D, seed), biased) for seed in seeds]
     kinds = (OrderParameters, Densities)
     states = [state] * len(seeds) if isinstance(state, kinds) else records("state", state, kinds)
-    learn = rule.biased or any(each.b is not None for each in states)
+    learn = biased or any(each.b is not None for each in states)
     states = [with_biases(each, learn) for each in states]
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")

@@ -3,8 +3,9 @@
 Translated are functions of annotated arguments: numbers (float, int, Word: 64 bits without sign), arrays, records of
 arrays, and tuples of numbers as results.  Inside: assignments, `for` over ranges, `while`, `if`, `return`, arithmetic,
 and the functions of `math`, and of formulas.  Arrays are C arrays of known sizes, taken by reference, so `len` is
-a constant, and with loops unrolled they live in registers.  Arguments annotated `Size` are constants of the module, and
-`Function` or `Any` stands for functions that the module holds by the same names: neither is handed on.
+a constant, and with loops unrolled they live in registers.  Arguments annotated `Size`, or `Sizes` for a tuple, are
+constants of the module, and `Function` or `Any` stands for functions that the module holds by the same names: none of
+them is handed on.
 
 The result is also C++ for the host, where the tests run it.  ValueError: a construct that is not in the language.
 """
@@ -62,7 +63,7 @@ INSIDE double sign(double x) { return x != x ? x : x > 0.0 ? 1.0 : x < 0.0 ? -1.
 
 _TYPES = {"float": "double", "int": "long long", "Word": "word", "None": "void", "bool": "bool"}
 _RANK = ["bool", "long long", "word", "double"]
-_DROPPED = ("Size", "Function", "Any")
+_DROPPED = ("Size", "Sizes", "Function", "Any")
 _BINARY = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -244,8 +245,8 @@ class _Function:
         return [f"{self._place(target, kind)} = {text};"]
 
     def _several(self, targets: list[ast.expr], value: ast.expr) -> list[str]:
-        if isinstance(value, ast.Name) and self.types.get(value.id) == "Any":  # functions, which the module holds
-            self.types |= {ast.unparse(target): "Any" for target in targets}
+        if isinstance(value, ast.Name) and (kind := self.types.get(value.id)) in ("Any", "Sizes"):  # the module's
+            self.types |= {ast.unparse(target): "Any" if kind == "Any" else "Size" for target in targets}
             return []
         if isinstance(value, ast.Tuple):
             pairs = zip(targets, value.elts, strict=True)

@@ -12,7 +12,8 @@ from quenched.sim.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("derived_here")
 
-TEXT = (Path(__file__).resolve().parents[1] / "docs" / "averages.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+TEXT = (DOCS / "averages.md").read_text(encoding="utf-8")
 PREFACE = TEXT.partition("\n## ")[0]
 EXAMPLES = re.findall(r"^## (\d+)\. (.*?)\n(.*?)(?=^## |\Z)", TEXT, flags=re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"^(value|error) +(\S+)$", flags=re.MULTILINE)
@@ -57,10 +58,17 @@ def test_the_calls_of_the_preface_return_what_stands_there() -> None:
     assert run_calls("preface", PREFACE) == 1
 
 
-def run_calls(title: str, text: str) -> int:
-    """Run the blocks of Python as doctests; their number."""
+def test_learning_rules_do_what_is_told_of_them() -> None:
+    """Each block goes on from those before it."""
+    assert run_calls("rules", (DOCS / "rules.md").read_text(encoding="utf-8"), {}) == 4
+
+
+def run_calls(title: str, text: str, names: dict[str, object] | None = None) -> int:
+    """Run the blocks of Python as doctests, all with the same `names` if they are given; their number."""
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     for block in blocks:
-        test = doctest.DocTestParser().get_doctest(block, {}, title, "docs/averages.md", None)
-        assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test).failed == 0
+        test = doctest.DocTestParser().get_doctest(block, names or {}, title, "docs", None)
+        if names is not None:
+            test.globs = names
+        assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, clear_globs=False).failed == 0
     return len(blocks)

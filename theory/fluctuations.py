@@ -11,37 +11,37 @@ from numpy.typing import NDArray
 __all__ = ["sample_increments", "unresolved"]
 
 
-# dR_xbk = -η ν_xb push_xk
-# dQ_xkl = -η lam_xk push_xl - η lam_xl push_xk + η² push_xk push_xl ρ_x/B
-# dv_xk = -η_v readout_xk
+# dR_xbk = -η_k ν_xb push_xk
+# dQ_xkl = -η_k lam_xl push_xk - η_l lam_xk push_xl + η_k η_l push_xk push_xl ρ_x/B
+# dv_xk = -η_v_k readout_xk
 def sample_increments(
     push: NDArray[float64],  # (X, K) dl/dlambda_k of each sample x
     readout: NDArray[float64],  # (X, K) dl/dv_k
     nu: NDArray[float64],  # (X, b) fields of the reference vectors, their regression on the preactivations
     lam: NDArray[float64],  # (X, K) preactivations
     rho: NDArray[float64],  # (X,) variance of the inputs
-    eta: float,  # learning rate of the first layer
-    eta_v: float,  # and of the second
+    eta: NDArray[float64],  # (K,) learning rates of the first layer
+    eta_v: NDArray[float64],  # (K,) and of the second
     B: float,  # samples in a step
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """D times what each sample adds to R_bk = w_k.r_b/D, Q_kl = w_k.w_l/D and v_k in one step, without decay."""
-    dR = -eta*einsum("xb,xk->xbk", nu, push)
+    dR = -einsum("k,xb,xk->xbk", eta, nu, push)
     dQ = (
-        -eta*einsum("xk,xl->xkl", lam, push)
-        - eta*einsum("xl,xk->xkl", lam, push)
-        + eta**2/B*einsum("xk,xl,x->xkl", push, push, rho)
+        -einsum("k,xl,xk->xkl", eta, lam, push)
+        - einsum("l,xk,xl->xkl", eta, lam, push)
+        + 1/B*einsum("k,l,xk,xl,x->xkl", eta, eta, push, push, rho)
     )
-    dv = -eta_v*readout
+    dv = -einsum("k,xk->xk", eta_v, readout)
     return dR, dQ, dv
 
 
-# covariance_bkcl = η² P_a noise_akl spread_abc
+# covariance_bkcl = P_a η_k η_l noise_akl spread_abc
 def unresolved(
     P: NDArray[float64],  # (C,) weights of the clusters
     noise: NDArray[float64],  # (C, K, K) E_a[dl/dlambda_k dl/dlambda_l]
     spread: NDArray[float64],  # (C, b, b) covariance of the fields of the reference vectors given the preactivations
-    eta: float,  # learning rate of the first layer
+    eta: NDArray[float64],  # (K,) learning rates of the first layer
 ) -> NDArray[float64]:
     """Covariance of the increments of R_bk and R_cl that the samples' preactivations do not tell."""
-    covariance: NDArray[float64] = eta**2*einsum("a,akl,abc->bkcl", P, noise, spread)
+    covariance: NDArray[float64] = einsum("a,k,l,akl,abc->bkcl", P, eta, eta, noise, spread)
     return covariance

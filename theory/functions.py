@@ -15,44 +15,48 @@ class Function(NamedTuple):
     """An elementary function of generated code, called by its name in `module`.
 
     arguments: how many; compiled: the statement that defines it for single numbers in a module compiled by numba (the
-    name njit is defined there); multiprecision: from an mpmath context to the function of single numbers.
+    name njit is defined there); multiprecision: from an mpmath context to the function of single numbers; written: what
+    a user may write for it.
     """
 
     module: str
     arguments: int
     compiled: str
     multiprecision: Callable[[Any], Callable[..., Any]]
+    written: tuple[str, ...]
 
 
 FUNCTIONS: dict[str, Function] = {
-    "absolute": Function("numpy", 1, "from numpy import absolute\n", lambda ctx: abs),
-    "arccosh": Function("numpy", 1, "from numpy import arccosh\n", lambda ctx: ctx.acosh),
-    "arcsin": Function("numpy", 1, "from numpy import arcsin\n", lambda ctx: ctx.asin),
-    "arctan": Function("numpy", 1, "from numpy import arctan\n", lambda ctx: ctx.atan),
-    "cos": Function("numpy", 1, "from numpy import cos\n", lambda ctx: ctx.cos),
-    "cosh": Function("numpy", 1, "from numpy import cosh\n", lambda ctx: ctx.cosh),
-    "erf": Function("scipy.special", 1, "from math import erf\n", lambda ctx: ctx.erf),
-    "erfc": Function("scipy.special", 1, "from math import erfc\n", lambda ctx: ctx.erfc),
-    "exp": Function("numpy", 1, "from numpy import exp\n", lambda ctx: ctx.exp),
+    "absolute": Function("numpy", 1, "from numpy import absolute\n", lambda ctx: abs, ("Abs", "abs")),
+    "arccosh": Function("numpy", 1, "from numpy import arccosh\n", lambda ctx: ctx.acosh, ()),
+    "arcsin": Function("numpy", 1, "from numpy import arcsin\n", lambda ctx: ctx.asin, ()),
+    "arctan": Function("numpy", 1, "from numpy import arctan\n", lambda ctx: ctx.atan, ("atan",)),
+    "cos": Function("numpy", 1, "from numpy import cos\n", lambda ctx: ctx.cos, ("cos",)),
+    "cosh": Function("numpy", 1, "from numpy import cosh\n", lambda ctx: ctx.cosh, ("cosh",)),
+    "erf": Function("scipy.special", 1, "from math import erf\n", lambda ctx: ctx.erf, ("erf",)),
+    "erfc": Function("scipy.special", 1, "from math import erfc\n", lambda ctx: ctx.erfc, ("erfc",)),
+    "exp": Function("numpy", 1, "from numpy import exp\n", lambda ctx: ctx.exp, ("exp",)),
     "heaviside": Function(
         "numpy",
         2,
         "@njit\ndef heaviside(x, half): return half if x == 0 else 1.0 if x > 0 else 0.0\n",
         lambda ctx: lambda x, half: ctx.mpf(half if x == 0 else x > 0),
+        ("Heaviside",),
     ),
-    "log": Function("numpy", 1, "from numpy import log\n", lambda ctx: ctx.log),
-    "log1p": Function("numpy", 1, "from numpy import log1p\n", lambda ctx: ctx.log1p),
-    "maximum": Function("numpy", 2, "from numpy import maximum\n", lambda ctx: max),
-    "minimum": Function("numpy", 2, "from numpy import minimum\n", lambda ctx: min),
-    "sign": Function("numpy", 1, "from numpy import sign\n", lambda ctx: ctx.sign),
-    "sin": Function("numpy", 1, "from numpy import sin\n", lambda ctx: ctx.sin),
-    "sinh": Function("numpy", 1, "from numpy import sinh\n", lambda ctx: ctx.sinh),
-    "sqrt": Function("numpy", 1, "from numpy import sqrt\n", lambda ctx: ctx.sqrt),
-    "tanh": Function("numpy", 1, "from numpy import tanh\n", lambda ctx: ctx.tanh),
+    "log": Function("numpy", 1, "from numpy import log\n", lambda ctx: ctx.log, ("log",)),
+    "log1p": Function("numpy", 1, "from numpy import log1p\n", lambda ctx: ctx.log1p, ()),
+    "maximum": Function("numpy", 2, "from numpy import maximum\n", lambda ctx: max, ("Max", "max")),
+    "minimum": Function("numpy", 2, "from numpy import minimum\n", lambda ctx: min, ("Min", "min")),
+    "sign": Function("numpy", 1, "from numpy import sign\n", lambda ctx: ctx.sign, ("sign",)),
+    "sin": Function("numpy", 1, "from numpy import sin\n", lambda ctx: ctx.sin, ("sin",)),
+    "sinh": Function("numpy", 1, "from numpy import sinh\n", lambda ctx: ctx.sinh, ("sinh",)),
+    "sqrt": Function("numpy", 1, "from numpy import sqrt\n", lambda ctx: ctx.sqrt, ("sqrt",)),
+    "tanh": Function("numpy", 1, "from numpy import tanh\n", lambda ctx: ctx.tanh, ("tanh",)),
     "where": Function(
         "numpy",
         3,
         "@njit\ndef where(condition, x, y): return x if condition else y\n",
         lambda ctx: lambda condition, x, y: x if condition else y,
+        (),
     ),
 }

@@ -11,7 +11,7 @@ from numpy import einsum, eye, float64
 from numpy.typing import NDArray
 
 __all__ = [
-    "local_fields", "pull", "pull_tangent", "rates", "rates_tangent", "risk", "step_averages",
+    "local_fields", "on_sphere", "pull", "pull_tangent", "rates", "rates_tangent", "risk", "step_averages",
     "step_averages_tangent", "step_noise", "step_noise_tangent",
 ]
 
@@ -106,10 +106,10 @@ def pull(
     return pull
 
 
-# dR_ubk = -η κ R_ubk - η P_a force_ak mean_uab - η R_ubi pull_uki
-# dQ_ukl = -2 η κ Q_ukl - η M_uak P_a force_al - η M_ual P_a force_ak - η Q_uki pull_uli - η Q_uli pull_uki + η² P_a
-#   noise_akl ρ_au share_u/B
-# dv_k = -η_v κ_v v_k - η_v P_a readout_ak
+# dR_ubk = -κ R_ubk η_k - P_a η_k force_ak mean_uab - R_ubi η_k pull_uki
+# dQ_ukl = 2 T I_kl η_k share_u - κ Q_ukl η_k - κ Q_ukl η_l - M_uak P_a η_l force_al - M_ual P_a η_k force_ak - Q_uki
+#   η_l pull_uli - Q_uli η_k pull_uki + P_a η_k η_l noise_akl ρ_au share_u/B
+# dv_k = -κ_v η_v_k v_k - P_a η_v_k readout_ak
 def rates(
     P: NDArray[float64],  # (C,) weights of the clusters
     rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
@@ -123,31 +123,57 @@ def rates(
     pull: NDArray[float64],  # (U, K, K) how w_k is pulled along w_i
     noise: NDArray[float64],  # (C, K, K) E_a[dl/dlambda_k dl/dlambda_l]
     readout: NDArray[float64],  # (C, K) E_a[dl/dv_k]
-    eta: float,  # learning rate of the first layer
+    eta: NDArray[float64],  # (K,) learning rates of the first layer, 0 for a frozen neuron
+    eta_v: NDArray[float64],  # (K,) and of the second
     kappa: float,  # weight decay of the first layer
-    eta_v: float,  # and of the second
     kappa_v: float,  # and of the second
     B: float,  # samples in a step
+    T: float,  # temperature of the bath
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k."""
+    I = eye(len(eta))
     dR = (
-        -eta*kappa*R
-        - eta*einsum("ubi,uki->ubk", R, pull)
-        - eta*einsum("a,ak,uab->ubk", P, force, mean)
+        -kappa*einsum("ubk,k->ubk", R, eta)
+        - einsum("ubi,k,uki->ubk", R, eta, pull)
+        - einsum("a,k,ak,uab->ubk", P, eta, force, mean)
     )
     dQ = (
-        -2*eta*kappa*Q
-        - eta*einsum("uki,uli->ukl", Q, pull)
-        - eta*einsum("uli,uki->ukl", Q, pull)
-        - eta*einsum("uak,a,al->ukl", M, P, force)
-        - eta*einsum("ual,a,ak->ukl", M, P, force)
-        + eta**2/B*einsum("a,akl,au,u->ukl", P, noise, rho, share)
+        -kappa*einsum("ukl,k->ukl", Q, eta)
+        - kappa*einsum("ukl,l->ukl", Q, eta)
+        - einsum("uki,l,uli->ukl", Q, eta, pull)
+        - einsum("uli,k,uki->ukl", Q, eta, pull)
+        + 2*T*einsum("kl,k,u->ukl", I, eta, share)
+        - einsum("uak,a,l,al->ukl", M, P, eta, force)
+        - einsum("ual,a,k,ak->ukl", M, P, eta, force)
+        + 1/B*einsum("a,k,l,akl,au,u->ukl", P, eta, eta, noise, rho, share)
     )
     dv = (
-        -eta_v*kappa_v*v
-        - eta_v*einsum("a,ak->k", P, readout)
+        -kappa_v*einsum("k,k->k", eta_v, v)
+        - einsum("a,k,ak->k", P, eta_v, readout)
     )
     return dR, dQ, dv
+
+
+# dR_held_ubk = -R_ubk growth_k/2 + dR_ubk
+# dQ_held_ukl = -Q_ukl growth_k/2 - Q_ukl growth_l/2 + dQ_ukl
+def on_sphere(
+    R: NDArray[float64],  # (U, b, K) overlaps w_k.r_b/D, parts in node u
+    Q: NDArray[float64],  # (U, K, K) overlaps w_k.w_l/D, parts in node u
+    dR: NDArray[float64],  # (U, b, K) D times the increment of R by a step before it is scaled back
+    dQ: NDArray[float64],  # (U, K, K) of Q
+    growth: NDArray[float64],  # (K,) D times the fraction by which |w_k|^2 grows in it
+) -> tuple[NDArray[float64], NDArray[float64]]:
+    """Rates of R_ubk and Q_ukl if each weight is scaled back to its length after a step."""
+    dR_held = (
+        -1/2*einsum("ubk,k->ubk", R, growth)
+        + dR
+    )
+    dQ_held = (
+        -1/2*einsum("ukl,k->ukl", Q, growth)
+        - 1/2*einsum("ukl,l->ukl", Q, growth)
+        + dQ
+    )
+    return dR_held, dQ_held
 
 
 # value = s² L₂_a P_a ⟨g_i g_j⟩_a v_i v_j + s L₁_a P_a ⟨g_i⟩_a v_i + L₀_a P_a
@@ -282,33 +308,34 @@ def rates_tangent(
     pull_z: NDArray[float64],  # (U, K, K, Z)
     noise_z: NDArray[float64],  # (C, K, K, Z)
     readout_z: NDArray[float64],  # (C, K, Z)
-    eta: float,  # learning rate of the first layer
+    eta: NDArray[float64],  # (K,) learning rates of the first layer, 0 for a frozen neuron
+    eta_v: NDArray[float64],  # (K,) and of the second
     kappa: float,  # weight decay of the first layer
-    eta_v: float,  # and of the second
     kappa_v: float,  # and of the second
     B: float,  # samples in a step
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """Tangent of `rates` along directions z, the last index of all that ends in _z."""
     dR_z = (
-        -eta*kappa*R_z
-        - eta*einsum("ubi,ukiz->ubkz", R, pull_z)
-        - eta*einsum("ubiz,uki->ubkz", R_z, pull)
-        - eta*einsum("a,akz,uab->ubkz", P, force_z, mean)
+        -kappa*einsum("ubkz,k->ubkz", R_z, eta)
+        - einsum("ubi,k,ukiz->ubkz", R, eta, pull_z)
+        - einsum("ubiz,k,uki->ubkz", R_z, eta, pull)
+        - einsum("a,k,akz,uab->ubkz", P, eta, force_z, mean)
     )
     dQ_z = (
-        -2*eta*kappa*Q_z
-        - eta*einsum("uki,uliz->uklz", Q, pull_z)
-        - eta*einsum("uli,ukiz->uklz", Q, pull_z)
-        - eta*einsum("ukiz,uli->uklz", Q_z, pull)
-        - eta*einsum("uliz,uki->uklz", Q_z, pull)
-        - eta*einsum("uak,a,alz->uklz", M, P, force_z)
-        - eta*einsum("ual,a,akz->uklz", M, P, force_z)
-        - eta*einsum("uakz,a,al->uklz", M_z, P, force)
-        - eta*einsum("ualz,a,ak->uklz", M_z, P, force)
-        + eta**2/B*einsum("a,aklz,au,u->uklz", P, noise_z, rho, share)
+        -kappa*einsum("uklz,k->uklz", Q_z, eta)
+        - kappa*einsum("uklz,l->uklz", Q_z, eta)
+        - einsum("uki,l,uliz->uklz", Q, eta, pull_z)
+        - einsum("uli,k,ukiz->uklz", Q, eta, pull_z)
+        - einsum("ukiz,l,uli->uklz", Q_z, eta, pull)
+        - einsum("uliz,k,uki->uklz", Q_z, eta, pull)
+        - einsum("uak,a,l,alz->uklz", M, P, eta, force_z)
+        - einsum("ual,a,k,akz->uklz", M, P, eta, force_z)
+        - einsum("uakz,a,l,al->uklz", M_z, P, eta, force)
+        - einsum("ualz,a,k,ak->uklz", M_z, P, eta, force)
+        + 1/B*einsum("a,k,l,aklz,au,u->uklz", P, eta, eta, noise_z, rho, share)
     )
     dv_z = (
-        -eta_v*kappa_v*v_z
-        - eta_v*einsum("a,akz->kz", P, readout_z)
+        -kappa_v*einsum("k,kz->kz", eta_v, v_z)
+        - einsum("a,k,akz->kz", P, eta_v, readout_z)
     )
     return dR_z, dQ_z, dv_z

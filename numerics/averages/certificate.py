@@ -150,7 +150,8 @@ def _learning_certificates() -> Iterator[Certificate]:
     P, y, sigma2, T = np.array([0.6, 0.4]), np.array([1.0, -1.0]), np.array([0.5, 0.3]), np.array([[0.8], [-0.7]])
     A, L, v = np.array([[0.7, -0.4]]), np.array([[0.6, 0.0], [0.2, 0.5]]), np.array([0.9, -0.6])
     Q = A.T @ A + L @ L.T
-    rates, s, noise, batch = (0.7, 0.2, 0.5, 0.1), 0.8, 0.3, 2.0
+    eta, eta_v, kappa, kappa_v = np.array([0.7, 0.4]), np.array([0.5, 0.3]), 0.2, 0.1
+    s, noise, batch, bath = 0.8, 0.3, 2.0, 0.3
     rho, share, mean, R = sigma2[:, None], np.ones(1), T[None], A[None]
 
     def sampled(name: str, order: int) -> tuple[Array, ...]:
@@ -163,14 +164,13 @@ def _learning_certificates() -> Iterator[Certificate]:
         fields = x @ np.vstack([A, L.T])
         g, dg = (function(fields) for function in activation_functions(name))
         phi, p = s * (g @ v), P[a] * np.tile(weights, 2)
-        eta, kappa, eta_v, kappa_v = rates
         force, square = phi - y[a], (phi - y[a]) ** 2 + noise**2
         push = s * v * dg * force[:, None]
-        dw = -eta * (p[:, None] * push).T @ np.column_stack([x[:, 0], fields])
+        dw = -eta[:, None] * ((p[:, None] * push).T @ np.column_stack([x[:, 0], fields]) + kappa * np.vstack([A, Q]).T)
         heat = (p * sigma2[a] * square)[:, None] * (s * v * dg)
-        dQ = dw[:, 1:] + dw[:, 1:].T + eta**2 / batch * heat.T @ (s * v * dg) - 2 * eta * kappa * Q
+        dQ = dw[:, 1:] + dw[:, 1:].T + np.outer(eta, eta) / batch * (heat.T @ (s * v * dg)) + 2 * bath * np.diag(eta)
         dv = -eta_v * s * (p * force) @ g - eta_v * kappa_v * v
-        return dw[:, 0] - eta * kappa * A[0], dQ, dv, p @ (phi - y[a]) ** 2 / 2
+        return dw[:, 0], dQ, dv, p @ (phi - y[a]) ** 2 / 2
 
     names = (("rates", "dR"), ("rates", "dQ"), ("rates", "dv"), ("risk", ""))
     L0, L1, L2, F0, F1, *_ = coefficients("square", y, 0.0)
@@ -180,7 +180,9 @@ def _learning_certificates() -> Iterator[Certificate]:
         found = tables(name, average, covariance)
         force, response, readout = two_layer.step_averages(F0, F1, v, found, s)
         averages = force, two_layer.pull(P, rho, response), two_layer.step_noise(S0, S1, S2, v, found, s), readout
-        dR, dQ, dv = two_layer.rates(P, rho, share, mean, M, R, Q[None], v, *averages, *rates, batch)
+        dR, dQ, dv = two_layer.rates(
+            P, rho, share, mean, M, R, Q[None], v, *averages, eta, eta_v, kappa, kappa_v, batch, bath
+        )
         values = (dR[0, 0], dQ[0], dv, two_layer.risk(P, L0, L1, L2, v, found, s))
         for (formula, part), value, rough, expected in zip(
             names, values, sampled(name, 36), sampled(name, 44), strict=True

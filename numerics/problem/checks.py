@@ -71,6 +71,8 @@ def shown(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
@@ -106,7 +108,7 @@ class Record:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, arrays as nested lists: JSON-able, and enough to rebuild the record."""
+        """The fields, arrays and tables as nested lists: JSON-able, and enough to rebuild the record."""
         return {name: _plain(value) for name, value in self._values().items()}
 
     @classmethod

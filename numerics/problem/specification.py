@@ -246,6 +246,9 @@ def problem_of(dataset: xr.Dataset | Mapping[str, Any]) -> Specification:
     True
     """
     found = records_of(dataset)
+    for name in ("mixture", "sgd"):
+        if isinstance(found.get(name), list):
+            raise ValueError(f"dataset must hold one problem, got {len(found[name])} in time: see records_of")
     if "sweep" in found:
         found = _cell(dataset, found["sweep"])
     if not isinstance(found.get("mixture"), Mixture):

@@ -105,6 +105,8 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "network": ("network", ""),
     "rule": ("learning rule", ""),
     "task": ("task", ""),
+    "learned": ("the task that is learned from this time on", ""),
+    "task_of": ("the task that a cluster belongs to", ""),
     "length": ("length of the means", ""),
 }
 """Long name and units by variable; X_error is the numerical or statistical error of X."""

@@ -93,7 +93,7 @@ def _settle(system: StationaryEquations, y: Array, t: float, rate: float) -> tup
         growth = f"|Q| <= {np.abs(Q).max():.3g} and |v| <= {np.abs(v).max():.3g}, and they grow"
         raise FixedPointError(
             f"the flow does not come to rest: after t = {reached / unit:.3g}, {growth}; lower lr (now "
-            f"{system.rule.lr:g}) or add weight_decay",
+            f"{system.rule.eta:g}) or add weight_decay",
             OrderParameters.derivative(system.mixture.references @ A, Q, *split(v, system.network.K)),
             float(np.abs(_rates(flow, end)).max()),
         )
@@ -170,7 +170,7 @@ def path(
         last = float(run.t[-1]) if len(run.t) else 0.0
         raise IntegrationError(
             f"the integration stopped at t = {last:.6g} of {grid[-1]:.6g}: the state blows up; lower lr (now "
-            f"{rule.lr:g}) or add weight_decay",
+            f"{rule.eta:g}) or add weight_decay",
             last,
             OrderParameters.derivative(*states[-1]) if states else state,
         )

@@ -21,7 +21,7 @@ from quenched.numerics.compiled.compile import contraction, load_compiled
 from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.rules import LearningRule, Rates
 from quenched.numerics.problem.state import Densities, OrderParameters, matrices, split, with_biases
 from quenched.numerics.two_layer.local_fields import Fields, densities
 from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, step_averages
@@ -32,6 +32,7 @@ __all__ = ["CLOSED_FORM_NEURONS", "PATH", "DensityDrift", "Drift", "Equations", 
 
 Array = NDArray[np.float64]
 Derivatives = tuple[Array, Array, Array]
+Parameters = tuple[Array, Array, float, float, float, float]  # of the generated `rates`, as they are at a time
 
 PATH = Sampling(0.0, 0, 2**15)
 """Sampling along a trajectory: always the same points, so that the equations stay smooth."""
@@ -86,8 +87,8 @@ class DensityDrift(Densities):
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    """`local_fields`, `pull` and `rates` of `two_layer`, compiled."""
-    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates)
+    """`local_fields`, `pull`, `rates` and `on_sphere` of `two_layer`, compiled."""
+    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere)
     return load_compiled("equations", [contraction(function).text for function in functions])
 
 
@@ -110,18 +111,30 @@ class Equations:
         self.step = step_averages(self.fields, rule, sampling, stated)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
+        self.on_sphere = compiled.on_sphere if rule.sphere else None
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
         mean = np.ascontiguousarray(mixture.means @ self.fields.G)  # mean_a·Pi_u e_b, (U, C, p)
         self.constants = self.P, self.rho, np.ascontiguousarray(mixture.shares), mean
-        batch = float(rule.batch) if rule.diffusion else math.inf
-        heating = rule.eta**2 * float(self.rho.max()) if rule.diffusion else 0.0
-        self.largest_rate = max(1.0, 2 * rule.eta, rule.eta_v, heating, rule.bias_lr, rule.intercept_lr)
+        self.rule, self.stated, self.batch = rule, stated, float(rule.batch) if rule.diffusion else math.inf
+        teachers = (0, len(self.fields.activations) - network.K)  # do not learn
+        first, second, self.thresholds = rule.learning(network.K)
+        self.learning = np.pad(first, teachers), np.pad(second, teachers)
+        self.steady = self._parameters(rule.rates(0.0)) if rule.steady else None
         self.biased, self.biases = rule.biased, rule.biases
-        self.parameters = rule.eta, rule.kappa, rule.eta_v, rule.kappa_v, batch
 
-    def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
-        """dA/dt, dQ/dt and dv/dt, the error of an entry, and how the averages were had."""
-        K = self.fields.learning
+    def _parameters(self, now: Rates) -> Parameters:
+        """eta (N,), eta_v (N,), kappa, kappa_v, B and T as the generated `rates` takes them."""
+        first, second = self.learning
+        decays = float(now.kappa), float(now.kappa_v)
+        return now.eta * first, now.eta_v * second, *decays, self.batch, float(now.temperature)
+
+    def parameters(self, t: float = 0.0) -> Parameters:
+        """The same at a time.  ValueError: a rate is negative there."""
+        return self.steady or self._parameters(self.rule.rates(t))
+
+    def __call__(self, A: Array, Q: Array, v: Array, t: float = 0.0) -> tuple[Derivatives, float, str]:
+        """dA/dt, dQ/dt and dv/dt at time t, the error of an entry, and how the averages were had."""
+        K, parameters = self.fields.learning, self.parameters(t)
         v, b, c = self.parts(v)
         A, Q, v = self.fields.joined(A, Q, v)
         M, average, covariance = self.law(A, Q, b)
@@ -129,17 +142,30 @@ class Equations:
 
         def rates(step: Averages) -> Derivatives:
             force, response, noise, readout, slope = step
-            # a teacher does not learn
-            force[:, K:], response[:, K:], readout[:, K:] = 0, 0, 0
             averages = force, self.pull(self.P, self.rho, response), noise, readout
-            dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *self.parameters)
-            moved = dv[:K]
+            dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *parameters)
+            dA, dQ, moved = dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+            if self.on_sphere is not None:
+                lengths = np.einsum("ukk->k", Q[:, :K, :K])
+                dA, dQ = self.on_sphere(A[:, :, :K], Q[:, :K, :K], dA, dQ, np.einsum("ukk->k", dQ) / lengths)
             if b is not None:
                 db, dc = bias_rates(self.P, force[:, :K], slope, b, c or 0.0, *self.biases)
-                moved = np.concatenate([moved, db, [dc]])
-            return dA[:, :, :K], dQ[:, :K, :K], moved
+                moved = np.concatenate([moved, self.thresholds * db, [dc]])
+            return dA, dQ, moved
 
-        return self._follow(average, covariance, v, c, rates)
+        largest = self._amplification(A, Q, parameters) if self.stated else 1.0
+        return self._follow(average, covariance, v, c, rates, largest)
+
+    def _amplification(self, A: Array, Q: Array, parameters: Parameters) -> float:
+        """By how much an error of the averages grows in the rates."""
+        eta, eta_v, _, _, B, _ = parameters
+        heating = float(eta.max()) ** 2 * float(self.rho.max()) if math.isfinite(B) else 0.0
+        largest = max(1.0, 2 * float(eta.max()), float(eta_v.max()), heating, self.rule.bias_lr, self.rule.intercept_lr)
+        if self.on_sphere is None:
+            return largest
+        K = self.fields.learning
+        lengths = np.sqrt(np.einsum("ukk->k", Q[:, :K, :K]))  # |A_k| <= |w_k|, |Q_kl| <= |w_k||w_l|
+        return largest * float(1 + max(1.0, lengths.max()) / lengths.min() ** 2 * max(1.0, lengths.max()))
 
     def parts(self, parameters: Array) -> tuple[Array, Array | None, float | None]:
         """v, b and c of the parameters of a state.  ValueError: biases learn, and the state has none."""
@@ -172,11 +198,12 @@ class Equations:
         v: Array,
         c: float | None,
         outcome: Callable[[Averages], tuple[Array, ...]],
+        largest: float = 1.0,
     ) -> tuple[Any, float, str]:
         """What linearly follows from the averages of a step, its error, and how they were had."""
         if (found := self.step.exact(average, covariance, v, c or 0.0)) is not None:
             step, error, method = found
-            return outcome(step), error * self.largest_rate, method
+            return outcome(step), error * largest, method
         shapes: list[tuple[int, ...]] = []
 
         def flat(step: Averages) -> Array:
@@ -192,8 +219,10 @@ class Equations:
 
 def drift_arrays(
     mixture: Mixture, network: TwoLayer, rule: LearningRule, *, seed: int = 0
-) -> Callable[[Array, Array, Array], Derivatives]:
-    """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
+) -> Callable[..., Derivatives]:
+    """The equations as a function (A, Q, v, t=0) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
+
+    The time matters where the rule has schedules.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
     that M = means A; Q (K, K); v (K,), or the `parameters` (2K + 1,) of a state with biases.  Where the
@@ -204,8 +233,8 @@ def drift_arrays(
     equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
     nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
 
-    def evaluate(A: Array, Q: Array, v: Array) -> Derivatives:
-        (dA, dQ, dv), _, _ = equations(A.reshape(nodes, p, K), Q.reshape(nodes, K, K), v)
+    def evaluate(A: Array, Q: Array, v: Array, t: float = 0.0) -> Derivatives:
+        (dA, dQ, dv), _, _ = equations(A.reshape(nodes, p, K), Q.reshape(nodes, K, K), v, t)
         return dA.reshape(A.shape), dQ.reshape(Q.shape), dv
 
     return evaluate
@@ -217,6 +246,7 @@ def drift(
     rule: LearningRule,
     state: OrderParameters | Densities,
     *,
+    t: float = 0.0,
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> Drift | DensityDrift:
@@ -224,10 +254,11 @@ def drift(
 
         dM_ak/dt = D E[delta w_k].mu_a / D,    dQ_kl/dt = D E[delta (w_k.w_l)] / D,    dv_k/dt = D E[delta v_k]
 
-    to leading order in 1/D.  The record also has `error` and `method`: closed forms where loss and activation allow but
-    for the noise of more than 12 neurons; otherwise quadrature over one or two fields, and randomised quasi-Monte Carlo
-    (`seed`) over more, refined until the standard error of every entry is below `tolerance` or 2^17 points are spent;
-    where that misses the tolerance, a warning of the logger says by how much.
+    to leading order in 1/D, with the rates that the rule has at time `t`.  The record also has `error` and `method`:
+    closed forms where loss and activation allow but for the noise of more than 12 neurons; otherwise quadrature over
+    one or two fields, and randomised quasi-Monte Carlo (`seed`) over more, refined until the standard error of every
+    entry is below `tolerance` or 2^17 points are spent; where that misses the tolerance, a warning of the logger says
+    by how much.
     Source: `quenched.theory.two_layer`, derived in symbolic/learners/two_layer.py from the update rule.  Raises
     ValueError if state and problem do not fit together.
 
@@ -248,7 +279,7 @@ def drift(
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     start = with_biases(densities(mixture, state), rule.biased)
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
-        start.A, start.Q, start.parameters
+        start.A, start.Q, start.parameters, number("t", t)
     )
     if "Monte Carlo" in method and not error <= tolerance:
         logging.getLogger(__name__).warning(

@@ -11,26 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import piecewise_linear
+from quenched.numerics.course.initial import frames, random_state
+from quenched.numerics.course.pieces import Course, Mixtures, Piece, Rules, course
 from quenched.numerics.problem.checks import (
     FINEST,
     choice,
     function,
     increasing_times,
-    integer,
-    number,
     record,
     tolerance,
 )
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.schedules import rate_text
 from quenched.numerics.problem.state import Densities, OrderParameters, split, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
@@ -55,7 +56,6 @@ _METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
 # Tolerances are kept above rounding errors: this many times the largest that a coordinate can be.  Otherwise the step
 # size of a run with growing weights collapses long before it blows up.
 _ROUNDING = 1e-13
-_NO_DIRECTION = 1e-12  # smaller squared components of the means along a node are rounding
 _KNOWN = 100  # tolerances are per step: what a whole trajectory is known to, in units of them
 _OVERFLOW = 1e100  # products of a few such numbers are still finite
 
@@ -79,9 +79,9 @@ class IntegrationError(RuntimeError):
 
 @describing
 def integrate(
-    mixture: Mixture,
+    mixture: Mixtures,
     network: TwoLayer,
-    rule: LearningRule,
+    rule: Rules,
     state: OrderParameters | Densities,
     t: npt.ArrayLike,
     *,
@@ -107,6 +107,11 @@ def integrate(
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
     Where biases learn, or the state has some, b (time, neuron) and c (time) are the thresholds and the intercept.
+    A list of pairs (mixture, until) in place of the mixture, or (rule, until) in place of the rule, is a problem that
+    changes in time, while the network stays: `quenched.numerics.course.pieces`.  The state then has the overlaps with
+    the means of all different mixtures, as `random_state` of that list has, and M and R do.  These mixtures are the
+    tasks: errors get a dimension `task`, as the error on each of them is known all along; `learned` (time) is the one
+    that is learned from this time on, `task_of` (cluster) the one that a cluster belongs to.
 
     Gradient flow takes a relu neuron of the wrong sign to weights 0 in finite time.  It has no direction there, outputs
     0, and is held; the attribute `solver` names such neurons and their times under "vanished".
@@ -125,27 +130,26 @@ def integrate(
     """
     import xarray as xr
 
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    plan = course(mixture, rule)
+    record("network", network, TwoLayer)
     record("state", state, (OrderParameters, Densities)), function("progress", progress)
     rtol, atol = tolerance("rtol", rtol, at_least=FINEST), tolerance("atol", atol, positive=False)
     times = increasing_times("t", t)
-    if (mixture.exponents != 0).any():
-        raise ValueError(
-            f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
-            "simulate treats it at finite D"
-        )
+    for task in plan.tasks:
+        if (task.exponents != 0).any():
+            raise ValueError(
+                f"scaling must be 0: these equations are for means of length O(1), got scaling={task.scaling!r}; "
+                "simulate treats it at finite D"
+            )
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     choice("method", method, _METHODS)
     asked = asked_quantities(quantities)
-    trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
+    plan.check_until(times[-1])
+    trajectory = _Trajectory(plan, network, state, method, rtol, atol)
     states = trajectory.at(times, progress)
-    totals = [s.overlaps(mixture) for s in states]
-    along = _recorded(mixture, network, rule, totals if mixture.spectrum is None else states, asked)
-    variables = _variables(mixture, states, totals)
     return xr.Dataset(
-        variables | {name: (("time",), np.array(values, dtype=np.float64)) for name, values in along.items()},
-        coords={"time": times},
+        *_variables(plan, network, times, states, asked),
         attrs=provenance(
             mixture=mixture,
             network=network,
@@ -158,39 +162,53 @@ def integrate(
 
 
 def _variables(
-    mixture: Mixture, states: Sequence[Densities], totals: Sequence[OrderParameters]
-) -> dict[str, tuple[tuple[str, ...], Array]]:
-    """The order parameters along the trajectory; `totals`: those of the states, added up over the nodes."""
+    plan: Course, network: TwoLayer, times: Array, states: Sequence[Densities], asked: frozenset[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables and coordinates of a trajectory."""
+    joint = plan.joint
+    totals = [s.overlaps(joint) for s in states]
     M = np.stack([s.M for s in totals])
-    variables: dict[str, tuple[tuple[str, ...], Array]] = {
-        "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
+    variables: dict[str, Any] = {
+        "M": (("time", "cluster", "neuron"), M[:, : joint.clusters]),
         "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
         "v": (("time", "neuron"), np.stack([s.v for s in totals])),
     }
     if states[0].b is not None:
         variables["b"] = (("time", "neuron"), np.stack([s.b for s in totals if s.b is not None]))
         variables["c"] = (("time",), np.array([s.c for s in totals]))
-    if mixture.teacher is not None:
-        variables["R"] = (("time", "teacher", "neuron"), M[:, mixture.clusters :])
-    if mixture.spectrum is not None:
+    if joint.teacher is not None:
+        variables["R"] = (("time", "teacher", "neuron"), M[:, joint.clusters :])
+    if joint.spectrum is not None:
         variables |= {
             "A_u": (("time", "node", "coordinate", "neuron"), np.stack([s.A for s in states])),
             "Q_u": (("time", "node", "neuron", "neuron_"), np.stack([s.Q for s in states])),
-            "eigenvalue": (("cluster", "node"), mixture.eigenvalues),
-            "share": (("node",), mixture.shares),
+            "eigenvalue": (("cluster", "node"), np.concatenate([task.eigenvalues for task in plan.tasks])),
+            "share": (("node",), joint.shares),
         }
-    return variables
+    losses = {piece.rule.loss for piece in plan.pieces}
+    charged = None if losses == {"square"} or len(losses) > 1 else losses.pop()
+    seen = totals if joint.spectrum is None else states
+    measured = [
+        _recorded(task, network, [plan.seen(i, s) for s in seen], asked, charged) for i, task in enumerate(plan.tasks)
+    ]
+    coordinates: dict[str, Any] = {"time": times}
+    if len(plan.tasks) == 1:
+        variables |= {name: ("time", np.array(values, dtype=np.float64)) for name, values in measured[0].items()}
+    else:
+        for name in measured[0]:
+            variables[name] = ("time", "task"), np.array([each[name] for each in measured], dtype=np.float64).T
+        coordinates |= plan.labels(times)
+    return variables, coordinates
 
 
 def _recorded(
     mixture: Mixture,
     network: TwoLayer,
-    rule: LearningRule,
     states: Sequence[OrderParameters | Densities],
     asked: frozenset[str],
+    charged: str | None,
 ) -> dict[str, list[float]]:
-    """The errors of each state by their names, and the mean loss of a rule with another than the square."""
-    charged = None if rule.loss == "square" else rule.loss
+    """The errors of each state by their names, and its mean loss, `charged` by a loss other than the square."""
     measured = errors_many(mixture, network, states, quantities=sorted(asked), loss=charged)
     names = [name for quantity in QUANTITIES if quantity in asked for name in _RECORDED[quantity]]
     names += [] if charged is None else ["loss", "loss_error"]
@@ -206,9 +224,8 @@ class _Trajectory:
 
     def __init__(
         self,
-        mixture: Mixture,
+        plan: Course,
         network: TwoLayer,
-        rule: LearningRule,
         state: OrderParameters | Densities,
         method: str,
         rtol: float,
@@ -216,31 +233,38 @@ class _Trajectory:
     ) -> None:
         import scipy.integrate
 
-        self.mixture, self.rule, self.atol, self.evaluations = mixture, rule, atol, 0
+        mixture = plan.joint
+        self.plan, self.mixture, self.network, self.atol, self.evaluations = plan, mixture, network, atol, 0
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)
         self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares))
         self.known = rtol, atol
-        # the slope of relu at 0 depends on the side: a neuron that shrinks to 0 gets there, and has no direction there
-        self.vanishing = not rule.diffusion and _vanishes(network.activation)
         self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
-        self.derivative = drift_arrays(mixture, network, rule)
-        begin = with_biases(densities(mixture, state), rule.biased)
+        begin = with_biases(densities(mixture, state), any(piece.rule.biased for piece in plan.pieces))
         inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
         self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.parameters)
+        self._take(plan.pieces[0])
+
+    def _take(self, piece: Piece) -> None:
+        """The equations of a piece."""
+        rule = self.rule = piece.rule
+        self.derivative = drift_arrays(self.plan.tasks[piece.task], self.network, rule)
+        # the slope of relu at 0 depends on the side: a neuron that shrinks to 0 gets there, and has no direction there
+        quiet = not rule.diffusion and rule.temperature == 0
+        self.vanishing = quiet and _vanishes(self.network.activation)
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
         """A, Q and v, or all parameters of the state."""
         A, W, v = self.coordinates.unpack(y)
         return A, W + A.swapaxes(1, 2) @ (self.inverse @ A), v
 
-    def rate(self, _: float, y: Array) -> Array:
+    def rate(self, t: float, y: Array) -> Array:
         """dy/dt; NaN for a trial step too far, so that its error estimate is NaN and it is rejected."""
         if not np.abs(y).max() < _OVERFLOW:
             return np.full_like(y, np.nan)
         A, Q, v = self.unpack(y)
-        dA, dQ, dv = self.derivative(A, Q, v)
+        dA, dQ, dv = self.derivative(A, Q, v, min(t, self.latest))
         held = list(self.vanished)
         dA[..., held], dQ[..., held], dQ[..., held, :] = 0, 0, 0
         moved = dA.swapaxes(1, 2) @ (self.inverse @ A)
@@ -249,14 +273,38 @@ class _Trajectory:
     def at(self, times: Array, progress: Callable[[float], None] | None) -> list[Densities]:
         """The states at these times; raises IntegrationError."""
         states: list[Densities] = []
+        y, end = self.start, times[-1]
+        for piece in self.plan.pieces:
+            if piece.since > 0 and piece.since >= end:
+                break
+            self._take(piece)
+            last = min(end, piece.until)
+            cuts = [t for t in piece.rule.breaks if piece.since < t < last]
+            for since, until in pairwise([piece.since, *cuts, last]):
+                # where a rate jumps at the end, it has not jumped yet
+                self.latest = float(np.nextafter(until, since)) if until < end else math.inf
+                y = self._along(since, until, y, states, times, progress)
+        return states
+
+    def _along(
+        self,
+        since: float,
+        until: float,
+        y: Array,
+        states: list[Densities],
+        times: Array,
+        progress: Callable[[float], None] | None,
+    ) -> Array:
+        """The coordinates at the end of a stretch on which the equations are smooth in t; states on the way."""
         remedy = "end before this time, or add weight_decay if it is unstable"
         if self.rule.diffusion:
-            remedy = f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
+            lr = rate_text(self.rule.lr)
+            remedy = f"lower lr (now {lr}) or add weight_decay if it is unstable, or end before this time"
         # A trial step of an unstable run may overflow: the state is looked at after each step.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            solver = self.solver(self.rate, 0.0, self.start, times[-1])
-            good = 0.0, self.start
-            steps, before = 0, 0.0
+            solver = self.solver(self.rate, since, y, until)
+            good = since, y
+            steps, before = 0, since
             while True:
                 reached = int(np.searchsorted(times, solver.t, side="right"))
                 if reached > len(states):
@@ -288,7 +336,7 @@ class _Trajectory:
                         raise self._failure(good, times[-1], cause, f"{remedy}, or try method='Radau'")
                     before = float(solver.t)
         self.evaluations += solver.nfev
-        return states
+        return np.asarray(solver.y)
 
     def _vanished(self, y: Array, length: float) -> list[int]:
         """Neurons of a square length below `length` that are not yet held at 0, where these can vanish."""
@@ -351,85 +399,6 @@ def _vanishes(activation: str) -> bool:
         return False
     kinks, slopes, intercepts = pieces
     return len(slopes) > 1 and not kinks.any() and not intercepts.any()
-
-
-def random_state(
-    mixture: Mixture,
-    network: TwoLayer,
-    D: int,
-    seed: int,
-    *,
-    weight_scale: float = 1.0,
-    readout_scale: float = 1.0,
-) -> OrderParameters | Densities:
-    """Order parameters of random weights w_k ~ N(0, weight_scale^2 I_D) and readout v_k ~ N(0, readout_scale^2/K).
-
-    Drawn exactly and without D-vectors: A_bk ~ N(0, weight_scale^2/D) on the p coordinates of the means, and
-    Q = A^T A + (weight_scale^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
-    (L lower triangular, L_jj^2 ~ chi^2_{D-p-j} for j = 0..K-1, normal below the diagonal).
-
-    Where the inputs have a spectrum with a whole number D s_u of directions in each node, the densities are drawn in
-    the same way, node by node; the nodes of a quadrature over a law are no directions, and get `Densities.spread`.
-
-    ValueError: D < p + K, where K weights cannot be independent of each other and of the means.
-
-    >>> state = random_state(Mixture.xor(1.0), TwoLayer(3, "relu"), D=10**6, seed=0)
-    >>> bool(abs(state.Q - np.eye(3)).max() < 5 / 1000)             # Q = 1 + O(1/sqrt(D))
-    True
-    """
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer)
-    p, K = mixture.dimensions, network.K
-    D = integer("D", D, at_least=p + K)
-    variance = number("weight_scale", weight_scale) ** 2 / D
-    rng = np.random.default_rng(integer("seed", seed))
-    if mixture.spectrum is not None:
-        whole = D * mixture.shares
-        if np.abs(whole - np.rint(whole)).max() <= 1e-6 and whole.min() > 0.5:
-            A, Q = _random_densities(mixture, K, D, variance, rng)
-            return Densities(A, Q, rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K)))
-    A = rng.standard_normal((p, K)) * np.sqrt(variance)
-    L = _bartlett(D - p, K, rng)
-    v = rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K))
-    state = OrderParameters(mixture.references_at(D) @ A, A.T @ A + variance * (L @ L.T), v)
-    return state if mixture.spectrum is None else Densities.spread(mixture, state)
-
-
-def _random_densities(
-    mixture: Mixture, K: int, D: int, variance: float, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """A (U, p, K) and Q (U, K, K) of random weights, from their components in each node."""
-    A, Q = [], []
-    counts = mixture.law.multiplicities(D)
-    for frame, count in zip(frames(mixture, counts), counts, strict=True):
-        inside = rng.standard_normal((frame.shape[1], K))
-        free = int(count) - frame.shape[1]
-        rest = rng.standard_normal((free, K)) if free < 4 * K else _bartlett(free, K, rng).T
-        A.append(frame @ inside)
-        Q.append(inside.T @ inside + rest.T @ rest)
-    return np.sqrt(variance) * np.stack(A), variance * np.stack(Q)
-
-
-def _bartlett(freedom: int, K: int, rng: np.random.Generator) -> Array:
-    """L (K, K) lower triangular with L L^T a Wishart matrix, freedom >= K."""
-    return np.tril(rng.standard_normal((K, K)), -1) + np.diag(np.sqrt(rng.chisquare(freedom - np.arange(K))))
-
-
-def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
-    """F_u (p, r_u) with G_u = F_u F_u^T: the coordinates of the means on r_u orthonormal directions of each node.
-
-    ValueError if r_u is more than the number of its directions, `counts` (U,).
-    """
-    found = []
-    for u, (G, count) in enumerate(zip(mixture.alignment, counts, strict=True)):
-        values, vectors = np.linalg.eigh(G)
-        kept = values > _NO_DIRECTION
-        if kept.sum() > count:
-            raise ValueError(
-                f"D gives node {u} of the spectrum {count} directions, too few for means that spread over "
-                f"{kept.sum()}: take a larger D, or mixture.spectrum.oriented(p, seed)"
-            )
-        found.append(vectors[:, kept] * np.sqrt(values[kept]))
-    return found
 
 
 class Coordinates:

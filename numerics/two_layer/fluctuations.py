@@ -77,7 +77,8 @@ def fluctuations(
     their difference; Sobol points: the standard error of the mean of eight sequences), and `rtol` of the largest entry
     for the integration.  Where the drift itself is sampled, what that leaves open is not in it.
 
-    ValueError: rules other than `OnlineSGD`, inputs with a spectrum, means that grow with D, states without weights.
+    ValueError: rules other than `OnlineSGD`, or with schedules, frozen parts, a sphere or a bath; inputs with a
+    spectrum, means that grow with D, states without weights.
     IntegrationError: the solution blows up.
 
     >>> mixture, network = Mixture.two_clusters(sigma=1.0), TwoLayer(K=1, activation="linear")
@@ -91,6 +92,7 @@ def fluctuations(
 
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
     record("state", state, OrderParameters)
+    rule.require_plain("fluctuations")
     times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol, at_least=FINEST), integer("seed", seed)
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
@@ -176,8 +178,8 @@ class _Diffusion:
                 centre + sigma * inside @ along.T,
                 lam[:, :K],
                 np.full(len(z), sigma**2),
-                rule.eta,
-                rule.eta_v,
+                np.full(K, rule.eta),
+                np.full(K, rule.eta_v),
                 float(rule.batch),
             )
             rows = _packed(*moved)
@@ -186,7 +188,7 @@ class _Diffusion:
             noise.append((push * weights[:, None]).T @ push)
             spread.append(sigma**2 * (np.eye(len(A)) - along @ along.T))
         found = product_ - np.outer(mean, mean)
-        rest = theory.unresolved(mixture.weights, np.stack(noise), np.stack(spread), rule.eta)
+        rest = theory.unresolved(mixture.weights, np.stack(noise), np.stack(spread), np.full(K, rule.eta))
         size = rest.shape[0] * rest.shape[1]
         found[:size, :size] += rest.reshape(size, size)
         return found / rule.batch

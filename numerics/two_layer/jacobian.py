@@ -63,6 +63,7 @@ class _Linearised:
     """(A, Q, v, A_z, Q_z, v_z) -> (dA_z, dQ_z, dv_z), with a first index of nodes and a last one of directions."""
 
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
+        rule.require_plain("a Jacobian of the equations")
         self.equations = Equations(mixture, network, rule, PATH, stated=False)
         self.noisy = rule.diffusion
         self.compiled = _equations()
@@ -99,7 +100,7 @@ class _Linearised:
         pull_z = self.compiled["pull_tangent"][0](P, rho, response_z)
         arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
         averages = (force, force_z, pull, pull_z, noise_z, readout_z)
-        dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
+        dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters()[:-1])
         changes = dv[:K]
         if b is not None:  # these rates are linear: their tangents are the same functions of tangents
             each = zip(*(np.moveaxis(x, -1, 0) for x in (force_z[:, :K], slope_z, biases_z)), strict=True)

@@ -15,6 +15,7 @@ from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
+from quenched.numerics.problem.schedules import rate_text
 from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.cli import problems
@@ -87,14 +88,16 @@ def dynamics(
     Example:  quenched dynamics
     Example:  quenched dynamics --mixture xor --sigma 0.4 --K 4 --initial 8 --simulate --plot run.png
     Example:  quenched dynamics --state run.nc -o longer.nc
+    Example:  quenched dynamics --lr "0.5/(1 + t/50)" --weight-decay 0:0.1,60:0.1,60:0 --simulate
     Example:  quenched dynamics problem.toml --K 8 --simulate
     Example:  quenched dynamics --data digits --covariance shared --lr 0.1 --initial 0 --simulate
     Example:  quenched dynamics --mixture two-clusters --spectrum mp:0.5 --teacher erf:2 --activation erf -o run.csv
     """
     files.check(given)
     _check(inputs, run, given)
-    if rule.eta == 0 and rule.eta_v == 0:
-        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {rule.lr:g}")
+    if rule.idle:
+        lr = rate_text(rule.lr)
+        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {lr}")
     D = None if run.D is None else integer("D", run.D, at_least=1)
     number("t", run.t, positive=True), integer("initial", run.initial)
     times, seeds = run.times(given, _TIMES[0]), run.names(given)

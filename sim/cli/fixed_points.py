@@ -88,14 +88,15 @@ def fixed_points(
         if name in given and run.follow is None:
             raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")
     values = _followed(run)
-    if rule.lr == 0:
+    rule.require_plain("fixed points")
+    if rule.eta == 0:
         refuse({*given, "lr"}, "lr", problems.NOISE, "at 0, the default, it has no effect")
     prepare("output", files.output, DATA, force=files.force)
     prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
     mixture, seeds = named.build(run.sigma), run.names(given)
     if run.teacher is not None:
         mixture = problems.taught(mixture, run.teacher)
-    if rule.lr == 0:
+    if rule.eta == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))
     with kept("fixed-points", next(iter(files.output), run.plot), files.resume) as journal:
         with progress("fixed points") as report:
@@ -104,7 +105,7 @@ def fixed_points(
         if not found.sizes["solution"]:
             raise FixedPointError(
                 f"none of {len(seeds)} runs came to rest at a fixed point: add weight_decay, or lower lr "
-                f"(now {rule.lr:g})",
+                f"(now {rule.eta:g})",
                 OrderParameters(np.zeros((mixture.clusters, network.K)), np.eye(network.K), np.zeros(network.K)),
                 float("inf"),
             )

@@ -31,9 +31,9 @@ HELP = {
     "K": "Number of neurons.",
     "activation": f"{', '.join([*BUILTIN, *NAMED])}, or an expression in x.",
     "output_scale": "Factor s on the output; lazy for large s.",
-    "lr": "Learning rate eta.",
+    "lr": "Learning rate eta: a number, an expression in t, or a table t:value,t:value.",
     "second_lr": "Learning rate of the second layer (default: as of the first).",
-    "weight_decay": "Weight decay kappa.",
+    "weight_decay": "Weight decay kappa, as --lr.",
     "second_weight_decay": "Decay of the second layer (default: as of the first).",
     "label_noise": "Standard deviation of the noise on training labels.",
     "bias_lr": "Learning rate of thresholds of the neurons (0: none).",
@@ -42,6 +42,9 @@ HELP = {
     "intercept_decay": "Decay of the intercept.",
     "loss": f"{LOSS_NAMES}, or an expression in phi and y.",
     "batch": "Fresh samples a step.",
+    "frozen": "What does not learn: w (first layer), v (readout), w3, v3, 3 (both of neuron 3); repeat for more.",
+    "sphere": "Scale each weight back to its length after a step.",
+    "temperature": "Temperature T of a bath on the first layer; a number, or in time like lr.",
 }
 """Fields of records of numerics, which know nothing of a command line."""
 
@@ -208,6 +211,8 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     """The plain type of a field, None if it has none, and whether the field is a tuple of them."""
     if get_origin(annotation) in (Union, UnionType):
         inner = [each for each in get_args(annotation) if each is not NoneType]
+        if str in inner:  # of several kinds, that which the record reads from a text
+            return str, False
         return _kind(inner[0]) if len(inner) == 1 else (None, False)
     if get_origin(annotation) is tuple and get_args(annotation)[1:] == (...,):
         return _kind(get_args(annotation)[0])[0], True

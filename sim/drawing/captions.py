@@ -68,9 +68,9 @@ def of_rule(rule: LearningRule) -> str:
     >>> of_rule(OnlineSGD(0.5)), of_rule(GradientFlow(weight_decay=0.01))
     ('online SGD, η = 0.5', 'gradient flow (η → 0), κ = 0.01')
     """
-    parts = ["gradient flow (η → 0)" if isinstance(rule, GradientFlow) else f"online SGD, η = {rule.lr:g}"]
+    parts = ["gradient flow (η → 0)" if isinstance(rule, GradientFlow) else f"online SGD, η = {rule.eta:g}"]
     if isinstance(rule, OnlineSGD):
-        if rule.eta_v != rule.lr:
+        if rule.eta_v != rule.eta:
             parts.append(f"readout η_v = {rule.eta_v:g}")
         parts += [f"batch {rule.batch}"] if rule.batch != 1 else []
         parts += [f"label noise {rule.label_noise:g}"] if rule.label_noise else []

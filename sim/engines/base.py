@@ -22,13 +22,15 @@ from quenched.numerics.averages.activations import activation_functions, activat
 from quenched.numerics.averages.teacher_labels import check_labels
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
-from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.rules import LearningRule, Rates
+from quenched.numerics.problem.schedules import Rate, rate_text
 from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
 from quenched.sim.backend import Backend, Normals
 from quenched.sim.engines.geometry import root
 from quenched.sim.engines.states import States
 
 __all__ = [
+    "BATH",
     "CHAIN",
     "CLUSTER",
     "DATA",
@@ -51,23 +53,23 @@ Array = npt.NDArray[np.float64]
 State = OrderParameters | Densities
 
 # The uses that the random stream of a seed is put to: the orientation of the initial weights, inputs, their clusters,
-# label noise, test samples, all that the chain draws, and the noise of a teacher's fields.
-FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN, HIDDEN = range(7)
+# label noise, test samples, all that the chain draws, the noise of a teacher's fields, and the vectors of a bath.
+FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN, HIDDEN, BATH = range(8)
 
 
 class DivergenceError(RuntimeError):
     """The weights of some seeds have overflowed; `seeds` lists them and `t` is the last good time."""
 
-    def __init__(self, seeds: list[int], t: float, lr: float) -> None:
+    def __init__(self, seeds: list[int], t: float, lr: Rate) -> None:
         super().__init__(
             f"the weights of seeds {seeds} overflowed after t = {t:.6g}; the dynamics is unstable there: "
-            f"lower lr (now {lr:g}), add weight_decay, or end before this time"
+            f"lower lr (now {rate_text(lr)}), add weight_decay, or end before this time"
         )
         self.seeds = seeds
         self.t = t
         self.lr = lr
 
-    def __reduce__(self) -> tuple[type[DivergenceError], tuple[list[int], float, float]]:
+    def __reduce__(self) -> tuple[type[DivergenceError], tuple[list[int], float, Rate]]:
         """Processes hand errors on by their arguments."""
         return type(self), (self.seeds, self.t, self.lr)
 
@@ -76,21 +78,38 @@ class DivergenceError(RuntimeError):
 class Problem:
     """Data law, learner and dimension of a replica.
 
-    ValueError: the rule is a limit that draws no samples.
+    `placed` is the mixture whose reference vectors states have overlaps with, where it is not the one that is learned:
+    it has those of other tasks, too.  ValueError: the rule is a limit that draws no samples.
     """
 
     mixture: Mixture
     network: TwoLayer
     rule: LearningRule
     D: int
+    placed: Mixture | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.mixture)
+        self.rule.learning(self.network.K)  # refuses the name of a neuron that is not there
         if not self.rule.diffusion:
             raise ValueError(
                 f"rule must have steps of finite size, got {self.rule}: the limit eta -> 0 has no samples to draw; "
                 "simulate OnlineSGD with a small lr and compare at equal lr t, or integrate the equations"
             )
+
+    @property
+    def frame(self) -> Mixture:
+        """The mixture of the reference vectors."""
+        return self.mixture if self.placed is None else self.placed
+
+    @property
+    def bath(self) -> int:
+        """The vectors of a bath in each step: one a neuron, or none."""
+        return self.network.K if self.rule.temperature != 0 else 0
+
+    def rates(self, first: int, steps: int) -> Rates:
+        """The rates of `steps` steps after the first `first`; a single number each where they are constant."""
+        return self.rule.rates((first + np.arange(1 if self.rule.steady else steps)) / self.D)
 
     @property
     def readout(self) -> Array:
@@ -106,9 +125,9 @@ class Problem:
     def structure(self) -> Hashable:
         """What replicas must have in common to run in one batch; all else are numbers."""
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
-        data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None)
+        data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, len(self.frame.references))
         labels = (taught.neurons, taught.activation, taught.sign, taught.field_noise > 0)
-        rule = (self.rule.loss, self.rule.batch, self.rule.biased)
+        rule = self.rule.loss, self.rule.batch, self.rule.biased, self.rule.sphere, self.bath
         return data, labels, (network.K, network.activation), rule, self.D
 
 
@@ -189,9 +208,12 @@ class Batch:
     @cached_property
     def mixtures(self) -> tuple[tuple[Mixture, ...], npt.NDArray[np.int64]]:
         """The different mixtures, and the number of that of each replica, (S,): tables over them stay small."""
-        different = list({id(problem.mixture): problem.mixture for problem in self.problems}.values())
-        place = {id(mixture): i for i, mixture in enumerate(different)}
-        return tuple(different), np.array([place[id(problem.mixture)] for problem in self.problems])[self.which]
+        return _different([problem.mixture for problem in self.problems], self.which)
+
+    @cached_property
+    def frames(self) -> tuple[tuple[Mixture, ...], npt.NDArray[np.int64]]:
+        """The same of the mixtures with the reference vectors."""
+        return _different([problem.frame for problem in self.problems], self.which)
 
     def parameters(self) -> Array:
         """The readouts v (S, K); where there are biases, v, b and c one after the other, (S, 2K + 1)."""
@@ -224,6 +246,14 @@ class Batch:
             return xp.sign(y) if teacher.sign else y
 
         return label
+
+
+def _different(
+    mixtures: Sequence[Mixture], which: npt.NDArray[np.int64]
+) -> tuple[tuple[Mixture, ...], npt.NDArray[np.int64]]:
+    different = list({id(mixture): mixture for mixture in mixtures}.values())
+    place = {id(mixture): i for i, mixture in enumerate(different)}
+    return tuple(different), np.array([place[id(mixture)] for mixture in mixtures])[which]
 
 
 class Engine(ABC):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from quenched.sim.backend import Backend
 from quenched.sim.engines.base import CHAIN, TEST, Engine, Law, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.chain_kernels import LANES, Sizes, chain_source, pack
-from quenched.sim.engines.overlaps import Chain
+from quenched.sim.engines.overlaps import SCHEDULED, Chain
 
 __all__ = ["CardChain"]
 
@@ -38,12 +38,14 @@ class CardChain(Chain):
         self.problems = xp.asarray(np.stack([pack(parameters) for parameters in self.parameters]))
         self.finite = xp.asarray(self.good)
         self.records = 0
-        mixture, B = problem.mixture, problem.rule.batch
+        mixture, B, bath = problem.mixture, problem.rule.batch, problem.bath
+        self.tables: Any = None
         names = problem.network.activation, problem.rule.loss, mixture.taught.activation
         size = problem.network.K, mixture.dimensions, mixture.clusters, problem.teachers
         biased = int(self.v.shape[1] > problem.network.K)
-        self.step = batch.backend.kernels(chain_source(Sizes(*size, B, *names, biased)))
-        self.test = self.step if B == 1 else batch.backend.kernels(chain_source(Sizes(*size, 1, *names, biased)))
+        self.step = batch.backend.kernels(chain_source(Sizes(*size, B, bath, *names, biased)))
+        alone = B + bath == 1
+        self.test = self.step if alone else batch.backend.kernels(chain_source(Sizes(*size, 1, 0, *names, biased)))
 
     @classmethod
     def on(cls, backend: Backend) -> type[Engine]:
@@ -62,8 +64,9 @@ class CardChain(Chain):
                 f"room for {memory.numbers * memory.itemsize}"
             )
         replicas = min(replicas, max(1, (memory.numbers - 4 * C * LANES * min(replicas, _PART)) // each))
-        cost = max(1.0, K * (K + p) / 20) * problem.rule.batch
-        return Plan(replicas, max(1, min(_LONGEST, int(_CALL / cost) // replicas)))
+        cost = max(1.0, K * (K + p) / 20) * (problem.rule.batch + problem.bath)
+        longest = _LONGEST if problem.rule.steady else SCHEDULED
+        return Plan(replicas, max(1, min(longest, int(_CALL / cost) // replicas)))
 
     @classmethod
     def together(cls, problem: Problem, steps: int) -> int:
@@ -92,7 +95,13 @@ class CardChain(Chain):
 
     def advance(self, steps: int) -> None:
         """Do `steps` steps with each replica that is still finite."""
-        arrays = self.keys, self.which, self.problems, self.W, self.v, self.finite
+        steady = all(problem.rule.steady for problem in self.batch.problems)
+        if self.tables is None or not steady:
+            each = self.rates(steps)
+            rows = max(map(len, each))  # the constant rates of some beside the schedules of others
+            padded = [np.broadcast_to(table, (rows, 5)) if len(table) == 1 else table for table in each]
+            self.tables = self.batch.backend.xp.asarray(np.stack(padded)), np.int64(rows)
+        arrays = self.keys, self.which, self.problems, *self.tables, self.W, self.v, self.finite
         self.step("advance", len(self.good), np.int64(self.steps), np.int64(steps), *arrays, np.uint64(CHAIN))
         self.steps += steps
         self.good = np.array(self.batch.backend.to_host(self.finite))

@@ -154,7 +154,11 @@ class CardVectors(Vectors):
 
     @classmethod
     def refuses(cls, problem: Problem) -> str | None:
-        """More samples in a step than lanes in a warp."""
+        """More samples in a step than lanes in a warp; rates that change, and weights that are not free."""
+        try:
+            problem.rule.require_plain("vectors on a card (backend='numpy' and engine='overlaps' take any)")
+        except ValueError as error:
+            return str(error)
         B = problem.rule.batch
         return f"batch must be at most {BLOCK} on a card, got {B}" if B > BLOCK else None
 

@@ -14,14 +14,16 @@ import numpy.typing as npt
 
 from quenched.numerics.compiled.machine_code import njit
 
-__all__ = ["Work", "absorb", "inner_products", "local_fields"]
+__all__ = ["Work", "absorb", "inner_products", "lengths", "local_fields", "scale_back"]
 
 Array = npt.NDArray[np.float64]
 Size = int
 
 
 class Work(NamedTuple):
-    """Room for a step: `x` (B, p + K + B) its samples, `c` (B, K) their coefficients, and inner products."""
+    """Room for a step of B vectors, samples and those of a bath: `x` (B, p + K + B), `c` (B, K) their coefficients,
+    inner products, and what the weights are multiplied by.
+    """
 
     x: Array
     c: Array
@@ -35,6 +37,8 @@ class Work(NamedTuple):
     beyond: Array  # |u_>|^2 after f_j
     inner: Array
     turned: Array
+    rho: Array
+    length: Array
     bias: Array  # (K,): the pushes of a step, where there are thresholds
 
 
@@ -75,8 +79,8 @@ def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
-    """W <- rho W + c_b x_b, and the basis rotated so that L is lower triangular again, with it the samples to come."""
+def absorb(W: Array, b: int, B: Size, work: Work) -> None:
+    """w_k <- rho_k w_k + c_bk x_b, the basis rotated so that L is lower triangular again, and the samples to come."""
     x, c = work.x, work.c
     K = len(work.inner)
     p = len(W) - K
@@ -92,19 +96,19 @@ def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
         last += x[b, p + j] ** 2
     for i in range(p):
         for k in range(K):
-            W[i, k] = rho * W[i, k] + c[b, k] * x[b, i]
+            W[i, k] = work.rho[k] * W[i, k] + c[b, k] * x[b, i]
     for j in range(K):
         u = x[b, p + j]
         rest = work.beyond[j]
-        first = rho * W[p + j, j] + c[b, j] * u
+        first = work.rho[j] * W[p + j, j] + c[b, j] * u
         length = math.copysign(math.sqrt(first**2 + c[b, j] ** 2 * rest), first)
         cos = first / length if length != 0.0 else 1.0
         s = c[b, j] / length if length != 0.0 else 0.0
         turn = s**2 / (1.0 + cos)
         W[p + j, j] = length
         for k in range(j + 1, K):
-            q = rho * W[p + j, k] + c[b, k] * u
-            outside = rho * work.h[j, k]
+            q = work.rho[k] * W[p + j, k] + c[b, k] * u
+            outside = work.rho[k] * work.h[j, k]
             W[p + j, k] = cos * q + s * (c[b, k] * rest + outside)
             c[b, k] = cos * c[b, k] - s * q - turn * outside
         for later in range(b + 1, B):
@@ -115,3 +119,31 @@ def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
     for later in range(b + 1, B):
         for i in range(p + K, p + K + b + 1):
             x[later, i] += work.turned[later] * x[b, i]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def lengths(W: Array, sphere: float, work: Work) -> None:
+    """|w_k|^2/D of each neuron, where these are kept."""
+    if sphere == 0.0:
+        return
+    K = len(work.inner)
+    for k in range(K):
+        total = 0.0
+        for i in range(len(W)):
+            total += W[i, k] ** 2
+        work.length[k] = total
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def scale_back(W: Array, sphere: float, work: Work) -> None:
+    """The weights at the lengths that they had, where these are kept."""
+    if sphere == 0.0:
+        return
+    K = len(work.inner)
+    for k in range(K):
+        total = 0.0
+        for i in range(len(W)):
+            total += W[i, k] ** 2
+        factor = math.sqrt(work.length[k] / total) if total > 0.0 else 1.0
+        for i in range(len(W)):
+            W[i, k] *= factor

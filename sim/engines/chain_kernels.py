@@ -25,7 +25,8 @@ _UNROLLED = 160  # inner-loop passes of a step: beyond, code is long and registe
 
 
 class Sizes(NamedTuple):
-    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, samples B, and functions by name.
+    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, B samples and `bath` vectors of a bath
+    in a step, and functions by name.
 
     `biased`: 1 where there are thresholds and an intercept, else 0.
     """
@@ -35,6 +36,7 @@ class Sizes(NamedTuple):
     C: int
     m: int
     B: int
+    bath: int
     activation: str
     loss: str
     teacher: str
@@ -42,19 +44,22 @@ class Sizes(NamedTuple):
 
 
 _HEAD = """
-constexpr long long B = {B}, taught = {m};
+constexpr long long B = {rows}, samples = {B}, taught = {m};
 struct Data {{
     double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{C}][{m} > 0 ? {m} : 1];
 }};
 struct Rule {{
-    double freedom, scale, label_noise, rho, rho_v, rate, rate_v, rho_b, rho_c, rate_b, rate_c, field_noise, sign;
+    double freedom, scale, label_noise, sphere, scheduled, rho_c, rate_c, field_noise, sign;
+    double first[{K}], second[{K}], rho_b[{K}], rate_b[{K}];
 }};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
-    double x[{B}][{p} + {K} + {B}], c[{B}][{K}], y[{B}], rest[{B}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
-    double h_later[{K}][{B}], beyond[{K}], inner[{K}], turned[{B}], bias[{K}];
+    double x[{rows}][{p} + {K} + {rows}], c[{rows}][{K}], y[{rows}], rest[{rows}], field[{K}], value[{K}], push[{K}];
+    double h[{K}][{K}];
+    double h_later[{K}][{rows}], beyond[{K}], inner[{K}], turned[{rows}], rho[{K}], length[{K}], bias[{K}];
 }};
-struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K} + {biased} * ({K} + 1)]; }};
+typedef const double (*Rates)[5];
+struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K} + {biased} * ({K} + 1)]; Rates rates; }};
 """
 
 CIRCLE = """
@@ -71,12 +76,14 @@ INSIDE Two<double, double> circle(double turn) {
 
 _ADVANCE = """
 KERNEL advance(long long S, long long start, long long steps, const word* keys, const long long* which,
-               const Problem* problems, double* W, double* v, long long* good, word stream) {
+               const Problem* problems, const double* rates, long long rows, double* W, double* v, long long* good,
+               word stream) {
     EACH(s, S) {
         if (good[s] == start) {
             State state;
             state.random[0] = keys[s]; state.random[1] = stream;
             const Problem& problem = problems[which[s]];
+            state.rates = (Rates)(rates + which[s] * rows * 5);
             UNROLL
             for (int i = 0; i < (int)(sizeof(state.W) / 8); ++i) (&state.W[0][0])[i] = W[s * (sizeof(state.W) / 8) + i];
             UNROLL
@@ -125,7 +132,7 @@ KERNEL test(long long S, long long record, long long per_cluster, const word* ke
 @lru_cache(maxsize=64)
 def chain_source(sizes: Sizes) -> str:
     """The C++ of the kernels `advance` and, for one sample a step, `test`."""
-    K, p, B = sizes.K, sizes.p, sizes.B
+    K, p, B = sizes.K, sizes.p, sizes.B + sizes.bath
     g, dg = activation_functions(sizes.activation)
     value, slope, _ = loss_functions(sizes.loss)
     formulas = {"g": g, "dg": dg, "loss": value, "slope": slope, "teacher": activation_value(sizes.teacher)}
@@ -136,7 +143,7 @@ def chain_source(sizes: Sizes) -> str:
             f"#define LANES {LANES}",
             '#define UNROLL _Pragma("unroll")' if unrolled else "#define UNROLL",
             "#if !defined(__CUDACC__) && !defined(__CUDACC_RTC__)\n#undef UNROLL\n#define UNROLL\n#endif",
-            _HEAD.format(**sizes._asdict()),
+            _HEAD.format(**sizes._asdict(), rows=B),
             CIRCLE,
             *(translate_formula(float_source(function), name) for name, function in formulas.items()),
             _steps(B == 1),
@@ -150,8 +157,8 @@ def chain_source(sizes: Sizes) -> str:
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
     names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "hidden_counted", "label", "said"]
-    names += ["local_fields", "inner_products", "absorb", "cluster", "clear", "shifted", "learn", "do_steps"]
-    names += ["test_sample"] * tests
+    names += ["local_fields", "inner_products", "absorb", "cluster", "clear", "shifted", "warm", "learn", "lengths"]
+    names += ["scale_back", "do_steps"] + ["test_sample"] * tests
     known = vars(chain_basis) | vars(step)
     functions = {name.removesuffix("_counted"): known[name] for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
@@ -162,5 +169,5 @@ def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:
     """The numbers of a problem in the order of the struct `Problem`."""
     readout = problem.data.readout
     readout = readout if readout.size else np.zeros(len(readout))  # no array is empty in C++
-    parts: list[Any] = [*problem.data[:-1], readout, np.array(problem.rule)]
+    parts: list[Any] = [*problem.data[:-1], readout, *problem.rule]
     return np.concatenate([np.ravel(part) for part in parts])

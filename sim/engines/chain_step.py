@@ -22,7 +22,7 @@ from numba import types
 from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
-from quenched.sim.engines.chain_basis import Work, absorb, local_fields
+from quenched.sim.engines.chain_basis import Work, absorb, lengths, local_fields, scale_back
 
 __all__ = ["Data", "Numbers", "Replica", "Rule", "advance", "test_sample"]
 
@@ -31,6 +31,7 @@ Words = npt.NDArray[np.uint64]
 Word = np.uint64
 Function = Callable[..., float]
 Size = int
+Sizes = tuple[int, int, int]
 Random = Any  # a generator of NumPy, or Words (key, stream)
 
 
@@ -48,24 +49,26 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates; _b, _c are of biases.
+    """The numbers of the rule that stay: `freedom` = D - p - K; `first` and `second` (K,): 0 for what is frozen.
 
-    And of the teacher: the noise of its fields, and whether labels are the sign of what it says, 1 or 0.
+    `sphere` and `scheduled` are 1 where weights keep their length and where rates differ from step to step.  Thresholds
+    and intercept have the decays `rho_b` (K,) and `rho_c` of a step and the rates `rate_b` (K,) and `rate_c`.  Of the
+    teacher: the noise of its fields, and whether labels are the sign of what it says, 1 or 0.
     """
 
     freedom: float
     scale: float
     label_noise: float
-    rho: float
-    rho_v: float
-    rate: float
-    rate_v: float
-    rho_b: float
+    sphere: float
+    scheduled: float
     rho_c: float
-    rate_b: float
     rate_c: float
     field_noise: float
     sign: float
+    first: Array
+    second: Array
+    rho_b: Array
+    rate_b: Array
 
 
 class Numbers(NamedTuple):
@@ -76,41 +79,47 @@ class Numbers(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,)."""
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,).
+
+    And the rates of its steps, (steps, 5), or (1, 5) if they are constant: 1 - eta kappa/D, 1 - eta_v kappa_v/D, eta
+    and eta_v times s/(B D), and what a vector of the bath is multiplied by, sqrt(2 eta T)/D.
+    """
 
     random: Random
     W: Array
     v: Array
+    rates: Array
 
 
 @njit(nogil=True, error_model="numpy")
 def advance(
-    start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
+    start: int,
+    steps: int,
+    state: Replica,
+    problem: Numbers,
+    B: Size,
+    bath: Size,
+    g: Any,
+    dg: Any,
+    slope: Any,
+    teacher: Any,
 ) -> int:
     """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite.
 
     -1 where the last step of the call before has made them so; 0 where the initial state leaves the numbers.
     """
     taught = problem.data.readout.shape[1]
-    if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
-        return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
-    return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
+    if B == 1 and bath == 0 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third
+        return do_steps(start, steps, state, problem, (1, 1, 0), g, dg, slope, teacher)  # of the time
+    return do_steps(start, steps, state, problem, (B + bath, B, taught), g, dg, slope, teacher)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def do_steps(
-    start: int,
-    steps: int,
-    state: Replica,
-    problem: Numbers,
-    B: Size,
-    taught: Size,
-    g: Any,
-    dg: Any,
-    slope: Any,
-    teacher: Any,
+    start: int, steps: int, state: Replica, problem: Numbers, sizes: Sizes, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
-    """The same, in the notation of the module `overlaps`."""
+    """The same, in the notation of the module `overlaps`; of the B vectors of a step, `samples` are inputs."""
+    B, samples, taught = sizes
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
     K = len(W[0])
     biased = len(v) > K
@@ -127,12 +136,15 @@ def do_steps(
         np.empty(K),
         np.empty(K),
         np.empty(B),
+        np.empty(K),
+        np.empty(K),
         np.zeros(K),
     )
     for step in range(steps):
+        at = step if rule.scheduled != 0.0 else 0
         total = 0.0
         clear(work)
-        for b in range(B):
+        for b in range(samples):
             number = (start + step) * B + b
             chosen, noise, square = draw(state.random, number, work.x, b, rule.freedom, rule.label_noise)
             a = cluster(chosen, data)
@@ -152,12 +164,18 @@ def do_steps(
             total += F
             for k in range(K):
                 along = F * v[k] * dg(work.field[k])
-                work.c[b, k] = -rule.rate * along
+                work.c[b, k] = -state.rates[at, 2] * rule.first[k] * along
                 work.push[k] += F * work.value[k]
                 work.bias[k] += along
-        learn(v, total, work, rule)
+        for b in range(samples, B):
+            warm(b, b - samples, (start + step) * B + b, state.rates[at, 4], state, rule, work)
+        learn(at, total, state, rule, work)
+        lengths(W, rule.sphere, work)
         for b in range(B):
-            absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
+            absorb(W, b, B, work)
+            for k in range(K):
+                work.rho[k] = 1.0
+        scale_back(W, rule.sphere, work)
     return steps
 
 
@@ -188,15 +206,32 @@ def shifted(v: Array, field: Array) -> float:
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def learn(v: Array, total: float, work: Work, rule: Rule) -> None:
-    """The step of readouts, thresholds and intercept; `total`: the slopes of the loss of the samples, added up."""
+def learn(at: int, total: float, state: Replica, rule: Rule, work: Work) -> None:
+    """The step of readouts, thresholds and intercept, and the factors rho of the weights in it; frozen ones stay.
+
+    `total`: the slopes of the loss of the samples, added up.
+    """
+    v = state.v
     K = len(work.push)
     for k in range(K):
-        v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+        v[k] = v[k] + rule.second[k] * ((state.rates[at, 1] - 1.0) * v[k] - state.rates[at, 3] * work.push[k])
+        work.rho[k] = 1.0 + rule.first[k] * (state.rates[at, 0] - 1.0)
     if len(v) > K:
         for k in range(K):
-            v[K + k] = rule.rho_b * v[K + k] - rule.rate_b * work.bias[k]
+            v[K + k] = rule.rho_b[k] * v[K + k] - rule.rate_b[k] * work.bias[k]
         v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def warm(b: int, neuron: int, number: int, kick: float, state: Replica, rule: Rule, work: Work) -> None:
+    """Vector b of a step is one of the bath, for one neuron: standard normals, in the basis that the samples use."""
+    _, _, square = draw(state.random, number, work.x, b, rule.freedom, 0.0)
+    K = len(work.inner)
+    n = len(state.W)
+    work.x[b, n + b] = math.sqrt(square)
+    work.rest[b] = square
+    for k in range(K):
+        work.c[b, k] = kick * math.sqrt(rule.first[k]) if k == neuron else 0.0
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)

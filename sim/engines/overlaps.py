@@ -29,6 +29,10 @@ the weights is a Gaussian matrix in its QR form: sample b has normals on f_{K+1}
 chi-square number of D - p - K - b + 1 degrees (Bartlett).  The samples are taken in one after the other; those still to
 come are rows in the same basis, that the rotations carry along as they do the rows of L, with c = 0 and rho = 1.
 
+A bath adds sqrt(2 eta T/D) xi_k to each w_k: K more vectors in a step, standard normals all over, that are taken in as
+the samples are, each with a coefficient for its own neuron only.  Rates and decays may differ from neuron to neuron
+(frozen ones) and from step to step (schedules); weights on a sphere are scaled back, which keeps L triangular.
+
 The step itself is `quenched.sim.engines.chain_step`, for the host and for a card.
 
 The chain has the law of SGD on D-vectors exactly, up to rounding.  Its increments are O(1/D) and rounded to nearest:
@@ -56,12 +60,13 @@ from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advanc
 from quenched.sim.engines.geometry import root
 from quenched.sim.engines.states import States
 
-__all__ = ["Chain"]
+__all__ = ["SCHEDULED", "Chain"]
 
 Array = npt.NDArray[np.float64]
 
 _CALL = 2**20  # steps of all replicas together between two looks at them: about 0.2 s
 _SHORT = 2**19  # steps: about 0.1 s
+SCHEDULED = 2**16  # steps of a call whose rates differ: they are a table
 _MANY = 256  # replicas: a card does a step of any number up to 16,000 in the time of ten on one core
 
 
@@ -84,6 +89,7 @@ class Chain(Engine):
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
         self.p = batch.problem.mixture.dimensions
+        self.kept: list[Array] = []
         self.W: Any
         self.v: Any
         self.W, self.v = _starts(batch)
@@ -114,12 +120,13 @@ class Chain(Engine):
         """Memory goes to the test samples."""
         memory.check(problem, memory.tests)
         replicas = min(replicas, memory.numbers // memory.tests)
-        return Plan(replicas, max(1, _CALL // (replicas * problem.rule.batch)))
+        steps = max(1, _CALL // (replicas * (problem.rule.batch + problem.bath)))
+        return Plan(replicas, steps if problem.rule.steady else min(steps, SCHEDULED))
 
     @classmethod
     def together(cls, problem: Problem, steps: int) -> int:
         """A tenth of a second of steps, beside which what it takes to begin and to record is small."""
-        return max(1, _SHORT // max(1, steps * problem.rule.batch))
+        return max(1, _SHORT // max(1, steps * (problem.rule.batch + problem.bath)))
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Order parameters and generators."""
@@ -139,12 +146,14 @@ class Chain(Engine):
         """Do `steps` steps with each replica that is still finite."""
         living = np.flatnonzero(self.good == self.steps)
         threads = max(1, min(numba.config.NUMBA_NUM_THREADS, len(living)))  # type: ignore[attr-defined]
-        B, which = self.batch.problem.rule.batch, self.batch.which
+        problem, which, rates = self.batch.problem, self.batch.which, self.rates(steps)
+        sizes = problem.rule.batch, problem.bath
 
         def run(first: int) -> None:
             for i in living[first::threads]:
-                state = Replica(self.random[i], self.W[i], self.v[i])
-                self.good[i] += advance(self.steps, steps, state, self.parameters[which[i]], B, *self.functions)
+                state = Replica(self.random[i], self.W[i], self.v[i], rates[which[i]])
+                numbers = self.parameters[which[i]]
+                self.good[i] += advance(self.steps, steps, state, numbers, *sizes, *self.functions)
 
         if threads == 1:
             run(0)
@@ -153,10 +162,21 @@ class Chain(Engine):
                 list(pool.map(run, range(threads)))
         self.steps += steps
 
+    def rates(self, steps: int) -> list[Array]:
+        """The rates of the next steps for each problem, as `Replica` has them."""
+        problems = self.batch.problems
+        if not self.kept or not all(problem.rule.steady for problem in problems):
+            self.kept = [_rates(problem, self.steps, steps) for problem in problems]
+        return self.kept
+
     def overlaps(self) -> Overlaps:
         """M from the columns of A, Q from all of W."""
+        return self._overlaps(np.stack([_references(problem) for problem in self.batch.problems])[self.batch.which])
+
+    def _overlaps(self, vectors: Array) -> Overlaps:
+        """With these reference vectors (S, R, p)."""
         xp, host = self.batch.backend.xp, self.batch.backend.to_host
-        references, W = self.batch.array(self._references()), self.W
+        references, W = self.batch.array(vectors), self.W
         M = xp.zeros((len(W), references.shape[1], W.shape[2]), dtype=W.dtype)
         Q = xp.zeros((len(W), W.shape[2], W.shape[2]), dtype=W.dtype)
         # Row by row and element by element: a product of many matrices may sum in another order beside other replicas.
@@ -166,13 +186,11 @@ class Chain(Engine):
                 M = M + references[:, :, i, None] * W[:, i, None, :]
         return Overlaps(host(M), host(Q), np.array(host(self.v)))
 
-    def _references(self) -> Array:
-        return np.stack([data.references for data, _ in self.parameters])[self.batch.which]
-
     def law(self) -> Law:
         """The covariance is sigma_a^2 times the overlaps of the weights and the teacher's."""
-        M, Q, v = self.overlaps()
-        C, references = self.batch.problem.mixture.clusters, self._references()
+        references = np.stack([data.references for data, _ in self.parameters])[self.batch.which]
+        M, Q, v = self._overlaps(references)
+        C = self.batch.problem.mixture.clusters
         sigmas = self.batch.numbers(lambda problem: problem.mixture.sigmas)
         teacher = references[:, C:]
         gram = np.concatenate(
@@ -195,22 +213,34 @@ def _parameters(problem: Problem) -> Numbers:
     references = np.ascontiguousarray(mixture.references_at(D))
     thresholds = np.append(np.cumsum(mixture.weights)[:-1], np.inf)
     data = Data(references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, np.array(problem.readout))
-    scale = problem.network.output_scale / (D * rule.batch)
-    decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
-    rates = rule.eta * scale, rule.eta_v * scale
+    s, taught = problem.network.output_scale, mixture.taught
     eta_b, kappa_b, eta_c, kappa_c = rule.biases
-    biases = 1 - eta_b * kappa_b / D, 1 - eta_c * kappa_c / D, eta_b * scale, eta_c / (D * rule.batch)
+    first, second, third = rule.learning(problem.network.K)
+    options = float(rule.sphere), float(not rule.steady)
+    intercept = 1 - eta_c * kappa_c / D, eta_c / (D * rule.batch)
+    labels = taught.field_noise, float(taught.sign)
+    biases = 1 - third * (eta_b * kappa_b / D), third * (eta_b * s / (D * rule.batch))
     freedom = float(D - mixture.dimensions - problem.network.K)
-    scales = problem.network.output_scale, rule.label_noise
-    labels = mixture.taught.field_noise, float(mixture.taught.sign)
-    return Numbers(data, Rule(freedom, *scales, *decays, *rates, *biases, *labels))
+    return Numbers(data, Rule(freedom, s, rule.label_noise, *options, *intercept, *labels, first, second, *biases))
+
+
+def _rates(problem: Problem, first: int, steps: int) -> Array:
+    """The rates of steps, (steps, 5) or (1, 5), as `Replica` has them."""
+    D, now = problem.D, problem.rates(first, steps)
+    scale = problem.network.output_scale / (D * problem.rule.batch)
+    decays = 1 - now.eta * now.kappa / D, 1 - now.eta_v * now.kappa_v / D
+    return np.stack([*decays, now.eta * scale, now.eta_v * scale, np.sqrt(2 * now.eta * now.temperature) / D], axis=1)
+
+
+def _references(problem: Problem) -> Array:
+    return np.ascontiguousarray(problem.frame.references_at(problem.D))
 
 
 def _starts(batch: Batch) -> tuple[Array, Array]:
     """W (S, p + K, K) and v (S, K); replicas may share states."""
     if isinstance(batch.states, States):
         return batch.states.W.copy(), batch.parameters()
-    mixtures, which = batch.mixtures
+    mixtures, which = batch.frames
     places: dict[tuple[int, int], int] = {}
     found: list[Array] = []
     index = np.empty(len(batch.states), dtype=np.int64)

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.rules import LearningRule
 from quenched.sim.backend import Normals
-from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Plan
+from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Plan, Problem
 from quenched.sim.engines.checkpoint import Checkpoint, Moment
 from quenched.sim.processes import one_blas_thread
 
-__all__ = ["Outcome", "Protocol", "plan", "run"]
+__all__ = ["Outcome", "Protocol", "Stage", "plan", "run"]
 
 Array = npt.NDArray[np.float64]
+
+STATE = ("M", "R", "Q", "v", "b", "c")
+"""What is recorded of the state; the rest are errors, one for each task."""
+
+
+class Stage(NamedTuple):
+    """The number of the task that is learned, by all replicas, until so many steps are done, and the rule."""
+
+    task: int
+    rule: LearningRule
+    until: float
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Protocol:
     """How replicas are run: by which engine, recorded after which `steps`.
 
     `per_cluster`: test samples of each cluster; `vectors`: whether they are drawn as vectors rather than as local
-    fields; `memory`: bytes.
+    fields; `memory`: bytes.  `stages`, where the problem changes on the way, are of the mixtures `tasks`.
     """
 
     engine: type[Engine]
@@ -35,6 +47,8 @@ class Protocol:
     per_cluster: int
     vectors: bool
     memory: int
+    stages: Sequence[Stage] = ()
+    tasks: Sequence[Mixture] = ()
 
 
 @dataclass(frozen=True)
@@ -50,11 +64,72 @@ class Outcome:
 
 def plan(replicas: Batch, protocol: Protocol) -> Plan:
     """How they are cut up.  ValueError: one of them needs more than the memory."""
-    problem = replicas.problem
     itemsize = np.dtype(replicas.dtype).itemsize
-    tests = 4 * protocol.per_cluster * problem.mixture.clusters * (problem.network.K + problem.teachers)
-    memory = Memory(protocol.memory // itemsize, itemsize, tests)
-    return protocol.engine.plan(problem, len(replicas.seeds), memory)
+    copies = 1 + len(protocol.tasks) if len(protocol.tasks) > 1 else 1  # one for each task to be tested
+    plans = []
+    for problem in _problems(replicas.problem, protocol):
+        tests = 4 * protocol.per_cluster * problem.mixture.clusters * (problem.network.K + problem.teachers)
+        memory = Memory(protocol.memory // itemsize // copies, itemsize, tests)
+        plans.append(protocol.engine.plan(problem, len(replicas.seeds), memory))
+    return Plan(min(each.replicas for each in plans), min(each.steps for each in plans))
+
+
+def _problems(first: Problem, protocol: Protocol) -> list[Problem]:
+    """The problem of each stage."""
+    if not protocol.stages:
+        return [first]
+    return [replace(first, mixture=protocol.tasks[task], rule=rule) for task, rule, _ in protocol.stages]
+
+
+class _Relay:
+    """The engines of the stages of a run, one after the other: each goes on from the state of the one before."""
+
+    def __init__(self, batch: Batch, protocol: Protocol) -> None:
+        self.batch, self.protocol, self.stage = batch, protocol, 0
+        self.problems = _problems(batch.problem, protocol)
+        self.engine = protocol.engine(batch)
+        self.beside: dict[int, Engine] = {}
+
+    @property
+    def until(self) -> float:
+        """The steps after which the stage ends."""
+        return self.protocol.stages[self.stage].until if self.protocol.stages else np.inf
+
+    def advance(self, steps: int) -> None:
+        """Do `steps` steps, by as many engines as it takes."""
+        end = self.engine.steps + steps
+        while self.engine.steps < end:
+            if self.engine.steps >= self.until:
+                self._hand_over(self.stage + 1, self.engine.state())
+            self.engine.advance(int(min(end, self.until)) - self.engine.steps)
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from the state of an engine, at its stage."""
+        stage = next((i for i, each in enumerate(self.protocol.stages) if state["steps"] <= each.until), 0)
+        self._hand_over(stage, state)
+
+    def _hand_over(self, stage: int, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        if stage != self.stage:
+            self.engine = self.protocol.engine(replace(self.batch, problems=(self.problems[stage],)))
+            self.beside, self.stage = {}, stage
+        self.engine.restore(state)
+
+    def tested(self) -> list[Engine]:
+        """Engines at the present state, one for each task; the one that runs is that of its own."""
+        tasks, found = self.protocol.tasks, []
+        if len(tasks) < 2:
+            return [self.engine]
+        state = self.engine.state()
+        for i, task in enumerate(tasks):
+            if i == self.protocol.stages[self.stage].task:
+                found.append(self.engine)
+                continue
+            if i not in self.beside:
+                problem = replace(self.problems[self.stage], mixture=task)
+                self.beside[i] = self.protocol.engine(replace(self.batch, problems=(problem,)))
+            self.beside[i].restore(state)
+            found.append(self.beside[i])
+        return found
 
 
 def run(
@@ -100,32 +175,32 @@ class _Whole:
     def batch(self, chosen: slice, block: int, report: Callable[[int], None], saved: Moment | None) -> None:
         """Run the replicas in a slice, `block` steps at a time, from where they were saved."""
         steps, batch = self.protocol.steps, self.replicas.part(chosen)
-        engine = self.protocol.engine(batch)
+        relay = _Relay(batch, self.protocol)
         draws = batch.backend.normals(batch.seeds, TEST, batch.dtype)
         recorded = 0
         if saved is not None:
             recorded = saved.recorded
-            engine.restore({name: values for name, values in saved.state.items() if name != "tests"})
+            relay.restore({name: values for name, values in saved.state.items() if name != "tests"})
             draws.restore(saved.state["tests"])
         elif chosen.start == 0:
-            self._save(chosen, 0, engine, draws)  # a place that cannot be written is known at once
+            self._save(chosen, 0, relay.engine, draws)  # a place that cannot be written is known at once
         for i, (before, stop) in enumerate(pairwise([0, *steps])):
             if i < recorded:
                 continue
-            while engine.steps < stop:
+            while relay.engine.steps < stop:
                 with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
-                    engine.advance(min(block, stop - engine.steps))
-                self._look(engine)
-                report(engine.steps)
+                    relay.advance(min(block, stop - relay.engine.steps))
+                self._look(relay.engine)
+                report(relay.engine.steps)
                 if self.file is not None and self.file.due():
-                    self._save(chosen, i, engine, draws)
-            values = _record(engine, draws, self.protocol, block, before)
-            self._look(engine)
+                    self._save(chosen, i, relay.engine, draws)
+            values = _together(relay, draws, self.protocol, block, before)
+            self._look(relay.engine)
             for name, here in values.items():
                 if name not in self.records:
                     self.records[name] = np.full((len(self.good), len(steps), *here.shape[1:]), np.nan)
                 self.records[name][chosen, i] = here
-        self.good[chosen] = engine.good
+        self.good[chosen] = relay.engine.good
 
     def _look(self, engine: Engine) -> None:
         if not self.diverge:
@@ -137,10 +212,26 @@ class _Whole:
             self.file.save(Moment(chosen.start, recorded, engine.steps, self.records, self.good, state))
 
 
+def _together(relay: _Relay, draws: Normals, protocol: Protocol, block: int, before: int) -> dict[str, Array]:
+    """What is recorded at one time; errors (S, tasks) where there are several tasks."""
+    engines = relay.tested()
+    parts = [_record(engine, draws, protocol, block, before) for engine in engines]
+    if len(parts) == 1:
+        return parts[0]
+    good = np.min([engine.good for engine in engines], axis=0)
+    relay.engine.good = good
+    found = {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0] if name not in STATE}
+    found = {name: parts[0][name] for name in parts[0] if name in STATE} | found
+    for values in found.values():
+        values[good < relay.engine.steps] = np.nan
+    return found
+
+
 def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, before: int) -> dict[str, Array]:
     """What is recorded at one time, each an array (S, ...); NaN where a replica has diverged since step `before`."""
     batch = engine.batch
-    problem, clusters = batch.problem, batch.problem.mixture.clusters
+    frame = batch.problem.frame
+    clusters = frame.clusters
     law, (M, Q, v) = engine.observe(before)
     with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
         errors = engine.errors(protocol.per_cluster)
@@ -151,14 +242,10 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
                 fields = engine.draw(law, draws, protocol.per_cluster)
             errors = _errors(batch, fields, v)
     engine.good[~np.isfinite(errors["pmse"]) & (engine.good == engine.steps)] = before
-    K = problem.network.K
+    K = batch.problem.network.K
     biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.shape[1] > K else {}
-    found = (
-        {"M": M[:, :clusters], "Q": Q, "v": v[:, :K]}
-        | biases
-        | ({"R": M[:, clusters:]} if problem.teachers else {})
-        | errors
-    )
+    taught = {"R": M[:, clusters:]} if frame.taught.neurons else {}
+    found = {"M": M[:, :clusters], "Q": Q, "v": v[:, :K]} | biases | taught | errors
     for values in found.values():
         values[engine.good < engine.steps] = np.nan
     return found

@@ -1,14 +1,17 @@
 """Online SGD on real D-vectors, in blocks of steps that do not change the rule.
 
-A step multiplies the weights by rho = 1 - eta kappa/D and adds c_j x_j^T for each of its B samples, with coefficients
-c_j (K,) that depend on the weights before the step.  Inside a block the weights after b steps
-are rho^b W + sum_j rho^(b - 1 - step(j)) c_j x_j^T over the samples j of these steps, so the field of a later sample i
-needs only its inner products with the earlier ones:
+A step multiplies each weight by rho = 1 - eta kappa/D and adds c_j x_j^T for each of its B samples, with coefficients
+c_j (K,) that depend on the weights before the step.  Inside a block the field of a later sample i needs only its inner
+products with the earlier ones: at each step
 
-    lambda_i = rho^b W x_i/sqrt(D) + sum_j rho^(b - 1 - step(j)) c_j (x_j·x_i)/sqrt(D)
+    lambda_i <- rho lambda_i + sum_j c_j (x_j·x_i)/sqrt(D)        over the samples j of the step
 
 Two matrix products per block (X W^T and X X^T) give all that is needed; the steps then run on arrays of a few numbers
 per replica, and one more product (C^T X) brings the weights up to date.
+
+Rates, and with them rho and c, may differ from step to step (schedules) and from neuron to neuron (frozen ones).  The
+vectors xi_k of a bath are K more rows of X in each step, each with a coefficient for its own neuron only.  Weights that
+keep their length are scaled back by a factor that follows from the same inner products, and goes into rho and c.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.losses import loss_functions
 from quenched.sim.backend import Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import (
+    BATH,
     CLUSTER,
     DATA,
     FRAME,
@@ -61,6 +65,8 @@ class Vectors(Engine):
         super().__init__(batch)
         mixtures, self.mixture = batch.mixtures
         self.geometries = [Geometry.of(mixture, batch.problem.D) for mixture in mixtures]
+        frames, self.frame = batch.frames
+        self.frames = [Geometry.of(mixture, batch.problem.D) for mixture in frames]
         self.means = np.stack([geometry.means for geometry in self.geometries])
         self.scales = np.stack([geometry.scales for geometry in self.geometries])
         self.labels = np.stack([mixture.labels for mixture in mixtures])
@@ -77,32 +83,53 @@ class Vectors(Engine):
         self.normals = batch.backend.normals(batch.seeds, DATA, batch.dtype)
         self.choices = generators(batch.seeds, CLUSTER)
         self.noises = generators(batch.seeds, NOISE)
+        self.heat = batch.backend.normals(batch.seeds, BATH, batch.dtype) if batch.problem.bath else None
         self.hidden = generators(batch.seeds, HIDDEN)
 
     def _weights(self) -> Any:
         """Those of each state in an orientation of its seed, (S, K, D)."""
-        places, frames = [self.geometries[i] for i in self.mixture], generators(self.batch.seeds, FRAME)
+        places, frames = [self.frames[i] for i in self.frame], generators(self.batch.seeds, FRAME)
         each = [place.weights(*one) for place, *one in zip(places, self.batch.states, frames, strict=True)]
         return self.batch.array(np.stack(each))
 
     def _set_rule(self) -> None:
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
-        batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
+        batch, numbers = self.batch, self.batch.numbers
         self.g, self.dg = batch.activation()
         self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
-        scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.rule.batch
-        eta, kappa = numbers(lambda problem: problem.rule.eta), numbers(lambda problem: problem.rule.kappa)
-        eta_v, kappa_v = numbers(lambda problem: problem.rule.eta_v), numbers(lambda problem: problem.rule.kappa_v)
-        self.scale = batch.array(scale[:, None])
-        self.rate = batch.array((-eta * scale / (samples * math.sqrt(D)))[:, None, None])
-        self.rate_v = batch.array((eta_v * scale / (samples * D))[:, None, None])
-        self.rho_v = batch.array((1 - eta_v * kappa_v / D)[:, None])
-        eta_b, kappa_b, eta_c, kappa_c = numbers(lambda problem: problem.rule.biases).T
-        self.rate_b = batch.array((eta_b * scale / (samples * D))[:, None])
-        self.rate_c = batch.array((eta_c / (samples * D))[:, None])
-        self.rho_b, self.rho_c = (batch.array(1 - x[:, None] / D) for x in (eta_b * kappa_b, eta_c * kappa_c))
-        self.powers = batch.array((1 - eta * kappa / D)[:, None] ** np.arange(BLOCK + 1))  # rho^n
+        self.scale = batch.array(numbers(lambda problem: problem.network.output_scale)[:, None])
+        self.learning = numbers(lambda problem: problem.rule.learning(problem.network.K)).swapaxes(0, 1)
+        self.steady = all(problem.rule.steady for problem in batch.problems)
+        self.constant = self._rates(1) if self.steady else None
+        D, samples = batch.problem.D, batch.problem.rule.batch
+        scale, thresholds = numbers(lambda problem: problem.network.output_scale)[:, None], self.learning[2]
+        eta_b, kappa_b, eta_c, kappa_c = numbers(lambda problem: problem.rule.biases).T[:, :, None]
+        self.rate_b, self.rate_c = (
+            batch.array(thresholds * eta_b * scale / (samples * D)),
+            batch.array(eta_c / (samples * D)),
+        )
+        self.rho_b, self.rho_c = batch.array(1 - thresholds * eta_b * kappa_b / D), batch.array(1 - eta_c * kappa_c / D)
+
+    def _rates(self, steps: int) -> tuple[Any, ...]:
+        """Of the next steps, (S, steps or 1, K): rates of c and of v, the decays of both, what a bath vector gets."""
+        batch, D = self.batch, self.batch.problem.D
+        now = [problem.rates(self.steps, steps) for problem in batch.problems]
+        eta, kappa, eta_v, kappa_v, T = (
+            np.stack([np.broadcast_to(each[i], (steps,)) for each in now])[batch.which][:, :, None] for i in range(5)
+        )
+        first, second = (factors[:, None, :] for factors in self.learning[:2])
+        scale = batch.numbers(lambda problem: problem.network.output_scale)[:, None, None] / batch.problem.rule.batch
+        return tuple(
+            batch.array(values)
+            for values in (
+                -eta * scale / math.sqrt(D) * first,
+                eta_v * scale / D * second,
+                1 - eta * kappa / D * first,
+                1 - eta_v * kappa_v / D * second,
+                np.sqrt(2 * eta * T / D * first),
+            )
+        )
 
     def _set_teacher(self) -> None:
         """Its weights and readout, for each replica."""
@@ -117,8 +144,8 @@ class Vectors(Engine):
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
-        """Samples of a block, twice, and weights, twice; blocks are cut before replicas are."""
-        K, D, B = problem.network.K, problem.D, problem.rule.batch
+        """Vectors of a block, twice, and weights, twice; blocks are cut before replicas are."""
+        K, D, B = problem.network.K, problem.D, problem.rule.batch + problem.bath
         memory.check(problem, 2 * (B + K) * D + memory.tests)
         samples = max(B, min(BLOCK, (memory.numbers // D - 2 * K) // 2))
         per_replica = 2 * (samples + K) * D + memory.tests
@@ -132,7 +159,7 @@ class Vectors(Engine):
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights, readouts, and the generators of inputs, clusters and label noise."""
         host = self.batch.backend.to_host
-        return super().state() | {
+        found = super().state() | {
             "W": np.array(host(self.W)),
             "v": np.array(host(self.v)),
             "normals": self.normals.state(),
@@ -140,6 +167,7 @@ class Vectors(Engine):
             "noises": generator_words(self.noises),
             "hidden": generator_words(self.hidden),
         }
+        return found if self.heat is None else found | {"heat": self.heat.state()}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from there, on whichever device; the inputs go on where they were if it is of the same kind."""
@@ -149,6 +177,8 @@ class Vectors(Engine):
         restore_generators(self.choices, arrays["choices"])
         restore_generators(self.noises, arrays["noises"])
         restore_generators(self.hidden, arrays["hidden"])
+        if self.heat is not None and "heat" in arrays:
+            self.heat.restore(arrays["heat"])
 
     def inputs(self, cluster: npt.NDArray[np.int64], normals: Normals) -> Any:
         """Inputs x of the given clusters (S, n): the rows of an array (S, n, D)."""
@@ -180,43 +210,72 @@ class Vectors(Engine):
 
     def advance(self, steps: int) -> None:
         """A block of `steps` steps of B samples."""
-        xp, root, B = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem.rule.batch
+        xp, root, problem = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem
+        B, bath, sphere = problem.rule.batch, problem.bath, problem.rule.sphere
         chosen = zip(self.choices, self.thresholds[self.mixture], strict=True)
         cluster = np.stack([np.searchsorted(bounds, u.random(steps * B), side="right") for u, bounds in chosen])
         X = self.inputs(cluster, self.normals)
         y = self.targets(X, cluster)
+        rows = B + bath
+        if self.heat is not None:
+            X = self._with_bath(X, self.heat, steps)
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
+        squares = xp.sum(self.W * self.W, axis=2)[:, None, :] / root if sphere else None
         increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
-        K = self.batch.problem.network.K
+        rates = self.constant or self._rates(steps)
+        K, decays = problem.network.K, []
         v, b, b0 = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
         biased = self.v.shape[1] > K
         for step in range(steps):
-            now, later = slice(step * B, (step + 1) * B), slice((step + 1) * B, None)
-            field = fields[:, now, :] + b[:, None, :] if biased else fields[:, now, :]
+            rate, rate_v, rho, rho_v, kick = (
+                each[:, step if each.shape[1] > 1 else 0, :][:, None, :] for each in rates
+            )
+            first = step * rows
+            now, later = slice(first, first + rows), slice(first + rows, None)
+            field = fields[:, first : first + B, :]
+            field = field + b[:, None, :] if biased else field
             g, dg = self.g(field), self.dg(field)
             output = self.scale * xp.sum(v[:, None, :] * g, axis=2)
-            F = self.slope(output + b0 if biased else output, y[:, now])[:, :, None]
-            c, push = _change(v[:, None, :], F, g, dg, self.rate, self.rate_v)
+            F = self.slope(output + b0 if biased else output, y[:, step * B : (step + 1) * B])[:, :, None]
+            c, push = _change(v[:, None, :], F, g, dg, rate, rate_v)
             if biased:
                 b = self.rho_b * b - self.rate_b * v * xp.sum(F * dg, axis=1)
                 b0 = self.rho_c * b0 - self.rate_c * xp.sum(F, axis=1)
-            v = self.rho_v * v - xp.sum(push, axis=1)
-            for j in range(B):
-                products, decay = gram[:, later, step * B + j, None], self.powers[:, None, None, int(j == 0)]
+            v = rho_v[:, 0, :] * v - xp.sum(push, axis=1)
+            if bath:
+                c = xp.concat([c, kick * self.batch.array(np.eye(bath))[None, :, :]], axis=1)
+            if squares is not None:
+                back = _scale_back(xp, squares, fields[:, now, :], gram[:, now, now], c, rho)
+                rho, c = back * rho, back * c
+            for j in range(rows):
+                decay = rho if j == 0 else xp.ones_like(rho)
+                products = gram[:, later, first + j, None]
                 fields[:, later, :] = _carry(fields[:, later, :], products, c[:, j, None, :], decay)
-            increments[:, now, :] = self.powers[:, None, None, steps - 1 - step] * c
-        self.W = self.powers[:, None, None, steps] * self.W + xp.matmul(increments.mT, X)
+            increments[:, now, :] = c
+            decays.append(rho)
+        kept = xp.ones_like(decays[0])
+        for step in range(steps - 1, -1, -1):
+            now = slice(step * rows, (step + 1) * rows)
+            increments[:, now, :] = kept * increments[:, now, :]
+            kept = kept * decays[step]
+        self.W = kept.mT * self.W + xp.matmul(increments.mT, X)
         self.v = xp.concat([v, b, b0], axis=1) if biased else v
         finite = self.batch.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
         alive = finite & (self.good == self.steps)
         self.steps += steps
         self.good[alive] = self.steps
 
+    def _with_bath(self, X: Any, heat: Normals, steps: int) -> Any:
+        """The inputs (S, steps B, D) with the vectors of the bath after those of each step."""
+        xp, (S, _, D), bath = self.batch.backend.xp, X.shape, self.batch.problem.bath
+        cold, warm = (xp.reshape(each, (S, steps, -1, D)) for each in (X, heat((steps * bath, D))))
+        return xp.reshape(xp.concat([cold, warm], axis=2), (S, -1, D))
+
     def overlaps(self) -> Overlaps:
         """Of the weights with all references, with each other, and the readouts."""
         xp, D, host = self.batch.backend.xp, self.batch.problem.D, self.batch.backend.to_host
-        references = np.stack([geometry.references for geometry in self.geometries])[self.mixture]
+        references = np.stack([geometry.references for geometry in self.frames])[self.frame]
         A = host(self.W[:, :, : references.shape[2]]).astype(np.float64) / math.sqrt(D)
         Q = host(xp.matmul(self.W, self.W.mT)).astype(np.float64) / D
         return Overlaps(references @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64))
@@ -264,6 +323,16 @@ class Vectors(Engine):
 def _change(v: Any, slope: Any, g: Any, dg: Any, rate: Any, rate_v: Any) -> tuple[Any, Any]:
     """The coefficients c_k of the samples of a step, and what each of them takes from v."""
     return rate * v * slope * dg, rate_v * slope * g
+
+
+def _scale_back(xp: Any, squares: Any, fields: Any, gram: Any, c: Any, rho: Any) -> Any:
+    """|w_k|/|w_k + dw_k| after a step to rho w + sum_j c_j x_j, (S, 1, K), from inner products over sqrt(D)."""
+    crossed = xp.sum(c * fields, axis=1)[:, None, :]
+    added = xp.sum(c * xp.matmul(gram, c), axis=1)[:, None, :]
+    grown = rho * rho * squares + 2 * rho * crossed + added
+    return xp.sqrt(
+        xp.where(grown > 0, squares, xp.ones_like(squares)) / xp.where(grown > 0, grown, xp.ones_like(grown))
+    )
 
 
 def _carry(fields: Any, gram: Any, c: Any, decay: Any) -> Any:

@@ -76,7 +76,7 @@ def _label(rule: LearningRule, column: int) -> str:
     """What tells a rule from the others of its column."""
     if column:
         return rf"$\kappa = {rule.weight_decay:g}$"
-    return r"$\eta \to 0$" if isinstance(rule, GradientFlow) else rf"$\eta = {rule.lr:g}$"
+    return r"$\eta \to 0$" if isinstance(rule, GradientFlow) else rf"$\eta = {rule.eta:g}$"
 
 
 def _oracle(sigmas: Iterable[float]) -> np.ndarray:
@@ -132,7 +132,7 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
     """The errors at the end of the branches, and how far runs are from them."""
     ends = "; ".join(
-        f"{'η → 0' if isinstance(rule, GradientFlow) else f'η = {rule.lr:g}'}, κ = {rule.weight_decay:g}: "
+        f"{'η → 0' if isinstance(rule, GradientFlow) else f'η = {rule.eta:g}'}, κ = {rule.weight_decay:g}: "
         f"{float(data[name].classification_error[-1]):.6f}"
         for name, rule in RULES.items()
     )

@@ -293,6 +293,6 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     )
     least = float((bias.bias_error / bias.D).min())
     return (
-        f"relu on XOR, sigma = {MIXTURE.sigma}, lr = {RULE.lr:g}, {int(main.networks.sum()):,} networks; at D = "
+        f"relu on XOR, sigma = {MIXTURE.sigma}, lr = {RULE.eta:g}, {int(main.networks.sum()):,} networks; at D = "
         f"{int(last.D):,} the probability of success by t = {T:g} is {table}; the bias is known to {least:.1g}."
     )

@@ -94,7 +94,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
 def _scaled(s: float) -> tuple[TwoLayer, OnlineSGD, OrderParameters]:
     """Network, rule and state of an output scale."""
     network = replace(NETWORK, output_scale=s)
-    return network, OnlineSGD(RULES["both layers"].lr / s**2), paired_state(MIXTURE, network, D, PAIRED)
+    return network, OnlineSGD(RULES["both layers"].eta / s**2), paired_state(MIXTURE, network, D, PAIRED)
 
 
 def _ends(scales: np.ndarray, found: list[xr.Dataset], dims: tuple[str, ...]) -> xr.Dataset:
@@ -154,7 +154,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
 
 def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Panels, parameters, runs."""
-    rate = RULES["both layers"].lr
+    rate = RULES["both layers"].eta
     return (
         f"What is trained, and how lazily: {of_network(NETWORK)}, on XOR with means of length 1, σ = "
         f"{MIXTURE.sigma:g}, online SGD.  (a) Both layers (η = {rate:g}), the first alone, the second alone (K random "

@@ -149,7 +149,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
         largest = float(np.abs(exact).max())
         numerical = np.full(exact.shape, _NUMERICAL * largest)
         if name in _STATED:
-            numerical = np.hypot(numerical, theory[_STATED[name]].values[:, None])
+            numerical = np.hypot(numerical, theory[_STATED[name]].values.reshape(len(times), -1))
         mean, spread = runs.mean(axis=0), runs.std(axis=0, ddof=1)
         error = np.hypot(spread / math.sqrt(seeds), numerical)
         difference = mean - exact

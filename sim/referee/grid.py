@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, a batch, biases that learn at the rate `bias_lr`, or labels by a teacher.
+    """A network whose rule has another loss, a batch, or `options`, pairs of further fields of `OnlineSGD` and values;
+    or labels by a teacher.
 
     `teacher`: the name of one of `TEACHERS`.  `control`: equations that are wrong have to be denied.
     """
@@ -38,15 +40,16 @@ class Variant:
     loss: str = "square"
     batch: int = 1
     control: bool = True
+    options: tuple[tuple[str, Any], ...] = ()
     teacher: str = ""
-    bias_lr: float = 0.0
 
     def __post_init__(self) -> None:
         self.rule(0.0)  # refuses what is no loss and no batch
 
     def rule(self, lr: float) -> OnlineSGD:
         """The rule at a rate."""
-        return OnlineSGD(lr, loss=self.loss, batch=self.batch, bias_lr=self.bias_lr, intercept_lr=self.bias_lr)
+        given: dict[str, Any] = {"lr": lr, "loss": self.loss, "batch": self.batch}
+        return OnlineSGD(**given | dict(self.options))
 
 
 _VARIANTS = (
@@ -54,9 +57,11 @@ _VARIANTS = (
     Variant("erf", 2, loss="logistic"),
     Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
+    Variant("erf", 2, options=(("lr", "1/(1 + t)"), ("weight_decay", "0:0.2, 2:0.2, 2:0"), ("frozen", ("w0", "v1")))),
+    Variant("relu", 2, options=(("sphere", True), ("temperature", 0.1))),
     Variant("erf", 2, control=False, teacher="sign"),
     Variant("relu", 2, control=False, teacher="each cluster"),
-    Variant("relu", 2, bias_lr=0.5),
+    Variant("relu", 2, options=(("bias_lr", 0.5), ("intercept_lr", 0.5))),
 )
 
 
@@ -129,7 +134,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 56 of other losses, of batches, of biases and of teachers."""
+        """240 cells, and 72 of other losses, batches, rules and teachers."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),

@@ -30,6 +30,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.schedules import is_constant, rate_text, scaled
 from quenched.numerics.problem.state import Densities, OrderParameters, without_spectrum
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import Backend, get_backend
@@ -61,17 +62,17 @@ BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this tim
 class Cell:
     """What came out of one cell.
 
-    `numbers` were compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2,
-    which is (S - 1)/(S - 3) where the fluctuations of S runs are as their standard errors say.  `resolution`: the
-    deviation that would have been found in half of the numbers, relative to the largest theoretical value of the
-    observable.
+    `options` are what the rule has beside loss, batch and rates that stay; `lr` is that of t = 0.  `numbers` were
+    compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2, which is
+    (S - 1)/(S - 3) where the fluctuations of S runs are as their standard errors say.  `resolution`: the deviation that
+    would have been found in half of the numbers, relative to the largest theoretical value of the observable.
     """
 
     mixture: str
     network: str
     loss: str
     batch: int
-    biased: bool
+    options: str
     lr: float
     D: int
     numbers: int
@@ -90,7 +91,7 @@ class Cell:
         """The network, and what its rule has beside rates."""
         loss = "" if self.loss == "square" else f", loss {self.loss}"
         batch = "" if self.batch == 1 else f", batch {self.batch}"
-        return f"{self.network}{loss}{batch}{', biases' if self.biased else ''}"
+        return f"{self.network}{loss}{batch}{f', {self.options}' if self.options else ''}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,7 +315,17 @@ def _judged(
 
 def _wrong(rule: OnlineSGD) -> OnlineSGD:
     """A rule that the runs of `rule` have to be told from."""
-    return replace(rule, lr=WRONG * rule.lr) if rule.batch == 1 else replace(rule, batch=1)
+    return replace(rule, lr=scaled(rule.lr, WRONG)) if rule.batch == 1 else replace(rule, batch=1)
+
+
+def _options(rule: OnlineSGD) -> str:
+    """Schedules, frozen parts, sphere, bath and biases of a rule, in a few words."""
+    words = [f"{name} {rate_text(value)}" for name, value in rule.scheduled.items() if not is_constant(value)]
+    words += [f"frozen {' '.join(rule.frozen)}"] if rule.frozen else []
+    words += ["sphere"] if rule.sphere else []
+    words += [f"T = {rule.temperature:g}"] if isinstance(rule.temperature, float) and rule.temperature else []
+    words += ["biases"] if rule.biased else []
+    return "; ".join(words)
 
 
 def _cell(case: Case, D: int, found: Comparison) -> Cell:
@@ -333,8 +344,8 @@ def _cell(case: Case, D: int, found: Comparison) -> Cell:
         network=f"{case.network.activation}, K = {case.network.K}",
         loss=case.rule.loss,
         batch=case.rule.batch,
-        biased=case.rule.biased,
-        lr=case.rule.lr,
+        options=_options(case.rule),
+        lr=float(case.rule.rates(0.0).eta),
         D=D,
         numbers=len(error),
         worst=f"{row['observable']}[{row['index']}]" if row["index"] else str(row["observable"]),

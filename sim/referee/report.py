@@ -175,7 +175,7 @@ def _limit(verdict: Verdict) -> list[str]:
         "## The limit of large D",
         "",
         f"{BIASED} at t = {BIAS[3]:g} of a relu network with K = 2 on XOR (σ = {BIAS[0].sigma:g}, "
-        f"η = {BIAS[2].lr:g}).  A run fluctuates by O(1/√D), the mean of many is off by O(1/D).  Fitted: bias = b D^s "
+        f"η = {BIAS[2].eta:g}).  A run fluctuates by O(1/√D), the mean of many is off by O(1/D).  Fitted: bias = b D^s "
         f"with b = {b}, s = {s}.",
         "",
         "| D | bias | standard error | D · bias | fluctuation of a run | times √D |",

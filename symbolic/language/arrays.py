@@ -108,7 +108,7 @@ def array_function(
     named = [(pattern.replace(",", "_") + suffix, pattern, suffix) for pattern in patterns for suffix in ("", "_z")]
     lines += [f'    {array} = averages{suffix}["{pattern}"]' for array, pattern, suffix in named if array in bases]
     if "I" in bases:
-        lines.append("    I = eye(len(v))")
+        lines.append(f"    I = eye(len({'eta' if 'eta' in arrays else 'v'}))")
     for key, (value, indices) in outputs.items():
         kind = f": {kinds[0]}" if len(outputs) == 1 else ""
         total = einsum(value, indices, " " * 8)

@@ -103,13 +103,15 @@ _TABLE = '''class Function(NamedTuple):
     """An elementary function of generated code, called by its name in `module`.
 
     arguments: how many; compiled: the statement that defines it for single numbers in a module compiled by numba (the
-    name njit is defined there); multiprecision: from an mpmath context to the function of single numbers.
+    name njit is defined there); multiprecision: from an mpmath context to the function of single numbers; written: what
+    a user may write for it.
     """
 
     module: str
     arguments: int
     compiled: str
-    multiprecision: Callable[[Any], Callable[..., Any]]'''
+    multiprecision: Callable[[Any], Callable[..., Any]]
+    written: tuple[str, ...]'''
 
 
 def written() -> dict[str, str]:
@@ -147,7 +149,9 @@ def generated() -> str:
     for entry in ELEMENTARY:
         count, meaning = len(entry.arguments.split(",")), entry.multiprecision or f"ctx.{entry.name}"
         definition = entry.definition().replace("\n", "\\n")
-        members = (f'"{entry.module}"', str(count), f'"{definition}"', f"lambda ctx: {meaning}")
+        names = "".join(f'"{name}", ' for name in entry.written)
+        written = f"({names.strip() if len(entry.written) == 1 else names.rstrip(', ')})"
+        members = (f'"{entry.module}"', str(count), f'"{definition}"', f"lambda ctx: {meaning}", written)
         text = f'    "{entry.name}": Function({", ".join(members)}),'
         if len(text) > 120:
             text = f'    "{entry.name}": Function(\n' + "".join(f"        {m},\n" for m in members) + "    ),"

@@ -35,6 +35,7 @@ __all__ = [
     "LOSS",
     "LOSSES",
     "NAMED",
+    "SCHEDULE",
     "Grammar",
     "canonical",
     "expression",
@@ -126,6 +127,8 @@ ACTIVATION = Grammar("activation", ("x",), ChainMap(BUILTIN, NAMED))
 LOSS = Grammar("loss", ("phi", "y"), LOSSES)
 INTEGRAND = Grammar("integrand", ("x", "y", "z", "w", "x0", "x1", "x2", "x3"), {})
 """What is averaged over Gaussian fields: x, y, z, w, which are x0 .. x3 by other names."""
+SCHEDULE = Grammar("schedule", ("t",), {})
+"""A rate that changes in time."""
 
 _MANY = functions.many()  # take any number of arguments
 _STEEP = functions.steep()

@@ -1,14 +1,15 @@
 """A two-layer network under a learning rule: from the update rule to the equations of its order parameters.
 
-A step averages over a batch of B fresh samples; it moves w_k along the samples and along itself, and v_k:
+A step averages over a batch of B fresh samples; it moves w_k along the samples, along itself and along a vector xi_k
+of a bath of temperature T, and v_k:
 
-    w_k <- w_k - eta/sqrt(D) <push_k x> - (eta kappa/D) w_k,         push_k = dl/dlambda_k
-    v_k <- v_k - eta_v/D <dl/dv_k> - (eta_v kappa_v/D) v_k,          l = loss(phi, y), phi = s sum_i v_i g(lambda_i)
+    w_k <- w_k - eta_k/sqrt(D) <push_k x> - (eta_k kappa/D) w_k + sqrt(2 eta_k T/D) xi_k,    push_k = dl/dlambda_k
+    v_k <- v_k - eta_v,k/D <dl/dv_k> - (eta_v,k kappa_v/D) v_k,      l = loss(phi, y), phi = s sum_i v_i g(lambda_i)
 
 Inputs have the variance rho_au in cluster a along the directions of node u, a share s_u of all (isotropic: one node).
-`equations` multiplies the rule out: the increments of w_k.Pi_u r_b/D, w_k.Pi_u w_l/D and v_k to order 1/D follow from
-a table of inner products, in which only |x|^2 is of order D.  What a sample contributes is then push_k push_l and
-push_k times a bare field, which Stein's lemma replaces by its regression on the preactivations,
+Multiplied out to order 1/D (`quenched.symbolic.calculus.increments`), what a sample contributes to w_k.Pi_u r_b/D and
+w_k.Pi_u w_l/D is push_k push_l and push_k times a bare field, which Stein's lemma replaces by its regression on the
+preactivations,
 
     E_a[push_k f] = E_a[f] force_ak + sum_n Cov_a(f, lambda_n) response_akn        for any field f:
 
@@ -31,6 +32,21 @@ from functools import cache, partial
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
+from quenched.symbolic.calculus.increments import (
+    I,
+    Q,
+    R,
+    in_limit,
+    increments,
+    inner_product,
+    lam,
+    multiplied_out,
+    nu,
+    on_sphere,
+    push,
+    rho,
+    zeta,
+)
 from quenched.symbolic.language.arrays import array_function, tangent
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Formula, Step
@@ -65,16 +81,13 @@ STATUS = (
 
 # indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
 a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
-D, B, eta, kappa, eta_v, kappa_v, s = sympy.symbols("D B eta kappa eta_v kappa_v s", positive=True)
-R, M, Q, v, P, y, I = (IndexedBase(name) for name in ("R", "M", "Q", "v", "P", "y", "I"))
-mean, rho, share, direction = (IndexedBase(name) for name in ("mean", "rho", "share", "e"))
+kappa_v, s = sympy.symbols("kappa_v s", positive=True)
+M, v, P, y, eta_v = (IndexedBase(name) for name in ("M", "v", "P", "y", "eta_v"))
+mean, direction = IndexedBase("mean"), IndexedBase("e")
 pull = IndexedBase("pull")
 force, response, noise, readout = (IndexedBase(name) for name in ("force", "response", "noise", "readout"))
-phi, label, other = OUTPUT, LABEL, Symbol("chi", real=True)
+phi, label = OUTPUT, LABEL
 g, dg = Function("g"), Function("dg")
-nu = Function("nu")
-lam = Function("lambda")
-push = Function("push")
 probe = Symbol("f", real=True)
 
 STEIN = "Stein: regression of any field"
@@ -91,59 +104,7 @@ def slots(pattern: str) -> tuple[str, ...]:
     return tuple(pattern.split(","))
 
 
-# --- the increments of one step
-
-Vector = dict[str, sympy.Expr]  # coefficients of x, of w_k, w_l and of the reference vector r_b
-
-
-def _inner(one: Vector, two: Vector) -> sympy.Expr:
-    """Inner product of the parts of two vectors in node u, by the table of D-dimensional inner products.
-
-    x stands for an average over the batch: of the products of two samples a fraction 1/B is |x|^2 = D share_u rho_au to
-    leading order, and the rest, of independent ones, is of order sqrt(D).
-    """
-    neuron = {"w_k": k, "w_l": l}
-    total = sympy.Integer(0)
-    for left, c in one.items():
-        for right, d in two.items():
-            pair = tuple(sorted((left, right)))
-            if pair == ("x", "x"):
-                value = D * share[u] * rho[a, u] / B + (1 - 1 / B) * sympy.sqrt(D) * other
-            elif pair == ("r_b", "x"):
-                value = sympy.sqrt(D) * nu(b)
-            elif pair[0] == "r_b":
-                value = D * R[u, b, neuron[pair[1]]]
-            elif pair[1] == "x":
-                value = sympy.sqrt(D) * lam(neuron[pair[0]])
-            else:
-                value = D * Q[u, neuron[pair[0]], neuron[pair[1]]]
-            total += c * d * value
-    return total
-
-
-def _leading(expression: sympy.Expr) -> sympy.Expr:
-    """The limit D -> infinity of an expression that is a polynomial in D^(-1/2)."""
-    root = Symbol("epsilon", positive=True)
-    return sympy.expand(sympy.expand(expression).subs(D, 1 / root**2)).subs(root, 0)
-
-
-@cache
-def _multiplied_out() -> tuple[sympy.Expr, sympy.Expr]:
-    """D times the increments of R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D by one step."""
-
-    def move(index: Idx, name: str) -> Vector:
-        return {"x": -eta / sympy.sqrt(D) * push(index), name: -eta * kappa / D}
-
-    dw_k, dw_l = move(k, "w_k"), move(l, "w_l")
-    one = sympy.Integer(1)
-    moved = _inner({"w_k": one}, dw_l) + _inner(dw_k, {"w_l": one}) + _inner(dw_k, dw_l)
-    return sympy.expand(_inner(dw_k, {"r_b": one})), sympy.expand(moved)
-
-
-def increments() -> tuple[sympy.Expr, sympy.Expr]:
-    """The same to leading order, D -> infinity."""
-    dR, dQ = _multiplied_out()
-    return _leading(dR), _leading(dQ)
+# --- averages over the sample
 
 
 def _in_node(expression: sympy.Expr) -> sympy.Expr:
@@ -154,7 +115,9 @@ def _in_node(expression: sympy.Expr) -> sympy.Expr:
         pushes = [f.args[0] for f, power in powers if f.func == push for _ in range(power)]
         bare = [f for f, _ in powers if f.func in (nu, lam)]
         coefficient = term / sympy.Mul(*(push(n) for n in pushes), *bare)
-        if not pushes:  # decay
+        if term.has(zeta):  # the bath knows neither samples nor weights
+            continue
+        if not pushes:  # decay, and what the bath adds to |w_k|^2
             total += term
         elif len(pushes) == 2:
             total += coefficient * P[a] * noise[a, k, l]
@@ -278,7 +241,7 @@ class Equations:
 
 def _equations(step: StepAverages, first: Step) -> Equations:
     dR, dQ = (_in_node(increment) for increment in increments())
-    dv = -eta_v * P[a] * readout[a, k] - eta_v * kappa_v * v[k]
+    dv = -eta_v[k] * P[a] * readout[a, k] - eta_v[k] * kappa_v * v[k]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
     rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
     lines = ((STEIN, (r"\operatorname{pull}_{uki}", drag)), *(("Average over the sample", line) for line in rates))
@@ -339,12 +302,16 @@ _MEANINGS = {
     "readout": "(C, K) E_a[dl/dv_k]",
     "noise": "(C, K, K) E_a[dl/dlambda_k dl/dlambda_l]",
     "pull": "(U, K, K) how w_k is pulled along w_i",
-    "eta": "learning rate of the first layer",
-    "eta_v": "and of the second",
+    "dR": "(U, b, K) D times the increment of R by a step before it is scaled back",
+    "dQ": "(U, K, K) of Q",
+    "growth": "(K,) D times the fraction by which |w_k|^2 grows in it",
+    "eta": "(K,) learning rates of the first layer, 0 for a frozen neuron",
+    "eta_v": "(K,) and of the second",
     "kappa": "weight decay of the first layer",
     "kappa_v": "and of the second",
     "s": "output scale",
     "B": "samples in a step",
+    "T": "temperature of the bath",
 }
 """The parameters of the generated functions: shapes in clusters C, nodes U, reference vectors b, neurons K."""
 
@@ -373,8 +340,12 @@ force_ak = E_a[dl/dlambda_k], response_akl = E_a[d^2 l/(dlambda_k dlambda_l)], r
         """How w_k is pulled along w_i in node u: dw_k/dt = -eta (sum_a P_a force_ak mean_a + pull_uki w_i).""",
     ),
     "rates": (
-        "P rho share mean M R Q v force pull noise readout ; eta kappa eta_v kappa_v B",
+        "P rho share mean M R Q v force pull noise readout eta eta_v ; kappa kappa_v B T",
         """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.""",
+    ),
+    "on_sphere": (
+        "R Q dR dQ growth",
+        """Rates of R_ubk and Q_ukl if each weight is scaled back to its length after a step.""",
     ),
     "risk": (
         "P L0 L1 L2 v averages ; s",
@@ -386,10 +357,10 @@ _TANGENTS = {
     "step_averages": "F0 F1 v v_z averages averages_z ; s",
     "step_noise": "S0 S1 S2 v v_z averages averages_z ; s",
     "pull": "P rho response_z",
-    "rates": "P rho share mean M M_z R R_z Q Q_z v_z force force_z pull pull_z noise_z readout_z ; "
-    "eta kappa eta_v kappa_v B",
+    "rates": "P rho share mean M M_z R R_z Q Q_z v_z force force_z pull pull_z noise_z readout_z eta eta_v ; "
+    "kappa kappa_v B",
 }
-_FIXED = frozenset({"P", "rho", "share", "mean", "I", "F0", "F1", "S0", "S1", "S2"})
+_FIXED = frozenset({"P", "eta", "eta_v", "rho", "share", "mean", "I", "F0", "F1", "S0", "S1", "S2"})
 
 
 def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
@@ -410,6 +381,7 @@ def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
         "step_noise": {"noise": (step.noise, "akl")},
         "pull": {"pull": (found.pull, "uki")},
         "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
+        "on_sphere": dict(zip(("dR_held", "dQ_held"), zip(on_sphere(), ("ubk", "ukl"), strict=True), strict=True)),
         "risk": {"value": (step.risk, "")},
     }
 
@@ -429,14 +401,18 @@ def generated() -> str:
 
 def _multiplied() -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """The table of inner products, and the increments before and after powers of D are counted."""
-    pairs = (("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l"))
+    pairs = [("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l"), ("xi_k", "xi_l"), ("xi_k", "w_l")]
     one = sympy.S.One
-    products = {(x, y): sympy.expand(_inner({x: one}, {y: one})) for x, y in pairs}
-    table = [Step("Table", rf"{x}\cdot\Pi_u {y} = {latex(value)}") for (x, y), value in products.items()]
-    moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), _multiplied_out(), strict=True))
+    products = {(x, y): sympy.expand(inner_product({x: one}, {y: one})) for x, y in pairs}
+    written = {"xi_k": r"\xi_k", "xi_l": r"\xi_l"}
+    table = [
+        Step("Table", rf"{written.get(x, x)}\cdot\Pi_u {written.get(y, y)} = {latex(value)}")
+        for (x, y), value in products.items()
+    ]
+    moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), multiplied_out(), strict=True))
     lines = [Step("Multiply out", f"{left} = {latex(value)}") for left, value in moved.items()]
     lines += [
-        Step("Power counting", rf"\lim_{{D \to \infty}} {left} = {latex(_leading(value))}")
+        Step("Power counting", rf"\lim_{{D \to \infty}} {left} = {latex(in_limit(value))}")
         for left, value in moved.items()
     ]
     return tuple(table), tuple(lines)
@@ -447,13 +423,19 @@ _TOLD = {
     "inner_products": """Inner products in node u, of which the increments of the order parameters consist.
 
 x stands for the average over the batch: of the products of two samples a fraction 1/B is of one with itself,
-|Pi_u x|^2 = D share_u rho_au to leading order; those of two independent ones are of order sqrt(D), chi of order 1.
+|Pi_u x|^2 = D share_u rho_au to leading order; those of two independent ones are of order sqrt(D), chi of order 1, and
+zeta for a vector xi_k of the bath.
 """,
     "increments": """The move dw_k of w_k in one step, multiplied out in R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u
 w_l/D.
 
 One unit of time is D steps: increments of order 1/D add up to rates.  The fluctuations of D increments have zero mean
 and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.
+""",
+    "on_sphere": """The rates of R and Q if weights keep their length: a step is scaled back by |w_k|/|w_k + dw_k|.
+
+D times the fraction by which |w_k|^2 grows in the step is growth_k, the sum of dQ_ukk over the nodes over that of
+Q_ukk; it has the terms of second order in eta_k, and those of a bath.
 """,
     "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and
 dv_k/dt.
@@ -478,6 +460,10 @@ def derivation(found: Equations) -> list[Formula]:
         "inner_products": table,
         "increments": moved,
         "rates": tuple(step for step in rest if step.rule != SUMS),
+        "on_sphere": tuple(
+            Step("Scale back", f"{left} = {latex(value)}")
+            for left, value in zip((r"dR_{ubk}^{\rm held}", r"dQ_{ukl}^{\rm held}"), on_sphere(), strict=True)
+        ),
         "step_averages": tuple(step for step in rest if step.rule == SUMS),
     }
     return [Formula(name, _TOLD[name], (), Derived(sympy.Integer(0), steps=steps)) for name, steps in chosen.items()]

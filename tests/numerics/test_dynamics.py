@@ -24,8 +24,10 @@ def some_state(mixture, K, seed=0, scale=0.5):
 def increments(mixture, network, sgd, state, nodes):
     """D times the average increment of (M, Q, v) by one SGD step, on a tensor grid of Gauss-Hermite nodes.
 
-    Written from the update rule alone: w.mu/D, w.w/D and v before and after, |x|^2/D = sigma^2.
+    Written from the update rule alone: w.mu/D, w.w/D and v before and after, |x|^2/D = sigma^2.  Weights on a sphere
+    are scaled back at D = 10^7: the terms that are left out as D grows are a fraction of 1/D.
     """
+    D, (moves, moves_v, _) = 1e7, sgd.learning(network.K)
     g, dg = activation_functions(network.activation)
     slope = loss_functions(sgd.loss)[1]
     A = state.projections(mixture)
@@ -40,18 +42,36 @@ def increments(mixture, network, sgd, state, nodes):
         x = mean + sigma * grid[:, :p]
         fields = x @ A + sigma * grid[:, p:] @ root.T
         output = network.output_scale * g(fields) @ state.v
-        step = sgd.eta * network.output_scale * state.v * dg(fields)  # times the slope of the loss: the step along x
+        # times the slope of the loss: the step along x
+        step = sgd.eta * moves * network.output_scale * state.v * dg(fields)
         slopes = slope(output, label + sgd.label_noise * z[:, None])
         force, square = weight @ slopes, weight @ slopes**2
+        if sgd.sphere:  # sample by sample
+            push = step * force[:, None]
+            moved = -push[:, None, :] * (x @ mixture.means.T)[:, :, None] - sgd.eta * sgd.kappa * state.M
+            cross = push[:, :, None] * fields[:, None, :]
+            grown = push[:, :, None] * push[:, None, :] * (sigma**2 / sgd.batch) - cross - cross.swapaxes(1, 2)
+            grown = grown - 2 * sgd.eta * sgd.kappa * state.Q + 2 * sgd.eta * sgd.temperature * np.eye(K)
+            back = np.sqrt(np.diag(state.Q) / np.diagonal(state.Q + grown / D, axis1=1, axis2=2))
+            dM += P * np.einsum("n,nak->ak", density, D * ((state.M + moved / D) * back[:, None, :] - state.M))
+            dQ += P * np.einsum(
+                "n,nkl->kl", density, D * ((state.Q + grown / D) * back[:, :, None] * back[:, None, :] - state.Q)
+            )
+            dv -= P * sgd.eta_v * network.output_scale * (density * force) @ g(fields)
+            continue
         dM -= P * np.einsum("n,nk,nb->bk", density * force, step, x @ mixture.means.T)
         first = P * np.einsum("n,nk,nl->kl", density * force, step, fields)
         second = P * sigma**2 / sgd.batch * np.einsum("n,nk,nl->kl", density * square, step, step)
         dQ += second - first - first.T
         dv -= P * sgd.eta_v * network.output_scale * (density * force) @ g(fields)
+    if sgd.sphere:
+        return dM, dQ, dv - sgd.eta_v * sgd.kappa_v * state.v
     return (
-        dM - sgd.eta * sgd.kappa * state.M,
-        dQ - 2 * sgd.eta * sgd.kappa * state.Q,
-        dv - sgd.eta_v * sgd.kappa_v * state.v,
+        dM - sgd.eta * sgd.kappa * moves * state.M,
+        dQ
+        - sgd.eta * sgd.kappa * np.add.outer(moves, moves) * state.Q
+        + 2 * sgd.eta * sgd.temperature * np.diag(moves),
+        moves_v * (dv - sgd.eta_v * sgd.kappa_v * state.v),
     )
 
 
@@ -63,6 +83,8 @@ RULES = {
     "label noise": OnlineSGD(lr=0.3, label_noise=0.5),
     "first layer only": OnlineSGD(lr=0.3, second_lr=0.0),
     "batch": OnlineSGD(lr=0.3, weight_decay=0.1, label_noise=0.5, batch=3),
+    "frozen parts": OnlineSGD(lr=0.3, weight_decay=0.1, second_weight_decay=0.2, frozen=("w1", "v0")),
+    "bath": OnlineSGD(lr=0.3, weight_decay=0.1, temperature=0.7, frozen="w0"),
     "another quadratic loss": OnlineSGD(lr=0.3, label_noise=0.5, loss="(1 - y*phi)**2/2"),
 }
 
@@ -78,6 +100,17 @@ def test_drift_is_the_average_increment(rule, activation):
         (rate.M, rate.Q, rate.v), increments(UNEVEN, network, RULES[rule], state, 24), strict=True
     ):
         assert np.abs(found - expected).max() < 1e-9 * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("activation", ["erf", "linear"])
+def test_drift_on_a_sphere_is_the_average_increment(activation):
+    """As above, to the 1/D = 1e-7 of the increments times their squares, and 2e-9 of rounding, D eps."""
+    network, state = TwoLayer(2, activation), some_state(UNEVEN, 2)
+    rule = OnlineSGD(lr=0.3, weight_decay=0.1, temperature=0.2, sphere=True)
+    rate = drift(UNEVEN, network, rule, state)
+    for found, expected in zip((rate.M, rate.Q, rate.v), increments(UNEVEN, network, rule, state, 20), strict=True):
+        assert np.abs(found - expected).max() < 1e-5
+    assert np.abs(np.diag(rate.Q)).max() < 1e-14
 
 
 @pytest.mark.parametrize(

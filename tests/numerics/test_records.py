@@ -148,7 +148,7 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: TwoLayer(2, None), "activation must be a name or an expression in x, got None"),  # type: ignore[arg-type]
     (lambda: TwoLayer(2, "relu", output_scale=0), "output_scale must be finite and > 0, got 0"),
     (lambda: OnlineSGD(np.nan), "lr must be finite and >= 0, got nan"),
-    (lambda: OnlineSGD("fast"), "lr must be a real number, got 'fast'"),  # type: ignore[arg-type]
+    (lambda: OnlineSGD("fast"), "lr must be a number, an expression in t, or a table .*'fast' is not understood"),
     (lambda: OnlineSGD(0.1, -1), "weight_decay must be finite and >= 0, got -1"),
     (lambda: OnlineSGD(0.1, second_lr=-1), "second_lr must be finite and >= 0, got -1"),
     (lambda: OnlineSGD(0.1, second_weight_decay=-1), "second_weight_decay must be finite and >= 0, got -1"),

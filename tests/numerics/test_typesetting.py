@@ -30,6 +30,7 @@ PROBLEMS = [
     (XOR, TwoLayer(2, "erf", 0.5), OnlineSGD(0.1, second_lr=0.0, label_noise=0.3)),
     (SPECTRAL, RELU, OnlineSGD(0.1, 0.01, batch=4, loss="logistic")),
     (XOR, TwoLayer(1, "tanh"), OnlineSGD(0.0, second_lr=0.5)),
+    (SPECTRAL, RELU, OnlineSGD("1/(1 + t)", 0.1, frozen=("w0", "v1"), temperature=0.5, sphere=True)),
 ]
 
 
@@ -62,18 +63,21 @@ def rate(found, name: str) -> str:
 
 def test_all_terms_are_there_and_no_others() -> None:
     count = terms_of_rates()
-    full = equations(SPECTRAL, RELU, OnlineSGD(0.1, 0.01, batch=4))
+    full = equations(SPECTRAL, RELU, OnlineSGD(0.1, 0.01, batch=4, temperature=0.2, frozen="w0"))
     for name in "RQv":
         text = rate(full, name)
         assert text.count(" + ") + text.count(" - ") + 1 == count[f"d{name}"]
-    assert r"\frac{{\eta}^{2}}{B}" in rate(full, "Q")
+    assert r"\frac{1}{B} \sum_{a} P_{a}\, \eta_{k}\, \eta_{l}" in rate(full, "Q")
+    shared = equations(SPECTRAL, RELU, OnlineSGD(0.1, 0.01, batch=4))
+    assert r"\frac{1}{B} {\eta}^{2} \sum" in rate(shared, "Q")
+    assert r"-2 \kappa \eta Q_{ukl}" in rate(shared, "Q")  # two terms, alike where neurons share a rate
     assert r"\rho_{au}\, s_{u}" in rate(full, "Q")
     isotropic = equations(XOR, RELU, OnlineSGD(0.1, 0.01))
     assert r"\sigma_{a}^2" in rate(isotropic, "Q")
     assert "B" not in rate(isotropic, "Q")
     assert "u" not in rate(isotropic, "Q").replace(r"\mu", "").replace(r"\sum", "")
     flow = rate(equations(XOR, RELU, GradientFlow()), "Q")
-    assert flow.count(r"\sum") == count["dQ"] - 2  # neither decay nor noise
+    assert flow.count(r"\sum") == count["dQ"] - 4  # no decay, of either weight, no noise, no bath
     assert "N_" not in flow
     assert rate(equations(XOR, RELU, OnlineSGD(0.1, second_lr=0.0)), "v") == "0"
 

@@ -52,6 +52,18 @@ CHAINS: dict[str, tuple[Mixture, TwoLayer, OnlineSGD, int]] = {
     "signs of two teachers": (SIGNS, TwoLayer(2, "erf"), BIASED, 8),
     "K = 12": (Mixture.ring(8, 1.0), TwoLayer(12, "relu"), OnlineSGD(0.3), 100),
     "logistic, batches": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5, batch=3, loss="logistic"), 30),
+    "schedules, frozen parts": (
+        XOR,
+        TwoLayer(2, "erf"),
+        OnlineSGD("0.8/(1 + t)", [(0, 0.2), (0.5, 0.6)], frozen=("w1", "v0")),
+        20,
+    ),
+    "bath on a sphere": (
+        XOR,
+        TwoLayer(2, "relu"),
+        OnlineSGD(0.5, 0.1, temperature="0.2 + t", sphere=True, batch=2),
+        20,
+    ),
 }
 CHAIN_CASE = pytest.mark.parametrize("case", CHAINS.values(), ids=CHAINS.keys())
 
@@ -419,11 +431,12 @@ def test_the_language_is_small() -> None:
 
 REGISTERS = {4: 168, 2: 128}  # of a thread, by K: more would leave the card idle
 SOURCES = {
-    "chain K = 2": chain_source(Sizes(2, 1, 2, 0, 1, "erf", "square", "linear")),
-    "chain K = 4": chain_source(Sizes(4, 1, 2, 0, 1, "relu", "square", "linear")),
-    "chain K = 16": chain_source(Sizes(16, 8, 8, 0, 1, "relu", "logistic", "linear")),
-    "chain with a teacher": chain_source(Sizes(3, 2, 1, 2, 1, "erf", "square", "erf")),
-    "chain of batches": chain_source(Sizes(2, 1, 2, 0, 3, "relu", "square", "linear")),
+    "chain K = 2": chain_source(Sizes(2, 1, 2, 0, 1, 0, "erf", "square", "linear")),
+    "chain K = 4": chain_source(Sizes(4, 1, 2, 0, 1, 0, "relu", "square", "linear")),
+    "chain K = 16": chain_source(Sizes(16, 8, 8, 0, 1, 0, "relu", "logistic", "linear")),
+    "chain with a teacher": chain_source(Sizes(3, 2, 1, 2, 1, 0, "erf", "square", "erf")),
+    "chain of batches": chain_source(Sizes(2, 1, 2, 0, 3, 0, "relu", "square", "linear")),
+    "chain in a bath": chain_source(Sizes(2, 1, 2, 0, 1, 2, "relu", "square", "linear")),
     "vectors": vector_source(Block(4, 0, 4, 32, 1, 1000, 1, 1000, 1, 2, "double", "relu", "square", "linear")),
     "vectors, float32": vector_source(
         Block(2, 2, 1, 30, 3, 5000, 5, 1000, 5000, 5000, "float", "erf", "square", "erf")

@@ -58,6 +58,20 @@ CASES |= {
     "signs of two teachers": (SIGNS, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2, batch=2), 9),
     "logistic": (XOR, TwoLayer(2, "relu"), OnlineSGD(1.0, loss="logistic", batch=2), 8),
 }
+SCHEDULES = OnlineSGD(
+    "0.8/(1 + t)", [(0, 0.2), (0.5, 0.2), (0.5, 0.6)], second_lr="0:0.3, 1:0.1", label_noise=0.3, frozen=("w1", "v0")
+)
+CASES |= {
+    "schedules, frozen parts": (UNEQUAL, TwoLayer(3, "relu"), SCHEDULES, 8),
+    "sphere": (XOR, TwoLayer(3, "relu"), OnlineSGD(0.8, 0.1, sphere=True, batch=2), 9),
+    "bath": (UNEQUAL, TwoLayer(3, "relu"), OnlineSGD("1/(1 + t)", 0.2, temperature=0.5, frozen=("w2",)), 12),
+    "bath on a sphere, batches, without room": (
+        XOR,
+        TwoLayer(2, "erf"),
+        OnlineSGD(0.5, temperature="0.2 + t", sphere=True, batch=2),
+        6,
+    ),
+}
 CASE = pytest.mark.parametrize(("mixture", "network", "sgd", "D"), CASES.values(), ids=CASES.keys())
 
 
@@ -70,7 +84,7 @@ def engine(mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, states: 
 
 
 def step_on_vectors(
-    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, run: Chain, random: np.random.Generator
+    mixture: Mixture, network: TwoLayer, sgd: OnlineSGD, D: int, run: Chain, random: np.random.Generator, n: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """M, Q and v after a step as theory.md writes it, from the state of `run` and for the inputs that it will draw.
 
@@ -79,19 +93,25 @@ def step_on_vectors(
     """
     p, K, v = mixture.dimensions, network.K, run.v[0].copy()
     A, L = run.W[0, :p].copy(), run.W[0, p:].T.copy()
-    room = min(K + sgd.batch, D - p)
+    bath = K if sgd.temperature != 0 else 0
+    room = min(K + sgd.batch + bath, D - p)
     f = np.linalg.qr(np.random.default_rng(0).standard_normal((room, room)))[0]
     w = np.sqrt(D) * np.hstack([A.T, L @ f[:K]])
     g, dg = activation_functions(network.activation)
     slope, s = loss_functions(sgd.loss)[1], network.output_scale
-    w_new, v_new = (1 - sgd.eta * sgd.kappa / D) * w, (1 - sgd.eta_v * sgd.kappa_v / D) * v
-    for b in range(sgd.batch):
-        a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= random.random()))
-        y = mixture.labels[a] + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
+    now, (first, second, _) = sgd.rates(n / D), sgd.learning(K)
+    w_new, v_new = w - now.eta * now.kappa / D * first[:, None] * w, v - now.eta_v * now.kappa_v / D * second * v
+
+    def normals(b: int) -> np.ndarray:
         z = random.standard_normal(p + K)
         length = [np.sqrt(random.chisquare(D - p - K - b))] if K + b < room else []
         z = np.concatenate([z, random.standard_normal(min(b, room - K)), length])
-        x = mixture.sigmas[a] * np.concatenate([z[:p], z[p:] @ f[: len(z) - p]])
+        return np.concatenate([z[:p], z[p:] @ f[: len(z) - p]])
+
+    for b in range(sgd.batch):
+        a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= random.random()))
+        y = mixture.labels[a] + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
+        x = mixture.sigmas[a] * normals(b)
         x[:p] += mixture.at(D)[a]
         if (teacher := mixture.teacher) is not None:
             hidden = [random.standard_normal() if teacher.field_noise else 0.0 for _ in range(teacher.neurons)]
@@ -100,8 +120,13 @@ def step_on_vectors(
             y += np.sign(said) if teacher.sign else said
         field = w @ x / np.sqrt(D)
         F = slope(s * v @ g(field), y) / sgd.batch
-        w_new = w_new - sgd.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
-        v_new = v_new - sgd.eta_v / D * s * F * g(field)
+        w_new = w_new - now.eta / np.sqrt(D) * s * F * np.outer(first * v * dg(field), x)
+        v_new = v_new - now.eta_v / D * s * F * second * g(field)
+    for k in range(bath):
+        random.random()  # where a sample chooses its cluster
+        w_new[k] += np.sqrt(2 * now.eta * now.temperature / D) * first[k] * normals(sgd.batch + k)
+    if sgd.sphere:
+        w_new *= (np.linalg.norm(w, axis=1) / np.linalg.norm(w_new, axis=1))[:, None]
     return mixture.references_at(D) @ w_new[:, :p].T / np.sqrt(D), w_new @ w_new.T / D, v_new
 
 
@@ -132,8 +157,8 @@ def test_a_step_is_the_rule_on_vectors(case: Case, state: OrderParameters | None
     for exact, found in zip((state.M, state.Q, state.v), run.overlaps(), strict=True):
         np.testing.assert_allclose(found[0], exact, rtol=0, atol=2e-14 * max(1, np.abs(exact).max()))
     random = generators([0], CHAIN)[0]
-    for _ in range(5):
-        vectors = step_on_vectors(*case, run, random)
+    for n in range(5):
+        vectors = step_on_vectors(*case, run, random, n)
         run.advance(1)
         for exact, found in zip(vectors, run.overlaps(), strict=True):
             np.testing.assert_allclose(found[0], exact, rtol=0, atol=2e-14 * max(1, np.abs(exact).max()))

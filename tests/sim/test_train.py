@@ -19,7 +19,7 @@ from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, HostNormals, generators, get_backend
-from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE
+from quenched.sim.engines.base import BATH, CLUSTER, DATA, FRAME, NOISE
 from quenched.sim.engines.geometry import Geometry
 from quenched.sim.training import DivergenceError, simulate
 
@@ -37,6 +37,16 @@ CASES = {
     "frozen readout, high SNR": (Mixture.xor(1.0, scaling=0.25), RELU, OnlineSGD(0.1, second_lr=0.0)),
     "logistic": (XOR, TwoLayer(2, "erf"), OnlineSGD(0.6, 0.1, loss="logistic")),
     "batches": (XOR, RELU, OnlineSGD(0.5, 0.1, label_noise=0.3, batch=5)),
+    "schedules, frozen parts": (
+        XOR,
+        RELU,
+        OnlineSGD(
+            "0.8/(1 + t)", [(0, 0.2), (1.3, 0.2), (1.3, 0.6)], second_lr="0:0.3, 1:0.1", frozen=("w1", "v0"), batch=2
+        ),
+    ),
+    "sphere": (XOR, RELU, OnlineSGD(0.6, 0.1, sphere=True, batch=3)),
+    "bath": (XOR, RELU, OnlineSGD("1/(1 + t)", 0.2, temperature=0.5, frozen=("w2",), label_noise=0.3)),
+    "bath on a sphere, batches": (XOR, TwoLayer(2, "erf"), OnlineSGD(0.5, temperature="t", sphere=True, batch=2)),
     "batches beyond a block": (XOR, RELU, OnlineSGD(0.5, loss="(phi - y)**4/4", batch=40)),
 }
 
@@ -49,23 +59,30 @@ def one_sample_at_a_time(
     def stream(number: int) -> np.random.Generator:
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(number,))))
 
-    data, choice, noise = stream(DATA), stream(CLUSTER), stream(NOISE)
+    data, choice, noise, bath = stream(DATA), stream(CLUSTER), stream(NOISE), stream(BATH)
     w, v = Geometry.of(mixture, D).weights(state, generators([seed], FRAME)[0]), state.v.copy()
     g, dg = activation_functions(network.activation)
     slope = loss_functions(sgd.loss)[1]
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
     means[:, : mixture.dimensions] = mixture.at(D)
-    for _ in range(steps):
-        dw, dv = -sgd.eta * sgd.kappa / D * w, -sgd.eta_v * sgd.kappa_v / D * v
+    first, second, _ = sgd.learning(network.K)
+    for n in range(steps):
+        now = sgd.rates(n / D)
+        dw, dv = -now.eta * now.kappa / D * w, -now.eta_v * now.kappa_v / D * v
         for _ in range(sgd.batch):
             a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= choice.random()))
             x = means[a] + mixture.sigmas[a] * data.standard_normal(D)
             y = mixture.labels[a] + (sgd.label_noise * noise.standard_normal() if sgd.label_noise else 0.0)
             field = w @ x / np.sqrt(D)
             F = slope(s * v @ g(field), y) / sgd.batch
-            dw = dw - sgd.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
-            dv = dv - sgd.eta_v / D * s * F * g(field)
-        w, v = w + dw, v + dv
+            dw = dw - now.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
+            dv = dv - now.eta_v / D * s * F * g(field)
+        if sgd.temperature != 0:
+            dw = dw + np.sqrt(2 * now.eta * now.temperature / D) * bath.standard_normal(w.shape)
+        lengths = np.linalg.norm(w, axis=1)
+        w, v = w + first[:, None] * dw, v + second * dv
+        if sgd.sphere:
+            w = w * (lengths / np.linalg.norm(w, axis=1))[:, None]
     return w, v
 
 

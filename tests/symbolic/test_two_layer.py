@@ -2,14 +2,12 @@
 
 import sympy
 
+from quenched.symbolic.calculus.increments import B, I, T, eta, kappa, on_sphere
 from quenched.symbolic.learners.two_layer import (
     AVERAGES,
-    B,
     P,
     equations,
-    eta,
     eta_v,
-    kappa,
     kappa_v,
     noise,
     quadratic,
@@ -26,12 +24,29 @@ def test_the_averages_are_those_of_the_theory():
 
 def test_the_noise_of_samples_is_second_order_and_falls_with_the_batch():
     found = equations()
-    second = sympy.expand(found.dQ).coeff(eta, 2)
+    k, l = (sympy.Idx(name) for name in "kl")
+    second = sympy.expand(found.dQ).coeff(eta[k], 1).coeff(eta[l], 1)
     assert second.has(noise)
-    assert not sympy.expand(found.dQ - eta**2 * second).has(noise)
+    rest = sympy.expand(found.dQ - eta[k] * eta[l] * second)
+    assert not rest.has(noise)
     assert sympy.simplify(second.diff(B) + second / B) == 0
-    for rate, name in ((found.dR, eta), (found.dQ - eta**2 * second, eta), (found.dv, eta_v)):
-        assert sympy.Poly(sympy.expand(rate), name).degree() == 1
+    one = sympy.Symbol("one")
+    for rate, names in ((found.dR, (eta[k],)), (rest, (eta[k], eta[l])), (found.dv, (eta_v[k],))):
+        scaled = sympy.expand(rate.subs({name: one * name for name in names}, simultaneous=True))
+        assert sympy.Poly(scaled, one).monoms() == [(1,)]
+
+
+def test_a_bath_heats_each_weight_alone_and_a_sphere_keeps_its_length():
+    """dQ_kl/dt has 2 eta_k T on the diagonal, shared among the nodes; scaled back, the diagonal does not move."""
+    found = equations()
+    k, u = sympy.Idx("k"), sympy.Idx("u")
+    assert sympy.expand(found.dQ).coeff(T, 1) == 2 * eta[k] * sympy.IndexedBase("share")[u] * I[k, sympy.Idx("l")]
+    assert not found.dR.has(T)
+    assert not found.dv.has(T)
+    _, held = on_sphere()
+    Q, dQ, growth = (sympy.IndexedBase(name) for name in ("Q", "dQ", "growth"))
+    diagonal = held.subs(sympy.Idx("l"), k)
+    assert sympy.expand(diagonal.subs(growth[k], dQ[u, k, k] / Q[u, k, k])) == 0
 
 
 def test_label_noise_only_heats():

@@ -1,0 +1,117 @@
+"""One step of a learning rule, multiplied out in the order parameters: what is left of it as D grows.
+
+A step averages over a batch of B samples x.  It moves w_k along the samples, along itself, and where there is a bath of
+temperature T along a normal vector xi_k of its own:
+
+    w_k <- w_k - eta_k/sqrt(D) <push_k x> - (eta_k kappa/D) w_k + sqrt(2 eta_k T/D) xi_k,      push_k = dl/dlambda_k
+
+The increments of R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D follow from a table of inner products, in which only
+|x|^2 and |xi|^2 are of order D.  They are of order 1/D, and so is their fluctuation; D steps are one unit of time.
+
+Weights `on_sphere` are scaled back to their length after each step.  The length changes by a fraction of order 1/D, so
+that of (|w_k|^2/|w_k + dw_k|^2)^(1/2) the term of first order is all that counts; it holds |dw_k|^2, of second order in
+eta_k, which is of the same order in 1/D as the rest.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import sympy
+from sympy import Function, Idx, IndexedBase, Symbol
+
+__all__ = ["in_limit", "increments", "inner_product", "multiplied_out", "on_sphere"]
+
+# cluster a, reference vector b, node of the spectrum u, neurons k and l
+a, b, u, k, l = (Idx(name) for name in "abukl")
+D, B, kappa, T = sympy.symbols("D B kappa T", positive=True)
+eta, R, Q, I = (IndexedBase(name) for name in ("eta", "R", "Q", "I"))
+rho, share = IndexedBase("rho"), IndexedBase("share")
+nu, lam, push = (Function(name) for name in ("nu", "lambda", "push"))
+chi = Symbol("chi", real=True)
+"""Of order 1 and mean 0: the inner product of two independent vectors, over sqrt(D)."""
+zeta = Symbol("zeta", real=True)
+"""The same of a vector xi of the bath."""
+
+Vector = dict[str, sympy.Expr]  # coefficients of x, of w_k, w_l, of xi_k, xi_l and of the reference vector r_b
+
+_NEURON = {"w_k": k, "w_l": l}
+
+
+def inner_product(one: Vector, two: Vector) -> sympy.Expr:
+    """Inner product of the parts of two vectors in node u, by the table of D-dimensional inner products.
+
+    x stands for an average over the batch: of the products of two samples a fraction 1/B is |x|^2 = D share_u rho_au to
+    leading order, and the rest, of independent ones, is of order sqrt(D).
+    """
+    total = sympy.Integer(0)
+    for left, c in one.items():
+        for right, d in two.items():
+            pair = tuple(sorted((left, right)))
+            if pair[1] == "xi_l" and pair[0] == "xi_k":  # those of two neurons are independent
+                total += (c * d).subs(l, k) * D * share[u] * I[k, l]
+            elif pair[1].startswith("xi") or pair[0].startswith("xi"):
+                total += c * d * sympy.sqrt(D) * zeta
+            elif pair == ("x", "x"):
+                total += c * d * (D * share[u] * rho[a, u] / B + (1 - 1 / B) * sympy.sqrt(D) * chi)
+            elif pair == ("r_b", "x"):
+                total += c * d * sympy.sqrt(D) * nu(b)
+            elif pair[0] == "r_b":
+                total += c * d * D * R[u, b, _NEURON[pair[1]]]
+            elif pair[1] == "x":
+                total += c * d * sympy.sqrt(D) * lam(_NEURON[pair[0]])
+            else:
+                total += c * d * D * Q[u, _NEURON[pair[0]], _NEURON[pair[1]]]
+    return total
+
+
+def in_limit(expression: sympy.Expr) -> sympy.Expr:
+    """The limit D -> infinity of an expression that is a polynomial in D^(-1/2)."""
+    root = Symbol("epsilon", positive=True)
+    return sympy.expand(sympy.expand(expression).subs(D, 1 / root**2)).subs(root, 0)
+
+
+@cache
+def multiplied_out() -> tuple[sympy.Expr, sympy.Expr]:
+    """D times the increments of R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D by one step."""
+
+    def move(index: Idx) -> Vector:
+        rate = eta[index]
+        kick = sympy.sqrt(2 * T / D) * sympy.sqrt(rate)
+        return {
+            "x": -rate / sympy.sqrt(D) * push(index),
+            f"w_{index}": -rate * kappa / D,
+            f"xi_{index}": kick,
+        }
+
+    dw_k, dw_l = move(k), move(l)
+    one = sympy.Integer(1)
+    moved = inner_product({"w_k": one}, dw_l) + inner_product(dw_k, {"w_l": one}) + inner_product(dw_k, dw_l)
+    return sympy.expand(inner_product(dw_k, {"r_b": one})), sympy.expand(moved)
+
+
+def increments() -> tuple[sympy.Expr, sympy.Expr]:
+    """The same to leading order, D -> infinity."""
+    dR, dQ = multiplied_out()
+    return in_limit(dR), in_limit(dQ)
+
+
+def on_sphere() -> tuple[sympy.Expr, sympy.Expr]:
+    """D times the increments of R_ubk and Q_ukl where each weight is scaled back to its length, for D -> infinity.
+
+    dR and dQ are D times those of the step before it is scaled back, growth_k is D times the fraction by which |w_k|^2
+    grows in it: the sum of dQ_ukk over the nodes, over that of Q_ukk.
+
+    >>> on_sphere()[0]
+    -R[u, b, k]*growth[k]/2 + dR[u, b, k]
+    """
+    small = Symbol("epsilon", positive=True)  # 1/D
+    dR, dQ, growth = (IndexedBase(name) for name in ("dR", "dQ", "growth"))
+
+    def back(index: Idx) -> sympy.Expr:
+        return (1 + small * growth[index]) ** sympy.Rational(-1, 2)
+
+    one = (R[u, b, k] + small * dR[u, b, k]) * back(k)
+    two = (Q[u, k, l] + small * dQ[u, k, l]) * back(k) * back(l)
+    found = [sympy.expand(sympy.diff(part, small).subs(small, 0)) for part in (one, two)]
+    return found[0], found[1]
