@@ -49,7 +49,7 @@ CHAINS: dict[str, tuple[Mixture, TwoLayer, OnlineSGD, int]] = {
     "one degree of freedom": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 5),
     "an expression": (XOR, TwoLayer(2, "x*exp(-x**2/2)"), OnlineSGD(0.5), 10**6),
     "teacher": (TAUGHT, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
-    "signs of two teachers": (SIGNS, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
+    "signs of two teachers": (SIGNS, TwoLayer(2, "erf"), BIASED, 8),
     "K = 12": (Mixture.ring(8, 1.0), TwoLayer(12, "relu"), OnlineSGD(0.3), 100),
     "logistic, batches": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5, batch=3, loss="logistic"), 30),
     "schedules, frozen parts": (
@@ -227,7 +227,7 @@ def test_chi_square_numbers(freedom: int) -> None:
         (UNEQUAL, TwoLayer(3, "erf", output_scale=0.5), replace(BIASED, batch=3), 40),
         (SPECTRAL, TwoLayer(2, "erf"), OnlineSGD(0.5, loss="logistic"), 48),
         (TAUGHT, TwoLayer(3, "erf"), OnlineSGD(0.5), 40),
-        (SIGNS, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.3), 40),
+        (SIGNS, TwoLayer(2, "erf"), BIASED, 40),
     ],
     ids=["relu", "all options", "biases", "spectrum", "teacher", "signs of two teachers"],
 )

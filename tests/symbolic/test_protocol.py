@@ -127,8 +127,8 @@ def functions() -> list[tuple[Path, ast.FunctionDef]]:
 
 
 def test_theory_is_small() -> None:
-    """Learning, features, kernels take 9,250 lines; replica theory, named activations and further losses the rest."""
-    assert sum(len(path.read_text().splitlines()) for path in THEORY.rglob("*.py")) < 10_000
+    """Learning, features, kernels take 9,250 lines; replica theory and named activations 650, biases and rules 160."""
+    assert sum(len(path.read_text().splitlines()) for path in THEORY.rglob("*.py")) < 10_200
 
 
 def test_what_no_solver_calls_says_so() -> None:
