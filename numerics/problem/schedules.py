@@ -63,7 +63,7 @@ def rate(name: str, value: Any) -> Rate:
             return number(name, float(_evaluate(text, np.zeros(()))))
         rate_at(name, text, 0.0)
         return text
-    if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) != 0:
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0):
         table = finite_array(name, value, (None, 2))
         if (back := np.flatnonzero(np.diff(table[:, 0]) < 0)).size:
             raise ValueError(f"{name} must be a table of times that do not fall, got {shown(table[back[0] :, 0])}")

@@ -65,6 +65,8 @@ FITS = {
     "records": {"an empty list"},
     "number": set(),
     "real": {"negative"},
+    "rate": {"text"},  # an expression in t
+    "parts": {"an empty list", "numbers as texts", "a huge integer"},  # of neurons, which are compared with K later
     "integer": set(),
     "integers": {"a set"},
     "array": set(),
@@ -85,10 +87,9 @@ DENSITIES = Densities([[[0.0], [0.0]]], [[[1.0]]], [0.5])
 SHAPE = {"sigma": "number", "separation": "number", "scaling": "real"}
 LAW = {"low": "number", "high": "number", "nodes": "integer", "quantiles": "flag"}
 RATES = {
-    "lr": "number",
-    "weight_decay": "number",
-    "second_lr": "number",
-    "second_weight_decay": "number",
+    **dict.fromkeys(("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature"), "rate"),
+    "frozen": "parts",
+    "sphere": "flag",
     "label_noise": "number",
     "loss": "activation",
     "batch": "integer",
