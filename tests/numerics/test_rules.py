@@ -175,6 +175,23 @@ def test_frozen_parts_stay_and_the_rest_learns_as_before() -> None:
     assert np.ptp(still.Q.values, axis=0).max() < 1e-14
 
 
+def test_a_frozen_neuron_keeps_its_threshold_and_frozen_weights_do_not() -> None:
+    """The others have the rates that they have beside a neuron that learns; sphere and bath are none of thresholds'."""
+    biased: dict[str, Any] = {"bias_lr": 0.7, "bias_decay": 0.2, "intercept_lr": 0.4}
+    state = OrderParameters(START.M, START.Q, START.v, [0.3, -0.2], 0.1)
+
+    def moved(**options: Any) -> Any:
+        return drift(XOR, ERF, OnlineSGD(0.5, **biased, **options), state)
+
+    free = moved()
+    for parts, kept in (("1", [1, 0]), (("w1", "v1"), [1, 1]), ("w", [1, 1])):
+        found = moved(frozen=parts)
+        np.testing.assert_array_equal(found.b, free.b * np.array(kept))
+        assert found.c == free.c
+    for options in ({"sphere": True}, {"temperature": 0.3}):
+        np.testing.assert_array_equal(moved(**options).b, free.b)
+
+
 # --- weights on a sphere
 
 

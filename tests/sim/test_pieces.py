@@ -18,7 +18,7 @@ NETWORK = TwoLayer(2, "erf")
 TASKS = [(FIRST, 0.5), (SECOND, 1.2), (FIRST, None)]
 RULES = [
     (OnlineSGD("2/(1 + t)", [(0, 0.3), (0.3, 0.3), (0.3, 0.0)], label_noise=0.2, batch=2), 0.8),
-    (OnlineSGD(1.0, sphere=True, temperature=0.3, frozen="v0"), None),
+    (OnlineSGD(1.0, sphere=True, temperature=0.3, frozen=("v0", "1"), bias_lr=0.8, intercept_lr=0.5), None),
 ]
 STATE = random_state(TASKS, NETWORK, 500, seed=3)
 T = [0.2, 0.5, 1.0, 2.0]

@@ -350,7 +350,7 @@ def test_show_prints_equations_defaults_and_units(
     assert re.search(r"rule.lr +0\.5 +1 +learning rate", rows["rule.lr"])
     assert re.search(r"rule.loss +square +default", rows["rule.loss"])
     assert re.search(r"^t +\[0.0, 0.5, 1.0\] +D steps +recorded times", rows["t"])
-    assert r"\frac{dv_{k}}{dt} = -\eta_v \sum_{a} P_{a}\, r_{ak}" in printed
+    assert r"\frac{dv_{k}}{dt} = -\eta_{v} \sum_{a} P_{a}\, r_{ak}" in printed
     assert run(monkeypatch, "show", file, "--toml") == 0
     file.write_text(capfd.readouterr().out)
     assert read_problem(file).mixture == XOR
