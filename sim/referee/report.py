@@ -160,10 +160,10 @@ def _conditions(verdict: Verdict) -> list[str]:
 
 
 def _variants(verdict: Verdict) -> list[str]:
-    """The cells of other losses, of batches and of biases."""
+    """The cells of other losses, batches and rules; a teacher is named beside the mixture."""
     special = {cell.problem: cell for cell in verdict.cells if cell.problem != cell.network}
     number = sum(cell.problem in special for cell in verdict.cells)
-    return [f"- {number} cells have another loss, a batch or biases: {'; '.join(special)}."] if special else []
+    return [f"- {number} cells have another loss, a batch or another rule: {'; '.join(special)}."] if special else []
 
 
 def _limit(verdict: Verdict) -> list[str]:

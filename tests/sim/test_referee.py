@@ -154,7 +154,7 @@ def test_losses_and_batches_are_judged(tmp_path: Path) -> None:
     assert [(cell.loss, cell.batch) for cell in found.cells] == [(v.loss, v.batch) for v in OTHER_RULES.variants]
     assert len(found.controls) == len(found.cells)
     text = write(found, tmp_path).read_text()
-    assert "3 cells have another loss or a batch: erf, K = 1, loss logistic; " in text
+    assert "3 cells have another loss, a batch or another rule: erf, K = 1, loss logistic; " in text
     assert text.count("\n| two-clusters | erf, K = 1, batch 4 |") == 2
 
 
