@@ -14,6 +14,7 @@ from quenched.numerics import (
     Mixture,
     OnlineSGD,
     OrderParameters,
+    Specification,
     Spectrum,
     Teacher,
     TwoLayer,
@@ -77,6 +78,8 @@ FITS = {
     "function": {"none", "a class", "a function"},
     "quantities": set(),
     "dataset": set(),
+    "learners": {"a mapping"},
+    "name": {"text", "no text", "a text with nan"},  # of an engine: which there are is known to sim
     "attributes": {"a mapping", "a mapping of something"},
 }
 
@@ -189,7 +192,7 @@ CALLS: dict[str, Call] = {
     "drift": (
         numerics.drift,
         {"mixture": XOR, "network": NETWORK, "rule": RULE, "state": STATE},
-        {**PROBLEM, "rule": "rule", "state": "record", "tolerance": "number", "seed": "integer"},
+        {**PROBLEM, "rule": "rule", "state": "record", "tolerance": "number", "seed": "integer", "t": "number"},
     ),
     "errors": (
         numerics.errors,
@@ -374,6 +377,25 @@ CALLS: dict[str, Call] = {
             "intercept": "flag",
         },
     ),
+    "Specification": (
+        Specification,
+        {"mixture": XOR},
+        {
+            **PROBLEM,
+            "rule": "rule",
+            "D": "integer",
+            "t": "array",
+            "initial": "integer",
+            "readout_scale": "number",
+            "state": "record",
+            "seeds": "integers",
+            "engine": "name",
+            "test_samples": "integer",
+            "sigma": "number",
+            "learner": "learners",
+        },
+    ),
+    "problem_of": (numerics.problem_of, {"dataset": RUN}, {"dataset": "attributes"}),
     "records_of": (numerics.records_of, {"dataset": RUN}, {"dataset": "attributes"}),
     "state_at": (numerics.state_at, {"dataset": RUN, "t": 1.0}, {"dataset": "dataset", "t": "number"}),
 }
