@@ -119,12 +119,21 @@ def _signed(line, u, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
+def _flat(line, u, g, dg):  # type: ignore[no-untyped-def]
+    """Whether phi is 0 and stays so, as that of squared relu neurons that are off: a tie."""
+    value, slope, _ = _output(line, u, g, dg)
+    return value == 0.0 and slope == 0.0
+
+
+@njit(error_model="numpy")
 def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     """(left, right) around the change of sign of a monotonic phi on (a, b): phi has its signs outside of it.
 
     left = right at the end where there is none, (a, b) where phi is flat at a zero.  Newton's method, or halving where
     it leaves the bracket.
     """
+    if not certain and (_flat(line, a, g, dg) or _flat(line, b, g, dg)):
+        return a, b
     low, high, before = a, b, -1 if rising else 1
     u = min(max(0.0, a), b)
     if u in (a, b):
@@ -155,7 +164,8 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
         if high - low <= 1e-15 * abs(u):
             break
     if not certain:
-        return u, u
+        beside = 8.0 * accuracy * max(1.0, abs(u))  # Newton's method ends short of where a power of u - u0 sets in
+        return (a, b) if _flat(line, u - beside, g, dg) or _flat(line, u + beside, g, dg) else (u, u)
     width = 2.0**-51 * abs(u) + 1e-300
     left, right, left_known, right_known = u, u, False, False
     for _ in range(400):

@@ -402,3 +402,21 @@ def test_digits_are_of_what_was_asked_for() -> None:
     assert found.loss == errors(mixture, TwoLayer(1, "erf"), state, loss="logistic").loss
     large = errors(mixture, TwoLayer(1, "linear"), replace(state, v=[1e3]), digits=20)
     assert large.pmse_error == pytest.approx(1e-20 * float(large.pmse))
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_smooth_outputs_that_vanish_on_a_region_are_ties(K: int) -> None:
+    """A squared relu is off where a relu is: P(phi = 0) is the same, whatever encloses or samples the lines.
+
+    With three neurons lines are sampled, and errors are standard errors: four of them; with two they are bounds.
+    """
+    mixture = Mixture.xor(0.4)
+    state = random_state(mixture, TwoLayer(K, "relu"), 500, seed=1)
+    known, found = (errors(mixture, TwoLayer(K, g), state) for g in ("relu", "Max(x,0)**2"))
+    room = (1 if K == 2 else 4) * found.tie_probability_error + known.tie_probability_error
+    assert abs(found.tie_probability - known.tie_probability) <= room
+    rng, count = np.random.default_rng(5), 200_000
+    x = state.M[:, None] + rng.standard_normal((4, count, K)) @ np.linalg.cholesky(0.16 * state.Q).T
+    phi = np.maximum(x, 0) ** 2 @ state.v
+    wrong = np.mean((mixture.labels[:, None] * phi < 0) + (phi == 0) / 2)
+    assert abs(wrong - found.classification_error) <= 4 * (0.5 / np.sqrt(4 * count) + found.classification_error_error)
