@@ -169,7 +169,7 @@ def _learning_certificates() -> Iterator[Certificate]:
         dw = -eta[:, None] * ((p[:, None] * push).T @ np.column_stack([x[:, 0], fields]) + kappa * np.vstack([A, Q]).T)
         heat = (p * sigma2[a] * square)[:, None] * (s * v * dg)
         dQ = dw[:, 1:] + dw[:, 1:].T + np.outer(eta, eta) / batch * (heat.T @ (s * v * dg)) + 2 * bath * np.diag(eta)
-        dv = -eta_v * s * (p * force) @ g - eta_v * kappa_v * v
+        dv = -eta_v * (s * (p * force) @ g + kappa_v * v)
         return dw[:, 0], dQ, dv, p @ (phi - y[a]) ** 2 / 2
 
     names = (("rates", "dR"), ("rates", "dQ"), ("rates", "dv"), ("risk", ""))
