@@ -109,7 +109,7 @@ def pull(
 # dR_ubk = -η κ R_ubk - η P_a force_ak mean_uab - η R_ubi pull_uki
 # dQ_ukl = -2 η κ Q_ukl - η M_uak P_a force_al - η M_ual P_a force_ak - η Q_uki pull_uli - η Q_uli pull_uki + η² P_a
 #   noise_akl ρ_au share_u/B
-# dv_k = -η_v κ_v v_k - η_v P_a readout_ak
+# dv_o = -η_v κ_v v_o - η_v P_a readout_ao
 def rates(
     P: NDArray[float64],  # (C,) weights of the clusters
     rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
@@ -145,7 +145,7 @@ def rates(
     )
     dv = (
         -eta_v*kappa_v*v
-        - eta_v*einsum("a,ak->k", P, readout)
+        - eta_v*einsum("a,ao->o", P, readout)
     )
     return dR, dQ, dv
 
@@ -309,6 +309,6 @@ def rates_tangent(
     )
     dv_z = (
         -eta_v*kappa_v*v_z
-        - eta_v*einsum("a,akz->kz", P, readout_z)
+        - eta_v*einsum("a,aoz->oz", P, readout_z)
     )
     return dR_z, dQ_z, dv_z

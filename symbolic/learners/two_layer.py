@@ -62,8 +62,9 @@ STATUS = (
     "Exact as D grows at fixed t; Goldt, Advani and others 2019 prove it for isotropic inputs and smooth activations."
 )
 
-# indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
-a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
+# indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed); readout weight
+# o, which is the neuron k where there is one output, and class and neuron (c, k) where there are several
+a, b, u, o, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "o", "k", "l", "i", "j", "m", "n", "p", "q"))
 D, B, eta, kappa, eta_v, kappa_v, s = sympy.symbols("D B eta kappa eta_v kappa_v s", positive=True)
 R, M, Q, v, P, y, I = (IndexedBase(name) for name in ("R", "M", "Q", "v", "P", "y", "I"))
 mean, rho, share, direction = (IndexedBase(name) for name in ("mean", "rho", "share", "e"))
@@ -277,9 +278,9 @@ class Equations:
 
 def _equations(step: StepAverages, first: Step) -> Equations:
     dR, dQ = (_in_node(increment) for increment in increments())
-    dv = -eta_v * P[a] * readout[a, k] - eta_v * kappa_v * v[k]
+    dv = -eta_v * P[a] * readout[a, o] - eta_v * kappa_v * v[o]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
-    rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
+    rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_o/dt", dv))
     lines = ((STEIN, (r"\operatorname{pull}_{uki}", drag)), *(("Average over the sample", line) for line in rates))
     steps = [first, *(Step(rule, f"{left} = {latex(value)}") for rule, (left, value) in lines)]
     for name in ("force_{ak}", "response_{akl}", "noise_{akl}", "readout_{ak}", "risk"):
@@ -408,7 +409,7 @@ def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
         },
         "step_noise": {"noise": (step.noise, "akl")},
         "pull": {"pull": (found.pull, "uki")},
-        "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
+        "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "o")},
         "risk": {"value": (step.risk, "")},
     }
 
@@ -455,7 +456,7 @@ One unit of time is D steps: increments of order 1/D add up to rates.  The fluct
 and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.
 """,
     "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and
-dv_k/dt.
+dv_o/dt, in which o is the neuron k of one output, or output and neuron (c, k).
 
 Indices that the left-hand side does not have are summed; mean_uab is the part of mean_a.r_b in node u, M_uak that of
 E_a[lambda_k].
