@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.problem.checks import Record, expression_text, integer, number
-from quenched.symbolic.language.grammar import LOSS
+from quenched.symbolic.language.grammar import CLASS_LOSSES, RULE_LOSS
 
 __all__ = ["GradientFlow", "LearningRule", "OnlineSGD"]
 
@@ -26,7 +26,9 @@ class LearningRule(Record, ABC):
     eta = `lr`, kappa = `weight_decay`, eta_v = `second_lr` and kappa_v = `second_weight_decay` (None: as in the first
     layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.  `loss` names l ("square",
     (phi - y)^2/2; "logistic", log(1 + exp(-y phi)); "hinge", "exponential", "huber", "correlation", "perceptron",
-    "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  With `batch` = B > 1 a step
+    "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  Where
+    the mixture has classes it is "cross-entropy", of several outputs phi_c with readouts v_ck: v_k F above is then
+    sum_c v_ck F_c, and v_ck moves by F_c g(lambda_k).  With `batch` = B > 1 a step
     averages the two gradients over B samples; one unit of time is D steps for any B.
     """
 
@@ -39,9 +41,11 @@ class LearningRule(Record, ABC):
     batch: int = 1
 
     def __post_init__(self) -> None:
-        self._set(loss=expression_text(self.loss, LOSS), batch=integer("batch", self.batch, at_least=1))
+        self._set(loss=expression_text(self.loss, RULE_LOSS), batch=integer("batch", self.batch, at_least=1))
         for name in ("lr", "weight_decay", "label_noise"):
             self._set(**{name: number(name, getattr(self, name))})
+        if self.loss in CLASS_LOSSES and self.label_noise:
+            raise ValueError(f"label_noise must be 0 for loss={self.loss!r}, got {self.label_noise}: classes have none")
         for name in ("second_lr", "second_weight_decay"):
             if (value := getattr(self, name)) is not None:
                 self._set(**{name: number(name, value)})

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from quenched.numerics.problem.checks import Record, finite_array, record
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 
-__all__ = ["Densities", "OrderParameters", "matrices", "nearest_overlaps", "without_spectrum"]
+__all__ = ["Densities", "OrderParameters", "check_fit", "matrices", "nearest_overlaps", "without_spectrum"]
 
 Array = npt.NDArray[np.float64]
 
@@ -38,6 +39,21 @@ def nearest_overlaps(A: Array, Q: Array) -> Array:
     return Q if values[0] >= 0 else A.T @ A + (vectors * np.maximum(values, 0)) @ vectors.T
 
 
+def _readout(v: npt.ArrayLike, K: int | None) -> Array:
+    """(K,) of one output, or (c, K) of several."""
+    return finite_array("v", v, (None, K) if np.ndim(v) == 2 else (K,))
+
+
+def check_fit(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:
+    """ValueError unless the state has the neurons of the network, and an output for each class of the mixture."""
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    expected = (network.K,) if mixture.classes is None else (mixture.outputs, network.K)
+    if state.v.shape != expected:
+        outputs = "one output" if mixture.classes is None else f"an output for each of {mixture.outputs} classes"
+        raise ValueError(f"state must have v of shape {expected}, {outputs}, got {state.v.shape}")
+
+
 def matrices(arrays: Mapping[str, Array]) -> str:
     """Arrays as LaTeX for notebooks, letter = matrix to four digits; one of many numbers by its shape."""
     found = []
@@ -57,7 +73,8 @@ def matrices(arrays: Mapping[str, Array]) -> str:
 class OrderParameters(Record):
     """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
 
-    `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,).
+    `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,), or
+    (c, K) where there are c outputs, one for each class of the mixture.
     Weights with these overlaps exist only if Q is large enough for M: `check(mixture)`.
 
     >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.25]], v=[1.0])     # a weight along the mean: w/sqrt(D) = e1/2
@@ -86,7 +103,7 @@ class OrderParameters(Record):
     def _store(self, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
         M = finite_array("M", M, (None, None))
         K = M.shape[1]
-        self._set(M=M, Q=finite_array("Q", Q, (K, K)), v=finite_array("v", v, (K,)))
+        self._set(M=M, Q=finite_array("Q", Q, (K, K)), v=_readout(v, K))
 
     @classmethod
     def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Self:
@@ -106,7 +123,7 @@ class OrderParameters(Record):
     @property
     def K(self) -> int:
         """Number of neurons."""
-        return self.v.shape[0]
+        return self.v.shape[-1]
 
     def projections(self, mixture: Mixture, D: float | None = None) -> Array:
         """A (p, K), A_bk = w_k·e_b/sqrt(D): the weights on the basis of the means, M = means A; of least norm.
@@ -142,7 +159,7 @@ class Densities(Record):
     """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
 
     `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
-    semi-definite in each node; `v` (K,).  Their sums over u are the overlaps A and Q; the local fields of cluster a
+    semi-definite in each node; `v` (K,), or (c, K) of c outputs.  Their sums over u are the overlaps A and Q; the local fields of cluster a
     have the covariance sigma_a^2 sum_u rho_au Q_u.
     """
 
@@ -159,8 +176,8 @@ class Densities(Record):
             raise ValueError(f"Q must be positive semi-definite in each node, got the eigenvalue {smallest:.6g}")
 
     def _store(self, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
-        readout = finite_array("v", v, (None,))
-        K = len(readout)
+        readout = _readout(v, None)
+        K = readout.shape[-1]
         weights = finite_array("A", A, (None, None, K))
         self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)), v=readout)
 
@@ -195,7 +212,7 @@ class Densities(Record):
     @property
     def K(self) -> int:
         """Number of neurons."""
-        return self.v.shape[0]
+        return self.v.shape[-1]
 
     def overlaps(self, mixture: Mixture) -> OrderParameters:
         """M, Q and v: the sums over the nodes."""
