@@ -46,8 +46,9 @@ def _classes(value: npt.ArrayLike, clusters: int, teacher: Teacher | None) -> np
     found: npt.NDArray[np.int64] = np.rint(given).astype(np.int64)
     if (wrong := given[(found != given) | (given < 0)]).size:
         raise ValueError(f"classes must be integers >= 0, got {wrong[0]}")
-    if (absent := np.setdiff1d(np.arange(max(2, int(found.max()) + 1)), found)).size:
-        raise ValueError(f"classes must be two or more, 0, 1, .., each of a cluster, got none of class {absent[0]}")
+    numbers = np.unique(found)
+    if len(numbers) < 2 or (numbers != np.arange(len(numbers))).any():
+        raise ValueError(f"classes must be two or more, 0, 1, .., each of a cluster, got {shown(found.tolist())}")
     found.flags.writeable = False
     return found
 

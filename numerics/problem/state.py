@@ -159,8 +159,8 @@ class Densities(Record):
     """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
 
     `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
-    semi-definite in each node; `v` (K,), or (c, K) of c outputs.  Their sums over u are the overlaps A and Q; the local fields of cluster a
-    have the covariance sigma_a^2 sum_u rho_au Q_u.
+    semi-definite in each node; `v` (K,), or (c, K) of c outputs.  Their sums over u are the overlaps A and Q; the local
+    fields of cluster a have the covariance sigma_a^2 sum_u rho_au Q_u.
     """
 
     A: Array

@@ -22,9 +22,15 @@ from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters, matrices
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, matrices
 from quenched.numerics.two_layer.local_fields import Fields, densities
-from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, StepAverages
+from quenched.numerics.two_layer.step_averages import (
+    CLOSED_FORM_NEURONS,
+    Averages,
+    ClassAverages,
+    Sampling,
+    StepAverages,
+)
 from quenched.theory import two_layer
 
 __all__ = ["CLOSED_FORM_NEURONS", "PATH", "DensityDrift", "Drift", "Equations", "drift", "drift_arrays"]
@@ -90,7 +96,7 @@ def _compiled() -> Any:
 
 
 class Equations:
-    """(A (U, p, K), Q (U, K, K), v (K,)) -> their time derivatives, an error and a method, for one problem.
+    """(A (U, p, K), Q (U, K, K), v (K,) or (c, K)) -> their time derivatives, an error and a method, for one problem.
 
     The error of closed forms takes time to state: it is NaN unless `stated`.
     """
@@ -103,8 +109,13 @@ class Equations:
                 "scaling: the equations hold for means of order 1, got means growing as "
                 f"D^{mixture.exponents.tolist()}; use a mixture with scaling=0, or simulate at finite D"
             )
+        mixture.check_charged(rule.loss)
         self.fields = Fields(mixture, network)
-        self.step = StepAverages(self.fields, rule, sampling, stated)
+        self.step: StepAverages | ClassAverages
+        if mixture.classes is None:
+            self.step = StepAverages(self.fields, rule, sampling, stated)
+        else:
+            self.step = ClassAverages(self.fields, rule, sampling)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
@@ -117,17 +128,18 @@ class Equations:
 
     def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
         """dA/dt, dQ/dt and dv/dt, the error of an entry, and how the averages were had."""
+        shape = v.shape
         A, Q, v = self.fields.joined(A, Q, v)
         M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
 
         def rates(step: Averages) -> Derivatives:
-            K = self.fields.learning
+            K, learned = self.fields.learning, math.prod(shape)
             force, response, noise, readout = step
             # a teacher does not learn
-            force[:, K:], response[:, K:], readout[:, K:] = 0, 0, 0
+            force[:, K:], response[:, K:], readout[:, learned:] = 0, 0, 0
             averages = force, self.pull(self.P, self.rho, response), noise, readout
-            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v, *averages, *self.parameters)
-            return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v.ravel(), *averages, *self.parameters)
+            return dA[:, :, :K], dQ[:, :K, :K], dv[:learned].reshape(shape)
 
         return self._follow(average, covariance, v, rates)
 
@@ -165,8 +177,9 @@ def drift_arrays(
     """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
-    that M = means A; Q (K, K); v (K,).  Where the inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are
-    the parts in each.  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve every state.
+    that M = means A; Q (K, K); v (K,), or (c, K) of c outputs.  Where the inputs have a spectrum of U nodes, A (U, p, K)
+    and Q (U, K, K) are the parts in each.  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve
+    every state.
     Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
     equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
@@ -212,8 +225,7 @@ def drift(
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
-    if state.K != network.K:
-        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    check_fit(mixture, network, state)
     start = densities(mixture, state)
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
         start.A, start.Q, start.v

@@ -21,7 +21,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
@@ -91,7 +91,9 @@ def integrate(
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
     classification_error_error, and tie_probability; of a rule with another loss than "square" also the mean loss per
     sample E[l(phi, y)], without label noise, and its loss_error; its attributes hold all inputs as JSON. Where a
-    teacher makes the labels, R (time, teacher, neuron) are the overlaps with its weights. Where the inputs have a
+    teacher makes the labels, R (time, teacher, neuron) are the overlaps with its weights. Where the mixture has classes
+    v is (time, output, neuron), the classification error counts where the largest output is that of another class, and
+    the pmse is half the square distance of the outputs from the one-hot label. Where the inputs have a
     spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
@@ -108,8 +110,7 @@ def integrate(
             f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
             "simulate treats it at finite D"
         )
-    if state.K != network.K:
-        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    mixture.check_charged(rule.loss), check_fit(mixture, network, state)
     choice("method", method, _METHODS)
     asked = asked_quantities(quantities)
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)
@@ -120,7 +121,7 @@ def integrate(
     variables = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
         "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
-        "v": (("time", "neuron"), np.stack([s.v for s in totals])),
+        "v": (readout_dims(mixture), np.stack([s.v for s in totals])),
     }
     if mixture.teacher is not None:
         variables["R"] = (("time", "teacher", "neuron"), M[:, mixture.clusters :])
@@ -181,7 +182,7 @@ class _Trajectory:
         self.mixture, self.rule, self.atol, self.evaluations = mixture, rule, atol, 0
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)
-        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares))
+        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares), state.v.shape)
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
         self.derivative = drift_arrays(mixture, network, rule)
         begin = densities(mixture, state)
@@ -278,6 +279,8 @@ def random_state(
 ) -> OrderParameters | Densities:
     """Order parameters of random weights w_k ~ N(0, weight_scale^2 I_D) and readout v_k ~ N(0, readout_scale^2/K).
 
+    Where the mixture has classes there are as many readouts, v_ck, with the same law.
+
     Drawn exactly and without D-vectors: A_bk ~ N(0, weight_scale^2/D) on the p coordinates of the means, and
     Q = A^T A + (weight_scale^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
     (L lower triangular, L_jj^2 ~ chi^2_{D-p-j} for j = 0..K-1, normal below the diagonal).
@@ -295,15 +298,16 @@ def random_state(
     p, K = mixture.dimensions, network.K
     D = integer("D", D, at_least=p + K)
     variance = number("weight_scale", weight_scale) ** 2 / D
+    shape = K if mixture.classes is None else (mixture.outputs, K)
     rng = np.random.default_rng(integer("seed", seed))
     if mixture.spectrum is not None:
         whole = D * mixture.shares
         if np.abs(whole - np.rint(whole)).max() <= 1e-6 and whole.min() > 0.5:
             A, Q = _random_densities(mixture, K, D, variance, rng)
-            return Densities(A, Q, rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K)))
+            return Densities(A, Q, rng.standard_normal(shape) * (number("readout_scale", readout_scale) / np.sqrt(K)))
     A = rng.standard_normal((p, K)) * np.sqrt(variance)
     L = _bartlett(D - p, K, rng)
-    v = rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K))
+    v = rng.standard_normal(shape) * (number("readout_scale", readout_scale) / np.sqrt(K))
     state = OrderParameters(mixture.references_at(D) @ A, A.T @ A + variance * (L @ L.T), v)
     return state if mixture.spectrum is None else Densities.spread(mixture, state)
 
@@ -347,27 +351,36 @@ def frames(mixture: Mixture, counts: npt.NDArray[np.int64]) -> list[Array]:
     return found
 
 
-class Coordinates:
-    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes."""
+def readout_dims(mixture: Mixture) -> tuple[str, ...]:
+    """The dimensions of v along a trajectory: with an output for each class where there are classes."""
+    return ("time", "neuron") if mixture.classes is None else ("time", "output", "neuron")
 
-    def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
+
+class Coordinates:
+    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v; A and Q in each of U nodes.
+
+    v has the shape `readout`, (K,) or that of several outputs.
+    """
+
+    def __init__(self, p: int, K: int, nodes: int | None = None, readout: tuple[int, ...] | None = None) -> None:
         outer = () if nodes is None else (nodes,)
         self.shape = (*outer, p, K)
+        self.readout = readout or (K,)
         self.upper = np.triu_indices(K)
         self.triangle = (*outer, len(self.upper[0]))
         self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
 
     def pack(self, A: Array, Q: Array, v: Array) -> Array:
         """The vector of a state."""
-        return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v])
+        return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v.ravel()])
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
         """The state of a vector."""
         A, triangle, v = np.split(y, self.cuts)
-        Q = np.empty((*self.triangle[:-1], len(v), len(v)))
+        Q = np.empty((*self.triangle[:-1], self.shape[-1], self.shape[-1]))
         Q[..., *self.upper] = triangle.reshape(self.triangle)
         Q.swapaxes(-1, -2)[..., *self.upper] = triangle.reshape(self.triangle)
-        return A.reshape(self.shape), Q, v
+        return A.reshape(self.shape), Q, v.reshape(self.readout)
 
     def scales(self, y: Array) -> Array:
         """The largest that each coordinate can be at these lengths of the weights: |w_k|, |w_k||w_l| and max |v|."""

@@ -13,6 +13,9 @@ They are had in the first of these ways that applies:
 2. by adaptive quadrature over one or two fields (`quenched.numerics.two_layer.field_quadrature`);
 3. by randomised quasi-Monte Carlo, with its standard error.
 
+A network with several outputs has push_k = s g'(lambda_k) sum_c F_c v_ck, F_c = dl/dphi_c, and readouts for each of
+them: `ClassAverages`, by quadrature over one or two fields, and sampled over more.
+
 A teacher's neurons are fields like the network's.  For a loss of phi - y they join it with readouts of the other sign,
 at the label 0; otherwise they make the label that a sample is charged by.
 
@@ -31,15 +34,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.averages.activations import FIELD_LIMIT, step_error
-from quenched.numerics.averages.losses import coefficients, kinks, loss, noisy_slope
+from quenched.numerics.averages.losses import CLASS_LOSSES, coefficients, kinks, loss, noisy_slope
 from quenched.numerics.compiled.compile import contraction, load_compiled
 from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.two_layer.field_quadrature import FieldQuadrature
+from quenched.numerics.two_layer.field_quadrature import ClassQuadrature, FieldQuadrature
 from quenched.numerics.two_layer.local_fields import Fields
 from quenched.theory import two_layer
 
-__all__ = ["CLOSED_FORM_NEURONS", "Averages", "Sampling", "StepAverages"]
+__all__ = ["CLOSED_FORM_NEURONS", "Averages", "ClassAverages", "Sampling", "StepAverages"]
 
 Array = NDArray[np.float64]
 
@@ -47,11 +50,12 @@ CLOSED_FORM_NEURONS = 12
 """Up to this width the noise is closed; beyond, its averages over four distinct neurons cost more than sampling."""
 
 _UNSETTLED = 1e-5  # error of averages by quadrature, relative to 1 + their size, beyond which they are sampled
+_MOST_OUTPUTS = 16  # whose quadrature is compiled; its source grows with them
 _SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the others
 
 
 class Averages(NamedTuple):
-    """Force (C, N), response (C, N, N), noise (C, N, N) and readout (C, N)."""
+    """Force (C, N), response (C, N, N), noise (C, N, N) and readout (C, N), or (C, c K) of c outputs, by rows."""
 
     force: Array
     response: Array
@@ -178,6 +182,53 @@ class StepAverages:
             return value, slope, *self.slope(phi, label)
         force = np.asarray(self.plain(phi, label + noise))
         return value, slope, force, force**2
+
+
+class ClassAverages:
+    """(means (C, K), covariances (C, K, K), v (c, K)) -> `Averages`, for one problem with an output for each class."""
+
+    closed = False
+
+    def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling) -> None:
+        mixture = fields.mixture
+        self.fields, self.sampling, self.charged = fields, sampling, CLASS_LOSSES[rule.loss]
+        self.one_hot = mixture.one_hot[:, None]
+        self.quadrature = None
+        if fields.learning <= 2 and mixture.classes is not None and mixture.outputs <= _MOST_OUTPUTS:
+            self.quadrature = ClassQuadrature(rule.loss, fields.activations, mixture.classes, mixture.outputs)
+
+    def exact(self, mean: Array, covariance: Array, v: Array) -> tuple[Averages, float, str] | None:
+        """As of `StepAverages`."""
+        if self.quadrature is None:
+            return None
+        (force, readout, along, square), root, error = self.quadrature(mean, covariance, self.fields.s * v)
+        if error > _UNSETTLED * (1 + np.abs(square).max()):
+            return None
+        response = along @ np.linalg.pinv(root, rcond=_SINGULAR)
+        return Averages(force, response, square, self.fields.s * readout), error, "quadrature"
+
+    def sampled(
+        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array]
+    ) -> tuple[Array, Array, str]:
+        """As of `StepAverages`."""
+        output, root = self.fields.s * v, _root(covariance)
+        inverse = np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)
+
+        def block(z: Array) -> Array:
+            n = len(z)
+            value, slope = self.fields.evaluate(mean[:, None] + z @ root)
+            F = self.charged.slopes(value @ output.T, self.one_hot)  # (C, n, c)
+            push = (F @ output) * slope
+            averages = Averages(
+                push.sum(axis=1) / n,
+                (push.swapaxes(1, 2) @ z / n) @ inverse,
+                push.swapaxes(1, 2) @ push / n,
+                self.fields.s * (F.swapaxes(1, 2) @ value).reshape(len(mean), -1) / n,
+            )
+            return n * outcome(averages)[None]
+
+        result = randomised(block, mean.shape[1], **self.sampling._asdict())
+        return result.value, result.error, "quasi-Monte Carlo"
 
 
 def _root(covariance: Array) -> Array:
