@@ -31,13 +31,12 @@ import numpy.typing as npt
 
 from quenched.numerics.amp import SpectralWeights, spectral_weights
 from quenched.numerics.bayes import Evolution, evolution_of
-from quenched.numerics.problem.checks import choice, function, integer, number, record
+from quenched.numerics.problem.checks import choice, function, integer, number, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import describing
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA, TEST
-from quenched.sim.training import seed_numbers
 from quenched.theory import amp, bayes
 
 if TYPE_CHECKING:

@@ -22,14 +22,13 @@ import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.lazy.kernels import KernelFunctions, kernel_functions
-from quenched.numerics.problem.checks import flag, function, integer, number, record
+from quenched.numerics.problem.checks import flag, function, integer, number, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, TEST
-from quenched.sim.training import seed_numbers
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -25,13 +25,12 @@ from scipy.special import ndtr
 
 from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.problem.checks import flag, function, increasing_times, integer, number, record
+from quenched.numerics.problem.checks import flag, function, increasing_times, integer, number, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA
-from quenched.sim.training import seed_numbers
 
 if TYPE_CHECKING:
     import xarray as xr

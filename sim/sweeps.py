@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions
-from quenched.numerics.problem.checks import function, increasing_times, integer, number, path, record
+from quenched.numerics.problem.checks import function, increasing_times, integer, number, path, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -39,7 +39,7 @@ from quenched.sim.engines.base import Batch, Problem
 from quenched.sim.engines.run import Protocol, run
 from quenched.sim.processes import local_processes
 from quenched.sim.results import DONE, OVERFLOW, UNFINISHED, Index, Store, difference
-from quenched.sim.training import seed_numbers, step_counts
+from quenched.sim.training import step_counts
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -20,11 +20,11 @@ from quenched.numerics.problem.checks import (
     function,
     increasing_times,
     integer,
-    integers,
     number,
     path,
     record,
     records,
+    seed_numbers,
 )
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -42,10 +42,9 @@ from quenched.sim.engines.run import Protocol, plan, run
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "seed_numbers", "simulate", "step_counts"]
+__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "simulate", "step_counts"]
 
 
-_MOST_SEEDS = 10**6  # of one run: their results alone take gigabytes
 _MOST_STEPS = 10**12  # of one run: weeks of the fastest engine
 
 
@@ -225,20 +224,6 @@ def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
         if steps[i] == steps[i - 1]:
             raise ValueError(f"t must increase by a step 1/D = {1 / D:g} or more, got {times[i]} after {times[i - 1]}")
     return steps
-
-
-def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
-    """Different seeds; a number n stands for 0, 1, .., n - 1.
-
-    >>> seed_numbers(3), seed_numbers([7, 1])
-    ([0, 1, 2], [7, 1])
-    """
-    if isinstance(seeds, (int, np.integer)):
-        return list(range(integer("seeds", seeds, at_least=1, at_most=_MOST_SEEDS)))
-    names = list(integers("seeds", seeds, most=_MOST_SEEDS))
-    if len(set(names)) < len(names):
-        raise ValueError(f"seeds must be one or more different integers, got {names}")
-    return names
 
 
 def _initial_states(

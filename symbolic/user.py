@@ -6,13 +6,14 @@ Texts are read by `parse` and from there on as sympy writes them: nothing that a
 from __future__ import annotations
 
 import textwrap
+from itertools import pairwise
 
 import sympy
 
 from quenched.symbolic import averages, losses
 from quenched.symbolic.activations import Activation, screen, screen_poles, screen_values
 from quenched.symbolic.calculus import gradients
-from quenched.symbolic.calculus.steps import NoClosedForm
+from quenched.symbolic.calculus.steps import NoClosedForm, is_zero, pieces
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.grammar import LOSS, canonical, expression
 from quenched.symbolic.language.notation import Formula
@@ -69,7 +70,11 @@ def user_loss(text: str) -> str:
 
 
 def screen_loss(text: str) -> None:
-    """Refuse, with the reason, what is no loss: it must depend on the label, be finite and have a finite slope."""
+    """Refuse, with the reason, what is no loss.
+
+    It must depend on the label, be finite and without jumps, have a finite slope, and not fall faster than a line
+    towards minus infinity: descent would run away there.
+    """
     loss, phi = losses.Loss("custom", text), losses.OUTPUT
     if not loss.expression.has(losses.LABEL):
         raise ValueError(f"loss {text!r} does not depend on the label y: nothing would be learned")
@@ -80,6 +85,23 @@ def screen_loss(text: str) -> None:
         screen_values(subject, "l", value, phi)
         screen_values(subject, "dl/dphi", slope, phi)
         screen_poles(subject, value, phi)
+        if _jumps(value):
+            raise ValueError(f"{subject}: l = {value} jumps, and its slope says nothing of that")
+        for end in (1000, -1000):
+            near, far = (sympy.sign(end) * slope.subs(phi, end * scale).evalf() for scale in (1, 2))
+            if far < 0 and far < 1.5 * near:
+                raise ValueError(f"{subject}: l = {value} is unbounded below, and falls ever faster: training diverges")
+
+
+def _jumps(value: sympy.Expr) -> bool:
+    """Whether a function of phi has a jump; where a kink has no place that is known, whether it may have one."""
+    phi = losses.OUTPUT
+    try:
+        found = pieces(value, phi)
+    except NoClosedForm:
+        return value.diff(phi).has(sympy.DiracDelta)
+    changes = zip(found.points, pairwise(found.values), strict=True)
+    return any(not is_zero((right - left).subs(phi, point)) for point, (left, right) in changes)
 
 
 def user_teacher(student: str, teacher: str) -> str:

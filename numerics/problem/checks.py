@@ -21,6 +21,7 @@ import numpy.typing as npt
 from quenched.symbolic.language.grammar import ACTIVATION, Grammar, canonical
 
 __all__ = [
+    "FINEST",
     "LEFT_OUT",
     "Record",
     "choice",
@@ -41,6 +42,7 @@ __all__ = [
     "real_array",
     "record",
     "records",
+    "seed_numbers",
     "shown",
     "tolerance",
 ]
@@ -52,6 +54,7 @@ LEFT_OUT: Any = None
 """The default of a field that validation fills in: whatever the field's type is, never seen once the record is made."""
 
 _LARGEST = 2**63 - 1  # of integers: what an array of them holds
+FINEST = 100 * float(np.finfo(float).eps)  # the relative tolerance below which steppers of scipy do not go
 _MOST = 10**6  # entries of a sequence of integers: more seeds than any run can use
 _HUGE = 1e60  # of a number: its fifth power is still finite, averages of it do not overflow
 _SHOWN = 200  # characters of a value in a message
@@ -311,15 +314,18 @@ def real(name: str, value: Any) -> float:
         raise ValueError(f"{name} must be a real number, got {shown(value)}") from error
 
 
-def tolerance(name: str, value: Any, *, positive: bool = True) -> float:
-    """A relative or absolute tolerance: a finite number between 0 and 1, > 0 if `positive`.
+def tolerance(name: str, value: Any, *, positive: bool = True, at_least: float = 0.0) -> float:
+    """A relative or absolute tolerance: a finite number between 0 and 1, > 0 if `positive`, and >= `at_least`.
 
     >>> tolerance("rtol", float("nan"))
     Traceback (most recent call last):
     ...
     ValueError: rtol must be finite and > 0 and <= 1, got nan
     """
-    return number(name, value, positive=positive, at_most=1.0)
+    found = number(name, value, positive=positive, at_most=1.0)
+    if found < at_least:
+        raise ValueError(f"{name} must be >= {at_least:g}, what float64 can resolve, got {shown(value)}")
+    return found
 
 
 def integer(name: str, value: Any, *, at_least: int = 0, at_most: int = _LARGEST) -> int:
@@ -364,6 +370,20 @@ def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> 
     if not entries:
         raise ValueError(f"{name} must be one or more integers >= {at_least}, got none")
     return tuple(entries)
+
+
+def seed_numbers(seeds: int | Iterable[int]) -> list[int]:
+    """Different seeds; a number n stands for 0, 1, .., n - 1.
+
+    >>> seed_numbers(3), seed_numbers([7, 1])
+    ([0, 1, 2], [7, 1])
+    """
+    if isinstance(seeds, (int, np.integer)):
+        return list(range(integer("seeds", seeds, at_least=1, at_most=_MOST)))
+    names = list(integers("seeds", seeds))
+    if len(set(names)) < len(names):
+        raise ValueError(f"seeds must be one or more different integers, got {names}")
+    return names
 
 
 # --- the rest

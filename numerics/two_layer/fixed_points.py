@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Result, function, integer, integers, number, record, tolerance
+from quenched.numerics.problem.checks import Result, function, integer, number, record, seed_numbers, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -246,10 +246,10 @@ def fixed_points(
 ) -> xr.Dataset:
     """The fixed points that learning ends in from many random states, and how often it ends in each.
 
-    From `start(seed)`, by default `random_state(mixture, network, D, seed)`, for each seed: the flow, then Newton
-    (`fixed_point`).  Solutions are one where they are the same function up to the symmetries of the mixture and of the
-    activation (`symmetry.equivalent`).  `mapped` does the seeds: `map` (None), or that of an executor, or another that
-    takes a function and its arguments in turn.
+    From `start(seed)`, by default `random_state(mixture, network, D, seed)`, for each seed (a number n stands for 0, 1,
+    .., n - 1): the flow, then Newton (`fixed_point`).  Solutions are one where they are the same function up to the
+    symmetries of the mixture and of the activation (`symmetry.equivalent`).  `mapped` does the seeds: `map` (None), or
+    that of an executor, or another that takes a function and its arguments in turn.
 
     Returns a dataset along `solution`, the best first: M, Q, v of its first copy; pmse, classification_error and their
     numerical errors pmse_error, classification_error_error; residual, leading (eigenvalue), zero_modes, `seed` of the
@@ -262,7 +262,7 @@ def fixed_points(
 
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     function("start", start), function("mapped", mapped)
-    names, size = integers("seeds", seeds), integer("D", D, at_least=1)
+    names, size = seed_numbers(seeds), integer("D", D, at_least=1)
     time, points = number("t", t, positive=True), line_count(points)
     levels = _levels(gains)
     StationaryEquations(mixture, network, rule)  # refuses what has no fixed points

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import choice, function, increasing_times, integer, number, record, tolerance
+from quenched.numerics.problem.checks import (
+    FINEST,
+    choice,
+    function,
+    increasing_times,
+    integer,
+    number,
+    record,
+    tolerance,
+)
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -104,7 +113,8 @@ def integrate(
 
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     record("state", state, (OrderParameters, Densities)), function("progress", progress)
-    rtol, atol, times = tolerance("rtol", rtol), tolerance("atol", atol, positive=False), increasing_times("t", t)
+    rtol, atol = tolerance("rtol", rtol, at_least=FINEST), tolerance("atol", atol, positive=False)
+    times = increasing_times("t", t)
     if (mixture.exponents != 0).any():
         raise ValueError(
             f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "

@@ -26,7 +26,7 @@ from scipy.integrate import solve_ivp
 from quenched.numerics.averages.activations import piecewise_linear, value_averages
 from quenched.numerics.averages.losses import kinks, loss, loss_functions
 from quenched.numerics.probability.quadrature import REPLICATES, scrambled_normals
-from quenched.numerics.problem.checks import increasing_times, integer, record, tolerance
+from quenched.numerics.problem.checks import FINEST, increasing_times, integer, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -91,7 +91,7 @@ def fluctuations(
 
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
     record("state", state, OrderParameters)
-    times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol), integer("seed", seed)
+    times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol, at_least=FINEST), integer("seed", seed)
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
     if state.K != network.K:

@@ -427,6 +427,16 @@ def test_a_wrong_kind_is_a_value_error_that_names_the_argument(name: str, argume
 
 
 def test_one_number_is_taken_where_a_sequence_is_meant() -> None:
-    one, many = (numerics.fixed_points(XOR, NETWORK, RULE, seeds) for seeds in (1, [1]))
+    one, many = (numerics.fixed_points(XOR, NETWORK, RULE, seeds) for seeds in (1, [0]))
     assert one.identical(many.assign_attrs(one.attrs))
+    with pytest.raises(ValueError, match="seeds must be one or more different integers"):
+        numerics.fixed_points(XOR, NETWORK, RULE, [1, 1])
     assert integrate(XOR, NETWORK, RULE, STATE, 1.0).time.values.tolist() == [1.0]
+
+
+def test_tolerances_that_float64_cannot_hold_are_refused() -> None:
+    """The steppers would take 2.2e-14 instead, in silence."""
+    with pytest.raises(ValueError, match=r"rtol must be >= 2\.22045e-14"):
+        integrate(XOR, NETWORK, RULE, STATE, 1.0, rtol=1e-15)
+    with pytest.raises(ValueError, match=r"rtol must be >= 2\.22045e-14"):
+        numerics.fluctuations(XOR, NETWORK, OnlineSGD(0.1), STATE, [1.0], rtol=1e-15)

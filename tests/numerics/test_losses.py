@@ -87,11 +87,25 @@ def test_compiled_slopes_are_the_generated_ones() -> None:
         ("log(phi) + y", "l = log.phi. - 1 is not finite and real at phi = "),
         ("(phi - y)/(phi - 1/3)", "has a pole"),
         ("", "loss must be"),
+        ("sign(phi*y)", "l = -sign.phi. jumps"),
+        ("Heaviside(-phi*y)", "jumps"),
+        ("Max(1 - phi*y, 0) + Heaviside(phi - 1)", "jumps"),
+        ("-(phi*y)**2", "falls ever faster"),
+        ("phi**3*y + y", "falls ever faster"),
+        ("-exp(phi*y)", "falls ever faster"),
     ],
 )
 def test_what_is_no_loss_is_refused(loss: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loss_functions(OnlineSGD(0.1, loss=loss).loss)
+
+
+@pytest.mark.parametrize(
+    "loss", ["-2*phi*y", "(phi*y)**2*Heaviside(-phi*y)", "Abs(phi - y)**3", "log(1 + (phi - y)**2)"]
+)
+def test_what_is_a_loss_passes(loss: str) -> None:
+    """A line may fall without end, as the correlation loss does; a step may meet a zero."""
+    loss_functions(OnlineSGD(0.1, loss=loss).loss)
 
 
 def test_rules_know_their_loss_and_batch() -> None:
