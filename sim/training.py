@@ -30,9 +30,9 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit
 from quenched.numerics.problem.variables import describing
-from quenched.numerics.two_layer.flow import random_state
+from quenched.numerics.two_layer.flow import random_state, readout_dims
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, DivergenceError, Engine, Problem, State
@@ -132,7 +132,8 @@ def simulate(
     Coordinates are those of `quenched.sim.engines.geometry`: the means lie along the first p axes, or where the inputs
     have a spectrum, the axes are its eigenvectors.  Errors are averages over test samples, weighted by P_a.
     classification_error counts an output of exactly 0, whose frequency is tie_probability, as half an error; where a
-    teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.
+    teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.  Where the mixture has classes it is
+    that of the largest output, v is (.., output, neuron), and pmse that to the one-hot label.
 
     Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
     tie_probability, where the rule has another loss than "square" its mean `loss`, at labels without noise, and
@@ -175,7 +176,8 @@ def simulate(
         identity = attributes | {"steps": json.dumps(steps), "batch": json.dumps(plan(replicas, protocol))}
         file = Checkpoint(Path(chosen.checkpoint), identity, float(chosen.checkpoint_every))
     found = run(replicas, protocol, file=file, progress=chosen.progress)
-    dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_"), "v": ("neuron",)}
+    dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_")}
+    dims["v"] = readout_dims(mixture)[1:]
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
         coords={"seed": names, "time": np.array(steps) / D, "step": ("time", steps)},
@@ -195,12 +197,15 @@ def _options(given: Options) -> SimulationOptions:
 def choose_engine(
     name: str, backend: str | Backend, problem: Problem, options: SimulationOptions, replicas: int
 ) -> tuple[type[Engine], Backend]:
-    """The engine, and where it runs.  ValueError: it cannot run the problem so."""
+    """The engine, and where it runs.  ValueError: it cannot run the problem so.
+
+    What has several outputs runs on the host: the kernels of a card have one.
+    """
     kind = find_engine(name)
     if reason := kind.refuses(problem):
         raise ValueError(reason)
     if backend == "auto":
-        backend = kind.auto(replicas)
+        backend = kind.auto(replicas) if problem.mixture.classes is None else "numpy"
     given = {"backend": backend, "test": options.test, "dtype": options.dtype}
     for option, allowed in kind.accepts.items():
         value = given[option]
@@ -241,8 +246,7 @@ def _initial_states(
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():
-        if each.K != network.K:
-            raise ValueError(f"state must have K = {network.K} neurons like the network, got {each.K}")
+        check_fit(mixture, network, each)
         if isinstance(each, OrderParameters):
             each.check(mixture, D)
         elif mixture.spectrum is None:

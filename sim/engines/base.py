@@ -73,7 +73,7 @@ class DivergenceError(RuntimeError):
 class Problem:
     """Data law, learner and dimension of a replica.
 
-    ValueError: the rule is a limit that draws no samples.
+    ValueError: the rule is a limit that draws no samples, or its loss does not have the outputs of the mixture.
     """
 
     mixture: Mixture
@@ -87,6 +87,7 @@ class Problem:
                 f"rule must have steps of finite size, got {self.rule}: the limit eta -> 0 has no samples to draw; "
                 "simulate OnlineSGD with a small lr and compare at equal lr t, or integrate the equations"
             )
+        self.mixture.check_charged(self.rule.loss)
 
     @property
     def readout(self) -> Array:
@@ -103,7 +104,7 @@ class Problem:
         """What replicas must have in common to run in one batch; all else are numbers."""
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
         data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, taught.neurons, taught.activation)
-        return data, (network.K, network.activation), (self.rule.loss, self.rule.batch), self.D
+        return (*data, mixture.classes is None, mixture.outputs), (network.K, network.activation), (self.rule.loss, self.rule.batch), self.D
 
 
 class Memory(NamedTuple):
@@ -140,7 +141,7 @@ class Law(NamedTuple):
 
 
 class Overlaps(NamedTuple):
-    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K)."""
+    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K), of c outputs (S, c, K)."""
 
     M: Array
     Q: Array

@@ -28,6 +28,12 @@ class CardVectors(Vectors):
     All random numbers of a replica are those of a counter whose key is its seed: they depend on nothing else.
     """
 
+    @classmethod
+    def refuses(cls, problem: Problem) -> str | None:
+        """Classes: the kernels of a card have one output."""
+        several = "backend must be 'numpy' where clusters have classes"
+        return super().refuses(problem) if problem.mixture.classes is None else several
+
     def _prepare(self) -> None:
         """Kernels for these sizes and functions, numbers of the rule and tables on the card, weights made there."""
         batch, problem, xp, numbers = self.batch, self.batch.problem, self.batch.backend.xp, self.batch.numbers

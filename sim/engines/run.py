@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.averages.losses import CLASS_LOSSES, loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.sim.backend import Normals
 from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Plan
@@ -52,7 +52,8 @@ def plan(replicas: Batch, protocol: Protocol) -> Plan:
     """How they are cut up.  ValueError: one of them needs more than the memory."""
     problem = replicas.problem
     itemsize = np.dtype(replicas.dtype).itemsize
-    tests = 4 * protocol.per_cluster * problem.mixture.clusters * (problem.network.K + problem.teachers)
+    each = problem.network.K + problem.teachers + problem.mixture.outputs - 1
+    tests = 4 * protocol.per_cluster * problem.mixture.clusters * each
     memory = Memory(protocol.memory // itemsize, itemsize, tests)
     return protocol.engine.plan(problem, len(replicas.seeds), memory)
 
@@ -149,7 +150,7 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
                 fields = engine.fields(draws, protocol.per_cluster, block)
             else:
                 fields = engine.draw(law, draws, protocol.per_cluster)
-            errors = _errors(batch, fields, v)
+            errors = (_errors if problem.mixture.classes is None else _class_errors)(batch, fields, v)
     engine.good[~np.isfinite(errors["pmse"]) & (engine.good == engine.steps)] = before
     found = {"M": M[:, :clusters], "Q": Q, "v": v} | ({"R": M[:, clusters:]} if problem.teachers else {}) | errors
     for values in found.values():
@@ -157,17 +158,41 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
     return found
 
 
+def _numbers(batch: Batch, of: Callable[[Mixture], Any]) -> Array:
+    """An array of the mixture of each replica."""
+    mixtures, which = batch.mixtures
+    return np.stack([of(mixture) for mixture in mixtures])[which]
+
+
+def _average(batch: Batch, values: Any, dtype: Any) -> Array:
+    """The mean of values (S, C, n) over samples and clusters."""
+    per_cluster = batch.backend.to_host(batch.backend.xp.mean(batch.backend.xp.astype(values, dtype), axis=2))
+    # a sum, not a matrix product: its rounding does not depend on the replicas beside a replica
+    return (per_cluster.astype(np.float64) * _numbers(batch, lambda mixture: mixture.weights)).sum(axis=1)
+
+
+def _class_errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
+    """The same where clusters have classes: of the largest of the outputs (S, C, n, c)."""
+    xp, y = batch.backend.xp, batch.array(_numbers(batch, lambda mixture: mixture.one_hot))[:, :, None]
+    scale = batch.array(batch.numbers(lambda each: each.network.output_scale))[:, None, None, None]
+    outputs = scale * xp.matmul(batch.activation()[0](fields), batch.array(v).mT[:, None])
+    largest = xp.astype(outputs == xp.max(outputs, axis=3, keepdims=True), fields.dtype)
+    number = xp.sum(largest, axis=3)
+    found = {
+        "pmse": xp.sum((outputs - y) ** 2, axis=3) / 2,
+        "classification_error": 1 - xp.sum(largest * y, axis=3) / number,
+        "tie_probability": number > 1,
+        "loss": CLASS_LOSSES[batch.problem.rule.loss].values(outputs, y, xp),
+    }
+    return {name: _average(batch, values, fields.dtype) for name, values in found.items()}
+
+
 def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     """Averages over test samples with local fields `fields` (S, C, n, N), a teacher's last; each an array (S,)."""
-    xp, problem, K = batch.backend.xp, batch.problem, v.shape[1]
-    mixtures, which = batch.mixtures
-
-    def numbers(of: Callable[[Mixture], Any]) -> Array:
-        return np.stack([of(mixture) for mixture in mixtures])[which]
-
-    teacher, weights = problem.mixture.teacher, numbers(lambda mixture: mixture.weights)
+    xp, problem, K = batch.backend.xp, batch.problem, v.shape[-1]
+    teacher = problem.mixture.teacher
     if teacher is None:
-        y = batch.array(numbers(lambda mixture: mixture.labels))[:, :, None]
+        y = batch.array(_numbers(batch, lambda mixture: mixture.labels))[:, :, None]
     else:
         readout = batch.array(batch.numbers(lambda each: each.readout))[:, None, :, None]
         y = xp.matmul(batch.label(teacher)(fields[..., K:]), readout)[..., 0]
@@ -176,9 +201,7 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     outputs = batch.array(batch.numbers(lambda each: each.network.output_scale))[:, None, None] * outputs
 
     def average(values: Any) -> Array:
-        per_cluster = xp.mean(xp.astype(values, fields.dtype), axis=2)
-        # a sum, not a matrix product: its rounding does not depend on the replicas beside a replica
-        return (batch.backend.to_host(per_cluster).astype(np.float64) * weights).sum(axis=1)
+        return _average(batch, values, fields.dtype)
 
     ties = outputs == 0
     tie = average(ties if teacher is None else xp.logical_or(ties, y == 0))

@@ -7,6 +7,8 @@ needs only its inner products with the earlier ones:
 
     lambda_i = rho^b W x_i/sqrt(D) + sum_j rho^(b - 1 - step(j)) c_j (x_j·x_i)/sqrt(D)
 
+With an output for each class, c_jk takes sum_c v_ck F_jc for v_k F_j.
+
 Two matrix products per block (X W^T and X X^T) give all that is needed; the steps then run on arrays of a few numbers
 per replica, and one more product (C^T X) brings the weights up to date.
 """
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.averages.losses import CLASS_LOSSES, loss_functions
 from quenched.sim.backend import Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.geometry import Geometry
@@ -48,7 +50,9 @@ class Vectors(Engine):
         self.geometries = [Geometry.of(mixture, batch.problem.D) for mixture in mixtures]
         self.means = np.stack([geometry.means for geometry in self.geometries])
         self.scales = np.stack([geometry.scales for geometry in self.geometries])
-        self.labels = np.stack([mixture.labels for mixture in mixtures])
+        classes = batch.problem.mixture.classes is not None
+        self.labels = np.stack([mixture.one_hot if classes else mixture.labels for mixture in mixtures])
+        self.changes = self._class_changes if classes else self._changes
         self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
         self.v = batch.array([state.v for state in batch.states])
         self._set_rule()
@@ -73,7 +77,8 @@ class Vectors(Engine):
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
         batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
         self.g, self.dg = batch.activation()
-        self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
+        if batch.problem.mixture.classes is None:
+            self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.rule.batch
         eta, kappa = numbers(lambda problem: problem.rule.eta), numbers(lambda problem: problem.rule.kappa)
@@ -134,7 +139,7 @@ class Vectors(Engine):
         return X
 
     def targets(self, X: Any, cluster: npt.NDArray[np.int64]) -> Any:
-        """Labels (S, n) of inputs X (S, n, D), with label noise."""
+        """Labels (S, n) of inputs X (S, n, D), with label noise; one-hot ones (S, n, c) where there are classes."""
         if self.batch.problem.teachers:
             y = self.batch.backend.xp.matmul(self.teacher(self.seen(X)), self.readout)[:, :, 0]
         else:
@@ -162,21 +167,33 @@ class Vectors(Engine):
         v = self.v
         for step in range(steps):
             now, later = slice(step * B, (step + 1) * B), slice((step + 1) * B, None)
-            field = fields[:, now, :]
-            g = self.g(field)
-            F = self.slope(self.scale * xp.sum(v[:, None, :] * g, axis=2), y[:, now])[:, :, None]
-            c, push = _change(v[:, None, :], F, g, self.dg(field), self.rate, self.rate_v)
-            v = self.rho_v * v - xp.sum(push, axis=1)
+            c, v = self.changes(v, fields[:, now, :], y[:, now])
             for j in range(B):
                 products, decay = gram[:, later, step * B + j, None], self.powers[:, None, None, int(j == 0)]
                 fields[:, later, :] = _carry(fields[:, later, :], products, c[:, j, None, :], decay)
             increments[:, now, :] = self.powers[:, None, None, steps - 1 - step] * c
         self.W = self.powers[:, None, None, steps] * self.W + xp.matmul(increments.mT, X)
         self.v = v
-        finite = self.batch.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
+        readout = v if len(v.shape) == 2 else xp.sum(v, axis=1)
+        finite = self.batch.backend.to_host(xp.all(xp.isfinite(readout + xp.sum(increments, axis=1)), axis=1))
         alive = finite & (self.good == self.steps)
         self.steps += steps
         self.good[alive] = self.steps
+
+    def _changes(self, v: Any, field: Any, y: Any) -> tuple[Any, Any]:
+        """The coefficients c (S, B, K) of the samples of a step with these fields and labels, and the v after it."""
+        xp, g = self.batch.backend.xp, self.g(field)
+        F = self.slope(self.scale * xp.sum(v[:, None, :] * g, axis=2), y)[:, :, None]
+        c, push = _change(v[:, None, :], F, g, self.dg(field), self.rate, self.rate_v)
+        return c, self.rho_v * v - xp.sum(push, axis=1)
+
+    def _class_changes(self, v: Any, field: Any, y: Any) -> tuple[Any, Any]:
+        """The same of v (S, c, K) and one-hot labels (S, B, c)."""
+        xp, g = self.batch.backend.xp, self.g(field)
+        phi = self.scale[:, :, None] * xp.matmul(g, v.mT)
+        F = CLASS_LOSSES[self.batch.problem.rule.loss].slopes(phi, y, xp)
+        change = self.rate * xp.matmul(F, v) * self.dg(field)
+        return change, self.rho_v[:, :, None] * v - self.rate_v * xp.matmul(F.mT, g)
 
     def overlaps(self) -> Overlaps:
         """Of the weights with all references, with each other, and the readouts."""
