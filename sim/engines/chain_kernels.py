@@ -143,8 +143,8 @@ def chain_source(sizes: Sizes) -> str:
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
     names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "do_steps"] + ["test_sample"] * tests
-    functions = {name.removesuffix("_counted"): getattr(step, name) for name in names}
+    names += ["inner_products", "absorb", "charge_one", "do_steps"] + ["test_sample"] * tests
+    functions = {name.removesuffix("_counted").removesuffix("_one"): getattr(step, name) for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})
 

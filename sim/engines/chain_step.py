@@ -65,7 +65,7 @@ class Numbers(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,)."""
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), of several outputs (c K,) by rows."""
 
     random: Random
     W: Array
@@ -115,8 +115,8 @@ def do_steps(
 ) -> int:
     """The same, in the notation of the module `overlaps`."""
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
-    K = len(v)
-    p = len(W) - K
+    p = len(data.references[0])
+    K = len(W) - p
     work = Work(
         np.zeros((B, p + K + B)),
         np.empty((B, K)),
@@ -124,7 +124,7 @@ def do_steps(
         np.empty(B),
         np.empty(K),
         np.empty(K),
-        np.empty(K),
+        np.empty(len(v)),
         np.empty((K, K)),
         np.empty((K, B)),
         np.empty(K),
@@ -132,7 +132,7 @@ def do_steps(
         np.empty(B),
     )
     for step in range(steps):
-        for k in range(K):
+        for k in range(len(v)):
             work.push[k] = 0.0
         for b in range(B):
             chosen, noise, square = draw(
@@ -144,23 +144,84 @@ def do_steps(
             work.rest[b] = data.sigmas[a] ** 2 * square
             work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
-            output = 0.0
-            size = 0.0
-            for k in range(K):
-                work.value[k] = g(work.field[k])
-                output += rule.scale * v[k] * work.value[k]
-                size += abs(work.field[k])
-            F = slope(output, work.y[b])
-            if not math.isfinite(size + F):
+            if not math.isfinite(charge(b, work, v, rule, g, dg, slope)):
                 return step - 1
-            for k in range(K):
-                work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
-                work.push[k] += F * work.value[k]
-        for k in range(K):
+        for k in range(len(v)):
             v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
         for b in range(B):
             absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
     return steps
+
+
+def charge(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:
+    """What sample b is charged: its coefficients c_bk, and its part of the push of v.
+
+    Returns a number that is finite where all of them are.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+@overload(charge, jit_options={"error_model": "numpy", "forceinline": True})
+def _charge(b: Any, work: Any, v: Any, rule: Any, g: Any, dg: Any, slope: Any) -> Any:
+    """By a slope dl/dphi, or where there are several outputs by a tuple of their number and functions of each."""
+
+    def one(b: Any, work: Any, v: Any, rule: Any, g: Any, dg: Any, slope: Any) -> Any:
+        return charge_one(b, work, v, rule, g, dg, slope)
+
+    def several(b: Any, work: Any, v: Any, rule: Any, g: Any, dg: Any, slope: Any) -> Any:
+        return charge_several(b, work, v, rule, g, dg, slope)
+
+    return several if isinstance(slope, types.BaseTuple) else one
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def charge_one(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:
+    """Of one output."""
+    K = len(work.field)
+    output = 0.0
+    size = 0.0
+    for k in range(K):
+        work.value[k] = g(work.field[k])
+        output += rule.scale * v[k] * work.value[k]
+        size += abs(work.field[k])
+    F = slope(output, work.y[b])
+    for k in range(K):
+        work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
+        work.push[k] += F * work.value[k]
+    return size + F
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def charge_several(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:
+    """Of an output for each class, where y is the number of the class; on the host only.
+
+    slope: the number of outputs, `ClassLoss.term` and `ClassLoss.slope`.
+    """
+    outputs, term, gradient = slope  # numba warns of tuples that begin with a function
+    K = len(work.field)
+    F = np.zeros(outputs)
+    top = -math.inf
+    size = 0.0
+    for k in range(K):
+        work.value[k] = g(work.field[k])
+        size += abs(work.field[k])
+    for o in range(len(F)):
+        for k in range(K):
+            F[o] += rule.scale * v[o * K + k] * work.value[k]
+        top = max(top, F[o])
+    total = 0.0
+    for o in range(len(F)):
+        total += term(F[o], top)
+    for o in range(len(F)):
+        F[o] = gradient(F[o], 1.0 if o == work.y[b] else 0.0, top, total)
+        size += abs(F[o])
+    for k in range(K):
+        back = 0.0
+        for o in range(len(F)):
+            back += F[o] * v[o * K + k]
+            work.push[o * K + k] += F[o] * work.value[k]
+        work.c[b, k] = -rule.rate * back * dg(work.field[k])
+    return size
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)

@@ -29,6 +29,8 @@ the weights is a Gaussian matrix in its QR form: sample b has normals on f_{K+1}
 chi-square number of D - p - K - b + 1 degrees (Bartlett).  The samples are taken in one after the other; those still to
 come are rows in the same basis, that the rotations carry along as they do the rows of L, with c = 0 and rho = 1.
 
+With an output for each class, c_k takes sum_c F_c v_ck, F_c = dl/dphi_c, for F v_k.
+
 The step itself is `quenched.sim.engines.chain_step`, for the host and for a card.
 
 The chain has the law of SGD on D-vectors exactly, up to rounding.  Its increments are O(1/D) and rounded to nearest:
@@ -46,7 +48,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_value, compiled_activation
-from quenched.numerics.averages.losses import compiled_loss
+from quenched.numerics.averages.losses import CLASS_LOSSES, compiled_loss
 from quenched.numerics.compiled.compile import callbacks
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import without_spectrum
@@ -95,7 +97,13 @@ class Chain(Engine):
         teacher = problem.mixture.teacher
         g, dg = compiled_activation(problem.network.activation)
         known = g if teacher is None else callbacks("teacher", (activation_value(teacher.activation),))[0]
-        self.functions = g, dg, compiled_loss(problem.rule.loss), known
+        slope: Any
+        if problem.mixture.classes is None:
+            slope = compiled_loss(problem.rule.loss)
+        else:
+            charged = CLASS_LOSSES[problem.rule.loss]
+            slope = problem.mixture.outputs, *callbacks("loss", (charged.term, charged.slope))
+        self.functions = g, dg, slope, known
 
     @classmethod
     def auto(cls, replicas: int) -> str:
@@ -162,7 +170,8 @@ class Chain(Engine):
             Q = Q + W[:, i, :, None] * W[:, i, None, :]
             if i < self.p:
                 M = M + references[:, :, i, None] * W[:, i, None, :]
-        return Overlaps(host(M), host(Q), np.array(host(self.v)))
+        v, classes = np.array(host(self.v)), self.batch.problem.mixture.classes
+        return Overlaps(host(M), host(Q), v if classes is None else v.reshape(len(v), -1, W.shape[2]))
 
     def _references(self) -> Array:
         return np.stack([data.references for data, _ in self.parameters])[self.batch.which]
@@ -189,7 +198,8 @@ def _parameters(problem: Problem) -> Numbers:
     mixture, rule, D = problem.mixture, problem.rule, problem.D
     references = np.ascontiguousarray(mixture.references_at(D))
     thresholds = np.append(np.cumsum(mixture.weights)[:-1], np.inf)
-    data = Data(references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, problem.readout.copy())
+    labels = mixture.labels if mixture.classes is None else mixture.classes
+    data = Data(references, mixture.sigmas.copy(), labels.astype(np.float64), thresholds, problem.readout.copy())
     scale = problem.network.output_scale / (D * rule.batch)
     decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
     rates = rule.eta * scale, rule.eta_v * scale
@@ -198,7 +208,7 @@ def _parameters(problem: Problem) -> Numbers:
 
 
 def _starts(batch: Batch) -> tuple[Array, Array]:
-    """W (S, p + K, K) and v (S, K); replicas may share states."""
+    """W (S, p + K, K) and v (S, K), or (S, c K); replicas may share states."""
     if isinstance(batch.states, States):
         return batch.states.W.copy(), batch.states.v.copy()
     mixtures, which = batch.mixtures
@@ -209,7 +219,7 @@ def _starts(batch: Batch) -> tuple[Array, Array]:
         key = id(state), mixture
         if key not in places:
             places[key] = len(found)
-            found.append((_start(state, mixtures[mixture], batch.problem.D), state.v))
+            found.append((_start(state, mixtures[mixture], batch.problem.D), state.v.ravel()))
         index[s] = places[key]
     W, v = (np.stack(part) for part in zip(*found, strict=True))
     return W[index], v[index]
