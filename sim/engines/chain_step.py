@@ -22,7 +22,7 @@ from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
 
-__all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "test_sample"]
+__all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "advance_several", "test_sample"]
 
 Array = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
@@ -98,6 +98,14 @@ def advance(
     if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
         return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
     return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
+
+
+@njit(nogil=True, error_model="numpy")
+def advance_several(
+    start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
+) -> int:
+    """The same of several outputs, for any B in one, as it takes seconds to compile: `charge_several`."""
+    return do_steps(start, steps, state, problem, B, 0, g, dg, slope, teacher)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)

@@ -54,7 +54,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import without_spectrum
 from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
-from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance
+from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance, advance_several
 from quenched.sim.engines.geometry import root
 from quenched.sim.engines.states import States
 
@@ -143,6 +143,7 @@ class Chain(Engine):
 
     def advance(self, steps: int) -> None:
         """Do `steps` steps with each replica that is still finite."""
+        do = advance if self.batch.problem.mixture.classes is None else advance_several
         living = np.flatnonzero(self.good == self.steps)
         threads = max(1, min(numba.config.NUMBA_NUM_THREADS, len(living)))  # type: ignore[attr-defined]
         B, which = self.batch.problem.rule.batch, self.batch.which
@@ -150,7 +151,7 @@ class Chain(Engine):
         def run(first: int) -> None:
             for i in living[first::threads]:
                 state = Replica(self.random[i], self.W[i], self.v[i])
-                self.good[i] += advance(self.steps, steps, state, self.parameters[which[i]], B, *self.functions)
+                self.good[i] += do(self.steps, steps, state, self.parameters[which[i]], B, *self.functions)
 
         if threads == 1:
             run(0)
