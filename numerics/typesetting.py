@@ -19,7 +19,7 @@ from quenched.numerics.averages.activations import averages
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.symbolic.language.grammar import LOSS, expression, syntax_tree
+from quenched.symbolic.language.grammar import CLASS_LOSSES, LOSS, expression, syntax_tree
 from quenched.theory import two_layer
 from quenched.theory.losses import LOSSES
 
@@ -59,6 +59,7 @@ _DEFINITIONS = (
     r"N_{akl} = E_a\!\left[\frac{\partial l}{\partial \lambda_k} \frac{\partial l}{\partial \lambda_l}\right]",
     r"r_{ak} = E_a\!\left[\frac{\partial l}{\partial v_k}\right]",
 )
+_CLASS_LOSSES = {"cross-entropy": r"\log \sum_{c} e^{\phi_{c}} - \sum_{c} y_{c}\, \phi_{c}"}
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,21 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
+    mixture.check_charged(rule.loss)
     values = {name: getattr(rule, name) for name in ("eta", "kappa", "eta_v", "kappa_v")}
     values |= {"B": rule.batch, "s": network.output_scale}
     gone = {name for name, value in values.items() if value == 0} | (set() if rule.diffusion else {"noise"})
     ones = {name for name, value in values.items() if value == 1 and name in ("B", "s")}
     nodes = mixture.spectrum is not None
     writer = _Writer(gone, ones | (set() if nodes else {"share"}), {} if nodes else {"rho": r"\sigma^2"}, nodes)
+    writer.readout = "k" if mixture.classes is None else "ck"
     definitions = [line for line in _DEFINITIONS if rule.diffusion or not line.startswith("N_")]
     if rule.eta == 0:
         definitions = [line for line in definitions if line.startswith("r_")]
     if rule.eta_v == 0:
         definitions = [line for line in definitions if not line.startswith("r_")]
+    if mixture.classes is not None:
+        definitions = [line.replace("r_{ak}", "r_{ack}").replace("v_k", "v_{ck}") for line in definitions]
     lines = [rf"l = {_loss(rule)}", *definitions]
     if rule.eta > 0:
         lines += writer.function(two_layer.pull)
@@ -125,6 +130,8 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
 
 
 def _loss(rule: LearningRule) -> str:
+    if rule.loss in CLASS_LOSSES:
+        return _CLASS_LOSSES[rule.loss]
     text = expression(rule.loss, LOSS)
     return _Writer(set(), set(), {"phi": r"\phi"}, True).term(syntax_tree(text, "eval").body)
 
@@ -154,8 +161,10 @@ class _Writer:
     """Syntax trees of generated code as LaTeX.
 
     `gone`: names that are 0; `ones`: names that are 1; `symbols`: names written otherwise; `nodes`: whether the index u
-    of nodes is written.
+    of nodes is written; `readout`: what the index o of readout weights is.
     """
+
+    readout = "k"
 
     def __init__(self, gone: set[str], ones: set[str], symbols: Mapping[str, str], nodes: bool) -> None:
         self.gone, self.ones, self.symbols, self.nodes = gone, ones, _SYMBOLS | dict(symbols), nodes
@@ -265,7 +274,7 @@ class _Writer:
         return node.id if isinstance(node, ast.Name) and node.id in _RATES.values() else self.term(node)
 
     def _indexed(self, text: str, indices: str) -> str:
-        kept = indices if self.nodes else indices.replace("u", "")
+        kept = (indices if self.nodes else indices.replace("u", "")).replace("o", self.readout)
         base, power, exponent = text.partition("^")
         if kept and base.endswith("}") and "_{" in base:
             return f"{base[:-1]},{kept}}}{power}{exponent}"

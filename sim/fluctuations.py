@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import integer, number
+from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -88,7 +88,7 @@ def moments(
     together = _BATCH if where.name == "numpy" else _ON_A_CARD
     for start in range(0, n, together):
         chosen = names[start : start + together]
-        problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+        problem = _problem(mixture, network, sgd, D)
         for i, overlaps in enumerate(_runs(problem, steps, chosen, state, where)):
             M, Q, v = overlaps
             d = components(M[:, : mixture.clusters], Q, v) - theory[i]
@@ -144,7 +144,7 @@ def learning_times(
     looks = math.ceil(number("t", t, positive=True) * D / stride)
     found, before = np.full(len(seeds), np.nan), np.zeros(len(seeds))
     steps = [stride * (i + 1) for i in range(looks)]
-    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+    problem = _problem(mixture, network, sgd, D)
     for stop, overlaps in zip(steps, _runs(problem, steps, seeds, state, get_backend("numpy")), strict=True):
         overlap = np.abs(overlaps.M).max(axis=1).min(axis=1)
         new = np.isnan(found) & (overlap >= level)
@@ -219,6 +219,12 @@ def log_law(times: xr.DataArray) -> tuple[float, float]:
     centre = (w * x).sum() / w.sum()
     spread = (w * (x - centre) ** 2).sum()
     return float((w * (x - centre) * y).sum() / spread), float(1 / np.sqrt(spread))
+
+
+def _problem(mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int) -> Problem:
+    """ValueError: the components that are followed are those of one output."""
+    record("mixture", mixture, Mixture).check_signs()
+    return Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
 
 
 def _runs(

@@ -92,6 +92,7 @@ def fluctuations(
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
     record("state", state, OrderParameters)
     times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol, at_least=FINEST), integer("seed", seed)
+    mixture.check_signs()
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
     if state.K != network.K:

@@ -9,6 +9,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
+from quenched.symbolic.language.grammar import CLASS_LOSSES
 
 __all__ = ["SIGMA", "Case", "Grid", "Variant"]
 
@@ -37,11 +38,13 @@ class Variant:
         return OnlineSGD(lr, loss=self.loss, batch=self.batch)
 
 
+_CLASSES = "three-classes"  # the mixture of losses with several outputs
 _VARIANTS = (
     Variant("erf", 1, loss="logistic"),
     Variant("erf", 2, loss="logistic"),
     Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
+    Variant("erf", 2, loss="cross-entropy"),
 )
 
 
@@ -64,7 +67,8 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses or batches, at the last of the rates, on each of the mixtures `varied`.
+    `variants`: networks with other losses or batches, at the last of the rates, on each of the mixtures `varied`, or
+    where the loss has several outputs on the mixture three-classes.
     `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
@@ -82,7 +86,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 32 of other losses and of batches."""
+        """240 cells, and 34 of other losses and of batches."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
@@ -115,6 +119,7 @@ class Grid:
         ]
         others = [
             Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control)
-            for name, one in product(self.varied, self.variants)
+            for one in self.variants
+            for name in ((_CLASSES,) if one.loss in CLASS_LOSSES else self.varied)
         ]
         return [*plain, *others]
