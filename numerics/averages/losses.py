@@ -101,6 +101,10 @@ class ClassLoss(NamedTuple):
     value: Callable[..., Any]
     slope: Callable[..., Any]
 
+    def on(self, elementwise: Callable[[Callable[..., Any]], Callable[..., Any]]) -> ClassLoss:
+        """The same of the functions that `elementwise` makes, such as those of another array library."""
+        return ClassLoss(*map(elementwise, self))
+
     def slopes(self, phi: Any, y: Any, xp: Any = np) -> Any:
         """dl/dphi_c (.., c) of outputs and labels (.., c), arrays of the module `xp`.
 

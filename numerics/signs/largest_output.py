@@ -49,7 +49,9 @@ def largest_output(mixture: Mixture, activation: str, law: Law, sampling: Sampli
 def _linear(mixture: Mixture, law: Law, slope: float, intercept: float) -> Signs | None:
     """P(phi_c > phi_d for all d != c), differences normal; None where one of them is a constant."""
     wrong = 1.0
-    for P, c, mean, covariance in zip(mixture.weights, mixture.one_hot.argmax(axis=1), law.mean, law.covariance, strict=True):
+    for P, c, mean, covariance in zip(
+        mixture.weights, mixture.one_hot.argmax(axis=1), law.mean, law.covariance, strict=True
+    ):
         ahead = law.v[c] - np.delete(law.v, c, axis=0)  # (c - 1, K)
         centre = ahead @ (slope * mean + intercept)
         spread = slope**2 * ahead @ covariance @ ahead.T

@@ -278,7 +278,9 @@ def _class_sample(level: str, N: int, outputs: int) -> str:
     each, lines = range(N), _fields(N)
     readout = [[f"data[{16 + c * N + n}]" for n in each] for c in range(outputs)]
     phi = [f"phi{c}" for c in range(outputs)]
-    lines += [f"{p} = " + " + ".join(f"{v} * g{n}" for n, v in enumerate(row)) for p, row in zip(phi, readout, strict=True)]
+    lines += [
+        f"{p} = " + " + ".join(f"{v} * g{n}" for n, v in enumerate(row)) for p, row in zip(phi, readout, strict=True)
+    ]
     lines.append(f"top = max({', '.join(phi)})")
     lines.append("total = " + " + ".join(f"loss_term({p}, top)" for p in phi))
     for c, p in enumerate(phi):

@@ -104,7 +104,12 @@ class Problem:
         """What replicas must have in common to run in one batch; all else are numbers."""
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
         data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, taught.neurons, taught.activation)
-        return (*data, mixture.classes is None, mixture.outputs), (network.K, network.activation), (self.rule.loss, self.rule.batch), self.D
+        return (
+            (*data, mixture.classes is None, mixture.outputs),
+            (network.K, network.activation),
+            (self.rule.loss, self.rule.batch),
+            self.D,
+        )
 
 
 class Memory(NamedTuple):

@@ -182,7 +182,7 @@ def _class_errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
         "pmse": xp.sum((outputs - y) ** 2, axis=3) / 2,
         "classification_error": 1 - xp.sum(largest * y, axis=3) / number,
         "tie_probability": number > 1,
-        "loss": CLASS_LOSSES[batch.problem.rule.loss].values(outputs, y, xp),
+        "loss": CLASS_LOSSES[batch.problem.rule.loss].on(batch.backend.elementwise).values(outputs, y, xp),
     }
     return {name: _average(batch, values, fields.dtype) for name, values in found.items()}
 

@@ -77,7 +77,9 @@ class Vectors(Engine):
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
         batch, numbers, D = self.batch, self.batch.numbers, self.batch.problem.D
         self.g, self.dg = batch.activation()
-        if batch.problem.mixture.classes is None:
+        if batch.problem.mixture.classes is not None:
+            self.charged = CLASS_LOSSES[batch.problem.rule.loss].on(batch.backend.elementwise)
+        else:
             self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         scale, samples = numbers(lambda problem: problem.network.output_scale), batch.problem.rule.batch
@@ -191,7 +193,7 @@ class Vectors(Engine):
         """The same of v (S, c, K) and one-hot labels (S, B, c)."""
         xp, g = self.batch.backend.xp, self.g(field)
         phi = self.scale[:, :, None] * xp.matmul(g, v.mT)
-        F = CLASS_LOSSES[self.batch.problem.rule.loss].slopes(phi, y, xp)
+        F = self.charged.slopes(phi, y, xp)
         change = self.rate * xp.matmul(F, v) * self.dg(field)
         return change, self.rho_v[:, :, None] * v - self.rate_v * xp.matmul(F.mT, g)
 

@@ -1,12 +1,14 @@
 """The chain of the order parameters has the law of SGD on real vectors at every D, and the ODE as its limit."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.special import softmax
 from scipy.stats import ks_2samp
 
 from quenched.numerics.averages.activations import activation_functions, compiled_activation
@@ -53,6 +55,8 @@ CASES |= {
     "teacher": (TEACHER, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
     "logistic": (XOR, TwoLayer(2, "relu"), OnlineSGD(1.0, loss="logistic", batch=2), 8),
 }
+CLASSES = Mixture(UNEQUAL.means, weights=UNEQUAL.weights, sigma=UNEQUAL.sigma, classes=[1, 0, 1])
+CROSS_ENTROPY = OnlineSGD(0.8, 0.1, second_lr=0.4, second_weight_decay=0.3, loss="cross-entropy")
 CASE = pytest.mark.parametrize(("mixture", "network", "sgd", "D"), CASES.values(), ids=CASES.keys())
 
 
@@ -72,17 +76,18 @@ def step_on_vectors(
     The vectors have the coordinates that any of them uses: p, and K + B (or D - p) in a random orientation.  Beyond the
     weights, sample b has normals along what earlier ones have brought, and the root of a chi-square along one more.
     """
-    p, K, v = mixture.dimensions, network.K, run.v[0].copy()
+    p, K, v = mixture.dimensions, network.K, run.overlaps().v[0]
     A, L = run.W[0, :p].copy(), run.W[0, p:].T.copy()
     room = min(K + sgd.batch, D - p)
     f = np.linalg.qr(np.random.default_rng(0).standard_normal((room, room)))[0]
     w = np.sqrt(D) * np.hstack([A.T, L @ f[:K]])
     g, dg = activation_functions(network.activation)
-    slope, s = loss_functions(sgd.loss)[1], network.output_scale
+    s = network.output_scale
     w_new, v_new = (1 - sgd.eta * sgd.kappa / D) * w, (1 - sgd.eta_v * sgd.kappa_v / D) * v
     for b in range(sgd.batch):
         a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= random.random()))
-        y = mixture.labels[a] + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
+        y = (mixture.labels if mixture.classes is None else mixture.classes)[a]
+        y = y + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
         z = random.standard_normal(p + K)
         length = [np.sqrt(random.chisquare(D - p - K - b))] if K + b < room else []
         z = np.concatenate([z, random.standard_normal(min(b, room - K)), length])
@@ -91,9 +96,12 @@ def step_on_vectors(
         if (teacher := mixture.teacher) is not None:
             y += teacher.v @ activation_functions(teacher.activation)[0](teacher.weights @ x[:p])
         field = w @ x / np.sqrt(D)
-        F = slope(s * v @ g(field), y) / sgd.batch
-        w_new = w_new - sgd.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
-        v_new = v_new - sgd.eta_v / D * s * F * g(field)
+        if mixture.classes is None:
+            F = loss_functions(sgd.loss)[1](s * v @ g(field), y) / sgd.batch
+        else:
+            F = (softmax(s * v @ g(field)) - np.eye(len(v))[int(y)]) / sgd.batch
+        w_new = w_new - sgd.eta / np.sqrt(D) * s * np.outer(np.dot(F, v) * dg(field), x)
+        v_new = v_new - sgd.eta_v / D * s * np.multiply.outer(F, g(field))
     return mixture.references_at(D) @ w_new[:, :p].T / np.sqrt(D), w_new @ w_new.T / D, v_new
 
 
@@ -110,6 +118,8 @@ STEPS = {
     "weights in the span of the means": ((XOR, RELU, SGD, 10), in_the_span(3)),
     "parallel weights": ((XOR, RELU, SGD, 10), OPPOSITE),
     "frozen layers": ((XOR, RELU, OnlineSGD(0.0, second_lr=0.0), 10), OPPOSITE),
+    "classes": ((CLASSES, TwoLayer(2, "erf", output_scale=0.7), CROSS_ENTROPY, 12), None),
+    "classes in batches": ((CLASSES, TwoLayer(3, "relu"), replace(CROSS_ENTROPY, batch=3), 7), None),
 }
 
 

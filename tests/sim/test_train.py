@@ -9,7 +9,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.special import ndtr
+from scipy.special import ndtr, softmax
 
 from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.averages.losses import loss_functions
@@ -37,6 +37,11 @@ CASES = {
     "frozen readout, high SNR": (Mixture.xor(1.0, scaling=0.25), RELU, OnlineSGD(0.1, second_lr=0.0)),
     "logistic": (XOR, TwoLayer(2, "erf"), OnlineSGD(0.6, 0.1, loss="logistic")),
     "batches": (XOR, RELU, OnlineSGD(0.5, 0.1, label_noise=0.3, batch=5)),
+    "classes": (
+        Mixture.three_classes(0.6),
+        TwoLayer(2, "erf", output_scale=0.7),
+        OnlineSGD(0.6, 0.1, second_lr=0.3, second_weight_decay=0.2, loss="cross-entropy", batch=3),
+    ),
     "batches beyond a block": (XOR, RELU, OnlineSGD(0.5, loss="(phi - y)**4/4", batch=40)),
 }
 
@@ -52,7 +57,6 @@ def one_sample_at_a_time(
     data, choice, noise = stream(DATA), stream(CLUSTER), stream(NOISE)
     w, v = Geometry.of(mixture, D).weights(state, generators([seed], FRAME)[0]), state.v.copy()
     g, dg = activation_functions(network.activation)
-    slope = loss_functions(sgd.loss)[1]
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
     means[:, : mixture.dimensions] = mixture.at(D)
     for _ in range(steps):
@@ -62,9 +66,12 @@ def one_sample_at_a_time(
             x = means[a] + mixture.sigmas[a] * data.standard_normal(D)
             y = mixture.labels[a] + (sgd.label_noise * noise.standard_normal() if sgd.label_noise else 0.0)
             field = w @ x / np.sqrt(D)
-            F = slope(s * v @ g(field), y) / sgd.batch
-            dw = dw - sgd.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
-            dv = dv - sgd.eta_v / D * s * F * g(field)
+            if mixture.classes is None:
+                F = loss_functions(sgd.loss)[1](s * v @ g(field), y) / sgd.batch
+            else:
+                F = (softmax(s * v @ g(field)) - np.eye(len(v))[mixture.classes[a]]) / sgd.batch
+            dw = dw - sgd.eta / np.sqrt(D) * s * np.outer(np.dot(F, v) * dg(field), x)
+            dv = dv - sgd.eta_v / D * s * np.multiply.outer(F, g(field))
         w, v = w + dw, v + dv
     return w, v
 
