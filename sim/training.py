@@ -176,8 +176,8 @@ def simulate(
         identity = attributes | {"steps": json.dumps(steps), "batch": json.dumps(plan(replicas, protocol))}
         file = Checkpoint(Path(chosen.checkpoint), identity, float(chosen.checkpoint_every))
     found = run(replicas, protocol, file=file, progress=chosen.progress)
-    dims = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "Q": ("neuron", "neuron_")}
-    dims["v"] = readout_dims(mixture)[1:]
+    dims: dict[str, tuple[str, ...]] = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron")}
+    dims |= {"Q": ("neuron", "neuron_"), "v": readout_dims(mixture)[1:]}
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
         coords={"seed": names, "time": np.array(steps) / D, "step": ("time", steps)},

@@ -1,6 +1,6 @@
 """The class that a network of several outputs names: that of its largest output, phi_c = s sum_k v_ck g(lambda_k).
 
-    error = 1 - sum_a P_a E_a[(c_a is largest)/(number of the largest outputs)],     tie = P(the largest is not one alone)
+    error = 1 - sum_a P_a E_a[(c_a is largest)/(number of the largest outputs)],   tie = P(the largest is not alone)
 
 1. Two outputs: the sign of phi_1 - phi_0, by all that is known of signs (`output_signs`).
 2. A linear g, up to five outputs: the differences of the outputs are normal, and their common sign is an orthant
@@ -36,7 +36,7 @@ def largest_output(mixture: Mixture, activation: str, law: Law, sampling: Sampli
     if mixture.classes is None:
         raise ValueError("mixture must have classes, got labels")
     if mixture.outputs == 2:
-        two = replace(mixture, labels=2.0 * mixture.classes - 1, classes=None)
+        two = replace(mixture, labels=mixture.one_hot[:, 1] - mixture.one_hot[:, 0], classes=None)
         return signs(two, activation, replace(law, v=law.v[1] - law.v[0]), sampling)
     pieces = piecewise_linear(activation)
     if pieces is not None and not len(pieces[0]) and mixture.outputs <= _MOST:

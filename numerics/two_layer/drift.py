@@ -111,7 +111,6 @@ class Equations:
             )
         mixture.check_charged(rule.loss)
         self.fields = Fields(mixture, network)
-        self.step: StepAverages | ClassAverages
         if mixture.classes is None:
             self.step = StepAverages(self.fields, rule, sampling, stated)
         else:
@@ -177,9 +176,9 @@ def drift_arrays(
     """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
-    that M = means A; Q (K, K); v (K,), or (c, K) of c outputs.  Where the inputs have a spectrum of U nodes, A (U, p, K)
-    and Q (U, K, K) are the parts in each.  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve
-    every state.
+    that M = means A; Q (K, K); v (K,), or (c, K) of c outputs.  Where the inputs have a spectrum of U nodes,
+    A (U, p, K) and Q (U, K, K) are the parts in each.  Where sampling is needed, the same 2^15 quasi-random points
+    (`seed`) serve every state.
     Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
     equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)

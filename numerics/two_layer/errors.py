@@ -254,7 +254,7 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
         else:
             table, uncertain = pair_tables(law.activations, M, C, _SHARE * sampling.tolerance)
         risks = [_closed_risk(law, table, row, _powers("square", y), uncertain) for row, y in outputs]
-        return *(sum(part) for part in zip(*risks, strict=True)), table["dg"]  # type: ignore[return-value]
+        return *(sum(part) for part in zip(*risks, strict=True)), table["dg"]
     roots = padded([square_root(covariance) for covariance in C])
 
     def given(z: Array) -> Array:

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.averages.activations import value_averages
-from quenched.numerics.averages.losses import CLASS_LOSSES
+from quenched.numerics.averages.losses import CLASS_LOSSES, loss, noise_rule
 from quenched.numerics.averages.losses import kinks as loss_kinks
-from quenched.numerics.averages.losses import loss, noise_rule
 from quenched.numerics.compiled.compile import definition, load_compiled
 from quenched.numerics.two_layer.quadrature_text import quadrature_text
 

@@ -120,7 +120,8 @@ def integrate(
             f"scaling must be 0: these equations are for means of length O(1), got scaling={mixture.scaling!r}; "
             "simulate treats it at finite D"
         )
-    mixture.check_charged(rule.loss), check_fit(mixture, network, state)
+    mixture.check_charged(rule.loss)
+    check_fit(mixture, network, state)
     choice("method", method, _METHODS)
     asked = asked_quantities(quantities)
     trajectory = _Trajectory(mixture, network, rule, state, method, rtol, atol)

@@ -315,6 +315,28 @@ def _beyond(N: int, components: int) -> str:
     )
 
 
+def _loaded(N: int, outputs: int) -> list[str]:
+    """Lines that put the numbers of a cluster into `data`."""
+    load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
+    load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
+    if outputs:
+        load += [f"data[{16 + c * N + n}] = weight[{c}, {n}]" for c in range(outputs) for n in range(N)]
+    else:
+        load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
+    return load
+
+
+def _cuts(N: int, kinks: list[Array]) -> list[str]:
+    """Lines that put the kinks of a cluster into `cuts`, those of the second field where its law is sharp."""
+    place = []
+    for n, kink in enumerate(float(k) for k in kinks[0]):
+        place += ["if L[a, 0, 0] > 0.0:", f"    cuts[{n}] = ({kink!r} - mean[a, 0]) / L[a, 0, 0]"]
+    # where the kink of the second field crosses the centre of its law, if that is sharp
+    for n, kink in enumerate((float(k) for k in kinks[1]) if N == 2 else (), start=len(kinks[0])):
+        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", f"    cuts[{n}] = ({kink!r} - mean[a, 1]) / L[a, 1, 0]"]
+    return place
+
+
 def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int = 0) -> str:
     """The source of `step`, for N fields whose activations have these kinks; it calls loss_slope, g_n and dg_n.
 
@@ -357,18 +379,6 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int 
         "    worst = max(worst, error)",
         "    continue",
     ]
-    load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
-    load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
-    if outputs:
-        load += [f"data[{16 + c * N + n}] = weight[{c}, {n}]" for c in range(outputs) for n in range(N)]
-    else:
-        load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
-    place = []
-    for n, kink in enumerate(float(k) for k in kinks[0]):
-        place += ["if L[a, 0, 0] > 0.0:", f"    cuts[{n}] = ({kink!r} - mean[a, 0]) / L[a, 0, 0]"]
-    # where the kink of the second field crosses the centre of its law, if that is sharp
-    for n, kink in enumerate((float(k) for k in kinks[1]) if N == 2 else (), start=len(kinks[0])):
-        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", f"    cuts[{n}] = ({kink!r} - mean[a, 1]) / L[a, 1, 0]"]
     return _STEP.format(
         nodes=NODES[::-1].tolist(),
         kronrod=KRONROD[::-1].tolist(),
@@ -382,6 +392,6 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int 
         smooth="\n        ".join(attempt) if smooth else "",
         levels="\n\n".join(levels),
         cuts=len(kinks[0]) + (len(kinks[1]) if N == 2 else 0),
-        load="\n        ".join(load),
-        place="\n        ".join(place),
+        load="\n        ".join(_loaded(N, outputs)),
+        place="\n        ".join(_cuts(N, kinks)),
     )

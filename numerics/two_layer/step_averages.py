@@ -184,24 +184,22 @@ class StepAverages:
         return value, slope, force, force**2
 
 
-class ClassAverages:
+class ClassAverages(StepAverages):
     """(means (C, K), covariances (C, K, K), v (c, K)) -> `Averages`, for one problem with an output for each class."""
 
-    closed = False
-
     def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling) -> None:
-        mixture = fields.mixture
+        mixture, self.closed = fields.mixture, False
         self.fields, self.sampling, self.charged = fields, sampling, CLASS_LOSSES[rule.loss]
         self.one_hot = mixture.one_hot[:, None]
-        self.quadrature = None
+        self.by_class: ClassQuadrature | None = None
         if fields.learning <= 2 and mixture.classes is not None and mixture.outputs <= _MOST_OUTPUTS:
-            self.quadrature = ClassQuadrature(rule.loss, fields.activations, mixture.classes, mixture.outputs)
+            self.by_class = ClassQuadrature(rule.loss, fields.activations, mixture.classes, mixture.outputs)
 
     def exact(self, mean: Array, covariance: Array, v: Array) -> tuple[Averages, float, str] | None:
         """As of `StepAverages`."""
-        if self.quadrature is None:
+        if self.by_class is None:
             return None
-        (force, readout, along, square), root, error = self.quadrature(mean, covariance, self.fields.s * v)
+        (force, readout, along, square), root, error = self.by_class(mean, covariance, self.fields.s * v)
         if error > _UNSETTLED * (1 + np.abs(square).max()):
             return None
         response = along @ np.linalg.pinv(root, rcond=_SINGULAR)

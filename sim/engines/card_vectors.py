@@ -28,12 +28,6 @@ class CardVectors(Vectors):
     All random numbers of a replica are those of a counter whose key is its seed: they depend on nothing else.
     """
 
-    @classmethod
-    def refuses(cls, problem: Problem) -> str | None:
-        """Classes: the kernels of a card have one output."""
-        several = "backend must be 'numpy' where clusters have classes"
-        return super().refuses(problem) if problem.mixture.classes is None else several
-
     def _prepare(self) -> None:
         """Kernels for these sizes and functions, numbers of the rule and tables on the card, weights made there."""
         batch, problem, xp, numbers = self.batch, self.batch.problem, self.batch.backend.xp, self.batch.numbers
@@ -156,8 +150,10 @@ class CardVectors(Vectors):
 
     @classmethod
     def refuses(cls, problem: Problem) -> str | None:
-        """More samples in a step than lanes in a warp."""
+        """More samples in a step than lanes in a warp; classes, as the kernels have one output."""
         B = problem.rule.batch
+        if problem.mixture.classes is not None:
+            return "backend must be 'numpy' where clusters have classes"
         return f"batch must be at most {BLOCK} on a card, got {B}" if B > BLOCK else None
 
     @classmethod

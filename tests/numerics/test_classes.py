@@ -43,8 +43,8 @@ RULE = OnlineSGD(0.4, 0.1, second_lr=0.7, second_weight_decay=0.2, loss="cross-e
 
 
 NODES = 110
-"""Hermite nodes an axis.  80 of them change what is taken here by less than 1e-7 for two neurons, 7e-7 for three, and 60
-by ten times as much: these leave 2e-8 and 1e-7."""
+"""Hermite nodes an axis.  80 of them change what is taken here by less than 1e-7 for two neurons, 7e-7 for three, and
+60 by ten times as much: these leave 2e-8 and 1e-7."""
 
 
 def charge(phi: np.ndarray, c: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def charge(phi: np.ndarray, c: int) -> np.ndarray:
 
 
 def test_every_class_loss_has_its_functions() -> None:
-    """Value and slope against the definition and its central differences (error h^2 = 1e-12, rounding 1e-16/h = 1e-10)."""
+    """Value and slope by the definition and its central differences: h^2 = 1e-12, rounding 1e-15/h = 1e-9."""
     assert set(CLASS_LOSSES) == set(NAMES)
     phi, h = np.random.default_rng(0).normal(size=(50, 4)) * 3, 1e-6
     for c in range(4):
@@ -68,7 +68,7 @@ def test_every_class_loss_has_its_functions() -> None:
 
 
 def on_a_grid(mixture: Mixture, network: TwoLayer, A: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, ...]:
-    """E[push_k x], E[push_k push_l] sigma_a^2 and E[dl/dv_ck], from differences of the loss of inputs on a Hermite grid.
+    """E[push_k x], E[push_k push_l] sigma_a^2 and E[dl/dv_ck], from differences of the loss on a Hermite grid.
 
     The weights are in the span of the means, so that an input is two numbers.  Of push_k and dl/dv_ck nothing is known
     but the loss: central differences in lambda_k and v_ck, h = 1e-5, to 1e-10.
@@ -164,8 +164,8 @@ def test_gradient_flow_ends_at_the_posterior(second_lr: float) -> None:
 
 
 def test_the_posterior_of_three_classes_is_a_fixed_point() -> None:
-    """phi_c - phi_d = (mean_c - mean_d).x/sigma^2 is the log-odds: linear neurons at e_1/sigma^2, e_2/sigma^2 read out by
-    the means.  The risk is convex in such weights, so the flow ends there; a tenth more, and it is led back."""
+    """phi_c - phi_d = (mean_c - mean_d).x/sigma^2 are the log-odds: linear neurons at e_1/sigma^2 and e_2/sigma^2 that
+    the means read out.  The risk is convex in such weights, so the flow ends there; a tenth more, and it leads back."""
     mixture, network = Mixture.three_classes(0.8, separation=1.3), TwoLayer(2, "linear")
     A = np.eye(2) / 0.8**2
 
@@ -186,7 +186,7 @@ def test_outputs_are_compared_not_measured() -> None:
     network, state = TwoLayer(2, "erf"), random_state(MIXTURE, TwoLayer(2, "erf"), 50, seed=3)
     rule = OnlineSGD(0.4, loss="cross-entropy")
     one = drift(MIXTURE, network, rule, state)
-    other = drift(MIXTURE, network, rule, OrderParameters(state.M, state.Q, state.v + [3.0, -2.0]))
+    other = drift(MIXTURE, network, rule, OrderParameters(state.M, state.Q, state.v + np.array([3.0, -2.0])))
     for part in ("M", "Q", "v"):
         np.testing.assert_allclose(getattr(other, part), getattr(one, part), rtol=0, atol=1e-8)
     assert np.abs(one.v.sum(axis=0)).max() < 1e-10
@@ -258,7 +258,7 @@ def test_records_come_back() -> None:
     assert state.v.shape == (3, 2)
     found = records_of(provenance(mixture=MIXTURE, rule=RULE, initial_state=state))
     assert (found["mixture"], found["rule"], found["initial_state"]) == (MIXTURE, RULE, state)
-    assert MIXTURE != Mixture(MIXTURE.means, weights=MIXTURE.weights, sigma=MIXTURE.sigma, classes=[0, 1, 2, 2])
+    assert Mixture(MIXTURE.means, weights=MIXTURE.weights, sigma=MIXTURE.sigma, classes=[0, 1, 2, 2]) != MIXTURE
 
 
 def test_a_curve_holds_its_states() -> None:
@@ -347,7 +347,7 @@ def test_outputs_that_do_not_fit() -> None:
         errors(Mixture.xor(0.5), ERF, OrderParameters(signed.M, signed.Q, state.v))
     with pytest.raises(ValueError, match="mixture must have classes for loss='cross-entropy'"):
         errors(Mixture.xor(0.5), ERF, signed, loss="cross-entropy")
-    with pytest.raises(ValueError, match="label_noise must be 0 for loss='cross-entropy', got 0.1"):
+    with pytest.raises(ValueError, match=r"label_noise must be 0 for loss='cross-entropy', got 0\.1"):
         OnlineSGD(0.1, label_noise=0.1, loss="cross-entropy")
     with pytest.raises(ValueError, match="loss 'cross-entropy': 'cross' is not understood"):
         erm_error(Mixture.xor(0.5), "cross-entropy", 1.0)
