@@ -117,8 +117,8 @@ class ClassLoss(NamedTuple):
     def values(self, phi: Any, y: Any, xp: Any = np) -> Any:
         """l (..) likewise.
 
-        >>> CLASS_LOSSES["cross-entropy"].values(np.array([0.0, 0.0]), np.array([1.0, 0.0])).item() == np.log(2)
-        True
+        >>> float(CLASS_LOSSES["cross-entropy"].values(np.array([700.0, -700.0]), np.array([0.0, 1.0])))
+        1400.0
         """
         top = xp.max(phi, axis=-1)
         return self.value(xp.sum(phi * y, axis=-1), top, xp.sum(self.term(phi, top[..., None]), axis=-1))
