@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Everything that needs a card, in one go: the gpu suite, the benchmark, the referee, the ensembles.
 #
-#     bash benchmarks/card.sh FOLDER [PART...]        PART: suite, speed, referee, ensembles (default: all)
+#     bash benchmarks/card.sh FOLDER [PART...]        PART: suite, speed, referee, vectors, ensembles (default: all)
 #
 # FOLDER receives the logs and the figure.  Wheels that a bare machine lacks are taken from .whl/; those in
 # .whl/fallback/ only if numba does not import beside the NumPy that is there.
 set -u
 out=${1:-results/card}
 shift
-parts=${*:-suite speed referee ensembles}
+parts=${*:-suite speed referee vectors ensembles}
 mkdir -p "$out"
 python3 -m venv --without-pip /tmp/quenched-card && source /tmp/quenched-card/bin/activate
 install() { python3 -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation "$@"; }
@@ -32,10 +32,14 @@ for part in $parts; do
                 time timeout 150 quenched validate --full --backend cupy --engine overlaps --processes 15 \
                     --report "$out/chain" --force 2>&1 | tail -n 5
             done ;;
+        vectors) time timeout 150 quenched validate --backend cupy --report "$out/vectors" --force 2>&1 | tail -n 5 ;;
         ensembles) time timeout ${ENSEMBLES:-300} quenched reproduce ensembles --folder /tmp/ensembles --processes 15 --resume 2>&1 |
             tail -n 5
             cp /tmp/ensembles/*.* "$out" ;;
     esac
 done
 # at most 8 files come back from a lent machine
-rm -rf "$out"/vectors "$out"/chain/unfinished
+for folder in chain vectors; do
+    [ -e "$out/$folder/report.md" ] && mv "$out/$folder/report.md" "$out/$folder.md"
+    rm -rf "${out:?}/$folder"
+done

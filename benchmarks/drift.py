@@ -15,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import product
 from math import comb
 
 import numpy as np
+from timing import seconds
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, TwoLayer, drift, integrate, random_state
 from quenched.numerics.averages.activations import activation_functions
@@ -86,17 +86,6 @@ def by_contraction(
         dQ -= eta * P * (push.T @ lam + lam.T @ push) - eta**2 * P * s2 * push.T @ push
         dv -= eta * P * delta @ g
     return OrderParameters.derivative(dM, dQ, dv)
-
-
-def seconds(function: Callable[[], object], budget: float = 1.0) -> float:
-    """CPU seconds per call: the least of the calls that fit into `budget`, three at least."""
-    best, spent, calls = np.inf, 0.0, 0
-    while calls < 3 or spent < budget:
-        start = time.process_time()
-        function()
-        took = time.process_time() - start
-        best, spent, calls = min(best, took), spent + took, calls + 1
-    return best
 
 
 def gap(estimate: OrderParameters, exact: OrderParameters) -> float:

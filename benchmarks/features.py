@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
+from timing import seconds
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.random_features import random_features_error
@@ -50,17 +50,6 @@ CELLS: list[tuple[str, Mixture, str, float, float, int, int]] = [
     ("three labels in space, 1/4", TILTED, "leaky_relu", 2.0, 0.0, 500, 16),
     ("two clusters, two sigmas", Mixture([[1.0], [-1.0]], [1, -1], sigma=[1.0, 0.8]), "relu", 1.0, 0.1, 500, 16),
 ]
-
-
-def seconds(function: Callable[[], object], budget: float = 0.5) -> float:
-    """CPU seconds per call: the least of the calls that fit into `budget`, three at least."""
-    best, spent, calls = np.inf, 0.0, 0
-    while calls < 3 or spent < budget:
-        start = time.process_time()
-        function()
-        took = time.process_time() - start
-        best, spent, calls = min(best, took), spent + took, calls + 1
-    return best
 
 
 def by_matrices(mixture: Mixture, gamma: float, D: int, seed: int) -> float:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from timing import seconds
 
 from quenched.numerics.kernel_ridge import kernel_error
 from quenched.numerics.lazy.readout import ReadoutErrors
@@ -50,17 +50,6 @@ CELLS: list[tuple[str, Mixture, str, float, float, int, int]] = [
     ("three labels in space, 1/4", TILTED, "ntk:relu", 1.0, 0.1, 1000, 16),
     ("two clusters, two sigmas", Mixture([[1.0], [-1.0]], [1, -1], sigma=[1.0, 0.8]), "arccos1", 1.0, 0.1, 1000, 16),
 ]
-
-
-def seconds(function: Callable[[], object], budget: float = 0.5) -> float:
-    """CPU seconds per call: the least of the calls that fit into `budget`, three at least."""
-    best, spent, calls = np.inf, 0.0, 0
-    while calls < 3 or spent < budget:
-        start = time.process_time()
-        function()
-        took = time.process_time() - start
-        best, spent, calls = min(best, took), spent + took, calls + 1
-    return best
 
 
 def speed() -> None:

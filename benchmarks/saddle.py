@@ -11,10 +11,10 @@ saddle point of `erm_error`, whose averages are integrated.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from timing import seconds
 
 from quenched.numerics.bayes import bayes_curve, bayes_error
 from quenched.numerics.erm import erm_curve, erm_error
@@ -24,17 +24,6 @@ from quenched.numerics.random_features_erm import random_features_erm_curve, ran
 SAMPLES = 50_000
 UNEQUAL = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8])
 ALPHAS = np.geomspace(0.1, 20.0, 100).tolist()
-
-
-def seconds(function: Callable[[], object], budget: float = 0.5) -> float:
-    """CPU seconds per call: the least of the calls that fit into `budget`, two at least."""
-    best, spent, calls = np.inf, 0.0, 0
-    while calls < 2 or spent < budget:
-        start = time.process_time()
-        function()
-        took = time.process_time() - start
-        best, spent, calls = min(best, took), spent + took, calls + 1
-    return best
 
 
 def monte_carlo(alpha: float, ridge: float, seed: int, iterations: int = 300) -> float:

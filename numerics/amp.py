@@ -15,7 +15,7 @@ average to 0.  Directions that no label's samples tell apart are columns of one 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["SpectralWeights", "spectral_overlaps", "spectral_weights", "state_evolution"]
 
 Array = npt.NDArray[np.float64]
+
+passing: Any = amp  # ufunc expressions: they take arrays where their signature says float
 
 _MOST_ITERATIONS = 10_000
 _SAME = 1e-10  # relative to the largest covariance of a label
@@ -91,7 +93,7 @@ class SpectralWeights(NamedTuple):
 def spectral_weights(mixture: Mixture) -> SpectralWeights:
     """The linear part of AMP at vhat = 0: û = C_y B, whose fixed points are eigenvectors of sum_i w_y x_i x_i^T.
 
-    With the memory of both fields, û = C_y [X vhat - û]/sigma^2 gives û = w_y X vhat, w_y = C_y (sigma^2 + C_y)^-1.
+    w_y = C_y (sigma^2 + C_y)^-1, axis by axis (`quenched.theory.amp.spectral_weight`).
 
     ValueError: a label's means do not average to 0, so that something is learned at first order; covariances of the
     labels' means that do not commute.
@@ -114,7 +116,7 @@ def spectral_weights(mixture: Mixture) -> SpectralWeights:
             "mixture must have covariances of its labels' means that commute for a spectral start, got "
             f"{covariances.tolist()}: take start='random'"
         )
-    weights = powers / (evolution.sigma**2 + powers)
+    weights = np.asarray(passing.spectral_weight(powers, evolution.sigma))
     groups: list[tuple[int, ...]] = []
     for k in range(evolution.p):
         for i, group in enumerate(groups):
@@ -144,5 +146,5 @@ def spectral_overlaps(mixture: Mixture, alpha: float) -> Array:
         )
     told = powers.argmax(axis=0)
     shares = np.array([evolution.labels[y].weight for y in told])
-    found = amp.spectral_overlap(evolution.alpha * shares, evolution.sigma, powers.max(axis=0))  # type: ignore[arg-type]  # an expression: it takes arrays
+    found = passing.spectral_overlap(evolution.alpha * shares, evolution.sigma, powers.max(axis=0))
     return np.maximum(np.asarray(found), 0.0)

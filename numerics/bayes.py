@@ -49,8 +49,7 @@ Array = npt.NDArray[np.float64]
 theory: Any = bayes  # ufunc expressions: they take arrays where their signature says float
 
 _WEAK = 1e-3  # overlap at the start from pure noise
-_QUADRATURE = 1e-13  # relative error of Q that the averages over a label leave (bayes_averages: 9e-14, 6e-14)
-_STIFF = 10.0  # what a residual becomes in Q; close to a continuous transition more, where Q itself is small
+_QUADRATURE = 3e-13  # error of one iteration, relative to Q: averages over a label 7e-14, rounding of their sums 2e-13
 _APART = 1e-4  # difference of overlaps from which on two branches are two
 _SPINODAL = 1e-4  # relative accuracy of transitions: at a distance d of a spinodal iteration takes 1/sqrt(d) steps
 _SAME = 1e-7  # overlaps closer than this are one branch
@@ -58,12 +57,23 @@ _ADVICE = "alpha is within rounding of a transition: move it by 1e-6 of itself"
 
 
 class Branch(NamedTuple):
-    """A fixed point of state evolution: where iteration began, overlaps Q (p, p), free energy, residual."""
+    """A fixed point of state evolution: where iteration began, overlaps Q (p, p), free energy, residual.
+
+    `amplification`: by how much an error of one iteration is larger in Q (`quenched.numerics.saddle.solve.Saddle`); it
+    grows like one over the distance from a continuous transition, like one over its root from a spinodal.
+    """
 
     start: str
     overlaps: Array
     free_energy: float
     residual: float
+    amplification: float = 1.0
+
+    @property
+    def overlaps_error(self) -> float:
+        """Of Q, as the largest singular value of what it may be off by: p times the largest entry."""
+        largest = self.residual + _QUADRATURE * float(np.abs(self.overlaps).max())
+        return len(self.overlaps) * self.amplification * largest
 
 
 class Transition(NamedTuple):
@@ -182,7 +192,8 @@ class Evolution:
         x = found.point
         if self.alpha <= self.critical and np.abs(x).max() < _SAME:
             x = np.zeros_like(x)
-        return Branch(start, self.unpacked(x), self.free_energy(x), float(np.abs(self(x) - x).max()))
+        residual = float(np.abs(self(x) - x).max())
+        return Branch(start, self.unpacked(x), self.free_energy(x), residual, found.amplification)
 
     def branches(self, noise: Branch | None = None, knowledge: Branch | None = None) -> tuple[Branch, ...]:
         """All that iteration finds from pure noise, from full knowledge, and from knowing one direction alone.
@@ -320,10 +331,11 @@ def evolution_of(mixture: Mixture, alpha: float) -> Evolution:
 
 
 def _felt(mixture: Mixture, Q: Array, error: float) -> float:
-    """By how much an error of Q moves the oracle's error: sum_a P_a |d mean_a|/(sigma sqrt(2 pi)) at most.
+    """By how much an error of Q, as its largest singular value, moves the oracle's error.
 
-    It is the least error of all rules, and a cluster that moves by d exchanges |d|/(sigma sqrt(2 pi)) of its weight at
-    most.  A direction of overlap q moves by d sqrt(q) = dq/(2 sqrt(q)); one of which nothing is known does not.
+    At most by sum_a P_a |d mean_a|/(sigma sqrt(2 pi)): it is the least error of all rules, and a cluster that moves by
+    d exchanges |d|/(sigma sqrt(2 pi)) of its weight at most.  A direction of overlap q moves by
+    d sqrt(q) = dq/(2 sqrt(q)); one of which nothing is known does not.
     """
     q = np.linalg.eigvalsh(Q)
     q = q[q > error]
@@ -345,7 +357,7 @@ def error_at(mixture: Mixture, Q: Array) -> tuple[float, float]:
 def _error_on(mixture: Mixture, branch: Branch) -> tuple[float, float]:
     """The classification error on a branch, and its numerical error: the oracle's, and what Q is off by."""
     value, error = error_at(mixture, branch.overlaps)
-    return value, error + _felt(mixture, branch.overlaps, _STIFF * max(branch.residual, _QUADRATURE))
+    return value, error + _felt(mixture, branch.overlaps, branch.overlaps_error)
 
 
 def _measured(mixture: Mixture, evolution: Evolution, branches: tuple[Branch, ...]) -> BayesError:

@@ -22,8 +22,10 @@ __all__ = ["Label"]
 Array = npt.NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
-_REACH = 7.8  # standard deviations; the mass beyond, in a plane, is 6e-14
-_DIGITS = 30.0  # exp(-30) = 9e-14: relative error of the trapezoidal sums
+# At weak fields <A> is a multiple of z: its square, over its average, is z^2 in the tails, |Im z|^2 within the strip,
+# and more near its poles, which lie just outside: up to 1000 as far as 0.9 of the way to them.
+_REACH = 8.5  # standard deviations; beyond, in a plane, lie 8e-15 of the average of z^2
+_DIGITS = 38.0  # error of a trapezoidal sum: 2 exp(-38) = 6e-17 times the largest size in the strip, of E[<A>^2] 6e-14
 _STRIP = 6.0  # half-width of the strip beyond which exp(-z^2/2) costs more than the step gains
 _MANY = 3e6  # nodes times clusters squared in one sum
 _RANGE = 300.0  # of exponents whose exponentials are multiplied: exp(-600) is a number

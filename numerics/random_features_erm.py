@@ -90,11 +90,12 @@ class FeatureWeights:
         return float(theory.weight_energy(Vh, qh, self.sigma, self._resolvent(Vh), self._all, float(h @ h)))
 
     def separability(self, mixture: Mixture, intercept: bool) -> float:
-        """alpha*, below which the features can separate the labels; infinite for a kernel with orders beyond 1."""
-        if self.ratio == 0 and self.higher > 0:
+        """alpha*, below which the features can separate the labels; infinite for a kernel.
+
+        Of features with orders beyond the first, or fewer than inputs: others have no readout at ridge 0.
+        """
+        if self.ratio == 0:
             return math.inf
-        if self.higher == 0 and self.ratio <= 1:  # the inputs themselves, in D directions
-            return separability_threshold(mixture, intercept=intercept)
         with np.errstate(divide="ignore", invalid="ignore"):
             share = float(theory.separable_share(np.float64(self.linear), self.higher, self.ratio))
         seen = replace(mixture, means=mixture.means * math.sqrt(share), sigma=self.sigma)

@@ -21,6 +21,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.symbolic.language.grammar import CLASS_LOSSES, LOSS, expression, syntax_tree
 from quenched.theory import two_layer
+from quenched.theory.biases import bias_rates
 from quenched.theory.losses import LOSSES
 
 __all__ = ["LearningEquations", "equations"]
@@ -31,6 +32,11 @@ _SYMBOLS = {
     "kappa": r"\kappa",
     "eta_v": r"\eta_v",
     "kappa_v": r"\kappa_v",
+    "eta_b": r"\eta_b",
+    "kappa_b": r"\kappa_b",
+    "eta_c": r"\eta_c",
+    "kappa_c": r"\kappa_c",
+    "slope": "u",
     "rho": r"\rho",
     "share": "s",
     "mean": r"\mu",
@@ -44,7 +50,7 @@ _SYMBOLS = {
     "pi": r"\pi",
     "inf": r"\infty",
 }
-_RATES = {"dR": "R", "dQ": "Q", "dv": "v"}  # time derivatives
+_RATES = {"dR": "R", "dQ": "Q", "dv": "v", "db": "b", "dc": "c"}  # time derivatives
 _COEFFICIENTS = {
     3: "F_{0,a}",
     4: "F_{1,a}",
@@ -58,6 +64,7 @@ _DEFINITIONS = (
     r"G_{akn} = E_a\!\left[\frac{\partial^2 l}{\partial \lambda_k \partial \lambda_n}\right]",
     r"N_{akl} = E_a\!\left[\frac{\partial l}{\partial \lambda_k} \frac{\partial l}{\partial \lambda_l}\right]",
     r"r_{ak} = E_a\!\left[\frac{\partial l}{\partial v_k}\right]",
+    r"u_{a} = E_a\!\left[\frac{\partial l}{\partial \phi}\right]",
 )
 _CLASS_LOSSES = {"cross-entropy": r"\log \sum_{c} e^{\phi_{c}} - \sum_{c} y_{c}\, \phi_{c}"}
 
@@ -98,6 +105,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
             raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
     mixture.check_charged(rule.loss)
     values = {name: getattr(rule, name) for name in ("eta", "kappa", "eta_v", "kappa_v")}
+    values |= dict(zip(("eta_b", "kappa_b", "eta_c", "kappa_c"), rule.biases, strict=True))
     values |= {"B": rule.batch, "s": network.output_scale}
     gone = {name for name, value in values.items() if value == 0} | (set() if rule.diffusion else {"noise"})
     ones = {name for name, value in values.items() if value == 1 and name in ("B", "s")}
@@ -105,6 +113,8 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     writer = _Writer(gone, ones | (set() if nodes else {"share"}), {} if nodes else {"rho": r"\sigma^2"}, nodes)
     writer.readout = "k" if mixture.classes is None else "ck"
     definitions = [line for line in _DEFINITIONS if rule.diffusion or not line.startswith("N_")]
+    if rule.intercept_lr == 0:
+        definitions = [line for line in definitions if not line.startswith("u_")]
     if rule.eta == 0:
         definitions = [line for line in definitions if line.startswith("r_")]
     if rule.eta_v == 0:
@@ -115,6 +125,8 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     if rule.eta > 0:
         lines += writer.function(two_layer.pull)
     lines += writer.function(two_layer.rates)
+    if rule.biased:
+        lines += writer.function(bias_rates)
     if closed:
         if rule.loss in LOSSES and (coefficients := LOSSES[rule.loss].coefficients) is not None:
             parts: list[Callable[..., Any]] = [two_layer.step_averages]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quenched.sim.amp import simulate_amp
-    from quenched.sim.figures.plot import plot
+    from quenched.sim.drawing.plot import plot
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
     from quenched.sim.referee.compare import compare
@@ -29,7 +29,7 @@ __all__ = [
 _HOME = {
     "Sweep": "sweeps",
     "compare": "referee.compare",
-    "plot": "figures.plot",
+    "plot": "drawing.plot",
     "read_spec": "sweep_files",
     "simulate": "training",
     "simulate_amp": "amp",

@@ -37,6 +37,7 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import describing
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA, TEST
+from quenched.sim.samples import draw_clusters
 from quenched.theory import amp, bayes
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ class Samples:
     def draw(cls, mixture: Mixture, evolution: Evolution, D: int, seed: int, backend: Backend) -> Samples:
         """n = round(alpha D) samples of the seed."""
         n, xp = round(evolution.alpha * D), backend.xp
-        edges = np.cumsum(mixture.weights)[:-1]
-        cluster = np.searchsorted(edges, generators([seed], CLUSTER)[0].random(n), side="right")
+        cluster = draw_clusters(mixture, generators([seed], CLUSTER)[0], n)
         v = backend.normals([seed], MEANS, "float64")((D, evolution.p))[0, :, :] / D**0.5
         X = backend.normals([seed], DATA, "float64")((n, D))[0, :, :]
         X *= evolution.sigma

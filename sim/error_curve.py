@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.learners import learners
-from quenched.numerics.problem.checks import finite_array
+from quenched.numerics.problem.checks import finite_array, record
 from quenched.numerics.problem.learner import Options, Solution
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -26,12 +26,12 @@ __all__ = ["error_curve"]
 def error_curve(
     mixture: Mixture,
     sigmas: npt.ArrayLike,
-    chosen: Sequence[str] | Mapping[str, Options | None] = ("oracle", "two-layer"),
+    chosen: str | Sequence[str] | Mapping[str, Options | None] = ("oracle", "two-layer"),
     work: Work | None = None,
 ) -> xr.Dataset:
     """Error of each learner on `mixture` with its sigma replaced by each of `sigmas` (n,), in their order.
 
-    `chosen`: names of learners, or a mapping from names to options (None: the defaults), for instance
+    `chosen`: the name of a learner, or names, or a mapping from names to options (None: the defaults), for instance
     {"oracle": None, "two-layer": TwoLayerOptions(network=TwoLayer(8, "relu"), starts=4)}.
     `work`: processes, progress, journal.
 
@@ -43,16 +43,19 @@ def error_curve(
     """
     import xarray as xr
 
+    record("mixture", mixture, Mixture)
     noise = finite_array("sigmas", sigmas, (None,))
-    table = learners()
+    table, chosen = learners(), (chosen,) if isinstance(chosen, str) else chosen
+    if not isinstance(chosen, (Sequence, Mapping)):
+        raise ValueError(f"learners must be names, or a mapping from names to options, got {chosen!r}")
     if not chosen or (unknown := [name for name in chosen if name not in table]):
         raise ValueError(f"learners must be among {', '.join(table)}, got {unknown if chosen else list(chosen)!r}")
     given = chosen if isinstance(chosen, Mapping) else dict.fromkeys(chosen)
-    options = {name: record or table[name].options for name, record in given.items()}
+    options = {name: table[name].options if own is None else own for name, own in given.items()}
     mixtures = [replace(mixture, sigma=float(sigma)) for sigma in noise]
-    for name, record in options.items():
-        if not isinstance(record, type(table[name].options)):
-            raise ValueError(f"options must be {type(table[name].options).__name__} for {name!r}, got {record!r}")
+    for name, own in options.items():
+        if not isinstance(own, type(table[name].options)):
+            raise ValueError(f"options must be {type(table[name].options).__name__} for {name!r}, got {own!r}")
     jobs = [(table[name].solve, m, options[name]) for name in options for m in mixtures]
     found = (work or Work()).map(_solved, jobs)
     rows = [found[i : i + len(noise)] for i in range(0, len(found), len(noise))]

@@ -28,7 +28,10 @@ PICTURES = (".png", ".pdf", ".svg", ".eps", ".ps", ".jpg", ".jpeg", ".tif", ".ti
 """Suffixes of files that a figure is written to."""
 
 _ROWS = (("seed", "time"), ("time",), ("sigma",), ("point",), ("solution",), ("cell",), ("D",))
-_DOTS_PER_INCH = 200
+_CAPTION = {".png": ("Title", "Description"), ".pdf": ("Title", "Subject"), ".svg": ("Title", "Description")}
+"""Where the metadata of a picture hold what it is called and what is said below it."""
+
+_TIMELESS = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
 
 class OutputError(RuntimeError):
@@ -82,8 +85,11 @@ def write(path: str | Path, content: bytes | memoryview | str) -> None:
         raise OutputError(f"{place} cannot be written ({error}); what was there before is untouched") from error
 
 
-def save(result: xr.Dataset | Figure, path: str | Path) -> None:
+def save(result: xr.Dataset | Figure, path: str | Path, caption: str = "") -> None:
     """Write a dataset as NetCDF or CSV, or a figure as a picture; the suffix says the format.
+
+    `caption` is kept in the file: in the attributes of a dataset, in the metadata of a PNG, PDF or SVG picture.  The
+    same figure makes the same bytes: no date is written.
 
     ValueError: no such format for it.  OutputError: the file cannot be written.
     """
@@ -93,15 +99,28 @@ def save(result: xr.Dataset | Figure, path: str | Path) -> None:
     if isinstance(result, Figure):
         if suffix not in PICTURES:
             raise ValueError(f"plot must end in one of {', '.join(PICTURES)}, got {str(path)!r}")
-        buffer = io.BytesIO()
-        result.savefig(buffer, format=suffix[1:], dpi=_DOTS_PER_INCH)
-        write(path, buffer.getbuffer())
-    elif suffix == ".nc":
+        write(path, _picture(result, suffix, Path(path).stem, caption))
+        return
+    if caption:
+        result = result.assign_attrs(caption=caption)
+    if suffix == ".nc":
         write(path, result.to_netcdf(engine="h5netcdf"))
     elif suffix == ".csv":
         write(path, csv_text(*table(result), result.attrs))
     else:
         raise ValueError(f"output must end in one of {', '.join(DATA)}, got {str(path)!r}")
+
+
+def _picture(figure: Figure, suffix: str, title: str, caption: str) -> memoryview:
+    """The bytes of a picture, in the house style, with its caption in the metadata."""
+    from quenched.sim.drawing.style import house
+
+    known = dict(zip(_CAPTION.get(suffix, ()), (f"quenched: {title}", caption), strict=False)) if caption else {}
+    about: Any = known | _TIMELESS.get(suffix, {})
+    buffer = io.BytesIO()
+    with house():
+        figure.savefig(buffer, format=suffix[1:], metadata=about or None)
+    return buffer.getbuffer()
 
 
 def table(dataset: xr.Dataset) -> tuple[list[str], list[list[Any]]]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import integer, number, record
+from quenched.numerics.problem.checks import integer, number, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -59,7 +59,7 @@ def moments(
     sgd: LearningRule,
     D: int,
     t: npt.ArrayLike,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     state: OrderParameters,
     *,
     backend: str = "numpy",
@@ -68,16 +68,15 @@ def moments(
     """Bias D (<x_D> - x) and covariance D Cov(x_D) of the order parameters over the runs `seeds`, all from `state`.
 
     Components are M_ak, Q_kl with k <= l, and v_k.  Returns a dataset with the dimensions time, component, component_:
-    theory x, bias and its standard error bias_error, covariance and covariance_error, that of an estimate from n
-    independent runs, (E[d_i^2 d_j^2] - E[d_i d_j]^2)/n with d = x_D - x.  The chain runs on `backend`.
+    theory x, bias and its standard error bias_error, covariance and its standard error covariance_error from n
+    independent runs, the root of (E[d_i^2 d_j^2] - E[d_i d_j]^2)/n with d = x_D - x.  The chain runs on `backend`.
 
     ValueError: bad input, fewer than two seeds.  DivergenceError: weights overflow.
     """
     import xarray as xr
 
     steps = step_counts(t, D)
-    names = [integer("seeds", seed) for seed in seeds]
-    if len(names) < 2:
+    if len(names := seed_numbers(seeds)) < 2:
         raise ValueError(f"seeds must be two or more, got {names}")
     times = np.array(steps) / D
     curve = integrate(mixture, network, sgd, state, times)
@@ -126,7 +125,7 @@ def learning_times(
     network: TwoLayer,
     sgd: LearningRule,
     D: int,
-    seeds: Sequence[int],
+    seeds: int | Sequence[int],
     state: OrderParameters,
     *,
     level: float,
@@ -136,17 +135,20 @@ def learning_times(
 ) -> Array:
     """When each run has learned: the first time that every neuron has an overlap |M_ak| >= `level`, (seeds,).
 
-    Runs start from `state`, are looked at every `resolution`, and in between the overlap is taken as linear.
+    Runs start from `state`, are looked at every `resolution`, and in between the overlap is taken as linear: 0 where
+    the state has that overlap.
 
     ValueError: bad input.  RuntimeError: some runs have not learned by time `t`.
     """
     stride = max(1, round(number("resolution", resolution, positive=True) * D))
     looks = math.ceil(number("t", t, positive=True) * D / stride)
-    found, before = np.full(len(seeds), np.nan), np.zeros(len(seeds))
+    level, names = number("level", level, positive=True, at_most=math.inf), seed_numbers(seeds)
+    before = np.full(len(names), _least_overlap(state.M[None])[0])
+    found = np.where(before >= level, 0.0, np.nan)
     steps = [stride * (i + 1) for i in range(looks)]
     problem = _problem(mixture, network, sgd, D)
-    for stop, overlaps in zip(steps, _runs(problem, steps, seeds, state, get_backend("numpy")), strict=True):
-        overlap = np.abs(overlaps.M).max(axis=1).min(axis=1)
+    for stop, overlaps in zip(steps, _runs(problem, steps, names, state, get_backend("numpy")), strict=True):
+        overlap = _least_overlap(overlaps.M)
         new = np.isnan(found) & (overlap >= level)
         found[new] = (stop - stride * (overlap - level)[new] / (overlap - before)[new]) / D
         before = overlap
@@ -155,9 +157,14 @@ def learning_times(
         if not np.isnan(found).any():
             return found
     raise RuntimeError(
-        f"{int(np.isnan(found).sum())} of {len(seeds)} runs have no overlap of {level:g} by t = {t:g} at D = {D}: "
+        f"{int(np.isnan(found).sum())} of {len(names)} runs have no overlap of {level:g} by t = {t:g} at D = {D}: "
         "raise t, or lower the level"
     )
+
+
+def _least_overlap(M: Array) -> Array:
+    """Of the neuron that overlaps least, the largest overlap with a mean, for M (n, C, K)."""
+    return np.asarray(np.abs(M).max(axis=1).min(axis=1))
 
 
 def plateau(

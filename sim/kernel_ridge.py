@@ -29,6 +29,8 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA, FRAME, TEST
+from quenched.sim.samples import draw_clusters
+from quenched.sim.training import options_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,8 +62,7 @@ class _Problem:
         if stratified:
             ends = np.rint(np.cumsum(self.mixture.weights) * n)
             return np.searchsorted(ends, np.arange(n), side="right")
-        thresholds = np.cumsum(self.mixture.weights)[:-1]
-        return np.searchsorted(thresholds, generators([seed], CLUSTER)[0].random(n), side="right")
+        return draw_clusters(self.mixture, generators([seed], CLUSTER)[0], n)
 
     def inputs(self, normals: Any, cluster: npt.NDArray[np.int64]) -> Any:
         """Fresh inputs of the given clusters, (n, D)."""
@@ -164,7 +165,7 @@ def simulate_kernel(
     intercept, stratified = flag("intercept", intercept), flag("stratified", stratified)
     functions, n = kernel_functions(kernel), integer("samples", samples, at_least=2 if intercept else 1)
     ridge = number("ridge", ridge)
-    how = Measuring(**measuring)
+    how = options_of("simulate_kernel", Measuring, measuring)
     problem = _Problem(mixture, D, get_backend(how.backend), how.dtype)
 
     def learned(seed: int) -> Callable[[Any], Any]:
@@ -282,7 +283,7 @@ def simulate_lazy(
         raise ValueError(f"tolerance must lie between 0 and 1, got {tolerance}")
     if record("network", network, TwoLayer).K % 2:
         raise ValueError(f"K must be even, for pairs of opposite neurons, got {network.K}")
-    how = Measuring(**measuring)
+    how = options_of("simulate_lazy", Measuring, measuring)
     problem = _Problem(mixture, D, get_backend(how.backend), how.dtype)
 
     def learned(seed: int) -> Callable[[Any], Any]:

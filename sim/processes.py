@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from quenched.numerics.problem.checks import integer
 from quenched.sim.journal import Journal
 
-__all__ = ["Work", "in_processes", "local_processes", "one_blas_thread"]
+__all__ = ["Work", "local_processes", "one_blas_thread"]
 
 T = TypeVar("T")
 _THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -28,6 +28,8 @@ _THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 @dataclass(frozen=True)
 class Work:
     """How jobs are done: on so many `processes`, with `progress` called with the fraction done, kept in `journal`.
+
+    A script that asks for more than one process must start its work under ``if __name__ == "__main__"``.
 
     With `beside`, jobs of a card run on so many threads of this process instead: cards take turns between processes,
     but run the kernels of threads side by side.  Each thread calls it first (`Backend.beside`).
@@ -85,19 +87,6 @@ class Work:
     def part(self, first: float, last: float) -> Work:
         """The work that is done between two fractions of this."""
         return replace(self, progress=lambda fraction: self.report(first + (last - first) * fraction))
-
-
-def in_processes(
-    function: Callable[..., T],
-    jobs: Sequence[tuple[Any, ...]],
-    processes: int = 1,
-    progress: Callable[[float], None] | None = None,
-) -> list[T]:
-    """[function(*job) for job in jobs], spread over worker processes; `progress` is called with the fraction done.
-
-    A script must start its work under ``if __name__ == "__main__"``.
-    """
-    return Work(processes, progress).map(function, jobs)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Given random features at finite D and P: their exact errors, and what SGD and ridge regression on samples reach.
+"""Given random features at finite D and P: the law of their output, and what SGD and ridge regression on samples reach.
 
     z_i = psi(f_i·x/sqrt(D)),   f_i uniform on the sphere |f_i|^2 = D,   i = 1 .. P,   output w·(z - E z)
 
-Given the features, the errors of any readout w follow from the mean and the covariance of z in each cluster, and these
-are exact sums (Mehler): with r_ij = f_i·f_j/D and the Hermite coefficients c_k of each feature,
+Given the features, the mean and the variance of the output of a readout w, and with them its pmse, follow from the mean
+and the covariance of z in each cluster, and these are exact sums (Mehler): with r_ij = f_i·f_j/D and the Hermite
+coefficients c_k of each feature,
 
     Cov_a[z_i, z_j] = sum_k>0 c_k(rho_ia) c_k(rho_ja) r_ij^k   for i != j,   Var_a z_i,   rho_ia = f_i·mean_a/sqrt(D)
 
@@ -16,8 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,24 @@ from scipy.special import ndtr
 
 from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.lazy.hermite import hermite_orders
-from quenched.numerics.problem.checks import flag, function, increasing_times, integer, number, record, seed_numbers
+from quenched.numerics.problem.checks import (
+    flag,
+    function,
+    increasing_times,
+    integer,
+    number,
+    real,
+    record,
+    seed_numbers,
+    shown,
+)
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.backend import Backend, generators, get_backend
 from quenched.sim.engines.base import CLUSTER, DATA
+from quenched.sim.samples import draw_clusters
+from quenched.sim.training import options_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,11 +52,13 @@ __all__ = ["Features", "Training", "simulate_features"]
 
 Array = npt.NDArray[np.float64]
 
-FEATURES = 100  # the use that the random stream of a seed is put to, beside those of sim.train
+FEATURES = 100  # the use that the random stream of a seed is put to, beside those of sim.engines
 _ROWS = 512  # of a block of a P x P matrix
 _STEPS = 64  # samples of SGD whose inner products are formed together
 _TAIL = 1e-7  # largest entry of a covariance that its Mehler sum may leave out
 _ORDERS = 40
+_OPTIONS: dict[str, tuple[str, ...]] = {"population": (), "samples": ("samples",), "sgd": ("t", "lr", "decay")}
+"""The readouts, and the options of `Training` that one of them alone has."""
 
 
 class Features:
@@ -157,7 +172,7 @@ class Features:
     def samples(self, normals: Any, choices: np.random.Generator, n: int) -> tuple[Any, Any]:
         """Centred features (n, P) of n fresh inputs and their labels (n,)."""
         mixture = self.mixture
-        cluster = np.searchsorted(np.cumsum(mixture.weights)[:-1], choices.random(n), side="right")
+        cluster = draw_clusters(mixture, choices, n)
         X = normals((n, self.D))[0, :, :] * self.array(mixture.sigmas[cluster])[:, None]
         X[:, : mixture.dimensions] = X[:, : mixture.dimensions] + self.array(self.means[cluster])
         Z = self.psi(self.xp.matmul(X, self.F.T)) - self.average
@@ -212,7 +227,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Training:
-    """How `simulate_features` finds the readout, and where it computes.
+    """How `simulate_features` finds the readout, and where it computes; an option of another readout is refused.
 
     `readout`: "population", the minimum of the mean square error on the whole mixture plus ridge |w|^2; "samples",
     ridge regression on `samples` = n inputs; "sgd", online SGD from w = 0, recorded after round(t D) steps for each of
@@ -232,19 +247,23 @@ class Training:
     def __post_init__(self) -> None:
         if self.dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32', got {self.dtype!r}")
-        needed = {"population": (), "samples": ("samples",), "sgd": ("t",)}
-        if self.readout not in needed:
+        if self.readout not in _OPTIONS:
             raise ValueError(f"readout must be 'population', 'samples' or 'sgd', got {self.readout!r}")
-        for name in needed[self.readout]:
-            if getattr(self, name) is None:
-                raise ValueError(f"{name} must be given for readout={self.readout!r}, got None")
+        for owner, names in _OPTIONS.items():
+            for each in (each for each in fields(self) if each.name in names):
+                value, default = getattr(self, each.name), cast("float | None", each.default)
+                given = value is not None if default is None else not np.array_equal(value, default)
+                if owner != self.readout and given:
+                    raise ValueError(f"{each.name} must be left out but for readout={owner!r}, got {shown(value)}")
+                if owner == self.readout and value is None:
+                    raise ValueError(f"{each.name} must be given for readout={owner!r}, got None")
         if flag("intercept", self.intercept) and self.readout == "sgd":
             raise ValueError("intercept must be False for readout='sgd', whose readout has none, got True")
         if self.readout == "samples":
             integer("samples", self.samples, at_least=2 if self.intercept else 1)
         if self.readout == "sgd":
             number("lr", self.lr, positive=True)
-            if not self.decay > 0:
+            if not real("decay", self.decay) > 0:
                 raise ValueError(f"decay must be > 0, got {self.decay!r}")
 
     def steps(self, D: int) -> list[int]:
@@ -282,9 +301,10 @@ def simulate_features(
     """Errors of P random features of an activation in dimension D, for each seed its own features.
 
     `training`: the fields of `Training`: readout ("population", "samples" or "sgd"), samples, t, lr, decay, intercept,
-    and backend, dtype as in `simulate`.  The errors are exact given features and readout: means and variances of the
-    output come from Mehler sums, the classification error takes it as Gaussian in each cluster.  `progress` is called
-    with the fraction done.
+    and backend, dtype as in `simulate`.  Given features and readout, means and variances of the output and the pmse are
+    exact, from Mehler sums.  The classification error is that of a Gaussian output in each cluster, which it has for
+    P of order D as both grow, and not for P of order D^2, where its part of order two has few directions.  `progress`
+    is called with the fraction done.
 
     Returns a dataset with dimensions seed, cluster, and time with "sgd": pmse, classification_error, mean, variance;
     `truncation` (seed): the largest entry that a covariance leaves out.
@@ -297,7 +317,7 @@ def simulate_features(
     function("progress", progress)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
     ridge, names = number("ridge", ridge), seed_numbers(seeds)
-    how = Training(**training)
+    how = options_of("simulate_features", Training, training)
     steps, chosen = how.steps(D), get_backend(how.backend)
     records = []
     for done, seed in enumerate(names, 1):

@@ -1,7 +1,12 @@
-"""Real labelled data: arrays X (n, D), `cluster` (n,) and `label` (n,) ±1, ready for `Mixture.from_data`."""
+"""Samples: the clusters of those that are drawn from a mixture, and real labelled data.
+
+The latter are arrays X (n, D), `cluster` (n,) and `label` (n,) ±1, ready for `Mixture.from_data`.
+"""
 
 from __future__ import annotations
 
+import gzip
+import os
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +14,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Labelled", "digits", "labelled"]
+from quenched.numerics.problem.mixture import Mixture
+
+__all__ = ["Labelled", "digits", "draw_clusters", "labelled", "mnist", "mnist_folder"]
 
 Array = npt.NDArray[np.float64]
+
+_IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"  # ends of the names of MNIST's files, which may be gzipped
+_UNSIGNED_BYTE = 8  # the type of numbers in an idx file
+_BESIDE = Path("..", "shared", "refdata", "mnist_t10k")  # from the repository
 
 
 class Labelled(NamedTuple):
@@ -20,6 +31,15 @@ class Labelled(NamedTuple):
     X: Array
     cluster: npt.NDArray[np.int64]
     label: Array
+
+
+def draw_clusters(mixture: Mixture, random: np.random.Generator, n: int) -> npt.NDArray[np.int64]:
+    """The clusters of n samples, each drawn with its probability P_a: one uniform number a sample.
+
+    >>> draw_clusters(Mixture.xor(1.0), np.random.default_rng(0), 4).tolist()
+    [2, 1, 0, 0]
+    """
+    return np.searchsorted(np.cumsum(mixture.weights)[:-1], random.random(n), side="right")
 
 
 def digits() -> Labelled:
@@ -34,13 +54,60 @@ def digits() -> Labelled:
     """
     from sklearn.datasets import load_digits
 
-    images, cluster = load_digits(return_X_y=True)
+    return _even_or_odd(*load_digits(return_X_y=True))
+
+
+def mnist(folder: str | Path) -> Labelled:
+    """Handwritten digits of MNIST, odd (-1) against even (+1), one cluster a digit, from the files of a folder.
+
+    All pairs NAME-images-idx3-ubyte and NAME-labels-idx1-ubyte of the folder are read, gzipped (.gz) or not; D = 784.
+    X is centred and scaled as in `digits`.
+
+    ValueError: there is no such pair, or a file of one is damaged.
+
+    >>> mnist("nowhere")
+    Traceback (most recent call last):
+    ...
+    ValueError: data must be a folder of files NAME-images-idx3-ubyte and NAME-labels-idx1-ubyte, got 'nowhere'
+    """
+    found = sorted(Path(folder).glob(f"*{_IMAGES}")) + sorted(Path(folder).glob(f"*{_IMAGES}.gz"))
+    pairs = [(path, path.with_name(path.name.replace(_IMAGES, _LABELS))) for path in found]
+    pairs = [pair for pair in pairs if pair[1].exists()]
+    if not pairs:
+        raise ValueError(f"data must be a folder of files NAME-{_IMAGES} and NAME-{_LABELS}, got {str(folder)!r}")
+    images, cluster = (np.concatenate([_idx(pair[i]) for pair in pairs]) for i in (0, 1))
+    return _even_or_odd(images.reshape(len(images), -1).astype(np.float64), cluster.astype(np.int64))
+
+
+def mnist_folder() -> Path | None:
+    """Where MNIST's files are: the folder that QUENCHED_MNIST names, or one beside the repository; None: nowhere."""
+    given = os.environ.get("QUENCHED_MNIST")
+    place = Path(given) if given else Path(__file__).resolve().parents[1] / _BESIDE
+    return place if given or place.is_dir() else None
+
+
+def _idx(path: Path) -> npt.NDArray[np.uint8]:
+    """The array of an idx file: two zeros, type, number of dimensions, sizes as big-endian int32, bytes."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"data must hold idx files, {str(path)!r} cannot be read: {error}") from error
+    shape: list[int] = []
+    if len(content) > 4 and len(content) > 4 + 4 * content[3]:
+        shape = np.frombuffer(content, ">i4", offset=4, count=content[3]).tolist()
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)) if shape else np.empty(0, np.uint8)
+    if not shape or content[2] != _UNSIGNED_BYTE or values.size != np.prod(shape, dtype=np.int64):
+        raise ValueError(f"data must hold idx files of bytes, {str(path)!r} is damaged or none")
+    return values.reshape(shape)
+
+
+def _even_or_odd(images: Array, cluster: npt.NDArray[np.int64]) -> Labelled:
     X = images - images.mean(axis=0)
     return Labelled(X / np.sqrt((X**2).mean()), cluster, np.where(cluster % 2, -1.0, 1.0))
 
 
 def labelled(source: str) -> Labelled:
-    """`digits`, or the arrays `X`, `cluster` and `label` of an .npz file.
+    """`digits`, the arrays `X`, `cluster` and `label` of an .npz file, or the `mnist` files of a folder.
 
     ValueError names what is missing.
 
@@ -52,6 +119,8 @@ def labelled(source: str) -> Labelled:
     if source == "digits":
         return digits()
     path = Path(source)
+    if path.is_dir():
+        return mnist(path)
     if path.suffix != ".npz" or not path.is_file():
         raise ValueError(f"data must be 'digits' or an .npz file with the arrays X, cluster and label, got {source!r}")
     if not zipfile.is_zipfile(path):

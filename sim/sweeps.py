@@ -26,7 +26,16 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions
-from quenched.numerics.problem.checks import function, increasing_times, integer, number, path, record, seed_numbers
+from quenched.numerics.problem.checks import (
+    function,
+    increasing_times,
+    integer,
+    number,
+    path,
+    record,
+    records,
+    seed_numbers,
+)
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -87,8 +96,8 @@ class _Task(NamedTuple):
 class Sweep:
     """What a sweep computes: `simulate` at every point of mixtures x networks x rules x D x seeds, at the times `t`.
 
-    `mixtures`, `networks`, `rules`: records by name, or a list of them (named 0, 1, ..); `D`: one or more; `seeds`,
-    `engine`, `test_samples` as in `simulate`.  A seed starts from `random_state(mixture, network, D, seed,
+    `mixtures`, `networks`, `rules`: records by name, or a list of them (named 0, 1, ..), or one; `D`: one or more;
+    `seeds`, `engine`, `test_samples` as in `simulate`.  A seed starts from `random_state(mixture, network, D, seed,
     readout_scale=...)`; if `initial` is given, all start from the state of that seed.  `batch`: how many seeds are
     one cell, in the store as a whole or not at all.
 
@@ -114,9 +123,9 @@ class Sweep:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures)
-        networks: dict[str, TwoLayer] = _named("networks", self.networks)
-        rules: dict[str, LearningRule] = _named("rules", self.rules)
+        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
+        networks: dict[str, TwoLayer] = _named("networks", self.networks, TwoLayer)
+        rules: dict[str, LearningRule] = _named("rules", self.rules, LearningRule)
         times = increasing_times("t", [self.t] if isinstance(self.t, (int, float)) else self.t)
         checked: dict[str, Any] = {
             "mixtures": mixtures,
@@ -155,9 +164,9 @@ class Sweep:
 
     def axes(self) -> tuple[list[Mixture], list[TwoLayer], list[LearningRule], list[int], list[int]]:
         """The values along mixture, network, rule, D and seed."""
-        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures)
-        networks: dict[str, TwoLayer] = _named("networks", self.networks)
-        rules: dict[str, LearningRule] = _named("rules", self.rules)
+        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
+        networks: dict[str, TwoLayer] = _named("networks", self.networks, TwoLayer)
+        rules: dict[str, LearningRule] = _named("rules", self.rules, LearningRule)
         records = list(mixtures.values()), list(networks.values()), list(rules.values())
         return *records, _dimensions(self.D), seed_numbers(self.seeds)
 
@@ -193,6 +202,11 @@ class Sweep:
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
             for name, dims in (_OBSERVABLES | several).items()
         }
+        if any(rule.biased for rule in rules):  # those of the other rules are 0
+            known = np.array([np.nan if rule.biased else 0.0 for rule in rules])[:, None, None, None]
+            c = known + np.zeros((*shape, len(times)))
+            variables["b"] = (*_DIMS, "time", "neuron"), np.repeat(c[..., None], K, axis=-1)
+            variables["c"] = (*_DIMS, "time"), c
         if any(rule.loss != "square" for rule in rules):
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
@@ -360,9 +374,9 @@ def _compute(cells: Sequence[_Cell], task: _Task) -> tuple[list[Values], dict[st
     found = run(replicas, protocol, diverge=True)
     lost = found.good < steps[-1]
     values: Values = {"diverged_after": np.where(lost, found.good / problem.D, np.nan)}
-    for name, records in found.records.items():
-        records[lost] = np.nan
-        values[name] = records
+    for name, recorded in found.records.items():
+        recorded[lost] = np.nan
+        values[name] = recorded
     values["status"] = np.where(lost, OVERFLOW, DONE).astype(np.int8)
     cuts = np.cumsum(sizes)[:-1]
     parts = {name: np.split(whole, cuts) for name, whole in values.items()}
@@ -390,11 +404,15 @@ def _cluster(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
-def _named(name: str, records: Any) -> dict[str, Any]:
-    """Records by name; those of a list are numbered."""
-    found = dict(records) if isinstance(records, Mapping) else {str(i): each for i, each in enumerate(records)}
+def _named(name: str, given: Any, kind: type[Any]) -> dict[str, Any]:
+    """Records of a kind by name; those of a list, or a single one, are numbered."""
+    if isinstance(given, Mapping):
+        found = {str(label): record(name, each, kind) for label, each in given.items()}
+    else:
+        listed = [given] if isinstance(given, kind) else records(name, given, kind)
+        found = {str(i): each for i, each in enumerate(listed)}
     if not found:
-        raise ValueError(f"{name} must hold one or more records, got {records!r}")
+        raise ValueError(f"{name} must hold one or more records, got {given!r}")
     return found
 
 

@@ -6,12 +6,13 @@ rule for all seeds; order parameters and errors are recorded at the times asked 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters, check_fit
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state, readout_dims
 from quenched.sim.backend import Backend, get_backend
@@ -42,8 +43,9 @@ from quenched.sim.engines.run import Protocol, plan, run
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "simulate", "step_counts"]
+__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "options_of", "simulate", "step_counts"]
 
+T = TypeVar("T")
 
 _MOST_STEPS = 10**12  # of one run: weeks of the fastest engine
 
@@ -135,7 +137,8 @@ def simulate(
     teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.  Where the mixture has classes it is
     that of the largest output, v is (.., output, neuron), and pmse that to the one-hot label.
 
-    Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, pmse, classification_error,
+    Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, biases b and c where there are
+    such, pmse, classification_error,
     tie_probability, where the rule has another loss than "square" its mean `loss`, at labels without noise, and
     R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is n/D and `step` is n.
     Its attributes hold all inputs as JSON.
@@ -146,12 +149,12 @@ def simulate(
     import xarray as xr
 
     mixture, network = record("mixture", mixture, Mixture), record("network", network, TwoLayer)
-    rule, chosen = record("rule", rule, LearningRule), _options(options)
+    rule, chosen = record("rule", rule, LearningRule), options_of("simulate", SimulationOptions, options)
     D = integer("D", D, at_least=mixture.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
     problem = Problem(mixture, network, rule, D)
     kind, where = choose_engine(engine, backend, problem, chosen, len(names))
-    states = _initial_states(mixture, network, D, names, chosen.state)
+    states = _initial_states(mixture, network, rule, D, names, chosen.state)
     replicas = Batch((problem,), np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // mixture.clusters)
     memory = where.memory() if chosen.memory is None else chosen.memory
@@ -176,7 +179,7 @@ def simulate(
         identity = attributes | {"steps": json.dumps(steps), "batch": json.dumps(plan(replicas, protocol))}
         file = Checkpoint(Path(chosen.checkpoint), identity, float(chosen.checkpoint_every))
     found = run(replicas, protocol, file=file, progress=chosen.progress)
-    dims: dict[str, tuple[str, ...]] = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron")}
+    dims: dict[str, tuple[str, ...]] = {"M": ("cluster", "neuron"), "R": ("teacher", "neuron"), "b": ("neuron",)}
     dims |= {"Q": ("neuron", "neuron_"), "v": readout_dims(mixture)[1:]}
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, ())), values) for name, values in found.records.items()},
@@ -185,13 +188,12 @@ def simulate(
     )
 
 
-def _options(given: Options) -> SimulationOptions:
-    """TypeError: an option that does not exist."""
-    try:
-        return SimulationOptions(**given)
-    except TypeError as error:
-        known = ", ".join(Options.__annotations__)
-        raise TypeError(f"simulate has the options {known}, got {', '.join(given)}") from error
+def options_of(name: str, kind: Callable[..., T], given: Mapping[str, Any]) -> T:
+    """The record of the options that a function of this name was called with.  TypeError: one does not exist."""
+    known = list(inspect.signature(kind).parameters)
+    if unknown := [option for option in given if option not in known]:
+        raise TypeError(f"{name} has the options {', '.join(known)}, got {', '.join(unknown)}")
+    return kind(**given)
 
 
 def choose_engine(
@@ -234,6 +236,7 @@ def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
 def _initial_states(
     mixture: Mixture,
     network: TwoLayer,
+    rule: LearningRule,
     D: int,
     seeds: Sequence[int],
     state: State | Sequence[State] | None,
@@ -243,6 +246,8 @@ def _initial_states(
         return [random_state(mixture, network, D, seed) for seed in seeds]
     kinds = (OrderParameters, Densities)
     states = [state] * len(seeds) if isinstance(state, kinds) else records("state", state, kinds)
+    learn = rule.biased or any(each.b is not None for each in states)
+    states = [with_biases(each, learn) for each in states]
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():

@@ -6,6 +6,7 @@
     calculus/    normal: Phi_1 .. Phi_4 as sympy functions; gaussian: averages over Gaussian fields, by rule, the only
                  place where averages are taken; gradients: their derivatives
     activations  what g can be; averages: theory/averages/ and theory/gradients/; losses: what the output is charged for
+    mixtures     clusters of those mixtures whose errors have closed forms
     learners/    one module a learner: from its rule to the formulas that the solvers call
     generate     finds what declares formulas; writes theory/, or compares it
     manuscript/  typeset: chapters in LaTeX; front: what stands before them; literature: what is cited

@@ -66,6 +66,9 @@ def draw(data):
     figure.subplots().plot(data[""].power)
     return figure
 
+def caption(data):
+    return "Powers of 2."
+
 def sentence(data):
     return f"2^2 = {int(data[''].power[2])}."
 """

@@ -226,10 +226,11 @@ def state_at(dataset: xr.Dataset, t: float | None = None) -> OrderParameters | D
                 f"dataset must have one state, got {dict(zip(extra, dataset[name].shape, strict=False))}: choose one "
                 f"of them first, dataset.isel({extra[0]}=0)"
             )
+    biases = (dataset["b"].values, dataset["c"].item()) if "b" in dataset and "c" in dataset else ()
     if spectral:
-        return Densities(dataset["A_u"].values, dataset["Q_u"].values, dataset["v"].values)
+        return Densities(dataset["A_u"].values, dataset["Q_u"].values, dataset["v"].values, *biases)
     rows = [dataset["M"].values] + ([dataset["R"].values] if "R" in dataset else [])
-    return OrderParameters(np.concatenate(rows), dataset["Q"].values, dataset["v"].values)
+    return OrderParameters(np.concatenate(rows), dataset["Q"].values, dataset["v"].values, *biases)
 
 
 def _place(times: Array, t: float | None) -> int:

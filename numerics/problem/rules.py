@@ -15,6 +15,8 @@ __all__ = ["GradientFlow", "LearningRule", "OnlineSGD"]
 
 Array = npt.NDArray[np.float64]
 
+_BIASES = ("bias_lr", "bias_decay", "intercept_lr", "intercept_decay")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearningRule(Record, ABC):
@@ -26,10 +28,17 @@ class LearningRule(Record, ABC):
     eta = `lr`, kappa = `weight_decay`, eta_v = `second_lr` and kappa_v = `second_weight_decay` (None: as in the first
     layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.  `loss` names l ("square",
     (phi - y)^2/2; "logistic", log(1 + exp(-y phi)); "hinge", "exponential", "huber", "correlation", "perceptron",
-    "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  Where
-    the mixture has classes it is "cross-entropy", of several outputs phi_c with readouts v_ck: v_k F above is then
-    sum_c v_ck F_c, and v_ck moves by F_c g(lambda_k).  With `batch` = B > 1 a step
-    averages the two gradients over B samples; one unit of time is D steps for any B.
+    "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  Where the mixture has
+    classes it is "cross-entropy", of several outputs phi_c with readouts v_ck: v_k F above is then sum_c v_ck F_c, and
+    v_ck moves by F_c g(lambda_k).  With `batch` = B > 1 a step
+    averages the gradients over B samples; one unit of time is D steps for any B.
+
+    With `bias_lr` = eta_b or `intercept_lr` = eta_c other than 0 the network has a threshold b_k on each preactivation
+    and an intercept c on its output, from 0 or from the state's, which learn with these rates and the decays
+    kappa_b = `bias_decay`, kappa_c = `intercept_decay`:
+
+        b_k <- b_k - eta_b/D · s v_k F g'(lambda_k) - (eta_b kappa_b/D) b_k,     lambda_k = w_k·x/sqrt(D) + b_k
+        c   <- c   - eta_c/D · F                    - (eta_c kappa_c/D) c,       phi = s sum_k v_k g(lambda_k) + c
     """
 
     lr: float
@@ -39,13 +48,18 @@ class LearningRule(Record, ABC):
     label_noise: float = 0.0
     loss: str = "square"
     batch: int = 1
+    bias_lr: float = 0.0
+    bias_decay: float = 0.0
+    intercept_lr: float = 0.0
+    intercept_decay: float = 0.0
 
     def __post_init__(self) -> None:
         self._set(loss=expression_text(self.loss, RULE_LOSS), batch=integer("batch", self.batch, at_least=1))
-        for name in ("lr", "weight_decay", "label_noise"):
+        for name in ("lr", "weight_decay", "label_noise", *_BIASES):
             self._set(**{name: number(name, getattr(self, name))})
-        if self.loss in CLASS_LOSSES and self.label_noise:
-            raise ValueError(f"label_noise must be 0 for loss={self.loss!r}, got {self.label_noise}: classes have none")
+        for name in ("label_noise", *_BIASES) if self.loss in CLASS_LOSSES else ():
+            if value := getattr(self, name):
+                raise ValueError(f"{name} must be 0 for loss={self.loss!r}, got {value}: several outputs have none")
         for name in ("second_lr", "second_weight_decay"):
             if (value := getattr(self, name)) is not None:
                 self._set(**{name: number(name, value)})
@@ -58,18 +72,31 @@ class LearningRule(Record, ABC):
             return rf"\delta {weight} = " + (rf"-\frac{{{rate:.4g}}}{{{size}}}\, {gradient}{kept}" if rate else "0")
 
         push, readout = (rf"\frac{{\partial l}}{{\partial {field}}}" for field in (r"\lambda_k", "v_k"))
+        slope = r"\frac{\partial l}{\partial \phi}"
         first = step("w_k", self.eta, r"\sqrt{D}", rf"{push}\, x", self.kappa)
         second = step("v_k", self.eta_v, "D", readout, self.kappa_v)
+        further = ((r"b_k", self.bias_lr, push, self.bias_decay), ("c", self.intercept_lr, slope, self.intercept_decay))
+        steps = [step(name, rate, "D", gradient, decay) for name, rate, gradient, decay in further if rate]
         more = [rf"l = \mathtt{{{self.loss}}}"]
         more += [rf"y \to y + {self.label_noise:.4g}\,\mathcal{{N}}(0, 1)"] if self.label_noise else []
         more += [f"B = {self.batch}"] if self.batch > 1 else []
         more += [] if self.diffusion else [r"\eta \to 0"]
-        return "$" + r",\quad ".join([first, second, *more]) + "$"
+        return "$" + r",\quad ".join([first, second, *steps, *more]) + "$"
 
     @property
     @abstractmethod
     def diffusion(self) -> bool:
         """Whether the noise of single samples, of second order in eta, drives Q."""
+
+    @property
+    def biased(self) -> bool:
+        """Whether thresholds or an intercept learn."""
+        return self.bias_lr > 0 or self.intercept_lr > 0
+
+    @property
+    def biases(self) -> tuple[float, float, float, float]:
+        """eta_b, kappa_b, eta_c, kappa_c."""
+        return self.bias_lr, self.bias_decay, self.intercept_lr, self.intercept_decay
 
     @property
     def eta(self) -> float:

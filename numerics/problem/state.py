@@ -7,23 +7,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array, record
+from quenched.numerics.problem.checks import Record, finite_array, real, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 
-__all__ = ["Densities", "OrderParameters", "check_fit", "matrices", "nearest_overlaps", "without_spectrum"]
+__all__ = [
+    "Densities",
+    "OrderParameters",
+    "check_fit",
+    "matrices",
+    "nearest_overlaps",
+    "split",
+    "with_biases",
+    "without_spectrum",
+]
 
 Array = npt.NDArray[np.float64]
+
+S = TypeVar("S", bound="OrderParameters | Densities")
 
 # Order parameters are products of floating-point sums, or solutions of an ODE with a relative error near 1e-8:
 # semidefiniteness and consistency are asked for up to this fraction of the largest entry.
 _ROUNDING = math.sqrt(np.finfo(np.float64).eps)
+_LETTERS = ("M", "A", "Q", "v", "b", "c")
 _ENTRIES = 36  # numbers of an array that a notebook shows
 
 
@@ -54,6 +66,17 @@ def check_fit(mixture: Mixture, network: TwoLayer, state: OrderParameters | Dens
         raise ValueError(f"state must have v of shape {expected}, {outputs}, got {state.v.shape}")
 
 
+def split(parameters: Array, K: int) -> tuple[Array, Array | None, float | None]:
+    """v, b and c of the vector `parameters` of a state of K neurons; several outputs have v (c, K) alone.
+
+    >>> split(np.array([1.0, 2.0, 0.1, 0.2, 0.3]), 2)
+    (array([1., 2.]), array([0.1, 0.2]), 0.3)
+    """
+    if parameters.ndim == 2 or len(parameters) == K:
+        return parameters, None, None
+    return parameters[:K], parameters[K:-1], float(parameters[-1])
+
+
 def matrices(arrays: Mapping[str, Array]) -> str:
     """Arrays as LaTeX for notebooks, letter = matrix to four digits; one of many numbers by its shape."""
     found = []
@@ -69,12 +92,54 @@ def matrices(arrays: Mapping[str, Array]) -> str:
     return "$" + r",\quad ".join(found) + "$"
 
 
+class _Learner(Record):
+    """What states have beside the overlaps: the readout v, and where there are biases thresholds b and intercept c."""
+
+    v: Array
+    b: Array | None
+    c: float | None
+
+    def _store_parameters(self, v: Array, b: npt.ArrayLike | None, c: float | None) -> None:
+        """v, and b and c both or neither: the one that is not given is 0."""
+        self._set(v=v, b=None, c=None)
+        if v.ndim == 2 and (b is not None or c is not None):
+            raise ValueError(f"b and c must be left out where v has several outputs, got v of shape {v.shape}")
+        if b is not None or c is not None:
+            thresholds = np.zeros_like(v) if b is None else finite_array("b", b, v.shape)
+            intercept = 0.0 if c is None else real("c", c)
+            if not math.isfinite(intercept):
+                raise ValueError(f"c must be finite, got {c!r}")
+            self._set(b=thresholds, c=intercept)
+
+    @property
+    def K(self) -> int:
+        """Number of neurons."""
+        return self.v.shape[-1]
+
+    @property
+    def parameters(self) -> Array:
+        """v (K,), or v, b and c one after the other, (2K + 1,), where there are biases: they have equations each."""
+        return self.v if self.b is None or self.c is None else np.concatenate([self.v, self.b, [self.c]])
+
+    def arrays(self) -> dict[str, Array]:
+        """The fields that there are, as arrays by name."""
+        return {
+            name: np.atleast_1d(value) for name, value in vars(self).items() if name in _LETTERS and value is not None
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields; b and c where there are such."""
+        found = super().to_dict()
+        return found if self.b is not None else {name: value for name, value in found.items() if name not in ("b", "c")}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class OrderParameters(Record):
+class OrderParameters(_Learner):
     """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
 
     `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,), or
-    (c, K) where there are c outputs, one for each class of the mixture.
+    (c, K) where there are c outputs, one for each class of the mixture.  `b` (K,) and `c`, both or neither, and of one
+    output: thresholds and intercept, lambda_k = w_k·x/sqrt(D) + b_k, phi = .. + c.
     Weights with these overlaps exist only if Q is large enough for M: `check(mixture)`.
 
     >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.25]], v=[1.0])     # a weight along the mean: w/sqrt(D) = e1/2
@@ -88,9 +153,11 @@ class OrderParameters(Record):
     M: Array
     Q: Array
     v: Array
+    b: Array | None = None
+    c: float | None = None
 
     def __post_init__(self) -> None:
-        self._store(self.M, self.Q, self.v)
+        self._store(self.M, self.Q, self.v, self.b, self.c)
         scale = np.abs(self.Q).max()
         if (asymmetry := np.abs(self.Q - self.Q.T).max()) > _ROUNDING * scale:
             raise ValueError(f"Q must be symmetric, got |Q - Q^T| up to {asymmetry:.6g}")
@@ -100,30 +167,35 @@ class OrderParameters(Record):
         Q.flags.writeable = False
         self._set(Q=Q)
 
-    def _store(self, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
+    def _store(
+        self, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike, b: npt.ArrayLike | None, c: float | None
+    ) -> None:
         M = finite_array("M", M, (None, None))
         K = M.shape[1]
-        self._set(M=M, Q=finite_array("Q", Q, (K, K)), v=_readout(v, K))
+        self._set(M=M, Q=finite_array("Q", Q, (K, K)))
+        self._store_parameters(_readout(v, K), b, c)
 
     @classmethod
-    def derivative(cls, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Self:
+    def derivative(
+        cls,
+        M: npt.ArrayLike,
+        Q: npt.ArrayLike,
+        v: npt.ArrayLike,
+        b: npt.ArrayLike | None = None,
+        c: float | None = None,
+    ) -> Self:
         """The same record for time derivatives dM/dt, dQ/dt, dv/dt, which need not be positive semi-definite.
 
         >>> OrderParameters.derivative(M=[[1.0]], Q=[[-2.0]], v=[0.0]).Q
         array([[-2.]])
         """
         record = object.__new__(cls)
-        record._store(M, Q, v)
+        record._store(M, Q, v, b, c)
         return record
 
     def _repr_latex_(self) -> str:
-        """M, Q and v as matrices, for notebooks."""
-        return matrices({"M": self.M, "Q": self.Q, "v": self.v})
-
-    @property
-    def K(self) -> int:
-        """Number of neurons."""
-        return self.v.shape[-1]
+        """M, Q and v as matrices, for notebooks; b and c."""
+        return matrices(self.arrays())
 
     def projections(self, mixture: Mixture, D: float | None = None) -> Array:
         """A (p, K), A_bk = w_k·e_b/sqrt(D): the weights on the basis of the means, M = means A; of least norm.
@@ -155,37 +227,49 @@ class OrderParameters(Record):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Densities(Record):
+class Densities(_Learner):
     """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
 
     `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
-    semi-definite in each node; `v` (K,), or (c, K) of c outputs.  Their sums over u are the overlaps A and Q; the local
-    fields of cluster a have the covariance sigma_a^2 sum_u rho_au Q_u.
+    semi-definite in each node; `v` (K,), or (c, K) of c outputs; `b` (K,) and `c` as in `OrderParameters`.  Their sums
+    over u are the overlaps A and Q; the local fields of cluster a have the covariance sigma_a^2 sum_u rho_au Q_u.
     """
 
     A: Array
     Q: Array
     v: Array
+    b: Array | None = None
+    c: float | None = None
 
     def __post_init__(self) -> None:
-        self._store(self.A, self.Q, self.v)
+        self._store(self.A, self.Q, self.v, self.b, self.c)
         scale = np.abs(self.Q).max()
         if (asymmetry := np.abs(self.Q - self.Q.swapaxes(1, 2)).max()) > _ROUNDING * scale:
             raise ValueError(f"Q must be symmetric in each node, got |Q - Q^T| up to {asymmetry:.6g}")
         if (smallest := np.linalg.eigvalsh(self.Q).min()) < -_ROUNDING * scale:
             raise ValueError(f"Q must be positive semi-definite in each node, got the eigenvalue {smallest:.6g}")
 
-    def _store(self, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> None:
+    def _store(
+        self, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike, b: npt.ArrayLike | None, c: float | None
+    ) -> None:
         readout = _readout(v, None)
         K = readout.shape[-1]
         weights = finite_array("A", A, (None, None, K))
-        self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)), v=readout)
+        self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)))
+        self._store_parameters(readout, b, c)
 
     @classmethod
-    def derivative(cls, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike) -> Self:
+    def derivative(
+        cls,
+        A: npt.ArrayLike,
+        Q: npt.ArrayLike,
+        v: npt.ArrayLike,
+        b: npt.ArrayLike | None = None,
+        c: float | None = None,
+    ) -> Self:
         """The same record for time derivatives, which need not be positive semi-definite."""
         record = object.__new__(cls)
-        record._store(A, Q, v)
+        record._store(A, Q, v, b, c)
         return record
 
     @classmethod
@@ -203,21 +287,16 @@ class Densities(Record):
         record("mixture", mixture, Mixture), record("state", state, OrderParameters)
         A, G = state.projections(mixture), mixture.alignment
         aligned, share = G @ A, mixture.shares[:, None, None]
-        return cls(aligned, share * state.Q + (A.T @ aligned - share * (A.T @ A)), state.v)
+        return cls(aligned, share * state.Q + (A.T @ aligned - share * (A.T @ A)), state.v, state.b, state.c)
 
     def _repr_latex_(self) -> str:
-        """A, Q in each node and v as matrices, for notebooks."""
-        return matrices({"A": self.A, "Q": self.Q, "v": self.v})
-
-    @property
-    def K(self) -> int:
-        """Number of neurons."""
-        return self.v.shape[-1]
+        """A, Q in each node and v as matrices, for notebooks; b and c."""
+        return matrices(self.arrays())
 
     def overlaps(self, mixture: Mixture) -> OrderParameters:
         """M, Q and v: the sums over the nodes."""
         record("mixture", mixture, Mixture)
-        return OrderParameters(mixture.references @ self.A.sum(axis=0), self.Q.sum(axis=0), self.v)
+        return OrderParameters(mixture.references @ self.A.sum(axis=0), self.Q.sum(axis=0), self.v, self.b, self.c)
 
     def check(self, mixture: Mixture) -> None:
         """ValueError unless the state fits the mixture: A of its nodes and coordinates, Q_u large enough for A_u."""
@@ -227,6 +306,15 @@ class Densities(Record):
         rest = self.Q - self.A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ self.A
         if (smallest := np.linalg.eigvalsh(rest).min()) < -_ROUNDING * np.abs(self.Q).max():
             raise ValueError(f"Q is too small for A: Q_u - A_u^T G_u^+ A_u has the eigenvalue {smallest:.6g}")
+
+
+def with_biases(state: S, needed: bool) -> S:
+    """The state with thresholds and an intercept of 0 where it has none and they are `needed`.
+
+    >>> with_biases(OrderParameters(M=[[0.0]], Q=[[1.0]], v=[0.5]), True).parameters
+    array([0.5, 0. , 0. ])
+    """
+    return replace(state, c=0.0) if needed and state.b is None else state
 
 
 def without_spectrum(state: OrderParameters | Densities) -> OrderParameters:

@@ -23,7 +23,7 @@ from quenched.numerics.averages.losses import kinks, loss_functions
 from quenched.numerics.problem.learner import LearnerError
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.saddle.continuation import followed
-from quenched.numerics.saddle.proximal import CHANNEL_ERROR, proximal_averages
+from quenched.numerics.saddle.proximal import Channel, proximal_averages
 from quenched.numerics.saddle.solve import Saddle, SaddlePointError, amplification, jacobian, solve
 from quenched.theory import erm
 
@@ -34,7 +34,7 @@ Array = npt.NDArray[np.float64]
 theory: Any = erm  # ufunc expressions: they take arrays where their signature says float
 
 _ADVICE = "take a larger ridge, or alpha further from the separability threshold"
-_ERROR = {"square": 2e-15, "hinge": 2e-12}  # of the averages, relative; the closed hinge cancels up to V^2 eps
+_SQUARE_ERROR, _HINGE_ERROR = 2e-15, 2e-12  # of closed averages, relative; those of the hinge cancel up to V^2 eps
 _CANCELS = 0.02  # V/sqrt(1 + q) below which the closed averages of the hinge loss, differences over V^2, are not used
 _WIDEST = 1e6  # the largest intercept, in units of 1 + sqrt(q)
 _SAME = 1e-15  # of a step of the intercept, in units of sqrt(q) + |b|: the last
@@ -118,17 +118,18 @@ class Equations:
         s = float(np.exp(x[1]))
         return float(np.exp(x[0])), s, s * x[2:-1], math.sqrt(1 + s**2) * float(x[-1])
 
-    def channel(self, V: float, s: float, means: Array) -> tuple[Array, ...]:
-        """E[f], E[f^2], E[f'] and E[M] in each cluster."""
+    def channel(self, V: float, s: float, means: Array) -> Channel:
+        """The averages of the move in each cluster."""
         y = self.mixture.labels
         if self.loss == "square":
-            found = theory.square(V, y, means, s**2)
+            found, error = theory.square(V, y, means, s**2), _SQUARE_ERROR
         elif self.loss == "hinge" and _CANCELS * math.sqrt(1 + s**2) < V:
-            move, *others = theory.hinge(V, y * means, s)
-            found = [y * move, *others]
+            of_margin, *others = theory.hinge(V, y * means, s)
+            found, error = [y * of_margin, *others], _HINGE_ERROR
         else:
             return proximal_averages(self.loss, y, V, means, s)
-        return tuple(np.broadcast_to(part, y.shape) for part in found)
+        move, squared, slope, envelope = (np.broadcast_to(part, y.shape) for part in found)
+        return Channel(move, squared, slope, envelope, error)
 
     def conjugates(self, move: Array, squared: Array, slope: Array) -> tuple[Array, float, float]:
         """mh (C,), qh and Vh."""
@@ -141,8 +142,8 @@ class Equations:
             V, s, v, b = self.unpacked(x)
             if self.balanced and self.intercept and np.isfinite([V, s, *v]).all():
                 b = self.balance(V, s, v, b if np.isfinite(b) else 0.0)
-            move, squared, slope, _ = self.channel(V, s, self.mixture.means @ v + b)
-            mh, qh, Vh = self.conjugates(move, squared, slope)
+            found = self.channel(V, s, self.mixture.means @ v + b)
+            mh, qh, Vh = self.conjugates(found.move, found.squared, found.slope)
             new_V, new_q, new_v = self.weights.overlaps(self.mixture.means.T @ mh, qh, Vh)
             # where no sample is at a kink or on a curve of the loss, Vh = 0 and any b will do
             step = float(mh.sum()) / (Vh + _FLAT * self.alpha) if self.intercept else -b
@@ -156,8 +157,8 @@ class Equations:
         """
         low, high, stride = -np.inf, np.inf, 1 + s
         for _ in range(200):
-            move, _, slope, _ = self.channel(V, s, self.mixture.means @ v + b)
-            excess, fall = float(self.mixture.weights @ move), -float(self.mixture.weights @ slope)
+            found = self.channel(V, s, self.mixture.means @ v + b)
+            excess, fall = float(self.mixture.weights @ found.move), -float(self.mixture.weights @ found.slope)
             if excess == 0:
                 return b
             low, high = (b, high) if excess > 0 else (low, b)
@@ -177,7 +178,7 @@ class Equations:
         """x of the square loss: V, then linear equations for v and b, then q."""
         mixture, y, P = self.mixture, self.mixture.labels, self.mixture.weights
         V = self._square_susceptibility()
-        Vh = self.alpha / (1 + V)
+        Vh = self.of_square(V, y)[2]
         A, p = np.hstack([mixture.means, np.ones((mixture.clusters, 1))]), mixture.dimensions
         K = np.zeros((p + 1, p + 1))
         K[:p, :p] = self.weights.gain(Vh)
@@ -186,14 +187,18 @@ class Equations:
         right = Vh * K @ A.T @ (P * y)
         matrix[p], right[p] = (P @ A, P @ y) if self.intercept else (np.eye(p + 1)[p], 0.0)
         *v, b = np.linalg.solve(matrix, right)
-        means = mixture.means @ np.array(v) + b
-        h = mixture.means.T @ (Vh * P * (y - means))
-        fixed, slope = (self.weights.overlaps(h, qh, Vh)[1] for qh in (0.0, 1.0))
-        at_zero = self.conjugates(*self.channel_of_square(V, means))[1]  # qh without the part of q in it
+        mh, at_zero, _ = self.of_square(V, mixture.means @ np.array(v) + b)  # at_zero: qh without the part of q in it
+        of_q = self.of_square(V, y, 1.0)[1]  # that part, for q = 1: outputs have no other error here
+        fixed, slope = (self.weights.overlaps(mixture.means.T @ mh, qh, Vh)[1] for qh in (0.0, 1.0))
         slope -= fixed
-        q = (fixed + slope * at_zero) / (1 - slope * self.alpha / (1 + V) ** 2)
+        q = (fixed + slope * at_zero) / (1 - slope * of_q)
         s = np.sqrt(q)
         return np.array([np.log(V), np.log(s), *(np.array(v) / s), b / math.sqrt(1 + q)])
+
+    def of_square(self, V: float, means: Array, variance: float = 0.0) -> tuple[Array, float, float]:
+        """mh (C,), qh and Vh of the square loss, for outputs of these means (C,) and this variance."""
+        move, squared, slope, _ = theory.square(V, self.mixture.labels, means, variance)
+        return self.conjugates(np.asarray(move), np.asarray(squared), np.broadcast_to(slope, means.shape))
 
     def _square_susceptibility(self) -> float:
         """V of the square loss."""
@@ -203,14 +208,9 @@ class Equations:
         start = np.log([self.weights.overlaps(np.zeros(self.mixture.dimensions), 0.0, self.alpha)[0]])
         return float(np.exp(solve(self._susceptibility, start, what="V of the square loss", advice=_ADVICE).point[0]))
 
-    def channel_of_square(self, V: float, means: Array) -> tuple[Array, Array, Array]:
-        """E[f], E[f^2] and E[f'] of the square loss at q = 0."""
-        move, squared, slope, _ = theory.square(V, self.mixture.labels, means, 0.0)
-        return np.asarray(move), np.asarray(squared), np.broadcast_to(slope, means.shape)
-
     def _susceptibility(self, x: Array) -> Array:
         """The equation for log V of the square loss."""
-        Vh = self.alpha / (1 + float(np.exp(x[0])))
+        Vh = self.of_square(float(np.exp(x[0])), self.mixture.labels)[2]
         return np.log([self.weights.overlaps(np.zeros(self.mixture.dimensions), 0.0, Vh)[0]])
 
     @property
@@ -270,14 +270,14 @@ def minimiser(equations: Equations, start: Array | None, problem: dict[str, Any]
     mixture, y, P = equations.mixture, equations.mixture.labels, equations.mixture.weights
     V, s, v, b = equations.unpacked(saddle.point)
     fields = mixture.means @ v + b
-    move, squared, slope, envelope = equations.channel(V, s, fields)
+    move, squared, slope, envelope, error = equations.channel(V, s, fields)
     mh, qh, Vh = equations.conjugates(move, squared, slope)
     h = mixture.means.T @ mh
     at_zero = np.broadcast_to(loss_functions(equations.loss)[1](np.zeros(len(y)), y), y.shape)
     clusters = theory.cluster_energy(equations.alpha, P, mh * (fields - b), envelope)
     wrong = theory.classification_error(y, fields, s)
     missed = theory.training_error(V, y, fields, s, at_zero)
-    inexact = saddle.amplification * (saddle.residual + _ERROR.get(equations.loss, CHANNEL_ERROR))
+    inexact = saddle.amplification * (saddle.residual + error)
     # of (m + b)/s, where b = x_b sqrt(1 + s^2) moves with log s too
     shift = inexact * ((math.sqrt(1 + s**2) + abs(b) / (1 + s**2)) / s + np.abs(mixture.means).sum(axis=1))
     density = np.exp(-((fields / s) ** 2) / 2) / math.sqrt(2 * math.pi)

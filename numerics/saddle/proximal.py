@@ -12,7 +12,7 @@ with it, and f at their ends with the polynomial through its nodes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,24 +20,33 @@ import numpy.typing as npt
 from quenched.numerics.averages.losses import compiled_loss, compiled_value, kinks
 from quenched.numerics.compiled.machine_code import njit
 
-__all__ = ["CHANNEL_ERROR", "proximal_averages", "proximal_move"]
+__all__ = ["Channel", "proximal_averages", "proximal_move"]
 
 Array = npt.NDArray[np.float64]
 Law = tuple[float, float, float, float]  # y, V, mean and spread of the field
 
-CHANNEL_ERROR = 2e-12
-"""Of the averages, relative: twenty times the accuracy to which each panel is integrated."""
-
-_REACH = 9.0  # standard deviations; the mass beyond is 2e-19
+_REACH = 9.0  # standard deviations
+_BEYOND = 4e-18  # of the size of what is averaged at that distance: twice phi(9), for 1, xi, and growth beyond
 _ACCURACY = 1e-13  # of a panel, relative to the integral of the absolute value
+_ERROR = 20 * _ACCURACY  # of the averages, relative, where every panel has its accuracy
 _PANELS = 12
-_DEPTH = 40
+_DEPTH = 38  # halvings of a panel: what is left of it is 5e-12 wide, and what its halves differ by counts as error
 _ORDER = 10
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(_ORDER)
 _ENDS = np.linalg.solve(np.polynomial.legendre.legvander(_NODES, _ORDER - 1).T, np.ones(_ORDER))
 _RULE = np.stack([_NODES, _WEIGHTS, _ENDS])
 """Gauss-Legendre nodes and weights; the polynomial through values at the nodes is _ENDS @ values at the upper end."""
 _SEEN = 1e-11  # of f at the ends of a panel, times its width/100: a kink nearer to an end than all nodes shows there
+
+
+class Channel(NamedTuple):
+    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,); their error, relative to the largest among the clusters."""
+
+    move: Array
+    squared: Array
+    slope: Array
+    envelope: Array
+    error: float
 
 
 @njit(error_model="numpy")
@@ -125,17 +134,27 @@ def _edges(kinks: Array, law: Law) -> Array:
 @njit(error_model="numpy")
 def _averages(
     slope: Any, value: Any, kinks: Array, law: Law, rule: Array, accuracy: float
-) -> tuple[float, float, float, float]:
-    """E[f], E[f^2], E[xi f], E[M]."""
+) -> tuple[float, float, float, float, float]:
+    """E[f], E[f^2], E[xi f], E[M], and what their relative error has beside that of settled panels.
+
+    That is what lies beyond the reach, and by how much panels that are not halved any more differ from their halves.
+    NaN throughout where the loss overflows.
+    """
     edges = _edges(kinks, law)
+    y, V, mean, spread = law
     panels = len(edges) - 1
-    lows, highs = np.empty(panels + _DEPTH), np.empty(panels + _DEPTH)
-    wholes, depths = np.empty((panels + _DEPTH, 7)), np.zeros(panels + _DEPTH)
-    scale, total = np.zeros(7), np.zeros(7)
+    lows, highs = np.empty(panels + _DEPTH + 2), np.empty(panels + _DEPTH + 2)
+    wholes, depths = np.empty((panels + _DEPTH + 2, 7)), np.zeros(panels + _DEPTH + 2)
+    scale, total, unsettled = np.zeros(7), np.zeros(7), 0.0
     for i in range(panels):
         lows[i], highs[i] = edges[i], edges[i + 1]
         _panel(slope, value, kinks, law, lows[i], highs[i], rule, wholes[i])
         scale += wholes[i]
+    for w in (mean - _REACH * spread, mean + _REACH * spread):
+        f = _move(slope, kinks, y, V, w)
+        envelope = V * f * f / 2 + value(w + V * f, y)
+        for there, size in ((abs(f), scale[4]), (f * f, scale[1]), (abs(envelope), scale[5])):
+            unsettled += _BEYOND * there / size if there > 0 else 0.0
     waiting = panels
     left, right = np.empty(7), np.empty(7)
     while waiting:
@@ -144,18 +163,23 @@ def _averages(
         middle = (low + high) / 2
         _panel(slope, value, kinks, law, low, middle, rule, left)
         _panel(slope, value, kinks, law, middle, high, rule, right)
-        agree = max(left[6], right[6]) <= _SEEN * scale[4]
+        differs = 0.0
         for j, size in enumerate((scale[4], scale[1], scale[4], scale[5])):
-            agree = agree and abs(left[j] + right[j] - wholes[waiting, j]) <= accuracy * size
-        if agree or depth >= _DEPTH - 2:
+            gap = abs(left[j] + right[j] - wholes[waiting, j])
+            if not np.isfinite(gap):
+                return np.nan, np.nan, np.nan, np.nan, np.nan
+            differs = max(differs, gap / size if gap > 0 else 0.0)
+        settled = differs <= accuracy and max(left[6], right[6]) <= _SEEN * scale[4]
+        if settled or depth >= _DEPTH:
             total += left + right
+            unsettled += 0.0 if settled else differs
             continue
         wholes[waiting] = left
         wholes[waiting + 1] = right
         lows[waiting], highs[waiting], depths[waiting] = low, middle, depth + 1
         lows[waiting + 1], highs[waiting + 1], depths[waiting + 1] = middle, high, depth + 1
         waiting += 2
-    return total[0], total[1], total[2], total[3]
+    return total[0], total[1], total[2], total[3], unsettled
 
 
 def proximal_move(name: str, y: float, V: float, w: float) -> float:
@@ -167,12 +191,16 @@ def proximal_move(name: str, y: float, V: float, w: float) -> float:
     return float(_move(compiled_loss(name), kinks(name, y), y, V, w))
 
 
-def proximal_averages(name: str, labels: Array, V: float, means: Array, spread: float) -> tuple[Array, ...]:
-    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,), for labels (C,) and fields N(means (C,), spread^2)."""
+def proximal_averages(name: str, labels: Array, V: float, means: Array, spread: float) -> Channel:
+    """The averages of a loss in each cluster, for labels (C,) and fields N(means (C,), spread^2)."""
     functions = compiled_loss(name), compiled_value(name)
     rows = [
         _averages(*functions, kinks(name, y), (y, V, mean, spread), _RULE, _ACCURACY)
         for y, mean in zip(labels.tolist(), means.tolist(), strict=True)
     ]
-    first, second, regressed, envelope = np.array(rows).T
-    return first, second, regressed / spread, envelope
+    first, second, regressed, envelope, unsettled = np.array(rows).T
+    # a cluster whose f is next to nothing has a large relative error, which does not matter beside the others
+    shares = [size / max(float(size.max()), 1e-300) for size in (np.abs(first), second)]
+    return Channel(
+        first, second, regressed / spread, envelope, _ERROR + float((unsettled * np.max(shares, axis=0)).max())
+    )

@@ -19,7 +19,7 @@ from quenched.numerics.problem.checks import increasing_times, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import OrderParameters, nearest_overlaps
+from quenched.numerics.problem.state import OrderParameters, nearest_overlaps, split, with_biases
 from quenched.numerics.two_layer.flow import IntegrationError, random_state
 from quenched.numerics.two_layer.stationary import OVERFLOW, FixedPointError, StationaryEquations, VectorField
 from quenched.numerics.two_layer.symmetry import homogeneity
@@ -94,7 +94,7 @@ def _settle(system: StationaryEquations, y: Array, t: float, rate: float) -> tup
         raise FixedPointError(
             f"the flow does not come to rest: after t = {reached / unit:.3g}, {growth}; lower lr (now "
             f"{system.rule.lr:g}) or add weight_decay",
-            OrderParameters.derivative(system.mixture.means @ A, Q, v),
+            OrderParameters.derivative(system.mixture.means @ A, Q, *split(v, system.network.K)),
             float(np.abs(_rates(flow, end)).max()),
         )
     return end, reached, status == 1
@@ -107,7 +107,8 @@ def attractor(system: StationaryEquations, state: OrderParameters, t: float) -> 
     only passes by: then the flow is followed further, to a tenth of the rates.
     """
     coordinates = system.flow.coordinates
-    y = coordinates.pack(state.projections(system.mixture), state.Q, state.v)
+    state = with_biases(state, system.rule.biased)
+    y = coordinates.pack(state.projections(system.mixture), state.Q, state.parameters)
     rate, left = _SETTLED, t
     failure: FixedPointError | None = None
     for _ in range(_ATTEMPTS):
@@ -115,7 +116,7 @@ def attractor(system: StationaryEquations, state: OrderParameters, t: float) -> 
         left -= used
         A, Q, v = coordinates.unpack(y)
         # a step of the flow has an absolute error, which exceeds the overlaps of weights that have decayed
-        reached = OrderParameters(system.mixture.means @ A, nearest_overlaps(A, Q), v)
+        reached = OrderParameters(system.mixture.means @ A, nearest_overlaps(A, Q), *split(v, system.network.K))
         failure = None
         for bury in (False, True) if homogeneity(system.network.activation) else (False,):
             system.start(reached, bury=bury)
@@ -153,7 +154,8 @@ def path(
     grid = increasing_times("times", times)
     flow = VectorField(mixture, network, rule, 1.0)
     coordinates = flow.coordinates
-    start = coordinates.pack(state.projections(mixture), state.Q, state.v)
+    state = with_biases(state, rule.biased)
+    start = coordinates.pack(state.projections(mixture), state.Q, state.parameters)
     options: dict[str, Any] = {"method": "RK45"}
     if len(start) <= _STIFF and flow.tangents is not None:
         options = {"method": "LSODA", "jac": lambda _, y: flow.linear(*coordinates.unpack(y), *flow.directions)}
@@ -163,7 +165,7 @@ def path(
     states = []
     for y in run.y.T:
         A, Q, v = coordinates.unpack(y)
-        states.append((mixture.means @ A, nearest_overlaps(A, Q), v))
+        states.append((mixture.means @ A, nearest_overlaps(A, Q), *split(v, network.K)))
     if run.status < 0 or len(states) < len(grid):
         last = float(run.t[-1]) if len(run.t) else 0.0
         raise IntegrationError(

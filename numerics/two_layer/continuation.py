@@ -24,7 +24,14 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.attractor import attractor, random_overlaps
-from quenched.numerics.two_layer.fixed_points import POINTS, FixedPoint, fitting_guess, line_count, measured
+from quenched.numerics.two_layer.fixed_points import (
+    POINTS,
+    FixedPoint,
+    fitting_guess,
+    line_count,
+    measured,
+    without_biases,
+)
 from quenched.numerics.two_layer.stationary import FixedPointError, StationaryEquations
 from quenched.numerics.two_layer.symmetry import stabiliser
 
@@ -107,6 +114,7 @@ def curve(
     solution at values[0], or a branch that ends (a kink of the equations, a neuron dying) short of the last value.
     """
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
+    without_biases(rule)
     choice("parameter", parameter, PARAMETERS), function("progress", progress)
     time, seed, points = number("t", t, positive=True), integer("seed", seed), line_count(points)
     grid = finite_array("values", values, (None,))

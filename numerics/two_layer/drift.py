@@ -22,7 +22,7 @@ from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, matrices
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, matrices, split, with_biases
 from quenched.numerics.two_layer.local_fields import Fields, densities
 from quenched.numerics.two_layer.step_averages import (
     CLOSED_FORM_NEURONS,
@@ -32,6 +32,7 @@ from quenched.numerics.two_layer.step_averages import (
     StepAverages,
 )
 from quenched.theory import two_layer
+from quenched.theory.biases import bias_rates
 
 __all__ = ["CLOSED_FORM_NEURONS", "PATH", "DensityDrift", "Drift", "Equations", "drift", "drift_arrays"]
 
@@ -44,9 +45,9 @@ PATH = Sampling(0.0, 0, 2**15)
 _POINTS = 2**17  # at most, for one state
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Drift(OrderParameters):
-    """dM/dt, dQ/dt and dv/dt, and how exact they are, by `error` and `method`.
+    """dM/dt, dQ/dt and dv/dt, of biases db/dt and dc/dt, and how exact they are, by `error` and `method`.
 
     `method` is "closed form": the error is the scale of the rounding of the averages, an estimate, neither a bound nor
     a standard error (`averages.activations.step_error`); "quadrature": the quadrature's estimate; or it says what was
@@ -59,16 +60,17 @@ class Drift(OrderParameters):
     @classmethod
     def of(cls, rates: Derivatives, error: float, method: str) -> Drift:
         """The record of derivatives, which need not be positive semi-definite."""
-        record = cls.derivative(*rates)
+        dM, dQ, moved = rates
+        record = cls.derivative(dM, dQ, *split(moved, dM.shape[1]))
         record._set(error=error, method=method)
         return record
 
     def _repr_latex_(self) -> str:
         """The rates as matrices, for notebooks."""
-        return matrices({r"\dot M": self.M, r"\dot Q": self.Q, r"\dot v": self.v})
+        return matrices({rf"\dot {name}": array for name, array in self.arrays().items()})
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DensityDrift(Densities):
     """The same for densities: dA_u/dt, dQ_u/dt in each node and dv/dt, with `error` and `method` as in `Drift`."""
 
@@ -78,14 +80,14 @@ class DensityDrift(Densities):
     @classmethod
     def of(cls, rates: Derivatives, error: float, method: str) -> DensityDrift:
         """The record of derivatives, which need not be positive semi-definite."""
-        dA, dQ, dv = rates
-        record = cls.derivative(dA, (dQ + dQ.swapaxes(1, 2)) / 2, dv)
+        dA, dQ, moved = rates
+        record = cls.derivative(dA, (dQ + dQ.swapaxes(1, 2)) / 2, *split(moved, dA.shape[2]))
         record._set(error=error, method=method)
         return record
 
     def _repr_latex_(self) -> str:
         """The rates in each node as matrices, for notebooks."""
-        return matrices({r"\dot A": self.A, r"\dot Q": self.Q, r"\dot v": self.v})
+        return matrices({rf"\dot {name}": array for name, array in self.arrays().items()})
 
 
 @lru_cache(maxsize=1)
@@ -96,8 +98,9 @@ def _compiled() -> Any:
 
 
 class Equations:
-    """(A (U, p, K), Q (U, K, K), v (K,) or (c, K)) -> their time derivatives, an error and a method, for one problem.
+    """(A (U, p, K), Q (U, K, K), v) -> their time derivatives, an error and a method, for one problem.
 
+    v: the `parameters` of a state, (K,), (c, K) of c outputs, or (2K + 1,) with thresholds and intercept.
     The error of closed forms takes time to state: it is NaN unless `stated`.
     """
 
@@ -122,39 +125,63 @@ class Equations:
         self.constants = self.P, self.rho, np.ascontiguousarray(mixture.shares), mean
         batch = float(rule.batch) if rule.diffusion else math.inf
         heating = rule.eta**2 * float(self.rho.max()) if rule.diffusion else 0.0
-        self.largest_rate = max(1.0, 2 * rule.eta, rule.eta_v, heating)
+        self.largest_rate = max(1.0, 2 * rule.eta, rule.eta_v, heating, rule.bias_lr, rule.intercept_lr)
+        self.biased, self.biases = rule.biased, rule.biases
         self.parameters = rule.eta, rule.kappa, rule.eta_v, rule.kappa_v, batch
 
     def __call__(self, A: Array, Q: Array, v: Array) -> tuple[Derivatives, float, str]:
         """dA/dt, dQ/dt and dv/dt, the error of an entry, and how the averages were had."""
-        shape = v.shape
+        K, shape = self.fields.learning, v.shape
+        v, b, c = self.parts(v)
+        learned = v.size
         A, Q, v = self.fields.joined(A, Q, v)
         M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
+        if b is not None:
+            average[:, :K] += b
 
         def rates(step: Averages) -> Derivatives:
-            K, learned = self.fields.learning, math.prod(shape)
-            force, response, noise, readout = step
+            force, response, noise, readout, slope = step
             # a teacher does not learn
             force[:, K:], response[:, K:], readout[:, learned:] = 0, 0, 0
             averages = force, self.pull(self.P, self.rho, response), noise, readout
             dA, dQ, dv = self.rates(*self.constants, M, A, Q, v.ravel(), *averages, *self.parameters)
-            return dA[:, :, :K], dQ[:, :K, :K], dv[:learned].reshape(shape)
+            moved = dv[:learned] if b is not None or len(shape) == 1 else dv.reshape(shape)
+            if b is not None:
+                db, dc = bias_rates(self.P, force[:, :K], slope, b, c or 0.0, *self.biases)
+                moved = np.concatenate([moved, db, [dc]])
+            return dA[:, :, :K], dQ[:, :K, :K], moved
 
-        return self._follow(average, covariance, v, rates)
+        return self._follow(average, covariance, v, c, rates)
+
+    def parts(self, parameters: Array) -> tuple[Array, Array | None, float | None]:
+        """v, b and c of the parameters of a state.  ValueError: biases learn, and the state has none."""
+        if self.biased and len(parameters) == self.fields.learning:
+            raise ValueError(f"v must hold v, b and c, {2 * len(parameters) + 1} numbers, where biases learn")
+        return split(parameters, self.fields.learning)
 
     def pulls(self, A: Array, Q: Array, v: Array) -> Array:
         """pull (U, K, K) of `theory.two_layer`: how a weight moves along the weights, where no mean has a component."""
         K = self.fields.learning
+        v, b, c = self.parts(v)
         A, Q, v = self.fields.joined(A, Q, v)
         _, average, covariance = self.local_fields(self.means, self.rho, A, Q)
-        parts, _, _ = self._follow(average, covariance, v, lambda step: (self.pull(self.P, self.rho, step.response),))
+        if b is not None:
+            average[:, :K] += b
+        parts, _, _ = self._follow(
+            average, covariance, v, c, lambda step: (self.pull(self.P, self.rho, step.response),)
+        )
         return parts[0][:, :K, :K]
 
     def _follow(
-        self, average: Array, covariance: Array, v: Array, outcome: Callable[[Averages], tuple[Array, ...]]
+        self,
+        average: Array,
+        covariance: Array,
+        v: Array,
+        c: float | None,
+        outcome: Callable[[Averages], tuple[Array, ...]],
     ) -> tuple[Any, float, str]:
         """What linearly follows from the averages of a step, its error, and how they were had."""
-        if (found := self.step.exact(average, covariance, v)) is not None:
+        if (found := self.step.exact(average, covariance, v, c or 0.0)) is not None:
             step, error, method = found
             return outcome(step), error * self.largest_rate, method
         shapes: list[tuple[int, ...]] = []
@@ -164,7 +191,7 @@ class Equations:
             shapes[:] = [part.shape for part in parts]
             return np.concatenate([part.ravel() for part in parts])
 
-        values, errors, method = self.step.sampled(average, covariance, v, flat)
+        values, errors, method = self.step.sampled(average, covariance, v, flat, c or 0.0)
         cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
         parts = tuple(part.reshape(s) for part, s in zip(np.split(values, cuts), shapes, strict=True))
         return parts, float(errors.max()), method
@@ -176,9 +203,9 @@ def drift_arrays(
     """The equations as a function (A, Q, v) -> (dA, dQ, dv)/dt on arrays, without checks: for integrators.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
-    that M = means A; Q (K, K); v (K,), or (c, K) of c outputs.  Where the inputs have a spectrum of U nodes,
-    A (U, p, K) and Q (U, K, K) are the parts in each.  Where sampling is needed, the same 2^15 quasi-random points
-    (`seed`) serve every state.
+    that M = means A; Q (K, K); v (K,), (c, K) of c outputs, or the `parameters` (2K + 1,) of a state with biases.
+    Where the inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are the parts in each.  Where sampling is
+    needed, the same 2^15 quasi-random points (`seed`) serve every state.
     Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
     equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
@@ -225,9 +252,9 @@ def drift(
     record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     check_fit(mixture, network, state)
-    start = densities(mixture, state)
+    start = with_biases(densities(mixture, state), rule.biased)
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
-        start.A, start.Q, start.v
+        start.A, start.Q, start.parameters
     )
     if "Monte Carlo" in method and not error <= tolerance:
         logging.getLogger(__name__).warning(

@@ -136,6 +136,8 @@ def errors(
         special = mixture.spectrum is not None or mixture.teacher is not None or mixture.classes is not None
         if special or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
+        if state.b is not None:
+            raise ValueError(f"digits={digits} needs a state without b and c; leave it out for float64")
         found = _errors(mixture, network, state, sampling, asked, charged)
         return _precise(mixture, network, state, found, digits, asked)
     return _errors(mixture, network, state, sampling, asked, charged)
@@ -207,7 +209,7 @@ def _errors(
     if "classification_error" not in asked:
         found = _NOT_ASKED
     elif mixture.teacher is not None:
-        found = _against_teacher(law, Law(M, C, v, slopes), network.K, sampling)
+        found = _against_teacher(law, Law(M, C, v, slopes), law.learning, sampling)
     elif mixture.classes is not None:
         found = largest_output(mixture, network.activation, Law(M, C, v, slopes), sampling)
     else:

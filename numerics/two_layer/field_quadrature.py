@@ -20,7 +20,7 @@ from quenched.numerics.averages.activations import value_averages
 from quenched.numerics.averages.losses import CLASS_LOSSES, loss, noise_rule
 from quenched.numerics.averages.losses import kinks as loss_kinks
 from quenched.numerics.compiled.compile import definition, load_compiled
-from quenched.numerics.two_layer.quadrature_text import quadrature_text
+from quenched.numerics.two_layer.quadrature_text import component_count, quadrature_text
 
 __all__ = ["ClassQuadrature", "FieldQuadrature", "pair_tables"]
 
@@ -77,17 +77,19 @@ class FieldQuadrature:
         exact = noise == 0 or loss(loss_name).moments is not None
         self.fewer = None if exact else noise_rule(noise, 3 * self.noise.shape[1] // 4)
 
-    def __call__(self, mean: Array, covariance: Array, output: Array) -> tuple[tuple[Array, ...], Array, float]:
-        """E[F g'_n], E[F g_n], E[F g'_n z_m] and E[F^2 g'_n g'_m], L (C, N, N) with lambda = mean + L z, and an error.
+    def __call__(
+        self, mean: Array, covariance: Array, output: Array, offset: float = 0.0
+    ) -> tuple[tuple[Array, ...], Array, float]:
+        """E[F g'_n], E[F g_n], E[F g'_n z_m], E[F^2 g'_n g'_m], E[F]; L (C, N, N) with lambda = mean + L z; an error.
 
-        output (N,): s v_n, of which those of a teacher have the other sign.
+        output (N,): s v_n, of which those of a teacher have the other sign; `offset`: the intercept of the output.
         """
         C, N = mean.shape
         L = _triangles(covariance)
         taught = np.arange(N) >= self.learning
-        found = np.empty((C, 2 * N + N * N + N * (N + 1) // 2))
+        found = np.empty((C, component_count(N)))
         weight, label = np.where(taught, 0.0, output), np.where(taught, -output, 0.0)
-        error = self.step(mean, L, weight, label, self.labels, self.noise, _TOLERANCE[N - 1], found)
+        error = self.step(mean, L, weight, label, offset, self.labels, self.noise, _TOLERANCE[N - 1], found)
         if not error <= _USELESS * (1 + np.abs(found).max()):
             raise ValueError(
                 f"loss {self.loss_name!r} grows too fast for outputs that spread by {self._spread(L, weight):.3g}: its "
@@ -95,9 +97,9 @@ class FieldQuadrature:
             )
         if self.fewer is not None:  # what the rule over the label noise is off by: its difference to a shorter one
             other = np.empty_like(found)
-            self.step(mean, L, weight, label, self.labels, self.fewer, _TOLERANCE[N - 1], other)
+            self.step(mean, L, weight, label, offset, self.labels, self.fewer, _TOLERANCE[N - 1], other)
             error += float(np.abs(other - found).max())
-        return _split(found, N, N), L, float(error)
+        return (*_split(found[:, :-1], N, N), found[:, -1]), L, float(error)
 
     def _spread(self, L: Array, weight: Array) -> float:
         """Readouts times the deviations of the fields, the largest over clusters."""
@@ -118,9 +120,9 @@ class ClassQuadrature:
         """
         C, N = mean.shape
         L = _triangles(covariance)
-        found = np.empty((C, N + output.size + N * N + N * (N + 1) // 2))
+        found = np.empty((C, component_count(N, len(output))))
         weight, none = np.ascontiguousarray(output), noise_rule(0.0)
-        error = self.step(mean, L, weight, np.zeros(N), self.classes, none, _TOLERANCE[N - 1], found)
+        error = self.step(mean, L, weight, np.zeros(N), 0.0, self.classes, none, _TOLERANCE[N - 1], found)
         return _split(found, N, output.size), L, float(error)
 
 
@@ -173,8 +175,8 @@ def _averaged(
     """E[F g'_n] and E[F g_n] and more, as `_sample` orders them, with F = weight g_0 - y, and the largest error."""
     N = len(activations)
     mean, covariance = np.ascontiguousarray(mean), np.ascontiguousarray(covariance)
-    found = np.empty((len(mean), 2 * N + N * N + N * (N + 1) // 2))
+    found = np.empty((len(mean), component_count(N)))
     weights = np.array([weight, 0.0])[:N]
     labels, step = np.full(len(mean), y), _compiled("square", activations)
-    error = step(mean, _triangles(covariance), weights, np.zeros(N), labels, noise_rule(0.0), tolerance, found)
+    error = step(mean, _triangles(covariance), weights, np.zeros(N), 0.0, labels, noise_rule(0.0), tolerance, found)
     return found, float(error)

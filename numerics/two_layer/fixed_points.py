@@ -44,6 +44,7 @@ __all__ = [
     "fixed_points",
     "line_count",
     "measured",
+    "without_biases",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -142,6 +143,15 @@ def fitting_guess(guess: OrderParameters, mixture: Mixture, network: TwoLayer) -
     if guess.M.shape != (expected := (mixture.clusters, network.K)):
         raise ValueError(f"guess must have M of shape (clusters, K) = {expected}, got {guess.M.shape}")
     return guess
+
+
+def without_biases(rule: LearningRule) -> None:
+    """ValueError: the rule has biases, which solutions are not told apart by, nor followed with."""
+    if rule.biased:
+        raise ValueError(
+            f"rule must have bias_lr = 0 and intercept_lr = 0, got {rule.bias_lr:g} and {rule.intercept_lr:g}: take "
+            "`fixed_point` from each state, which solves for them too"
+        )
 
 
 def line_count(points: int) -> int:
@@ -265,6 +275,7 @@ def fixed_points(
     names, size = seed_numbers(seeds), integer("D", D, at_least=1)
     time, points = number("t", t, positive=True), line_count(points)
     levels = _levels(gains)
+    without_biases(rule)
     StationaryEquations(mixture, network, rule)  # refuses what has no fixed points
     draw = start or (lambda seed: random_overlaps(mixture, network, size, seed))
     states = [fitting_guess(draw(seed), mixture, network) for seed in names]

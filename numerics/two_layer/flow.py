@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.averages.activations import piecewise_linear
 from quenched.numerics.problem.checks import (
     FINEST,
     choice,
@@ -30,7 +31,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters, check_fit
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, split, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
@@ -55,6 +56,7 @@ _METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
 # size of a run with growing weights collapses long before it blows up.
 _ROUNDING = 1e-13
 _NO_DIRECTION = 1e-12  # smaller squared components of the means along a node are rounding
+_KNOWN = 100  # tolerances are per step: what a whole trajectory is known to, in units of them
 _OVERFLOW = 1e100  # products of a few such numbers are still finite
 
 # After each _PACE steps, a run that at their pace would need more than _MOST_STEPS to its end is given up: those take
@@ -106,6 +108,11 @@ def integrate(
     spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
+    Where biases learn, or the state has some, b (time, neuron) and c (time) are the thresholds and the intercept.
+
+    Gradient flow takes a relu neuron of the wrong sign to weights 0 in finite time.  It has no direction there, outputs
+    0, and is held; the attribute `solver` names such neurons and their times under "vanished".
+
     ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
     overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
     """
@@ -128,12 +135,34 @@ def integrate(
     states = trajectory.at(times, progress)
     totals = [s.overlaps(mixture) for s in states]
     along = _recorded(mixture, network, rule, totals if mixture.spectrum is None else states, asked)
+    variables = _variables(mixture, states, totals)
+    return xr.Dataset(
+        variables | {name: (("time",), np.array(values, dtype=np.float64)) for name, values in along.items()},
+        coords={"time": times},
+        attrs=provenance(
+            mixture=mixture,
+            network=network,
+            sgd=rule,
+            initial_state=state,
+            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations}
+            | ({"vanished": sorted(trajectory.vanished.items())} if trajectory.vanished else {}),
+        ),
+    )
+
+
+def _variables(
+    mixture: Mixture, states: Sequence[Densities], totals: Sequence[OrderParameters]
+) -> dict[str, tuple[tuple[str, ...], Array]]:
+    """The order parameters along the trajectory; `totals`: those of the states, added up over the nodes."""
     M = np.stack([s.M for s in totals])
-    variables = {
+    variables: dict[str, tuple[tuple[str, ...], Array]] = {
         "M": (("time", "cluster", "neuron"), M[:, : mixture.clusters]),
         "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
         "v": (readout_dims(mixture), np.stack([s.v for s in totals])),
     }
+    if states[0].b is not None:
+        variables["b"] = (("time", "neuron"), np.stack([s.b for s in totals if s.b is not None]))
+        variables["c"] = (("time",), np.array([s.c for s in totals]))
     if mixture.teacher is not None:
         variables["R"] = (("time", "teacher", "neuron"), M[:, mixture.clusters :])
     if mixture.spectrum is not None:
@@ -143,17 +172,7 @@ def integrate(
             "eigenvalue": (("cluster", "node"), mixture.eigenvalues),
             "share": (("node",), mixture.shares),
         }
-    return xr.Dataset(
-        variables | {name: (("time",), np.array(values, dtype=np.float64)) for name, values in along.items()},
-        coords={"time": times},
-        attrs=provenance(
-            mixture=mixture,
-            network=network,
-            sgd=rule,
-            initial_state=state,
-            solver={"method": method, "rtol": rtol, "atol": atol, "evaluations": trajectory.evaluations},
-        ),
-    )
+    return variables
 
 
 def _recorded(
@@ -193,15 +212,20 @@ class _Trajectory:
         self.mixture, self.rule, self.atol, self.evaluations = mixture, rule, atol, 0
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)
-        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares), state.v.shape)
+        readout = None if mixture.classes is None else state.v.shape
+        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares), readout)
+        self.known = rtol, atol
+        # the slope of relu at 0 depends on the side: a neuron that shrinks to 0 gets there, and has no direction there
+        self.vanishing = not rule.diffusion and _vanishes(network.activation)
+        self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
         self.derivative = drift_arrays(mixture, network, rule)
-        begin = densities(mixture, state)
+        begin = with_biases(densities(mixture, state), rule.biased)
         inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
-        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.v)
+        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.parameters)
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
-        """A, Q and v."""
+        """A, Q and v, or all parameters of the state."""
         A, W, v = self.coordinates.unpack(y)
         return A, W + A.swapaxes(1, 2) @ (self.inverse @ A), v
 
@@ -211,13 +235,17 @@ class _Trajectory:
             return np.full_like(y, np.nan)
         A, Q, v = self.unpack(y)
         dA, dQ, dv = self.derivative(A, Q, v)
+        held = list(self.vanished)
+        dA[..., held], dQ[..., held], dQ[..., held, :] = 0, 0, 0
         moved = dA.swapaxes(1, 2) @ (self.inverse @ A)
         return self.coordinates.pack(dA, dQ - moved - moved.swapaxes(1, 2), dv)
 
     def at(self, times: Array, progress: Callable[[float], None] | None) -> list[Densities]:
         """The states at these times; raises IntegrationError."""
         states: list[Densities] = []
-        remedy = f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
+        remedy = "end before this time, or add weight_decay if it is unstable"
+        if self.rule.diffusion:
+            remedy = f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
         # A trial step of an unstable run may overflow: the state is looked at after each step.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solver = self.solver(self.rate, 0.0, self.start, times[-1])
@@ -233,16 +261,16 @@ class _Trajectory:
                         states.append(self._checked(y, good, times[-1]))
                 if solver.status == "finished":
                     break
+                solver = self._without_vanished(solver)
                 good = float(solver.t), solver.y
                 lengths = self.coordinates.pack(*self.unpack(solver.y))
                 solver.atol = np.maximum(self.atol, _ROUNDING * self.coordinates.scales(lengths))
-                remedy = (
-                    f"lower lr (now {self.rule.lr:g}) or add weight_decay if it is unstable, or end before this time"
-                )
                 try:
                     message = solver.step()
                 except ValueError as error:  # an implicit method met a NaN
                     raise self._failure(good, times[-1], str(error), remedy) from error
+                if solver.status == "failed" and self._vanished(solver.y, self.atol):
+                    continue
                 if solver.status == "failed" or not np.abs(solver.y).max() < _OVERFLOW:
                     cause = message or f"the state grew beyond {_OVERFLOW:g}"
                     raise self._failure(good, times[-1], cause, remedy)
@@ -253,12 +281,43 @@ class _Trajectory:
                         cause = f"the last {_PACE} steps went from t = {before:g} to {solver.t:g}"
                         raise self._failure(good, times[-1], cause, f"{remedy}, or try method='Radau'")
                     before = float(solver.t)
-        self.evaluations = solver.nfev
+        self.evaluations += solver.nfev
         return states
 
+    def _vanished(self, y: Array, length: float) -> list[int]:
+        """Neurons of a square length below `length` that are not yet held at 0, where these can vanish."""
+        if not self.vanishing:
+            return []
+        _, Q, _ = self.unpack(y)
+        short = np.flatnonzero(np.einsum("ukk->k", Q) < length).tolist()
+        return [k for k in short if k not in self.vanished]
+
+    def _without_vanished(self, solver: Any) -> Any:
+        """The solver at the same time and state, but for neurons that vanish there: they are 0 from then on.
+
+        Their weights are shorter than weights are known to; or no step is short enough, and Q_kk is below `atol`.
+        """
+        length = self.atol if solver.status == "failed" else (_KNOWN * self.atol) ** 2
+        if not (new := self._vanished(solver.y, length)):
+            return solver
+        self.evaluations += solver.nfev
+        self.vanished |= dict.fromkeys(new, float(solver.t))
+        A, Q, v = self.unpack(solver.y)
+        A[..., new], Q[..., new], Q[..., new, :] = 0, 0, 0
+        rest = self.coordinates.pack(A, Q - A.swapaxes(1, 2) @ (self.inverse @ A), v)
+        return self.solver(self.rate, solver.t, rest, solver.t_bound)
+
     def _checked(self, y: Array, good: tuple[float, Array], end: float) -> Densities:
+        """The state, with W >= 0 where it is so to the tolerances, as it is not where W decays."""
+        A, W, v = self.coordinates.unpack(y)
+        Q = W + A.swapaxes(1, 2) @ (self.inverse @ A)
+        rtol, atol = self.known
+        values, vectors = np.linalg.eigh(W)
+        if values.min() < 0 and values.min() >= -_KNOWN * (rtol * np.abs(Q).max() + atol):
+            W = (vectors * np.maximum(values, 0)[:, None, :]) @ vectors.swapaxes(1, 2)
+            Q = W + A.swapaxes(1, 2) @ (self.inverse @ A)
         try:
-            found = Densities(*self.unpack(y))
+            found = Densities(A, Q, *split(v, Q.shape[-1]))
             found.check(self.mixture)
         except ValueError as error:
             cause = f"no weights have the overlaps found ({error})"
@@ -268,15 +327,24 @@ class _Trajectory:
     def _failure(self, good: tuple[float, Array], end: float, cause: str, remedy: str) -> IntegrationError:
         # derivative(): not validated, as rounding near an overflow can break semidefiniteness
         A, Q, v = self.unpack(good[1])
-        last: OrderParameters | Densities = Densities.derivative(A, Q, v)
+        parameters = split(v, Q.shape[-1])
+        last: OrderParameters | Densities = Densities.derivative(A, Q, *parameters)
         if self.as_overlaps:
-            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], v)
+            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], *parameters)
         return IntegrationError(
             f"the integration stopped at t = {good[0]:.6g} of {end:.6g}: {cause} (there |Q| <= "
             f"{np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; full state in .state); {remedy}",
             good[0],
             last,
         )
+
+
+def _vanishes(activation: str) -> bool:
+    """Whether g(0) = 0 and g has a kink there: a neuron of weights 0 then gives 0 and is pulled in no direction."""
+    if (pieces := piecewise_linear(activation)) is None:
+        return False
+    kinks, slopes, intercepts = pieces
+    return len(slopes) > 1 and not kinks.any() and not intercepts.any()
 
 
 def random_state(
@@ -327,9 +395,8 @@ def _random_densities(
     mixture: Mixture, K: int, D: int, variance: float, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """A (U, p, K) and Q (U, K, K) of random weights, from their components in each node."""
-    assert mixture.spectrum is not None
     A, Q = [], []
-    counts = mixture.spectrum.multiplicities(D)
+    counts = mixture.law.multiplicities(D)
     for frame, count in zip(frames(mixture, counts), counts, strict=True):
         inside = rng.standard_normal((frame.shape[1], K))
         free = int(count) - frame.shape[1]
@@ -368,15 +435,14 @@ def readout_dims(mixture: Mixture) -> tuple[str, ...]:
 
 
 class Coordinates:
-    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v; A and Q in each of U nodes.
+    """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes.
 
-    v has the shape `readout`, (K,) or that of several outputs.
+    v may be all `parameters` of a state with biases, (2K + 1,); that of several outputs has the shape `readout`.
     """
 
     def __init__(self, p: int, K: int, nodes: int | None = None, readout: tuple[int, ...] | None = None) -> None:
         outer = () if nodes is None else (nodes,)
-        self.shape = (*outer, p, K)
-        self.readout = readout or (K,)
+        self.K, self.shape, self.readout = K, (*outer, p, K), readout
         self.upper = np.triu_indices(K)
         self.triangle = (*outer, len(self.upper[0]))
         self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
@@ -388,10 +454,10 @@ class Coordinates:
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
         """The state of a vector."""
         A, triangle, v = np.split(y, self.cuts)
-        Q = np.empty((*self.triangle[:-1], self.shape[-1], self.shape[-1]))
+        Q = np.empty((*self.triangle[:-1], self.K, self.K))
         Q[..., *self.upper] = triangle.reshape(self.triangle)
         Q.swapaxes(-1, -2)[..., *self.upper] = triangle.reshape(self.triangle)
-        return A.reshape(self.shape), Q, v.reshape(self.readout)
+        return A.reshape(self.shape), Q, v if self.readout is None else v.reshape(self.readout)
 
     def scales(self, y: Array) -> Array:
         """The largest that each coordinate can be at these lengths of the weights: |w_k|, |w_k||w_l| and max |v|."""

@@ -95,6 +95,8 @@ def fluctuations(
     mixture.check_signs()
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
+    if rule.biased or state.b is not None:
+        raise ValueError("rule and state must have no biases: their fluctuations are not among those derived")
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     path = _Path(mixture, network, rule, seed)

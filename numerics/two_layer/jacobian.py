@@ -22,6 +22,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
 from quenched.theory import two_layer
+from quenched.theory.biases import bias_rates, mean_slope_tangent
 
 __all__ = ["drift_tangents"]
 
@@ -39,6 +40,7 @@ def _equations() -> dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]]:
         two_layer.step_noise_tangent,
         two_layer.pull_tangent,
         two_layer.rates_tangent,
+        mean_slope_tangent,
     )
     parts = [contraction(function) for function in tangents]
     made = load_compiled("tangents", [part.text for part in parts])
@@ -61,19 +63,33 @@ class _Linearised:
         return function(*given, *(found[n] for n in names), *(moved[n] for n in moved_names), s)
 
     def __call__(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
-        equations, s, K = self.equations, self.equations.fields.s, v.shape[0]
+        equations, s, K = self.equations, self.equations.fields.s, A.shape[2]
+        v, b, c = equations.parts(v)
+        biases_z, v_z = v_z[K:], v_z[:K]
         A, Q, v, A_z, Q_z, v_z = self._joined(A, Q, v, A_z, Q_z, v_z)
         M, average, covariance = equations.local_fields(equations.means, equations.rho, A, Q)
         M_z = np.tensordot(equations.means, A_z, axes=(1, 1)).swapaxes(0, 1)
         average_z, covariance_z = M_z.sum(axis=0), np.tensordot(equations.rho, Q_z, axes=1)
+        if b is not None:
+            average[:, :K] += b
+            average_z[:, :K] += biases_z[:-1]
         found = equations.fields.tables(average, covariance, self.limit)
         moved = self._moved(average, covariance, average_z, covariance_z)
-        *_, F0, F1, S0, S1, S2 = equations.step.coefficients
-        step = equations.step.first_order(found, v)
+        F0, F1, S0, S1, S2 = powers = equations.step.shifted(c or 0.0)
+        step = equations.step.first_order(found, v, powers)
         force_z, response_z, readout_z = self._step("step_averages_tangent", F0, F1, v, v_z, found, moved, s)
         noise_z = np.zeros_like(response_z)
         if self.noisy:
             noise_z = self._step("step_noise_tangent", S0, S1, S2, v, v_z, found, moved, s)
+        averages_z = force_z, response_z, noise_z, readout_z
+        if b is not None:
+            slope_z = self._step("mean_slope_tangent", F1, v, v_z, found, moved, s)
+            along = equations.step.along_intercept(found, v, c or 0.0, self.noisy)
+            averages_z = tuple(
+                part + change[..., None] * biases_z[-1] for part, change in zip(averages_z, along[:4], strict=True)
+            )
+            slope_z = slope_z + along.slope[:, None] * biases_z[-1]
+        force_z, response_z, noise_z, readout_z = averages_z
         for part in (step.force, step.response, step.readout, force_z, response_z, readout_z, noise_z):
             part[:, K:] = 0  # a teacher does not learn
         P, rho, shares, mean = equations.constants
@@ -82,7 +98,12 @@ class _Linearised:
         arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
         averages = (step.force, force_z, pull, pull_z, noise_z, readout_z)
         dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
-        return dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+        changes = dv[:K]
+        if b is not None:  # these rates are linear: their tangents are the same functions of tangents
+            each = zip(*(np.moveaxis(x, -1, 0) for x in (force_z[:, :K], slope_z, biases_z)), strict=True)
+            parts = [bias_rates(P, f, u, x[:-1], float(x[-1]), *equations.biases) for f, u, x in each]
+            changes = np.concatenate([changes, np.array([db for db, _ in parts]).T, [[dc for _, dc in parts]]])
+        return dA[:, :, :K], dQ[:, :K, :K], changes
 
     def _moved(self, mean: Array, covariance: Array, mean_z: Array, covariance_z: Array) -> dict[str, Array]:
         """The tangents of the tables, from means, covariances and their directions."""
@@ -109,8 +130,8 @@ class _Linearised:
 def drift_tangents(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> Tangents | None:
     """(A, Q, v, A_z, Q_z, v_z) -> tangents of (dA, dQ, dv)/dt; None where the averages of a step are not closed.
 
-    A_z (p, K, Z), Q_z (K, K, Z), v_z (K, Z): directions, as many as there are last indices; with a leading index of
-    nodes for A and Q where the inputs have a spectrum.
+    A_z (p, K, Z), Q_z (K, K, Z), v_z (K, Z), or (2K + 1, Z) with biases: directions, as many as there are
+    last indices; with a leading index of nodes for A and Q where the inputs have a spectrum.
     """
     linearised = _Linearised(mixture, network, rule)
     activations = linearised.equations.fields.activations

@@ -8,6 +8,8 @@ neurons.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,8 @@ from quenched.numerics.problem.state import Densities, OrderParameters
 __all__ = ["Fields", "densities", "fields"]
 
 Array = NDArray[np.float64]
+
+_PLACES = np.array([1.0, 2.0, 0.5, -1.0, 3.0])
 
 
 def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities:
@@ -114,10 +118,30 @@ class Fields:
 def fields(
     mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities
 ) -> tuple[Fields, Array, Array, Array]:
-    """The local fields of a state: their description, means (C, N), covariances (C, N, N) and readout (N,)."""
-    description = Fields(mixture, network)
+    """The local fields of a state: their description, means (C, N), covariances (C, N, N) and readout (N,).
+
+    Thresholds are in the means.  An intercept is one more neuron of the network: without weights, and with a threshold.
+    """
+    K, thresholds, v = network.K, np.zeros(network.K) if state.b is None else state.b, state.v
+    if state.c:
+        field, value = _constant(network.activation)
+        network, thresholds = replace(network, K=K + 1), np.append(thresholds, field)
+        v = np.append(v, state.c / (network.output_scale * value))
+    description, more = Fields(mixture, network), network.K - K
     if isinstance(state, OrderParameters) and mixture.spectrum is None and mixture.teacher is None:
-        return description, state.M, mixture.sigmas[:, None, None] ** 2 * state.Q, state.v
+        Q = np.pad(state.Q, ((0, more), (0, more)))
+        return description, np.pad(state.M, ((0, 0), (0, more))) + thresholds, mixture.sigmas[:, None, None] ** 2 * Q, v
     parts = densities(mixture, state)
-    A, Q, v = description.joined(parts.A, parts.Q, parts.v)
-    return description, *description.law(A, Q), v
+    A, Q = np.pad(parts.A, ((0, 0), (0, 0), (0, more))), np.pad(parts.Q, ((0, 0), (0, more), (0, more)))
+    A, Q, v = description.joined(A, Q, v)
+    means, covariances = description.law(A, Q)
+    means[:, : network.K] += thresholds
+    return description, means, covariances, v
+
+
+def _constant(activation: str) -> tuple[float, float]:
+    """A field at which g is not 0, and its value."""
+    g, _ = activation_functions(activation)
+    values = np.asarray(g(_PLACES), dtype=np.float64)
+    largest = int(np.argmax(np.minimum(np.abs(values), 1)))
+    return float(_PLACES[largest]), float(values[largest])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
-__all__ = ["quadrature_text"]
+__all__ = ["component_count", "quadrature_text"]
 
 Array = NDArray[np.float64]
 
@@ -168,11 +168,11 @@ COEFFICIENTS, ENDS = array({coefficients}), array({ends})
 {levels}
 
 @kept(error_model="numpy", nogil=True)
-def step(mean, L, weight, label, y, noise, tolerance, found):
+def step(mean, L, weight, label, offset, y, noise, tolerance, found):
     """Fill found (C, components) with the averages in each cluster; the largest error of one."""
     worst = 0.0
     data = zeros({size})
-    data[15] = tolerance
+    data[15], data[16] = tolerance, offset
     cuts = empty({cuts})
     for a in range(mean.shape[0]):
         {load}
@@ -188,7 +188,8 @@ def step(mean, L, weight, label, y, noise, tolerance, found):
     return worst
 '''
 # data: means 0-1, L 2-5 by rows, weights 6-7, label weights 8-9, of the outer field z, g, g' 10-12 and the weight of
-# the inner integral 13; label or class 14; tolerance 15; readouts of several outputs from 16 on, by rows
+# the inner integral 13; label or class 14; tolerance 15; offset of the output 16; readouts of several outputs from 17
+# on, by rows
 _VALUE = """
 @njit(error_model="numpy")
 def value_{level}(x, values, data, noise):
@@ -252,6 +253,11 @@ def value_outer(x, values, data, noise):
 """
 
 
+def component_count(N: int, outputs: int = 0) -> int:
+    """The number of averages over N fields, of a loss of several outputs where there are such."""
+    return N + N * (outputs or 1) + N * N + N * (N + 1) // 2 + (outputs == 0)
+
+
 def _fields(N: int) -> list[str]:
     """Lines that set z_n, g_n and dg_n of a sample."""
     last = N - 1
@@ -263,20 +269,21 @@ def _fields(N: int) -> list[str]:
 
 
 def _sample(level: str, N: int) -> str:
-    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m) of one sample, n and m over the fields."""
+    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m), F of one sample, n and m over the fields."""
     each = range(N)
-    phi = " + ".join(f"data[{6 + n}] * g{n}" for n in each)
+    phi = " + ".join([*(f"data[{6 + n}] * g{n}" for n in each), "data[16]"])
     target = " + ".join(["data[14]", *(f"data[{8 + n}] * g{n}" for n in each)])
     values = [f"F * dg{n}" for n in each] + [f"F * g{n}" for n in each]
     values += [f"F * dg{n} * z{m}" for n in each for m in each]
     values += [f"square * dg{n} * dg{m}" for n in each for m in each if n <= m]
+    values.append("F")
     return _value(level, [*_fields(N), f"F, square = force({phi}, {target}, noise)"], values)
 
 
 def _class_sample(level: str, N: int, outputs: int) -> str:
     """The values push_n, F_c g_n, push_n z_m and push_n push_m (n <= m) of one sample, push_n = g'_n sum_c F_c v_cn."""
     each, lines = range(N), _fields(N)
-    readout = [[f"data[{16 + c * N + n}]" for n in each] for c in range(outputs)]
+    readout = [[f"data[{17 + c * N + n}]" for n in each] for c in range(outputs)]
     phi = [f"phi{c}" for c in range(outputs)]
     lines += [
         f"{p} = " + " + ".join(f"{v} * g{n}" for n, v in enumerate(row)) for p, row in zip(phi, readout, strict=True)
@@ -320,7 +327,7 @@ def _loaded(N: int, outputs: int) -> list[str]:
     load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
     load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
     if outputs:
-        load += [f"data[{16 + c * N + n}] = weight[{c}, {n}]" for c in range(outputs) for n in range(N)]
+        load += [f"data[{17 + c * N + n}] = weight[{c}, {n}]" for c in range(outputs) for n in range(N)]
     else:
         load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
     return load
@@ -342,7 +349,7 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int 
 
     With `outputs` it is that of a loss of as many, of which it calls loss_term as well.
     """
-    components = N + N * (outputs or 1) + N * N + N * (N + 1) // 2
+    components = component_count(N, outputs)
     numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
 
     def adaptive(level: str) -> str:
@@ -388,7 +395,7 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int 
         reach=_REACH,
         negligible=_NEGLIGIBLE,
         N=N,
-        size=16 + outputs * N,
+        size=17 + outputs * N,
         smooth="\n        ".join(attempt) if smooth else "",
         levels="\n\n".join(levels),
         cuts=len(kinks[0]) + (len(kinks[1]) if N == 2 else 0),

@@ -6,9 +6,9 @@ F is the drift in units of the larger learning rate.  The unknowns x are
 * `GradientFlow`: A and v.  No noise feeds the weights outside of the span of the means; where they have decayed,
   Q = A^T A, of rank p at most.  Weights that have not, span r directions that count as further coordinates of A;
 
-without those of a layer with a rate of 0.  They are independent, so that the eigenvalues of J = dF/dx are those of the
-linearised dynamics.  Under gradient flow, weights outside of the span obey dw_perp/dt = L w_perp, and their overlaps
-grow at the sums of two eigenvalues of L: these belong to the modes too.
+and thresholds and intercept where these learn; without those of a layer with a rate of 0. They are independent, so that
+the eigenvalues of J = dF/dx are those of the linearised dynamics. Under gradient flow, weights outside of the span obey
+dw_perp/dt = L w_perp, and their overlaps grow at the sums of two eigenvalues of L: these belong to the modes too.
 
 Two solvers: Newton's steps in a trust region (scipy), of least norm where symmetries make J singular; and
 pseudo-transient continuation, implicit Euler steps of dx/dt = F whose length grows as the rates fall, which follows the
@@ -29,7 +29,7 @@ import numpy.typing as npt
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import OrderParameters, nearest_overlaps
+from quenched.numerics.problem.state import OrderParameters, nearest_overlaps, split, with_biases
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, PATH, Equations, drift_arrays
 from quenched.numerics.two_layer.flow import Coordinates
 from quenched.numerics.two_layer.jacobian import drift_tangents
@@ -77,6 +77,7 @@ class VectorField:
 
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule, unit: float) -> None:
         self.mixture, self.unit, self.K = mixture, unit, network.K
+        self.parameters = 2 * self.K + 1 if rule.biased else self.K  # v, or v, b and c
         self.coordinates = Coordinates(mixture.dimensions, network.K)
         self.drift = drift_arrays(mixture, network, rule)
         self.tangents = drift_tangents(mixture, network, rule)
@@ -84,7 +85,7 @@ class VectorField:
     @cached_property
     def directions(self) -> tuple[Array, Array, Array]:
         """A_z, Q_z, v_z of the unit vectors of the coordinates."""
-        units = [self.coordinates.unpack(y) for y in np.eye(int(self.coordinates.cuts[-1]) + self.K)]
+        units = [self.coordinates.unpack(y) for y in np.eye(int(self.coordinates.cuts[-1]) + self.parameters)]
         A_z, Q_z, v_z = (np.stack(parts, axis=-1) for parts in zip(*units, strict=True))
         return A_z, Q_z, v_z
 
@@ -110,7 +111,7 @@ class StationaryEquations:
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
         _refuse(mixture, network, rule)
         self.mixture, self.network, self.rule = mixture, network, rule
-        self.unit = max(rule.eta, rule.eta_v)
+        self.unit = max(rule.eta, rule.eta_v, rule.bias_lr, rule.intercept_lr)
         self.flow = self.inner = VectorField(mixture, network, rule, self.unit)
         self.projected = not rule.diffusion and rule.eta > 0  # Q is A^T A
 
@@ -121,12 +122,15 @@ class StationaryEquations:
 
         `bury`: neurons of which both layers are nearly 0 are set to 0 and stay there.
         """
+        if state.b is not None and not self.rule.biased:
+            raise ValueError("guess has b and c, which this rule leaves as they are: set bias_lr or intercept_lr > 0")
+        state = with_biases(state, self.rule.biased)
         dead = np.zeros(self.network.K, dtype=bool)
         if bury:
             sizes = np.sqrt(np.maximum(np.diag(state.Q), 0)), np.abs(state.v)
             dead = np.logical_and(*(size < _DYING * max(size.max(), _DYING) for size in sizes))
             alive = np.where(dead, 0.0, 1.0)
-            state = OrderParameters(state.M * alive, state.Q * np.outer(alive, alive), state.v * alive)
+            state = replace(state, M=state.M * alive, Q=state.Q * np.outer(alive, alive), v=state.v * alive)
         A, rule = state.projections(self.mixture), self.rule
         Q = nearest_overlaps(A, state.Q)
         if self.projected:
@@ -136,14 +140,15 @@ class StationaryEquations:
             Q = A.T @ A
             self._extend(int(kept.sum()))
         K = self.network.K
-        learns = (rule.eta > 0, rule.eta > 0 and not self.projected, rule.eta_v > 0)
-        self.free = np.concatenate(
-            [np.full(size, moves) for size, moves in zip((A.size, K * (K + 1) // 2, K), learns, strict=True)]
-        )
+        learns = [(A.size, rule.eta > 0), (K * (K + 1) // 2, rule.eta > 0 and not self.projected), (K, rule.eta_v > 0)]
+        learns += [(K, rule.bias_lr > 0), (1, rule.intercept_lr > 0)] if rule.biased else []
+        self.free = np.concatenate([np.full(size, moves) for size, moves in learns])
         gone = dead.astype(np.float64)
-        buried = self.inner.coordinates.pack(np.tile(gone, (len(A), 1)), np.maximum.outer(gone, gone), gone)
+        ends = np.zeros(self.inner.parameters)
+        ends[:K] = gone
+        buried = self.inner.coordinates.pack(np.tile(gone, (len(A), 1)), np.maximum.outer(gone, gone), ends)
         self.free &= buried == 0
-        self.frozen = self.inner.coordinates.pack(A, Q, state.v)
+        self.frozen = self.inner.coordinates.pack(A, Q, state.parameters)
         self.x0 = self.frozen[self.free]
 
     def continued(self, other: StationaryEquations) -> StationaryEquations:
@@ -172,7 +177,7 @@ class StationaryEquations:
     def state(self, x: Array) -> OrderParameters:
         """The order parameters of a solution."""
         A, Q, v = self.arrays(x)
-        return OrderParameters(self.inner.mixture.means @ A, Q, v)
+        return OrderParameters(self.inner.mixture.means @ A, Q, *split(v, self.network.K))
 
     # --- rates and their derivatives
 
@@ -213,9 +218,9 @@ class StationaryEquations:
         A, Q, v = self.arrays(x)
         equations = Equations(self.inner.mixture, self.network, self.rule, PATH, stated=False)
         if not equations.step.closed:  # a response by regression needs weights that point there
-            Q = Q + 1e-8 * np.abs(Q).max() * np.eye(len(v))
+            Q = Q + 1e-8 * np.abs(Q).max() * np.eye(len(Q))
         pull = equations.pulls(A[None], Q[None], v)
-        return np.asarray(-(self.rule.eta / self.unit) * (pull[0] + self.rule.kappa * np.eye(len(v))))
+        return np.asarray(-(self.rule.eta / self.unit) * (pull[0] + self.rule.kappa * np.eye(len(Q))))
 
     def modes(self, x: Array, J: Array) -> tuple[npt.NDArray[np.complex128], int]:
         """Eigenvalues of the linearised dynamics, by falling real part, and the number of zero modes."""
@@ -258,12 +263,14 @@ class StationaryEquations:
 
         The sign of what rounding leaves of a network that decays to 0 would be taken for its answer.
         """
-        A, Q, v = self.arrays(x)
+        A, Q, parameters = self.arrays(x)
+        K = self.network.K
+        v, rest = parameters[:K], parameters[K:]
         size = np.maximum(np.maximum(np.abs(A).max(axis=0, initial=0.0), np.abs(np.diag(Q))), np.abs(v))
         kept = (size > _VANISHED).astype(np.float64)
         if kept.all():
             return x
-        zeroed = self.inner.coordinates.pack(A * kept, Q * np.outer(kept, kept), v * kept)[self.free]
+        zeroed = self.inner.coordinates.pack(A * kept, Q * np.outer(kept, kept), np.append(v * kept, rest))[self.free]
         if not np.abs(self.rates(zeroed)).max(initial=0.0) <= RESIDUAL:
             return x
         if not np.isfinite(self.jacobian(zeroed)).all():
@@ -277,7 +284,7 @@ class StationaryEquations:
             f"no fixed point was found: {steps} left rates up to {residual:.3g}, more than {RESIDUAL:g} (|Q| <= "
             f"{np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; state in .state); start from a guess nearer to "
             "one, follow the flow longer (t), or continue a solution from other parameters with curve",
-            OrderParameters.derivative(self.inner.mixture.means @ A, Q, v),
+            OrderParameters.derivative(self.inner.mixture.means @ A, Q, *split(v, self.network.K)),
             residual,
         )
 
@@ -322,7 +329,7 @@ class StationaryEquations:
 def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
     """ValueError for a problem without stationary equations, or without a solution of them."""
     mixture.check_isotropic(": fixed points are solved for in the overlaps; integrate the densities")
-    if rule.eta == 0 and rule.eta_v == 0:
+    if rule.eta == 0 and rule.eta_v == 0 and not rule.biased:
         raise ValueError(f"rule must have a rate other than 0, got lr={rule.lr}, second_lr={rule.second_lr}")
     degree = homogeneity(network.activation)
     if degree is not None and rule.diffusion and rule.eta > 0 and rule.eta_v > 0 and rule.kappa == 0:

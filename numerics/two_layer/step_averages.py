@@ -1,7 +1,8 @@
-"""The averages of one step given the law of the local fields: force, response, noise and readout in each cluster.
+"""The averages of one step given the law of the local fields: force, response, noise, readout, slope in each cluster.
 
     push_k = dl/dlambda_k,  force_ak = E_a[push_k],         response_akn = E_a[d push_k/d lambda_n],
-                            noise_akl = E_a[push_k push_l], readout_ak = E_a[dl/dv_k]
+                            noise_akl = E_a[push_k push_l], readout_ak = E_a[dl/dv_k],
+                            slope_a = E_a[dl/dphi]
 
 They are had in the first of these ways that applies:
 
@@ -41,6 +42,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.field_quadrature import ClassQuadrature, FieldQuadrature
 from quenched.numerics.two_layer.local_fields import Fields
 from quenched.theory import two_layer
+from quenched.theory.biases import mean_slope, shifted, shifted_slope
 
 __all__ = ["CLOSED_FORM_NEURONS", "Averages", "ClassAverages", "Sampling", "StepAverages"]
 
@@ -55,12 +57,13 @@ _SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the ot
 
 
 class Averages(NamedTuple):
-    """Force (C, N), response (C, N, N), noise (C, N, N) and readout (C, N), or (C, c K) of c outputs, by rows."""
+    """Force (C, N), response (C, N, N), noise (C, N, N), readout (C, N), or (C, c K) of c outputs, and slope (C,)."""
 
     force: Array
     response: Array
     noise: Array
     readout: Array
+    slope: Array
 
 
 class Sampling(NamedTuple):
@@ -73,14 +76,17 @@ class Sampling(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _closed_forms() -> tuple[tuple[Any, tuple[str, ...]], ...]:
-    """`two_layer.step_averages` and `step_noise` compiled, and the tables that they take, in order."""
-    parts = [contraction(function) for function in (two_layer.step_averages, two_layer.step_noise)]
+    """`step_averages`, `step_noise` and `mean_slope` compiled, and the tables that they take, in order."""
+    parts = [contraction(function) for function in (two_layer.step_averages, two_layer.step_noise, mean_slope)]
     made = load_compiled("step_averages", [part.text for part in parts])
     return tuple((getattr(made, part.name), part.tables) for part in parts)
 
 
 class StepAverages:
-    """(means (C, N), covariances (C, N, N), v (N,)) -> `Averages`, for one problem; N counts a teacher's neurons."""
+    """(means (C, N), covariances (C, N, N), v (N,)) -> `Averages`, for one problem; N counts a teacher's neurons.
+
+    `c` is the intercept of the output; thresholds are in the means.
+    """
 
     def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool) -> None:
         self.fields, self.rule, self.sampling, self.stated = fields, rule, sampling, stated
@@ -101,34 +107,39 @@ class StepAverages:
         if not self.closed and N <= 2 and not (self.drawn and kinked):
             self.quadrature = FieldQuadrature(rule.loss, fields.activations, K, self.labels, rule.label_noise)
 
-    def exact(self, mean: Array, covariance: Array, v: Array) -> tuple[Averages, float, str] | None:
+    def exact(self, mean: Array, covariance: Array, v: Array, c: float = 0.0) -> tuple[Averages, float, str] | None:
         """The averages, their error and method; None where they, or the noise alone, have to be sampled."""
         if self.closed:
             if self.rule.diffusion and not self.noise_closed:
                 return None
             found = self.fields.tables(mean, covariance, FIELD_LIMIT if self.rule.diffusion else 2)
-            return self._closed(found, v, self.rule.diffusion), self._error(found, mean, covariance, v), "closed form"
+            return (
+                self._closed(found, v, c, self.rule.diffusion),
+                self._error(found, mean, covariance, v),
+                "closed form",
+            )
         if self.quadrature is None:
             return None
         output = self.fields.s * v
-        (force, readout, along, square), root, error = self.quadrature(mean, covariance, output)
+        (force, readout, along, square, slope), root, error = self.quadrature(mean, covariance, output, c)
         if error > _UNSETTLED * (1 + np.abs(square).max()):  # label noise too large for its rule
             return None
         error *= float(1 + np.abs(output).max()) ** 2
         response = output[:, None] * along @ np.linalg.pinv(root, rcond=_SINGULAR)
-        averages = Averages(output * force, response, output[:, None] * output * square, self.fields.s * readout)
+        noise = output[:, None] * output * square
+        averages = Averages(output * force, response, noise, self.fields.s * readout, slope)
         return averages, error, "quadrature"
 
     def sampled(
-        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array]
+        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
     ) -> tuple[Array, Array, str]:
         """What linearly follows from the averages, `outcome` (n,), its standard error and the method."""
         output, root, N = self.fields.s * v, _root(covariance), mean.shape[1]
         if self.closed:
-            exact = self._closed(self.fields.tables(mean, covariance, 2), v, False)
+            exact = self._closed(self.fields.tables(mean, covariance, 2), v, c, False)
 
             def block(z: Array) -> Array:
-                _, slope, _, square = self._slopes(mean[:, None] + z @ root, output)
+                _, slope, _, square = self._slopes(mean[:, None] + z @ root, output, c)
                 weighed = np.sqrt(square)[:, :, None] * slope
                 products = weighed.swapaxes(1, 2) @ weighed / len(z)
                 return len(z) * outcome(exact._replace(noise=output[:, None] * output * products))[None]
@@ -140,13 +151,14 @@ class StepAverages:
             def block(z: Array) -> Array:
                 n, noise = len(z), self.rule.label_noise * z[:, N] if self.drawn else None
                 z = z[:, :N]
-                value, slope, force, square = self._slopes(mean[:, None] + z @ root, output, noise)
+                value, slope, force, square = self._slopes(mean[:, None] + z @ root, output, c, noise)
                 pushed, weighed = force[:, :, None] * slope, np.sqrt(square)[:, :, None] * slope
                 averages = Averages(
                     output * pushed.sum(axis=1) / n,
                     output[:, None] * (pushed.swapaxes(1, 2) @ z / n) @ inverse,
                     output[:, None] * output * (weighed.swapaxes(1, 2) @ weighed / n),
                     self.fields.s * (force[:, None] @ value)[:, 0] / n,
+                    force.sum(axis=1) / n,
                 )
                 return n * outcome(averages)[None]
 
@@ -158,26 +170,48 @@ class StepAverages:
         limit = FIELD_LIMIT if self.rule.diffusion else 2
         return step_error(found, mean, covariance, self.fields.s * v, self.labels, limit) if self.stated else math.nan
 
-    def _closed(self, found: dict[str, Array], v: Array, noisy: bool) -> Averages:
-        step = self.first_order(found, v)
+    def shifted(self, c: float) -> tuple[Array, ...]:
+        """F0, F1, S0, S1, S2 of the loss at the output phi + c."""
+        *_, F0, F1, S0, S1, S2 = self.coefficients
+        if c != 0:
+            F0, S0, S1 = shifted(F0, F1, S0, S1, S2, c)
+        return F0, F1, S0, S1, S2
+
+    def _closed(self, found: dict[str, Array], v: Array, c: float, noisy: bool) -> Averages:
+        return self._of(self.shifted(c), found, v, noisy)
+
+    def _of(self, powers: tuple[Array, ...], found: dict[str, Array], v: Array, noisy: bool) -> Averages:
+        step = self.first_order(found, v, powers)
         if not noisy:
             return step
-        _, (noise, names) = _closed_forms()
-        *_, S0, S1, S2 = self.coefficients
-        return step._replace(noise=noise(S0, S1, S2, v, *(found[name] for name in names), self.fields.s))
+        _, (noise, names), _ = _closed_forms()
+        return step._replace(noise=noise(*powers[2:], v, *(found[name] for name in names), self.fields.s))
 
-    def first_order(self, found: dict[str, Array], v: Array) -> Averages:
-        """The averages by their closed forms from tables of averages of the activation, without the noise."""
-        (step_averages, names), _ = _closed_forms()
-        *_, F0, F1, _, _, _ = self.coefficients
+    def first_order(self, found: dict[str, Array], v: Array, powers: tuple[Array, ...]) -> Averages:
+        """The averages by their closed forms from tables of averages of the activation, without the noise.
+
+        `powers`: F0, F1, .. as `shifted` gives them.
+        """
+        (step_averages, names), _, (mean_slope, (g,)) = _closed_forms()
+        F0, F1, *_ = powers
         force, response, readout = step_averages(F0, F1, v, *(found[name] for name in names), self.fields.s)
-        return Averages(force, response, np.zeros_like(response), readout)
+        slope = mean_slope(F0, F1, v, found[g], self.fields.s)
+        return Averages(force, response, np.zeros_like(response), readout, slope)
 
-    def _slopes(self, field: Array, output: Array, noise: Array | None = None) -> tuple[Array, Array, Array, Array]:
+    def along_intercept(self, found: dict[str, Array], v: Array, c: float, noisy: bool) -> Averages:
+        """How the averages change with the intercept: they are linear in F0, F1, .., of which F0, S0 and S1 change."""
+        _, F1, _, S1, S2 = self.shifted(0.0)
+        none = np.zeros_like(F1)
+        change = shifted_slope(F1, S1, S2, c)
+        return self._of((change[0], none, change[1], change[2], none), found, v, noisy)
+
+    def _slopes(
+        self, field: Array, output: Array, c: float, noise: Array | None = None
+    ) -> tuple[Array, Array, Array, Array]:
         """g, g', F and F^2 at fields (C, n, N), averaged over the label noise or at the `noise` (n,) that was drawn."""
         value, slope = self.fields.evaluate(field)
         K = self.fields.learning
-        phi, label = value[..., :K] @ output[:K], self.labels[:, None] - value[..., K:] @ output[K:]
+        phi, label = value[..., :K] @ output[:K] + c, self.labels[:, None] - value[..., K:] @ output[K:]
         if noise is None:
             return value, slope, *self.slope(phi, label)
         force = np.asarray(self.plain(phi, label + noise))
@@ -195,7 +229,7 @@ class ClassAverages(StepAverages):
         if fields.learning <= 2 and mixture.classes is not None and mixture.outputs <= _MOST_OUTPUTS:
             self.by_class = ClassQuadrature(rule.loss, fields.activations, mixture.classes, mixture.outputs)
 
-    def exact(self, mean: Array, covariance: Array, v: Array) -> tuple[Averages, float, str] | None:
+    def exact(self, mean: Array, covariance: Array, v: Array, c: float = 0.0) -> tuple[Averages, float, str] | None:
         """As of `StepAverages`."""
         if self.by_class is None:
             return None
@@ -203,10 +237,10 @@ class ClassAverages(StepAverages):
         if error > _UNSETTLED * (1 + np.abs(square).max()):
             return None
         response = along @ np.linalg.pinv(root, rcond=_SINGULAR)
-        return Averages(force, response, square, self.fields.s * readout), error, "quadrature"
+        return Averages(force, response, square, self.fields.s * readout, np.zeros(len(mean))), error, "quadrature"
 
     def sampled(
-        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array]
+        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
     ) -> tuple[Array, Array, str]:
         """As of `StepAverages`."""
         output, root = self.fields.s * v, _root(covariance)
@@ -222,6 +256,7 @@ class ClassAverages(StepAverages):
                 (push.swapaxes(1, 2) @ z / n) @ inverse,
                 push.swapaxes(1, 2) @ push / n,
                 self.fields.s * (F.swapaxes(1, 2) @ value).reshape(len(mean), -1) / n,
+                np.zeros(len(mean)),
             )
             return n * outcome(averages)[None]
 

@@ -101,7 +101,7 @@ def _write(result: xr.Dataset, paths: Collection[Path]) -> None:
             names |= {f"classification_error_error[{name}]": f"{name}_error" for name in result.learner.values}
             write(path, csv_text([names.get(column, column) for column in header], rows, result.attrs))
         elif path.suffix.lower() in PICTURES:
-            from quenched.sim.figures import plot
+            from quenched.sim.drawing import plot
 
             save(plot.curve(result), path)
         else:

@@ -152,16 +152,13 @@ def _simulated(
     state: OrderParameters | Densities,
     checkpoint: Path | None,
 ) -> xr.Dataset:
-    """SGD on vectors, from its last checkpoint on where there is one; on a card there is none."""
-    from quenched.sim.backend import get_backend
+    """SGD on vectors, from its last checkpoint on where there is one."""
     from quenched.sim.training import simulate
 
-    where = get_backend("auto" if problem[0].classes is None else "numpy")  # a card's kernels have one output
-    file = checkpoint if where.name == "numpy" else None
     with progress("simulating") as report:
         return simulate(
-            *problem, D, times, range(seeds), "vectors", where,
-            state=state, checkpoint=file, checkpoint_every=_SAVED, progress=report,
+            *problem, D, times, range(seeds), "vectors",
+            state=state, checkpoint=checkpoint, checkpoint_every=_SAVED, progress=report,
         )  # fmt: skip
 
 
@@ -198,7 +195,7 @@ def _write(
             if runs is not None:
                 save(runs, _beside(path))
     if picture is not None or pictures:
-        from quenched.sim.figures import plot
+        from quenched.sim.drawing import plot
 
         title = plot.title(theory)
         drawn = plot.dynamics({title: theory}, None if runs is None else {title: runs}, oracle)

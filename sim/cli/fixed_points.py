@@ -131,7 +131,7 @@ def _branch(
 def _draw(result: xr.Dataset, named: problems.Named, run: Run, path: Path) -> None:
     """The branch, beside the oracle where it is followed in sigma."""
     from quenched.numerics.oracle import oracle_error
-    from quenched.sim.figures import plot
+    from quenched.sim.drawing import plot
     from quenched.sim.files import save
 
     oracle = None

@@ -29,11 +29,13 @@ _ORDER = (
     "fixed-points",
     "sweep",
     "validate",
+    "verify",
     "reproduce",
     "plot",
     "show",
     "average",
     "derive",
+    "cite",
     "cache",
 )
 

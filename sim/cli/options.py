@@ -33,6 +33,10 @@ _HELP = {
     "weight_decay": "Weight decay kappa.",
     "second_weight_decay": "Decay of the second layer (default: as of the first).",
     "label_noise": "Standard deviation of the noise on training labels.",
+    "bias_lr": "Learning rate of thresholds of the neurons (0: none).",
+    "bias_decay": "Decay of the thresholds.",
+    "intercept_lr": "Learning rate of an intercept of the output (0: none).",
+    "intercept_decay": "Decay of the intercept.",
     "loss": f"{LOSS_NAMES}, or an expression in phi and y.",
     "batch": "Fresh samples a step.",
 }

@@ -32,7 +32,7 @@ def plot(
     Example:  quenched plot run.nc
     Example:  quenched plot run.nc run_simulation.nc -o both.pdf
     """
-    from quenched.sim.figures.plot import plot as drawn
+    from quenched.sim.drawing.plot import plot as drawn
     from quenched.sim.files import PICTURES, prepare, save
 
     results = [read(path) for path in files]

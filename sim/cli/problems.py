@@ -60,7 +60,9 @@ class Named:
 class Inputs(Named):
     """A mixture by name or from data, whose inputs may have a spectrum."""
 
-    data: str | None = option(None, "Estimate the mixture from 'digits' or an .npz with X, cluster, label.")
+    data: str | None = option(
+        None, "Estimate the mixture from 'digits', an .npz of X, cluster, label, or MNIST's folder."
+    )
     covariance: str = option("isotropic", "Of --data: isotropic, shared, or full (one for each cluster).")
     shrinkage: str | None = option(None, "Of covariances: ledoit-wolf, or the weight of the identity.")
     project: bool = option(False, "Leave out what keeps covariances from commuting.")
@@ -118,7 +120,7 @@ def mixture(
     shrinkage: str | None = None,
     project: bool = False,
 ) -> Mixture:
-    """The mixture of this name ("xor", .., "ring:3"), or that of `data` ("digits" or an .npz file).
+    """The mixture of this name ("xor", .., "ring:3"), or that of `data` ("digits", .npz, MNIST's folder).
 
     `sigma` is 0.4 by default, or as estimated; `covariance`, `shrinkage` ("ledoit-wolf" or a number) and `project` are
     those of `Mixture.from_data`.  ValueError: an unknown name.

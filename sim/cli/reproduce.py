@@ -26,10 +26,10 @@ def reproduce(
     force: Annotated[bool, typer.Option("--force", help="Overwrite figures that exist.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what an interrupted run has finished.")] = False,
 ) -> None:
-    """Compute the figures and their data, each as PNG and NetCDF, with a sentence on what there is to see.
+    """Compute the figures and their data, each as PDF, PNG and NetCDF, with a sentence on what there is to see.
 
-    The first four take five minutes together, all of them an hour.  With --resume a figure that is there is left as it
-    is.
+    FOLDER/figures.md shows all of them with their captions, which the pictures and the data hold too.  The first four
+    take five minutes together, all of them an hour.  With --resume a figure that is there is left as it is.
 
     Example:  quenched reproduce dynamics headline
     """
@@ -40,14 +40,17 @@ def reproduce(
     integer("processes", processes, at_least=1)
     if force and resume:
         raise ValueError("--force does not go together with --resume: that keeps what is there")
-    pictures = {name: registry.picture(folder, name) for name in dict.fromkeys(chosen)}
+    names = list(dict.fromkeys(chosen))
     if not force and not resume:
         from quenched.sim.files import prepare
 
-        prepare("folder", pictures.values())
-    for name, picture in pictures.items():
-        if resume and picture.exists():
+        prepare("folder", [path for name in names for path in registry.pictures(folder, name)])
+    for name in names:
+        if resume and (picture := registry.picture(folder, name)).exists():
             sys.stdout.write(f"{name}  is there: {picture}\n")
+            continue
+        if figures == ["all"] and (needed := registry.missing(name)):
+            sys.stdout.write(f"{name}  is left out: it needs {needed}\n")
             continue
         with kept("reproduce", folder / name, resume) as journal, progress(name) as report:
             sentence = registry.make(name, folder, processes, report, journal=journal)

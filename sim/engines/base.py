@@ -22,9 +22,10 @@ from quenched.numerics.averages.activations import activation_functions, activat
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
 from quenched.sim.backend import Backend, Normals
 from quenched.sim.engines.geometry import root
+from quenched.sim.engines.states import States
 
 __all__ = [
     "CHAIN",
@@ -107,7 +108,7 @@ class Problem:
         return (
             (*data, mixture.classes is None, mixture.outputs),
             (network.K, network.activation),
-            (self.rule.loss, self.rule.batch),
+            (self.rule.loss, self.rule.batch, self.rule.biased),
             self.D,
         )
 
@@ -146,7 +147,10 @@ class Law(NamedTuple):
 
 
 class Overlaps(NamedTuple):
-    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K), of c outputs (S, c, K)."""
+    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K), or all parameters (S, 2K + 1).
+
+    v is (S, c, K) where there are c outputs.
+    """
 
     M: Array
     Q: Array
@@ -192,6 +196,22 @@ class Batch:
         different = list({id(problem.mixture): problem.mixture for problem in self.problems}.values())
         place = {id(mixture): i for i, mixture in enumerate(different)}
         return tuple(different), np.array([place[id(problem.mixture)] for problem in self.problems])[self.which]
+
+    def parameters(self) -> Array:
+        """The readouts v (S, K); where there are biases, v, b and c one after the other, (S, 2K + 1).
+
+        Of several outputs (S, c, K).
+        """
+        biased = self.problem.rule.biased
+        if isinstance(self.states, States):
+            more = (self.problem.network.K + 1) * biased
+            return np.pad(self.states.v, ((0, 0), (0, more)))
+        return np.stack([with_biases(state, biased).parameters for state in self.states])
+
+    def shifted(self, means: Array, v: Array) -> Array:
+        """Means (S, C, K) of the network's fields with their thresholds, of the parameters v."""
+        K = self.problem.network.K
+        return means + v[:, None, K:-1] if v.ndim == 2 and v.shape[1] > K else means
 
     def array(self, values: npt.ArrayLike) -> Any:
         """`values` as an array of the backend."""

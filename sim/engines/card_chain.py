@@ -47,8 +47,9 @@ class CardChain(Chain):
         mixture, B = problem.mixture, problem.rule.batch
         names = problem.network.activation, problem.rule.loss, mixture.taught.activation
         size = problem.network.K, mixture.dimensions, mixture.clusters, problem.teachers
-        self.step = batch.backend.kernels(chain_source(Sizes(*size, B, *names)))
-        self.test = self.step if B == 1 else batch.backend.kernels(chain_source(Sizes(*size, 1, *names)))
+        biased = int(self.v.shape[1] > problem.network.K)
+        self.step = batch.backend.kernels(chain_source(Sizes(*size, B, *names, biased)))
+        self.test = self.step if B == 1 else batch.backend.kernels(chain_source(Sizes(*size, 1, *names, biased)))
 
     @classmethod
     def on(cls, backend: Backend) -> type[Engine]:

@@ -31,7 +31,7 @@ class CardVectors(Vectors):
     def _prepare(self) -> None:
         """Kernels for these sizes and functions, numbers of the rule and tables on the card, weights made there."""
         batch, problem, xp, numbers = self.batch, self.batch.problem, self.batch.backend.xp, self.batch.numbers
-        self.v = xp.asarray(np.array([state.v for state in batch.states]))
+        self.v = xp.asarray(batch.parameters())
         self.keys, self.places = xp.asarray(np.array(batch.seeds, dtype=np.uint64)), xp.asarray(self.mixture)
         D, B = problem.D, problem.rule.batch
         scale = numbers(lambda each: each.network.output_scale)
@@ -41,7 +41,9 @@ class CardVectors(Vectors):
             1 - eta * numbers(lambda each: each.rule.kappa) / D,
             1 - eta_v * numbers(lambda each: each.rule.kappa_v) / D,
         )
-        self.rule = xp.asarray(np.stack([scale, *rates, *decays, self.label_noise], axis=1))
+        eta_b, kappa_b, eta_c, kappa_c = numbers(lambda each: each.rule.biases).T
+        biases = 1 - eta_b * kappa_b / D, 1 - eta_c * kappa_c / D, eta_b * scale / (B * D), eta_c / (B * D)
+        self.rule = xp.asarray(np.stack([scale, *rates, *decays, self.label_noise, *biases], axis=1))
         known = numbers(lambda each: each.readout) if problem.teachers else np.zeros((1, 1))
         self.known = xp.asarray(known)
         labels = self.labels if not problem.teachers else np.zeros_like(self.labels)
@@ -54,7 +56,9 @@ class CardVectors(Vectors):
         J, d = _chunks(D)
         sizes = problem.network.K, problem.teachers, mixture.clusters, self.n, B, D, J, d
         widths = self.scales.shape[2], self.means.shape[2]
-        block = Block(*sizes, *widths, real, *names, mixture.taught.activation)
+        block = Block(
+            *sizes, *widths, real, *names, mixture.taught.activation, int(self.v.shape[1] > problem.network.K)
+        )
         self.kernel = batch.backend.kernels(vector_source(block))
         self.rows = self._empty_rows()
         self.W = self._weights()

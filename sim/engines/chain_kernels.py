@@ -24,7 +24,10 @@ _UNROLLED = 160  # inner-loop passes of a step: beyond, code is long and registe
 
 
 class Sizes(NamedTuple):
-    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, samples B, and functions by name."""
+    """All that a kernel is built for: K, p, clusters C, the teacher's m neurons, samples B, and functions by name.
+
+    `biased`: 1 where there are thresholds and an intercept, else 0.
+    """
 
     K: int
     p: int
@@ -34,6 +37,7 @@ class Sizes(NamedTuple):
     activation: str
     loss: str
     teacher: str
+    biased: int = 0
 
 
 _HEAD = """
@@ -41,13 +45,13 @@ constexpr long long B = {B}, taught = {m};
 struct Data {{
     double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
 }};
-struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v; }};
+struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v, rho_b, rho_c, rate_b, rate_c; }};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
     double x[{B}][{p} + {K} + {B}], c[{B}][{K}], y[{B}], rest[{B}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
-    double h_later[{K}][{B}], beyond[{K}], inner[{K}], turned[{B}];
+    double h_later[{K}][{B}], beyond[{K}], inner[{K}], turned[{B}], bias[{K}];
 }};
-struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K}]; }};
+struct State {{ word random[2]; double W[{p} + {K}][{K}], v[{K} + {biased} * ({K} + 1)]; }};
 """
 
 CIRCLE = """
@@ -143,7 +147,8 @@ def chain_source(sizes: Sizes) -> str:
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
     names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "charge_one", "do_steps"] + ["test_sample"] * tests
+    names += ["inner_products", "absorb", "cluster", "clear", "shifted", "learn", "charge_one", "do_steps"]
+    names += ["test_sample"] * tests
     functions = {name.removesuffix("_counted").removesuffix("_one"): getattr(step, name) for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})

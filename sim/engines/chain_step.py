@@ -46,7 +46,7 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates."""
+    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates; _b, _c are of biases."""
 
     freedom: float
     scale: float
@@ -55,6 +55,10 @@ class Rule(NamedTuple):
     rho_v: float
     rate: float
     rate_v: float
+    rho_b: float
+    rho_c: float
+    rate_b: float
+    rate_c: float
 
 
 class Numbers(NamedTuple):
@@ -65,7 +69,10 @@ class Numbers(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,), of several outputs (c K,) by rows."""
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,).
+
+    Of several outputs v (c K,), by rows.
+    """
 
     random: Random
     W: Array
@@ -87,13 +94,17 @@ class Work(NamedTuple):
     beyond: Array  # |u_>|^2 after f_j
     inner: Array
     turned: Array
+    bias: Array  # (K,): the pushes of a step, where there are thresholds
 
 
 @njit(nogil=True, error_model="numpy")
 def advance(
     start: int, steps: int, state: Replica, problem: Numbers, B: Size, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
-    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite."""
+    """`steps` steps after the first `start`, in place; how many were done before the weights ceased to be finite.
+
+    -1 where the last step of the call before has made them so; 0 where the initial state leaves the numbers.
+    """
     taught = len(problem.data.readout)
     if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
         return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
@@ -123,39 +134,37 @@ def do_steps(
 ) -> int:
     """The same, in the notation of the module `overlaps`."""
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
-    p = len(data.references[0])
-    K = len(W) - p
+    K = len(W[0])
     work = Work(
-        np.zeros((B, p + K + B)),
+        np.zeros((B, len(W) + B)),
         np.empty((B, K)),
         np.empty(B),
         np.empty(B),
         np.empty(K),
         np.empty(K),
-        np.empty(len(v)),
+        np.empty(readouts(K, v, slope)),
         np.empty((K, K)),
         np.empty((K, B)),
         np.empty(K),
         np.empty(K),
         np.empty(B),
+        np.zeros(readouts(K, v, slope)),
     )
     for step in range(steps):
-        for k in range(len(v)):
-            work.push[k] = 0.0
+        total = 0.0
+        clear(work)
         for b in range(B):
             chosen, noise, square = draw(
                 state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
             )
-            a = 0
-            while chosen >= data.thresholds[a]:
-                a += 1
+            a = cluster(chosen, data)
             work.rest[b] = data.sigmas[a] ** 2 * square
             work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
             if not math.isfinite(charge(b, work, v, rule, g, dg, slope)):
-                return step - 1
-        for k in range(len(v)):
-            v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+                return step - 1 if start + step > 0 else 0
+            total += work.y[b]  # the slope of the loss, which `charge` has left there
+        learn(v, total, work, rule)
         for b in range(B):
             absorb(W, b, B, rule.rho if b == 0 else 1.0, work)
     return steps
@@ -182,11 +191,21 @@ def _charge(b: Any, work: Any, v: Any, rule: Any, g: Any, dg: Any, slope: Any) -
     return several if isinstance(slope, types.BaseTuple) else one
 
 
+def readouts(K: int, v: Array, slope: Any) -> int:
+    """The number of readouts among the parameters v: K, or all of them where there are several outputs."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(readouts, jit_options={"error_model": "numpy", "forceinline": True})
+def _readouts(K: Any, v: Any, slope: Any) -> Any:
+    return (lambda K, v, slope: len(v)) if isinstance(slope, types.BaseTuple) else (lambda K, v, slope: K)
+
+
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def charge_one(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:
-    """Of one output."""
+    """Of one output; the slope of the loss takes the place of the label."""
     K = len(work.field)
-    output = 0.0
+    output = shifted(v, work.field) if len(v) > K else 0.0
     size = 0.0
     for k in range(K):
         work.value[k] = g(work.field[k])
@@ -194,8 +213,11 @@ def charge_one(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope:
         size += abs(work.field[k])
     F = slope(output, work.y[b])
     for k in range(K):
-        work.c[b, k] = -rule.rate * F * v[k] * dg(work.field[k])
+        along = F * v[k] * dg(work.field[k])
+        work.c[b, k] = -rule.rate * along
         work.push[k] += F * work.value[k]
+        work.bias[k] += along
+    work.y[b] = F
     return size + F
 
 
@@ -233,6 +255,44 @@ def charge_several(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, sl
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
+def cluster(chosen: float, data: Data) -> int:
+    """The cluster that a uniform number chooses."""
+    a = 0
+    while chosen >= data.thresholds[a]:
+        a += 1
+    return a
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def clear(work: Work) -> None:
+    """Forget the pushes of the last step."""
+    for k in range(len(work.push)):
+        work.push[k] = 0.0
+        work.bias[k] = 0.0
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def shifted(v: Array, field: Array) -> float:
+    """Add the thresholds to the local fields; returns the intercept."""
+    K = len(field)
+    for k in range(K):
+        field[k] += v[K + k]
+    return v[2 * K]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def learn(v: Array, total: float, work: Work, rule: Rule) -> None:
+    """The step of readouts, thresholds and intercept; `total`: the slopes of the loss of the samples, added up."""
+    K = len(work.push)
+    for k in range(K):
+        v[k] = rule.rho_v * v[k] - rule.rate_v * work.push[k]
+    if len(v) > K:
+        for k in range(K):
+            v[K + k] = rule.rho_b * v[K + k] - rule.rate_b * work.bias[k]
+        v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def test_sample(
     number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
 ) -> tuple[float, float]:
@@ -241,8 +301,9 @@ def test_sample(
     _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
     y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
-    output = 0.0
-    for k in range(len(v)):
+    K = len(work.field)
+    output = shifted(v, work.field) if len(v) > K else 0.0
+    for k in range(K):
         output += rule.scale * v[k] * g(work.field[k])
     return output, y
 

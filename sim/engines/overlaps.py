@@ -70,6 +70,8 @@ _MANY = 256  # replicas: a card does a step of any number up to 16,000 in the ti
 class Chain(Engine):
     """The states W (S, p + K, K), the columns of A over those of L^T, and v (S, K), each with its own random numbers.
 
+    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).
+
     Replicas run in parallel on NUMBA_NUM_THREADS threads (all cores by default); the numbers that one gets depend on
     nothing but its problem, state and seed.
     """
@@ -179,7 +181,7 @@ class Chain(Engine):
 
     def law(self) -> Law:
         """The covariance is sigma_a^2 times the overlaps of the weights and the teacher's."""
-        M, Q, _ = self.overlaps()
+        M, Q, v = self.overlaps()
         C, references = self.batch.problem.mixture.clusters, self._references()
         sigmas = self.batch.numbers(lambda problem: problem.mixture.sigmas)
         teacher = references[:, C:]
@@ -191,7 +193,8 @@ class Chain(Engine):
             axis=1,
         )
         known = references[:, :C] @ teacher.swapaxes(1, 2)
-        return Law(np.concatenate([M[:, :C], known], axis=2), sigmas[:, :, None, None] ** 2 * gram[:, None])
+        means = self.batch.shifted(M[:, :C], v)
+        return Law(np.concatenate([means, known], axis=2), sigmas[:, :, None, None] ** 2 * gram[:, None])
 
 
 def _parameters(problem: Problem) -> Numbers:
@@ -204,26 +207,27 @@ def _parameters(problem: Problem) -> Numbers:
     scale = problem.network.output_scale / (D * rule.batch)
     decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
     rates = rule.eta * scale, rule.eta_v * scale
+    eta_b, kappa_b, eta_c, kappa_c = rule.biases
+    biases = 1 - eta_b * kappa_b / D, 1 - eta_c * kappa_c / D, eta_b * scale, eta_c / (D * rule.batch)
     freedom = float(D - mixture.dimensions - problem.network.K)
-    return Numbers(data, Rule(freedom, problem.network.output_scale, rule.label_noise, *decays, *rates))
+    return Numbers(data, Rule(freedom, problem.network.output_scale, rule.label_noise, *decays, *rates, *biases))
 
 
 def _starts(batch: Batch) -> tuple[Array, Array]:
     """W (S, p + K, K) and v (S, K), or (S, c K); replicas may share states."""
     if isinstance(batch.states, States):
-        return batch.states.W.copy(), batch.states.v.copy()
+        return batch.states.W.copy(), batch.parameters().reshape(len(batch.states), -1)
     mixtures, which = batch.mixtures
     places: dict[tuple[int, int], int] = {}
-    found: list[tuple[Array, Array]] = []
+    found: list[Array] = []
     index = np.empty(len(batch.states), dtype=np.int64)
     for s, (state, mixture) in enumerate(zip(batch.states, which.tolist(), strict=True)):
         key = id(state), mixture
         if key not in places:
             places[key] = len(found)
-            found.append((_start(state, mixtures[mixture], batch.problem.D), state.v.ravel()))
+            found.append(_start(state, mixtures[mixture], batch.problem.D))
         index[s] = places[key]
-    W, v = (np.stack(part) for part in zip(*found, strict=True))
-    return W[index], v[index]
+    return np.stack(found)[index], batch.parameters().reshape(len(index), -1)
 
 
 def _start(state: State, mixture: Mixture, D: int) -> Array:

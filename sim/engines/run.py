@@ -152,7 +152,14 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
                 fields = engine.draw(law, draws, protocol.per_cluster)
             errors = (_errors if problem.mixture.classes is None else _class_errors)(batch, fields, v)
     engine.good[~np.isfinite(errors["pmse"]) & (engine.good == engine.steps)] = before
-    found = {"M": M[:, :clusters], "Q": Q, "v": v} | ({"R": M[:, clusters:]} if problem.teachers else {}) | errors
+    K = problem.network.K
+    biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.ndim == 2 and v.shape[1] > K else {}
+    found = (
+        {"M": M[:, :clusters], "Q": Q, "v": v[..., :K]}
+        | biases
+        | ({"R": M[:, clusters:]} if problem.teachers else {})
+        | errors
+    )
     for values in found.values():
         values[engine.good < engine.steps] = np.nan
     return found
@@ -189,7 +196,7 @@ def _class_errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
 
 def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     """Averages over test samples with local fields `fields` (S, C, n, N), a teacher's last; each an array (S,)."""
-    xp, problem, K = batch.backend.xp, batch.problem, v.shape[-1]
+    xp, problem, K = batch.backend.xp, batch.problem, batch.problem.network.K
     teacher = problem.mixture.teacher
     if teacher is None:
         y = batch.array(_numbers(batch, lambda mixture: mixture.labels))[:, :, None]
@@ -197,8 +204,10 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
         readout = batch.array(batch.numbers(lambda each: each.readout))[:, None, :, None]
         y = xp.matmul(batch.label(teacher)(fields[..., K:]), readout)[..., 0]
     g = batch.activation()[0]
-    outputs = xp.matmul(g(fields[..., :K]), batch.array(v)[:, None, :, None])[..., 0]
+    outputs = xp.matmul(g(fields[..., :K]), batch.array(v[:, :K])[:, None, :, None])[..., 0]
     outputs = batch.array(batch.numbers(lambda each: each.network.output_scale))[:, None, None] * outputs
+    if v.shape[1] > K:
+        outputs = outputs + batch.array(v[:, -1])[:, None, None]
 
     def average(values: Any) -> Array:
         return _average(batch, values, fields.dtype)

@@ -25,7 +25,7 @@ from quenched.sim.translate import PRELUDE, translate, translate_formula
 
 __all__ = ["NUMBERS", "Block", "vector_source"]
 
-NUMBERS = 6  # scale, rate, rate_v, rho, rho_v and label noise of a replica
+NUMBERS = 10  # scale, rate, rate_v, rho, rho_v, label noise of a replica; of biases rho_b, rho_c, rate_b and rate_c
 
 
 class Block(NamedTuple):
@@ -49,6 +49,7 @@ class Block(NamedTuple):
     activation: str
     loss: str
     teacher: str
+    biased: int = 0
 
 
 _WARP = """
@@ -76,6 +77,7 @@ static inline bool any_of(const bool* flag) {{
 #endif
 typedef {real} real;
 constexpr int K = {K}, m = {m}, C = {C}, n = {n}, B = {B}, J = {J}, R = n + K + m, NUMBERS = {numbers};
+constexpr int BIASED = {biased}, P = K + BIASED * (K + 1);  // v alone, or v, b and c
 constexpr long long D = {D}, d = {d}, SCALED = {scaled}, PLACED = {placed};
 """
 
@@ -148,9 +150,13 @@ KERNEL steps_of_block(long long S, long long start, long long steps, const doubl
     WARP(s, S) {
         const double *number = numbers + s * NUMBERS, rho = number[3], root = sqrt((double)D);
         double field[WIDTH][K], c[WIDTH][K], push[WIDTH][K], kept[WIDTH][K], y[WIDTH], readouts[K], power = 1.0;
+        double lean[WIDTH][K + 1], thresholds[K], intercept = BIASED ? v[s * P + P - 1] : 0.0;
         bool bad[WIDTH];
         const real* chunks = products + s * J * R * R;
-        for (int k = 0; k < K; ++k) readouts[k] = v[s * K + k];
+        for (int k = 0; k < K; ++k) {
+            readouts[k] = v[s * P + k];
+            thresholds[k] = BIASED ? v[s * P + (P > K ? K : 0) + k] : 0.0;
+        }
         LANES_DO {
             const int row = lane < n ? lane : 0;
             double seen[K + m];
@@ -165,19 +171,30 @@ KERNEL steps_of_block(long long S, long long start, long long steps, const doubl
         }
         for (int step = 0; step < steps; ++step) {
             LANES_DO {
-                double output = 0.0;
-                for (int k = 0; k < K; ++k) output += readouts[k] * g(field[AT][k]);
-                const double F = slope(number[0] * output, y[AT]);
+                double output = 0.0, seen[K];
                 for (int k = 0; k < K; ++k) {
-                    c[AT][k] = number[1] * F * readouts[k] * dg(field[AT][k]);
-                    push[AT][k] = number[2] * F * g(field[AT][k]);
-                    kept[AT][k] = lane / B == step ? c[AT][k] : rho * kept[AT][k];
+                    seen[k] = BIASED ? field[AT][k] + thresholds[k] : field[AT][k];
+                    output += readouts[k] * g(seen[k]);
                 }
+                const double F = slope(BIASED ? number[0] * output + intercept : number[0] * output, y[AT]);
+                for (int k = 0; k < K; ++k) {
+                    c[AT][k] = number[1] * F * readouts[k] * dg(seen[k]);
+                    push[AT][k] = number[2] * F * g(seen[k]);
+                    kept[AT][k] = lane / B == step ? c[AT][k] : rho * kept[AT][k];
+                    if (BIASED) lean[AT][k] = F * readouts[k] * dg(seen[k]);
+                }
+                if (BIASED) lean[AT][K] = F;
             }
             for (int k = 0; k < K; ++k) {
                 double all = 0.0;
                 for (int b = 0; b < B; ++b) all += FROM(push, k, step * B + b);
                 readouts[k] = number[4] * readouts[k] - all;
+            }
+            for (int k = 0; k <= K && BIASED; ++k) {
+                double all = 0.0;
+                for (int b = 0; b < B; ++b) all += FROM(lean, k, step * B + b);
+                if (k < K) thresholds[k] = number[6] * thresholds[k] - number[8] * all;
+                else intercept = number[7] * intercept - number[9] * all;
             }
             for (int b = 0; b < B; ++b) {
                 const int source = step * B + b;
@@ -203,7 +220,11 @@ KERNEL steps_of_block(long long S, long long start, long long steps, const doubl
         }
         const bool lost = ANY(bad);
         LANES_DO if (lane == 0) {
-            for (int k = 0; k < K; ++k) v[s * K + k] = readouts[k];
+            for (int k = 0; k < K; ++k) {
+                v[s * P + k] = readouts[k];
+                if (BIASED) v[s * P + (P > K ? K : 0) + k] = thresholds[k];
+            }
+            if (BIASED) v[s * P + P - 1] = intercept;
             decay[s] = power;
             if (!lost && good[s] == start) good[s] = start + steps;
         }

@@ -38,6 +38,8 @@ _WIDE = 2**14  # components of all inputs of a step
 class Vectors(Engine):
     """Weights W (S, K, D) and readouts v (S, K) of S replicas, trained on samples X (S, n, D), a block at a time.
 
+    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).
+
     With NumPy a replica depends on those beside it by rounding at most: each has its own streams of inputs, clusters
     and label noise.
     """
@@ -54,7 +56,7 @@ class Vectors(Engine):
         self.labels = np.stack([mixture.one_hot if classes else mixture.labels for mixture in mixtures])
         self.changes = self._class_changes if classes else self._changes
         self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
-        self.v = batch.array([state.v for state in batch.states])
+        self.v = batch.array(batch.parameters())
         self._set_rule()
         self._set_teacher()
         self._prepare()
@@ -89,6 +91,10 @@ class Vectors(Engine):
         self.rate = batch.array((-eta * scale / (samples * math.sqrt(D)))[:, None, None])
         self.rate_v = batch.array((eta_v * scale / (samples * D))[:, None, None])
         self.rho_v = batch.array((1 - eta_v * kappa_v / D)[:, None])
+        eta_b, kappa_b, eta_c, kappa_c = numbers(lambda problem: problem.rule.biases).T
+        self.rate_b = batch.array((eta_b * scale / (samples * D))[:, None])
+        self.rate_c = batch.array((eta_c / (samples * D))[:, None])
+        self.rho_b, self.rho_c = (batch.array(1 - x[:, None] / D) for x in (eta_b * kappa_b, eta_c * kappa_c))
         self.powers = batch.array((1 - eta * kappa / D)[:, None] ** np.arange(BLOCK + 1))  # rho^n
 
     def _set_teacher(self) -> None:
@@ -166,36 +172,49 @@ class Vectors(Engine):
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
         increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
-        v = self.v
+        parts, K = (self.v,), self.batch.problem.network.K
+        if len(self.v.shape) == 2 and self.v.shape[1] > K:
+            parts = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
         for step in range(steps):
             now, later = slice(step * B, (step + 1) * B), slice((step + 1) * B, None)
-            c, v = self.changes(v, fields[:, now, :], y[:, now])
+            c, parts = self.changes(parts, fields[:, now, :], y[:, now])
             for j in range(B):
                 products, decay = gram[:, later, step * B + j, None], self.powers[:, None, None, int(j == 0)]
                 fields[:, later, :] = _carry(fields[:, later, :], products, c[:, j, None, :], decay)
             increments[:, now, :] = self.powers[:, None, None, steps - 1 - step] * c
         self.W = self.powers[:, None, None, steps] * self.W + xp.matmul(increments.mT, X)
-        self.v = v
-        readout = v if len(v.shape) == 2 else xp.sum(v, axis=1)
+        self.v = xp.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+        readout = self.v if len(self.v.shape) == 2 else xp.sum(self.v, axis=1)
+        readout = readout[:, : self.batch.problem.network.K]
         finite = self.batch.backend.to_host(xp.all(xp.isfinite(readout + xp.sum(increments, axis=1)), axis=1))
         alive = finite & (self.good == self.steps)
         self.steps += steps
         self.good[alive] = self.steps
 
-    def _changes(self, v: Any, field: Any, y: Any) -> tuple[Any, Any]:
-        """The coefficients c (S, B, K) of the samples of a step with these fields and labels, and the v after it."""
-        xp, g = self.batch.backend.xp, self.g(field)
-        F = self.slope(self.scale * xp.sum(v[:, None, :] * g, axis=2), y)[:, :, None]
-        c, push = _change(v[:, None, :], F, g, self.dg(field), self.rate, self.rate_v)
-        return c, self.rho_v * v - xp.sum(push, axis=1)
+    def _changes(self, parts: tuple[Any, ...], field: Any, y: Any) -> tuple[Any, tuple[Any, ...]]:
+        """The coefficients c (S, B, K) of the samples of a step with these fields and labels.
 
-    def _class_changes(self, v: Any, field: Any, y: Any) -> tuple[Any, Any]:
+        And what becomes of `parts`: v (S, K), and where there are biases thresholds (S, K) and intercept (S, 1).
+        """
+        xp, (v, *biases) = self.batch.backend.xp, parts
+        field = field + biases[0][:, None, :] if biases else field
+        g, dg = self.g(field), self.dg(field)
+        output = self.scale * xp.sum(v[:, None, :] * g, axis=2)
+        F = self.slope(output + biases[1] if biases else output, y)[:, :, None]
+        c, push = _change(v[:, None, :], F, g, dg, self.rate, self.rate_v)
+        if biases:
+            b, b0 = biases
+            b = self.rho_b * b - self.rate_b * v * xp.sum(F * dg, axis=1)
+            biases = [b, self.rho_c * b0 - self.rate_c * xp.sum(F, axis=1)]
+        return c, (self.rho_v * v - xp.sum(push, axis=1), *biases)
+
+    def _class_changes(self, parts: tuple[Any, ...], field: Any, y: Any) -> tuple[Any, tuple[Any, ...]]:
         """The same of v (S, c, K) and one-hot labels (S, B, c)."""
-        xp, g = self.batch.backend.xp, self.g(field)
+        xp, g, (v,) = self.batch.backend.xp, self.g(field), parts
         phi = self.scale[:, :, None] * xp.matmul(g, v.mT)
         F = self.charged.slopes(phi, y, xp)
         change = self.rate * xp.matmul(F, v) * self.dg(field)
-        return change, self.rho_v[:, :, None] * v - self.rate_v * xp.matmul(F.mT, g)
+        return change, (self.rho_v[:, :, None] * v - self.rate_v * xp.matmul(F.mT, g),)
 
     def overlaps(self) -> Overlaps:
         """Of the weights with all references, with each other, and the readouts."""
@@ -221,7 +240,9 @@ class Vectors(Engine):
             parts = [W * self.batch.array(scales[:, a, None, :]) for a in range(scales.shape[1])]
             covariances = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in parts], axis=1)
         A = host(W[:, :, : means.shape[2]]).astype(np.float64)
-        return Law(means @ A.swapaxes(1, 2), covariances)
+        centres, K = means @ A.swapaxes(1, 2), self.batch.problem.network.K
+        centres[:, :, :K] = self.batch.shifted(centres[:, :, :K], host(self.v).astype(np.float64))
+        return Law(centres, covariances)
 
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:
         """Local fields (S, C, n, N) of inputs drawn as vectors."""
@@ -231,7 +252,7 @@ class Vectors(Engine):
             for start in range(0, per_cluster, room):
                 cluster = np.full((len(self.good), min(room, per_cluster - start)), a)
                 X = self.inputs(cluster, normals)
-                field = xp.matmul(X, self.W.mT) / root
+                field = self.batch.shifted(xp.matmul(X, self.W.mT) / root, self.v)
                 parts.append(xp.concat([field, self.seen(X)], axis=2) if problem.teachers else field)
         return xp.reshape(xp.concat(parts, axis=1), (len(self.good), -1, per_cluster, parts[0].shape[2]))
 

@@ -13,14 +13,15 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.figures import plot
+from quenched.sim.drawing import plot
+from quenched.sim.drawing.captions import of_rule, of_seeds
 from quenched.sim.processes import Work
 from quenched.sim.training import simulate
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compute", "draw", "sentence"]
+__all__ = ["caption", "compute", "draw", "sentence"]
 
 MIXTURE, SGD, D, T = Mixture.xor(0.4), OnlineSGD(lr=0.5), 1000, 120.0
 SEEDS = range(5)
@@ -45,8 +46,24 @@ def learning_curve(
 
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     """A column for each K, clusters 1 and 3 of four."""
-    theory, runs = ({f"K = {K}": data[f"K{K}_{kind}"] for K in sorted(CASES)} for kind in ("theory", "simulation"))
+    titles = {K: rf"$K = {K}$ relu, $\sigma = {MIXTURE.sigma:g}$, $\eta = {SGD.lr:g}$" for K in sorted(CASES)}
+    theory, runs = ({title: data[f"K{K}_{kind}"] for K, title in titles.items()} for kind in ("theory", "simulation"))
     return plot.dynamics(theory, runs, float(oracle_error(MIXTURE)), clusters=[0, 2])
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels, parameters, runs."""
+    starts = " and ".join(f"{CASES[K]} (K = {K})" for K in sorted(CASES))
+    return (
+        f"Learning XOR, four clusters at ±e1 (label -1) and ±e2 (+1), σ = {MIXTURE.sigma:g}, by two-layer relu "
+        f"networks with K = 4 (left) and K = 8 (right), both layers trained by {of_rule(SGD)}, time in units of D "
+        "steps.  From the top: half the mean squared error; the classification error, grey band: the oracle, which "
+        "knows the means; the overlaps M_ak = w_k·mu_a/D of every neuron k with the means of clusters 1 and 3 (those "
+        "of 2 and 4 are their negatives); the squared norms Q_kk = |w_k|^2/D of every neuron.  Lines are theory, the "
+        f"equations for D → ∞; points are simulations of vectors at D = {D}, mean ± standard error of "
+        f"{of_seeds(SEEDS)}, all from the order parameters of one random state, of seed {starts}, w_k ~ N(0, 1), v_k ~ "
+        "N(0, 1/K)."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:

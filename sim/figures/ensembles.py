@@ -8,6 +8,7 @@ bias of finite D is measured beside it, on the problem of the referee.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -28,11 +29,25 @@ from quenched.numerics.two_layer.errors import errors
 from quenched.numerics.two_layer.fixed_points import binomial_error
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend
+from quenched.sim.drawing.captions import listed, of_network, of_rule, sizes
+from quenched.sim.drawing.style import (
+    LEVEL,
+    PAGE,
+    POINT,
+    TIME,
+    cues,
+    key,
+    letters,
+    log_ticks,
+    marker,
+    ordered,
+    power_of_ten,
+    styled,
+)
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, Problem
 from quenched.sim.engines.run import Protocol, run
 from quenched.sim.engines.states import States
-from quenched.sim.figures.style import LEVEL, POINT, cues, styled
 from quenched.sim.fluctuations import moments
 from quenched.sim.processes import Work
 from quenched.sim.referee.judge import BIAS, BIASED
@@ -40,7 +55,7 @@ from quenched.sim.referee.judge import BIAS, BIASED
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Grid", "compute", "draw", "ensemble", "sentence"]
+__all__ = ["Grid", "caption", "compute", "draw", "ensemble", "sentence"]
 
 Array = npt.NDArray[np.float64]
 
@@ -199,32 +214,73 @@ def _quantiles(times: Array) -> Array:
 
 @styled
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
-    """Success against K, time to learn against D, plateau exits in time, the bias against D."""
+    """Success against K, time to learn against D, plateau exits in time, the bias against D.
+
+    Nothing is joined by lines where there is nothing in between.
+    """
     main, limit, bias = data[""], data["limit"], data["bias"]
-    canvas = Figure(figsize=(9.4, 6.2), layout="constrained")
+    canvas = Figure(figsize=(PAGE, 5.0), layout="constrained")
     (success, time), (exits, deviation) = canvas.subplots(2, 2)
-    for D, cue in zip(main.D.values, cues(main.sizes["D"]), strict=True):
-        cell, style = main.sel(D=D), {"color": cue.colour, "ls": cue.dashes}
-        label = f"$D = 10^{{{np.log10(D):.3g}}}$"
-        success.errorbar(cell.K, cell.success, cell.success_error, marker=cue.marker, ms=3.4, label=label, **style)
+    letters((success, time, exits, deviation))
+    sizes_ = dict(zip(main.D.values.tolist(), ordered(main.sizes["D"]), strict=True))
+    for i, (D, cue) in enumerate(sizes_.items()):
+        cell = main.sel(D=D)
+        shift = 0.12 * (i - (len(sizes_) - 1) / 2)
+        success.errorbar(cell.K + shift, cell.success, cell.success_error, **cue.point)
         one = cell.sel(K=limit.attrs["K"])
-        exits.plot(main.time[1:], np.cumsum(one.exit_probability)[1:], label=label, **style)
-    for K, cue in zip(main.K.values, cues(main.sizes["K"]), strict=True):
-        middle = main.learning_time.sel(K=K, quantile=0.5)
-        time.plot(main.D, middle, color=cue.colour, marker=cue.marker, ms=3.4, ls=cue.dashes, label=f"$K = {K}$")
-        if limit.attrs["K"] == K:
-            followed = limit.learning_time.sel(quantile=0.5)
-            time.errorbar(limit.D, followed, None, color=cue.colour, **POINT)
-    deviation.errorbar(bias.D, bias.bias, bias.bias_error, color="0.2", **POINT)
+        exits.step(main.time[1:], np.cumsum(one.exit_probability)[1:], where="post", **cue.line)
+    widths = dict(zip(main.K.values.tolist(), cues(main.sizes["K"]), strict=True))
+    for i, (K, cue) in enumerate(widths.items()):
+        low, middle, high = main.learning_time.sel(K=K).transpose("quantile", "D").values
+        shift = 1.06 ** (i - (len(widths) - 1) / 2)
+        time.errorbar(main.D * shift, middle, [middle - low, high - middle], **cue.point)
+    cue = widths[limit.attrs["K"]]
+    low, middle, high = limit.learning_time.transpose("quantile", "D").values
+    filled = cue.point | {"mfc": cue.colour}
+    time.errorbar(limit.D, middle, [middle - low, high - middle], **filled)
+    success.errorbar([limit.attrs["K"] + 0.3], limit.success[-1:], limit.success_error[-1:], **POINT | {"color": "0.0"})
+    deviation.errorbar(bias.D, bias.bias, bias.bias_error, **POINT | {"color": "0.0"})
     deviation.axhline(float(np.average(bias.bias, weights=bias.bias_error**-2.0)), **LEVEL)
-    success.set(xlabel="neurons $K$", ylabel="probability of success", ylim=(-0.03, 1.03))
-    time.set(xlabel="dimension $D$", ylabel="median time of success", xscale="log", ylim=(0, None))
-    left = f"plateau left,  $K = {limit.attrs['K']}$"
-    exits.set(xlabel="time  t = n/D", ylabel=left, xscale="log", ylim=(-0.03, 1.03))
-    deviation.set(xlabel="dimension $D$", ylabel=f"$D$ × bias of {BIASED}", xscale="log")
-    for axes in (success, time, exits):
-        axes.legend()
+    success.set(xlabel="neurons $K$", ylabel=f"probability of success by $t = {T:g}$", ylim=(-0.05, 1.05))
+    time.set(xlabel="dimension $D$", ylabel="time of success $t$", xscale="log", ylim=(0, None))
+    exits.set(
+        xlabel=TIME, ylabel=f"fraction off the plateau, $K = {limit.attrs['K']}$", xscale="log", ylim=(-0.05, 1.05)
+    )
+    deviation.set(xlabel="dimension $D$", ylabel=f"$D\\times$ bias of {BIASED}", xscale="log")
+    for axes in (time, deviation):
+        log_ticks(axes.xaxis, (1, 3))
+    names = {D: f"chain, $D = {power_of_ten(D)}$" for D in sizes_}
+    at = f"equations from states of $D = {power_of_ten(int(limit.D[-1]))}$"
+    success.legend(handles=[*(key(c, names[D], line=False) for D, c in sizes_.items()), marker("0.0", at)])
+    exits.legend(handles=[key(c, names[D], point=False) for D, c in sizes_.items()])
+    learned = [K for K in widths if bool(main.success.sel(K=K).max() > 0)]
+    handles = [key(widths[K], f"chain, $K = {K}$", line=False) for K in learned]
+    followed = key(cue, f"equations, $K = {limit.attrs['K']}$", line=False)
+    followed.set_markerfacecolor(cue.colour)
+    time.legend(handles=[*handles, followed])
     return canvas
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels, parameters, runs."""
+    main, limit, bias = data[""], data["limit"], data["bias"]
+    least, most = int(main.networks.min()), int(main.networks.max())
+    number = f"{least}" if least == most else f"{least} to {most}"
+    mixture, network, rule, t = BIAS
+    runs = listed(json.loads(bias.attrs["runs"]))
+    grid = json.loads(main.attrs["grid"])
+    return (
+        f"Two-layer {ACTIVATION} networks on XOR with means of length 1, σ = {MIXTURE.sigma:g}, {of_rule(RULE)}, from "
+        "random states, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  Simulation: the exact finite-D chain at D = "
+        f"{sizes(main.D.values)}, {number} networks for each K = {listed(main.K.values)} and D, of the stream of seed "
+        f"K, errors measured on {SAMPLES} test samples.  Theory: the equations for D → ∞ from {grid['followed']} "
+        f"states of dimension {sizes(limit.D.values)} (seeds 0, 1, ..).  (a) Fraction whose error is within {MARGIN:g} "
+        f"of the oracle's, {float(main.oracle):.4f}, at t = {T:g}, ± standard error, shifted sideways; (b) time when "
+        "it first is, median and quartiles of those that succeed; (c) fraction, of all, whose error has fallen half "
+        f"way from chance to there, K = {limit.attrs['K']}; (d) D times the bias of {BIASED} at t = {t:g}, ± standard "
+        f"error of {runs} runs (seeds 0, 1, ..): {of_network(network)}, on XOR, σ = {mixture.sigma:g}, "
+        f"{of_rule(rule)}, all from the state of seed 0; grey: the mean."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:

@@ -1,7 +1,8 @@
 """Figure `fluctuations`: variances of the order parameters times D, which converge, and the time that a plateau takes.
 
-Top: relu, K = 2, on XOR, all runs from one state.  Bottom, the plateau: |x|, K = 2, with a fixed readout, where M = 0
-is a fixed point and only the fluctuations of finite D lead away from it: the learning time grows as log D.
+Top: relu, K = 2, on XOR, all runs from one state, beside the covariance that the equations of fluctuations give.
+Bottom, the plateau: |x|, K = 2, with a fixed readout, where M = 0 is a fixed point and only the fluctuations of finite
+D lead away from it: the learning time grows as log D.
 """
 
 from __future__ import annotations
@@ -21,18 +22,32 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import random_state
-from quenched.sim.figures.style import BLUE, LEVEL, POINT, TIME, cues, marker, shades, styled
+from quenched.numerics.two_layer.fluctuations import fluctuations
+from quenched.sim.drawing.captions import listed, of_network, of_rule, sizes
+from quenched.sim.drawing.style import (
+    LEVEL,
+    PAGE,
+    TIME,
+    cues,
+    key,
+    letters,
+    marker,
+    ordered,
+    power_of_ten,
+    styled,
+)
 from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compute", "draw", "sentence"]
+__all__ = ["caption", "compute", "draw", "sentence"]
 
 MIXTURE, NETWORK, SGD = Mixture.xor(0.4), TwoLayer(2, "relu"), OnlineSGD(lr=0.5)
 SIZES = {10: 16_000, 30: 8000, 100: 4000, 1000: 2000, 10_000: 1000}  # runs by D
 FLAT = Mixture.xor(0.5), TwoLayer(2, "abs"), OnlineSGD(lr=0.5, second_lr=0.0)  # the plateau
+START, LEVEL_LEARNED, LATEST = 1, 0.5, 200.0  # seed of the state; the overlap that counts as learned; by when
 COUNTS = {100: 1000, 1000: 600, 10_000: 200, 100_000: 40}
 SHOWN = {"M[0,0]": "$M_{11}$", "Q[0,0]": "$Q_{11}$", "Q[0,1]": "$Q_{12}$", "v[0]": "$v_1$"}
 
@@ -41,9 +56,10 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     """Moments for each D of the first problem, learning times for each D of the second."""
     import xarray as xr
 
-    state, times = random_state(MIXTURE, NETWORK, 1000, 1), np.linspace(0.5, 10, 20)
+    state, times = random_state(MIXTURE, NETWORK, 1000, START), np.linspace(0.5, 10, 20)
     jobs = [(MIXTURE, NETWORK, SGD, D, times, range(runs), state) for D, runs in SIZES.items()]
     found = dict(zip(SIZES, work.part(0, 0.5).map(moments, jobs), strict=True))
+    theory = work.once(fluctuations, MIXTURE, NETWORK, SGD, state, np.linspace(0, 10, 41))
     flat = plateau(*FLAT, [1.0, -1.0])
     slow = work.part(0.5, 1).map(_learned, [(D, runs, flat) for D, runs in sorted(COUNTS.items(), reverse=True)])
     time = np.full((len(COUNTS), max(COUNTS.values())), np.nan)
@@ -57,68 +73,101 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
             mixture=noise, network=even, sgd=frozen, initial_state=flat, growth_rate=growth_rate(*FLAT, flat)
         ),
     )
-    return {f"D{D}": each for D, each in found.items()} | {"plateau": described(learning)}
+    return {f"D{D}": each for D, each in found.items()} | {"theory": theory, "plateau": described(learning)}
 
 
 def _learned(D: int, runs: int, flat: OrderParameters) -> np.ndarray:
-    return learning_times(*FLAT, D, range(runs), flat, level=0.5, t=200.0)
+    return learning_times(*FLAT, D, range(runs), flat, level=LEVEL_LEARNED, t=LATEST)
 
 
 @styled
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     """Variances against t and against D; the time a plateau takes, its mean and its law."""
-    figure = Figure(figsize=(7.4, 6.2), layout="constrained")
-    (path, limit), (plateau_, law) = figure.subplots(2, 2)
-    _variances(path, limit, {D: data[f"D{D}"] for D in SIZES})
+    figure = Figure(figsize=(PAGE, 5.2), layout="constrained")
+    (path, limit), (mean_time, law) = figure.subplots(2, 2)
+    letters((path, limit, mean_time, law))
+    _variances(path, limit, {D: data[f"D{D}"] for D in SIZES}, data["theory"])
     learning = data["plateau"]
     rate = json.loads(learning.attrs["growth_rate"])
     number = learning.learning_time.notnull().sum("run")
     mean = learning.learning_time.mean("run")
     error = learning.learning_time.std("run", ddof=1) / np.sqrt(number)
     offset = float(((mean - np.log(mean.D) / (2 * rate)) / error**2).sum() / (1 / error**2).sum())
-    plateau_.plot(mean.D, np.log(mean.D) / (2 * rate) + offset, color="0.0", label=r"$\ln D/(2\lambda)$ + const")
-    plateau_.errorbar(mean.D, mean, error, color=BLUE, label="chain, mean ± s.e.", **POINT)
-    plateau_.set(xscale="log", xlabel="dimension  D", ylabel="learning time")
-    plateau_.legend(loc="upper left")
-    for cue, colour, D in zip(cues(len(mean)), shades(len(mean)), mean.D.values, strict=True):
+    slope = r"slope $1/(2\lambda)$ of the equations, offset fitted"
+    mean_time.plot(mean.D, np.log(mean.D) / (2 * rate) + offset, color="0.0", label=slope)
+    look = dict(zip(mean.D.values.tolist(), ordered(mean.sizes["D"]), strict=True))
+    for D, cue in look.items():
+        mean_time.errorbar(D, mean.sel(D=D), error.sel(D=D), **cue.point)
         shifted = np.sort(learning.learning_time.sel(D=D).dropna("run").values) - np.log(D) / (2 * rate)
         share = np.arange(1, len(shifted) + 1) / len(shifted)
-        law.step(shifted, share, where="post", color=colour, ls=cue.dashes, label=f"$D={D}$")
-    law.set(xlabel=r"learning time $-\ \ln D/(2\lambda)$", ylabel="fraction of runs", ylim=(0, 1))
-    law.legend(loc="lower right")
+        law.step(shifted, share, where="post", color=cue.colour, ls=cue.dashes)
+    mean_time.set(xscale="log", xlabel="dimension $D$", ylabel="learning time $t$")
+    mean_time.legend(loc="upper left")
+    law.set(xlabel=r"learning time $t - \ln D/(2\lambda)$", ylabel="fraction of runs", ylim=(0, 1))
+    law.legend(handles=[key(cue, f"$D = {power_of_ten(D)}$") for D, cue in look.items()], loc="lower right")
     return figure
 
 
-def _variances(path: Axes, limit: Axes, found: Mapping[int, xr.Dataset]) -> None:
-    """D Var of the components against t, and at the end against D."""
-    sizes, last = sorted(found), found[max(found)]
-    shapes = dict(zip(sizes[:-1], "os^Dv", strict=False))
+def _variances(path: Axes, limit: Axes, found: Mapping[int, xr.Dataset], theory: xr.Dataset) -> None:
+    """D Var of the components against t, and at the end against D; the theory is the limit D -> infinity."""
+    dimensions = sorted(found)
+    shapes = dict(zip(dimensions, "os^Dv", strict=False))
     for i, (cue, (component, symbol)) in enumerate(zip(cues(len(SHOWN)), SHOWN.items(), strict=True)):
         at = {"component": component, "component_": component}
-        path.plot(last.time, last.covariance.sel(at), **cue.line)
+        line = theory.sel(at)
+        path.plot(line.time, line.covariance, **cue.line)
         for D, shape in shapes.items():
-            some = found[D].sel(at).isel(time=slice(1, None, 2))
+            some = found[D].sel(at).isel(time=slice(1, None, 3))
             path.errorbar(some.time, some.covariance, some.covariance_error, **cue.point | {"marker": shape})
-        end = [found[D].sel(at).isel(time=-1) for D in sizes]
-        values, errors = (np.array([float(e[key]) for e in end]) for key in ("covariance", "covariance_error"))
-        x = np.array(sizes) * 1.1**i
-        limit.errorbar(x, values / values[-1], errors / values[-1], label=symbol, **cue.point)
-    keys = [path.plot([], [], color="0.0", label=f"$D = {sizes[-1]}$")[0]]
-    keys += [marker("0.0", str(D), shape) for D, shape in shapes.items()]
+        end = [found[D].sel(at).isel(time=-1) for D in dimensions]
+        last = float(line.covariance.sel(time=float(end[0].time)))
+        values, errors = (np.array([float(e[name]) for e in end]) / last for name in ("covariance", "covariance_error"))
+        limit.errorbar(np.array(dimensions) * 1.12**i, values, errors, label=symbol, **cue.point)
+        path.annotate(symbol, (1, float(line.covariance[-1])), (3, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", va="center", color=cue.colour, annotation_clip=False)  # fmt: skip
+    keys = [path.plot([], [], color="0.0", label="theory")[0]]
+    keys += [marker("0.0", f"$D = {power_of_ten(D)}$", shape) for D, shape in shapes.items()]
     path.legend(handles=keys, loc="upper left")
-    path.set(xlabel=TIME, ylabel=r"$D\,\mathrm{Var}$", ylim=(0, None))
+    path.set(xlabel=TIME, ylabel=r"$D\,\mathrm{Var}$", ylim=(0, None), xlim=(0, float(theory.time[-1])))
     limit.axhline(1, **LEVEL)
-    limit.set(xscale="log", xlabel="dimension  D", ylabel=rf"$D\,\mathrm{{Var}}$, relative to $D={sizes[-1]}$")
-    limit.set_title(f"t = {float(last.time[-1]):g}")
-    limit.legend(loc="upper right", ncols=2)
+    limit.set(xscale="log", xlabel="dimension $D$", ylabel=r"$D\,\mathrm{Var}$, relative to theory")
+    limit.set_title(f"$t = {float(theory.time[-1]):g}$")
+    limit.legend(loc="best", ncols=2)
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels, parameters, runs."""
+    runs = listed(f"{runs} (D = {D})" for D, runs in SIZES.items())
+    counts = listed(f"{runs} (D = {D})" for D, runs in COUNTS.items())
+    flat, network, rule = FLAT
+    return (
+        "Fluctuations at finite D.  (a) Variance over runs, times D, of the order parameters of a "
+        f"{of_network(NETWORK)}, on XOR, σ = {MIXTURE.sigma:g}, {of_rule(SGD)}, all from one state, of seed {START}, "
+        "against time in units of D steps; (b) the same at the end relative to theory.  Lines and grey band are "
+        f"theory, the covariance to order 1/D; points are simulations, the exact finite-D chain at D = {sizes(SIZES)}, "
+        f"± standard error, of {runs} runs, shifted sideways in (b).  (c) Mean learning time from the plateau M = 0 of "
+        f"a {of_network(network)}, on XOR, σ = {flat.sigma:g}, {of_rule(rule)}: when every neuron has an overlap "
+        f"|M_ak| >= {LEVEL_LEARNED:g}; points: the chain, mean ± standard error of {counts} runs; line: ln D/(2 λ) + "
+        "const with the growth rate λ of the equations.  (d) Distribution of the learning time over the same runs, "
+        "shifted by ln D/(2 λ): as D grows one law.  Seeds are 0, 1, 2, .. in each."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
     """The slope of the learning time against ln D, measured and expected."""
     learning = data["plateau"]
     slope, error = log_law(learning.learning_time)
+    found = [(data[f"D{D}"].isel(time=-1), data["theory"]) for D in SIZES]
+    z = []
+    for run, theory in found[-2:]:  # at smaller D the corrections of order 1/D are seen
+        for name in SHOWN:
+            at = {"component": name, "component_": name}
+            one, exact = run.sel(at), theory.sel(at).sel(time=float(run.time))
+            spread = np.hypot(float(one.covariance_error), float(exact.covariance_error))
+            z.append((float(one.covariance) - float(exact.covariance)) / spread)
     return (
-        f"D Var of relu networks converges; on the plateau of |x| networks the learning time grows by {slope:.3f} ± "
-        f"{error:.3f} per unit of ln D, {1 / (2 * json.loads(learning.attrs['growth_rate'])):.3f} by the growth rate "
+        f"D Var converges to theory: at the largest two D the largest of {len(z)} deviations at the end is "
+        f"{np.abs(z).max():.1f} standard errors; on the plateau of |x| networks the learning time grows by {slope:.3f} "
+        f"± {error:.3f} per unit of ln D, {1 / (2 * json.loads(learning.attrs['growth_rate'])):.3f} by the growth rate "
         "of the equations."
     )

@@ -17,20 +17,22 @@ from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 from quenched.numerics.two_layer.learner import TwoLayerOptions
+from quenched.sim.drawing import plot
+from quenched.sim.drawing.captions import of_network, of_rule, of_seeds
 from quenched.sim.error_curve import error_curve
-from quenched.sim.figures import plot
 from quenched.sim.processes import Work
 from quenched.sim.training import simulate
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compute", "draw", "sentence"]
+__all__ = ["caption", "compute", "draw", "sentence"]
 
 OPTIONS = TwoLayerOptions(
     TwoLayer(4, "relu"), OnlineSGD(lr=0.1), t=800.0, D=500, starts=12, readout_scale=4.0, rtol=1e-7
 )
 SIGMAS = np.linspace(0.2, 1.0, 9)
+SEEDS = range(5)
 
 
 def compute(work: Work) -> dict[str, xr.Dataset]:
@@ -44,7 +46,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     for sigma, seed in zip(some.sigma.values, best.values, strict=True):
         mixture = Mixture.xor(sigma)
         state = random_state(mixture, OPTIONS.network, 500, int(seed), readout_scale=OPTIONS.readout_scale)
-        jobs.append((mixture, OPTIONS.network, OPTIONS.rule, 500, [OPTIONS.t], range(5), state))
+        jobs.append((mixture, OPTIONS.network, OPTIONS.rule, 500, [OPTIONS.t], SEEDS, state))
     runs = work.part(0.25, 1).map(simulated, jobs)
     simulation = xr.concat([run.isel(time=0) for run in runs], some.sigma, combine_attrs="drop_conflicts")
     return {"theory": theory, "simulation": simulation}
@@ -66,6 +68,18 @@ def simulated(
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     """Lines, ticks for each initial state, and points."""
     return plot.curve(data["theory"], data["simulation"])
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Axes, parameters, runs."""
+    return (
+        f"Final classification error against the noise σ: {of_network(OPTIONS.network)}, on XOR with means of length "
+        f"1, {of_rule(OPTIONS.rule)}, at t = {OPTIONS.t:g}, in units of D steps.  Line: theory, the equations for D → "
+        f"∞, the best of {OPTIONS.starts} random states of seeds 0 to {OPTIONS.starts - 1} with w_k ~ N(0, 1) and v_k "
+        f"~ N(0, {OPTIONS.readout_scale**2:g}/K) in dimension {OPTIONS.D} at each σ; ticks: all of them; grey band: "
+        f"the oracle.  Points: the exact finite-D chain at D = {OPTIONS.D} from the best state, mean ± standard error "
+        f"of {of_seeds(SEEDS)}, at every second σ."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:

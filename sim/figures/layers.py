@@ -1,6 +1,6 @@
 """Figure `layers`: what is trained, and how lazily: relu on XOR.
 
-Left: both layers, the first alone, the second alone (random features with K features), from one state.  Right: a
+Left: both layers, the first alone, the second alone (random features with K features), from one state.  Others: a
 network with the output scale s and learning rates divided by s^2, from neurons in pairs that cancel: its function
 moves at the same speed whatever s, and its weights by 1/s.  As s grows the linearised network is left, its tangent
 kernel, which on XOR at this signal-to-noise ratio knows no better than chance.
@@ -14,23 +14,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import LearningRule, OnlineSGD
+from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.figures.style import (
-    BLUE,
+from quenched.sim.drawing.captions import of_network, of_seeds
+from quenched.sim.drawing.style import (
     ERROR,
     LEVEL,
-    POINT,
+    PAGE,
     TIME,
+    Cue,
     chance,
     cues,
+    key,
+    letters,
     log_ticks,
     mean_and_error,
     observable,
@@ -42,16 +46,17 @@ from quenched.sim.training import simulate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compute", "draw", "paired_state", "sentence"]
+__all__ = ["caption", "compute", "draw", "paired_state", "sentence"]
 
 MIXTURE, D, T = Mixture.xor(0.4), 1000, 200.0
-NETWORK, LAZY = TwoLayer(8, "relu"), TwoLayer(16, "relu")
+NETWORK = TwoLayer(8, "relu")
+INITIAL, PAIRED, SEEDS = 3, 1, range(10)  # seeds of the initial states, of one with pairs, of runs
 RULES = {
     "both layers": OnlineSGD(0.5),
     "first layer": OnlineSGD(0.5, second_lr=0.0),
     "second layer": OnlineSGD(0.0, second_lr=0.5),
 }
-SCALES = np.array([1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0])
+SCALES, LINES = np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]), np.geomspace(1.0, 16.0, 17)  # of runs, of theory
 
 
 def paired_state(mixture: Mixture, network: TwoLayer, D: int, seed: int, readout_scale: float = 1.0) -> OrderParameters:
@@ -72,76 +77,103 @@ def paired_state(mixture: Mixture, network: TwoLayer, D: int, seed: int, readout
 
 
 def compute(work: Work) -> dict[str, xr.Dataset]:
-    """Theory and runs for each rule, runs for each output scale."""
+    """Theory and runs for each rule and for each output scale."""
+    state = random_state(MIXTURE, NETWORK, D, INITIAL)
+    rules = [(NETWORK, rule, state) for rule in RULES.values()]
+    theory = work.part(0, 0.5).map(followed, rules + [_scaled(s) for s in LINES.tolist()])
+    runs = work.part(0.5, 1).map(trained, rules + [_scaled(s) for s in SCALES.tolist()])
+    data: dict[str, xr.Dataset] = {}
+    for name, line, points in zip(RULES, theory, runs, strict=False):
+        data |= {f"{name.split()[0]}_theory": line, f"{name.split()[0]}_simulation": points}
+    return data | {
+        "lazy_theory": _ends(LINES, theory[len(RULES) :], ()),
+        "lazy_simulation": _ends(SCALES, runs[len(RULES) :], ("seed",)),
+    }
+
+
+def _scaled(s: float) -> tuple[TwoLayer, OnlineSGD, OrderParameters]:
+    """Network, rule and state of an output scale."""
+    network = replace(NETWORK, output_scale=s)
+    return network, OnlineSGD(RULES["both layers"].lr / s**2), paired_state(MIXTURE, network, D, PAIRED)
+
+
+def _ends(scales: np.ndarray, found: list[xr.Dataset], dims: tuple[str, ...]) -> xr.Dataset:
+    """Errors at the end, and how far Q moves, by output scale."""
     import xarray as xr
 
-    state = random_state(MIXTURE, NETWORK, D, 3)
-    jobs = [("layers", MIXTURE, NETWORK, rule, D, T, state) for rule in RULES.values()]
-    for s in SCALES.tolist():
-        scaled = replace(LAZY, output_scale=s)
-        jobs.append(("lazy", MIXTURE, scaled, OnlineSGD(0.5 / s**2), D, T, paired_state(MIXTURE, scaled, D, 1)))
-    found = work.map(trained, jobs)
-    lazy = [runs for _, runs in found[len(RULES) :]]
-    moved = [np.abs(run.Q.isel(time=-1) - run.Q.isel(time=0)).mean(("neuron", "neuron_")).values for run in lazy]
-    interpolation = xr.Dataset(
-        {
-            "classification_error": (("scale", "seed"), [run.classification_error[:, -1].values for run in lazy]),
-            "pmse": (("scale", "seed"), [run.pmse[:, -1].values for run in lazy]),
-            "movement": (("scale", "seed"), moved),
-        },
-        coords={"scale": SCALES},
-        attrs=provenance(mixture=MIXTURE, network=LAZY, D=D, t=T, lr="0.5/scale^2", initial_seed=1),
-    )
-    data = {"lazy": described(interpolation)}
-    for name, (theory, runs) in zip(RULES, found, strict=False):
-        data |= {f"{name.split()[0]}_simulation": runs} | (
-            {} if theory is None else {f"{name.split()[0]}_theory": theory}
-        )
-    return data
+    moved = [np.abs(run.Q.isel(time=-1) - run.Q.isel(time=0)).mean(("neuron", "neuron_")).values for run in found]
+    parts = {name: [run[name].isel(time=-1).values for run in found] for name in ("classification_error", "pmse")}
+    attrs = provenance(mixture=MIXTURE, network=NETWORK, D=D, t=T, lr="0.5/scale^2", initial_seed=PAIRED)
+    values = {name: (("scale", *dims), np.array(each)) for name, each in (parts | {"movement": moved}).items()}
+    coords = {"scale": scales} | {dim: found[0][dim].values for dim in dims}
+    return described(xr.Dataset(values, coords=coords, attrs=attrs))
 
 
-def trained(
-    kind: str, mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int, t: float, state: OrderParameters
-) -> tuple[xr.Dataset | None, xr.Dataset]:
-    """Theory (for few neurons) and the exact chain."""
-    runs = simulate(mixture, network, sgd, D, np.linspace(0, t, 16), range(8), engine="overlaps", state=state)
-    return integrate(mixture, network, sgd, state, np.linspace(0, t, 61)) if kind == "layers" else None, runs
+def followed(network: TwoLayer, sgd: OnlineSGD, state: OrderParameters) -> xr.Dataset:
+    """The equations."""
+    return integrate(MIXTURE, network, sgd, state, np.linspace(0, T, 61))
+
+
+def trained(network: TwoLayer, sgd: OnlineSGD, state: OrderParameters) -> xr.Dataset:
+    """The exact chain."""
+    return simulate(MIXTURE, network, sgd, D, np.linspace(0, T, 16), SEEDS, engine="overlaps", state=state)
 
 
 @styled
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
-    """Left: error against time by what is trained.  Middle and right: final error, movement of Q, by output scale."""
-    lazy, oracle = data["lazy"], float(oracle_error(MIXTURE))
-    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+    """Error against time by what is trained; final error and movement of Q by output scale."""
+    oracle = float(oracle_error(MIXTURE))
+    figure = Figure(figsize=(PAGE, 2.3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    for cue, name in zip(cues(len(RULES)), RULES, strict=True):
+    letters((left, middle, right))
+    look = dict(zip(RULES, cues(len(RULES)), strict=True))
+    for name, cue in look.items():
         theory, runs = (data[f"{name.split()[0]}_{kind}"] for kind in ("theory", "simulation"))
         observable(left, theory, runs, "classification_error", cue)
-        left.plot([], [], **cue.line, marker=cue.marker, ms=3.4, mfc="white", label=name)
-    left.axhline(oracle, label="oracle", **LEVEL)
-    left.set(xlabel=TIME, ylabel=ERROR, ylim=(0, 0.54), title="what is trained")
-    left.legend(loc="center right")
+    handles = [key(cue, name) for name, cue in look.items()]
+    left.set(xlabel=TIME, ylabel=ERROR, title="what is trained")
+    left.legend(handles=[*handles, Line2D([], [], label="oracle", **LEVEL)], loc=(0.46, 0.3))
+    theory, runs, cue = data["lazy_theory"], data["lazy_simulation"], Cue("0.0", "o", "-")
     for axes, name, label in (
         (middle, "classification_error", ERROR),
         (right, "movement", r"mean $|Q_{kl}(t) - Q_{kl}(0)|$"),
     ):
-        mean, error = mean_and_error(lazy[name])
-        axes.errorbar(lazy.scale, mean, error, color=BLUE, **{**POINT, "ls": "-"})
-        axes.set(xlabel="output scale  s", ylabel=label, xscale="log")
+        axes.plot(theory.scale, theory[name], **cue.line)
+        mean, error = mean_and_error(runs[name])
+        axes.errorbar(runs.scale, mean, error, **cue.point)
+        axes.set(xlabel="output scale $s$", ylabel=label, xscale="log", xlim=(0.9, 18))
         log_ticks(axes.xaxis, (1, 2, 4))
-    middle.axhline(oracle, **LEVEL)
-    chance(middle)
-    middle.set(ylim=(0, 0.54), title="from feature learning to lazy")
-    right.set(yscale="log", title="how far the overlaps move")
+    for axes in (left, middle):
+        axes.axhline(oracle, **LEVEL)
+        chance(axes)
+        axes.set_ylim(0, 0.54)
+    middle.set_title(rf"  from features to lazy, $t = {T:g}$")
+    right.set(yscale="log", title=rf"  movement, $t = {T:g}$")
     return figure
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels, parameters, runs."""
+    rate = RULES["both layers"].lr
+    return (
+        f"What is trained, and how lazily: {of_network(NETWORK)}, on XOR with means of length 1, σ = "
+        f"{MIXTURE.sigma:g}, online SGD.  (a) Both layers (η = {rate:g}), the first alone, the second alone (K random "
+        f"features), from one random state of seed {INITIAL}, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  (b, c) The output is "
+        f"multiplied by s and η = {rate:g}/s^2, from neurons in pairs that cancel (seed {PAIRED}): classification "
+        f"error, and mean change of the overlaps Q_kl, at t = {T:g}.  Lines are theory, the equations for D → ∞; "
+        f"points are simulations, the exact finite-D chain at D = {D}, mean ± standard error of {of_seeds(SEEDS)} from "
+        "the same state.  Grey band: oracle; thin line: chance.  Where the overlaps hardly move the points of (c) are "
+        "above the line: there the fluctuations of order D^(-1/2) of a run are what is seen."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
     """The errors at the end, and how far the overlaps move."""
     ends = [f"{name} {float(data[f'{name.split()[0]}_theory'].classification_error[-1]):.4f}" for name in RULES]
-    error, moved = data["lazy"].classification_error.mean("seed"), data["lazy"].movement.mean("seed")
+    lazy = data["lazy_theory"]
+    error, moved = lazy.classification_error, lazy.movement
     return (
-        f"relu on XOR, sigma = {MIXTURE.sigma}: error at t = {T:g} {', '.join(ends)}; K = {LAZY.K} from phi = 0: "
-        f"{float(error[0]):.4f} at output scale 1, {float(error[-1]):.4f} at {SCALES[-1]:g}, where the overlaps move "
-        f"{float(moved[-1] / moved[0]):.3f} times as far."
+        f"error at t = {T:g} {', '.join(ends)}; from phi = 0 it is {float(error[0]):.4f} at output scale 1 and "
+        f"{float(error[-1]):.4f} at {LINES[-1]:g}, where the overlaps move {float(moved[-1] / moved[0]):.4f} times as "
+        "far."
     )

@@ -27,17 +27,30 @@ from quenched.numerics.problem.variables import described
 from quenched.numerics.random_features_erm import random_features_erm_error
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.amp import simulate_amp
-from quenched.sim.figures.style import ERROR, LEVEL, Cue, chance, cues, log_ticks, marker, mean_and_error, styled
+from quenched.sim.drawing.captions import listed, of_network, of_rule, of_seeds
+from quenched.sim.drawing.style import (
+    ERROR,
+    LEVEL,
+    PAGE,
+    Cue,
+    chance,
+    cues,
+    letters,
+    log_ticks,
+    marker,
+    mean_and_error,
+    styled,
+)
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compute", "draw", "sentence"]
+__all__ = ["caption", "compute", "draw", "sentence"]
 
 TASKS = {"two clusters": Mixture.two_clusters(1.0), "XOR": Mixture.xor(0.6)}
-ALPHAS = np.geomspace(0.1, 1000.0, 61)  # of the Bayes-optimal learner and of the network, whose time it is
-FEW = np.geomspace(0.1, 1000.0, 7)  # of learners that are solved for many ridges
+TIMES = np.geomspace(0.1, 1000.0, 241)  # alpha of the network, whose time it is
+ALPHAS, FEW = TIMES[::4], TIMES[::12]  # alpha of other learners, and of those that are solved for many ridges
 POINTS = np.geomspace(0.13, 8.3, 9)  # of AMP
 D, SEEDS, ITERATIONS, OVERLAP = 1000, range(8), 60, 0.05
 STARTS = {"two clusters": "random", "XOR": "spectral"}
@@ -79,11 +92,10 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
 
     jobs = [(task, name, alpha) for task, (name, (_, alphas)) in product(TASKS, CURVES.items()) for alpha in alphas]
     curves = xr.DataArray(
-        np.full((len(TASKS), len(CURVES) + 1, len(ALPHAS) + len(FEW)), np.nan),
-        {"task": list(TASKS), "learner": [*CURVES, SGD_NAME], "alpha": np.concatenate([ALPHAS, FEW])},
+        np.full((len(TASKS), len(CURVES) + 1, len(TIMES)), np.nan),
+        {"task": list(TASKS), "learner": [*CURVES, SGD_NAME], "alpha": TIMES},
         ("task", "learner", "alpha"),
     )
-    curves = curves.drop_duplicates("alpha").sortby("alpha")
     for (task, name, alpha), value in zip(jobs, work.part(0, 0.4).map(curve, jobs), strict=True):
         curves.loc[{"task": task, "learner": name, "alpha": alpha}] = value
     networks = work.part(0.4, 0.5).map(network, [(task, seed) for task, seed in product(TASKS, STATES)])
@@ -92,7 +104,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
         errors = networks[i * len(STATES) : (i + 1) * len(STATES)]
         chosen = int(np.argmin([each[-1] for each in errors]))
         best[task] = STATES[chosen]
-        curves.loc[{"task": task, "learner": SGD_NAME, "alpha": ALPHAS}] = errors[chosen]
+        curves.loc[{"task": task, "learner": SGD_NAME}] = errors[chosen]
     runs = work.part(0.5, 0.9).map(passing, list(product(TASKS, POINTS.tolist())))
     reached = np.reshape(runs, (len(TASKS), len(POINTS), len(SEEDS)))
     phase = work.part(0.9, 1.0).map(row, [(float(sigma),) for sigma in SIGMAS])
@@ -129,7 +141,7 @@ def network(task: str, seed: int) -> np.ndarray:
     """Errors of the network along its equations, at t = alpha."""
     mixture = TASKS[task]
     state = random_state(mixture, NETWORK, D, seed)
-    return np.asarray(integrate(mixture, NETWORK, SGD, state, ALPHAS, rtol=1e-6).classification_error.values)
+    return np.asarray(integrate(mixture, NETWORK, SGD, state, TIMES, rtol=1e-6).classification_error.values)
 
 
 def passing(task: str, alpha: float) -> np.ndarray:
@@ -148,8 +160,9 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     """Error against alpha for each task, and the phase diagram of XOR."""
     theory, runs = data["theory"], data["amp"].classification_error
     tasks, learners = list(theory.task.values), list(theory.learner.values)
-    figure = Figure(figsize=(3.4 * len(tasks) + 3.7, 3.9), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
     *panels, last = figure.subplots(1, len(tasks) + 1)
+    letters((*panels, last))
     look = dict(zip(learners, cues(len(learners)), strict=True))
     simulation = json.loads(theory.attrs["simulation"])
     for axes, task in zip(panels, tasks, strict=True):
@@ -157,7 +170,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         axes.axhline(float(theory.oracle.sel(task=task)), **LEVEL)
         for learner in learners:
             line = theory.classification_error.sel(task=task, learner=learner).dropna("alpha")
-            axes.plot(line.alpha, line, **look[learner].line, lw=2.2 if learner == BAYES else 1.4)
+            axes.plot(line.alpha, line, **look[learner].line, lw=2.0 if learner == BAYES else 1.1)
         mean, error = mean_and_error(runs.sel(task=task))
         axes.errorbar(runs.alpha, mean, error, **Cue("0.1", "o", "-").point)
         axes.set(title=f"{task}, $\\sigma = {_sigma(theory, task):g}$", xscale="log", xlabel=r"$\alpha = n/D$")
@@ -167,15 +180,15 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         threshold = critical_alpha(Mixture.xor(_sigma(theory, "XOR")))
         axes = panels[tasks.index("XOR")]
         axes.axvline(threshold, color="0.45", lw=1, ls=":")
-        axes.text(threshold * 1.1, 0.12, r"$\alpha_c = 2\sigma^4$", fontsize=9)
-        axes.text(10, 0.512, "linear classifiers, random features", fontsize=8, ha="center")
+        axes.text(threshold * 1.1, 0.12, r"$\alpha_c = 2\sigma^4$")
+        axes.text(8, 0.512, "linear, random features", fontsize=7, ha="center")
     panels[0].set_ylabel(ERROR)
     _phase(last, data["phase"])
     rule, net = json.loads(theory.attrs["sgd"]), json.loads(theory.attrs["network"])
     told = {SGD_NAME: f"network online, $t = \\alpha$: K = {net['K']} {net['activation']}, lr = {rule['lr']:g}"}
     told[SGD_NAME] += f", best of {json.loads(theory.attrs['starts'])} starts"
     handles = [
-        Line2D([], [], **look[name].line, lw=2.2 if name == BAYES else 1.4, label=told.get(name, name))
+        Line2D([], [], **look[name].line, lw=2.0 if name == BAYES else 1.1, label=told.get(name, name))
         for name in learners
     ]
     count = runs.sizes["seed"]
@@ -200,16 +213,35 @@ def _phase(axes: Axes, found: xr.Dataset) -> None:
     axes.plot(critical, found.sigma, color="black", lw=2)
     low = float(error.alpha.min())
     axes.fill_betweenx(found.sigma, low, critical, where=critical > low, facecolor="0.9", hatch="//", edgecolor="0.7")
-    axes.set(xscale="log", xlabel=r"$\alpha = n/D$", ylabel=r"$\sigma$", title="XOR: Bayes-optimal error")
+    axes.set(xscale="log", xlabel=r"$\alpha = n/D$", ylabel=r"$\sigma$", title="XOR, Bayes-optimal")
     axes.set(xlim=(low, float(error.alpha.max())), ylim=(float(found.sigma.min()), float(found.sigma.max())))
     text: dict[str, Any] = {
         "ha": "center",
         "va": "center",
-        "fontsize": 8,
-        "bbox": {"fc": "white", "ec": "none", "pad": 1.5},
+        "fontsize": 7,
+        "bbox": {"fc": "white", "ec": "none", "pad": 1.0},
     }
     axes.text(0.24, 0.8, "nothing can be\nlearned: " + r"$\alpha < 2\sigma^4$", transform=axes.transAxes, **text)
     log_ticks(axes.xaxis, (1,))
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels, parameters, runs."""
+    chosen = json.loads(data["theory"].attrs["initial"])
+    states = listed(f"{seed} ({task})" for task, seed in chosen.items())
+    noise = listed(f"{task} (σ = {mixture.isotropic_sigma:g})" for task, mixture in TASKS.items())
+    return (
+        f"What n = α D labelled samples can teach: error against α on {noise}, means of length 1 and unknown (a, b), "
+        "and the Bayes-optimal error of XOR over α and σ with its contours, hatched where no learner beats chance "
+        "(c).  Lines are theory for D → ∞: the Bayes-optimal learner and linear classifiers with the logistic loss at "
+        f"the best ridge and at the ridge {SMALL:g}, relu random features with P = {FEATURES:g} D at that ridge "
+        f"(replica theory); {of_network(NETWORK)}, {of_rule(SGD)}, on each sample once, t = α, the best at the end of "
+        f"{len(STATES)} random states, of seed {states}, made in dimension {D}, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  "
+        f"Points are simulations: approximate message passing on samples at D = {D}, {ITERATIONS} iterations from a "
+        f"{listed(f'{start} start ({task})' for task, start in STARTS.items())} (random: overlap {OVERLAP:g}), mean ± "
+        f"standard error of {of_seeds(SEEDS)}, which left of the threshold stays below 1/2 by O(1/D).  Grey band: the "
+        "oracle, which knows the means."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
@@ -225,7 +257,7 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     sigma = _sigma(theory, "XOR")
     threshold = critical_alpha(Mixture.xor(sigma))
     return (
-        f"XOR at sigma = {sigma:g}: below alpha = {threshold:.3f} nothing can be learned; half "
-        f"of what the means would give is learned {reached[BAYES]} at best, {reached[SGD_NAME]} by the network online, "
-        "and never by a linear classifier."
+        f"XOR at sigma = {sigma:g}: below alpha = {threshold:.3f} nothing can be learned; half of what the means would "
+        f"give is learned {reached[BAYES]} at best, {reached[SGD_NAME]} by the network online, and never by a linear "
+        "classifier."
     )

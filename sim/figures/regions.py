@@ -17,13 +17,14 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.numerics.problem.variables import described
-from quenched.sim.figures.style import BLUE, ORANGE, styled
+from quenched.sim.drawing.captions import listed
+from quenched.sim.drawing.style import BLUE, ORANGE, PAGE, letters, styled
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compute", "draw", "sentence"]
+__all__ = ["caption", "compute", "draw", "sentence"]
 
 _AXES = np.array([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])
 _XOR = Mixture.xor(0.5)
@@ -70,14 +71,14 @@ def _one(mixture: Mixture, x: np.ndarray) -> tuple[np.ndarray, float, float]:
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     """One panel a mixture: regions shaded by how sure the label is, contours of the density, boundary, means."""
     found = data[""]
-    figure = Figure(figsize=(6.6, 6.7), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True, sharey=True)
+    figure = Figure(figsize=(PAGE, 2.3), layout="constrained")
+    grid = figure.subplots(1, len(found.mixture), sharex=True, sharey=True)
+    letters(grid)
     for axes, name in zip(grid.flat, found.mixture.values, strict=True):
         _panel(axes, found.sel(mixture=name), MIXTURES[str(name)])
-    for axes in grid[-1]:
+    for axes in grid:
         axes.set_xlabel("$x_1$")
-    for axes in grid[:, 0]:
-        axes.set_ylabel("$x_2$")
+    grid[0].set_ylabel("$x_2$")
     handles = [
         Line2D([], [], ls="", marker="o", color=BLUE, mec="white", label="mean, label +1"),
         Line2D([], [], ls="", marker="s", color=ORANGE, mec="white", label="mean, label $-1$"),
@@ -108,9 +109,24 @@ def _panel(axes: Axes, found: xr.Dataset, mixture: Mixture) -> None:
     axes.contour(x, x, sure.T, levels=[0.0], colors="0.1", linewidths=1.6)
     for label, shape, face in ((1, "o", BLUE), (-1, "s", ORANGE)):
         means = mixture.means[mixture.labels == label]
-        axes.plot(*means.T, ls="", marker=shape, color=face, mec="white", ms=6.5, mew=1.2)
-    axes.set_title(f"{found.mixture.item()}: error {found.classification_error.item():.4f}")
+        axes.plot(*means.T, ls="", marker=shape, color=face, mec="white", ms=8, mew=0.8)
+        for x1, x2 in means:  # the sign of the label, for those who see no colours
+            axes.text(x1, x2, "$+$" if label > 0 else "$-$", color="white", ha="center", va="center_baseline", zorder=4)
+    axes.set_title(f"{found.mixture.item()}\nerror {found.classification_error.item():.4f}")
     axes.set_aspect("equal")
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels and parameters."""
+    named = "; ".join(f"({letter}) {name}" for letter, name in zip("abcd", MIXTURES, strict=True))
+    return (
+        "Where the oracle, which knows means and covariances, decides for the labels + (blue, means as discs) and - "
+        f"(orange, squares), on mixtures in the plane: {named}.  All is theory, nothing is sampled.  "
+        "Shades: how sure the label is, |p(+|x) - p(-|x)|; thick line: the boundary; thin lines: the density of x at "
+        f"{listed(f'{100 * level:g} %' for level in LEVELS)} of its maximum.  The cluster weights are equal but for "
+        "three clusters, where the middle one has 1/2.  Covariances that cross: diag(1, 0.1) and diag(0.1, 1), means "
+        "at ±0.3 e1.  Above each panel the error of the oracle in the plane."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:

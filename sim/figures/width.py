@@ -29,13 +29,14 @@ from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS
 from quenched.numerics.two_layer.errors import Errors, errors
 from quenched.numerics.two_layer.fixed_points import binomial_error
 from quenched.numerics.two_layer.flow import random_state
-from quenched.sim.figures.style import LEVEL, cues, styled
+from quenched.sim.drawing.captions import listed, of_rule, of_seeds
+from quenched.sim.drawing.style import LEVEL, PAGE, cues, key, letters, log_ticks, styled
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Runs", "compute", "draw", "sentence", "widths"]
+__all__ = ["Runs", "caption", "compute", "draw", "sentence", "widths"]
 
 Array = npt.NDArray[np.float64]
 
@@ -166,39 +167,39 @@ def _run(
 
 @styled
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
-    """Success, time of success and final error against K, a colour and a marker for each scale of the initial state."""
+    """Success, time of success and final error against K, a colour and a marker for each scale of the initial state.
+
+    Every run is a small marker; nothing is joined by lines, for there are no networks between K and K + 1.
+    """
     study = data[""]
-    canvas = Figure(figsize=(9.4, 3.1), layout="constrained")
+    canvas = Figure(figsize=(PAGE, 2.5), layout="constrained")
     success, time, final = canvas.subplots(1, 3, sharex=True)
+    letters((success, time, final))
     scales = study.scale.values
-    shift = 0.04 * (np.arange(len(scales)) - (len(scales) - 1) / 2)
-    for scale, cue, offset in zip(scales, cues(len(scales)), shift, strict=True):
-        style = {"color": cue.colour, "marker": cue.marker, "ms": 3.4}
+    shift = 0.07 * (np.arange(len(scales)) - (len(scales) - 1) / 2)
+    look = dict(zip(scales.tolist(), cues(len(scales)), strict=True))
+    for (scale, cue), offset in zip(look.items(), shift, strict=True):
         cell = study.sel(scale=scale)
         K = cell.K.values * np.exp(offset)
-        label = f"initial scale {scale:g}"
-        success.errorbar(K, cell.success, cell.success_error, label=label, **style)
-        every, times, some = cell.final_error.values, cell.learning_time.values, cell.success.values > 0
+        share, error = cell.success.values, cell.success_error.values
+        reach = np.minimum(error, [share, 1 - share])  # a probability lies between 0 and 1
+        success.errorbar(K, share, reach, **cue.point)
+        for axes, values in ((time, cell.learning_time.values), (final, cell.final_error.values)):
+            cloud = {"color": cue.colour, "marker": cue.marker, "ls": "", "ms": 1.8, "alpha": 0.35, "mew": 0}
+            axes.plot(np.repeat(K, values.shape[1]), values.ravel(), **cloud)
+        some = cell.success.values > 0
         if some.any():
-            quartiles = np.stack([np.nanquantile(row, (0.25, 0.5, 0.75)) for row in times[some]], axis=1)
-            reach = np.abs(quartiles[[0, 2]] - quartiles[1])
-            time.errorbar(K[some], quartiles[1], reach, **style)
-            good = [np.median(e[np.isfinite(t)]) for e, t in zip(every[some], times[some], strict=True)]
-            final.plot(K[some], good, color=cue.colour)
-        final.plot(
-            np.repeat(K, every.shape[1]),
-            every.ravel(),
-            ls="",
-            **style | {"ms": 2.4},
-            alpha=0.35,
-            mew=0,
-        )
+            quartiles = np.nanquantile(cell.learning_time.values[some], (0.25, 0.5, 0.75), axis=1)
+            time.errorbar(K[some], quartiles[1], np.abs(quartiles[[0, 2]] - quartiles[1]), **cue.point)
+            learned = np.where(np.isfinite(cell.learning_time.values), cell.final_error.values, np.nan)[some]
+            final.plot(K[some], np.nanmedian(learned, axis=1), **cue.dot)
     final.axhline(float(study.oracle), **LEVEL)
-    final.text(float(study.K[-1]), 0.9 * float(study.oracle), "oracle", ha="right", va="top", color="0.25")
-    success.set(xscale="log", ylabel="probability of success", ylim=(-0.03, 1.03))
-    time.set(ylabel="time of success,  median and quartiles", ylim=(0, None))
+    final.text(float(study.K[-1]), 0.85 * float(study.oracle), "oracle", ha="right", va="top", color="0.3")
+    success.set(xscale="log", ylabel="probability of success", ylim=(-0.05, 1.05))
+    time.set(ylabel="time of success $t$", yscale="log")
+    log_ticks(time.yaxis)
     final.set(ylabel="final classification error", ylim=(0, None))
-    success.legend()
+    success.legend(handles=[key(cue, f"initial scale {scale:g}", line=False) for scale, cue in look.items()])
     for axes in (success, time, final):
         axes.set_xlabel("neurons $K$")
         axes.xaxis.set_major_locator(FixedLocator(study.K.values.tolist()))
@@ -220,6 +221,20 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
         widths(MIXTURE, "relu", RULE, runs, work.part(i / 2, (i + 1) / 2)) for i, runs in enumerate((NARROW, BROAD))
     ]
     return {"": xr.concat(studies, "K", data_vars="minimal", join="outer", combine_attrs="drop_conflicts")}
+
+
+def caption(data: Mapping[str, xr.Dataset]) -> str:
+    """Panels, parameters, runs."""
+    oracle = float(data[""].oracle)
+    return (
+        f"Two-layer relu networks of K neurons on XOR, means of length 1, σ = {MIXTURE.sigma:g}, {of_rule(RULE)}.  All "
+        f"is theory: the equations for D → ∞, followed to t = {T:g} (in units of 1/η times D steps) from random states "
+        f"in dimension {NARROW.D}, w_k ~ N(0, s^2), v_k ~ N(0, s^2/K), of scale s = {listed(NARROW.scales)}; for each "
+        f"s and K up to {max(NARROW.K)} {of_seeds(NARROW.seeds)}, for K = {listed(BROAD.K)} {of_seeds(BROAD.seeds)}.  "
+        f"(a) Fraction that succeed, with an error within {NARROW.margin:g} of the oracle's, {oracle:.4f}, at the end, "
+        "± its binomial error.  (b) When the error falls below that for good: every run that succeeds, median and "
+        "quartiles.  (c) Final error: every run, and the median of those that succeed; grey band: oracle."
+    )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:

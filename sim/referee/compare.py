@@ -1,6 +1,6 @@
 """Theory against simulation: is each simulated mean where the learning curve says, within its own error bar?
 
-For every recorded number (each time; M_ak, R_mk, Q_kl with k <= l, v_k, the errors), over S seeds:
+For every recorded number (each time; M_ak, R_mk, Q_kl with k <= l, v_k, b_k and c, the errors), over S seeds:
 
     z = (mean - theory)/SE,    SE^2 = s^2/S + (error of the theory's number)^2,    s: standard deviation over the seeds
 
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OBSERVABLES", "Comparison", "compare"]
 
-OBSERVABLES = ("M", "R", "Q", "v", "pmse", "loss", "overlaps", "norms", "classification_error", "tie_probability")
+OBSERVABLES = (
+    *("M", "R", "Q", "v", "b", "c"),
+    *("pmse", "loss", "overlaps", "norms", "classification_error", "tie_probability"),
+)
 # What theory and simulation record in the same way, and has to be the same for a comparison to mean anything.
 _PROBLEM = ("mixture", "network", "sgd", "initial_state", "amp")
 # The axis of a theory: the functions of theory and simulation, and what a theory at other points has to do.

@@ -1,4 +1,4 @@
-"""The problems that the referee judges: a grid of the plain rule, and cases of other losses and of batches."""
+"""The problems that the referee judges: a grid of the plain rule, and cases of other losses, batches and biases."""
 
 from __future__ import annotations
 
@@ -22,20 +22,24 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, or a batch; `control`: equations that are wrong have to be denied."""
+    """A network whose rule has another loss, a batch, or biases that learn at the rate `bias_lr`.
+
+    `control`: equations that are wrong have to be denied.
+    """
 
     activation: str
     K: int
     loss: str = "square"
     batch: int = 1
     control: bool = True
+    bias_lr: float = 0.0
 
     def __post_init__(self) -> None:
         self.rule(0.0)  # refuses what is no loss and no batch
 
     def rule(self, lr: float) -> OnlineSGD:
         """The rule at a rate."""
-        return OnlineSGD(lr, loss=self.loss, batch=self.batch)
+        return OnlineSGD(lr, loss=self.loss, batch=self.batch, bias_lr=self.bias_lr, intercept_lr=self.bias_lr)
 
 
 _CLASSES = "three-classes"  # the mixture of losses with several outputs
@@ -45,6 +49,7 @@ _VARIANTS = (
     Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
     Variant("erf", 2, loss="cross-entropy"),
+    Variant("relu", 2, bias_lr=0.5),
 )
 
 
@@ -67,8 +72,8 @@ class Case:
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses or batches, at the last of the rates, on each of the mixtures `varied`, or
-    where the loss has several outputs on the mixture three-classes.
+    `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures
+    `varied`, or where the loss has several outputs on the mixture three-classes.
     `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
     """
 
@@ -86,7 +91,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 34 of other losses and of batches."""
+        """240 cells, and 42 of other losses, of batches and of biases."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),

@@ -71,6 +71,7 @@ class Cell:
     network: str
     loss: str
     batch: int
+    biased: bool
     lr: float
     D: int
     numbers: int
@@ -88,7 +89,8 @@ class Cell:
     def problem(self) -> str:
         """The network, and what its rule has beside rates."""
         loss = "" if self.loss == "square" else f", loss {self.loss}"
-        return f"{self.network}{loss}{'' if self.batch == 1 else f', batch {self.batch}'}"
+        batch = "" if self.batch == 1 else f", batch {self.batch}"
+        return f"{self.network}{loss}{batch}{', biases' if self.biased else ''}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,6 +340,7 @@ def _cell(case: Case, D: int, found: Comparison) -> Cell:
         network=f"{case.network.activation}, K = {case.network.K}",
         loss=case.rule.loss,
         batch=case.rule.batch,
+        biased=case.rule.biased,
         lr=case.rule.lr,
         D=D,
         numbers=len(error),

@@ -21,11 +21,12 @@ from quenched.sim.referee.judge import BIAS, BIASED, WRONG, Cell, Verdict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FILES", "document", "draw", "summary", "write"]
+__all__ = ["FILES", "caption", "document", "draw", "summary", "write"]
 
 Array = npt.NDArray[np.float64]
 
 FILES = ("report.md", "report.png", "cells.nc", "bias.nc")
+_EDGE = 5.0  # of the histogram of z
 
 
 def write(verdict: Verdict, folder: Path, remarks: Sequence[str] = ()) -> Path:
@@ -36,7 +37,7 @@ def write(verdict: Verdict, folder: Path, remarks: Sequence[str] = ()) -> Path:
     cells = xr.Dataset({name: ("cell", np.array(values)) for name, values in columns.items()})
     cells["adjusted_p"] = "cell", verdict.adjusted
     cells.attrs = provenance(grid=asdict(verdict.grid), engine=verdict.engine, significance=verdict.significance)
-    save(draw(verdict), folder / "report.png")
+    save(draw(verdict), folder / "report.png", caption(verdict))
     save(described(cells), folder / "cells.nc")
     save(verdict.bias, folder / "bias.nc")
     write_file(folder / "report.md", document(verdict, remarks))
@@ -49,41 +50,55 @@ def draw(verdict: Verdict) -> Figure:
     from matplotlib.ticker import MaxNLocator
     from scipy.stats import t
 
-    from quenched.sim.figures.style import BLUE, ORANGE, POINT, SKY, styled
+    from quenched.sim.drawing.style import BLUE, DOT, ORANGE, PAGE, POINT, SKY, letters, styled
 
     @styled
     def drawn() -> Figure:
         bias, seeds, p = verdict.bias, verdict.grid.seeds, [cell.p for cell in verdict.cells]
-        figure = Figure(figsize=(10.2, 3.4), layout="constrained")
+        figure = Figure(figsize=(PAGE, 2.5), layout="constrained")
         scores, ordered, law = figure.subplots(1, 3)
-        x = np.linspace(-5, 5, 201)
+        letters((scores, ordered, law))
+        x = np.linspace(-_EDGE, _EDGE, 201)
         shown = np.clip(verdict.z, x[0], x[-1])
-        bins = np.linspace(-5, 5, 41).tolist()
-        scores.hist(shown, bins=bins, density=True, color=SKY, label=f"{len(shown)} numbers")
+        bins = np.linspace(-_EDGE, _EDGE, 41).tolist()
+        scores.hist(shown, bins=bins, density=True, color=SKY, label=f"{len(shown)} numbers that vary")
         scores.plot(x, t.pdf(x, seeds - 1), color="0.0", label=f"Student's t, {seeds - 1} degrees")
-        scores.set(xlabel="z", ylabel="density", xlim=(-5, 5), ylim=(0, None))
+        scores.set(xlabel="$z$", ylabel="density", xlim=(-_EDGE, _EDGE), ylim=(0, None))
         scores.set_ylim(0, 1.45 * scores.get_ylim()[1])
         scores.legend(loc="upper right")
         rank = np.arange(1, len(p) + 1)
         limit = f"denied below (Holm, {verdict.significance:g})"
-        ordered.plot(rank, np.sort(p), ls="", marker="o", ms=3, color=BLUE, label="p of a cell")
+        ordered.plot(rank, np.sort(p), **DOT | {"color": BLUE}, label=f"$p$ of {len(p)} cells")
         ordered.plot(rank, verdict.significance / (len(p) - rank + 1), color=ORANGE, label=limit)
-        ordered.set(xlabel="cells, in order", ylabel="p", yscale="log")
+        ordered.set(xlabel="cells, in order", ylabel="$p$", yscale="log")
         ordered.legend(loc="center")
         ordered.xaxis.set_major_locator(MaxNLocator(integer=True))
         D, b, s = bias.D.values.astype(float), bias.attrs["coefficient"], bias.attrs["exponent"]
-        fit = rf"$D^{{{s:.3f} \pm {bias.attrs['exponent_error']:.3f}}}$"
-        law.plot(D, np.abs(b) * D**s, color="0.0", label=fit)
+        fit = rf"fit, $D^{{{s:.4f} \pm {bias.attrs['exponent_error']:.4f}}}$"
+        law.plot(D, np.abs(b) * D**s, color=BLUE, label=fit)
         size, error = np.abs(bias.bias.values), bias.bias_error.values
         seen = size > 2 * error
-        law.errorbar(D[seen], size[seen], error[seen], **{"color": BLUE, "label": "bias of the mean"} | POINT)
-        law.plot(D[~seen], 2 * error[~seen], color=BLUE, ls="", marker="v", ms=4, label="less than, 2 s.e.")
-        law.plot(D, bias.spread, color=ORANGE, ls=":", marker="s", ms=3, label="fluctuation of a run")
-        law.set(xscale="log", yscale="log", xlabel="dimension  D", ylabel="deviation from the equations")
+        law.errorbar(D[seen], size[seen], error[seen], **{"color": BLUE, "label": "|bias| of the mean"} | POINT)
+        if not seen.all():
+            law.plot(D[~seen], 2 * error[~seen], **DOT | {"color": BLUE, "marker": "v"}, label="less than, 2 s.e.")
+        law.plot(D, bias.spread, **DOT | {"color": ORANGE, "marker": "s"}, label="fluctuation of a run")
+        law.set(xscale="log", yscale="log", xlabel="dimension $D$", ylabel=f"deviation of {BIASED}")
         law.legend(loc="lower left")
         return figure
 
     return drawn()
+
+
+def caption(verdict: Verdict) -> str:
+    """What the figure shows, with the numbers of the report."""
+    compared, beyond = sum(cell.numbers for cell in verdict.cells), int((np.abs(verdict.z) > _EDGE).sum())
+    return (
+        f"(a) z = (simulation - theory)/(standard error) of the {len(verdict.z)} of {compared} compared numbers that "
+        f"vary from run to run ({beyond} beyond ±{_EDGE:g}, drawn at the edge), and the law expected of "
+        f"{verdict.grid.seeds} runs.  (b) p-values of the {len(verdict.cells)} cells in order, and the line below "
+        f"which Holm's procedure denies them.  (c) Size of the bias of {BIASED} against D with its standard error, the "
+        "fitted power of D, and the standard deviation of one run."
+    )
 
 
 def document(verdict: Verdict, remarks: Sequence[str] = ()) -> str:
@@ -97,6 +112,8 @@ def document(verdict: Verdict, remarks: Sequence[str] = ()) -> str:
         *_conditions(verdict),
         "",
         "![z-scores, p-values and bias](report.png)",
+        "",
+        caption(verdict),
         "",
         *_limit(verdict),
         "",
@@ -127,7 +144,8 @@ def _conditions(verdict: Verdict) -> list[str]:
         f"η = {_list(grid.rates)}; D = {_list(grid.D)}; {S} runs per cell (engine: {verdict.engine}), compared at "
         f"t = {_list(grid.times)}.",
         *_variants(verdict),
-        f"- {sum(cell.numbers for cell in verdict.cells)} numbers were compared.  Mean of z² over the cells: "
+        f"- {sum(cell.numbers for cell in verdict.cells)} numbers were compared, of which {len(verdict.z)} vary from "
+        "run to run.  Mean of their z² over the cells: "
         f"{np.mean([cell.mean_z2 for cell in verdict.cells]):.3f}{expected} where fluctuations are as the standard "
         "errors say.",
         f"- {verdict.seconds[0]:.0f} s by the clock, {verdict.seconds[1]:.0f} s of CPU time; "
@@ -136,10 +154,10 @@ def _conditions(verdict: Verdict) -> list[str]:
 
 
 def _variants(verdict: Verdict) -> list[str]:
-    """The cells of other losses and of batches."""
+    """The cells of other losses, of batches and of biases."""
     special = {cell.problem: cell for cell in verdict.cells if cell.problem != cell.network}
     number = sum(cell.problem in special for cell in verdict.cells)
-    return [f"- {number} cells have another loss or a batch: {'; '.join(special)}."] if special else []
+    return [f"- {number} cells have another loss, a batch or biases: {'; '.join(special)}."] if special else []
 
 
 def _limit(verdict: Verdict) -> list[str]:
@@ -169,9 +187,8 @@ def summary(verdict: Verdict) -> str:
     s, error = verdict.bias.attrs["exponent"], verdict.bias.attrs["exponent_error"]
     return (
         f"{len(verdict.denied)} of {len(verdict.cells)} cells denied at a family-wise significance of "
-        f"{verdict.significance:g} (smallest p after Holm: {least:.3g}); "
-        f"{len(verdict.controls) - len(verdict.missed)} of {len(verdict.controls)} controls denied, as they must be; "
-        f"the bias falls as D^({s:.3f} ± {error:.3f})."
+        f"{verdict.significance:g} (smallest p after Holm: {least:.3g}); {len(verdict.controls) - len(verdict.missed)} "
+        f"of {len(verdict.controls)} controls denied, as they must be; the bias falls as D^({s:.3f} ± {error:.3f})."
     )
 
 

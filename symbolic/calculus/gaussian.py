@@ -201,7 +201,7 @@ class GaussianAlgebra:
         weight: sympy.Expr = ONE
         law: tuple[Observation, ...] = ()
         if term.shift is not None:
-            return self._shifted(term)
+            return self._shifted(term, term.shift)
         core = (term.powers, term.steps, term.softs, term.wave)
         for tilt in sorted(set(term.tilts), key=lambda f: f.key):
             noise = sympy.Rational(1, term.tilts.count(tilt))
@@ -215,10 +215,8 @@ class GaussianAlgebra:
             weight *= factor
         return weight * self._by_parts(term.slopes, core, law) if weight != 0 else ZERO
 
-    def _shifted(self, term: Term) -> sympy.Expr:
-        """E[exp(l) F] = exp(E l + Var l / 2) E'[F], the means shifted by their covariance with l."""
-        shift = term.shift
-        assert shift is not None
+    def _shifted(self, term: Term, shift: Form) -> sympy.Expr:
+        """E[exp(l) F] = exp(E l + Var l / 2) E'[F], the means shifted by their covariance with l = `shift`."""
         key = ("shift", shift)
         if key not in self._known:
             exponent = self._mean_form(shift, ()) + self._variance(shift, ()) / 2

@@ -346,7 +346,8 @@ def phi_2(h: Real, k: Real, r: Real) -> Derived:
     cosine = sympy.cos(theta)
     exponent = -(h**2 + k**2 - 2 * h * k * sympy.sin(theta)) / (2 * cosine**2)
     rate = sympy.exp(exponent) / (2 * sympy.pi)
-    assert sympy.simplify(sympy.powsimp(slope.subs(theta, sympy.asin(r)) / rate.subs(theta, sympy.asin(r)))) == 1
+    if sympy.simplify(sympy.powsimp(slope.subs(theta, sympy.asin(r)) / rate.subs(theta, sympy.asin(r)))) != 1:
+        raise AssertionError("the derivative of Phi_2 is not Plackett's in terms of the angle")
     value = Phi(h) * Phi(k) + sympy.Integral(rate, (theta, 0, sympy.asin(r)))
     step = Step("Plackett", latex(sympy.Eq(sympy.Derivative(Phi2(h, k, r), r), Phi2(h, k, r).fdiff(3))))
     return Derived(value, steps=(step,))

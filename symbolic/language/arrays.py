@@ -59,6 +59,12 @@ def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
                 operands += [base] * int(exponent)
             else:
                 scalar *= factor
+        if not operands:
+            lines.append(code(scalar))
+            continue
+        if not operands:
+            lines.append(code(scalar))
+            continue
         operands.sort(key=str)
         subscripts = ",".join("".join(str(index) for index in o.indices) for o in operands)
         arrays = ", ".join(str(o.base) for o in operands)

@@ -12,6 +12,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 __all__ = ["GREEK", "escape", "mathematics", "prose"]
 
@@ -155,8 +156,7 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
             result += " " + letters[whole[0]]
             place += whole.end()
             continue
-        found = _TOKEN.match(text, place)
-        assert found is not None
+        found: Any = _TOKEN.match(text, place)  # which takes any character
         token, place = found[0], found.end()
         if found[1] == "sqrt" and text[place : place + 1] == "(" and (end := _closing(text, place)) > 0:
             result += rf"\sqrt{{{mathematics(text[place + 1 : end - 1], letters)}}}"

@@ -62,6 +62,32 @@ def field(product: Real, memory: Real, sigma: Positive) -> Derived:
     return Derived((product - memory) / sigma**2, steps=steps)
 
 
+def spectral_weight(power: Positive, sigma: Positive) -> Derived:
+    """w = C/(sigma^2 + C), where û = w X vhat: the weight of a sample's x x^T in the matrix of the spectral estimate.
+
+    Where the means of a label average to 0, û = C B + O(B^2), C = sum_a p(a|y) A_a A_a^T; power: an eigenvalue of C.
+    The fixed points of linear message passing are then eigenvectors of X^T diag(w) X.
+    """
+    epsilon, B = Symbol("epsilon", positive=True), Symbol("B", real=True)
+    p, A = Symbol("p", positive=True), Symbol("A", real=True)
+    weights, means = (p, 1 - p), ((1 - p) * A, -p * A)  # two clusters of mean 0, and of any weights
+    terms = [w * sympy.exp(epsilon * mean * B) for w, mean in zip(weights, means, strict=True)]
+    average = sum(mean * term for mean, term in zip(means, terms, strict=True)) / sum(terms)
+    covariance = sum(w * mean**2 for w, mean in zip(weights, means, strict=True))
+    if sympy.simplify(average.diff(epsilon).subs(epsilon, 0) - covariance * B) != 0 or average.subs(epsilon, 0) != 0:
+        raise AssertionError("the posterior mean of a weak field is not C B")
+    product, memory = sympy.symbols("product memory", real=True)  # Lam -> 0 with vhat: the memory is û itself
+    linear = power * field(product, memory, sigma).values[0]
+    (solved,) = sympy.solve(linear - memory, memory)
+    value = sympy.factor(solved / product)
+    steps = (
+        Step("First order in the field", r"\hat u = C B + O(B^2),\quad C = \textstyle\sum_a p(a|y) A_a A_a^T"),
+        Step("The memory is the estimate itself", rf"{latex(memory)} = \hat u = {latex(linear)}"),
+        Step("Weight", rf"\hat u = w X\hat v,\quad w = {latex(value)}"),
+    )
+    return Derived(value, steps=steps)
+
+
 def spectral_overlap(alpha: Positive, sigma: Positive, power: Positive) -> Derived:
     """(e.v)^2 of the leading eigenvector e of alpha D samples of means ±A v, A^2 = power; negative below threshold.
 
@@ -89,4 +115,4 @@ def spectral_overlap(alpha: Positive, sigma: Positive, power: Positive) -> Deriv
     return Derived(value, steps=steps)
 
 
-FORMULAS = (field, spectral_overlap)
+FORMULAS = (field, spectral_weight, spectral_overlap)

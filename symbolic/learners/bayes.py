@@ -4,7 +4,7 @@ r"""Bayes-optimal learning: what n = alpha D labelled samples of a mixture with 
 
 A, the weights, the labels of the clusters and sigma are known; the v_k are not, and of a sample only its label is.  The
 means have the Gram matrix A A^T as D -> infinity, the same for a spherical prior.  The posterior mean has the overlaps
-Q_kl = vhat_k.v_l, at which the free energy per dimension, in units of that of pure noise, is -phi, with
+Q_kl = vhat_k.v_l, at which the free energy per dimension, less that of pure noise, is -phi, with
 
     phi = extr { 1/2 [tr Lam - log det(1 + Lam)] - 1/2 tr(Lam Q) + alpha sum_y P_y Psi_y(Q) }
     Psi_y = sum_(a0 in y) p(a0|y) E log sum_(a in y) p(a|y) exp(h_a)

@@ -8,7 +8,6 @@ limit: mean outputs at finite D as rational functions of D^(-1/4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sympy
 from sympy.polys.matrices import DomainMatrix
@@ -19,10 +18,10 @@ from quenched.symbolic.calculus.steps import derivative
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 from quenched.symbolic.language.parse import VARIABLE
+from quenched.symbolic.mixtures import Cluster, axes
 
 __all__ = [
     "NOTATION",
-    "Cluster",
     "coefficients",
     "counted",
     "half",
@@ -36,9 +35,6 @@ __all__ = [
     "quarter",
     "shifted_erf",
     "spikes",
-    "three_clusters",
-    "two_clusters",
-    "xor",
 ]
 
 NOTATION = {
@@ -213,15 +209,6 @@ def counted(exponent: sympy.Expr, features: int = 1) -> tuple[Step, ...]:
     return (scaling, *(Step(f"Power counting: {verdict[sign]}", line) for sign, line in lines.items() if line))
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """One Gaussian: coordinates of its mean in units of D^exponent, weight, label."""
-
-    mean: tuple[sympy.Expr, ...]
-    weight: sympy.Expr
-    label: int
-
-
 def outputs(
     clusters: Sequence[Cluster], sigma: sympy.Expr, exponent: sympy.Expr, response: sympy.Expr, features: int = 1
 ) -> tuple[sympy.Expr, ...]:
@@ -231,7 +218,7 @@ def outputs(
     M = sum of z z^T over all spikes, outputs are P A z_a·(1 + P A M)^-1 sum_b P_b y_b z_b.  `response`: gamma A, where
     P = gamma D for features = 1 and gamma D^2/2 for features = 2.  Rational functions of x = D^(-1/4): no limit yet.
     """
-    k = len(clusters[0].mean)
+    k = axes(clusters)
     f = fields(k)
     law = GaussianAlgebra(f, (0,) * k, sympy.eye(k).tolist())
     basis = [sympy.Integer(1), *f, *(x**2 - 1 for x in f), *(f[i] * f[j] for i in range(k) for j in range(i + 1, k))]
@@ -280,21 +267,3 @@ def limit(expression: sympy.Expr) -> sympy.Expr:
     if above < below:
         raise ValueError(f"{expression} grows with D")
     return sympy.factor(a / b)
-
-
-def two_clusters(length: sympy.Expr) -> list[Cluster]:
-    """Means ±length e1."""
-    return [Cluster((s * length,), half, s) for s in (1, -1)]
-
-
-def three_clusters(length: sympy.Expr) -> list[Cluster]:
-    """Means ±length e1 and 0."""
-    return [*(Cluster((s * length,), quarter, -1) for s in (1, -1)), Cluster((sympy.Integer(0),), half, 1)]
-
-
-def xor(length: sympy.Expr) -> list[Cluster]:
-    """Means ±length e1 against ±length e2."""
-    zero = sympy.Integer(0)
-    first, second = ([Cluster(p, quarter, y) for p in pair] for pair, y in (
-        ([(length, zero), (-length, zero)], -1), ([(zero, length), (zero, -length)], 1)))  # fmt: skip
-    return [*first, *second]

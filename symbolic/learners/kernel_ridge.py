@@ -32,18 +32,20 @@ E2 = E[(y - o.features)^2], is noise to the channels; the channel j responds wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
 from sympy import Rational, Symbol
 from sympy.polys.matrices import DomainMatrix
 
+from quenched.symbolic import mixtures
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step, derived, specification_symbols
 from quenched.symbolic.learners import kernel_taylor
 from quenched.symbolic.learners.kernel_taylor import Jet, OtherPlace, Place, coefficients, leading
 from quenched.symbolic.learners.random_features import marchenko_pastur
+from quenched.symbolic.mixtures import Cluster, axes
 
 __all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE", "derivations", "spiked"]
 
@@ -89,7 +91,8 @@ def _resolvent(weights: Sequence[sympy.Symbol], nus: Sequence[sympy.Expr], zeta:
     for weight, nu in zip(weights, nus, strict=True):  # n/nu directions of weight w nu/n, each with t = n r
         trace += (n / nu) * (weight * nu / n) * without.subs({w: weight * nu / n}).subs(t, n * r)
     equation = zeta * r - 1 + sympy.Add(*(r * c / (1 + nu * c * r) for c, nu in zip(weights, nus, strict=True)))
-    assert sympy.simplify(trace / n - 1 - equation) == 0
+    if sympy.simplify(trace / n - 1 - equation) != 0:
+        raise AssertionError("the equation for r is not the trace of R (K + zeta)")
     steps = (
         Step("Sherman-Morrison", rf"z^T R z = {latex(t - w * t**2 / (1 + w * t))} = {latex(without)}"),
         Step("Trace of R (K + zeta)", rf"{latex(equation)} = 0"),
@@ -166,28 +169,19 @@ def spiked(
     return (Y - inverse * beta).applyfunc(sympy.factor)
 
 
-@dataclass(frozen=True)
-class _Site:
-    """One cluster: coordinates of the mean in units of D^scaling, label, weight, sign of the part of length sqrt D."""
-
-    mean: tuple[sympy.Expr, ...]
-    label: int
-    weight: sympy.Expr
-    group: int = 0
-
-
 def _symbols(record: type[tuple[sympy.Expr, ...]]) -> tuple[sympy.Symbol, ...]:
     return sympy.symbols(list(record.__annotations__), real=True)
 
 
 def _finite(
-    sites: Sequence[_Site],
+    sites: Sequence[Cluster],
     scaling: sympy.Rational,
     sigma: sympy.Symbol,
     slope: Callable[[int, int], sympy.Expr],
     curvature: sympy.Expr,
 ) -> sympy.Matrix:
-    """The finite part of D S on (1 of each cluster, g_j of each cluster), the kernel expanded around its group values.
+    """The finite part of D S on (1 of each cluster, g_j of each cluster), the kernel expanded around its values for
+    means of order sqrt(D), where there are such: slope(i, k) is its derivative by u there, for clusters i and k.
 
     Inner-product kernels: no derivative with respect to the norms.
     """
@@ -195,14 +189,14 @@ def _finite(
     at, first, second = Jet(*_symbols(Jet)), Place(*_symbols(Place)), OtherPlace(*_symbols(OtherPlace))
     same = Symbol("same", real=True)
     _, _, entries = coefficients(at, first, second, same, D)
-    C, p = len(sites), len(sites[0].mean)
+    C, p = len(sites), axes(sites)
     S = sympy.zeros(C * (1 + p), C * (1 + p))
     unit = D ** (scaling - HALF)
     for i, s in enumerate(sites):
         for k, s_ in enumerate(sites):
             u = sum(x * y for x, y in zip(s.mean, s_.mean, strict=True)) * unit**2
-            F = slope(s.group, s_.group) * u + curvature * u**2 / 2
-            local = zip(at, (F, slope(s.group, s_.group), curvature, *[sympy.Integer(0)] * 5), strict=True)
+            F = slope(i, k) * u + curvature * u**2 / 2
+            local = zip(at, (F, slope(i, k), curvature, *[sympy.Integer(0)] * 5), strict=True)
             given = dict(local) | {first.sigma: sigma, second.other_sigma: sigma}
             for j in range(p):
                 for l in range(p):
@@ -219,26 +213,28 @@ def _finite(
 
 
 def _outputs(
-    sites: Sequence[_Site], S: sympy.Matrix, weights: Callable[[_Site], sympy.Expr], divergent: Sequence[sympy.Matrix]
+    sites: Sequence[Cluster], S: sympy.Matrix, x: sympy.Expr, divergent: Sequence[sympy.Matrix]
 ) -> tuple[list[sympy.Expr], list[sympy.Expr], list[sympy.Expr]]:
-    """Mean, variance along the features and E2 of each cluster."""
-    p = len(sites[0].mean)
+    """Mean, variance along the features and E2 of each cluster; x = alpha r, so that P_a x is n P_a r over D."""
+    p = axes(sites)
     Y = sympy.Matrix([s.label if j == 0 else 0 for s in sites for j in range(1 + p)])
-    o = spiked(S, [weights(s) for s in sites for _ in range(1 + p)], Y, divergent)
+    o = spiked(S, [s.weight * x for s in sites for _ in range(1 + p)], Y, divergent)
     means = [o[a * (1 + p)] for a in range(len(sites))]
     along = [sympy.factor(sum(o[a * (1 + p) + 1 + j] ** 2 for j in range(p))) for a in range(len(sites))]
     left = [sympy.factor((s.label - m) ** 2 + v) for s, m, v in zip(sites, means, along, strict=True)]
     return means, along, left
 
 
-def _features(sites: Sequence[_Site], values: Sequence[sympy.Expr]) -> sympy.Matrix:
+def _features(sites: Sequence[Cluster], values: Sequence[sympy.Expr]) -> sympy.Matrix:
     """A vector on the features: a value on the constant of each cluster, 0 on the g_j."""
-    p = len(sites[0].mean)
+    p = axes(sites)
     return sympy.Matrix([value if j == 0 else 0 for value in values for j in range(1 + p)])
 
 
-def _told(sites: Sequence[_Site], S: sympy.Matrix, divergent: str, results: dict[str, sympy.Expr]) -> tuple[Step, ...]:
-    p = len(sites[0].mean)
+def _told(
+    sites: Sequence[Cluster], S: sympy.Matrix, divergent: str, results: dict[str, sympy.Expr]
+) -> tuple[Step, ...]:
+    p = axes(sites)
     means = S.extract(range(0, S.rows, 1 + p), range(0, S.rows, 1 + p))
     return (
         Step("Finite part of D S on the constants of the clusters", latex(means)),
@@ -256,26 +252,33 @@ def two_clusters(length: Positive, sigma: Positive, T: Positive, V: Positive) ->
     Closed form, for reading and for tests.
     """
     k, x = sympy.symbols("k x", positive=True)  # F_u and alpha r
-    sites = [_Site((length,), 1, HALF), _Site((-length,), -1, HALF)]
-    S = _finite(sites, sympy.Integer(0), sigma, lambda g, h: k, sympy.Integer(0))
-    means, along, left = _outputs(sites, S, lambda s: s.weight * x, [_features(sites, [ONE] * len(sites))])
+    sites = mixtures.two_clusters(length)
+    S = _finite(sites, sympy.Integer(0), sigma, lambda *_: k, sympy.Integer(0))
+    means, along, left = _outputs(sites, S, x, [_features(sites, [ONE] * len(sites))])
     m = sympy.factor(means[0].subs(x, T / (k * sigma**2)))
     residual = sympy.factor(sum(s.weight * e for s, e in zip(sites, left, strict=True)).subs(x, T / (k * sigma**2)))
     q = V * residual + sympy.factor(along[0].subs(x, T / (k * sigma**2)))
-    assert sympy.simplify(means[0] + means[1]) == 0
+    _check_labels(sites, means, means[0])
     return Derived((m, q), steps=_told(sites, S, "the constant", {"m": m, "q": q}))
 
 
+def _check_labels(sites: Sequence[Cluster], means: Sequence[sympy.Expr], m: sympy.Expr) -> None:
+    """AssertionError: the mean output is not y m in each cluster."""
+    if any(sympy.simplify(mean - site.label * m) != 0 for mean, site in zip(means, sites, strict=True)):
+        raise AssertionError(f"the outputs {means} are not {m} times the labels")
+
+
 def _crossover(
-    sites: Sequence[_Site], sigma: sympy.Symbol, curvature: sympy.Expr, T: sympy.Symbol
+    sites: Sequence[Cluster], sigma: sympy.Symbol, curvature: sympy.Expr, T: sympy.Symbol
 ) -> tuple[list[sympy.Expr], sympy.Expr, sympy.Matrix]:
     k, x = sympy.symbols("k x", positive=True)
-    S = _finite(sites, Rational(1, 4), sigma, lambda g, h: k, k * curvature)
+    S = _finite(sites, Rational(1, 4), sigma, lambda *_: k, k * curvature)
     constants = [_features(sites, [ONE] * len(sites))]
-    constants += [_features(sites, [s.mean[j] for s in sites]) for j in range(len(sites[0].mean))]
+    constants += [_features(sites, [s.mean[j] for s in sites]) for j in range(axes(sites))]
     # the g_j carry no finite part beyond k sigma^2, which no label drives
-    means, along, left = _outputs(sites, S, lambda s: s.weight * x, constants)
-    assert all(v == 0 for v in along)
+    means, along, left = _outputs(sites, S, x, constants)
+    if any(v != 0 for v in along):
+        raise AssertionError(f"the output varies along the means: {along}")
     given = {x: T / (k * sigma**2)}
     residual = sympy.factor(sum(s.weight * e for s, e in zip(sites, left, strict=True)).subs(given))
     return [sympy.factor(m.subs(given)) for m in means], residual, S
@@ -288,11 +291,9 @@ def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Posi
 
     Closed form, for reading and for tests.
     """
-    zero, quarter = sympy.Integer(0), Rational(1, 4)
-    sites = [_Site((length, zero), -1, quarter), _Site((-length, zero), -1, quarter),
-             _Site((zero, length), 1, quarter), _Site((zero, -length), 1, quarter)]  # fmt: skip
+    sites = mixtures.xor(length)
     means, residual, S = _crossover(sites, sigma, curvature, T)
-    assert all(sympy.simplify(m - s.label * means[-1]) == 0 for m, s in zip(means, sites, strict=True))
+    _check_labels(sites, means, means[-1])
     q = V * residual
     return Derived((means[-1], q), steps=_told(sites, S, "the constant, the means", {"m": means[-1], "q": q}))
 
@@ -305,8 +306,7 @@ def three_clusters(length: Positive, sigma: Positive, curvature: Real, T: Positi
 
     Closed form, for reading and for tests.
     """
-    sites = [_Site((length,), -1, Rational(1, 4)), _Site((-length,), -1, Rational(1, 4)),
-             _Site((sympy.Integer(0),), 1, HALF)]  # fmt: skip
+    sites = mixtures.three_clusters(length)
     means, residual, S = _crossover(sites, sigma, curvature, T)
     values = (means[0], means[2], V * residual)
     names = ("m_1", "m_0", "q")
@@ -322,12 +322,16 @@ def parity(
     opposite sides of the first axis; r and V: `two_channels` at sigma^2 even_slope and sigma^2 odd_slope.
     """
     x = alpha * r
-    sites = [_Site((length,), 1, Rational(1, 4), 1), _Site((-length,), -1, Rational(1, 4), 1),
-             _Site((length,), -1, Rational(1, 4), -1), _Site((-length,), 1, Rational(1, 4), -1)]  # fmt: skip
-    S = _finite(sites, sympy.Integer(0), sigma, lambda g, h: even_slope + g * h * odd_slope, sympy.Integer(0))
-    sides = [_features(sites, [sympy.Integer(int(s.group == side)) for s in sites]) for side in (1, -1)]
-    means, along, left = _outputs(sites, S, lambda s: s.weight * x, sides)
-    assert all(sympy.simplify(m - s.label * means[0]) == 0 for m, s in zip(means, sites, strict=True))
+    sign = Symbol("s", positive=True)  # the first coordinate, of length sqrt D, is where the kernel is expanded
+    whole = mixtures.parity(sign, length)
+    sides = [1 if c.mean[0] == sign else -1 for c in whole]
+    sites = [replace(c, mean=c.mean[1:]) for c in whole]
+    S = _finite(
+        sites, sympy.Integer(0), sigma, lambda i, k: even_slope + sides[i] * sides[k] * odd_slope, sympy.Integer(0)
+    )
+    constants = [_features(sites, [sympy.Integer(int(each == side)) for each in sides]) for side in (1, -1)]
+    means, along, left = _outputs(sites, S, x, constants)
+    _check_labels(sites, means, means[0])
     q = V * left[0] + along[0]
     return Derived((means[0], q), steps=_told(sites, S, "the constant on either side", {"m": means[0], "q": q}))
 
@@ -343,13 +347,7 @@ def products(
     covariance = ((zero, c01, c02, c03), (c01, zero, c12, c13), (c02, c12, zero, c23), (c03, c13, c23, zero))
     x = fields(4)
     algebra = GaussianAlgebra(x, (m0, m1, m2, m3), covariance)
-    values = []
-    for k in (2, 3, 4):
-        average = algebra.reduce(sympy.Mul(*x[:k]))
-        known: dict[sympy.Symbol, sympy.Expr] = {}
-        for symbol, expression in algebra.definitions:
-            known[symbol] = expression.xreplace(known).doit()
-        values.append(sympy.expand(average.xreplace(known).doit()))
+    values = [sympy.expand(algebra.average(sympy.Mul(*x[:k])).doit()) for k in (2, 3, 4)]
     return Derived(tuple(values), steps=tuple(algebra.steps))
 
 
@@ -368,18 +366,14 @@ def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -
     # the rest depends on x_1^2 + x_2^2 and x_1 x_2 only, which no label drives
     total, product = sympy.symbols("total product", real=True)
     rest = symmetric.subs(x[1] ** 2, total - x[0] ** 2).expand()
-    assert not rest.subs(x[0] * x[1], product).has(x[0])
+    if rest.subs(x[0] * x[1], product).has(x[0]):
+        raise AssertionError(f"the kernel has another feature that labels drive: {rest}")
     weight = (Fuu / D**2) * (alpha * D**2 / 2) * r
     algebra = GaussianAlgebra(fields(2), (sympy.Integer(0), length), ((sigma**2, 0), (0, sigma**2)))
     x0, x1 = fields(2)
-    moments = []
-    for power in (1, 2):
-        average = algebra.reduce(sympy.expand(((x1**2 - x0**2) / 2) ** power))
-        known: dict[sympy.Symbol, sympy.Expr] = {}
-        for symbol, expression in algebra.definitions:
-            known[symbol] = expression.xreplace(known).doit()
-        moments.append(sympy.factor(sympy.expand(average.xreplace(known).doit())))
-    drive, square = moments  # E[y s] and E[s^2], the same in all clusters
+    powers = (sympy.expand(((x1**2 - x0**2) / 2) ** power) for power in (1, 2))
+    drive, square = (sympy.factor(sympy.expand(algebra.average(power).doit())) for power in powers)
+    # E[y s] and E[s^2], the same in all clusters
     theta = spiked(sympy.Matrix([[square]]), [weight], sympy.Matrix([drive]))[0] / square
     w2 = Fuu * sigma**4 / 2
     found, theta = sympy.factor(theta.subs(r, T / (alpha * w2))), Symbol("theta", positive=True)

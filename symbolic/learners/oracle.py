@@ -13,14 +13,16 @@ cluster on a piece of that line.  All errors are homogeneous of degree one in th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 import sympy
 
+from quenched.symbolic import mixtures
 from quenched.symbolic.calculus.normal import Phi, density
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
+from quenched.symbolic.mixtures import Cluster
 
 __all__ = [
     "FORMULAS",
@@ -29,7 +31,6 @@ __all__ = [
     "PART",
     "STATUS",
     "TITLE",
-    "Cluster",
     "discriminant",
     "factorised_error",
     "parity",
@@ -62,15 +63,6 @@ NOTATION = {
     "dimension": "n_{x}",
 }
 latex = in_letters(NOTATION)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """One Gaussian of a mixture: coordinates of its mean, its weight, its label ±1."""
-
-    mean: tuple[sympy.Expr, ...]
-    weight: sympy.Expr
-    label: int
 
 
 @dataclass(frozen=True)
@@ -196,7 +188,7 @@ def factorised_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequen
 
 def two_clusters(separation: Positive, sigma: Positive, weight_plus: Positive, weight_minus: Positive) -> Derived:
     """Oracle error of two clusters: means ±separation e1, labels ±1, weights weight_plus and weight_minus."""
-    clusters = [Cluster((separation,), weight_plus, 1), Cluster((-separation,), weight_minus, -1)]
+    clusters = mixtures.two_clusters(separation, weight_plus, weight_minus)
     return factorised_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
 
 
@@ -206,29 +198,21 @@ def three_clusters(separation: Positive, sigma: Positive, weight_centre: Positiv
     Label +1 on |x1| < threshold = (sigma^2/separation) arccosh(R), log R = log(weight_centre/weight_outer)
     + separation^2/(2 sigma^2); reach = max(0, log R), so that for R <= 1 the label is -1 everywhere.
     """
-    clusters = [
-        Cluster((sympy.Integer(0),), weight_centre, 1),
-        Cluster((separation,), weight_outer / 2, -1),
-        Cluster((-separation,), weight_outer / 2, -1),
-    ]
+    clusters = mixtures.three_clusters(separation, weight_centre, weight_outer)
     return factorised_error(clusters, sigma, sympy.symbols("x_1:2", real=True))
 
 
 def parity(first_length: Positive, second_length: Positive, sigma: Positive) -> Derived:
     """Oracle error of four equal clusters at ±first_length e1 ± second_length e2, labels the products of the signs."""
-    signs = list(product((1, -1), repeat=2))
-    clusters = [Cluster((s * first_length, t * second_length), sympy.Rational(1, 4), s * t) for s, t in signs]
-    return factorised_error(clusters, sigma, sympy.symbols("x_1:3", real=True))
+    return factorised_error(mixtures.parity(first_length, second_length), sigma, sympy.symbols("x_1:3", real=True))
 
 
 def xor(separation: Positive, sigma: Positive) -> Derived:
     """Oracle error of XOR: labels -1 at ±separation e1 and +1 at ±separation e2, equal weights."""
     x = sympy.Matrix(sympy.symbols("x_1:3", real=True))
     u = sympy.Matrix(sympy.symbols("u_1:3", real=True))
-    e1, e2 = sympy.eye(2).columnspace()
-    given = [(e1, -1), (-e1, -1), (e2, 1), (-e2, 1)]
     rotation = sympy.Matrix([[1, 1], [1, -1]]) / sympy.sqrt(2)
-    clusters = [Cluster(tuple(separation * rotation * mean), sympy.Rational(1, 4), label) for mean, label in given]
+    clusters = [replace(c, mean=tuple(rotation * sympy.Matrix(c.mean))) for c in mixtures.xor(separation)]
     step = Step("Rotation (isotropic noise is invariant)", rf"{latex(u)} = {latex(rotation)} {latex(x)}")
     outcome = factorised_error(clusters, sigma, tuple(u))
     return Derived(outcome.value, outcome.definitions, (step, *outcome.steps))

@@ -33,6 +33,7 @@ from collections.abc import Sequence
 
 import sympy
 
+from quenched.symbolic import mixtures
 from quenched.symbolic.activations import BUILTIN
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.normal import Phi, density
@@ -40,7 +41,8 @@ from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
 from quenched.symbolic.language.parse import parse
 from quenched.symbolic.learners import feature_orders
-from quenched.symbolic.learners.feature_orders import Cluster, half, psi, quarter
+from quenched.symbolic.learners.feature_orders import half, psi, quarter
+from quenched.symbolic.mixtures import Cluster
 
 __all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
@@ -148,14 +150,14 @@ def low(T: Positive, ridge_slope: Real, sigma: Positive) -> Derived:
         raise AssertionError("the spread is not (t + lambda dt/dlambda)/sigma^2")
     m = sympy.Symbol("m", positive=True)
     mean = feature_orders.limit(
-        feature_orders.outputs(feature_orders.two_clusters(m), sigma, sympy.Integer(0), T / (sigma * psi[1]) ** 2)[0]
+        feature_orders.outputs(mixtures.two_clusters(m), sigma, sympy.Integer(0), T / (sigma * psi[1]) ** 2)[0]
     )
     tau = sympy.factor(mean / (1 - mean))
     if sympy.simplify(tau - t * m**2 / sigma**2) != 0:
         raise AssertionError("two clusters do not have the signal t m^2/sigma^2")
     xor = [
         feature_orders.limit(value)
-        for value in feature_orders.outputs(feature_orders.xor(m), sigma, sympy.Integer(0), T / (sigma * psi[1]) ** 2)
+        for value in feature_orders.outputs(mixtures.xor(m), sigma, sympy.Integer(0), T / (sigma * psi[1]) ** 2)
     ]
     steps = (
         *feature_orders.counted(sympy.Integer(0)),
@@ -214,7 +216,7 @@ def crossover_xor(response: Positive, quadratic: Real, length: Positive, sigma: 
 
     Closed form, for reading and for tests.
     """
-    return _crossover_signal(feature_orders.xor(length), response, quadratic, sigma)
+    return _crossover_signal(mixtures.xor(length), response, quadratic, sigma)
 
 
 def crossover_three_clusters(response: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
@@ -222,7 +224,7 @@ def crossover_three_clusters(response: Positive, quadratic: Real, length: Positi
 
     Closed form, for reading and for tests.
     """
-    return _crossover_signal(feature_orders.three_clusters(length), response, quadratic, sigma)
+    return _crossover_signal(mixtures.three_clusters(length), response, quadratic, sigma)
 
 
 def _crossover_signal(
@@ -329,16 +331,11 @@ def quadratic_features(T: Positive, ridge_slope: Real, length: Positive, sigma: 
     r = (lambda + k_3^2)/k_2^2, k_3^2 the variance of all orders beyond the second; `ridge_slope`: lambda dT/dlambda.
     """
     m, s2 = length, sigma**2
-    g1, g2 = fields(2)
-    law = GaussianAlgebra((g1, g2), (0, 0), ((1, 0), (0, 1)))
-    s = ((m + sigma * g2) ** 2 - (sigma * g1) ** 2) / 2
-    d = law.average(sympy.expand(s))
-    d = sympy.factor(d)
-    variance = sympy.factor(sympy.expand(law.average(sympy.expand(s**2)) - d**2))
+    d, variance = quadratic_moments(length, sigma).values
     theta = d / (d**2 + variance + s2**2 / T)
     k2 = sigma**2 * psi[2] / sympy.sqrt(2)
     exact = feature_orders.limit(
-        feature_orders.outputs(feature_orders.xor(m), sigma, sympy.Integer(0), T / k2**2, features=2)[-1]
+        feature_orders.outputs(mixtures.xor(m), sigma, sympy.Integer(0), T / k2**2, features=2)[-1]
     )
     if sympy.simplify(exact - theta * d) != 0:
         raise AssertionError("Woodbury on the order 2 disagrees with regression on s(x)")

@@ -50,6 +50,7 @@ __all__ = [
     "equations",
     "generated",
     "half_squared_loss",
+    "in_cluster",
     "increments",
     "quadratic",
     "slots",
@@ -180,7 +181,7 @@ def _average(factors: Sequence[tuple[str, Idx]]) -> sympy.Expr:
     return IndexedBase("_".join(name for name, _ in ordered))[(a, *(index for _, index in ordered))]
 
 
-def _in_cluster(expression: sympy.Expr) -> sympy.Expr:
+def in_cluster(expression: sympy.Expr) -> sympy.Expr:
     """E_a[...] of a polynomial in phi, products of g and g', and the probe f, of mean 1 and covariances e_n."""
     total = sympy.Integer(0)
     for term in sympy.Add.make_args(sympy.expand(expression)):
@@ -208,7 +209,7 @@ def _in_cluster(expression: sympy.Expr) -> sympy.Expr:
 def _regressed(expression: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr]:
     """E_a of push_k and of d push_k/dlambda_l, from Stein's lemma for a probe: what has no direction, and what has."""
     total = slope = sympy.Integer(0)
-    for term in sympy.Add.make_args(_in_cluster(expression * probe)):
+    for term in sympy.Add.make_args(in_cluster(expression * probe)):
         (along,) = [f for f in term.atoms(sympy.Indexed) if f.base == direction] or [None]
         if along is None:
             total += term
@@ -248,8 +249,8 @@ def _step_averages(value: sympy.Expr, slope: sympy.Expr, square: sympy.Expr) -> 
     dphi_dlambda = unit.diff(neuron).subs(sympy.Derivative(g(neuron), neuron), dg(k))
     dphi_dv = unit.diff(v[k]).subs(g(neuron), g(k))
     pushed, responded = _regressed(slope * dphi_dlambda)
-    both = _in_cluster(square * dphi_dlambda * dphi_dlambda.subs(k, l))
-    return StepAverages(pushed, responded, both, _in_cluster(slope * dphi_dv), _in_cluster(P[a] * value))
+    both = in_cluster(square * dphi_dlambda * dphi_dlambda.subs(k, l))
+    return StepAverages(pushed, responded, both, in_cluster(slope * dphi_dv), in_cluster(P[a] * value))
 
 
 # --- the equations

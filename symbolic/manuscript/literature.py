@@ -83,6 +83,18 @@ LITERATURE = (
     Work("bayati2011", "Bayati", "Bayati, M. and Montanari, A.",
          "The dynamics of message passing on dense graphs, with applications to compressed sensing",
          "IEEE Transactions on Information Theory 57, 764", 2011, "1001.3448"),
+    Work("widrow1985", "Widrow", "Widrow, B. and Stearns, S. D.", "Adaptive signal processing", "Prentice-Hall", 1985,
+         "", "book"),
+    Work("williams1998", "Williams", "Williams, C. K. I.", "Computation with infinite neural networks",
+         "Neural Computation 10, 1203", 1998),
+    Work("durrant2010", "Durrant", "Durrant, R. J. and Kab{\\'a}n, A.",
+         "Compressed {F}isher linear discriminant analysis: classification of randomly projected data",
+         "ACM SIGKDD Conference on Knowledge Discovery and Data Mining", 2010, "", "inproceedings"),
+    Work("liao2019", "Liao", "Liao, Z. and Couillet, R.",
+         "A large dimensional analysis of least squares support vector machines",
+         "IEEE Transactions on Signal Processing 67, 1065", 2019, "1701.02967"),
+    Work("trefethen2014", "Trefethen", "Trefethen, L. N. and Weideman, J. A. C.",
+         "The exponentially convergent trapezoidal rule", "SIAM Review 56, 385", 2014),
 )  # fmt: skip
 """In the order of the argument."""
 
@@ -106,11 +118,16 @@ def unknown(text: str) -> list[str]:
     return re.findall(r"[A-Z][a-z]+ \(?(?:1[89]|20)\d\d\b", text)
 
 
-def bibtex() -> str:
-    """All works as BibTeX."""
+_PLACES = {"article": "journal", "inproceedings": "booktitle", "book": "publisher"}
+
+
+def bibtex(keys: Collection[str] | None = None) -> str:
+    """The works of these keys as BibTeX, in the order of `LITERATURE`; None: all of them."""
     found = []
     for work in LITERATURE:
-        where = "booktitle" if work.kind == "inproceedings" else "journal"
+        if keys is not None and work.key not in keys:
+            continue
+        where = _PLACES[work.kind]
         lines = [f"@{work.kind}{{{work.key}", f"  author = {{{work.authors}}}", f"  title = {{{work.title}}}"]
         lines += [f"  {where} = {{{work.place}}}", f"  year = {{{work.year}}}"]
         lines += [f"  eprint = {{{work.arxiv}}},\n  archivePrefix = {{arXiv}}"] if work.arxiv else []

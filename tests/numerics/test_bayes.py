@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp, ndtr
 
 from quenched.numerics import Mixture, bayes_error, oracle_error
-from quenched.numerics.bayes import bayes_curve, critical_alpha, first_order_transition
+from quenched.numerics.bayes import bayes_curve, critical_alpha, evolution_of, first_order_transition
 from quenched.numerics.bayes_averages import Label
 from quenched.theory import bayes
 
@@ -51,6 +51,52 @@ def test_xor_is_two_scalar_problems(sigma: float, alpha: float) -> None:
     assert found.classification_error == pytest.approx(2 * p * (1 - p), abs=1e-11)
     rotated = Mixture.parity(sigma, (np.sqrt(0.5), np.sqrt(0.5)))  # the same Gram matrix in another basis
     assert bayes_error(rotated, alpha).classification_error == pytest.approx(found.classification_error, abs=1e-10)
+
+
+def iterated(mixture: Mixture, alpha: float, q: float) -> float:
+    """One iteration of state evolution at Q = q·1, of a mixture whose labels have means along one axis each.
+
+    The first axis: h_a = A_a q A_a0/sigma^2 - A_a q A_a/(2 sigma^2) + A_a sqrt(q) z/sigma, z by 16 Gauss-Legendre nodes
+    on each of 60 panels: exact to rounding, beyond z = 12 lies 1e-32.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    z = (np.linspace(-11.8, 11.8, 60)[:, None] + 0.2 * nodes).ravel()
+    w = np.tile(0.2 * weights, 60) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+    sigma, lam = mixture.isotropic_sigma, 0.0
+    for y in np.unique(mixture.labels):
+        A, P = (values[mixture.labels == y] for values in (mixture.means[:, 0], mixture.weights))
+        for a0, share in zip(A, P, strict=True):
+            field = q * a0 / sigma**2 + np.sqrt(q) * z / sigma
+            terms = P * np.exp(np.outer(field, A) - A * A * q / (2 * sigma**2))
+            lam += alpha / sigma**2 * share * (w @ (terms @ A / terms.sum(axis=1)) ** 2)
+    return lam / (1 + lam)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "alpha"),
+    [
+        (Mixture.xor(1.0), 2.2),  # poles of the posterior mean beside the strip of the lattice
+        (Mixture.xor(1.0), 2.02),
+        (Mixture.xor(1.0), 2.0002),  # errors of an iteration are 10^4 times larger in Q
+        (SPARSE, 4.2212),  # close to the spinodal of the high branch
+        (SPARSE, 5.0),
+    ],
+)
+def test_overlaps_are_within_their_error(mixture: Mixture, alpha: float) -> None:
+    """Near a transition they are known to a thousandth of themselves before, and to rounding by a bracketing solver."""
+    evolution = evolution_of(mixture, alpha)
+    for branch in (evolution.from_noise(), evolution.from_knowledge()):
+        found = float(branch.overlaps[0, 0])
+        if found == 0:
+            continue
+        q = brentq(lambda q: iterated(mixture, alpha, q) / q - 1, found * 0.999, found * 1.001, xtol=1e-18, rtol=1e-15)
+        # 1e-15: rounding of the sums of `iterated`, as much amplified
+        assert abs(found - q) <= branch.overlaps_error + 1e-15 * branch.amplification * q < 1e-10
+        assert branch.overlaps_error > 1e-15 * branch.amplification * q
+    if mixture is not SPARSE:
+        solved = bayes_error(mixture, alpha)
+        p = ndtr(-np.sqrt(q) / (np.sqrt(2) * mixture.isotropic_sigma))
+        assert abs(solved.classification_error - 2 * p * (1 - p)) <= solved.classification_error_error < 1e-10
 
 
 def test_three_clusters_are_the_scalar_problem_of_their_outer_label() -> None:

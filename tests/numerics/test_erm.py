@@ -72,7 +72,7 @@ def test_the_energy_is_stationary_and_its_slopes_are_what_they_are_called(loss: 
     alpha, ridge, h = 2.0, 0.5, 1e-4
     at = erm_error(mixture, loss, alpha, ridge)
     y, P, s = mixture.labels, mixture.weights, np.sqrt(at.variance)
-    envelope = P @ proximal_averages(loss, y, at.susceptibility, at.means + at.intercept, s)[3]
+    envelope = P @ proximal_averages(loss, y, at.susceptibility, at.means + at.intercept, s).envelope
     slope = (erm_error(mixture, loss, alpha + h, ridge).energy - erm_error(mixture, loss, alpha - h, ridge).energy) / (
         2 * h
     )

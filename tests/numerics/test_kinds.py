@@ -92,6 +92,7 @@ RATES = {
     "label_noise": "number",
     "loss": "activation",
     "batch": "integer",
+    **dict.fromkeys(("bias_lr", "bias_decay", "intercept_lr", "intercept_decay"), "number"),
 }
 MIXTURE = {
     "means": "array",
@@ -172,14 +173,14 @@ CALLS: dict[str, Call] = {
     "OrderParameters": (
         OrderParameters,
         {"M": [[1.0]], "Q": [[1.0]], "v": [1.0]},
-        {"M": "array", "Q": "array", "v": "array"},
+        {"M": "array", "Q": "array", "v": "array", "b": "array", "c": "real"},
     ),
     "OrderParameters.projections": (STATE.projections, {"mixture": XOR}, {"mixture": "record", "D": "number"}),
     "OrderParameters.check": (STATE.check, {"mixture": XOR}, {"mixture": "record", "D": "number"}),
     "Densities": (
         Densities,
         {"A": [[[1.0]]], "Q": [[[1.0]]], "v": [1.0]},
-        {"A": "array", "Q": "array", "v": "array"},
+        {"A": "array", "Q": "array", "v": "array", "b": "array", "c": "real"},
     ),
     "Densities.spread": (Densities.spread, {"mixture": XOR, "state": STATE}, {"mixture": "record", "state": "record"}),
     "Densities.overlaps": (DENSITIES.overlaps, {"mixture": XOR}, {"mixture": "record"}),
@@ -405,7 +406,7 @@ def test_the_table_knows_every_argument_of_every_public_function() -> None:
     for name, (_, given, kinds) in CALLS.items():
         assert set(parameters(name)) <= {place(name, argument) for argument in kinds}, name
         assert {place(name, argument) for argument in given} <= set(parameters(name)), name
-    internal = ("to_dict", "from_dict", "derivative", "check_labelled", "check_isotropic")
+    internal = ("to_dict", "arrays", "from_dict", "derivative", "check_labelled", "check_isotropic")
     for kind in (Mixture, Spectrum, Densities, OrderParameters):
         for name, member in inspect.getmembers(kind, callable):
             if not name.startswith("_") and name not in internal:

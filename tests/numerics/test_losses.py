@@ -22,6 +22,7 @@ from quenched.numerics import (
 )
 from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.averages.losses import coefficients, compiled_loss, kinks, loss, loss_functions, noisy_slope
+from quenched.numerics.saddle import proximal
 from quenched.numerics.saddle.proximal import proximal_averages
 from quenched.theory.losses import LOSSES
 
@@ -253,10 +254,33 @@ def test_the_proximal_map_of_the_exponential_loss_is_lamberts() -> None:
     """f = (prox - w)/V = y exp(-y prox) with y prox = y w + W(V exp(-y w)), at a spread that is a point."""
     for V in (0.1, 3.0, 40.0):
         y, w = np.array([1.0, -1.0]), np.array([0.7, 1.2])
-        move, squared, _, _ = proximal_averages("exponential", y, V, w, 1e-9)
+        move, squared, *_ = proximal_averages("exponential", y, V, w, 1e-9)
         exact = y * lambertw(V * np.exp(-y * w)).real / V
         np.testing.assert_allclose(move, exact, rtol=1e-7)
         np.testing.assert_allclose(squared, exact**2, rtol=1e-7)
+
+
+@pytest.mark.parametrize("mean", [0.3, -4.0, -6.0, -8.0])
+def test_the_error_of_averages_holds_what_no_panel_settles(mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """f of a loss that is not convex jumps, here from 0 to 1: E f = Phi(mean - 0.1234567).
+
+    Told of the jump or not, and where f is 0 but in the tail, beyond nine standard deviations of which nobody looks.
+    """
+    exact = ndtr(mean - 0.1234567)
+    for find in (proximal.kinks, lambda *_: np.zeros((0, 3))):
+        monkeypatch.setattr(proximal, "kinks", find)
+        found = proximal_averages("-Max(0, y*phi - 0.1234567)", np.array([1.0]), 20.0, np.array([mean]), 1.0)
+        assert abs(found.move[0] / exact - 1) <= found.error
+        assert found.error < 1e-10 if mean > -5 else found.error > 1e-10
+    both = proximal_averages("-Max(0, y*phi - 0.1234567)", np.ones(2), 20.0, np.array([mean, 1.0]), 1.0)
+    assert both.error < 1e-11  # of the larger of both
+
+
+def test_averages_that_overflow_are_no_numbers() -> None:
+    """At once: to halve panels without end would take for ever."""
+    with np.errstate(all="ignore"):
+        found = proximal_averages("exponential", np.array([1.0]), 1.0, np.array([-1e4]), 1.0)
+    assert all(np.isnan(part).all() for part in found)
 
 
 def test_a_loss_without_a_minimiser_is_refused_and_hebbs_rule_is_not() -> None:

@@ -96,7 +96,7 @@ def test_energy_residual_and_gradient(loss: str) -> None:
         return random_features_erm_error(UNEQUAL, "relu", loss, alpha, gamma, ridge).energy
 
     y, P, s = UNEQUAL.labels, UNEQUAL.weights, np.sqrt(at.variance)
-    envelope = P @ proximal_averages(loss, y, at.susceptibility, at.means + at.intercept, s)[3]
+    envelope = P @ proximal_averages(loss, y, at.susceptibility, at.means + at.intercept, s).envelope
     assert (energy(alpha + h, ridge) - energy(alpha - h, ridge)) / (2 * h) == pytest.approx(envelope, rel=1e-6)
     slope = (energy(alpha, ridge + h) - energy(alpha, ridge - h)) / (2 * h)
     assert at.energy == pytest.approx(alpha * at.training_loss + ridge * slope, rel=1e-6)

@@ -37,9 +37,11 @@ TAUGHT = Mixture(
 )
 SPECTRAL = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
 ALL_OPTIONS = OnlineSGD(0.8, 0.1, second_lr=0.4, second_weight_decay=0.3, label_noise=0.4)
+BIASED = replace(ALL_OPTIONS, bias_lr=0.7, bias_decay=0.2, intercept_lr=0.9, intercept_decay=0.1)
 CHAINS: dict[str, tuple[Mixture, TwoLayer, OnlineSGD, int]] = {
     "relu": (XOR, TwoLayer(4, "relu"), OnlineSGD(0.5), 1000),
     "all options": (UNEQUAL, TwoLayer(3, "erf", output_scale=0.5), ALL_OPTIONS, 7),
+    "biases": (UNEQUAL, TwoLayer(3, "erf", output_scale=0.5), replace(BIASED, batch=2), 9),
     "no room beyond the weights": (XOR, TwoLayer(2, "leaky_relu"), OnlineSGD(0.5), 4),
     "one degree of freedom": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 5),
     "an expression": (XOR, TwoLayer(2, "x*exp(-x**2/2)"), OnlineSGD(0.5), 10**6),
@@ -206,10 +208,11 @@ def test_chi_square_numbers(freedom: int) -> None:
     [
         (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 50),
         (UNEQUAL, TwoLayer(3, "erf", output_scale=0.5), replace(ALL_OPTIONS, batch=3), 40),
+        (UNEQUAL, TwoLayer(3, "erf", output_scale=0.5), replace(BIASED, batch=3), 40),
         (SPECTRAL, TwoLayer(2, "erf"), OnlineSGD(0.5, loss="logistic"), 48),
         (TAUGHT, TwoLayer(3, "erf"), OnlineSGD(0.5), 40),
     ],
-    ids=["relu", "all options", "spectrum", "teacher"],
+    ids=["relu", "all options", "biases", "spectrum", "teacher"],
 )
 def test_a_block_on_a_card_is_the_rule(
     case: Any, chunk: int, dtype: str, card: Backend, monkeypatch: pytest.MonkeyPatch
@@ -241,21 +244,31 @@ def test_a_block_on_a_card_is_the_rule(
         y = y + activation_functions("relu")[0](seen) @ engine.batch.problem.readout
     g, dg = activation_functions(network.activation)
     slope = loss_functions(rule.loss)[1]
+    K, biases = network.K, np.zeros((2, network.K + 1))
+    if rule.biased:
+        v, biases = v[:, :K], v[:, K:]
     for s in range(2):
+        b, c = biases[s, :K], biases[s, K:]
         for step in range(steps):
             x, now = (
                 X[s, step * rule.batch : (step + 1) * rule.batch],
                 slice(step * rule.batch, (step + 1) * rule.batch),
             )
-            field = x @ W[s].T / np.sqrt(D)
-            F = slope(network.output_scale * g(field) @ v[s], y[s, now])[:, None] * network.output_scale / rule.batch
+            field = x @ W[s].T / np.sqrt(D) + b
+            charge = slope(network.output_scale * g(field) @ v[s] + c, y[s, now])
+            F = charge[:, None] * network.output_scale / rule.batch
             push = (F * v[s] * dg(field)).T @ x / np.sqrt(D)
             v_push = (F * g(field)).sum(axis=0) / D
+            b_push = (F * v[s] * dg(field)).sum(axis=0) / D
+            b[:] = (1 - rule.bias_lr * rule.bias_decay / D) * b - rule.bias_lr * b_push
+            moved = rule.intercept_lr * charge.sum() / (rule.batch * D)
+            c[:] = (1 - rule.intercept_lr * rule.intercept_decay / D) * c - moved
             W[s] = (1 - rule.eta * rule.kappa / D) * W[s] - rule.eta * push
             v[s] = (1 - rule.eta_v * rule.kappa_v / D) * v[s] - rule.eta_v * v_push
     tolerance = 1e-12 if dtype == "float64" else 1e-4
     np.testing.assert_allclose(card.to_host(engine.W), W, rtol=0, atol=tolerance * np.abs(W).max())
-    np.testing.assert_allclose(card.to_host(engine.v), v, rtol=0, atol=tolerance)
+    expected = np.concatenate([v, biases], axis=1) if rule.biased else v
+    np.testing.assert_allclose(card.to_host(engine.v), expected, rtol=0, atol=tolerance)
     assert (engine.good == steps).all()
 
 
@@ -359,11 +372,7 @@ def test_every_activation_and_loss_compiles_on_the_card(real_card: Backend) -> N
 
 
 def test_no_card() -> None:
-    """Where CuPy is not installed or no card answers, the words say what to do."""
-    try:
-        get_backend("cupy")
-    except RuntimeError as error:
-        assert "backend='cupy' was asked for" in str(error)  # noqa: PT017
+    """Kernels run on a card alone; that there is none is said by `test_a_missing_gpu_is_said_plainly`."""
     with pytest.raises(CardError, match="backend must be 'cupy'"):
         get_backend("numpy").kernels("")
 

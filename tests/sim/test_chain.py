@@ -263,6 +263,16 @@ def test_diverging_weights_raise() -> None:
         simulate(XOR, RELU, OnlineSGD(1000), 30, [50.0], [1, 2], "overlaps")
 
 
+def test_an_initial_state_that_overflows_has_done_no_steps() -> None:
+    """exp(-y phi) at y phi = -10^5, give or take 10^4: the first gradient is infinite, the last good time 0."""
+    state = OrderParameters([[-1e5], [1e5]], [[1.0001e10]], [1.0])
+    rule = OnlineSGD(0.1, loss="exponential")
+    for name in ("overlaps", "vectors"):
+        with pytest.raises(DivergenceError, match=r"seeds \[1\] overflowed after t = 0;") as caught:
+            simulate(Mixture.two_clusters(0.1), TwoLayer(1, "linear"), rule, 30, 1.0, [1], name, "numpy", state=state)
+        assert caught.value.t == 0
+
+
 def run(**changes: Any) -> Callable[[], object]:
     settings: dict[str, Any] = {"D": 30, "t": [1.0], "seeds": [1], "engine": "overlaps"} | changes
     return lambda: simulate(XOR, RELU, SGD, **settings)

@@ -20,7 +20,7 @@ from quenched.numerics.random_features import RandomFeaturesOptions
 from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim.cli import main
 from quenched.sim.error_curve import error_curve
-from quenched.sim.processes import Work, in_processes
+from quenched.sim.processes import Work
 
 SIGMAS = [0.5, 0.3, 1.0]  # any order
 
@@ -30,6 +30,7 @@ def test_the_oracle_on_xor_is_its_closed_form() -> None:
     found = error_curve(Mixture.xor(1.0), SIGMAS, ["oracle"])
     # a handful of floating-point operations on numbers below 1
     np.testing.assert_allclose(found.classification_error.sel(learner="oracle"), 2 * p * (1 - p), rtol=0, atol=1e-15)
+    assert found.identical(error_curve(Mixture.xor(1.0), SIGMAS, "oracle"))
     assert "final_error" not in found
 
 
@@ -138,7 +139,7 @@ def test_every_learner_has_an_error_on_a_simple_mixture() -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_failing_job_fails_the_whole(processes: int) -> None:
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
-        in_processes(math.sqrt, [(1.0,), (-1.0,)], processes)
+        Work(processes).map(math.sqrt, [(1.0,), (-1.0,)])
 
 
 @pytest.mark.parametrize(
@@ -148,12 +149,14 @@ def test_a_failing_job_fails_the_whole(processes: int) -> None:
         ({"sigmas": [0.3, -1.0]}, "sigma must be finite and > 0, got -1.0"),
         ({"chosen": ["oracle", "perceptron"]}, "learners must be among oracle, two-layer, .*, got .*perceptron"),
         ({"chosen": []}, "learners"),
+        ({"chosen": 3}, "learners must be names, or a mapping from names to options, got 3"),
+        ({"mixture": "xor"}, "mixture must be a Mixture, got 'xor'"),
         ({"chosen": {"oracle": KernelOptions()}}, "options must be OracleOptions for 'oracle'"),
     ],
 )
 def test_bad_input_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        error_curve(Mixture.xor(1.0), **({"sigmas": SIGMAS} | arguments))
+        error_curve(**({"mixture": Mixture.xor(1.0), "sigmas": SIGMAS} | arguments))
 
 
 @pytest.mark.parametrize(

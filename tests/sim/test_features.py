@@ -247,6 +247,12 @@ def test_memory_is_two_matrices_of_all_features() -> None:
         ({"readout": "samples"}, "samples must be given"),
         ({"readout": "sgd"}, "t must be given"),
         ({"readout": "sgd", "t": [1.0], "decay": 0.0}, "decay must be > 0, got 0.0"),
+        ({"readout": "sgd", "t": [1.0], "decay": "slow"}, "decay must be a real number, got 'slow'"),
+        ({"samples": 30}, "samples must be left out but for readout='samples', got 30"),
+        ({"readout": "sgd", "t": [1.0], "samples": 30}, "samples must be left out but for readout='samples', got 30"),
+        ({"t": [1.0]}, r"t must be left out but for readout='sgd', got \[1.0\]"),
+        ({"readout": "samples", "samples": 30, "lr": 0.1}, "lr must be left out but for readout='sgd', got 0.1"),
+        ({"lr": np.ones(2)}, r"lr must be left out but for readout='sgd', got array\(\[1., 1.\]\)"),
     ],
 )
 def test_bad_input_is_named(arguments: dict[str, object], message: str) -> None:

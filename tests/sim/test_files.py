@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    from quenched.sim.figures import plot
+    from quenched.sim.drawing import plot
 
     results: dict[str, Any] = {"a.nc": theory, "a.csv": theory, "a.png": plot.dynamics({"a": theory})}
     for name, result in results.items():

@@ -118,6 +118,13 @@ def test_a_plateau_takes_a_time_that_grows_as_log_d_at_the_rate_of_the_equations
     assert abs(slope - 1 / (2 * rate)) < 4 * error
 
 
+def test_what_is_learned_at_the_start_takes_no_time() -> None:
+    mixture, network = Mixture.three_clusters(0.5), TwoLayer(1, "abs")
+    state = OrderParameters([[0.7], [-0.7], [0.0]], [[0.6]], [-1.0])
+    times = learning_times(mixture, network, FROZEN, 50, 3, state, level=0.4, t=1.0)
+    np.testing.assert_array_equal(times, 0)
+
+
 def test_what_does_not_happen_is_said() -> None:
     mixture, network = Mixture.three_clusters(0.5), TwoLayer(1, "abs")
     state = plateau(mixture, network, FROZEN, [-1.0])
@@ -130,7 +137,16 @@ def test_what_does_not_happen_is_said() -> None:
         learning_times(mixture, linear, OnlineSGD(100.0), 10, range(2), state, level=1e300, t=200.0)
     for call, message in (
         (lambda: moments(mixture, network, FROZEN, 10, [1.0], [3], state), r"seeds must be two or more, got \[3\]"),
+        (
+            lambda: moments(mixture, network, FROZEN, 10, [1.0], [3, 3], state),
+            r"seeds must be .* different .* got \[3, 3",
+        ),
         (lambda: moments(mixture, network, FROZEN, 10, [-1.0], [3, 4], state), "t must be >= 0, got -1"),
+        (
+            lambda: learning_times(mixture, network, FROZEN, 50, [1, 1], state, level=0.4, t=0.5),
+            r"seeds must be one or more different integers, got \[1, 1\]",
+        ),
+        (lambda: learning_times(mixture, network, FROZEN, 50, 2, state, level=-1, t=0.5), "level must be .* got -1"),
         (lambda: moments(mixture, network, FROZEN, 1, [1.0], [3, 4], state), "D must be an integer >= 2, got 1"),
     ):
         with pytest.raises(ValueError, match=message):

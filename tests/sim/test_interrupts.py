@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 from quenched.sim.cli.terminal import Interrupted, interruption, keeping
-from quenched.sim.processes import in_processes
+from quenched.sim.processes import Work
 
 COMMAND = [sys.executable, "-c", "from quenched.sim.cli.main import main; main()"]
 SMALL = ["--K", "2", "--activation", "erf", "--learner", "two-layer", "--starts", "1"]
@@ -117,7 +117,7 @@ def test_a_simulation_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 def test_a_failed_job_ends_those_that_run(tmp_path: Path) -> None:
     """The others would sleep for an hour."""
     with pytest.raises(ValueError, match="sleep length must be non-negative"):
-        in_processes(time.sleep, [(3600.0,), (-1.0,)], 2)
+        Work(2).map(time.sleep, [(3600.0,), (-1.0,)])
 
 
 def test_an_exception_that_compiled_code_drops_is_raised_again(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD
 from quenched.numerics.problem.learner import Solution
 from quenched.sim.journal import Journal, decode, encode
-from quenched.sim.processes import Work, in_processes
+from quenched.sim.processes import Work
 
 CALLS: list[int] = []
 
@@ -87,7 +87,7 @@ def test_finished_jobs_are_not_done_again(tmp_path: Path) -> None:
 
 
 def test_processes_use_and_fill_the_journal(tmp_path: Path) -> None:
-    expected = in_processes(square, [(i,) for i in range(3)])
+    expected = Work().map(square, [(i,) for i in range(3)])
     Work(2, journal=Journal(tmp_path)).map(square, [(0,), (2,)])
     found = Work(2, journal=Journal(tmp_path, resume=True)).map(square, [(i,) for i in range(3)])
     assert same(found, expected)

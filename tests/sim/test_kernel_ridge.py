@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from quenched.numerics import Mixture, TwoLayer, kernel_error
 from quenched.numerics.lazy.kernels import kernel_functions
 from quenched.sim.backend import Backend, get_backend, host_normals
-from quenched.sim.engines.base import CLUSTER, DATA
+from quenched.sim.engines.base import CLUSTER, DATA, TEST
 from quenched.sim.kernel_ridge import _Lazy, _Problem, simulate_kernel, simulate_lazy
 
 XOR = Mixture.xor(1.0, 1.5, 0.25)
@@ -86,7 +86,7 @@ def test_few_samples_by_hand() -> None:
     K = np.array([[kernel_functions("arccos1").value(x @ x / 4, z @ z / 4, x @ z / 4) for z in X] for x in X])
     np.fill_diagonal(K, (X * X).sum(axis=1) / 4)
     c = np.linalg.solve(K + 0.3 * np.eye(3), UNEQUAL.labels[cluster])
-    draws = problem.backend.normals([3], "test" and 4, "float64")  # sim.train.TEST
+    draws = problem.backend.normals([3], TEST, "float64")
     runs = simulate_kernel(UNEQUAL, "arccos1", 4, 3, [3], 0.3, test_samples=6, backend="numpy")
     for a in range(3):
         Z = problem.inputs(draws, np.full(2, a))

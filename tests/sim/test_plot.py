@@ -7,15 +7,16 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.colors import to_rgb
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state
 from quenched.numerics.learners import learners
 from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim import plot as plot_any
 from quenched.sim import simulate
+from quenched.sim.drawing import captions, plot
+from quenched.sim.drawing.style import cues, ordered
 from quenched.sim.error_curve import error_curve
-from quenched.sim.figures import plot
-from quenched.sim.figures.style import cues
 from quenched.sim.files import save
 
 MIXTURE, NETWORK, SGD = Mixture.xor(0.5), TwoLayer(2, "erf"), OnlineSGD(0.3)
@@ -97,8 +98,30 @@ def test_plot_chooses_by_what_a_dataset_holds(runs: tuple[xr.Dataset, xr.Dataset
 
 
 def test_two_cues_tell_things_apart() -> None:
-    """Up to six, colour and also marker or dashes; up to thirty, no two are alike."""
-    for n in range(2, 31):
+    """Up to six, colour, marker and dashes; up to 42, no two are alike; in an order, colours get darker in grey too."""
+    for n in range(2, 43):
         assert len(set(cues(n))) == n
-    few = cues(5)
-    assert len({c.colour for c in few}) == len({c.marker for c in few}) == len({str(c.dashes) for c in few}) == 5
+    for few in (cues(6), ordered(6)):
+        assert len({c.colour for c in few}) == len({c.marker for c in few}) == len({str(c.dashes) for c in few}) == 6
+    grey = [np.dot(to_rgb(cue.colour), [0.299, 0.587, 0.114]) for cue in ordered(6)]
+    assert (np.diff(grey) < -0.05).all()
+
+
+def test_pictures_hold_their_caption_and_no_date(runs: tuple[xr.Dataset, xr.Dataset], tmp_path: Path) -> None:
+    for suffix in ("png", "pdf", "svg"):
+        for name in ("one", "other"):
+            save(plot.dynamics({"a": runs[0]}), tmp_path / f"{name}.{suffix}", "σ = 0.5, no runs")
+    assert captions.read(tmp_path / "one.png") == "σ = 0.5, no runs"
+    assert "σ = 0.5, no runs" in (tmp_path / "one.svg").read_text()
+    assert "σ = 0.5, no runs".encode("utf-16-be") in (tmp_path / "one.pdf").read_bytes()
+    # the title tells them apart; the drawings are the same bytes
+    pictures = [(tmp_path / f"{name}.png").read_bytes().partition(b"IDAT")[2] for name in ("one", "other")]
+    assert pictures[0] == pictures[1]
+
+
+def test_pitchforks_are_marked_as_such() -> None:
+    values = {name: ("point", [0.2, 0.3, 0.25]) for name in ("pmse", "classification_error")}
+    flags = {"stable": [True, True, False], "fold": [False] * 3, "pitchfork": [False, True, False]}
+    branch = xr.Dataset(values | {k: ("point", v) for k, v in flags.items()}, coords={"lr": ("point", [0.1, 0.2, 0.3])})
+    labels = [text.get_text() for text in plot.branches({"a": branch}, "lr").axes[0].get_legend().get_texts()]
+    assert labels == ["a", "pitchfork", "thin: unstable"]

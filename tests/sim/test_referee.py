@@ -15,10 +15,11 @@ from quenched.numerics import OnlineSGD, records_of
 from quenched.sim import backend as backends
 from quenched.sim.backend import Backend
 from quenched.sim.cli import main
+from quenched.sim.drawing import captions
 from quenched.sim.referee import judge as judging
 from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import Verdict, holm, judge, power_law
-from quenched.sim.referee.report import summary, write
+from quenched.sim.referee.report import draw, summary, write
 from quenched.sim.training import simulate
 
 SMALL = Grid(
@@ -73,7 +74,16 @@ def test_it_agrees_with_what_is_right(verdict: Verdict, tmp_path: Path) -> None:
     assert "**Verdict: they agree.**  0 of 4 cells denied at a family-wise significance of 0.01" in text
     assert "- a remark\n" in text
     assert text.count("\n| two-clusters | erf, K = 2 |") == 3
-    assert (path.parent / "report.png").read_bytes().startswith(b"\x89PNG")
+    about = captions.read(path.parent / "report.png")
+    assert about is not None
+    assert about in text
+    assert f"the {len(verdict.z)} of {sum(cell.numbers for cell in verdict.cells)} compared numbers" in about
+    # the figure's legends hold the numbers of the report: those that vary, the fitted exponent and its error
+    labels = [text.get_text() for axes in draw(verdict).axes for text in axes.get_legend().get_texts()]
+    assert f"{len(verdict.z)} numbers that vary" in labels
+    s, error = verdict.bias.attrs["exponent"], verdict.bias.attrs["exponent_error"]
+    assert rf"fit, $D^{{{s:.4f} \pm {error:.4f}}}$" in labels
+    assert f"s = {s:.4f} ± {error:.4f}" in text
     cells = xr.load_dataset(path.parent / "cells.nc")
     np.testing.assert_array_equal(cells.adjusted_p, verdict.adjusted)
     assert xr.load_dataset(path.parent / "bias.nc").attrs["exponent"] == verdict.bias.attrs["exponent"]
@@ -171,7 +181,7 @@ def test_a_grid_of_one_loss_and_batch() -> None:
 
 
 def test_both_grids_have_each_kind_of_rule() -> None:
-    for grid, cells in ((Grid(), 21), (Grid.full(), 274)):
+    for grid, cells in ((Grid(), 22), (Grid.full(), 282)):
         cases = grid.cases()
         assert len(cases) * len(grid.D) == cells
         special = {(c.rule.loss, c.rule.batch, c.network.K) for c in cases}

@@ -12,6 +12,7 @@ from quenched.numerics import OnlineSGD, TwoLayer, bayes_error
 from quenched.sim import figures
 from quenched.sim import figures as sim_figures
 from quenched.sim.cli import main
+from quenched.sim.drawing import captions
 from quenched.sim.figures import possible
 from quenched.sim.figures.digits import on_images
 
@@ -93,8 +94,11 @@ def draw(data):
     figure.subplots().plot(data[""].power)
     return figure
 
+def caption(data):
+    return "Powers of 2 (theory): α, no runs."
+
 def sentence(data):
-    return f"2^2 = {int(data[''].power[2])}."
+    return f"two squared is {int(data[''].power[2])}."
 """
 
 
@@ -111,15 +115,51 @@ def test_a_figure_is_one_file(
         main.main()
     monkeypatch.delitem(sys.modules, "quenched.sim.figures.toy")
     assert not end.value.code
-    assert capfd.readouterr().out == "toy  2^2 = 4.\n"
-    assert xr.load_dataset(tmp_path / "out" / "toy.nc").power.values.tolist() == [1, 2, 4]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["toy.nc", "toy.png"]
+    assert capfd.readouterr().out == "toy  two squared is 4.\n"
+    names = ["figures.md", "toy.nc", "toy.pdf", "toy.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    data = xr.load_dataset(tmp_path / "out" / "toy.nc")
+    assert data.power.values.tolist() == [1, 2, 4]
+    # caption and sentence are in the data, in both pictures and on the page, which links them
+    told = "Powers of 2 (theory): α, no runs.\n\nTwo squared is 4."
+    page, pdf = ((tmp_path / "out" / name).read_bytes() for name in ("figures.md", "toy.pdf"))
+    assert data.attrs["caption"] == told == captions.read(tmp_path / "out" / "toy.png")
+    assert f"## toy\n\n[![toy](toy.png)](toy.pdf)\n\n{told}\n" in page.decode()
+    assert "α, no runs".encode("utf-16-be") in pdf
+    assert b"CreationDate" not in pdf
+
+
+def test_a_figure_that_lacks_something_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of all of them, with the reason; asked for by name it is refused."""
+    (tmp_path / "galaxies.py").write_text(TOY + "\ndef missing():\n    return 'a telescope'\n")
+    monkeypatch.setattr(sim_figures, "__path__", [*sim_figures.__path__, str(tmp_path)])
+    monkeypatch.setattr(figures, "figures", lambda: ["galaxies"])
+    monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", "all", "--folder", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert not end.value.code
+    assert capfd.readouterr().out == "galaxies  is left out: it needs a telescope\n"
+    with pytest.raises(ValueError, match=r"figure must be one that can be made here: 'galaxies' needs a telescope"):
+        figures.make("galaxies", tmp_path / "out")
+
+
+def test_mnist_is_made_where_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUENCHED_MNIST", str(tmp_path))
+    assert not figures.missing("mnist")
+    with pytest.raises(ValueError, match="data must be a folder of files NAME-images-idx3-ubyte"):
+        figures.make("mnist", tmp_path)
+    monkeypatch.delenv("QUENCHED_MNIST")
+    monkeypatch.setattr("quenched.sim.samples._BESIDE", Path("nowhere"))
+    assert "QUENCHED_MNIST" in figures.missing("mnist")
 
 
 def test_resume_leaves_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "digits.png").write_bytes(b"done")
+    assert captions.read(tmp_path / "digits.png") is None  # no picture, no caption
     monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", "digits", "--folder", str(tmp_path), "--resume"])
     with pytest.raises(SystemExit) as end:
         main.main()
@@ -129,11 +169,11 @@ def test_resume_leaves_what_is_there(
 
 
 def test_every_figure_has_its_parts() -> None:
-    assert len(figures.figures()) == 13
+    assert len(figures.figures()) == 15
     for name in figures.figures():
         module = import_module(f"quenched.sim.figures.{name}")
         assert module.__doc__.startswith(f"Figure `{name}`: ")
-        assert all(getattr(module, part).__doc__ for part in ("draw", "sentence", "compute"))
+        assert all(getattr(module, part).__doc__ for part in ("draw", "caption", "sentence", "compute"))
 
 
 def test_an_unknown_figure_is_named(tmp_path: Path) -> None:

@@ -574,6 +574,14 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
         read_spec(tmp_path / "text")
     with pytest.raises(ValueError, match="mixtures must hold one or more records"):
         tiny(mixtures={})
+    for changed, message in (
+        ({"mixtures": ["xor"]}, "mixtures must be a Mixture, got 'xor'"),
+        ({"networks": {"one": "relu"}}, "networks must be a TwoLayer, got 'relu'"),
+        ({"rules": [0.5]}, "rules must be a LearningRule, got 0.5"),
+        ({"networks": None}, "networks must be a sequence of records, got None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny(**changed)
     with pytest.raises(ValueError, match="scheduler must be None where an executor is given"):
         sweep(tiny(), tmp_path / "s.zarr", executor=Failing(""), scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ValueError, match="processes must be an integer >= 1, got 0"):

@@ -1,8 +1,9 @@
-"""Message passing: the memory of a field by a small system, and the spectral overlap against eigenvectors."""
+"""Message passing: the memory of a field by a small system; spectral weights and overlaps against what they are of."""
 
 import numpy as np
 import pytest
 import sympy
+from scipy.optimize import brentq
 
 from quenched.symbolic.language.notation import derived, specification_symbols
 from quenched.symbolic.learners import amp, bayes
@@ -23,6 +24,20 @@ def test_the_memory_is_what_a_sample_told_the_components() -> None:
     found = theory.field(float(x @ v), uhat / (1 + lam), sigma)
     size = uhat / (1 + lam) / sigma**2  # of the memory's term
     assert abs(exact - found) < 5 * np.sqrt(2 / D) * size < 0.05 * abs(found - float(x @ v) / sigma**2)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_the_spectral_weight_is_that_of_weak_fields(sigma: float) -> None:
+    """û = <A> at B = (r - û)/sigma^2, for three clusters of mean 0, solved at r = 1e-6: û/r up to that."""
+    A, p, r = np.array([1.0, -0.5, -1.5]), np.array([0.6, 0.3, 0.3]) / 1.2, 1e-6
+
+    def average(B: float) -> float:
+        terms = p * np.exp(A * B)
+        return float(terms @ A / terms.sum())
+
+    assert average(0.0) == pytest.approx(0, abs=1e-16)
+    uhat = brentq(lambda u: average((r - u) / sigma**2) - u, -r, 2 * r, xtol=1e-20)
+    assert uhat / r == pytest.approx(theory.spectral_weight(float(p @ A**2), sigma), rel=1e-5)
 
 
 @pytest.mark.parametrize("weight", [sympy.Rational(1, 2), sympy.Integer(1)])

@@ -10,6 +10,7 @@ import sympy
 
 from quenched.symbolic.language.notation import derived, specification_symbols
 from quenched.symbolic.learners import oracle
+from quenched.symbolic.mixtures import Cluster
 
 DIGITS = 30
 ctx = mpmath.mp.clone()
@@ -189,8 +190,7 @@ def test_a_discriminant_that_does_not_factorise_is_refused() -> None:
     x = sympy.symbols("x_1:3", real=True)
     one = sympy.Integer(1)
     triangle = [
-        oracle.Cluster(mean, one, label)
-        for mean, label in (((one, 0 * one), 1), ((0 * one, one), -1), ((-one, -one), 1))
+        Cluster(mean, one, label) for mean, label in (((one, 0 * one), 1), ((0 * one, one), -1), ((-one, -one), 1))
     ]
     with pytest.raises(ValueError, match="no single factor per coordinate"):
         oracle.factorised_error(triangle, sigma, x)

@@ -16,10 +16,8 @@ from quenched.symbolic.learners.feature_orders import (
     limit,
     mehler,
     outputs,
-    three_clusters,
-    two_clusters,
-    xor,
 )
+from quenched.symbolic.mixtures import three_clusters, two_clusters, xor
 
 DIGITS = 30
 ctx = mpmath.mp.clone()

@@ -6,18 +6,22 @@ plot(integrate(...))    plot(integrate(...), simulate(...))    plot(error_curve(
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from quenched.numerics.problem.checks import records
-from quenched.sim.figures.style import (
+from quenched.sim.drawing.style import (
     BLUE,
+    COLUMN,
     ERROR,
     LEVEL,
+    PAGE,
     PMSE,
     POINT,
     TIME,
@@ -25,6 +29,8 @@ from quenched.sim.figures.style import (
     caption,
     chance,
     cues,
+    key,
+    letters,
     log_ticks,
     marker,
     mean_and_error,
@@ -32,10 +38,13 @@ from quenched.sim.figures.style import (
     styled,
 )
 
-__all__ = ["branches", "comparison", "curve", "dynamics", "plot", "title"]
+__all__ = ["branch_marks", "branches", "comparison", "curve", "draw_branch", "dynamics", "plot", "title"]
 
 _BLACK = Cue("0.0", "o", "-")
-_PARAMETERS = ("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise")
+_PARAMETERS = (
+    *("sigma", "separation", "lr", "weight_decay", "second_lr", "second_weight_decay", "label_noise"),
+    *("bias_lr", "intercept_lr"),
+)
 
 
 def plot(*results: xr.Dataset) -> Figure:
@@ -92,8 +101,9 @@ def dynamics(
     parameters by the same title (one more dim, seed); `oracle`: an error level to draw; `clusters`: whose overlaps to
     show, all if None (in a symmetric mixture half of them mirror the others).
     """
-    figure = Figure(figsize=(max(3.4 * len(theory) + 0.4, 4.6), 7.6), layout="constrained")
+    figure = Figure(figsize=(min(COLUMN * max(len(theory), 1.3) + 0.2, 2.2 * PAGE), 6.6), layout="constrained")
     grid = figure.subplots(4, len(theory), squeeze=False, sharex="col", sharey="row")
+    letters(grid.flat)
     shown = list(range(next(iter(theory.values())).sizes["cluster"]) if clusters is None else clusters)
     cue = dict(zip(shown, cues(len(shown)), strict=True))
     for column, (title, run) in zip(grid.T, theory.items(), strict=True):
@@ -110,17 +120,16 @@ def dynamics(
         for axes in column[[0, 1, 3]]:
             axes.set_ylim(bottom=0)
         column[3].set_xlabel(TIME)
-    for axes, label in zip(grid[:, 0], [PMSE, ERROR, "overlaps  $M_{ak}$", "squared norms  $Q_{kk}$"], strict=True):
+    for axes, label in zip(
+        grid[:, 0], [PMSE, ERROR, "overlaps $M_{ak}$, all $k$", "norms $Q_{kk}$, all $k$"], strict=True
+    ):
         axes.set_ylabel(label)
     legend = [Line2D([], [], color="0.0", label="theory")]
     if simulation:
         legend.append(marker("0.0", caption(next(iter(simulation.values())))))
     if oracle is not None:
         legend.append(Line2D([], [], label="oracle", **LEVEL))
-    legend += [
-        Line2D([], [], **cue[a].line, marker=cue[a].marker, ms=3.4, mfc="white", label=f"$M_{{ak}}$, cluster {a + 1}")
-        for a in shown
-    ]
+    legend += [key(cue[a], f"$M_{{ak}}$ of cluster $a = {a + 1}$") for a in shown]
     figure.legend(handles=legend, loc="outside lower center", ncols=2 if len(theory) == 1 else 3)
     return figure
 
@@ -133,24 +142,25 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
     from several states, of which the best is the line and the others small ticks; `simulation`: `classification_error`
     (sigma, seed) of the two-layer network at the end of its runs.
     """
-    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    figure = Figure(figsize=(1.25 * COLUMN, 3.2), layout="constrained")
     axes = figure.subplots()
     chance(axes)
     axes.annotate("chance", (0, 0.5), (3, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                   va="bottom", color="0.5", size="small")  # fmt: skip
-    others = iter(cues(theory.sizes["learner"]))
+    look = dict(zip([n for n in theory.learner.values if n != "oracle"], cues(theory.sizes["learner"]), strict=False))
     for learner in theory.learner.values:
         values = theory.classification_error.sel(learner=learner)
         added = str(values.caption.item()) if "caption" in theory.coords else ""
-        style = LEVEL if learner == "oracle" else {**next(others).line, "zorder": 2.5}
+        style = {**look[learner].line, "zorder": 2.5} if learner in look else LEVEL
         axes.plot(theory.sigma, values, label=f"{learner}, {added}" if added else str(learner), **style)
     if "final_error" in theory:
         for j in range(theory.sizes["initial"]):
             axes.plot(theory.sigma, theory.final_error[:, j], color="0.6", ls="", marker="_", ms=5, mew=0.8,
-                      label=None if j else "each start")  # fmt: skip
+                      label=None if j else f"each of {theory.sizes['initial']} starts")  # fmt: skip
     if simulation is not None:
         mean, error = mean_and_error(simulation.classification_error)
-        axes.errorbar(simulation.sigma, mean, error, color=BLUE, label=caption(simulation), **POINT)
+        colour = look["two-layer"].colour if "two-layer" in look else BLUE
+        axes.errorbar(simulation.sigma, mean, error, color=colour, label=caption(simulation), **POINT)
     axes.set(xlabel=r"noise $\sigma$", ylabel=ERROR, ylim=(0, 0.54))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -163,10 +173,11 @@ def comparison(
     """pmse and classification error against time, side by side, for several runs by name.
 
     A run without the dimension seed is a line, one with it points; `levels`: errors to draw as horizontal lines,
-    (value, error) with its error as a band.  The error is on a logarithmic axis.
+    (value, error) with its error as a band.  Both axes are logarithmic.
     """
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
+    letters((left, right))
     for cue, (name, run) in zip(cues(len(runs)), runs.items(), strict=True):
         for axes, values, label in (left, run.pmse, name), (right, run.classification_error, None):
             if "seed" in run.dims:
@@ -180,10 +191,10 @@ def comparison(
         right.axhspan(level - uncertainty, level + uncertainty, color="0.25", alpha=0.25, lw=0)
         right.annotate(name, (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
                        ha="right", va="bottom", color="0.25", size="small")  # fmt: skip
-    left.set(xlabel=TIME, ylabel=PMSE, ylim=(0, None))
-    right.set(xlabel=TIME, ylabel=ERROR, yscale="log")
-    log_ticks(right.yaxis)
-    figure.legend(loc="outside lower center", ncols=1)
+    for axes, label in (left, PMSE), (right, ERROR):
+        axes.set(xlabel=TIME, ylabel=label, yscale="log")
+        log_ticks(axes.yaxis)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -191,28 +202,52 @@ def comparison(
 def branches(
     curves: Mapping[str, xr.Dataset], parameter: str, oracle: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Figure:
-    """Classification error and pmse of solution curves: dashed where unstable, dots at folds, rings at pitchforks.
-
-    The curves are told apart by colour and by the marker at their ends.
+    """Classification error and pmse of solution curves: faint where unstable, stars at pitchforks, triangles at "
+    "folds.
     """
-    canvas = Figure(figsize=(7.4, 3.3), layout="constrained")
+    canvas = Figure(figsize=(PAGE, 2.9), layout="constrained")
     panels = canvas.subplots(1, 2, sharex=True)
-    for (title, branch), cue in zip(curves.items(), cues(len(curves)), strict=True):
-        x = branch[parameter].values
+    letters(panels)
+    look = dict(zip(curves, cues(len(curves)), strict=True))
+    for title, branch in curves.items():
         for axes, name in zip(panels, ("classification_error", "pmse"), strict=True):
-            y, stable = branch[name].values, branch.stable.values.astype(bool)
-            for part, style in ((stable, "-"), (~stable, "--")):
-                # a segment belongs to both kinds of its ends
-                shown = part | np.append(part[1:], False) | np.append(False, part[:-1]) if style == "--" else part
-                axes.plot(x, np.where(shown, y, np.nan), ls=style, color=cue.colour)
-            axes.plot(x[[0, -1]], y[[0, -1]], ls="", marker=cue.marker, ms=5, mfc="white", color=cue.colour)
-            axes.plot([], [], ls="-", marker=cue.marker, ms=5, mfc="white", color=cue.colour, label=title)
-            for turn, face in (("fold", cue.colour), ("pitchfork", "white")):
-                at = branch[turn].values.astype(bool)
-                axes.plot(x[at], y[at], ls="", marker="o", ms=4, mfc=face, color=cue.colour)
+            draw_branch(axes, branch, parameter, name, look[title])
     if oracle is not None:
-        panels[0].plot(*oracle, label="oracle", **LEVEL)
+        panels[0].plot(*oracle, **LEVEL)
     for axes, label in zip(panels, (ERROR, PMSE), strict=True):
         axes.set(xlabel=r"noise $\sigma$" if parameter == "sigma" else parameter.replace("_", " "), ylabel=label)
-    panels[0].legend()
+    handles = [key(cue, title, point=False) for title, cue in look.items()]
+    if oracle is not None:
+        handles.append(Line2D([], [], label="oracle", **LEVEL))
+    panels[0].legend(handles=[*handles, *branch_marks(curves.values())])
     return canvas
+
+
+_TURNS: dict[str, Any] = {
+    "pitchfork": {"marker": "*", "ms": 7, "mfc": "white", "mew": 0.7},
+    "fold": {"marker": ">", "ms": 5, "mfc": "white", "mew": 0.7},
+}
+
+
+def draw_branch(axes: Axes, branch: xr.Dataset, parameter: str, name: str, cue: Cue) -> None:
+    """A solution curve, full where stable and faint where not, with marks at its pitchforks and folds."""
+    x, y, stable = branch[parameter].values, branch[name].values, branch.stable.values.astype(bool)
+    # a segment between a stable and an unstable point is unstable
+    faint = ~stable | np.append(~stable[1:], False) | np.append(False, ~stable[:-1])
+    axes.plot(x, np.where(stable, y, np.nan), **cue.line)
+    axes.plot(x, np.where(faint, y, np.nan), **cue.line | {"lw": 0.6, "alpha": 0.6})
+    for turn, style in _TURNS.items():
+        at = branch[turn].values.astype(bool)
+        axes.plot(x[at], y[at], ls="", color=cue.colour, zorder=4, **style)
+
+
+def branch_marks(branches: Iterable[xr.Dataset]) -> list[Line2D]:
+    """For a legend: the marks that the branches have."""
+    found = list(branches)
+    marks = [
+        Line2D([], [], ls="", color="0.3", label=turn, **style)
+        for turn, style in _TURNS.items()
+        if any(bool(branch[turn].any()) for branch in found)
+    ]
+    unstable = any(not bool(branch.stable.all()) for branch in found)
+    return marks + ([Line2D([], [], color="0.3", lw=0.6, alpha=0.6, label="thin: unstable")] if unstable else [])

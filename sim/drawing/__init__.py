@@ -1,0 +1,1 @@
+"""How figures look: `style`, the house style; `plot`, drawings of any result; `captions`, what is said below them."""
