@@ -198,7 +198,13 @@ def readouts(K: int, v: Array, slope: Any) -> int:
 
 @overload(readouts, jit_options={"error_model": "numpy", "forceinline": True})
 def _readouts(K: Any, v: Any, slope: Any) -> Any:
-    return (lambda K, v, slope: len(v)) if isinstance(slope, types.BaseTuple) else (lambda K, v, slope: K)
+    def one(K: Any, v: Any, slope: Any) -> Any:
+        return K
+
+    def several(K: Any, v: Any, slope: Any) -> Any:
+        return len(v)
+
+    return several if isinstance(slope, types.BaseTuple) else one
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
