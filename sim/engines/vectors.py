@@ -172,7 +172,8 @@ class Vectors(Engine):
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
         increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
-        parts, K = (self.v,), self.batch.problem.network.K
+        K = self.batch.problem.network.K
+        parts: tuple[Any, ...] = (self.v,)
         if len(self.v.shape) == 2 and self.v.shape[1] > K:
             parts = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
         for step in range(steps):
