@@ -105,7 +105,7 @@ LOSSES: dict[str, str] = {
 """The losses that have a name."""
 
 CLASS_LOSSES: dict[str, str] = {"cross-entropy": "log(sum_c exp(phi_c)) - sum_c y_c phi_c"}
-"""Losses of several outputs phi_c at a one-hot label y_c, by name only: `quenched.symbolic.learners.classes`."""
+"""Losses of several outputs phi_c at a one-hot label y_c, by name only: `quenched.symbolic.classes`."""
 
 FUNCTIONS: dict[str, str] = functions.written()
 """Functions of an expression: their name in sympy, or their definition in x."""

@@ -63,8 +63,7 @@ STATUS = (
     "Exact as D grows at fixed t; Goldt, Advani and others 2019 prove it for isotropic inputs and smooth activations."
 )
 
-# indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed); and o of a
-# readout weight: the neuron k where there is one output, class and neuron (c, k) where there are several
+# indices: cluster a, reference vector b, node of the spectrum u, readout o (k, or class and neuron), neurons k l (free)
 a, b, u, o, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "o", "k", "l", "i", "j", "m", "n", "p", "q"))
 D, B, eta, kappa, eta_v, kappa_v, s = sympy.symbols("D B eta kappa eta_v kappa_v s", positive=True)
 R, M, Q, v, P, y, I = (IndexedBase(name) for name in ("R", "M", "Q", "v", "P", "y", "I"))

@@ -1,0 +1,206 @@
+"""What a step of the exact chain works on, and what a sample is charged: by one output, or by one for each class.
+
+`quenched.sim.engines.chain_step` is the step.  `charge` has two forms, of which the arguments choose: that of one
+output keeps to what `quenched.sim.translate` knows, that of several runs on the host alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+from numba.extending import overload
+
+from quenched.numerics.compiled.machine_code import njit
+
+__all__ = [
+    "Data",
+    "Numbers",
+    "Random",
+    "Replica",
+    "Rule",
+    "Size",
+    "Word",
+    "Words",
+    "Work",
+    "charge",
+    "charge_one",
+    "charge_several",
+    "readouts",
+    "shifted",
+]
+
+Array = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
+Word = np.uint64
+Function = Callable[..., float]
+Size = int
+Random = Any  # a generator of NumPy, or Words (key, stream)
+
+
+class Data(NamedTuple):
+    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (m,).
+
+    `thresholds` are the cumulative weights of the clusters, the last replaced by infinity.
+    """
+
+    references: Array
+    sigmas: Array
+    labels: Array
+    thresholds: Array
+    readout: Array
+
+
+class Rule(NamedTuple):
+    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates; _b, _c are of biases."""
+
+    freedom: float
+    scale: float
+    label_noise: float
+    rho: float
+    rho_v: float
+    rate: float
+    rate_v: float
+    rho_b: float
+    rho_c: float
+    rate_b: float
+    rate_c: float
+
+
+class Numbers(NamedTuple):
+    """All of a problem."""
+
+    data: Data
+    rule: Rule
+
+
+class Replica(NamedTuple):
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,).
+
+    Of several outputs v (c K,), by rows.
+    """
+
+    random: Random
+    W: Array
+    v: Array
+
+
+class Work(NamedTuple):
+    """Room for a step: `x` (B, p + K + B) its samples, `c` (B, K) their coefficients, and inner products."""
+
+    x: Array
+    c: Array
+    y: Array
+    rest: Array  # squares of the last components
+    field: Array
+    value: Array
+    push: Array
+    h: Array  # (K, K): the parts of the fields beyond direction j
+    h_later: Array  # (K, B): the same of samples to come
+    beyond: Array  # |u_>|^2 after f_j
+    inner: Array
+    turned: Array
+    bias: Array  # (K,): the pushes of a step, where there are thresholds
+
+
+def charge(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:
+    """What sample b is charged: its coefficients c_bk, and its part of the push of v.
+
+    Returns a number that is finite where all of them are.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+@overload(charge, jit_options={"error_model": "numpy", "forceinline": True})
+def _charge(b: Any, work: Any, v: Any, rule: Any, g: Any, dg: Any, slope: Any) -> Any:
+    """By a slope dl/dphi, or where there are several outputs by a tuple of their number and functions of each."""
+
+    def one(b: Any, work: Any, v: Any, rule: Any, g: Any, dg: Any, slope: Any) -> Any:
+        return charge_one(b, work, v, rule, g, dg, slope)
+
+    def several(b: Any, work: Any, v: Any, rule: Any, g: Any, dg: Any, slope: Any) -> Any:
+        return charge_several(b, work, v, rule, g, dg, slope)
+
+    return several if isinstance(slope, types.BaseTuple) else one
+
+
+def readouts(K: int, v: Array, slope: Any) -> int:
+    """The number of readouts among the parameters v: K, or all of them where there are several outputs."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(readouts, jit_options={"error_model": "numpy", "forceinline": True})
+def _readouts(K: Any, v: Any, slope: Any) -> Any:
+    def one(K: Any, v: Any, slope: Any) -> Any:
+        return K
+
+    def several(K: Any, v: Any, slope: Any) -> Any:
+        return len(v)
+
+    return several if isinstance(slope, types.BaseTuple) else one
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def charge_one(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:
+    """Of one output; the slope of the loss takes the place of the label."""
+    K = len(work.field)
+    output = shifted(v, work.field) if len(v) > K else 0.0
+    size = 0.0
+    for k in range(K):
+        work.value[k] = g(work.field[k])
+        output += rule.scale * v[k] * work.value[k]
+        size += abs(work.field[k])
+    F = slope(output, work.y[b])
+    for k in range(K):
+        along = F * v[k] * dg(work.field[k])
+        work.c[b, k] = -rule.rate * along
+        work.push[k] += F * work.value[k]
+        work.bias[k] += along
+    work.y[b] = F
+    return size + F
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def charge_several(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:
+    """Of an output for each class, where y is the number of the class; on the host only.
+
+    slope: the number of outputs, `ClassLoss.term` and `ClassLoss.slope`.
+    """
+    outputs, term, gradient = slope  # numba warns of tuples that begin with a function
+    K = len(work.field)
+    F = np.zeros(outputs)
+    top = -math.inf
+    size = 0.0
+    for k in range(K):
+        work.value[k] = g(work.field[k])
+        size += abs(work.field[k])
+    for o in range(len(F)):
+        for k in range(K):
+            F[o] += rule.scale * v[o * K + k] * work.value[k]
+        top = max(top, F[o])
+    total = 0.0
+    for o in range(len(F)):
+        total += term(F[o], top)
+    for o in range(len(F)):
+        F[o] = gradient(F[o], 1.0 if o == work.y[b] else 0.0, top, total)
+        size += abs(F[o])
+    for k in range(K):
+        back = 0.0
+        for o in range(len(F)):
+            back += F[o] * v[o * K + k]
+            work.push[o * K + k] += F[o] * work.value[k]
+        work.c[b, k] = -rule.rate * back * dg(work.field[k])
+    return size
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def shifted(v: Array, field: Array) -> float:
+    """Add the thresholds to the local fields; returns the intercept."""
+    K = len(field)
+    for k in range(K):
+        field[k] += v[K + k]
+    return v[2 * K]
