@@ -19,13 +19,13 @@ import sympy
 from sympy import Function, Idx, IndexedBase, KroneckerDelta, Sum, Symbol
 from sympy.concrete.delta import deltasummation
 
-from quenched.symbolic.language.grammar import CLASS_LOSSES, LOSSES
+from quenched.symbolic.language.grammar import CLASS_LOSSES, LOSS, LOSSES
 from quenched.symbolic.language.latex import latex
 from quenched.symbolic.language.notation import Derived, Formula, Positive, Real, Step
-from quenched.symbolic.losses import LABEL, OUTPUT, Loss
+from quenched.symbolic.language.parse import parse
 
 __all__ = [
-    "FORMULAS",
+    "CLASS_FORMULAS",
     "ORDER",
     "PART",
     "STATUS",
@@ -97,12 +97,12 @@ def two_outputs() -> sympy.Expr:
     0
     """
     first, second = sympy.symbols("phi_0 phi_1", real=True)
-    logistic = Loss("logistic", LOSSES["logistic"]).expression
+    logistic, output, sign = parse(LOSSES["logistic"], LOSS), *sympy.symbols("phi y", real=True)
     gaps = []
     for label in (1, -1):
         right = second if label == 1 else first
         own = sympy.log(sympy.exp(first) + sympy.exp(second)) - right
-        gap = sympy.exp(own) - sympy.exp(logistic.subs({OUTPUT: second - first, LABEL: label}))
+        gap = sympy.exp(own) - sympy.exp(logistic.subs({output: second - first, sign: label}))
         gaps.append(sympy.simplify(sympy.expand(gap)))
     return sympy.Add(*map(sympy.Abs, gaps))
 
@@ -150,4 +150,4 @@ def derivations() -> list[Formula]:
     return [Formula("class_step", told, (), Derived(sympy.Integer(0), steps=lines))]
 
 
-FORMULAS = (cross_entropy_term, cross_entropy_value, cross_entropy_slope)
+CLASS_FORMULAS = (cross_entropy_term, cross_entropy_value, cross_entropy_slope)

@@ -1,7 +1,7 @@
 """The losses, read from one place: value, slope and curvature of a loss by its name or its expression in phi and y.
 
 The formulas are those of `quenched.theory.losses`, or of a module derived on first use for an expression.  Those of
-several outputs, in `quenched.theory.classes`, are functions of one output and of a sum over all of them.
+several outputs are functions of one output and of a sum over all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy.typing as npt
 from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.compiled.compile import callbacks
 from quenched.symbolic.language.grammar import LOSS, expression
-from quenched.theory import classes
 from quenched.theory import losses as theory
 
 __all__ = [
@@ -125,7 +124,7 @@ class ClassLoss(NamedTuple):
 
 
 CLASS_LOSSES: dict[str, ClassLoss] = {
-    "cross-entropy": ClassLoss(classes.cross_entropy_term, classes.cross_entropy_value, classes.cross_entropy_slope)
+    "cross-entropy": ClassLoss(theory.cross_entropy_term, theory.cross_entropy_value, theory.cross_entropy_slope)
 }
 """The losses of several outputs by name: those of `quenched.symbolic.language.grammar.CLASS_LOSSES`."""
 
