@@ -2,6 +2,7 @@
 # make reproduce   the figures and their data, into results/
 # make derive      rewrite theory/ from symbolic/
 # make derivation  the derivation as a document: derivation.tex, and derivation.pdf where pdflatex is installed
+# make docs        the site, offline and strict, into docs/_build
 # make lint        ruff and mypy alone;  make format: lay the code out
 #
 # Each sets itself up: a virtual environment in .venv and, per set of extras, one stamp that an edit of pyproject.toml renews.
@@ -10,7 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
 
-.PHONY: test reproduce derive derivation lint format
+.PHONY: test reproduce derive derivation docs lint format
 .DELETE_ON_ERROR:
 
 test: .venv/test.stamp
@@ -26,6 +27,10 @@ derivation: .venv/derive.stamp
 	@$(BIN)/quenched derive --force --latex derivation.tex
 	@if command -v pdflatex > /dev/null; then for run in 1 2 3; do \
 		pdflatex -interaction=batchmode -halt-on-error derivation.tex > /dev/null || exit 1; done; fi
+
+docs: .venv/docs.stamp
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
 
 lint: .venv/test.stamp
 	@$(BIN)/python -m pytest --quiet tests/test_lint.py tests/test_types.py tests/test_architecture.py

@@ -412,8 +412,8 @@ def main() -> None:
 _PAGE = """# Mutants
 
 One place of one function made wrong at a time (`python benchmarks/mutants.py`), and the first quick test that saw it.
-The text check of theory/ is left out: it would see all of them. The sample is stratified over the functions of theory/
-and of the solvers.
+The text check of theory/ is left out: it would see all of them. The table has what was drawn so far, from the
+functions of theory/ and of the solvers, of which there are about 570; it says nothing of the others.
 
 {total} mutants ({kinds}): {caught} caught, {survived} survived, {unfinished} not finished in {seconds} s of
 processor time.

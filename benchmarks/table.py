@@ -157,17 +157,17 @@ def convex_learners() -> Iterator[Row]:
     D, n = 500, 1000
     x, y = sample(n, D, 1.0, 2)
     far, labels = sample(20_000, D, 1.0, 3)
+    ridge = 0.1  # (ridge/2)|w|^2 of w.x/sqrt(D) is (ridge D/2)|u|^2 of u.x
     fits = {
-        "logistic": LogisticRegression(C=D / 0.1, tol=1e-8, max_iter=1000),
-        "square": RidgeClassifier(alpha=0.1 / D),
-    }  # (ridge/2)|w|^2 of w.x/sqrt(D) is (ridge D/2)|w|^2 of w.x
+        "logistic": LogisticRegression(C=1 / (ridge * D), tol=1e-8, max_iter=1000),
+        "square": RidgeClassifier(alpha=ridge * D),
+    }
     for loss, learner in fits.items():
-        learner.set_params(**({"C": 1 / (0.1 * D)} if loss == "logistic" else {"alpha": 0.1 * D}))
-        ours = seconds(lambda loss=loss: erm_error(two, loss, n / D, 0.1 * D))
+        ours = seconds(lambda loss=loss: erm_error(two, loss, n / D, ridge))
         theirs, fitted = once(lambda learner=learner: learner.fit(x, y))
-        off = np.mean(fitted.predict(far) != labels) - erm_error(two, loss, n / D, 0.1 * D).classification_error  # type: ignore[attr-defined]
+        off = np.mean(fitted.predict(far) != labels) - erm_error(two, loss, n / D, ridge).classification_error  # type: ignore[attr-defined]
         yield Row(
-            f"{loss} loss, D = {D}, n = {n}, ridge {0.1 * D:g}",
+            f"{loss} loss, D = {D}, n = {n}, ridge {ridge:g}",
             "scikit-learn, one training set",
             ours,
             theirs,

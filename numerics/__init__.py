@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quenched.numerics.problem.network import Teacher, TwoLayer
     from quenched.numerics.problem.provenance import records_of, state_at
     from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
+    from quenched.numerics.problem.specification import Specification, problem_of
     from quenched.numerics.problem.spectrum import Spectrum
     from quenched.numerics.problem.state import Densities, OrderParameters
     from quenched.numerics.random_features import random_features_error
@@ -36,6 +37,7 @@ __all__ = [
     "Mixture",
     "OnlineSGD",
     "OrderParameters",
+    "Specification",
     "Spectrum",
     "Teacher",
     "TwoLayer",
@@ -55,6 +57,7 @@ __all__ = [
     "kernel_erm_error",
     "kernel_error",
     "oracle_error",
+    "problem_of",
     "random_features_erm_error",
     "random_features_error",
     "random_state",
@@ -70,6 +73,7 @@ _HOME = {
     "Mixture": "problem.mixture",
     "OnlineSGD": "problem.rules",
     "OrderParameters": "problem.state",
+    "Specification": "problem.specification",
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
     "TwoLayer": "problem.network",
@@ -89,6 +93,7 @@ _HOME = {
     "kernel_erm_error": "random_features_erm",
     "kernel_error": "kernel_ridge",
     "oracle_error": "oracle",
+    "problem_of": "problem.specification",
     "random_features_erm_error": "random_features_erm",
     "random_features_error": "random_features",
     "random_state": "two_layer.flow",

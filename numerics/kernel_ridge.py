@@ -32,6 +32,7 @@ from quenched.numerics.lazy.kernels import KernelFunctions, LocalKernel, kernel_
 from quenched.numerics.lazy.readout import ReadoutErrors
 from quenched.numerics.lazy.resolvent import SampleResolvent
 from quenched.numerics.lazy.spikes import ROUNDING, coefficients, spiked
+from quenched.numerics.lazy.taught import TaughtOutputs, check_taught, label_moments, taught_errors
 from quenched.numerics.probability.quadratic_forms import chi_square_nodes, probability_below_zero
 from quenched.numerics.problem.checks import flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
@@ -170,9 +171,15 @@ def _limit(mixture: Mixture, kernel: KernelFunctions, asked: _Asked) -> ReadoutE
         )
         S[:, 0, :, 0], S[:, 0, :, 1:], S[:, 1:, :, 1:] = constant[:, 0, :, 0], slope[:, 0], both
         S[:, 1:, :, 0] = S[:, 0, :, 1:].transpose(1, 2, 0)
-    out = spiked(S, alpha * P * bulk.r[member], mixture.labels, divergent)
-    residual = np.bincount(member, P * out.residual) / groups
+    moments = None if mixture.teacher is None else label_moments(mixture)
+    Y = mixture.labels if moments is None else np.column_stack([moments.mean, moments.slope])
+    out = spiked(S, alpha * P * bulk.r[member], Y, divergent)
+    rest = out.residual if moments is None else out.residual + moments.rest
+    residual = np.bincount(member, P * rest) / groups
     variance = out.along + bulk.variance(residual)[member]
+    if moments is not None:
+        outputs = TaughtOutputs(out.mean, out.slopes, variance)
+        return taught_errors(mixture, moments, outputs, out.error + bulk.step, "limit, means of order 1")
     order = "D^(1/4)" if crossover else "1" if not far.any() else "D^(1/2)" if far.all() else "D^(1/2) and 1"
     found = ReadoutErrors.gaussian(mixture, out.mean, variance, out.error + bulk.step, f"limit, means of order {order}")
     if not far.all():
@@ -382,7 +389,10 @@ def kernel_error(
     >>> print(f"{many.classification_error:.4f} {oracle_error(xor).value:.4f}")
     0.1449 0.1449
     """
-    record("mixture", mixture, Mixture).check_isotropic()
+    if record("mixture", mixture, Mixture).teacher is None:
+        mixture.check_isotropic()
+    else:
+        check_taught(mixture, D is not None or samples != "linear")
     alpha, ridge = number("alpha", alpha, positive=True), number("ridge", ridge)
     D = None if D is None else number("D", D, positive=True)
     if not isinstance(samples, str) or samples not in ("linear", "quadratic"):

@@ -32,6 +32,7 @@ from quenched.numerics.lazy.grids import refined
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.readout import ReadoutErrors
 from quenched.numerics.lazy.resolvent import FeatureResolvent
+from quenched.numerics.lazy.taught import TaughtOutputs, check_taught, label_moments, taught_errors
 from quenched.numerics.probability.quadrature import adaptive
 from quenched.numerics.problem import checks
 from quenched.numerics.problem.checks import flag, number, record
@@ -212,15 +213,23 @@ def _response(activation: str, sigma: float, gamma: float, ridge: float, resolve
 
 
 def _low(mixture: Mixture, asked: _Asked) -> ReadoutErrors:
+    """Labels enter by phi = E[y (x - E x)] alone, which is sum P_a y_a v_a where clusters have theirs."""
     sigma, weights = mixture.isotropic_sigma, mixture.weights
+    method = "limit, means of order 1"
     found = _response(asked.activation, sigma, asked.gamma, asked.ridge, resolved=1)
     size = float(found.coefficients[1] ** 2)
     gain, spread = theory.low(size * found.value, size * found.slope, sigma)
     v = mixture.means - weights @ mixture.means
-    S, phi = v.T @ (weights[:, None] * v), (weights * mixture.labels) @ v
+    moments = None if mixture.teacher is None else label_moments(mixture)
+    S, phi = v.T @ (weights[:, None] * v), (weights * (mixture.labels if moments is None else moments.mean)) @ v
+    if moments is not None:
+        phi = phi + sigma * weights @ moments.slope
     u = np.linalg.solve(np.eye(len(S)) + gain * S, phi)
     q = np.full(mixture.clusters, spread * (u @ u))
-    return _measured(mixture, gain * v @ u, q, found.error, "limit, means of order 1", asked.b)
+    if moments is None:
+        return _measured(mixture, gain * v @ u, q, found.error, method, asked.b)
+    outputs = TaughtOutputs(gain * v @ u + asked.b, np.tile(sigma * gain * u, (mixture.clusters, 1)), q)
+    return taught_errors(mixture, moments, outputs, found.error, method)
 
 
 def _crossover(mixture: Mixture, asked: _Asked) -> ReadoutErrors:
@@ -370,11 +379,15 @@ def random_features_error(
     >>> print(f"{random_features_error(Mixture.xor(1.0, scaling=0.5), 'relu', gamma=2.0).rate:.5f}")
     0.13668
     """
-    record("mixture", mixture, Mixture).check_isotropic()
+    if record("mixture", mixture, Mixture).teacher is None:
+        mixture.check_isotropic()
+    else:
+        check_taught(mixture, D is not None or features != "linear")
     gamma, ridge = number("gamma", gamma, positive=True), number("ridge", ridge)
     accuracy = checks.tolerance("tolerance", tolerance)
     D = None if D is None else number("D", D, positive=True)
-    b = float(mixture.weights @ mixture.labels) if flag("intercept", intercept) else 0.0
+    labels = mixture.labels if mixture.teacher is None else label_moments(mixture).mean
+    b = float(mixture.weights @ labels) if flag("intercept", intercept) else 0.0
     activation = TwoLayer(1, activation).activation
     if not isinstance(features, str) or features not in ("linear", "quadratic"):
         raise ValueError(f"features must be 'linear' (P = gamma D) or 'quadratic' (P = gamma D^2/2), got {features!r}")

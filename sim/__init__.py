@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from quenched.sim.kernel_ridge import simulate_kernel, simulate_lazy
     from quenched.sim.random_features import simulate_features
     from quenched.sim.referee.compare import compare
-    from quenched.sim.sweep_files import read_spec
+    from quenched.sim.specifications import read_problem, read_spec
     from quenched.sim.sweeps import Sweep, sweep
     from quenched.sim.training import simulate
 
@@ -17,6 +17,7 @@ __all__ = [
     "Sweep",
     "compare",
     "plot",
+    "read_problem",
     "read_spec",
     "simulate",
     "simulate_amp",
@@ -30,7 +31,8 @@ _HOME = {
     "Sweep": "sweeps",
     "compare": "referee.compare",
     "plot": "drawing.plot",
-    "read_spec": "sweep_files",
+    "read_problem": "specifications",
+    "read_spec": "specifications",
     "simulate": "training",
     "simulate_amp": "amp",
     "simulate_features": "random_features",

@@ -238,6 +238,9 @@ def simulate_amp(
 
     ValueError: as `bayes_error`; a D with less than one sample, or more than memory holds; a start that does not exist,
     or not for this mixture.
+
+    >>> dict(simulate_amp(Mixture.two_clusters(1.0), alpha=4.0, D=100, seeds=2, iterations=3).sizes)
+    {'seed': 2, 'iteration': 4, 'direction': 1, 'direction_': 1}
     """
     import xarray as xr
 

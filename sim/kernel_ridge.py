@@ -161,6 +161,10 @@ def simulate_kernel(
     Returns a dataset with dimensions seed, cluster: pmse, classification_error; mean and variance of the output.
 
     ValueError: bad input, by name and value.  RuntimeError: a singular kernel matrix.
+
+    >>> found = simulate_kernel(Mixture.two_clusters(0.2), "rbf", D=20, samples=40, seeds=2, ridge=0.1)
+    >>> bool(found.classification_error.max() < 0.01)
+    True
     """
     intercept, stratified = flag("intercept", intercept), flag("stratified", stratified)
     functions, n = kernel_functions(kernel), integer("samples", samples, at_least=2 if intercept else 1)
@@ -277,6 +281,11 @@ def simulate_lazy(
     gradient at the end over that at the start.
 
     ValueError: bad input; an odd K.  RuntimeError: training did not come near a minimum.
+
+    >>> network = TwoLayer(20, "erf", output_scale=10.0)
+    >>> found = simulate_lazy(Mixture.two_clusters(0.2), network, D=20, samples=10, seeds=2, ridge=0.1)
+    >>> bool(found.classification_error.max() < 0.1)
+    True
     """
     n, ridge = integer("samples", samples, at_least=1), number("ridge", ridge)
     if not 0 < (tolerance := number("tolerance", tolerance)) < 1:

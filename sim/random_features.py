@@ -310,6 +310,12 @@ def simulate_features(
     `truncation` (seed): the largest entry that a covariance leaves out.
 
     ValueError: bad input, by name and value.  RuntimeError: a singular covariance.
+
+    Two clusters far apart are told by almost any features:
+
+    >>> found = simulate_features(Mixture.two_clusters(0.2), "erf", D=20, P=40, seeds=2, ridge=0.1)
+    >>> bool(found.classification_error.max() < 0.01)
+    True
     """
     import xarray as xr
 

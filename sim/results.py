@@ -38,15 +38,27 @@ class Store:
     """The store at `path`, opened for writing: made from `blank` (with `chunks`, by dimension) where there is none.
 
     `blank` has the coordinates and attributes of the results, variables full of NaN, and `status` full of UNFINISHED.
+    `present`: of a variable that not every cell has, where it is; an array that broadcasts to `status`.
     A store that exists is taken only if `resume`, and if its attributes are those of `blank`.
 
     StoreError: it exists and is not to be resumed, is of another sweep or of other versions, or cannot be read or
     written.
     """
 
-    def __init__(self, path: Path, blank: xr.Dataset, chunks: Mapping[str, int], resume: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        blank: xr.Dataset,
+        chunks: Mapping[str, int],
+        resume: bool,
+        present: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+    ) -> None:
         self.path = path
         self._variables = [str(name) for name in blank.data_vars]
+        shape, known = blank["status"].shape, present or {}
+        self._present = {
+            name: np.broadcast_to(known.get(name, True), shape) for name in self._variables if name not in _MARKS
+        }
         if path.exists():
             if not resume:
                 raise StoreError(f"the store {path} exists: resume it (--resume), or choose another place (--store)")
@@ -163,7 +175,8 @@ class Store:
 
         with xr.open_zarr(self.path, chunks=None, consolidated=False) as dataset:
             results: xr.Dataset = dataset.load()[self._variables]
-        if any(_lost(results.status.values, results[name].values) for name in self._variables if name not in _MARKS):
+        status = results.status.values
+        if any(_lost(status, results[name].values, present) for name, present in self._present.items()):
             raise StoreError(f"the store {self.path} lacks some of what was finished")
         labels = {dim: label.values.tolist() for dim, label in results.coords.items() if label.dtype.kind == "T"}
         return results.assign_coords(labels)
@@ -187,7 +200,7 @@ class Store:
                     continue
                 for name in self._variables:
                     values = np.asarray(self._group[name][index])  # type: ignore[index]
-                    if name not in _MARKS and _lost(status, values):
+                    if name not in _MARKS and _lost(status, values, self._present[name][index]):
                         raise StoreError(f"values of {name} are missing")
             except _UNREADABLE as found:
                 raise StoreError(
@@ -196,10 +209,10 @@ class Store:
                 ) from found
 
 
-def _lost(status: npt.NDArray[Any], values: npt.NDArray[Any]) -> bool:
-    """Whether there is a finished seed without the first of its `values`, whose leading dimensions are of `status`."""
+def _lost(status: npt.NDArray[Any], values: npt.NDArray[Any], present: npt.NDArray[np.bool_]) -> bool:
+    """Whether a finished seed lacks the first of its `values`, which are of the shape of `status` and more."""
     first = values.reshape(*status.shape, -1)[..., 0]
-    return bool(((status == DONE) & np.isnan(first)).any())
+    return bool(((status == DONE) & present & np.isnan(first)).any())
 
 
 def difference(old: Any, new: Any, name: str) -> str | None:

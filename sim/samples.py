@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.texts import number_list
 
-__all__ = ["Labelled", "digits", "draw_clusters", "labelled", "mnist", "mnist_folder"]
+__all__ = ["Labelled", "digits", "draw_clusters", "from_data", "labelled", "mnist", "mnist_folder"]
 
 Array = npt.NDArray[np.float64]
 
@@ -132,3 +134,23 @@ def labelled(source: str) -> Labelled:
             return Labelled(arrays["X"], arrays["cluster"], arrays["label"])
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"data must hold arrays of numbers, {source!r} cannot be read: {error}") from error
+
+
+def from_data(
+    data: str,
+    sigma: float | None = None,
+    covariance: str = "isotropic",
+    shrinkage: str | float | None = None,
+    project: bool = False,
+) -> Mixture:
+    """The mixture of `labelled(data)`, as `Mixture.from_data` estimates it; `sigma` in the place of the noise found.
+
+    `shrinkage`: "ledoit-wolf", or a number, which may be a text.  ValueError: what `Mixture.from_data` refuses.
+
+    >>> from_data("digits").clusters
+    10
+    """
+    named = shrinkage if not isinstance(shrinkage, str) or shrinkage == "ledoit-wolf" else None
+    weight = named if shrinkage in (None, named) else number_list("shrinkage", str(shrinkage), 1)[0]
+    found = Mixture.from_data(*labelled(data), covariance=covariance, shrinkage=weight, project=project)
+    return found if sigma is None else replace(found, sigma=sigma)

@@ -82,7 +82,7 @@ class _Cell(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What is done with every cell, as in `Sweep`."""
+    """What is done with every cell, as in `Sweep`; `loss`: whether the mean of one is asked for."""
 
     engine: str
     t: npt.NDArray[np.float64]
@@ -90,6 +90,7 @@ class _Task(NamedTuple):
     initial: int | None
     readout_scale: float
     backend: str
+    loss: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +187,13 @@ class Sweep:
 
     def task(self, backend: str) -> _Task:
         """What is done with every cell, and where."""
-        return _Task(self.engine, np.asarray(self.t), self.test_samples, self.initial, self.readout_scale, backend)
+        start = self.initial, self.readout_scale
+        return _Task(self.engine, np.asarray(self.t), self.test_samples, *start, backend, self._charged)
+
+    @property
+    def _charged(self) -> bool:
+        """Whether a rule has another loss than the square."""
+        return any(rule.loss != "square" for rule in self.axes()[2])
 
     def blank(self) -> xr.Dataset:
         """The dataset of the results before anything is known."""
@@ -207,7 +214,7 @@ class Sweep:
             c = known + np.zeros((*shape, len(times)))
             variables["b"] = (*_DIMS, "time", "neuron"), np.repeat(c[..., None], K, axis=-1)
             variables["c"] = (*_DIMS, "time"), c
-        if any(rule.loss != "square" for rule in rules):
+        if self._charged:
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
             shape_R = (*shape, len(times), most, K)
@@ -226,6 +233,11 @@ class Sweep:
             "lr": ("rule", [rule.lr for rule in rules]),
         }
         return described(xr.Dataset(variables, coords=names | labels, attrs=provenance(sweep=self)))
+
+    def present(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Of a variable that not every cell has, where it is: R has no entry where there is no teacher."""
+        taught = np.array([mixture.taught.neurons > 0 for mixture in self.axes()[0]])
+        return {"R": taught[:, None, None, None, None]}
 
 
 def sweep(
@@ -254,6 +266,15 @@ def sweep(
     ValueError: bad input.  StoreError: the store exists, is another sweep's or another version's, is damaged or cannot
     be written.  SweepError: no scheduler answers, or workers die or fail.  After these, KeyboardInterrupt or SIGKILL,
     what is finished is in the store and `resume` goes on from there.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from quenched.numerics import OnlineSGD
+    >>> grid = Sweep([Mixture.xor(0.4)], [TwoLayer(1, "erf")], [OnlineSGD(0.1), OnlineSGD(0.5)], D=50, seeds=2, t=[0.5])
+    >>> with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
+    ...     dict(sweep(grid, Path(folder) / "grid.zarr", executor=pool).pmse.sizes)
+    {'mixture': 1, 'network': 1, 'rule': 2, 'D': 1, 'seed': 2, 'time': 1}
     """
     record("spec", spec, Sweep)
     place_of_store = path("store", store)
@@ -271,7 +292,8 @@ def sweep(
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:
         given = executor if scheduler is None else stack.enter_context(_cluster(scheduler))
-        place = Store(place_of_store, spec.blank(), dict.fromkeys(_DIMS[:-1], 1) | {"seed": spec.batch}, resume)
+        chunks = dict.fromkeys(_DIMS[:-1], 1) | {"seed": spec.batch}
+        place = Store(place_of_store, spec.blank(), chunks, resume, spec.present())
         stack.callback(place.close)
         cells = spec.cells()
         status, dimensions = place.status(cells), spec.axes()[3]
@@ -377,6 +399,8 @@ def _compute(cells: Sequence[_Cell], task: _Task) -> tuple[list[Values], dict[st
     for name, recorded in found.records.items():
         recorded[lost] = np.nan
         values[name] = recorded
+    if task.loss:  # of the square loss the mean is the pmse
+        values.setdefault("loss", values["pmse"])
     values["status"] = np.where(lost, OVERFLOW, DONE).astype(np.int8)
     cuts = np.cumsum(sizes)[:-1]
     parts = {name: np.split(whole, cuts) for name, whole in values.items()}

@@ -145,6 +145,13 @@ def simulate(
 
     ValueError: bad input, by name and value.  DivergenceError: weights overflow.  CheckpointError: a checkpoint that
     cannot be written or read, or is of another run.
+
+    At a learning rate of 0 nothing moves:
+
+    >>> from quenched.numerics import OnlineSGD
+    >>> runs = simulate(Mixture.two_clusters(1.0), TwoLayer(1, "erf"), OnlineSGD(0.0), 50, [0.0, 1.0], 2, "overlaps")
+    >>> runs.Q.diff("time").values.any()
+    np.False_
     """
     import xarray as xr
 

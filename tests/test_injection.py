@@ -50,7 +50,7 @@ from quenched.numerics.two_layer.symmetry import homogeneity, parity
 from quenched.sim import simulate, simulate_features
 from quenched.sim.cli.main import main
 from quenched.sim.engines.checkpoint import Checkpoint, CheckpointError
-from quenched.sim.sweep_files import read_spec
+from quenched.sim.specifications import read_spec
 from quenched.symbolic.activations import Activation
 from quenched.symbolic.expectation import user_average
 from quenched.symbolic.language.grammar import BUILTIN, FUNCTIONS, NAMED, canonical, expression

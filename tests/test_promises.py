@@ -19,13 +19,13 @@ from quenched.numerics.learners import error_of, learners, register
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.named_mixtures import NAMED, NamedMixture, named
 from quenched.numerics.typesetting import equations
-from quenched.sim import engines, figures, simulate, sweep
+from quenched.sim import cli, engines, figures, simulate, sweep
 from quenched.sim import figures as figures_folder
 from quenched.sim.cli import main
 from quenched.sim.engines.overlaps import Chain
 from quenched.sim.referee.grid import Grid, Variant
 from quenched.sim.referee.judge import judge
-from quenched.sim.sweep_files import read_spec
+from quenched.sim.specifications import read_spec
 from quenched.symbolic import document, generate, losses
 from quenched.symbolic.language import grammar
 
@@ -119,6 +119,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["quenched", *arguments])
     for module in ("curve", "problems"):  # their help is made when they are imported
         monkeypatch.delitem(sys.modules, f"quenched.sim.cli.{module}", raising=False)
+        monkeypatch.delattr(cli, module, raising=False)  # else `from quenched.sim.cli import ..` finds the old one
     with pytest.raises(SystemExit) as end:
         main.main()
     assert not end.value.code
@@ -198,9 +199,9 @@ def test_the_document_and_theory_know_of_a_loss_and_a_learner(extended: Path, mo
 
 def test_rules_are_fields_of_a_record() -> None:
     """A rule's options are read from the record by sweeps and the command line, not listed again."""
-    from quenched.sim import sweep_files
+    from quenched.sim import specifications
 
-    assert set(sweep_files._RULE) == {field.name for field in fields(OnlineSGD)}
+    assert set(specifications._RULE) == {field.name for field in fields(OnlineSGD)}
 
 
 ENTRY = '    Elementary("arcsinh", "asinh", ("asinh",), "ctx.asinh"),\n'
@@ -250,8 +251,8 @@ def test_an_elementary_function_is_one_entry_of_one_table(tmp_path: Path) -> Non
 
 
 def test_the_table_of_costs_names_files_that_are_there() -> None:
-    """README tells where each entry or file goes."""
-    text = (ROOT / "README.md").read_text().partition("## How it is built")[2].partition("\n## ")[0]
+    """docs/extending.md tells where each entry or file goes."""
+    text = (ROOT / "docs" / "extending.md").read_text().partition("## What an extension costs")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ") and "`" in line]
     kinds = [row[0].strip() for row in rows]
     assert kinds[:4] == ["activation", "elementary function", "mixture", "loss"]

@@ -26,12 +26,13 @@ _EPS = float(np.finfo(np.float64).eps)
 
 
 class Outputs(NamedTuple):
-    """Mean (C,), variance along the features (C,), E2 (C,) of the outputs, and their relative error."""
+    """Mean (C,), variance along the features (C,), E2 (C,) of the outputs, their relative error, and o (C, k - 1)."""
 
     mean: Array
     along: Array
     residual: Array
     error: float
+    slopes: Array
 
 
 def coefficients(S: Array, weights: Array, Y: Array, divergent: Sequence[Array] = ()) -> tuple[Array, float]:
@@ -60,9 +61,15 @@ def coefficients(S: Array, weights: Array, Y: Array, divergent: Sequence[Array] 
 
 
 def spiked(S: Array, weights: Array, labels: Array, divergent: Sequence[Array] = ()) -> Outputs:
-    """Outputs of C clusters with the features 1, .. of zero mean: n P_a r_a = weights (C,), in the units of S."""
+    """Outputs of C clusters with the features 1, .. of zero mean: n P_a r_a = weights (C,), in the units of S.
+
+    `labels` (C,), or (C, k) where they depend on the features: Y.
+    """
     Y = np.zeros(S.shape[:2])
-    Y[:, 0] = labels
+    if labels.ndim == 1:
+        Y[:, 0] = labels
+    else:
+        Y[:] = labels
     o, error = coefficients(S, weights, Y, divergent)
     along = (o[:, 1:] ** 2).sum(axis=1)
-    return Outputs(o[:, 0], along, (labels - o[:, 0]) ** 2 + along, error)
+    return Outputs(o[:, 0], along, ((Y - o) ** 2).sum(axis=1), error, o[:, 1:])

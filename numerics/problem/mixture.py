@@ -132,6 +132,8 @@ class Mixture(Record):
             if teacher.weights.shape[1] != dimensions:
                 have = teacher.weights.shape[1]
                 raise ValueError(f"teacher must have weights of {dimensions} coordinates like the means, got {have}")
+            if teacher.v.ndim == 2 and len(teacher.v) != clusters:
+                raise ValueError(f"teacher must have a readout for each of {clusters} clusters, got {len(teacher.v)}")
         return spectrum, teacher
 
     def _shown(self) -> dict[str, Any]:
@@ -146,7 +148,7 @@ class Mixture(Record):
     def _repr_latex_(self) -> str:
         """The law of the inputs and of the labels, for notebooks."""
         covariance = r"\sigma_a^2 \mathbf 1" if self.spectrum is None else r"\sigma_a^2 \sum_u \rho_{au} \Pi_u"
-        label = "y_a" if self.teacher is None else r"\sum_m v^*_m\, g^*(w^*_m\cdot x/\sqrt D)"
+        label = "y_a" if self.teacher is None else self.teacher.latex
         label = label if self.classes is None else rf"c_a \in \{{0 \ldots {self.outputs - 1}\}}"
         levels = ",\\ ".join(f"{s:.4g}" for s in np.unique(self.sigmas))
         return (

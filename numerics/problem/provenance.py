@@ -13,6 +13,7 @@ import json
 import platform
 import zlib
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,10 @@ def provenance(**records: Any) -> dict[str, str]:
 def _kinds(value: Any) -> Any:
     """The class of a record; of a mapping, list or other object, those of the records in it, by key; None if none."""
     if isinstance(value, Record):
-        return type(value).__name__ if type(value).__name__ in KINDS else None
-    if hasattr(value, "to_dict"):
+        if type(value).__name__ in KINDS:
+            return type(value).__name__
+        value = {each.name: getattr(value, each.name) for each in fields(value) if each.init}
+    elif hasattr(value, "to_dict"):
         value = value.to_dict()
     entries = value.items() if isinstance(value, Mapping) else enumerate(value) if type(value) in (list, tuple) else ()
     return {str(key): kind for key, part in entries if (kind := _kinds(part))} or None
@@ -208,6 +211,12 @@ def state_at(dataset: xr.Dataset, t: float | None = None) -> OrderParameters | D
     means'.  Other dimensions (a seed, a solution) are chosen before: `state_at(runs.isel(seed=0), 10.0)`.
 
     ValueError: no recorded time is t, a dimension is left to choose, or the dataset holds no state.
+
+    >>> from quenched.numerics import integrate
+    >>> start = OrderParameters(M=[[0.0], [0.0]], Q=[[1.0]], v=[1.0])
+    >>> run = integrate(Mixture.two_clusters(1.0), TwoLayer(1, "linear"), GradientFlow(), start, [0.0, 1.0])
+    >>> state_at(run, 0.0) == start
+    True
     """
     spectral = hasattr(dataset, "data_vars") and "A_u" in dataset
     needed = ("A_u", "Q_u", "v") if spectral else ("M", "Q", "v")

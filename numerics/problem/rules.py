@@ -39,6 +39,12 @@ class LearningRule(Record, ABC):
 
         b_k <- b_k - eta_b/D · s v_k F g'(lambda_k) - (eta_b kappa_b/D) b_k,     lambda_k = w_k·x/sqrt(D) + b_k
         c   <- c   - eta_c/D · F                    - (eta_c kappa_c/D) c,       phi = s sum_k v_k g(lambda_k) + c
+
+    This is the base of the rules; one is made as a child of it.
+
+    >>> rule = OnlineSGD(lr=0.5, weight_decay=0.01, second_lr=0.1)
+    >>> isinstance(rule, LearningRule), rule.eta, rule.eta_v, rule.kappa_v
+    (True, 0.5, 0.1, 0.01)
     """
 
     lr: float

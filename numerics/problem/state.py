@@ -233,6 +233,9 @@ class Densities(_Learner):
     `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
     semi-definite in each node; `v` (K,), or (c, K) of c outputs; `b` (K,) and `c` as in `OrderParameters`.  Their sums
     over u are the overlaps A and Q; the local fields of cluster a have the covariance sigma_a^2 sum_u rho_au Q_u.
+
+    >>> Densities(A=[[[0.5]], [[0.5]]], Q=[[[0.5]], [[0.5]]], v=[1.0]).overlaps(Mixture.two_clusters(1.0)).M.ravel()
+    array([ 1., -1.])
     """
 
     A: Array

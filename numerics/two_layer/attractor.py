@@ -94,7 +94,7 @@ def _settle(system: StationaryEquations, y: Array, t: float, rate: float) -> tup
         raise FixedPointError(
             f"the flow does not come to rest: after t = {reached / unit:.3g}, {growth}; lower lr (now "
             f"{system.rule.lr:g}) or add weight_decay",
-            OrderParameters.derivative(system.mixture.means @ A, Q, *split(v, system.network.K)),
+            OrderParameters.derivative(system.mixture.references @ A, Q, *split(v, system.network.K)),
             float(np.abs(_rates(flow, end)).max()),
         )
     return end, reached, status == 1
@@ -116,7 +116,7 @@ def attractor(system: StationaryEquations, state: OrderParameters, t: float) -> 
         left -= used
         A, Q, v = coordinates.unpack(y)
         # a step of the flow has an absolute error, which exceeds the overlaps of weights that have decayed
-        reached = OrderParameters(system.mixture.means @ A, nearest_overlaps(A, Q), *split(v, system.network.K))
+        reached = OrderParameters(system.mixture.references @ A, nearest_overlaps(A, Q), *split(v, system.network.K))
         failure = None
         for bury in (False, True) if homogeneity(system.network.activation) else (False,):
             system.start(reached, bury=bury)
@@ -165,7 +165,7 @@ def path(
     states = []
     for y in run.y.T:
         A, Q, v = coordinates.unpack(y)
-        states.append((mixture.means @ A, nearest_overlaps(A, Q), *split(v, network.K)))
+        states.append((mixture.references @ A, nearest_overlaps(A, Q), *split(v, network.K)))
     if run.status < 0 or len(states) < len(grid):
         last = float(run.t[-1]) if len(run.t) else 0.0
         raise IntegrationError(

@@ -24,13 +24,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, matrices, split, with_biases
 from quenched.numerics.two_layer.local_fields import Fields, densities
-from quenched.numerics.two_layer.step_averages import (
-    CLOSED_FORM_NEURONS,
-    Averages,
-    ClassAverages,
-    Sampling,
-    StepAverages,
-)
+from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, step_averages
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates
 
@@ -114,10 +108,7 @@ class Equations:
             )
         mixture.check_charged(rule.loss)
         self.fields = Fields(mixture, network)
-        if mixture.classes is None:
-            self.step = StepAverages(self.fields, rule, sampling, stated)
-        else:
-            self.step = ClassAverages(self.fields, rule, sampling)
+        self.step = step_averages(self.fields, rule, sampling, stated)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
@@ -135,16 +126,16 @@ class Equations:
         v, b, c = self.parts(v)
         learned = v.size
         A, Q, v = self.fields.joined(A, Q, v)
-        M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
-        if b is not None:
-            average[:, :K] += b
+        M, average, covariance = self.law(A, Q, b)
+        # the network's own readouts, the same in each cluster of a teacher
+        decaying = v.ravel() if len(shape) == 2 else v if v.ndim == 1 else v[0]
 
         def rates(step: Averages) -> Derivatives:
             force, response, noise, readout, slope = step
             # a teacher does not learn
             force[:, K:], response[:, K:], readout[:, learned:] = 0, 0, 0
             averages = force, self.pull(self.P, self.rho, response), noise, readout
-            dA, dQ, dv = self.rates(*self.constants, M, A, Q, v.ravel(), *averages, *self.parameters)
+            dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *self.parameters)
             moved = dv[:learned] if b is not None or len(shape) == 1 else dv.reshape(shape)
             if b is not None:
                 db, dc = bias_rates(self.P, force[:, :K], slope, b, c or 0.0, *self.biases)
@@ -159,14 +150,19 @@ class Equations:
             raise ValueError(f"v must hold v, b and c, {2 * len(parameters) + 1} numbers, where biases learn")
         return split(parameters, self.fields.learning)
 
+    def law(self, A: Array, Q: Array, b: Array | None) -> tuple[Array, Array, Array]:
+        """`local_fields` of `theory.two_layer`, with the thresholds b (K,) and the noise of a teacher's fields."""
+        M, average, covariance = self.local_fields(self.means, self.rho, A, Q)
+        if b is not None:
+            average[:, : self.fields.learning] += b
+        return M, average, self.fields.disturbed(covariance)
+
     def pulls(self, A: Array, Q: Array, v: Array) -> Array:
         """pull (U, K, K) of `theory.two_layer`: how a weight moves along the weights, where no mean has a component."""
         K = self.fields.learning
         v, b, c = self.parts(v)
         A, Q, v = self.fields.joined(A, Q, v)
-        _, average, covariance = self.local_fields(self.means, self.rho, A, Q)
-        if b is not None:
-            average[:, :K] += b
+        _, average, covariance = self.law(A, Q, b)
         parts, _, _ = self._follow(
             average, covariance, v, c, lambda step: (self.pull(self.P, self.rho, step.response),)
         )

@@ -209,7 +209,7 @@ def _errors(
     if "classification_error" not in asked:
         found = _NOT_ASKED
     elif mixture.teacher is not None:
-        found = _against_teacher(law, Law(M, C, v, slopes), law.learning, sampling)
+        found = _against_teacher(law, Law(M, C, v, slopes), sampling)
     elif mixture.classes is not None:
         found = largest_output(mixture, network.activation, Law(M, C, v, slopes), sampling)
     else:
@@ -247,9 +247,11 @@ def _precise(
 
 def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tuple[float, float, Array]:
     """The generated risk E[(phi - y)^2]/2, its error, and the slopes E_a[g'] (C, K)."""
-    mixture, s = law.mixture, law.s
-    outputs = list(zip(np.atleast_2d(v), _targets(mixture).T, strict=True))  # readout (N,) and labels (C,) of each
-    if law.closed or M.size * M.shape[1] <= _PAIRS:
+    mixture = law.mixture
+    outputs = [(v, law.labels)]  # readouts and labels (C,) of each output
+    if mixture.classes is not None:
+        outputs = list(zip(v, mixture.one_hot.T, strict=True))
+    if law.closed or (M.size * M.shape[1] <= _PAIRS and not law.sign):
         uncertain = {"g": 0.0, "g,g": 0.0}
         if law.closed:
             table = law.tables(M, C, limit=2)
@@ -261,17 +263,17 @@ def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tupl
 
     def given(z: Array) -> Array:
         value, slope = law.evaluate(M[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))  # (C, n, K)
-        square = sum(mixture.weights @ (s * (value @ row) - y[:, None]) ** 2 / 2 for row, y in outputs)
+        if mixture.classes is not None:
+            charged = ((law.s * (value @ v.T) - mixture.one_hot[:, None]) ** 2).sum(axis=2)
+        else:
+            output, label = law.said(value, v)
+            charged = (output - label) ** 2
+        square = mixture.weights @ charged / 2
         return np.column_stack([square, *slope.transpose(0, 2, 1).reshape(-1, len(z))])
 
     tolerances = np.append(sampling.tolerance, np.full(M.size, np.inf))
     result = randomised(given, max(1, roots.shape[2]), tolerance=tolerances, seed=sampling.seed, points=2**15)
     return float(result.value[0]), float(result.error[0]), result.value[1:].reshape(M.shape)
-
-
-def _targets(mixture: Mixture) -> Array:
-    """The label of each output in each cluster, (C, outputs)."""
-    return mixture.labels.astype(np.float64)[:, None] if mixture.classes is None else mixture.one_hot
 
 
 def _powers(name: str, y: Array) -> tuple[Array, Array, Array]:
@@ -287,33 +289,43 @@ def _closed_risk(
     uncertain: Mapping[str, float] | None = None,
 ) -> tuple[float, float]:
     """E[L0 + L1 phi + L2 phi^2] and its error: of rounding, and of averages that are `uncertain`; L_n (C,)."""
-    L0, L1, L2 = powers
-    value = two_layer.risk(law.mixture.weights, L0, L1, L2, v, table, law.s)
     sizes = {pattern: np.abs(average) for pattern, average in table.items()}
-    # all terms added up
-    size = two_layer.risk(law.mixture.weights, np.abs(L0), np.abs(L1), np.abs(L2), np.abs(v), sizes, law.s)
+    L0, L1, L2 = (np.abs(L) for L in powers)
+    size = _risk(law, (L0, L1, L2), np.abs(v), sizes)  # all terms added up
+    value = _risk(law, powers, v, table)
     if uncertain is None:
-        return float(value), _ROUNDING * float(size)
+        return value, _ROUNDING * size
     errors = {pattern: np.full_like(table[pattern], error) for pattern, error in uncertain.items()}
-    error = two_layer.risk(law.mixture.weights, np.zeros_like(L0), np.abs(L1), np.abs(L2), np.abs(v), errors, law.s)
-    return float(value), float(_ROUNDING * size + error)
+    return value, _ROUNDING * size + _risk(law, (np.zeros_like(L0), L1, L2), np.abs(v), errors)
+
+
+def _risk(law: Fields, powers: tuple[Array, Array, Array], v: Array, table: Mapping[str, Array]) -> float:
+    """E[L0 + L1 phi + L2 phi^2] with readouts v (N,), or (C, N), one row for each cluster."""
+    P, (L0, L1, L2) = law.mixture.weights, powers
+    parts = [(slice(None), v)] if v.ndim == 1 else [(slice(a, a + 1), v[a]) for a in range(len(P))]
+    return float(
+        sum(
+            two_layer.risk(P[a], L0[a], L1[a], L2[a], row, {name: entry[a] for name, entry in table.items()}, law.s)
+            for a, row in parts
+        )
+    )
 
 
 def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple[float, float]:
     """E[l(phi, y)] and its error."""
-    K, y, joined, classes = law.learning, _targets(law.mixture), fields.v, law.mixture.classes is not None
-    if not classes and law.closed and len(joined) == K and loss_table(name).coefficients is not None:
+    joined, classes = fields.v, law.mixture.classes is not None
+    closed = not classes and law.closed and joined.shape[-1] == law.learning
+    if closed and loss_table(name).coefficients is not None:
         table = law.tables(fields.mean, fields.covariance, limit=2)
-        return _closed_risk(law, table, joined, _powers(name, y[:, 0]))
+        return _closed_risk(law, table, joined, _powers(name, law.labels))
     roots = padded([square_root(covariance) for covariance in fields.covariance])
 
     def given(z: Array) -> Array:
         value, _ = law.evaluate(fields.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
         if classes:
-            return np.asarray(law.mixture.weights @ CLASS_LOSSES[name].values(law.s * (value @ joined.T), y[:, None]))
-        target = y if len(joined) == K else -law.s * (value[:, :, K:] @ joined[K:])
-        value_of = loss_functions(name)[0]
-        return np.asarray(law.mixture.weights @ value_of(law.s * (value[:, :, :K] @ joined[:K]), target))
+            charged, y = CLASS_LOSSES[name], law.mixture.one_hot[:, None]
+            return np.asarray(law.mixture.weights @ charged.values(law.s * (value @ joined.T), y))
+        return np.asarray(law.mixture.weights @ loss_functions(name)[0](*law.said(value, joined)))
 
     from scipy.special import chdtrc, chdtri
 
@@ -336,13 +348,13 @@ def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple
     return value, error + beyond
 
 
-def _against_teacher(law: Fields, joined: Law, K: int, sampling: Sampling) -> Signs:
-    """P(phi phi* < 0) + P(phi phi* = 0)/2 and P(phi phi* = 0); the neurons from K on are phi*'s."""
+def _against_teacher(law: Fields, joined: Law, sampling: Sampling) -> Signs:
+    """P(phi phi* < 0) + P(phi phi* = 0)/2 and P(phi phi* = 0)."""
     roots = padded([square_root(covariance) for covariance in joined.covariance])
-    v = joined.v
 
     def product(z: Array) -> Array:
         value, _ = law.evaluate(joined.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
-        return np.asarray(np.sign(value[:, :, :K] @ v[:K]) * -np.sign(value[:, :, K:] @ v[K:]))
+        output, label = law.said(value, joined.v)
+        return np.asarray(np.sign(output) * np.sign(label))
 
     return counted(product, law.mixture.weights, max(1, roots.shape[2]), sampling)

@@ -44,6 +44,7 @@ __all__ = [
     "fixed_points",
     "line_count",
     "measured",
+    "overlaps",
     "without_biases",
 ]
 
@@ -113,8 +114,8 @@ def fixed_point(
     seed)` until all rates are small, or to the time `t` in units of 1/lr.  A layer whose rate is 0 keeps the weights of
     the guess.  `points`: lines by which the classification error is sampled where it must be (`errors`).
 
-    ValueError: `guess` does not fit, the means grow with D, the inputs have a spectrum or a teacher, or no fixed point
-    can exist.  FixedPointError: none was found; the message says what to try.
+    ValueError: `guess` does not fit, the means grow with D, the inputs have a spectrum, or no fixed point can exist.
+    FixedPointError: none was found; the message says what to try.
 
     Two clusters and a linear neuron, v = 1: the weight is that of linear regression, 1/(1 + sigma^2) along the mean.
 
@@ -138,10 +139,11 @@ def fixed_point(
 
 
 def fitting_guess(guess: OrderParameters, mixture: Mixture, network: TwoLayer) -> OrderParameters:
-    """The guess; ValueError unless it has the clusters of the mixture and the neurons of the network."""
+    """The guess; ValueError unless it has the clusters (and teacher) of the mixture and the neurons of the network."""
     record("guess", guess, OrderParameters)
-    if guess.M.shape != (expected := (mixture.clusters, network.K)):
-        raise ValueError(f"guess must have M of shape (clusters, K) = {expected}, got {guess.M.shape}")
+    if guess.M.shape != (expected := (len(mixture.references), network.K)):
+        rows = "clusters" if mixture.teacher is None else "clusters + teacher neurons"
+        raise ValueError(f"guess must have M of shape ({rows}, K) = {expected}, got {guess.M.shape}")
     return guess
 
 
@@ -210,8 +212,8 @@ def measured(system: StationaryEquations, x: Array, points: int, **origin: Any) 
 
 def _errors(mixture: Mixture, network: TwoLayer, state: OrderParameters, points: int) -> Errors:
     """Errors of a state; of clusters that its symmetries exchange, one stands for all."""
-    found = orbits(mixture, network, state)
-    if len(found) == mixture.clusters:
+    found = orbits(mixture, network, state) if mixture.teacher is None else []
+    if len(found) in (0, mixture.clusters):
         return errors(mixture, network, state, tolerance=_TOLERANCE, points=points)
     first = [orbit[0] for orbit in found]
     weights = np.array([mixture.weights[orbit].sum() for orbit in found])
@@ -261,12 +263,21 @@ def fixed_points(
     symmetries of the mixture and of the activation (`symmetry.equivalent`).  `mapped` does the seeds: `map` (None), or
     that of an executor, or another that takes a function and its arguments in turn.
 
-    Returns a dataset along `solution`, the best first: M, Q, v of its first copy; pmse, classification_error and their
-    numerical errors pmse_error, classification_error_error; residual, leading (eigenvalue), zero_modes, `seed` of the
-    first copy; basin, the fraction of seeds, and basin_error, its error (`binomial_error`); `dead`, the neurons without
-    effect, and `kind`.  The kinds follow the gain (chance - error)/(chance - oracle): "unspecialised" below gains[0],
-    "good" from gains[1] on, else "partial"; chance is the error of the best constant.  Along `initial` (the seeds):
-    `reached`, the number of the solution, -1 where none was found; their fraction is `unfinished`.
+    Returns a dataset along `solution`, the best first: M, Q, v of its first copy, and R, the overlaps with a teacher;
+    pmse, classification_error and their numerical errors pmse_error, classification_error_error; residual, leading
+    (eigenvalue), zero_modes, `seed` of the first copy; basin, the fraction of seeds, and basin_error, its error
+    (`binomial_error`); `dead`, the neurons without effect, and `kind`.  The kinds follow the gain
+    (chance - error)/(chance - oracle): "unspecialised" below gains[0], "good" from gains[1] on, else "partial"; chance
+    is the error of the best constant.  Where a teacher makes the labels, these errors are pmse, that of the oracle 0.
+    Along `initial` (the seeds): `reached`, the number of the solution, -1 where none was found; their fraction is
+    `unfinished`.
+
+    One linear neuron ends at the oracle of two clusters, Phi(-1/sigma):
+
+    >>> from quenched.numerics import GradientFlow
+    >>> found = fixed_points(Mixture.two_clusters(1.0), TwoLayer(1, "linear"), GradientFlow(second_lr=0.0), seeds=2)
+    >>> round(found.classification_error.item(), 6), found.basin.item()
+    (0.158655, 1.0)
     """
     import xarray as xr
 
@@ -287,7 +298,8 @@ def fixed_points(
     for i, end in enumerate((mapped or map)(end_of_learning, jobs)):
         if end is not None:
             reached[i] = _number(mixture, network, end, names[i], found)
-    order = sorted(range(len(found)), key=lambda j: found[j][0].classification_error)
+    judged = "classification_error" if mixture.teacher is None else "pmse"
+    order = sorted(range(len(found)), key=lambda j: getattr(found[j][0], judged))
     rank = np.full(len(found) + 1, -1)  # the last entry serves -1
     rank[order] = range(len(found))
     reached = rank[reached]
@@ -359,28 +371,46 @@ def _columns(
     mixture: Mixture, network: TwoLayer, solutions: list[tuple[FixedPoint, int]], levels: tuple[float, float]
 ) -> dict[str, Any]:
     """The variables along `solution`."""
-    from quenched.numerics.oracle import oracle_error
+    chance, least = _bounds(mixture)
 
-    chance = min(float(mixture.weights[mixture.labels == y].sum()) for y in (-1, 1))
-    gain_of_oracle = chance - float(oracle_error(mixture))
-
-    def kind(error: float) -> str:
-        gain = (chance - error) / gain_of_oracle if gain_of_oracle > 0 else 0.0
+    def kind(point: FixedPoint) -> str:
+        error = point.classification_error if mixture.teacher is None else point.pmse
+        gain = (chance - error) / (chance - least) if chance > least else 0.0
         return "good" if gain >= levels[1] else "unspecialised" if gain < levels[0] else "partial"
 
-    C, K = mixture.clusters, network.K
+    rows, K = len(mixture.references), network.K
     points = [point for point, _ in solutions]
     names = ("pmse", "pmse_error", "classification_error", "classification_error_error", "residual", "leading")
     columns = {name: ("solution", [getattr(point, name) for point in points]) for name in (*names, "zero_modes")}
     return {
-        "M": (("solution", "cluster", "neuron"), np.array([point.state.M for point in points]).reshape(-1, C, K)),
+        **overlaps("solution", mixture, np.array([point.state.M for point in points]).reshape(-1, rows, K)),
         "Q": (("solution", "neuron", "neuron_"), np.array([point.state.Q for point in points]).reshape(-1, K, K)),
         "v": (("solution", "neuron"), np.array([point.state.v for point in points]).reshape(-1, K)),
         **columns,
         "dead": ("solution", [_dead(point.state) for point in points]),
-        "kind": ("solution", [kind(point.classification_error) for point in points]),
+        "kind": ("solution", [kind(point) for point in points]),
         "seed": ("solution", [seed for _, seed in solutions]),
     }
+
+
+def _bounds(mixture: Mixture) -> tuple[float, float]:
+    """Errors of the best constant and of the best there is; with a teacher, half the variance of its labels and 0."""
+    if mixture.teacher is not None:
+        from quenched.numerics.lazy.taught import label_moments
+
+        moments, P = label_moments(mixture), mixture.weights
+        return float(P @ moments.square - (P @ moments.mean) ** 2) / 2, 0.0
+    from quenched.numerics.oracle import oracle_error
+
+    chance = min(float(mixture.weights[mixture.labels == y].sum()) for y in (-1, 1))
+    return chance, float(oracle_error(mixture))
+
+
+def overlaps(along: str, mixture: Mixture, M: Array) -> dict[str, Any]:
+    """The variables M of the means and, where there is one, R of a teacher, from the overlaps (n, R, K) of both."""
+    C = mixture.clusters
+    found: dict[str, Any] = {"M": ((along, "cluster", "neuron"), M[:, :C])}
+    return found if mixture.teacher is None else found | {"R": ((along, "teacher", "neuron"), M[:, C:])}
 
 
 def _dead(state: OrderParameters) -> int:

@@ -115,6 +115,15 @@ def integrate(
 
     ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
     overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
+
+    One linear neuron with a frozen readout of 1 on two clusters: dA/dt = 1 - 2 A, A = (1 - exp(-2 t))/2.
+
+    >>> from quenched.numerics import GradientFlow
+    >>> start = OrderParameters(M=[[0.0], [0.0]], Q=[[0.0]], v=[1.0])
+    >>> rule, mixture = GradientFlow(second_lr=0.0), Mixture.two_clusters(1.0)
+    >>> run = integrate(mixture, TwoLayer(1, "linear"), rule, start, [1.0])
+    >>> round(float(run.M.max()), 6), round((1 - math.exp(-2)) / 2, 6)
+    (0.432332, 0.432332)
     """
     import xarray as xr
 

@@ -95,6 +95,12 @@ def fluctuations(
     mixture.check_signs()
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
+    teacher = mixture.teacher
+    if teacher is not None and (teacher.sign or teacher.field_noise or teacher.v.ndim == 2):
+        raise ValueError(
+            f"mixture must have a teacher without sign, field_noise and readouts by cluster here, got {teacher!r}: "
+            "what one sample adds is not averaged over those"
+        )
     if rule.biased or state.b is not None:
         raise ValueError("rule and state must have no biases: their fluctuations are not among those derived")
     if state.K != network.K:

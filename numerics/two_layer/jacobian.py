@@ -21,6 +21,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
+from quenched.numerics.two_layer.step_averages import ClusterTeachers, StepAverages
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates, mean_slope_tangent
 
@@ -28,8 +29,19 @@ __all__ = ["drift_tangents"]
 
 Array = NDArray[np.float64]
 Tangents = Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Array, Array]]
+_Law = tuple[Array, Array, Array, float]  # mean, covariance, v and c
+_Moved = tuple[Array, Array, Array, Array | None]  # their tangents; that of c (Z,) where there are biases
 
 _BLOCK = 2**24  # numbers in the largest array at a time
+_SHAPES = (
+    (1, 0),
+    (2, 0),
+    (1, 1),
+    (2, 1),
+    (1, 1),
+    (2, 1),
+    (0, 1),
+)  # fields, and whether along directions, of `_averages`
 
 
 @lru_cache(maxsize=1)
@@ -63,51 +75,75 @@ class _Linearised:
         return function(*given, *(found[n] for n in names), *(moved[n] for n in moved_names), s)
 
     def __call__(self, A: Array, Q: Array, v: Array, A_z: Array, Q_z: Array, v_z: Array) -> tuple[Array, Array, Array]:
-        equations, s, K = self.equations, self.equations.fields.s, A.shape[2]
+        equations, K = self.equations, A.shape[2]
         v, b, c = equations.parts(v)
         biases_z, v_z = v_z[K:], v_z[:K]
         A, Q, v, A_z, Q_z, v_z = self._joined(A, Q, v, A_z, Q_z, v_z)
-        M, average, covariance = equations.local_fields(equations.means, equations.rho, A, Q)
+        M, average, covariance = equations.law(A, Q, b)
         M_z = np.tensordot(equations.means, A_z, axes=(1, 1)).swapaxes(0, 1)
         average_z, covariance_z = M_z.sum(axis=0), np.tensordot(equations.rho, Q_z, axes=1)
         if b is not None:
-            average[:, :K] += b
             average_z[:, :K] += biases_z[:-1]
-        found = equations.fields.tables(average, covariance, self.limit)
-        moved = self._moved(average, covariance, average_z, covariance_z)
-        F0, F1, S0, S1, S2 = powers = equations.step.shifted(c or 0.0)
-        step = equations.step.first_order(found, v, powers)
-        force_z, response_z, readout_z = self._step("step_averages_tangent", F0, F1, v, v_z, found, moved, s)
-        noise_z = np.zeros_like(response_z)
-        if self.noisy:
-            noise_z = self._step("step_noise_tangent", S0, S1, S2, v, v_z, found, moved, s)
-        averages_z = force_z, response_z, noise_z, readout_z
-        if b is not None:
-            slope_z = self._step("mean_slope_tangent", F1, v, v_z, found, moved, s)
-            along = equations.step.along_intercept(found, v, c or 0.0, self.noisy)
-            averages_z = tuple(
-                part + change[..., None] * biases_z[-1] for part, change in zip(averages_z, along[:4], strict=True)
-            )
-            slope_z = slope_z + along.slope[:, None] * biases_z[-1]
-        force_z, response_z, noise_z, readout_z = averages_z
-        for part in (step.force, step.response, step.readout, force_z, response_z, readout_z, noise_z):
+        law = average, covariance, v, c or 0.0
+        moved = average_z, covariance_z, v_z, None if b is None else biases_z[-1]
+        step = equations.step
+        if isinstance(step, ClusterTeachers):
+            parts = self._by_cluster(step, law, moved)
+        else:
+            parts = self._averages(step, law, moved)
+        force, response, force_z, response_z, readout_z, noise_z, slope_z = parts
+        for part in (force, response, force_z, response_z, readout_z, noise_z):
             part[:, K:] = 0  # a teacher does not learn
         P, rho, shares, mean = equations.constants
-        pull = equations.pull(P, rho, step.response)
+        pull = equations.pull(P, rho, response)
         pull_z = self.compiled["pull_tangent"][0](P, rho, response_z)
         arrays = (P, rho, shares, mean, M, np.ascontiguousarray(M_z), A, A_z, Q, Q_z, v_z)
-        averages = (step.force, force_z, pull, pull_z, noise_z, readout_z)
+        averages = (force, force_z, pull, pull_z, noise_z, readout_z)
         dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters)
         changes = dv[:K]
         if b is not None:  # these rates are linear: their tangents are the same functions of tangents
             each = zip(*(np.moveaxis(x, -1, 0) for x in (force_z[:, :K], slope_z, biases_z)), strict=True)
-            parts = [bias_rates(P, f, u, x[:-1], float(x[-1]), *equations.biases) for f, u, x in each]
-            changes = np.concatenate([changes, np.array([db for db, _ in parts]).T, [[dc for _, dc in parts]]])
+            rates = [bias_rates(P, f, u, x[:-1], float(x[-1]), *equations.biases) for f, u, x in each]
+            changes = np.concatenate([changes, np.array([db for db, _ in rates]).T, [[dc for _, dc in rates]]])
         return dA[:, :, :K], dQ[:, :K, :K], changes
 
-    def _moved(self, mean: Array, covariance: Array, mean_z: Array, covariance_z: Array) -> dict[str, Array]:
+    def _averages(self, step: StepAverages, law: _Law, moved: _Moved) -> list[Array]:
+        """Force and response, and the tangents of force, response, readout, noise and slope."""
+        s, (mean, covariance, v, c), (mean_z, covariance_z, v_z, c_z) = step.fields.s, law, moved
+        found = step.fields.tables(mean, covariance, self.limit)
+        tables_z = self._moved(step.fields.activations, mean, covariance, mean_z, covariance_z)
+        F0, F1, S0, S1, S2 = powers = step.shifted(c)
+        first = step.first_order(found, v, powers)
+        force_z, response_z, readout_z = self._step("step_averages_tangent", F0, F1, v, v_z, found, tables_z, s)
+        noise_z, slope_z = np.zeros_like(response_z), np.zeros((len(mean), mean_z.shape[-1]))
+        if self.noisy:
+            noise_z = self._step("step_noise_tangent", S0, S1, S2, v, v_z, found, tables_z, s)
+        averages_z = [force_z, response_z, readout_z, noise_z, slope_z]
+        if c_z is not None:
+            averages_z[-1] = self._step("mean_slope_tangent", F1, v, v_z, found, tables_z, s)
+            along = step.along_intercept(found, v, c, self.noisy)
+            changes = along.force, along.response, along.readout, along.noise, along.slope
+            averages_z = [part + change[..., None] * c_z for part, change in zip(averages_z, changes, strict=True)]
+        return [first.force, first.response, *averages_z]
+
+    def _by_cluster(self, steps: ClusterTeachers, law: _Law, moved: _Moved) -> list[Array]:
+        """The same where a teacher has a readout for each cluster."""
+        (mean, covariance, v, c), (mean_z, covariance_z, v_z, c_z) = law, moved
+        (C, N), Z = mean.shape, mean_z.shape[-1]
+        total = [np.zeros((C, *(N,) * fields, *(Z,) * last)) for fields, last in _SHAPES]
+        for a, chosen, step in steps.parts:
+            places = a, np.ix_(a, chosen), np.ix_(a, chosen, chosen)
+            here = mean[places[1]], covariance[places[2]], v[a[0], chosen], c
+            contiguous = np.ascontiguousarray
+            there = contiguous(mean_z[places[1]]), contiguous(covariance_z[places[2]]), contiguous(v_z[chosen]), c_z
+            for whole, (fields, _), part in zip(total, _SHAPES, self._averages(step, here, there), strict=True):
+                whole[places[fields]] = part
+        return total
+
+    def _moved(
+        self, activations: list[str], mean: Array, covariance: Array, mean_z: Array, covariance_z: Array
+    ) -> dict[str, Array]:
         """The tangents of the tables, from means, covariances and their directions."""
-        activations = self.equations.fields.activations
         first, last = activations[0], activations[-1]
         if first == last:
             return table_tangents(first, mean, covariance, mean_z, covariance_z, self.limit)
@@ -118,7 +154,7 @@ class _Linearised:
         """With the teacher's neurons, of which only the overlaps with the network's move."""
         fields, K = self.equations.fields, v.shape[0]
         joined = fields.joined(A, Q, v)
-        m = joined[2].shape[0] - K
+        m = joined[2].shape[-1] - K
         if m == 0:
             return A, Q, v, A_z, Q_z, v_z
         whole_z = np.pad(Q_z, ((0, 0), (0, m), (0, m), (0, 0)))

@@ -8,6 +8,7 @@ neurons.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +19,13 @@ from quenched.numerics.averages.activations import (
     activation_functions,
     activation_value,
     averages,
-    piecewise_linear,
     tables,
     value_averages,
 )
 from quenched.numerics.averages.teacher_averages import closes, tables_across
+from quenched.numerics.averages.teacher_labels import check_labels, in_terms_of, weighed
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import Teacher, TwoLayer
+from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters
 
 __all__ = ["Fields", "densities", "fields"]
@@ -42,42 +43,42 @@ def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities
     return state
 
 
-def _in_terms_of(activation: str, teacher: Teacher) -> Teacher:
-    """The same teacher made of relu neurons, if the network is: a bent line is a relu(x) - b relu(-x)."""
-    if not teacher.neurons or averages(activation) is not averages("relu"):
-        return teacher
-    if (pieces := piecewise_linear(teacher.activation)) is None:
-        return teacher
-    kinks, slopes, intercepts = pieces
-    if kinks.any() or intercepts.any():
-        return teacher
-    v = np.concatenate([slopes[-1] * teacher.v, -slopes[0] * teacher.v])
-    used = v != 0
-    return Teacher(np.concatenate([teacher.weights, -teacher.weights])[used], v[used], "relu")
-
-
 class Fields:
     """The local fields of a network, the teacher's after its own: means (C, N), covariances (C, N, N), readout (N,).
 
-    Output minus label is s sum_n v_n g_n(lambda_n) - y_a, with y_a = 0 where a teacher makes the labels.
+    Output minus label is s sum_n v_n g_n(lambda_n) - y_a, with y_a = 0 where a teacher makes the labels: with a readout
+    (C, N) where it has one for each cluster.  Where labels are the sign of what it says, they are no such sum.
     """
 
     def __init__(self, mixture: Mixture, network: TwoLayer) -> None:
-        self.mixture, self.s = mixture, network.output_scale
+        check_labels(mixture)
+        self.mixture, self.s, self.labels = mixture, network.output_scale, mixture.labels.astype(np.float64)
         self.G = mixture.alignment
         self.activations, self.learning = [network.activation] * network.K, network.K
-        teacher = _in_terms_of(network.activation, mixture.taught)
+        teacher, both = in_terms_of(network.activation, mixture.taught)
         same = value_averages(teacher.activation).text == averages(network.activation).text
         self.activations += [network.activation if same else teacher.activation] * teacher.neurons
         self.weights = teacher.weights  # (m, p)
         self.teacher = self.G @ self.weights.T  # (U, p, m)
         self.between = self.weights @ self.teacher  # (U, m, m)
-        self.readout = -teacher.v / self.s
+        self.readout, self.sign = -teacher.v / self.s, teacher.sign
+        self.hidden = teacher.field_noise**2 * both @ both.T  # (m, m), the covariance of the noise of the fields
+
+    def of_cluster(self, a: int) -> tuple[Fields, NDArray[np.intp]]:
+        """The fields that count in cluster a alone, and which of all fields they are."""
+        K, part = self.learning, copy(self)
+        heard = np.flatnonzero(self.readout[a])
+        chosen = np.concatenate([np.arange(K), K + heard])
+        part.labels, part.activations = self.labels[a : a + 1], [self.activations[n] for n in chosen]
+        part.readout = self.readout[a, heard]
+        return part, chosen
 
     @property
     def closed(self) -> bool:
         """Whether the averages over all fields are in closed form."""
         first, last = self.activations[0], self.activations[-1]
+        if self.sign:
+            return False
         return bool(averages(first).groups) if first == last else closes(first, last)
 
     def tables(self, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
@@ -88,20 +89,28 @@ class Fields:
         return tables_across(first, last, self.activations.count(first), mean, covariance, limit)
 
     def joined(self, A: Array, Q: Array, v: Array) -> tuple[Array, Array, Array]:
-        """A (U, p, N), Q (U, N, N) and v (N,) with the teacher's neurons."""
-        if not len(self.readout):
+        """A (U, p, N), Q (U, N, N) and v (N,), or (C, N), with the teacher's neurons."""
+        m = self.readout.shape[-1]
+        if not m:
             return A, Q, v
         across = A.swapaxes(1, 2) @ self.weights.T  # w_k·Pi_u w*_m/D
         whole = np.concatenate(
             [np.concatenate([Q, across], axis=2), np.concatenate([across.swapaxes(1, 2), self.between], axis=2)], axis=1
         )
-        return np.concatenate([A, self.teacher], axis=2), whole, np.concatenate([v, self.readout])
+        v = v if self.readout.ndim == 1 else np.broadcast_to(v, (len(self.readout), len(v)))
+        return np.concatenate([A, self.teacher], axis=2), whole, np.concatenate([v, self.readout], axis=-1)
+
+    def disturbed(self, covariance: Array) -> Array:
+        """Covariances (C, N, N) with the noise of the teacher's fields, in place."""
+        if self.hidden.any():
+            covariance[:, self.learning :, self.learning :] += self.hidden
+        return covariance
 
     def law(self, A: Array, Q: Array) -> tuple[Array, Array]:
         """Means and covariances of the fields of the neurons joined."""
         eigenvalues = self.mixture.eigenvalues
         covariance = np.tensordot(eigenvalues, Q, axes=1)
-        return self.mixture.means @ A.sum(axis=0), (covariance + covariance.swapaxes(1, 2)) / 2
+        return self.mixture.means @ A.sum(axis=0), self.disturbed((covariance + covariance.swapaxes(1, 2)) / 2)
 
     def evaluate(self, field: Array) -> tuple[Array, Array]:
         """g_n and g_n' of fields (..., N); a teacher with another g does not learn, and its g_n' is left 0."""
@@ -113,6 +122,12 @@ class Fields:
         if first != last:
             value[..., learning:] = activation_value(last)(field[..., learning:])
         return value, slope
+
+    def said(self, value: Array, v: Array) -> tuple[Array, Array]:
+        """Output and label (C, n) from the values (C, n, N) of all neurons and their readouts."""
+        K, labels = self.learning, self.labels[:, None]
+        taught = -self.s * weighed(value[..., K:], v[..., K:])
+        return self.s * weighed(value[..., :K], v[..., :K]), np.sign(taught) if self.sign else labels + taught
 
 
 def fields(

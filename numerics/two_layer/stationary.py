@@ -158,11 +158,13 @@ class StationaryEquations:
         return self
 
     def _extend(self, extra: int) -> None:
-        """Add coordinates along which no mean has a component."""
+        """Add coordinates along which neither a mean nor a teacher's weight has a component."""
         if extra:
-            means = np.pad(self.mixture.means, ((0, 0), (0, extra)))
-            scaling = np.zeros(means.shape[1])
-            wide = replace(self.mixture, means=means, scaling=scaling)
+            beside = ((0, 0), (0, extra))
+            means, teacher = np.pad(self.mixture.means, beside), self.mixture.teacher
+            if teacher is not None:
+                teacher = replace(teacher, weights=np.pad(teacher.weights, beside))
+            wide = replace(self.mixture, means=means, scaling=np.zeros(means.shape[1]), teacher=teacher)
             self.inner = VectorField(wide, self.network, self.rule, self.unit)
         else:
             self.inner = self.flow
@@ -177,7 +179,7 @@ class StationaryEquations:
     def state(self, x: Array) -> OrderParameters:
         """The order parameters of a solution."""
         A, Q, v = self.arrays(x)
-        return OrderParameters(self.inner.mixture.means @ A, Q, *split(v, self.network.K))
+        return OrderParameters(self.inner.mixture.references @ A, Q, *split(v, self.network.K))
 
     # --- rates and their derivatives
 
@@ -284,7 +286,7 @@ class StationaryEquations:
             f"no fixed point was found: {steps} left rates up to {residual:.3g}, more than {RESIDUAL:g} (|Q| <= "
             f"{np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; state in .state); start from a guess nearer to "
             "one, follow the flow longer (t), or continue a solution from other parameters with curve",
-            OrderParameters.derivative(self.inner.mixture.means @ A, Q, *split(v, self.network.K)),
+            OrderParameters.derivative(self.inner.mixture.references @ A, Q, *split(v, self.network.K)),
             residual,
         )
 
@@ -328,11 +330,16 @@ class StationaryEquations:
 
 def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
     """ValueError for a problem without stationary equations, or without a solution of them."""
-    mixture.check_isotropic(": fixed points are solved for in the overlaps; integrate the densities")
+    if mixture.spectrum is not None:
+        raise ValueError(
+            f"mixture must be isotropic, got spectrum={mixture.spectrum!r}: fixed points are solved for in the "
+            "overlaps; integrate the densities"
+        )
     if rule.eta == 0 and rule.eta_v == 0 and not rule.biased:
         raise ValueError(f"rule must have a rate other than 0, got lr={rule.lr}, second_lr={rule.second_lr}")
     degree = homogeneity(network.activation)
-    if degree is not None and rule.diffusion and rule.eta > 0 and rule.eta_v > 0 and rule.kappa == 0:
+    heated = mixture.teacher is None or rule.label_noise > 0  # else the noise vanishes where a teacher is matched
+    if degree is not None and heated and rule.diffusion and rule.eta > 0 and rule.eta_v > 0 and rule.kappa == 0:
         raise ValueError(
             f"rule: no fixed point exists for {network.activation!r}, which is homogeneous, with lr={rule.lr} and "
             "weight_decay=0 in the first layer while the second one learns: at rest, the noise of single samples "

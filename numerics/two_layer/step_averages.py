@@ -44,9 +44,18 @@ from quenched.numerics.two_layer.local_fields import Fields
 from quenched.theory import two_layer
 from quenched.theory.biases import mean_slope, shifted, shifted_slope
 
-__all__ = ["CLOSED_FORM_NEURONS", "Averages", "ClassAverages", "Sampling", "StepAverages"]
+__all__ = [
+    "CLOSED_FORM_NEURONS",
+    "Averages",
+    "ClassAverages",
+    "ClusterTeachers",
+    "Sampling",
+    "StepAverages",
+    "step_averages",
+]
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 CLOSED_FORM_NEURONS = 12
 """Up to this width the noise is closed; beyond, its averages over four distinct neurons cost more than sampling."""
@@ -90,7 +99,7 @@ class StepAverages:
 
     def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool) -> None:
         self.fields, self.rule, self.sampling, self.stated = fields, rule, sampling, stated
-        self.labels = fields.mixture.labels.astype(np.float64)
+        self.labels = fields.labels
         N, K = len(fields.activations), fields.learning
         joined = N == K or loss(rule.loss).invariant
         self.closed = loss(rule.loss).coefficients is not None and joined and fields.closed
@@ -104,7 +113,7 @@ class StepAverages:
         self.slope = noisy_slope(rule.loss, rule.label_noise)
         self.plain = loss(rule.loss).slope
         self.quadrature = None
-        if not self.closed and N <= 2 and not (self.drawn and kinked):
+        if not self.closed and N <= 2 and not (self.drawn and kinked) and not fields.sign:
             self.quadrature = FieldQuadrature(rule.loss, fields.activations, K, self.labels, rule.label_noise)
 
     def exact(self, mean: Array, covariance: Array, v: Array, c: float = 0.0) -> tuple[Averages, float, str] | None:
@@ -134,24 +143,25 @@ class StepAverages:
         self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
     ) -> tuple[Array, Array, str]:
         """What linearly follows from the averages, `outcome` (n,), its standard error and the method."""
-        output, root, N = self.fields.s * v, _root(covariance), mean.shape[1]
+        output, N = self.fields.s * v, mean.shape[1]
+        root = _root_beside(covariance, self.fields.learning) if self.fields.sign else _root(covariance)
         if self.closed:
             exact = self._closed(self.fields.tables(mean, covariance, 2), v, c, False)
 
             def block(z: Array) -> Array:
-                _, slope, _, square = self._slopes(mean[:, None] + z @ root, output, c)
+                _, slope, _, square = self._slopes(mean[:, None] + z @ root, v, c)
                 weighed = np.sqrt(square)[:, :, None] * slope
                 products = weighed.swapaxes(1, 2) @ weighed / len(z)
                 return len(z) * outcome(exact._replace(noise=output[:, None] * output * products))[None]
 
             method = "closed form, noise by quasi-Monte Carlo"
         else:
-            inverse = np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)
+            inverse = np.linalg.pinv(root, rcond=_SINGULAR).swapaxes(1, 2)
 
             def block(z: Array) -> Array:
                 n, noise = len(z), self.rule.label_noise * z[:, N] if self.drawn else None
                 z = z[:, :N]
-                value, slope, force, square = self._slopes(mean[:, None] + z @ root, output, c, noise)
+                value, slope, force, square = self._slopes(mean[:, None] + z @ root, v, c, noise)
                 pushed, weighed = force[:, :, None] * slope, np.sqrt(square)[:, :, None] * slope
                 averages = Averages(
                     output * pushed.sum(axis=1) / n,
@@ -206,12 +216,12 @@ class StepAverages:
         return self._of((change[0], none, change[1], change[2], none), found, v, noisy)
 
     def _slopes(
-        self, field: Array, output: Array, c: float, noise: Array | None = None
+        self, field: Array, v: Array, c: float, noise: Array | None = None
     ) -> tuple[Array, Array, Array, Array]:
         """g, g', F and F^2 at fields (C, n, N), averaged over the label noise or at the `noise` (n,) that was drawn."""
         value, slope = self.fields.evaluate(field)
-        K = self.fields.learning
-        phi, label = value[..., :K] @ output[:K] + c, self.labels[:, None] - value[..., K:] @ output[K:]
+        phi, label = self.fields.said(value, v)
+        phi = phi + c
         if noise is None:
             return value, slope, *self.slope(phi, label)
         force = np.asarray(self.plain(phi, label + noise))
@@ -264,7 +274,93 @@ class ClassAverages(StepAverages):
         return result.value, result.error, "quasi-Monte Carlo"
 
 
+class ClusterTeachers:
+    """`StepAverages` where a teacher has a readout for each cluster: each cluster by itself; v is (C, N)."""
+
+    def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool) -> None:
+        self.parts = [
+            (np.array([a]), chosen, StepAverages(part, rule, sampling, stated))
+            for a in range(fields.mixture.clusters)
+            for part, chosen in [fields.of_cluster(a)]
+        ]
+        self.closed = all(step.closed for _, _, step in self.parts)
+
+    def exact(self, mean: Array, covariance: Array, v: Array, c: float = 0.0) -> tuple[Averages, float, str] | None:
+        """The averages, their error and method; None where those of a cluster have to be sampled."""
+        total, error, methods = _nothing(*mean.shape), 0.0, []
+        for a, chosen, step in self.parts:
+            found = step.exact(*_of_part(a, chosen, mean, covariance, v), c)
+            if found is None:
+                return None
+            _put(total, a, chosen, found[0])
+            error = max(error, found[1])
+            methods.append(found[2])
+        return total, error, ", ".join(sorted(set(methods)))
+
+    def sampled(
+        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
+    ) -> tuple[Array, Array, str]:
+        """What linearly follows from the averages, `outcome` (n,), the sum of standard errors, the method."""
+        rest = outcome(_nothing(*mean.shape))  # what does not depend on the averages, such as decays
+        value, error, methods = rest, np.zeros(()), []
+        for a, chosen, step in self.parts:
+
+            def alone(found: Averages, a: Index = a, chosen: Index = chosen) -> Array:
+                total = _nothing(*mean.shape)
+                _put(total, a, chosen, found)
+                return outcome(total)
+
+            law = _of_part(a, chosen, mean, covariance, v)
+            if (closed := step.exact(*law, c)) is not None:
+                here, off, method = alone(closed[0]), np.asarray(closed[1]), closed[2]
+            else:
+                here, off, method = step.sampled(*law, alone, c)
+            value, error = value + here - rest, error + off
+            methods.append(method)
+        return value, error, ", ".join(sorted(set(methods)))
+
+
+def step_averages(
+    fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool
+) -> StepAverages | ClusterTeachers:
+    """The averages of a step: of classes, or by cluster where a teacher has a readout for each."""
+    if fields.mixture.classes is not None:
+        return ClassAverages(fields, rule, sampling)
+    return (StepAverages if fields.readout.ndim == 1 else ClusterTeachers)(fields, rule, sampling, stated)
+
+
+def _nothing(C: int, N: int) -> Averages:
+    return Averages(np.zeros((C, N)), np.zeros((C, N, N)), np.zeros((C, N, N)), np.zeros((C, N)), np.zeros(C))
+
+
+def _of_part(a: Index, chosen: Index, mean: Array, covariance: Array, v: Array) -> tuple[Array, Array, Array]:
+    """Means, covariances and readouts of the fields that count in a cluster."""
+    return mean[np.ix_(a, chosen)], covariance[np.ix_(a, chosen, chosen)], v[a[0], chosen]
+
+
+def _put(total: Averages, a: Index, chosen: Index, found: Averages) -> None:
+    """Write the averages of a cluster where they belong."""
+    total.force[np.ix_(a, chosen)], total.readout[np.ix_(a, chosen)] = found.force, found.readout
+    total.response[np.ix_(a, chosen, chosen)], total.noise[np.ix_(a, chosen, chosen)] = found.response, found.noise
+    total.slope[a] = found.slope
+
+
 def _root(covariance: Array) -> Array:
     """The symmetric roots: neurons that are nearly independent stay on a coordinate each, which points cover best."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0))[:, None, :]) @ vectors.swapaxes(1, 2))
+
+
+def _root_beside(covariance: Array, K: int) -> Array:
+    """R with R^T R the covariance, in which the last fields, a teacher's, have coordinates of their own.
+
+    As long as their law stays, so do their values at given points, and the signs of them: averages of labels ±1 are
+    then smooth functions of what the network is.
+    """
+    inside = covariance[:, K:, K:]
+    root = _root(inside)
+    shared = np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True) @ covariance[:, K:, :K]
+    found = np.zeros_like(covariance)
+    found[:, K:, K:], found[:, K:, :K] = root, shared
+    found[:, :K, :K] = _root(covariance[:, :K, :K] - shared.swapaxes(1, 2) @ shared)
+    return found

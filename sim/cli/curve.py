@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from quenched.numerics.learners import learners
 from quenched.numerics.problem.learner import Options, option
+from quenched.numerics.problem.specification import Specification
 from quenched.sim.cli import problems
-from quenched.sim.cli.options import Files, command, flag
+from quenched.sim.cli.options import Files, command, flag, part
 from quenched.sim.cli.terminal import kept, print_table, progress
 
 if TYPE_CHECKING:
@@ -27,9 +28,26 @@ class Run:
     sigma: str = option("0.2:1:9", "Noise levels: FIRST:LAST:NUMBER, or a comma-separated list.")
     scaling: str = option("0", "Means times D^scaling: an exponent, or one per coordinate.")
     processes: int = option(1, "Worker processes.")
+    problem: Specification | None = part()
+
+    def of(self, problem: Specification) -> Run:
+        """The learners of a specification."""
+        return replace(self, problem=problem, learner=tuple(problem.learner or ()))
+
+    def levels(self, given: Collection[str]) -> Any:
+        """The noise levels: those of a specification, where it has them."""
+        named = None if self.problem is None or "sigma" in given else self.problem.sigma
+        return problems.levels("sigma", self.sigma) if named is None else named
 
 
-def curve(inputs: problems.Inputs, run: Run, options: dict[str, Options], files: Files, given: Collection[str]) -> None:
+def curve(
+    problem: Specification | None,
+    inputs: problems.Inputs,
+    run: Run,
+    options: dict[str, Options],
+    files: Files,
+    given: Collection[str],
+) -> None:
     """Classification error against the noise sigma, for the chosen learners.
 
     Columns: sigma, and the error of each learner: of "oracle", which knows the means, nothing is better; of "two-layer"
@@ -38,6 +56,7 @@ def curve(inputs: problems.Inputs, run: Run, options: dict[str, Options], files:
 
     Example:  quenched curve --sigma 0.2:1:9 --learner oracle --learner two-layer -o curve.csv -o curve.png
     Example:  quenched curve --sigma 0.5,1 --learner oracle --digits 30
+    Example:  quenched curve problem.toml --sigma 0.5,1
     Example:  quenched curve --mixture two-clusters --spectrum power:2,0.1,10 --activation erf -t 100
     Example:  quenched curve --learner random-features --scaling 0.25 --gamma 2 --sigma 0.5:2:7
     Example:  quenched curve --learner kernel --kernel rbf --alpha 2 --learner ntk --scaling 0.25 --sigma 0.5:2:7
@@ -49,17 +68,19 @@ def curve(inputs: problems.Inputs, run: Run, options: dict[str, Options], files:
     inputs.check(given)
     files.check(given)
     prepare("output", files.output, [*DATA, *PICTURES], force=files.force)
-    problem = replace(inputs.build(), scaling=_exponents(run.scaling))
+    mixture = inputs.build()
+    if problem is None or "scaling" in given:
+        mixture = replace(mixture, scaling=_exponents(run.scaling))
     if inputs.spectrum is not None:
-        problem = problems.with_spectrum(problem, inputs.spectrum)
-    names = run.learner or (("oracle", "two-layer") if problems.has_oracle(problem) else ("two-layer",))
+        mixture = problems.with_spectrum(mixture, inputs.spectrum)
+    names = run.learner or (("oracle", "two-layer") if problems.has_oracle(mixture) else ("two-layer",))
     if unknown := [name for name in names if name not in options]:
         raise ValueError(f"learners must be among {', '.join(options)}, got {unknown!r}")
     chosen = {name: options[name] for name in names}
     _check(chosen, options, given)
     with kept("curve", next(iter(files.output), None), files.resume) as journal, progress("curve") as report:
         work = Work(run.processes, report, journal)
-        result = error_curve(problem, problems.levels("sigma", run.sigma), chosen, work)
+        result = error_curve(mixture, run.levels(given), chosen, work)
         _write(result, files.output)
     print_table(["sigma", *chosen], _rows(result))
 

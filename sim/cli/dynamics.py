@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
+from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.sim.cli import problems
-from quenched.sim.cli.options import Files, command, refuse
+from quenched.sim.cli.options import Files, command, part, refuse
 from quenched.sim.cli.plot import read
 from quenched.sim.cli.terminal import kept, print_table, progress
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB"]
 
-_ROWS = (0, 25, 50, 75, 100)  # of the 101 times, those in the table
+_TIMES = 101, 21  # of the curve, and of simulations, where none are named
+_ROWS = 5  # of the times, those in the table
 _SAVED = 5.0  # seconds between two checkpoints of a simulation
 
 
@@ -42,10 +45,38 @@ class Run:
     simulate: bool = option(False, "Add simulations from the same initial state.")
     seeds: int = option(5, "Number of simulations.")
     plot: Path | None = option(None, "Figure to write.")
+    problem: Specification | None = part()
+
+    def of(self, problem: Specification) -> Run:
+        """What a specification says of time, dimension and initial state."""
+        changes: dict[str, Any] = {"problem": problem}
+        if problem.t is not None:
+            changes["t"] = float(problem.t[-1])
+        for name in ("D", "initial", "readout_scale"):
+            if (said := getattr(problem, name)) is not None:
+                changes[name] = said
+        return replace(self, **changes)
+
+    def times(self, given: Collection[str], number: int) -> npt.NDArray[np.float64]:
+        """The times of a specification, where it has several; else as many up to the end as are asked for."""
+        named = None if self.problem is None or "t" in given else self.problem.t
+        return np.linspace(0, self.t, number) if named is None or len(named) == 1 else named
+
+    def names(self, given: Collection[str]) -> Sequence[int]:
+        """The seeds of the simulations."""
+        if self.problem is None or self.problem.seeds is None or "seeds" in given:
+            return range(integer("seeds", self.seeds, at_least=1))
+        return self.problem.seeds
 
 
 def dynamics(
-    inputs: problems.NoisyInputs, network: TwoLayer, rule: LearningRule, run: Run, files: Files, given: Collection[str]
+    problem: Specification | None,
+    inputs: problems.NoisyInputs,
+    network: TwoLayer,
+    rule: LearningRule,
+    run: Run,
+    files: Files,
+    given: Collection[str],
 ) -> None:
     """Integrate the learning curve of a two-layer network, and simulate it.
 
@@ -56,6 +87,7 @@ def dynamics(
     Example:  quenched dynamics
     Example:  quenched dynamics --mixture xor --sigma 0.4 --K 4 --initial 8 --simulate --plot run.png
     Example:  quenched dynamics --state run.nc -o longer.nc
+    Example:  quenched dynamics problem.toml --K 8 --simulate
     Example:  quenched dynamics --data digits --covariance shared --lr 0.1 --initial 0 --simulate
     Example:  quenched dynamics --mixture two-clusters --spectrum mp:0.5 --teacher erf:2 --activation erf -o run.csv
     """
@@ -64,22 +96,22 @@ def dynamics(
     if rule.eta == 0 and rule.eta_v == 0:
         raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {rule.lr:g}")
     D = None if run.D is None else integer("D", run.D, at_least=1)
-    t, seeds = number("t", run.t, positive=True), integer("seeds", run.seeds, at_least=1)
-    integer("initial", run.initial)
+    number("t", run.t, positive=True), integer("initial", run.initial)
+    times, seeds = run.times(given, _TIMES[0]), run.names(given)
     targets = _prepare(files, run)
     mixture, D = _mixture(inputs, run, D)
     rule = problems.gradient_flow(rule) if run.gradient_flow else rule
-    state = _start(mixture, network, D, run)
+    state = _start(mixture, network, D, run, given)
     with kept("dynamics", next(iter(targets), run.plot), files.resume) as journal:
         from quenched.sim.processes import Work
 
         with progress("integrating") as report:
-            job = mixture, network, rule, state, np.linspace(0, t, 101)
+            job = mixture, network, rule, state, times
             theory = Work(1, report, journal).once(_integrated, *job)
         runs = None
         if run.simulate:
-            times = np.linspace(0, t, 21)
-            runs = _simulated((mixture, network, rule), D, times, seeds, state, journal.file("simulation.nc"))
+            asked = _asked(problem, D, run.times(given, _TIMES[1]), seeds)
+            runs = _simulated((mixture, network, rule), asked, state, journal.file("simulation.nc"))
         oracle = _oracle(mixture)
         _table(theory, runs, oracle)
         _write(theory, runs, oracle, files, run.plot)
@@ -126,13 +158,18 @@ def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mix
     return mixture, D
 
 
-def _start(mixture: Mixture, network: TwoLayer, D: int, run: Run) -> OrderParameters | Densities:
+def _start(
+    mixture: Mixture, network: TwoLayer, D: int, run: Run, given: Collection[str]
+) -> OrderParameters | Densities:
     from quenched.numerics.problem.provenance import state_at
     from quenched.numerics.two_layer.flow import random_state
 
     if run.state is not None:
         found = read(run.state)
         return state_at(found, float(found.time[-1]) if "time" in found.dims else None)
+    named = None if run.problem is None or {"initial", "readout_scale"} & set(given) else run.problem.state
+    if named is not None:
+        return named
     return random_state(mixture, network, D, run.initial, readout_scale=run.readout_scale)
 
 
@@ -146,20 +183,24 @@ def _integrated(
 
 def _simulated(
     problem: tuple[Mixture, TwoLayer, LearningRule],
-    D: int,
-    times: np.ndarray,
-    seeds: int,
+    asked: dict[str, Any],
     state: OrderParameters | Densities,
     checkpoint: Path | None,
 ) -> xr.Dataset:
-    """SGD on vectors, from its last checkpoint on where there is one."""
+    """Simulations, from their last checkpoint on where there is one."""
     from quenched.sim.training import simulate
 
     with progress("simulating") as report:
         return simulate(
-            *problem, D, times, range(seeds), "vectors",
-            state=state, checkpoint=checkpoint, checkpoint_every=_SAVED, progress=report,
+            *problem, **asked, state=state, checkpoint=checkpoint, checkpoint_every=_SAVED, progress=report,
         )  # fmt: skip
+
+
+def _asked(problem: Specification | None, D: int, t: npt.NDArray[np.float64], seeds: Sequence[int]) -> dict[str, Any]:
+    """What is simulated: on vectors, unless a specification names another engine."""
+    said = {} if problem is None else {name: getattr(problem, name) for name in ("engine", "test_samples")}
+    named = {name: value for name, value in said.items() if value is not None}
+    return {"D": D, "t": t, "seeds": seeds, "engine": "vectors"} | named
 
 
 def _oracle(mixture: Mixture) -> float | None:
@@ -171,7 +212,7 @@ def _oracle(mixture: Mixture) -> float | None:
 
 def _table(theory: xr.Dataset, runs: xr.Dataset | None, oracle: float | None) -> None:
     rows = []
-    for i in _ROWS:
+    for i in np.unique(np.linspace(0, theory.sizes["time"] - 1, _ROWS).round().astype(int)):
         at = theory.isel(time=i)
         rows.append([f"{float(at.time):g}", f"{float(at.pmse):.6f}", f"{float(at.classification_error):.6f}"])
     if runs is not None:

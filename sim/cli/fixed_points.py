@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
+from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.cli import problems
-from quenched.sim.cli.options import Files, command, refuse
+from quenched.sim.cli.options import Files, command, part, refuse
 from quenched.sim.cli.terminal import kept, print_table, progress
 
 if TYPE_CHECKING:
@@ -30,23 +31,42 @@ __all__ = ["VERB"]
 class Run:
     """The noise of the inputs, the initial states, what to follow."""
 
-    sigma: float = option(0.4, "Noise per component.")
+    sigma: float | None = option(None, "Noise per component (default: 0.4).")
+    teacher: str | None = option(None, "Labels by a teacher ACTIVATION:NEURONS, as erf:2, or erf:2:sign.")
     seeds: int = option(20, "Number of initial states.")
     follow: str | None = option(None, "Then follow the best solution in sigma, separation, lr, weight_decay, ...")
     values: str = option("0.4:1:50", "Its values: FIRST:LAST:NUMBER, or a comma-separated list.")
     plot: Path | None = option(None, "Figure of the followed solution.")
     processes: int = option(1, "Worker processes, for the initial states.")
+    problem: Specification | None = part()
+
+    def of(self, problem: Specification) -> Run:
+        """The seeds of a specification are those of the initial states."""
+        return replace(self, problem=problem)
+
+    def names(self, given: Collection[str]) -> Sequence[int]:
+        """The seeds of the initial states."""
+        if self.problem is None or self.problem.seeds is None or "seeds" in given:
+            return range(integer("seeds", self.seeds, at_least=1, at_most=10**6))
+        return self.problem.seeds
 
 
 def fixed_points(
-    named: problems.Named, network: TwoLayer, rule: LearningRule, run: Run, files: Files, given: Collection[str]
+    problem: Specification | None,
+    named: problems.Named,
+    network: TwoLayer,
+    rule: LearningRule,
+    run: Run,
+    files: Files,
+    given: Collection[str],
 ) -> None:
     """Find the fixed points that learning ends in, their basins and stability; follow one along a parameter.
 
     At --lr 0, the default, the rule is the limit of small rates, the gradient flow: --second-lr is then the ratio of
     the second rate to the first, and there is neither --batch nor --label-noise.
 
-    Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance), the share of initial states
+    Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance: in the classification error,
+    with a teacher in the pmse), the share of initial states
     that end there and its error, classification error, pmse, the slowest rate (the largest real part of an eigenvalue
     of the Jacobian: stable if negative), zero modes beside symmetries, neurons without effect, the seed of the first
     initial state.  Columns of a followed solution: the parameter, the errors, the slowest rate, whether it is stable,
@@ -54,6 +74,7 @@ def fixed_points(
     again; a followed solution is begun anew.
 
     Example:  quenched fixed-points --K 4 --sigma 0.4 --seeds 20
+    Example:  quenched fixed-points problem.toml --lr 0
     Example:  quenched fixed-points --lr 0.2 --seeds 4 --follow sigma --values 0.4:1:50 -o branch.csv --plot branch.png
     """
     from quenched.numerics.two_layer.fixed_points import fixed_points as fixed_points_of
@@ -62,6 +83,7 @@ def fixed_points(
     from quenched.sim.processes import Work
 
     files.check(given)
+    named.check(given)
     for name in ("values", "plot"):
         if name in given and run.follow is None:
             raise ValueError(f"--{name} is of a followed solution: add --follow PARAMETER")
@@ -70,34 +92,35 @@ def fixed_points(
         refuse({*given, "lr"}, "lr", problems.NOISE, "at 0, the default, it has no effect")
     prepare("output", files.output, DATA, force=files.force)
     prepare("plot", [] if run.plot is None else [run.plot], PICTURES, force=files.force)
-    problem, seeds = (
-        problems.mixture(named.mixture, run.sigma, named.separation),
-        integer("seeds", run.seeds, at_least=1, at_most=10**6),
-    )
+    mixture, seeds = named.build(run.sigma), run.names(given)
+    if run.teacher is not None:
+        mixture = problems.taught(mixture, run.teacher)
     if rule.lr == 0:
         rule = problems.gradient_flow(replace(rule, lr=1.0))
     with kept("fixed-points", next(iter(files.output), run.plot), files.resume) as journal:
         with progress("fixed points") as report:
             work = Work(run.processes, report, journal)
-            found = fixed_points_of(problem, network, rule, range(seeds), mapped=work.each)
+            found = fixed_points_of(mixture, network, rule, seeds, mapped=work.each)
         if not found.sizes["solution"]:
             raise FixedPointError(
-                f"none of {seeds} runs came to rest at a fixed point: add weight_decay, or lower lr (now {rule.lr:g})",
-                OrderParameters(np.zeros((problem.clusters, network.K)), np.eye(network.K), np.zeros(network.K)),
+                f"none of {len(seeds)} runs came to rest at a fixed point: add weight_decay, or lower lr "
+                f"(now {rule.lr:g})",
+                OrderParameters(np.zeros((mixture.clusters, network.K)), np.eye(network.K), np.zeros(network.K)),
                 float("inf"),
             )
         _solutions(found)
         result = found
         if run.follow is not None:
             best = found.isel(solution=0)
-            start = OrderParameters(best.M, best.Q, best.v)
+            rows = best.M.values if mixture.teacher is None else np.concatenate([best.M.values, best.R.values])
+            start = OrderParameters(rows, best.Q, best.v)
             with progress(run.follow) as report:
-                result = Work(1, report, journal).once(_branch, problem, network, rule, run.follow, values, start)
+                result = Work(1, report, journal).once(_branch, mixture, network, rule, run.follow, values, start)
             _points(result, run.follow)
         for path in files.output:
             save(result, path)
         if run.plot is not None and run.follow is not None:
-            _draw(result, named, run, run.plot)
+            _draw(result, mixture, str(run.follow), run.plot)
 
 
 def _followed(run: Run) -> list[float]:
@@ -128,18 +151,18 @@ def _branch(
     return curve(problem, network, rule, parameter, values, start)
 
 
-def _draw(result: xr.Dataset, named: problems.Named, run: Run, path: Path) -> None:
+def _draw(result: xr.Dataset, mixture: Mixture, parameter: str, path: Path) -> None:
     """The branch, beside the oracle where it is followed in sigma."""
     from quenched.numerics.oracle import oracle_error
     from quenched.sim.drawing import plot
     from quenched.sim.files import save
 
     oracle = None
-    if run.follow == "sigma":
+    if parameter == "sigma" and problems.has_oracle(mixture):
         points = np.unique(result.sigma)
-        mixtures = (problems.mixture(named.mixture, float(s), named.separation) for s in points)
+        mixtures = (replace(mixture, sigma=float(s)) for s in points)
         oracle = points, np.array([float(oracle_error(each)) for each in mixtures])
-    save(plot.branches({plot.title(result): result}, str(run.follow), oracle), path)
+    save(plot.branches({plot.title(result): result}, parameter, oracle), path)
 
 
 def _solutions(found: xr.Dataset) -> None:

@@ -9,22 +9,25 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from quenched.numerics.problem.learner import option
+from quenched.numerics.problem.learner import Options, option
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.specification import Specification
 from quenched.sim.cli.terminal import Interrupted, interruption
 from quenched.symbolic.language.grammar import BUILTIN, LOSSES, NAMED
 
-__all__ = ["LOSS_NAMES", "Files", "command", "flag", "refuse"]
+__all__ = ["HELP", "LOSS_NAMES", "Files", "command", "flag", "part", "refuse"]
 
 _FLAGS = {"K": ["--K"], "D": ["--D"], "t": ["--time", "-t"], "output": ["--output", "-o"]}
 LOSS_NAMES = ", ".join(LOSSES)
-_HELP = {
+HELP = {
     "K": "Number of neurons.",
     "activation": f"{', '.join([*BUILTIN, *NAMED])}, or an expression in x.",
     "output_scale": "Factor s on the output; lazy for large s.",
@@ -42,6 +45,10 @@ _HELP = {
 }
 """Fields of records of numerics, which know nothing of a command line."""
 
+_SPEC = Annotated[
+    Path | None,
+    typer.Argument(help="Specification of the problem: a TOML file, or the .nc of a result; flags override it."),
+]
 _PLAIN = (bool, int, float, str, Path)
 
 
@@ -70,6 +77,11 @@ class _Leaf:
     text: str
 
 
+def part() -> Any:
+    """A field of a record of options that a specification fills, and no flag."""
+    return field(default=None, metadata={"flag": False})
+
+
 def flag(name: str) -> str:
     """How an option is written.
 
@@ -91,11 +103,17 @@ def command(function: Callable[..., None], **records: Any) -> Callable[..., None
 
     `records`: for each argument its default record, or a mapping of records by name, that share options of one name.
     An argument called `given` gets the names of the options that are on the command line.
+
+    With an argument called `problem` the verb takes a specification: a file, read into that argument (None: there is
+    none).  The records then start from it (`_adopted`), and flags override what it says.
     """
     flat: dict[str, inspect.Parameter] = {}
     hints = get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name == "given":
+            continue
+        if parameter.name == "problem":
+            flat["spec"] = parameter.replace(name="spec", annotation=_SPEC, default=None)
             continue
         if parameter.name not in records:
             flat[parameter.name] = parameter.replace(annotation=hints[parameter.name])
@@ -108,14 +126,21 @@ def command(function: Callable[..., None], **records: Any) -> Callable[..., None
 
     def run(ctx: typer.Context, **values: Any) -> None:
         given = {name for name in flat if (source := ctx.get_parameter_source(name)) and source.name == "COMMANDLINE"}
+        problem, takes = None, "problem" in inspect.signature(function).parameters
+        if takes and values["spec"] is not None:
+            from quenched.sim.specifications import read_problem
+
+            problem = read_problem(values["spec"])
         chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in given}
         arguments = {
-            name: {key: _rebuilt(each, chosen) for key, each in record.items()}
+            name: {key: _rebuilt(_adopted(each, problem, key), chosen) for key, each in record.items()}
             if isinstance(record, Mapping)
-            else _rebuilt(record, chosen)
+            else _rebuilt(_adopted(record, problem), chosen)
             for name, record in records.items()
         }
         arguments |= {name: value for name, value in values.items() if name in inspect.signature(function).parameters}
+        if takes:
+            arguments["problem"] = problem
         if "given" in inspect.signature(function).parameters:
             arguments["given"] = given
         try:
@@ -168,14 +193,14 @@ def _leaves(record: Any) -> Iterator[_Leaf]:
     hints = get_type_hints(type(record))
     for each in fields(record):
         value = getattr(record, each.name)
-        if not each.init:
+        if not each.init or not each.metadata.get("flag", True):
             continue
         if is_dataclass(value):
             yield from _leaves(value)
             continue
         kind, several = _kind(hints[each.name])
         if kind is not None:
-            text = each.metadata.get("help") or _HELP.get(each.name, "")
+            text = each.metadata.get("help") or HELP.get(each.name, "")
             yield _Leaf(each.name, kind, several, value, text)
 
 
@@ -193,11 +218,39 @@ def _rebuilt(record: Any, values: Mapping[str, Any]) -> Any:
     """The record with the given values in the place of its defaults."""
     changes = {}
     for each in fields(record):
-        if not each.init:
+        if not each.init and each.name in values:
+            kind = type(record).__name__
+            raise ValueError(f"{flag(each.name)} does not go together with the {kind} of the specification")
+        if not each.init or not each.metadata.get("flag", True):
             continue
         old = getattr(record, each.name)
         if is_dataclass(old):
             changes[each.name] = _rebuilt(old, values)
         elif each.name in values:
             changes[each.name] = values[each.name]
+    return replace(record, **changes)
+
+
+def _adopted(record: Any, problem: Specification | None, learner: str = "") -> Any:
+    """The record as a specification has it: the network, the rule, or what the record's own method `of` takes from it.
+
+    The options of a learner are those of the specification; where it names no learners, those with a network in them
+    have its network, rule, time, dimension and initial state.
+    """
+    if problem is None:
+        return record
+    if isinstance(record, TwoLayer):
+        return problem.network or record
+    if isinstance(record, LearningRule):
+        return problem.rule or record
+    if not isinstance(record, Options):
+        return record.of(problem) if hasattr(record, "of") else record
+    if problem.learner is not None:
+        return problem.learner.get(learner, record)
+    values = {each.name: getattr(record, each.name) for each in fields(record) if each.init}
+    changes = {name: _adopted(value, problem) for name, value in values.items() if is_dataclass(value)}
+    if changes:
+        known = {"t": None if problem.t is None else float(problem.t[-1])}
+        known |= {name: getattr(problem, name) for name in ("D", "initial", "readout_scale")}
+        changes |= {name: value for name, value in known.items() if value is not None and name in values}
     return replace(record, **changes)

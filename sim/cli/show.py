@@ -1,16 +1,21 @@
-"""`quenched show`: what a result file holds, and with which parameters it was made."""
+"""`quenched show`: what a result file holds, or a specification says: parameters, defaults, units, equations."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from quenched.sim.cli.options import command
+from quenched.numerics.problem.checks import Record
+from quenched.numerics.problem.specification import Specification
+from quenched.numerics.problem.variables import VARIABLES
+from quenched.sim.cli.options import HELP, command
 from quenched.sim.cli.plot import read
 from quenched.sim.cli.terminal import print_table
 
@@ -18,33 +23,99 @@ __all__ = ["NEEDS_ARGUMENTS", "VERB"]
 
 NEEDS_ARGUMENTS = True
 _LONG = 100  # characters of a parameter that are shown
+_MEANING = {
+    "mixture.means": ("mean vectors over sqrt(D), a row a cluster", "1"),
+    "mixture.labels": ("labels of the clusters", "1"),
+    "mixture.weights": ("probabilities of the clusters", "1"),
+    "mixture.scaling": ("exponent a of means that grow as D^a", "1"),
+    "mixture.spectrum": ("eigenvalues of the covariances (none: isotropic)", ""),
+    "mixture.teacher": ("network that makes the labels (none: the clusters do)", ""),
+    "rule.batch": ("fresh samples a step", "1"),
+    "t": ("recorded times", "D steps"),
+    "readout_scale": ("initial v_k ~ N(0, scale^2/K)", "1"),
+    "state": ("initial state (none: random weights)", "1"),
+    "seeds": ("seeds of simulations", "1"),
+    "engine": ("engine of simulations", ""),
+    "test_samples": ("samples that errors of a simulation are averaged over", "1"),
+}
+"""What is not in the table of variables, or is something else there: meaning, units."""
 
 
 def show(
-    files: Annotated[list[Path], typer.Argument(help="NetCDF files of any verb.")],
+    files: Annotated[list[Path], typer.Argument(help="Specifications (.toml), or NetCDF files of any verb.")],
     full: Annotated[bool, typer.Option("--full", help="Show long parameters, such as arrays, in full.")] = False,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Write the problem as a specification, from which it can be computed again.")
+    ] = False,
 ) -> None:
     """Say what is in a file: its parameters, its variables with their meaning, units and range.
 
-    Columns: variable, its dimensions, its least and largest value, units, meaning.
+    Columns of a result: variable, its dimensions, its least and largest value, units, meaning.  Columns of a
+    specification: part, its value, "default" where the file leaves it out, units, meaning; then the equations of
+    learning for D -> infinity, as LaTeX.
 
     Example:  quenched show run.nc
+    Example:  quenched show problem.toml
+    Example:  quenched show run.nc --toml
     """
+    from quenched.sim.specifications import read_problem
+
     for path in files:
-        dataset = read(path)
-        sizes = ", ".join(f"{dim} {size}" for dim, size in dataset.sizes.items())
-        sys.stdout.write(f"{path}: {sizes}\n\n")
-        for name, text in dataset.attrs.items():
-            for key, value in _parts(str(name), text):
-                sys.stdout.write(f"  {key} = {value if full or len(value) <= _LONG else value[:_LONG] + ' ...'}\n")
-        sys.stdout.write("\n")
-        rows = []
-        for name, variable in dataset.variables.items():
-            least, largest = _range(variable.values)
-            attrs = variable.attrs
-            row = [str(name), ", ".join(map(str, variable.dims)), least, largest, attrs.get("units", "")]
-            rows.append([*row, attrs.get("long_name", "")])
-        print_table(["variable", "dimensions", "least", "largest", "units", "meaning"], rows)
+        if toml:
+            sys.stdout.write(read_problem(path).toml())
+        elif path.suffix.lower() == ".toml":
+            _specification(read_problem(path), full)
+        else:
+            _result(path, full)
+
+
+def _specification(problem: Specification, full: bool) -> None:
+    """Every part of a problem and of its records, and the equations."""
+    rows = []
+    for name, value, usual in _problem_parts(problem):
+        text = "none" if value is None else str(value.tolist()) if isinstance(value, np.ndarray) else str(value)
+        meaning, units = _MEANING.get(name) or VARIABLES.get(name.rpartition(".")[2], ("", ""))
+        meaning = meaning or HELP.get(name.rpartition(".")[2], "")
+        short = text if full or len(text) <= _LONG else text[:_LONG] + " ..."
+        rows.append([name, short, "default" if usual else "", "" if value is None else units, meaning])
+    print_table(["part", "value", "", "units", "meaning"], rows)
+    if problem.network is not None and problem.rule is not None:
+        from quenched.numerics.typesetting import equations
+
+        sys.stdout.write(f"\n{equations(problem.mixture, problem.network, problem.rule)}\n")
+
+
+def _problem_parts(problem: Specification) -> Iterator[tuple[str, Any, bool]]:
+    """Name and value of each part, and whether it is the default; the fields of a record one by one."""
+    for each in fields(problem):
+        value = getattr(problem, each.name)
+        inner = value if isinstance(value, Mapping) else {each.name: value}
+        for name, one in inner.items():
+            if not isinstance(one, Record):
+                yield name, one, one is None
+                continue
+            for part in fields(one):
+                if part.init:
+                    usual = getattr(one, part.name)
+                    same = not isinstance(usual, np.ndarray) and bool(usual == part.default)
+                    yield f"{name}.{part.name}", usual, same
+
+
+def _result(path: Path, full: bool) -> None:
+    dataset = read(path)
+    sizes = ", ".join(f"{dim} {size}" for dim, size in dataset.sizes.items())
+    sys.stdout.write(f"{path}: {sizes}\n\n")
+    for name, text in dataset.attrs.items():
+        for key, value in _parts(str(name), text):
+            sys.stdout.write(f"  {key} = {value if full or len(value) <= _LONG else value[:_LONG] + ' ...'}\n")
+    sys.stdout.write("\n")
+    rows = []
+    for name, variable in dataset.variables.items():
+        least, largest = _range(variable.values)
+        attrs = variable.attrs
+        row = [str(name), ", ".join(map(str, variable.dims)), least, largest, attrs.get("units", "")]
+        rows.append([*row, attrs.get("long_name", "")])
+    print_table(["variable", "dimensions", "least", "largest", "units", "meaning"], rows)
 
 
 def _parts(name: str, value: Any) -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def sweep(
     Example:  quenched sweep grid.toml --processes 2
     """
     from quenched.sim.results import DONE, OVERFLOW
-    from quenched.sim.sweep_files import read_spec
+    from quenched.sim.specifications import read_spec
     from quenched.sim.sweeps import sweep as compute
 
     if scheduler is not None and processes is not None:

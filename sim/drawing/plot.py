@@ -54,6 +54,12 @@ def plot(*results: xr.Dataset) -> Figure:
     `error_curve`: errors against noise.  Along point, of `curve`: the branch, its folds and pitchforks.
 
     ValueError: nothing that can be drawn, or results that do not belong into one figure.
+
+    >>> from quenched.numerics import GradientFlow, Mixture, TwoLayer, integrate, random_state
+    >>> mixture, network = Mixture.two_clusters(1.0), TwoLayer(1, "erf")
+    >>> run = integrate(mixture, network, GradientFlow(), random_state(mixture, network, 100, 0), [0.0, 1.0])
+    >>> type(plot(run)).__name__
+    'Figure'
     """
     records("results", results, xr.Dataset)
     theory = [each for each in results if "time" in each.dims and "seed" not in each.dims]

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_functions, activation_value
+from quenched.numerics.averages.teacher_labels import check_labels
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule
@@ -32,6 +33,7 @@ __all__ = [
     "CLUSTER",
     "DATA",
     "FRAME",
+    "HIDDEN",
     "NOISE",
     "TEST",
     "Batch",
@@ -49,8 +51,8 @@ Array = npt.NDArray[np.float64]
 State = OrderParameters | Densities
 
 # The uses that the random stream of a seed is put to: the orientation of the initial weights, inputs, their clusters,
-# label noise, test samples, and all that the chain draws.
-FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN = range(6)
+# label noise, test samples, all that the chain draws, and the noise of a teacher's fields.
+FRAME, DATA, CLUSTER, NOISE, TEST, CHAIN, HIDDEN = range(7)
 
 
 class DivergenceError(RuntimeError):
@@ -83,6 +85,7 @@ class Problem:
     D: int
 
     def __post_init__(self) -> None:
+        check_labels(self.mixture)
         if not self.rule.diffusion:
             raise ValueError(
                 f"rule must have steps of finite size, got {self.rule}: the limit eta -> 0 has no samples to draw; "
@@ -92,25 +95,28 @@ class Problem:
 
     @property
     def readout(self) -> Array:
-        """The readout of the teacher, (m,); m = 0 where labels come with the clusters."""
-        return self.mixture.taught.v
+        """The readout of the teacher in each cluster, (C, m); m = 0 where labels come with the clusters."""
+        return self.mixture.taught.readouts(self.mixture.clusters)
 
     @property
     def teachers(self) -> int:
         """m, the number of the teacher's neurons."""
-        return len(self.readout)
+        return self.mixture.taught.neurons
 
     @property
     def structure(self) -> Hashable:
         """What replicas must have in common to run in one batch; all else are numbers."""
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
-        data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, taught.neurons, taught.activation)
-        return (
-            (*data, mixture.classes is None, mixture.outputs),
-            (network.K, network.activation),
-            (self.rule.loss, self.rule.batch, self.rule.biased),
-            self.D,
+        data = (
+            mixture.clusters,
+            mixture.dimensions,
+            mixture.spectrum is None,
+            mixture.classes is None,
+            mixture.outputs,
         )
+        labels = (taught.neurons, taught.activation, taught.sign, taught.field_noise > 0)
+        rule = (self.rule.loss, self.rule.batch, self.rule.biased)
+        return data, labels, (network.K, network.activation), rule, self.D
 
 
 class Memory(NamedTuple):
@@ -222,9 +228,15 @@ class Batch:
         g, dg = activation_functions(self.problem.network.activation)
         return self.backend.elementwise(g), self.backend.elementwise(dg)
 
-    def label(self, teacher: Teacher) -> Callable[[Any], Any]:
-        """The activation of a teacher, which may jump."""
-        return self.backend.elementwise(activation_value(teacher.activation))
+    def label(self, teacher: Teacher) -> Callable[[Any, Any], Any]:
+        """(fields (..., m), readouts (..., m)) -> labels (...), by an activation that may jump."""
+        g, xp = self.backend.elementwise(activation_value(teacher.activation)), self.backend.xp
+
+        def label(fields: Any, readouts: Any) -> Any:
+            y = xp.sum(g(fields) * readouts, axis=-1)
+            return xp.sign(y) if teacher.sign else y
+
+        return label
 
 
 class Engine(ABC):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from quenched.numerics.problem.state import without_spectrum
 from quenched.sim.backend import Backend, Normals
-from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Engine, Memory, Plan, Problem
+from quenched.sim.engines.base import CLUSTER, DATA, FRAME, HIDDEN, NOISE, Engine, Memory, Plan, Problem
 from quenched.sim.engines.geometry import root as square_root
 from quenched.sim.engines.vector_kernels import Block, vector_source
 from quenched.sim.engines.vectors import BLOCK, Vectors
@@ -43,8 +43,9 @@ class CardVectors(Vectors):
         )
         eta_b, kappa_b, eta_c, kappa_c = numbers(lambda each: each.rule.biases).T
         biases = 1 - eta_b * kappa_b / D, 1 - eta_c * kappa_c / D, eta_b * scale / (B * D), eta_c / (B * D)
-        self.rule = xp.asarray(np.stack([scale, *rates, *decays, self.label_noise, *biases], axis=1))
-        known = numbers(lambda each: each.readout) if problem.teachers else np.zeros((1, 1))
+        noises = self.label_noise, self.field_noise
+        self.rule = xp.asarray(np.stack([scale, *rates, *decays, *noises, *biases], axis=1))
+        known = numbers(lambda each: each.readout) if problem.teachers else np.zeros((1, 1, 1))
         self.known = xp.asarray(known)
         labels = self.labels if not problem.teachers else np.zeros_like(self.labels)
         self.tables = [xp.asarray(np.ascontiguousarray(table, dtype=np.float64)) for table in (self.bounds(), labels)]
@@ -56,9 +57,8 @@ class CardVectors(Vectors):
         J, d = _chunks(D)
         sizes = problem.network.K, problem.teachers, mixture.clusters, self.n, B, D, J, d
         widths = self.scales.shape[2], self.means.shape[2]
-        block = Block(
-            *sizes, *widths, real, *names, mixture.taught.activation, int(self.v.shape[1] > problem.network.K)
-        )
+        kinds = int(mixture.taught.sign), int(self.v.shape[1] > problem.network.K)
+        block = Block(*sizes, *widths, real, *names, mixture.taught.activation, *kinds)
         self.kernel = batch.backend.kernels(vector_source(block))
         self.rows = self._empty_rows()
         self.W = self._weights()
@@ -212,7 +212,8 @@ class CardVectors(Vectors):
         self.kernel("inputs", S, first, *placed, np.uint64(DATA), lanes=J * n * 32)
         products = xp.matmul(self.rows, self.rows.mT)
         counts, found = (np.int64(self.steps), np.int64(steps)), (self.v, increments, decay, self.finite)
-        self.kernel("steps_of_block", S, *counts, self.rule, self.known, products, y, *found, lanes=32)
+        given = self.keys, self.rule, self.known, cluster, products, y
+        self.kernel("steps_of_block", S, *counts, *given, *found, np.uint64(HIDDEN), lanes=32)
         self.kernel("update", S, increments, decay, self.rows, lanes=J * d)
 
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:

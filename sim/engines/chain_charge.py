@@ -1,4 +1,4 @@
-"""What a step of the exact chain works on, and what a sample is charged: by one output, or by one for each class.
+"""What a sample of the exact chain is charged: by one output, or by one for each class.
 
 `quenched.sim.engines.chain_step` is the step.  `charge` has two forms, of which the arguments choose: that of one
 output keeps to what `quenched.sim.translate` knows, that of several runs on the host alone.
@@ -7,7 +7,6 @@ output keeps to what `quenched.sim.translate` knows, that of several runs on the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,47 +15,18 @@ from numba import types
 from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
+from quenched.sim.engines.chain_basis import Work
 
-__all__ = [
-    "Data",
-    "Numbers",
-    "Random",
-    "Replica",
-    "Rule",
-    "Size",
-    "Word",
-    "Words",
-    "Work",
-    "charge",
-    "charge_one",
-    "charge_several",
-    "readouts",
-    "shifted",
-]
+__all__ = ["Rule", "charge", "charge_one", "charge_several", "readouts", "shifted"]
 
 Array = npt.NDArray[np.float64]
-Words = npt.NDArray[np.uint64]
-Word = np.uint64
-Function = Callable[..., float]
-Size = int
-Random = Any  # a generator of NumPy, or Words (key, stream)
-
-
-class Data(NamedTuple):
-    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (m,).
-
-    `thresholds` are the cumulative weights of the clusters, the last replaced by infinity.
-    """
-
-    references: Array
-    sigmas: Array
-    labels: Array
-    thresholds: Array
-    readout: Array
 
 
 class Rule(NamedTuple):
-    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates; _b, _c are of biases."""
+    """The numbers of the rule: `freedom` = D - p - K, the decays rho of a step, and its rates; _b, _c are of biases.
+
+    And of the teacher: the noise of its fields, and whether labels are the sign of what it says, 1 or 0.
+    """
 
     freedom: float
     scale: float
@@ -69,42 +39,8 @@ class Rule(NamedTuple):
     rho_c: float
     rate_b: float
     rate_c: float
-
-
-class Numbers(NamedTuple):
-    """All of a problem."""
-
-    data: Data
-    rule: Rule
-
-
-class Replica(NamedTuple):
-    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,).
-
-    Of several outputs v (c K,), by rows.
-    """
-
-    random: Random
-    W: Array
-    v: Array
-
-
-class Work(NamedTuple):
-    """Room for a step: `x` (B, p + K + B) its samples, `c` (B, K) their coefficients, and inner products."""
-
-    x: Array
-    c: Array
-    y: Array
-    rest: Array  # squares of the last components
-    field: Array
-    value: Array
-    push: Array
-    h: Array  # (K, K): the parts of the fields beyond direction j
-    h_later: Array  # (K, B): the same of samples to come
-    beyond: Array  # |u_>|^2 after f_j
-    inner: Array
-    turned: Array
-    bias: Array  # (K,): the pushes of a step, where there are thresholds
+    field_noise: float
+    sign: float
 
 
 def charge(b: int, work: Work, v: Array, rule: Rule, g: Any, dg: Any, slope: Any) -> float:

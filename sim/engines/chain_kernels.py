@@ -1,4 +1,4 @@
-"""The kernels of the exact chain: C++ of `quenched.sim.engines.chain_step`, for given sizes and functions.
+"""The kernels of the exact chain: C++ of `chain_step` and `chain_basis`, for given sizes and functions.
 
 A thread runs a replica, its state in registers where they suffice.  What a card compiles is C++ for the host too.
 """
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.activations import activation_functions, activation_value
 from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.compiled.precision import float_source
+from quenched.sim.engines import chain_basis
 from quenched.sim.engines import chain_step as step
 from quenched.sim.translate import PRELUDE, translate, translate_formula
 
@@ -43,9 +44,11 @@ class Sizes(NamedTuple):
 _HEAD = """
 constexpr long long B = {B}, taught = {m};
 struct Data {{
-    double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{m} > 0 ? {m} : 1];
+    double references[{C} + {m}][{p}], sigmas[{C}], labels[{C}], thresholds[{C}], readout[{C}][{m} > 0 ? {m} : 1];
 }};
-struct Rule {{ double freedom, scale, label_noise, rho, rho_v, rate, rate_v, rho_b, rho_c, rate_b, rate_c; }};
+struct Rule {{
+    double freedom, scale, label_noise, rho, rho_v, rate, rate_v, rho_b, rho_c, rate_b, rate_c, field_noise, sign;
+}};
 struct Problem {{ Data data; Rule rule; }};
 struct Work {{
     double x[{B}][{p} + {K} + {B}], c[{B}][{K}], y[{B}], rest[{B}], field[{K}], value[{K}], push[{K}], h[{K}][{K}];
@@ -146,16 +149,18 @@ def chain_source(sizes: Sizes) -> str:
 @lru_cache(maxsize=2)
 def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
-    names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "label", "local_fields"]
-    names += ["inner_products", "absorb", "cluster", "clear", "shifted", "learn", "charge_one", "do_steps"]
-    names += ["test_sample"] * tests
-    functions = {name.removesuffix("_counted").removesuffix("_one"): getattr(step, name) for name in names}
+    names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "hidden_counted", "label", "said"]
+    names += ["local_fields", "inner_products", "absorb", "cluster", "clear", "shifted", "learn", "charge_one"]
+    names += ["do_steps"] + ["test_sample"] * tests
+    known = vars(chain_basis) | vars(step)
+    functions = {name.removesuffix("_counted").removesuffix("_one"): known[name] for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})
 
 
 def pack(problem: step.Numbers) -> npt.NDArray[np.float64]:
     """The numbers of a problem in the order of the struct `Problem`."""
-    readout = problem.data.readout if len(problem.data.readout) else np.zeros(1)  # no array is empty in C++
+    readout = problem.data.readout
+    readout = readout if readout.size else np.zeros(len(readout))  # no array is empty in C++
     parts: list[Any] = [*problem.data[:-1], readout, np.array(problem.rule)]
     return np.concatenate([np.ravel(part) for part in parts])

@@ -1,7 +1,8 @@
 """One step of the exact chain, written once: numba compiles it for the host, `quenched.sim.translate` for a card.
 
-The mathematics is in `quenched.sim.engines.overlaps`.  The functions below keep to what the translation knows: numbers,
-arrays whose sizes are known when a kernel is built, loops over ranges, and the functions of `math`.
+The mathematics is in `quenched.sim.engines.overlaps`, what a step does to the basis in `chain_basis`.  The functions
+below keep to what the translation knows: numbers, arrays whose sizes are known when a kernel is built, loops over
+ranges, and the functions of `math`.
 
 Random numbers come from `draw`, which has two forms.  A NumPy generator draws on the host.  A counter draws the same
 numbers everywhere: sample number n of the replica with key s, in stream u, has the blocks
@@ -12,7 +13,8 @@ here because cuRAND's has no twin on the host, and its headers do not come with 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,25 +22,48 @@ from numba import types
 from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
-from quenched.sim.engines.chain_charge import (
-    Data,
-    Numbers,
-    Random,
-    Replica,
-    Rule,
-    Size,
-    Word,
-    Words,
-    Work,
-    charge,
-    charge_one,
-    readouts,
-    shifted,
-)
+from quenched.sim.engines.chain_basis import Work, absorb, local_fields
+from quenched.sim.engines.chain_charge import Rule, charge, charge_one, readouts, shifted
 
-__all__ = ["Data", "Numbers", "Replica", "Rule", "Work", "advance", "advance_several", "charge_one", "test_sample"]
+__all__ = ["Data", "Numbers", "Replica", "Rule", "advance", "advance_several", "charge_one", "test_sample"]
 
 Array = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
+Word = np.uint64
+Function = Callable[..., float]
+Size = int
+Random = Any  # a generator of NumPy, or Words (key, stream)
+
+
+class Data(NamedTuple):
+    """The data law: `references` (C + m, p), `sigmas`, `labels`, `thresholds` (C,) and the teacher's `readout` (C, m).
+
+    `thresholds` are the cumulative weights of the clusters, the last replaced by infinity.
+    """
+
+    references: Array
+    sigmas: Array
+    labels: Array
+    thresholds: Array
+    readout: Array
+
+
+class Numbers(NamedTuple):
+    """All of a problem."""
+
+    data: Data
+    rule: Rule
+
+
+class Replica(NamedTuple):
+    """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,).
+
+    Of several outputs v (c K,), by rows.
+    """
+
+    random: Random
+    W: Array
+    v: Array
 
 
 @njit(nogil=True, error_model="numpy")
@@ -49,7 +74,7 @@ def advance(
 
     -1 where the last step of the call before has made them so; 0 where the initial state leaves the numbers.
     """
-    taught = len(problem.data.readout)
+    taught = problem.data.readout.shape[1]
     if B == 1 and taught == 0:  # compiled for itself: loops over samples and teachers go, with a third of the time
         return do_steps(start, steps, state, problem, 1, 0, g, dg, slope, teacher)
     return do_steps(start, steps, state, problem, B, taught, g, dg, slope, teacher)
@@ -98,12 +123,12 @@ def do_steps(
         total = 0.0
         clear(work)
         for b in range(B):
-            chosen, noise, square = draw(
-                state.random, (start + step) * B + b, work.x, b, rule.freedom, rule.label_noise
-            )
+            number = (start + step) * B + b
+            chosen, noise, square = draw(state.random, number, work.x, b, rule.freedom, rule.label_noise)
             a = cluster(chosen, data)
             work.rest[b] = data.sigmas[a] ** 2 * square
-            work.y[b] = label(work.x, b, a, noise, work.rest[b], data, rule, B, taught, teacher)
+            y = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
+            work.y[b] = y + said(state.random, number, work.x, b, a, problem, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
             if not math.isfinite(charge(b, work, v, rule, g, dg, slope)):
                 return step - 1 if start + step > 0 else 0
@@ -149,8 +174,9 @@ def test_sample(
 ) -> tuple[float, float]:
     """Output and label, without noise, of a fresh input of cluster a; B = 1."""
     v, data, rule = state.v, problem.data, problem.rule
-    _, noise, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
-    y = label(work.x, 0, a, noise, data.sigmas[a] ** 2 * square, data, rule, 1, taught, teacher)
+    _, _, square = draw(state.random, number, work.x, 0, rule.freedom, 0.0)
+    y = label(work.x, 0, a, data.sigmas[a] ** 2 * square, data, 1)
+    y += said(state.random, number, work.x, 0, a, problem, taught, teacher)
     local_fields(state.W, work.x, 0, work.field, work.h)
     K = len(work.field)
     output = shifted(v, work.field) if len(v) > K else 0.0
@@ -160,10 +186,8 @@ def test_sample(
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def label(
-    x: Array, b: int, a: int, noise: float, square: float, data: Data, rule: Rule, B: Size, taught: Size, teacher: Any
-) -> float:
-    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns its label."""
+def label(x: Array, b: int, a: int, square: float, data: Data, B: Size) -> float:
+    """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns the label of a."""
     p = len(data.references[0])
     n = len(x[0]) - B
     sigma = data.sigmas[a]
@@ -175,92 +199,25 @@ def label(
         for i in range(n, n + b):
             x[b, i] *= sigma
         x[b, n + b] = math.sqrt(square)
-    y = data.labels[a] + rule.label_noise * noise
+    return data.labels[a]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def said(random: Random, number: int, x: Array, b: int, a: int, problem: Numbers, taught: Size, teacher: Any) -> float:
+    """What the teacher says of sample `number`, the input x[b] of cluster a."""
+    data, rule = problem.data, problem.rule
+    p = len(data.references[0])
+    y = 0.0
     for m in range(taught):
         seen = 0.0
         for i in range(p):
             seen += data.references[len(data.sigmas) + m, i] * x[b, i]
-        y += data.readout[m] * teacher(seen)
+        if rule.field_noise != 0.0:
+            seen += rule.field_noise * hidden(random, number, m)
+        y += data.readout[a, m] * teacher(seen)
+    if rule.sign != 0.0:
+        y = 1.0 if y > 0.0 else -1.0 if y < 0.0 else 0.0
     return y
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def local_fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
-    """The local fields of sample b, and on the way h[j, k], which counts where a step has one sample."""
-    K = len(field)
-    p = len(W) - K
-    for k in range(K):
-        field[k] = 0.0
-    for j in range(K - 1, -1, -1):
-        for k in range(j, K):
-            h[j, k] = field[k]
-            field[k] += W[p + j, k] * x[b, p + j]
-    for i in range(p):
-        for k in range(K):
-            field[k] += W[i, k] * x[b, i]
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
-    """Fill h[j, k] of sample b, and that of the samples after it, in the basis as it is now."""
-    K = len(work.inner)
-    p = len(W) - K
-    for later in range(b + 1, B):
-        work.h_later[K - 1, later] = 0.0
-        for i in range(p + K, p + K + b + 1):
-            work.h_later[K - 1, later] += work.x[later, i] * work.x[b, i]
-    for k in range(K):
-        work.inner[k] = 0.0
-    for j in range(K - 1, -1, -1):
-        for k in range(j, K):
-            work.h[j, k] = work.inner[k]
-            work.inner[k] += W[p + j, k] * work.x[b, p + j]
-        if j > 0:
-            for later in range(b + 1, B):
-                work.h_later[j - 1, later] = work.h_later[j, later] + work.x[later, p + j] * work.x[b, p + j]
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def absorb(W: Array, b: int, B: Size, rho: float, work: Work) -> None:
-    """W <- rho W + c_b x_b, and the basis rotated so that L is lower triangular again, with it the samples to come."""
-    x, c = work.x, work.c
-    K = len(work.inner)
-    p = len(W) - K
-    if B > 1:
-        for later in range(B):
-            work.turned[later] = 0.0
-        inner_products(W, b, B, work)
-    last = work.rest[b]
-    for i in range(p + K, p + K + b):
-        last += x[b, i] ** 2
-    for j in range(K - 1, -1, -1):
-        work.beyond[j] = last
-        last += x[b, p + j] ** 2
-    for i in range(p):
-        for k in range(K):
-            W[i, k] = rho * W[i, k] + c[b, k] * x[b, i]
-    for j in range(K):
-        u = x[b, p + j]
-        rest = work.beyond[j]
-        first = rho * W[p + j, j] + c[b, j] * u
-        length = math.copysign(math.sqrt(first**2 + c[b, j] ** 2 * rest), first)
-        cos = first / length if length != 0.0 else 1.0
-        s = c[b, j] / length if length != 0.0 else 0.0
-        turn = s**2 / (1.0 + cos)
-        W[p + j, j] = length
-        for k in range(j + 1, K):
-            q = rho * W[p + j, k] + c[b, k] * u
-            outside = rho * work.h[j, k]
-            W[p + j, k] = cos * q + s * (c[b, k] * rest + outside)
-            c[b, k] = cos * c[b, k] - s * q - turn * outside
-        for later in range(b + 1, B):
-            q = x[later, p + j] + work.turned[later] * u
-            outside = work.h_later[j, later]
-            x[later, p + j] = cos * q + s * (work.turned[later] * rest + outside)
-            work.turned[later] = cos * work.turned[later] - s * q - turn * outside
-    for later in range(b + 1, B):
-        for i in range(p + K, p + K + b + 1):
-            x[later, i] += work.turned[later] * x[b, i]
 
 
 # --- random numbers
@@ -331,6 +288,31 @@ def draw_counted(
         if freedom <= i - n:
             x[b, i] = 0.0
     return chosen, disturbed, chi_square(random, number, block, freedom - b, normal, uniform)
+
+
+def hidden(random: Random, number: int, m: int) -> float:
+    """The standard normal that disturbs the field of the teacher's neuron m, for sample `number`."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(hidden, jit_options={"error_model": "numpy", "forceinline": True})
+def _hidden(random: Any, number: Any, m: Any) -> Any:
+    """Which of the two forms."""
+
+    def counted(random: Any, number: Any, m: Any) -> Any:
+        return hidden_counted(random, number, m)
+
+    def by_numpy(random: Any, number: Any, m: Any) -> Any:
+        return random.standard_normal()
+
+    return counted if isinstance(random, types.Array) else by_numpy
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def hidden_counted(random: Words, number: int, m: int) -> float:
+    """From blocks of the sample's counter that are far beyond those of `draw_counted`: from number 2^30 on."""
+    normal, _ = normals(random, number, 1073741824 + m)
+    return normal
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)

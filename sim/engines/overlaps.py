@@ -193,8 +193,10 @@ class Chain(Engine):
             axis=1,
         )
         known = references[:, :C] @ teacher.swapaxes(1, 2)
-        means = self.batch.shifted(M[:, :C], v)
-        return Law(np.concatenate([means, known], axis=2), sigmas[:, :, None, None] ** 2 * gram[:, None])
+        covariances = sigmas[:, :, None, None] ** 2 * gram[:, None]
+        K, hidden = Q.shape[1], self.batch.numbers(lambda problem: problem.mixture.taught.field_noise)
+        covariances[:, :, K:, K:] += (hidden**2)[:, None, None, None] * np.eye(teacher.shape[1])
+        return Law(np.concatenate([self.batch.shifted(M[:, :C], v), known], axis=2), covariances)
 
 
 def _parameters(problem: Problem) -> Numbers:
@@ -202,15 +204,17 @@ def _parameters(problem: Problem) -> Numbers:
     mixture, rule, D = problem.mixture, problem.rule, problem.D
     references = np.ascontiguousarray(mixture.references_at(D))
     thresholds = np.append(np.cumsum(mixture.weights)[:-1], np.inf)
-    labels = mixture.labels if mixture.classes is None else mixture.classes
-    data = Data(references, mixture.sigmas.copy(), labels.astype(np.float64), thresholds, problem.readout.copy())
+    labels = (mixture.labels if mixture.classes is None else mixture.classes).astype(np.float64)
+    data = Data(references, mixture.sigmas.copy(), labels, thresholds, np.array(problem.readout))
     scale = problem.network.output_scale / (D * rule.batch)
     decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
     rates = rule.eta * scale, rule.eta_v * scale
     eta_b, kappa_b, eta_c, kappa_c = rule.biases
     biases = 1 - eta_b * kappa_b / D, 1 - eta_c * kappa_c / D, eta_b * scale, eta_c / (D * rule.batch)
     freedom = float(D - mixture.dimensions - problem.network.K)
-    return Numbers(data, Rule(freedom, problem.network.output_scale, rule.label_noise, *decays, *rates, *biases))
+    scales = problem.network.output_scale, rule.label_noise
+    labels = mixture.taught.field_noise, float(mixture.taught.sign)
+    return Numbers(data, Rule(freedom, *scales, *decays, *rates, *biases, *labels))
 
 
 def _starts(batch: Batch) -> tuple[Array, Array]:

@@ -201,8 +201,7 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     if teacher is None:
         y = batch.array(_numbers(batch, lambda mixture: mixture.labels))[:, :, None]
     else:
-        readout = batch.array(batch.numbers(lambda each: each.readout))[:, None, :, None]
-        y = xp.matmul(batch.label(teacher)(fields[..., K:]), readout)[..., 0]
+        y = batch.label(teacher)(fields[..., K:], batch.array(batch.numbers(lambda each: each.readout))[:, :, None])
     g = batch.activation()[0]
     outputs = xp.matmul(g(fields[..., :K]), batch.array(v[:, :K])[:, None, :, None])[..., 0]
     outputs = batch.array(batch.numbers(lambda each: each.network.output_scale))[:, None, None] * outputs

@@ -25,14 +25,16 @@ from quenched.sim.translate import PRELUDE, translate, translate_formula
 
 __all__ = ["NUMBERS", "Block", "vector_source"]
 
-NUMBERS = 10  # scale, rate, rate_v, rho, rho_v, label noise of a replica; of biases rho_b, rho_c, rate_b and rate_c
+NUMBERS = 11
+"""Of a replica: scale, rate, rate_v, rho, rho_v, noise of labels, of fields; of biases rho_b, rho_c, rate_b, rate_c."""
 
 
 class Block(NamedTuple):
     """All that the kernels are built for.
 
     K and m neurons, C clusters, blocks of n samples, B a step; D = J chunks of d; scales of `scaled` components (1 or
-    D), means of `placed`; names of the functions.
+    D), means of `placed`; names of the functions; 1 or 0: `sign`, whether labels are the sign of what a teacher says,
+    and `biased`, whether there are thresholds and an intercept.
     """
 
     K: int
@@ -49,6 +51,7 @@ class Block(NamedTuple):
     activation: str
     loss: str
     teacher: str
+    sign: int = 0
     biased: int = 0
 
 
@@ -78,7 +81,7 @@ static inline bool any_of(const bool* flag) {{
 typedef {real} real;
 constexpr int K = {K}, m = {m}, C = {C}, n = {n}, B = {B}, J = {J}, R = n + K + m, NUMBERS = {numbers};
 constexpr int BIASED = {biased}, P = K + BIASED * (K + 1);  // v alone, or v, b and c
-constexpr long long D = {D}, d = {d}, SCALED = {scaled}, PLACED = {placed};
+constexpr long long D = {D}, d = {d}, SCALED = {scaled}, PLACED = {placed}, SIGN = {sign};
 """
 
 _KERNELS = """
@@ -144,9 +147,9 @@ KERNEL inputs(long long S, long long first, const word* keys, const long long* m
 }
 
 // The steps of a block.  `products` (S, J, R, R) is X X^T of samples and weights, in chunks.
-KERNEL steps_of_block(long long S, long long start, long long steps, const double* numbers, const double* readout,
-                      const real* products, const double* labels, double* v, real* increments, double* decay,
-                      long long* good) {
+KERNEL steps_of_block(long long S, long long start, long long steps, const word* keys, const double* numbers,
+                      const double* readout, const long long* cluster, const real* products, const double* labels,
+                      double* v, real* increments, double* decay, long long* good, word hidden) {
     WARP(s, S) {
         const double *number = numbers + s * NUMBERS, rho = number[3], root = sqrt((double)D);
         double field[WIDTH][K], c[WIDTH][K], push[WIDTH][K], kept[WIDTH][K], y[WIDTH], readouts[K], power = 1.0;
@@ -167,7 +170,13 @@ KERNEL steps_of_block(long long S, long long start, long long steps, const doubl
             }
             for (int k = 0; k < K; ++k) { field[AT][k] = seen[k]; kept[AT][k] = 0.0; }
             y[AT] = labels[s * n + row];
-            for (int i = 0; i < m; ++i) y[AT] += readout[s * m + i] * teacher(seen[K + i]);
+            const word random[2] = {keys[s], hidden};
+            double said = 0.0;
+            for (int i = 0; i < m; ++i) {
+                if (number[6] != 0.0) seen[K + i] += number[6] * normals(random, start * B + row, i)._0;
+                said += readout[(s * C + cluster[s * n + row]) * m + i] * teacher(seen[K + i]);
+            }
+            y[AT] += SIGN ? (said > 0.0 ? 1.0 : said < 0.0 ? -1.0 : 0.0) : said;
         }
         for (int step = 0; step < steps; ++step) {
             LANES_DO {
@@ -193,8 +202,8 @@ KERNEL steps_of_block(long long S, long long start, long long steps, const doubl
             for (int k = 0; k <= K && BIASED; ++k) {
                 double all = 0.0;
                 for (int b = 0; b < B; ++b) all += FROM(lean, k, step * B + b);
-                if (k < K) thresholds[k] = number[6] * thresholds[k] - number[8] * all;
-                else intercept = number[7] * intercept - number[9] * all;
+                if (k < K) thresholds[k] = number[7] * thresholds[k] - number[9] * all;
+                else intercept = number[8] * intercept - number[10] * all;
             }
             for (int b = 0; b < B; ++b) {
                 const int source = step * B + b;

@@ -24,7 +24,20 @@ import numpy.typing as npt
 
 from quenched.numerics.averages.losses import CLASS_LOSSES, loss_functions
 from quenched.sim.backend import Normals, generator_words, generators, restore_generators
-from quenched.sim.engines.base import CLUSTER, DATA, FRAME, NOISE, Batch, Engine, Law, Memory, Overlaps, Plan, Problem
+from quenched.sim.engines.base import (
+    CLUSTER,
+    DATA,
+    FRAME,
+    HIDDEN,
+    NOISE,
+    Batch,
+    Engine,
+    Law,
+    Memory,
+    Overlaps,
+    Plan,
+    Problem,
+)
 from quenched.sim.engines.geometry import Geometry
 
 __all__ = ["BLOCK", "Vectors"]
@@ -68,6 +81,7 @@ class Vectors(Engine):
         self.normals = batch.backend.normals(batch.seeds, DATA, batch.dtype)
         self.choices = generators(batch.seeds, CLUSTER)
         self.noises = generators(batch.seeds, NOISE)
+        self.hidden = generators(batch.seeds, HIDDEN)
 
     def _weights(self) -> Any:
         """Those of each state in an orientation of its seed, (S, K, D)."""
@@ -101,8 +115,11 @@ class Vectors(Engine):
         """Its weights and readout, for each replica."""
         teachers = [geometry.mixture.taught for geometry in self.geometries]
         self.directions = np.stack([geometry.teacher for geometry in self.geometries])[self.mixture]
+        self.field_noise = np.array([teacher.field_noise for teacher in teachers])[self.mixture]
         if self.batch.problem.teachers:
-            self.readout = self.batch.array(np.stack([teacher.v for teacher in teachers])[self.mixture][:, :, None])
+            self.readouts = np.stack(
+                [geometry.mixture.taught.readouts(len(self.labels[0])) for geometry in self.geometries]
+            )
             self.teacher = self.batch.label(teachers[0])
 
     @classmethod
@@ -128,6 +145,7 @@ class Vectors(Engine):
             "normals": self.normals.state(),
             "choices": generator_words(self.choices),
             "noises": generator_words(self.noises),
+            "hidden": generator_words(self.hidden),
         }
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -137,6 +155,7 @@ class Vectors(Engine):
         self.normals.restore(arrays["normals"])
         restore_generators(self.choices, arrays["choices"])
         restore_generators(self.noises, arrays["noises"])
+        restore_generators(self.hidden, arrays["hidden"])
 
     def inputs(self, cluster: npt.NDArray[np.int64], normals: Normals) -> Any:
         """Inputs x of the given clusters (S, n): the rows of an array (S, n, D)."""
@@ -149,7 +168,11 @@ class Vectors(Engine):
     def targets(self, X: Any, cluster: npt.NDArray[np.int64]) -> Any:
         """Labels (S, n) of inputs X (S, n, D), with label noise; one-hot ones (S, n, c) where there are classes."""
         if self.batch.problem.teachers:
-            y = self.batch.backend.xp.matmul(self.teacher(self.seen(X)), self.readout)[:, :, 0]
+            seen = self.seen(X)
+            if self.field_noise.any():
+                drawn = np.stack([hidden.standard_normal(seen.shape[1:]) for hidden in self.hidden])
+                seen = seen + self.batch.array(self.field_noise[:, None, None] * drawn)
+            y = self.teacher(seen, self.batch.array(self.readouts[self.mixture[:, None], cluster]))
         else:
             y = self.batch.array(self.labels[self.mixture[:, None], cluster])
         if not self.label_noise.any():
@@ -158,7 +181,7 @@ class Vectors(Engine):
         return y + self.batch.array(self.label_noise[:, None] * noise)
 
     def seen(self, X: Any) -> Any:
-        """Local fields of the teacher, (S, n, m)."""
+        """Local fields of the teacher without their noise, (S, n, m)."""
         directions = self.batch.array(self.directions.swapaxes(1, 2))
         return self.batch.backend.xp.matmul(X[:, :, : directions.shape[1]], directions)
 
@@ -240,8 +263,10 @@ class Vectors(Engine):
         else:
             parts = [W * self.batch.array(scales[:, a, None, :]) for a in range(scales.shape[1])]
             covariances = np.stack([host(xp.matmul(part, part.mT)).astype(np.float64) for part in parts], axis=1)
+        K, m = self.batch.problem.network.K, self.batch.problem.teachers
+        covariances[:, :, K:, K:] += (self.field_noise**2)[:, None, None, None] * np.eye(m)
         A = host(W[:, :, : means.shape[2]]).astype(np.float64)
-        centres, K = means @ A.swapaxes(1, 2), self.batch.problem.network.K
+        centres = means @ A.swapaxes(1, 2)
         centres[:, :, :K] = self.batch.shifted(centres[:, :, :K], host(self.v).astype(np.float64))
         return Law(centres, covariances)
 
@@ -254,7 +279,12 @@ class Vectors(Engine):
                 cluster = np.full((len(self.good), min(room, per_cluster - start)), a)
                 X = self.inputs(cluster, normals)
                 field = self.batch.shifted(xp.matmul(X, self.W.mT) / root, self.v)
-                parts.append(xp.concat([field, self.seen(X)], axis=2) if problem.teachers else field)
+                if problem.teachers:
+                    seen = self.seen(X)
+                    if self.field_noise.any():
+                        seen = seen + self.batch.array(self.field_noise[:, None, None]) * normals(seen.shape[1:])
+                    field = xp.concat([field, seen], axis=2)
+                parts.append(field)
         return xp.reshape(xp.concat(parts, axis=1), (len(self.good), -1, per_cluster, parts[0].shape[2]))
 
 

@@ -119,6 +119,14 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
     allowed for, in units of 1/D times the largest value of the observable.
 
     ValueError: fewer than two seeds (no standard error), different problems or times, or no D recorded.
+
+    >>> from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state
+    >>> from quenched.sim import simulate
+    >>> problem = Mixture.two_clusters(1.0), TwoLayer(1, "erf"), OnlineSGD(0.1)
+    >>> state = random_state(*problem[:2], D=100, seed=0)
+    >>> runs = simulate(*problem, 100, [1.0], 4, "overlaps", state=state)
+    >>> compare(integrate(*problem, state, [1.0]), runs).agrees
+    True
     """
     import xarray as xr
     from scipy.special import stdtrit

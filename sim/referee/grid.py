@@ -1,17 +1,24 @@
-"""The problems that the referee judges: a grid of the plain rule, and cases of other losses, batches and biases."""
+"""The problems that the referee judges: a grid of the plain rule; other losses, batches, biases and teachers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+import numpy as np
+
+from quenched.numerics.problem.checks import record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
-from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.specification import Specification
+from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.two_layer.flow import random_state
 from quenched.symbolic.language.grammar import CLASS_LOSSES
 
-__all__ = ["SIGMA", "Case", "Grid", "Variant"]
+__all__ = ["SIGMA", "TEACHERS", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
 
@@ -22,9 +29,9 @@ def _refereed() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network whose rule has another loss, a batch, or biases that learn at the rate `bias_lr`.
+    """A network whose rule has another loss, a batch, biases that learn at the rate `bias_lr`, or labels by a teacher.
 
-    `control`: equations that are wrong have to be denied.
+    `teacher`: the name of one of `TEACHERS`.  `control`: equations that are wrong have to be denied.
     """
 
     activation: str
@@ -32,6 +39,7 @@ class Variant:
     loss: str = "square"
     batch: int = 1
     control: bool = True
+    teacher: str = ""
     bias_lr: float = 0.0
 
     def __post_init__(self) -> None:
@@ -49,32 +57,65 @@ _VARIANTS = (
     Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
     Variant("erf", 2, loss="cross-entropy"),
+    Variant("erf", 2, control=False, teacher="sign"),
+    Variant("relu", 2, control=False, teacher="each cluster"),
     Variant("relu", 2, bias_lr=0.5),
 )
 
 
+def _sign(mixture: Mixture) -> Teacher:
+    """Of one field along the first coordinate, with noise."""
+    return Teacher(np.eye(1, mixture.dimensions), np.ones(1), "erf", sign=True, field_noise=0.5)
+
+
+def _each_cluster(mixture: Mixture) -> Teacher:
+    """A neuron for each cluster, of different length, with readouts of both signs."""
+    lengths = 1 + np.arange(mixture.clusters) / mixture.clusters
+    along = np.eye(1, mixture.dimensions)
+    return Teacher.of_clusters(Teacher(c * along, np.full(1, (-1.0) ** a), "relu") for a, c in enumerate(lengths))
+
+
+TEACHERS: dict[str, Callable[[Mixture], Teacher]] = {"sign": _sign, "each cluster": _each_cluster}
+"""Teachers of the variants, made for a mixture."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """A problem of the grid: the name of its mixture, the network, the rule, and whether it has a control."""
+    """A problem of the grid: the names of its mixture and teacher, the network, the rule, whether it has a control.
+
+    `problem`: the specification that it is, which has a mixture and an initial state of its own.
+    """
 
     mixture: str
     network: TwoLayer
     rule: OnlineSGD
     control: bool
+    teacher: str = ""
+    problem: Specification | None = None
 
     @property
     def data(self) -> Mixture:
-        """The mixture."""
-        return named(self.mixture, SIGMA)
+        """The mixture, with the labels of its teacher."""
+        if self.problem is not None:
+            return self.problem.mixture
+        mixture = named(self.mixture, SIGMA)
+        if not self.teacher:
+            return mixture
+        return replace(mixture, labels=np.zeros(mixture.clusters), teacher=TEACHERS[self.teacher](mixture))
+
+    def start(self, D: int, seed: int) -> OrderParameters | Densities:
+        """The initial state: of random weights in dimension D, or that of the specification."""
+        return random_state(self.data, self.network, D, seed) if self.problem is None else self.problem.start()
 
 
 @dataclass(frozen=True)
 class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
-    `variants`: networks with other losses, batches or biases, at the last of the rates, on each of the mixtures
-    `varied`, or where the loss has several outputs on the mixture three-classes.
-    `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 runs at least.
+    `variants`: networks with other losses, batches, biases or teachers, at the last of the rates, on each of the
+    mixtures `varied`, or where the loss has several outputs on the mixture three-classes.  `bias_D`: where the bias is
+    measured, with `bias_runs` runs times D at each, and 20 at least.
+    `problem`: a specification that is judged instead of all these.
     """
 
     mixtures: tuple[str, ...] = field(default_factory=_refereed)
@@ -88,10 +129,11 @@ class Grid:
     varied: tuple[str, ...] = ("two-clusters",)
     bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
     bias_runs: float = 1e6
+    problem: Specification | None = None
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 42 of other losses, of batches and of biases."""
+        """240 cells, and 58 of other losses, of batches, of biases and of teachers."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
@@ -118,12 +160,18 @@ class Grid:
 
         ValueError: a mixture that is not known.
         """
+        if self.problem is not None:
+            self.problem.need("network", "rule")
+            network, rule = record("network", self.problem.network, TwoLayer), self.problem.rule
+            if not isinstance(rule, OnlineSGD):
+                raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {rule!r}")
+            return [Case("specification", network, rule, True, problem=self.problem)]
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
         ]
         others = [
-            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control)
+            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control, one.teacher)
             for one in self.variants
             for name in ((_CLASSES,) if one.loss in CLASS_LOSSES else self.varied)
         ]

@@ -276,7 +276,7 @@ def _compiling(cases: Sequence[Case]) -> list[int]:
 
 def _state(case: Case, number: int) -> OrderParameters | Densities:
     """The initial state of the case whose first cell has this number."""
-    return random_state(case.data, case.network, _STATE_D, number)
+    return case.start(_STATE_D, number)
 
 
 def _theory(grid: Grid, case: Case, number: int) -> tuple[xr.Dataset, xr.Dataset | None]:
@@ -336,7 +336,7 @@ def _cell(case: Case, D: int, found: Comparison) -> Cell:
     scale = table.allowance.values * D  # the largest theoretical value of the observable
     shown = (scale > 0) & (error > 0)
     return Cell(
-        mixture=case.mixture,
+        mixture=case.mixture + (f", teacher: {case.teacher}" if case.teacher else ""),
         network=f"{case.network.activation}, K = {case.network.K}",
         loss=case.rule.loss,
         batch=case.rule.batch,

@@ -139,11 +139,17 @@ def _conditions(verdict: Verdict) -> list[str]:
     grid, S = verdict.grid, verdict.grid.seeds
     versions = json.loads(provenance()["versions"])
     expected = f", expected {(S - 1) / (S - 3):.3f}" if S > 3 else ""
-    return [
+    problems = [
         f"- Grid: {', '.join(grid.mixtures)} (σ = 0.4); {', '.join(grid.activations)}; K = {_list(grid.K)}; "
-        f"η = {_list(grid.rates)}; D = {_list(grid.D)}; {S} runs per cell (engine: {verdict.engine}), compared at "
-        f"t = {_list(grid.times)}.",
+        f"η = {_list(grid.rates)}",
         *_variants(verdict),
+    ]
+    if grid.problem is not None:
+        problems = [f"- Specification: {grid.problem.mixture!r}, {grid.problem.network!r}, {grid.problem.rule!r}"]
+    return [
+        f"{problems[0]}; D = {_list(grid.D)}; {S} runs per cell (engine: {verdict.engine}), compared at "
+        f"t = {_list(grid.times)}.",
+        *problems[1:],
         f"- {sum(cell.numbers for cell in verdict.cells)} numbers were compared, of which {len(verdict.z)} vary from "
         "run to run.  Mean of their z² over the cells: "
         f"{np.mean([cell.mean_z2 for cell in verdict.cells]):.3f}{expected} where fluctuations are as the standard "

@@ -135,7 +135,7 @@ CALLS: dict[str, Call] = {
     "Teacher": (
         Teacher,
         {"weights": [[1.0]], "v": [1.0], "activation": "erf"},
-        {"weights": "array", "v": "array", "activation": "activation"},
+        {"weights": "array", "v": "array", "activation": "activation", "sign": "flag", "field_noise": "number"},
     ),
     "OnlineSGD": (OnlineSGD, {"lr": 0.1}, RATES),
     "GradientFlow": (GradientFlow, {}, RATES),

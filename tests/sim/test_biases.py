@@ -27,7 +27,7 @@ from quenched.sim.cli import main
 from quenched.sim.engines.base import Batch, Problem
 from quenched.sim.engines.vectors import Vectors
 from quenched.sim.referee.compare import compare
-from quenched.sim.sweep_files import read_spec
+from quenched.sim.specifications import read_spec
 from quenched.sim.sweeps import sweep
 from quenched.sim.training import simulate
 

@@ -20,7 +20,7 @@ from quenched.numerics.problem.state import without_spectrum
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, CardError, get_backend
 from quenched.sim.engines import card_vectors, chain_step
-from quenched.sim.engines.base import CHAIN, Batch, Engine, Problem
+from quenched.sim.engines.base import CHAIN, HIDDEN, Batch, Engine, Problem
 from quenched.sim.engines.card_chain import CardChain
 from quenched.sim.engines.card_vectors import CardVectors
 from quenched.sim.engines.chain_kernels import Sizes, chain_source
@@ -35,6 +35,9 @@ UNEQUAL = Mixture([[1.0, 0.5], [-1.0, 0.5], [0.3, 0.0]], [1, -1, 1], [0.2, 0.3, 
 TAUGHT = Mixture(
     [[0.5, 0.0], [-0.5, 0.3]], sigma=[0.8, 0.6], teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [1.0, -0.5], "relu")
 )
+SIGNS = replace(
+    TAUGHT, teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [[1.0, -0.5], [0.0, 0.7]], "relu", sign=True, field_noise=0.8)
+)
 SPECTRAL = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum.two_level(0.5, 2.0, fraction=0.25))
 ALL_OPTIONS = OnlineSGD(0.8, 0.1, second_lr=0.4, second_weight_decay=0.3, label_noise=0.4)
 BIASED = replace(ALL_OPTIONS, bias_lr=0.7, bias_decay=0.2, intercept_lr=0.9, intercept_decay=0.1)
@@ -46,6 +49,7 @@ CHAINS: dict[str, tuple[Mixture, TwoLayer, OnlineSGD, int]] = {
     "one degree of freedom": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 5),
     "an expression": (XOR, TwoLayer(2, "x*exp(-x**2/2)"), OnlineSGD(0.5), 10**6),
     "teacher": (TAUGHT, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
+    "signs of two teachers": (SIGNS, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
     "K = 12": (Mixture.ring(8, 1.0), TwoLayer(12, "relu"), OnlineSGD(0.3), 100),
     "logistic, batches": (XOR, TwoLayer(2, "relu"), OnlineSGD(0.5, batch=3, loss="logistic"), 30),
 }
@@ -211,8 +215,9 @@ def test_chi_square_numbers(freedom: int) -> None:
         (UNEQUAL, TwoLayer(3, "erf", output_scale=0.5), replace(BIASED, batch=3), 40),
         (SPECTRAL, TwoLayer(2, "erf"), OnlineSGD(0.5, loss="logistic"), 48),
         (TAUGHT, TwoLayer(3, "erf"), OnlineSGD(0.5), 40),
+        (SIGNS, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.3), 40),
     ],
-    ids=["relu", "all options", "biases", "spectrum", "teacher"],
+    ids=["relu", "all options", "biases", "spectrum", "teacher", "signs of two teachers"],
 )
 def test_a_block_on_a_card_is_the_rule(
     case: Any, chunk: int, dtype: str, card: Backend, monkeypatch: pytest.MonkeyPatch
@@ -240,8 +245,13 @@ def test_a_block_on_a_card_is_the_rule(
         .reshape(2, engine.n, J * d)[..., :D]
     )
     if engine.batch.problem.teachers:
+        taught, cluster = engine.batch.problem.mixture.taught, card.to_host(labels["choose"][-4])
         seen = X[..., :2] @ engine.geometries[0].teacher.T
-        y = y + activation_functions("relu")[0](seen) @ engine.batch.problem.readout
+        for s, n, m in np.ndindex(seen.shape):
+            words = np.array([(4, 9)[s], HIDDEN], dtype=np.uint64)
+            seen[s, n, m] += taught.field_noise * chain_step.normals(words, n, m)[0]
+        said = (activation_functions("relu")[0](seen) * taught.readouts(2)[cluster]).sum(axis=2)
+        y = y + (np.sign(said) if taught.sign else said)
     g, dg = activation_functions(network.activation)
     slope = loss_functions(rule.loss)[1]
     K, biases = network.K, np.zeros((2, network.K + 1))

@@ -49,10 +49,14 @@ BATCHES = OnlineSGD(0.8, 0.1, label_noise=0.4, batch=3)
 TEACHER = Mixture(
     [[0.5, 0.0], [-0.5, 0.3]], sigma=[0.8, 0.6], teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [1.0, -0.5], "relu")
 )
+SIGNS = replace(
+    TEACHER, teacher=Teacher([[0.0, 1.0], [1.0, 0.5]], [[1.0, -0.5], [0.0, 0.7]], "relu", sign=True, field_noise=0.8)
+)
 CASES |= {
     "batches": (UNEQUAL, TwoLayer(3, "relu"), BATCHES, 12),
     "batches without room": (XOR, TwoLayer(2, "erf"), OnlineSGD(1.0, batch=3), 5),
     "teacher": (TEACHER, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2), 8),
+    "signs of two teachers": (SIGNS, TwoLayer(2, "erf"), OnlineSGD(0.5, label_noise=0.2, batch=2), 9),
     "logistic": (XOR, TwoLayer(2, "relu"), OnlineSGD(1.0, loss="logistic", batch=2), 8),
 }
 CLASSES = Mixture(UNEQUAL.means, weights=UNEQUAL.weights, sigma=UNEQUAL.sigma, classes=[1, 0, 1])
@@ -94,7 +98,10 @@ def step_on_vectors(
         x = mixture.sigmas[a] * np.concatenate([z[:p], z[p:] @ f[: len(z) - p]])
         x[:p] += mixture.at(D)[a]
         if (teacher := mixture.teacher) is not None:
-            y += teacher.v @ activation_functions(teacher.activation)[0](teacher.weights @ x[:p])
+            hidden = [random.standard_normal() if teacher.field_noise else 0.0 for _ in range(teacher.neurons)]
+            seen = teacher.weights @ x[:p] + teacher.field_noise * np.array(hidden)
+            said = teacher.readouts(mixture.clusters)[a] @ activation_functions(teacher.activation)[0](seen)
+            y += np.sign(said) if teacher.sign else said
         field = w @ x / np.sqrt(D)
         if mixture.classes is None:
             F = loss_functions(sgd.loss)[1](s * v @ g(field), y) / sgd.batch

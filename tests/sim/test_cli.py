@@ -32,6 +32,14 @@ EXAMPLES = [
         r"Example:  quenched (.*)", import_module(f"quenched.sim.cli.{verb.replace('-', '_')}").VERB.__doc__
     )
 ]
+PROBLEM = """
+D = 100
+t = 0.5
+seeds = 2
+mixture = { kind = "two-clusters", sigma = 0.5 }
+network = { K = 1, activation = "erf" }
+rule = { lr = 0.5, weight_decay = 0.1 }
+"""
 # What makes an example short: a shorter time, fewer seeds.  Later options count.
 SHORT = {
     "dynamics": ["-t", "0.5"],
@@ -291,6 +299,8 @@ def test_examples_run(verb: str, example: str, monkeypatch: pytest.MonkeyPatch) 
         extra = [*extra, "--values", "0.4:0.41:2"]
     if "run.nc" in example and "-o run.nc" not in example:
         assert run(monkeypatch, "dynamics", "-t", 0.5, "--simulate", "--seeds", 2, "--D", 50, "-o", "run.nc") == 0
+    if "problem.toml" in example:
+        Path("problem.toml").write_text(PROBLEM)
     if "cupy" in example and find_spec("cupy") is None:
         assert run(monkeypatch, *shlex.split(example), *extra) == 1
         return

@@ -12,6 +12,7 @@ from quenched.sim import (
     Sweep,
     compare,
     plot,
+    read_problem,
     read_spec,
     simulate,
     simulate_amp,
@@ -78,6 +79,7 @@ CALLS: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, str]]] = {
         {"theory": "record", "simulation": "record", "significance": "number", "bias": "number"},
     ),
     sweep: ({"spec": SPEC, "store": "made.zarr"}, {"spec": "record", "executor": "executor", "progress": "progress"}),
+    read_problem: ({}, {"path": "path"}),
     read_spec: ({}, {"path": "path"}),
 }
 

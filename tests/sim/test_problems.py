@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from quenched.numerics import Mixture, Spectrum
+from quenched.numerics.problem import texts
 from quenched.sim.cli import problems
+from quenched.sim.samples import from_data
 
 
 def test_specifications_build_what_they_say() -> None:
@@ -18,14 +20,14 @@ def test_specifications_build_what_they_say() -> None:
         "power:2,0.1,10": Spectrum.power_law(2.0, 0.1, 10.0),
         "two-level:0.5,2,0.25": Spectrum.two_level(0.5, 2.0, 0.25),
     }.items():
-        assert problems.spectrum(text).to_dict() == expected.to_dict()
-    assert problems.spectrum("mp:0.5", directions=50).nodes == 50
-    data = problems.mixture(data="digits", covariance="shared", sigma=0.5)
+        assert texts.spectrum(text).to_dict() == expected.to_dict()
+    assert texts.spectrum("mp:0.5", directions=50).nodes == 50
+    data = from_data("digits", 0.5, "shared")
     assert (data.sigma, data.clusters, data.shares.size) == (0.5, 10, 64)
 
 
 def test_a_teacher_stands_beside_the_means() -> None:
-    taught = problems.taught(problems.with_spectrum(Mixture.xor(0.5), "mp:0.5"), "erf:3")
+    taught = texts.taught(texts.with_spectrum(Mixture.xor(0.5), "mp:0.5"), "erf:3")
     assert taught.teacher is not None
     assert taught.references.shape == (7, 5)
     assert (taught.means @ taught.teacher.weights.T == 0).all()
@@ -38,24 +40,23 @@ def test_a_teacher_stands_beside_the_means() -> None:
     ("call", "message"),
     [
         (lambda: problems.mixture("moons"), "mixture must be one of xor, ring:M, .*, got 'moons'"),
-        (lambda: problems.mixture(covariance="shared"), "covariance='shared' is estimated from data"),
         (
-            lambda: problems.mixture(data="digits", covariance="shared", shrinkage="x"),
+            lambda: from_data("digits", covariance="shared", shrinkage="x"),
             "shrinkage takes a number, got 'x'",
         ),
         (
-            lambda: problems.spectrum("wigner:1"),
+            lambda: texts.spectrum("wigner:1"),
             "spectrum must be one of mp, two-level, uniform, power .* got 'wigner:1'",
         ),
-        (lambda: problems.spectrum("uniform:1"), "spectrum uniform takes 2 numbers with commas between them, got '1'"),
+        (lambda: texts.spectrum("uniform:1"), "spectrum uniform takes 2 numbers with commas between them, got '1'"),
         (
-            lambda: problems.taught(Mixture.xor(1.0), "erf"),
+            lambda: texts.taught(Mixture.xor(1.0), "erf"),
             "teacher must be ACTIVATION:NEURONS, as in erf:2, got 'erf'",
         ),
-        (lambda: problems.taught(Mixture.xor(1.0), "erf:0"), "teacher must be ACTIVATION:NEURONS"),
+        (lambda: texts.taught(Mixture.xor(1.0), "erf:0"), "teacher must be ACTIVATION:NEURONS"),
         (lambda: problems.levels("values", "1:2"), "values must be FIRST:LAST:NUMBER or a comma-separated list"),
         (
-            lambda: problems.with_spectrum(problems.mixture(data="digits", covariance="shared"), "mp:1"),
+            lambda: texts.with_spectrum(from_data("digits", covariance="shared"), "mp:1"),
             "spectrum='mp:1' and the covariance of the data are two answers",
         ),
     ],

@@ -23,7 +23,7 @@ from quenched.numerics import Mixture, OnlineSGD, Spectrum, TwoLayer, random_sta
 from quenched.numerics.problem.network import Teacher
 from quenched.sim import processes, sweeps
 from quenched.sim.results import DONE, OVERFLOW, StoreError
-from quenched.sim.sweep_files import read_spec
+from quenched.sim.specifications import read_spec
 from quenched.sim.sweeps import Sweep, SweepError, sweep
 from quenched.sim.training import simulate
 
@@ -148,6 +148,21 @@ def test_teachers_come_with_their_overlaps(tmp_path: Path, executor: Executor) -
     stretched = Mixture([[0.0]], [1.0], spectrum=Spectrum([0.5, 1.5]))
     with pytest.raises(ValueError, match="engine must be 'vectors' where inputs have a spectrum, as in mixture 'wide'"):
         tiny(mixtures={"wide": stretched})
+
+
+def test_cells_may_lack_what_others_have(tmp_path: Path, executor: Executor) -> None:
+    """A teacher's overlaps and the mean of another loss, beside cells without: finished all the same, and resumed."""
+    taught = Mixture([[1.0], [-1.0]], sigma=0.6, teacher=Teacher([[0.8]], [1.0], "erf"))
+    rules = [OnlineSGD(0.5), OnlineSGD(0.5, loss="logistic")]
+    grid = Sweep({"labels": Mixture.two_clusters(0.6), "taught": taught}, TwoLayer(2, "erf"), rules, 40, 2, [0.0, 1.0])
+    found = sweep(grid, tmp_path / "s.zarr", executor=executor)
+    assert (found.status == DONE).all()
+    assert found.R.sel(mixture="labels").isnull().all()
+    assert found.R.sel(mixture="taught").notnull().all()
+    np.testing.assert_array_equal(found.loss.sel(rule="0"), found.pmse.sel(rule="0"))  # l = (phi - y)^2/2
+    alone = simulate(grid.mixtures["labels"], TwoLayer(2, "erf"), rules[1], 40, [0.0, 1.0], 2, grid.engine)
+    np.testing.assert_allclose(found.loss.sel(mixture="labels", rule="1")[0, 0], alone.loss, rtol=1e-12)
+    assert found.identical(sweep(grid, tmp_path / "s.zarr", executor=executor, resume=True))
 
 
 def test_a_specification_spans_its_lists(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""The documentation site: built offline, without running anything, and strictly (`make docs`).
+
+Pages are Markdown, tutorials are the notebooks with the outputs that are stored in them, and the reference is made from
+docstrings by `typeset.py` beside this file, whose formulas become MathML, so that pages need no script and no network.
+"""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "quenched"
+author = "The quenched developers"
+version = release = metadata.version("quenched")
+extensions = ["myst_nb", "sphinx.ext.autodoc", "typeset"]
+exclude_patterns = ["_build"]
+nitpicky = True  # a reference that leads nowhere is a warning, and a warning is an error
+nitpick_ignore_regex = [("py:.*", r".*")]  # but for the types of signatures, whose documents are not at hand offline
+
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+nb_merge_streams = True
+suppress_warnings = ["mystnb.unknown_mime_type"]  # of the interactive form of a dataset, which also has a text
+html_math_renderer = "mathml"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+add_module_names = False
+
+html_theme = "furo"
+html_title = f"quenched {version}"
+html_copy_source = False
+html_show_sphinx = False

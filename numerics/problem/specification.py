@@ -1,0 +1,309 @@
+"""A problem as one record: what is learned, by whom, how, for how long, from where, with which seeds.
+
+The same description is a TOML file (`quenched.sim.specifications`), this record, and the attributes of every dataset
+that is computed from it:
+
+    file  --read_problem-->  Specification  --integrate, simulate, ..-->  dataset  --problem_of-->  Specification
+
+so that a result can be computed again from its file alone, and `toml()` writes a description that gives the same
+records back to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quenched.numerics.problem.checks import (
+    LEFT_OUT,
+    Record,
+    choice,
+    finite_array,
+    increasing_times,
+    integer,
+    integers,
+    number,
+    record,
+    shown,
+)
+from quenched.numerics.problem.learner import Options
+from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
+from quenched.numerics.problem.provenance import records_of
+from quenched.numerics.problem.rules import GradientFlow, LearningRule
+from quenched.numerics.problem.state import Densities, OrderParameters
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Specification", "problem_of"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Specification(Record):
+    """One problem; what is None is not part of it, and whoever needs it has a default or says that it is missing.
+
+    `mixture`, `network`, `rule`: the law of the data, the network, the learning rule.  `D`: input dimension; `t`:
+    increasing times in units of D steps.  The initial state is `state`, or else that of Gaussian random weights of the
+    seed `initial`, v_k ~ N(0, `readout_scale`^2/K).  `seeds`: those of simulations; `engine` and `test_samples` as in
+    `quenched.sim.simulate`.  `sigma`: noise levels of an error curve, and `learner`: its learners, name -> options.
+
+    ValueError: a part that is none, by its name.
+
+    >>> problem = Specification(Mixture.xor(0.5), TwoLayer(2, "erf"), GradientFlow(), D=100, t=[1.0], initial=3)
+    >>> problem.start().K, problem.given
+    (2, ('mixture', 'network', 'rule', 'D', 't', 'initial'))
+    """
+
+    mixture: Mixture
+    network: TwoLayer | None = None
+    rule: LearningRule | None = None
+    D: int | None = None
+    t: Array = LEFT_OUT
+    initial: int | None = None
+    readout_scale: float | None = None
+    state: OrderParameters | Densities | None = None
+    seeds: tuple[int, ...] | None = None
+    engine: str | None = None
+    test_samples: int | None = None
+    sigma: Array = LEFT_OUT
+    learner: Mapping[str, Options] | None = None
+
+    def __post_init__(self) -> None:
+        record("mixture", self.mixture, Mixture)
+        kinds: dict[str, Any] = {"network": TwoLayer, "rule": LearningRule, "state": (OrderParameters, Densities)}
+        for name, kind in kinds.items():
+            if (value := getattr(self, name)) is not None:
+                record(name, value, kind)
+        checked: dict[str, Any] = {
+            "D": lambda value: integer("D", value, at_least=1),
+            "t": lambda value: increasing_times("t", value),
+            "initial": lambda value: integer("initial", value),
+            "readout_scale": lambda value: number("readout_scale", value),
+            "seeds": lambda value: integers("seeds", value),
+            "engine": lambda value: record("engine", value, str),
+            "test_samples": lambda value: integer("test_samples", value, at_least=1),
+            "sigma": lambda value: finite_array("sigma", value, (None,)),
+            "learner": _learners,
+        }
+        self._set(
+            **{name: check(value) for name, check in checked.items() if (value := getattr(self, name)) is not None}
+        )
+        if self.state is not None and self.network is not None and self.state.K != self.network.K:
+            raise ValueError(f"state must have K = {self.network.K} neurons like the network, got {self.state.K}")
+        if self.state is not None and self.initial is not None:
+            raise ValueError(f"initial must be left out where a state is given, got {self.initial}")
+
+    def _key(self) -> tuple[Any, ...]:
+        """The learners in any order."""
+        *parts, learner = super()._key()
+        return *parts, None if learner is None else frozenset(learner.items())
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of its parts that are not None."""
+        return tuple(each.name for each in fields(self) if getattr(self, each.name) is not None)
+
+    def need(self, *names: str) -> None:
+        """ValueError unless it has these parts.
+
+        >>> Specification(Mixture.xor(0.5)).need("mixture", "rule")
+        Traceback (most recent call last):
+        ...
+        ValueError: rule must be part of the specification, which has only mixture
+        """
+        for name in names:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} must be part of the specification, which has only {', '.join(self.given)}")
+
+    def start(self) -> OrderParameters | Densities:
+        """The initial state: `state`, or that of random weights of the seed `initial` (None: 0) in dimension D.
+
+        D is 1000 if it is None, or the number of eigenvalues of the inputs.  ValueError: there is no network.
+        """
+        from quenched.numerics.two_layer.flow import random_state
+
+        if self.state is not None:
+            return self.state
+        self.need("network")
+        network = record("network", self.network, TwoLayer)
+        scale = 1.0 if self.readout_scale is None else self.readout_scale
+        D = self.D or self.mixture.default_dimension
+        return random_state(self.mixture, network, D, self.initial or 0, readout_scale=scale)
+
+    def toml(self) -> str:
+        """The specification as a TOML file that `quenched.sim.read_problem` reads back, equal in every bit.
+
+        >>> print(Specification(Mixture.two_clusters(0.5), TwoLayer(2, "erf"), D=100).toml(), end="")
+        D = 100
+        <BLANKLINE>
+        [mixture]
+        kind = "means"
+        means = [[1.0], [-1.0]]
+        labels = [1.0, -1.0]
+        sigma = 0.5
+        <BLANKLINE>
+        [network]
+        K = 2
+        activation = "erf"
+        """
+        plain = [name for name in self.given if not is_dataclass(getattr(self, name)) and name != "learner"]
+        blocks = ["".join(f"{name} = {_toml(getattr(self, name))}\n" for name in plain)]
+        tables: dict[str, dict[str, Any]] = {"mixture": {"kind": "means"} | _changed(self.mixture)}
+        if self.network is not None:
+            tables["network"] = _changed(self.network)
+        if self.rule is not None:
+            tables["rule"] = _of_rule(self.rule)
+        if self.state is not None:
+            tables["state"] = _changed(self.state)
+        for name, table in tables.items():
+            blocks.append(f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items()))
+        for name, options in (self.learner or {}).items():
+            lines = [f"{key} = {_toml(value)}\n" for key, value in ({"kind": name} | _changed(options)).items()]
+            blocks.append("[[learner]]\n" + "".join(lines))
+        return "\n".join(block for block in blocks if block)
+
+
+def _learners(value: Any) -> dict[str, Options]:
+    from quenched.numerics.learners import learners
+
+    table = learners()
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"learner must be a mapping of names of learners to their options, got {shown(value)}")
+    for name, options in value.items():
+        choice("learner", name, table)
+        record(f"learner[{name!r}]", options, type(table[name].options))
+    return dict(value)
+
+
+# --- as text
+
+
+def _changed(value: Record) -> dict[str, Any]:
+    """The fields of a record that differ from their defaults, or have none, as TOML can say them."""
+    found: dict[str, Any] = {}
+    for each in fields(value):
+        one = getattr(value, each.name)
+        if not each.init or one is None:
+            continue
+        default = each.default
+        if not isinstance(one, np.ndarray) and type(one) is type(default) and one == default:
+            continue
+        found[each.name] = _of_rule(one) if isinstance(one, LearningRule) else one
+    if isinstance(value, Mixture):
+        if value.teacher is not None:
+            del found["labels"]
+        if (value.weights == 1 / value.clusters).all():
+            del found["weights"]
+        for name in {"sigma", "scaling"} & set(found):
+            if np.ndim(found[name]):  # one for each cluster or coordinate: a list alone would be an axis of a sweep
+                found[name] = [found[name]]
+    return found
+
+
+def _of_rule(rule: LearningRule) -> dict[str, Any]:
+    kind = {"kind": "gradient-flow"} if isinstance(rule, GradientFlow) else {}
+    return kind | {"lr": rule.lr} | _changed(rule)
+
+
+def _toml(value: Any) -> str:
+    """A value of TOML: floats by the shortest text that is read back as the same number."""
+    if isinstance(value, Record):
+        return _toml(_changed(value))
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _toml(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)  # texts, booleans, integers and finite floats are written alike in JSON and TOML
+
+
+# --- from datasets
+
+
+def problem_of(dataset: xr.Dataset | Mapping[str, Any]) -> Specification:
+    """The problem that a dataset was computed from, its records equal to those that were given.
+
+    Of `integrate`, `simulate`, `fixed_points`, `fluctuations`, `curve`, error curves, message passing, features and
+    kernels; of a cell of a sweep, `problem_of(results.isel(mixture=0, network=0, rule=0, D=0))`; or of a mapping of
+    attributes, such as those of a solution.  What else a result depends on, such as tolerances, is in `records_of`.
+
+    ValueError: there is no problem in it, or several.
+
+    >>> from dataclasses import replace
+    >>> from quenched.numerics import integrate
+    >>> given = Specification(Mixture.xor(0.5), TwoLayer(1, "erf"), GradientFlow(), t=[0.0, 1.0])
+    >>> found = problem_of(integrate(given.mixture, given.network, given.rule, given.start(), given.t))
+    >>> found == replace(given, state=given.start())
+    True
+    """
+    found = records_of(dataset)
+    if "sweep" in found:
+        found = _cell(dataset, found["sweep"])
+    if not isinstance(found.get("mixture"), Mixture):
+        raise ValueError(f"dataset must have the attribute mixture, got only {', '.join(found) or 'none'}")
+    parts: dict[str, Any] = {"mixture": found["mixture"]}
+    parts |= {"network": found.get("network"), "rule": found.get("sgd", found.get("rule"))}
+    state = found.get("initial_state")
+    parts["state"] = state if isinstance(state, (OrderParameters, Densities)) else None
+    about = {**_mapping(found.get("start")), **_mapping(found.get("simulation"))}
+    for name in ("D", "engine", "test_samples"):
+        parts[name] = about.get(name, found.get(name))
+    parts |= {name: found.get(name) for name in ("initial", "readout_scale", "seeds")}
+    parts |= _axes(dataset, found)
+    if "learners" in found:
+        parts["learner"] = _options(found["learners"])
+    return Specification(**parts)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _axes(dataset: Any, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Times, noise levels and seeds, where the dataset runs along them."""
+    parts: dict[str, Any] = {}
+    coordinates = getattr(dataset, "coords", {})
+    if "time" in coordinates:
+        parts["t"] = np.atleast_1d(coordinates["time"].values)
+    elif (t := found.get("t")) is not None:
+        parts["t"] = t
+    if "sigma" in getattr(dataset, "dims", ()) and "learner" in dataset.dims:
+        parts["sigma"] = coordinates["sigma"].values
+    if "seeds" not in found and "initial" in coordinates and "learners" not in found:  # fixed points
+        parts["seeds"] = [int(seed) for seed in np.atleast_1d(coordinates["initial"].values)]
+        parts["initial"] = None
+    return parts
+
+
+def _options(given: Any) -> dict[str, Options]:
+    from quenched.numerics.learners import learners
+
+    table, found = learners(), {}
+    for name, values in _mapping(given).items():
+        choice("learners", name, table)
+        found[name] = type(table[name].options).from_dict(values, f"learners[{name!r}]")
+    return found
+
+
+def _cell(dataset: Any, sweep: Any) -> dict[str, Any]:
+    """The records of the one cell of a sweep that is left in a dataset."""
+    chosen: dict[str, Any] = {}
+    for name in ("mixture", "network", "rule", "D"):
+        values = np.atleast_1d(dataset[name].values) if name in getattr(dataset, "coords", {}) else np.array([])
+        if len(values) != 1:
+            raise ValueError(
+                f"dataset must hold one problem, got {len(values)} along {name}: choose one of them first, "
+                f"dataset.isel({name}=0)"
+            )
+        chosen[name] = int(values[0]) if name == "D" else sweep[f"{name}s"][str(values[0])]
+    chosen["seeds"] = [int(seed) for seed in np.atleast_1d(dataset["seed"].values)]
+    return chosen | {name: sweep[name] for name in ("engine", "test_samples", "initial", "readout_scale")}

@@ -1,0 +1,106 @@
+"""The pages of docs/: examples print what stands there, commands and names exist, the site is built strictly."""
+
+import doctest
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from quenched.sim.cli.main import app, verbs
+from quenched.sim.figures import figures
+from quenched.sim.specifications import read_problem, read_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [path for path in sorted([*DOCS.glob("*.md"), *DOCS.glob("*/*.md")]) if "_build" not in path.parts]
+PUBLIC = [(package, name) for package in ("numerics", "sim") for name in import_module(f"quenched.{package}").__all__]
+
+
+def run_calls(title: str, text: str) -> int:
+    """Run the blocks of Python as doctests, each after those before it; their number."""
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, object] = {"__name__": title}
+    for block in blocks:
+        test = doctest.DocTestParser().get_doctest(block, names, title, title, None)
+        runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+        assert runner.run(test, clear_globs=False).failed == 0
+        names = test.globs
+    return len(blocks)
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "how_to").glob("*.md")), ids=lambda path: path.stem)
+def test_the_examples_of_a_page_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quenched.numerics.learners._EXTRA", {})
+    monkeypatch.setitem(sys.modules, path.stem, sys.modules[__name__])  # the module of classes that a page defines
+    text = path.read_text(encoding="utf-8")
+    assert run_calls(path.stem, text) == text.count("```python\n")
+
+
+def test_the_specifications_of_the_pages_are_read(tmp_path: Path) -> None:
+    (problem,) = re.findall(r"```toml\n(.*?)```", (DOCS / "how_to" / "problem.md").read_text(), flags=re.DOTALL)
+    (grid,) = re.findall(r"```toml\n(.*?)```", (DOCS / "how_to" / "cluster.md").read_text(), flags=re.DOTALL)
+    for name, text in (("problem", problem), ("grid", grid)):
+        (tmp_path / f"{name}.toml").write_text(text)
+    found = read_problem(tmp_path / "problem.toml")
+    assert (found.D, found.seeds, len(found.t)) == (500, (0, 1, 2, 3, 4), 61)
+    assert len(read_spec(tmp_path / "problem.toml").cells()) == 5
+    assert len(read_spec(tmp_path / "grid.toml").cells()) == 2 * 2 * 2 * 2 * 8
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda path: path.stem)
+def test_commands_have_verbs_and_flags_that_exist(path: Path) -> None:
+    """`quenched VERB --flag`, in blocks of commands."""
+    for line in re.findall(r"^    (?:\S*/)?quenched (.*?)(?: {2,}#.*)?$", path.read_text(), flags=re.MULTILINE):
+        verb, *rest = shlex.split(line)
+        if verb == "--version":
+            continue
+        assert verb in verbs(), line
+        command: Any = typer.main.get_command(app).get_command(None, verb)
+        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        assert {flag for flag in rest if re.match("--?[A-Za-z]", flag)} <= known, line
+
+
+def test_the_gallery_lists_every_figure() -> None:
+    text = (DOCS / "gallery.md").read_text()
+    assert [name for name in figures() if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_a_public_name_is_in_the_reference_with_an_example(package: str, name: str) -> None:
+    directive = re.compile(rf"^\.\. auto(class|function):: quenched\.{package}\.{name}$", flags=re.MULTILINE)
+    assert sum(len(directive.findall(path.read_text())) for path in (DOCS / "api").glob("*.md")) == 1
+    assert ">>>" in (inspect.getdoc(getattr(import_module(f"quenched.{package}"), name)) or "")
+
+
+def test_the_site_is_built_strictly(tmp_path: Path) -> None:
+    """Once, offline, without running a notebook: no warning, every page, formulas as MathML."""
+    if find_spec("sphinx") is None and not os.environ.get("CI"):
+        pytest.skip("the site needs the extra docs, which is not installed here")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--quiet",
+        "--fail-on-warning",
+        "--keep-going",
+        "-d",
+        str(tmp_path / "trees"),
+    ]
+    done = subprocess.run([*command, str(DOCS), str(tmp_path / "site")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for page in PAGES:
+        assert (tmp_path / "site" / page.relative_to(DOCS).with_suffix(".html")).is_file(), page
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (tmp_path / "site" / "tutorials" / f"{notebook.stem}.html").is_file(), notebook
+    problem = (tmp_path / "site" / "api" / "problem.html").read_text(encoding="utf-8")
+    assert problem.count("<math") > 100
+    assert "cdn" not in problem
