@@ -97,7 +97,8 @@ def two_outputs() -> sympy.Expr:
     0
     """
     first, second = sympy.symbols("phi_0 phi_1", real=True)
-    logistic, output, sign = parse(LOSSES["logistic"], LOSS), *sympy.symbols("phi y", real=True)
+    logistic = parse(LOSSES["logistic"], LOSS)
+    output, sign = sympy.symbols("phi y", real=True)
     gaps = []
     for label in (1, -1):
         right = second if label == 1 else first

@@ -204,8 +204,8 @@ def _parameters(problem: Problem) -> Numbers:
     mixture, rule, D = problem.mixture, problem.rule, problem.D
     references = np.ascontiguousarray(mixture.references_at(D))
     thresholds = np.append(np.cumsum(mixture.weights)[:-1], np.inf)
-    labels = (mixture.labels if mixture.classes is None else mixture.classes).astype(np.float64)
-    data = Data(references, mixture.sigmas.copy(), labels, thresholds, np.array(problem.readout))
+    known = (mixture.labels if mixture.classes is None else mixture.classes).astype(np.float64)
+    data = Data(references, mixture.sigmas.copy(), known, thresholds, np.array(problem.readout))
     scale = problem.network.output_scale / (D * rule.batch)
     decays = 1 - rule.eta * rule.kappa / D, 1 - rule.eta_v * rule.kappa_v / D
     rates = rule.eta * scale, rule.eta_v * scale
