@@ -56,6 +56,7 @@ def test_the_figure_of_what_is_possible(tmp_path: Path, monkeypatch: pytest.Monk
     """A small version: nothing beats the Bayes-optimal error, and AMP is at it; the network arrives later on XOR."""
     small = {"ALPHAS": np.geomspace(0.1, 300.0, 9), "FEW": np.array([2.0]), "POINTS": np.array([0.15, 2.0]), "D": 300}
     small |= {"SEEDS": range(4), "STATES": range(1, 2), "SIGMAS": np.array([0.5, 0.9]), "ITERATIONS": 25}
+    small["TIMES"] = np.sort([*small["ALPHAS"], *small["FEW"]])
     for name, value in (small | {"PHASE": np.geomspace(0.02, 20.0, 5)}).items():
         monkeypatch.setattr(possible, name, value)
     curves = {name: (solve, small["FEW" if name == possible.BEST else "ALPHAS"].tolist())
