@@ -556,7 +556,7 @@ BAD: Sequence[tuple[dict[str, Any], str]] = [
     ({"engine": "gpu"}, "engine must be 'vectors' or 'overlaps', got 'gpu'"),
     ({"rates": [1]}, "spec has the unknown 'rates'"),
     ({"rule": None}, "spec must have rule, got only"),
-    ({"rule": {"lr": 1}}, "rule must be tables"),
+    ({"rule": 3}, "rule must be a table or tables"),
     ({"rule": [{"lr": -1}]}, "lr must be finite and >= 0, got -1"),
     ({"rule": [{"lr": 0.1}, {"lr": 0.2}]}, "rule must have different names, got 'sgd' twice"),
     ({"rule": [{}]}, "rule 'sgd': .* missing .* 'lr'"),
