@@ -25,7 +25,7 @@ from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import describing
-from quenched.theory import amp
+from quenched.theory import amp as generated
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +34,7 @@ __all__ = ["SpectralWeights", "spectral_overlaps", "spectral_weights", "state_ev
 
 Array = npt.NDArray[np.float64]
 
-passing: Any = amp  # ufunc expressions: they take arrays where their signature says float
+theory: Any = generated  # ufunc expressions: they take arrays where their signature says float
 
 _MOST_ITERATIONS = 10_000
 _SAME = 1e-10  # relative to the largest covariance of a label
@@ -116,7 +116,7 @@ def spectral_weights(mixture: Mixture) -> SpectralWeights:
             "mixture must have covariances of its labels' means that commute for a spectral start, got "
             f"{covariances.tolist()}: take start='random'"
         )
-    weights = np.asarray(passing.spectral_weight(powers, evolution.sigma))
+    weights = np.asarray(theory.spectral_weight(powers, evolution.sigma))
     groups: list[tuple[int, ...]] = []
     for k in range(evolution.p):
         for i, group in enumerate(groups):
@@ -146,5 +146,5 @@ def spectral_overlaps(mixture: Mixture, alpha: float) -> Array:
         )
     told = powers.argmax(axis=0)
     shares = np.array([evolution.labels[y].weight for y in told])
-    found = passing.spectral_overlap(evolution.alpha * shares, evolution.sigma, powers.max(axis=0))
+    found = theory.spectral_overlap(evolution.alpha * shares, evolution.sigma, powers.max(axis=0))
     return np.maximum(np.asarray(found), 0.0)
