@@ -105,9 +105,9 @@ def test_results_name_their_functions_and_certificates(text: str) -> None:
 
 def test_the_learning_equations_come_step_by_step() -> None:
     names = [formula.name for formula in two_layer.derivations()]
-    assert names == ["update", "inner_products", "increments", "rates", "step_averages"]
+    assert names == ["update", "inner_products", "increments", "rates", "on_sphere", "step_averages"]
     before, after = (step.latex for step in two_layer.derivations()[2].outcome.steps[1::2])
-    assert r"\frac{\eta^{2} \kappa^{2} Q_{ukl}}{D}" in before  # what the limit drops
+    assert r"\frac{\kappa^{2} Q_{ukl} \eta_{k} \eta_{l}}{D}" in before  # what the limit drops
     assert r"\kappa^{2}" not in after
 
 
