@@ -104,6 +104,8 @@ class Contraction:
             factors = [(ast.unparse(a), i) for a, i in zip(arrays, indices, strict=True)]
         elif isinstance(last, ast.Name) and last.id in self.arrays:
             factors = [(last.id, output)]
+        elif not output:  # of a number, a term of numbers alone
+            parts, factors = [*parts, last], []
         else:
             raise ValueError(f"{self.name}: {ast.unparse(node)} is no product of numbers and arrays")
         scalar = "*".join(f"({ast.unparse(part)})" for part in parts) or "1.0"

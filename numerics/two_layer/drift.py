@@ -87,8 +87,8 @@ class DensityDrift(Densities):
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    """`local_fields`, `pull`, `rates` and `on_sphere` of `two_layer`, compiled."""
-    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere)
+    """`local_fields`, `pull`, `rates` and `on_sphere` of `two_layer`, and `bias_rates`, compiled."""
+    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere, bias_rates)
     return load_compiled("equations", [contraction(function).text for function in functions])
 
 
@@ -111,7 +111,7 @@ class Equations:
         self.step = step_averages(self.fields, rule, sampling, stated)
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
-        self.on_sphere = compiled.on_sphere if rule.sphere else None
+        self.on_sphere, self.bias_rates = compiled.on_sphere if rule.sphere else None, compiled.bias_rates
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
         mean = np.ascontiguousarray(mixture.means @ self.fields.G)  # mean_a·Pi_u e_b, (U, C, p)
         self.constants = self.P, self.rho, np.ascontiguousarray(mixture.shares), mean
@@ -146,10 +146,10 @@ class Equations:
             dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *parameters)
             dA, dQ, moved = dA[:, :, :K], dQ[:, :K, :K], dv[:K]
             if self.on_sphere is not None:
-                lengths = np.einsum("ukk->k", Q[:, :K, :K])
-                dA, dQ = self.on_sphere(A[:, :, :K], Q[:, :K, :K], dA, dQ, np.einsum("ukk->k", dQ) / lengths)
+                growth = _squares(dQ) / _squares(Q[:, :K, :K])
+                dA, dQ = self.on_sphere(A[:, :, :K], Q[:, :K, :K], dA, dQ, growth)
             if b is not None:
-                db, dc = bias_rates(self.P, force[:, :K], slope, b, c or 0.0, *self.biases)
+                db, dc = self.bias_rates(self.P, force[:, :K], slope, b, c or 0.0, *self.biases)
                 moved = np.concatenate([moved, self.thresholds * db, [dc]])
             return dA, dQ, moved
 
@@ -164,7 +164,7 @@ class Equations:
         if self.on_sphere is None:
             return largest
         K = self.fields.learning
-        lengths = np.sqrt(np.einsum("ukk->k", Q[:, :K, :K]))  # |A_k| <= |w_k|, |Q_kl| <= |w_k||w_l|
+        lengths = np.sqrt(_squares(Q[:, :K, :K]))  # |A_k| <= |w_k|, |Q_kl| <= |w_k||w_l|
         return largest * float(1 + max(1.0, lengths.max()) / lengths.min() ** 2 * max(1.0, lengths.max()))
 
     def parts(self, parameters: Array) -> tuple[Array, Array | None, float | None]:
@@ -215,6 +215,11 @@ class Equations:
         cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
         parts = tuple(part.reshape(s) for part, s in zip(np.split(values, cuts), shapes, strict=True))
         return parts, float(errors.max()), method
+
+
+def _squares(Q: Array) -> Array:
+    """Q_kk (K,) of the parts Q_u (U, K, K)."""
+    return np.asarray(Q.diagonal(axis1=1, axis2=2).sum(axis=0))
 
 
 def drift_arrays(

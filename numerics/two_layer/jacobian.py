@@ -23,7 +23,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
 from quenched.numerics.two_layer.step_averages import ClusterTeachers, StepAverages
 from quenched.theory import two_layer
-from quenched.theory.biases import bias_rates, mean_slope_tangent
+from quenched.theory.biases import mean_slope_tangent
 
 __all__ = ["drift_tangents"]
 
@@ -104,7 +104,7 @@ class _Linearised:
         changes = dv[:K]
         if b is not None:  # these rates are linear: their tangents are the same functions of tangents
             each = zip(*(np.moveaxis(x, -1, 0) for x in (force_z[:, :K], slope_z, biases_z)), strict=True)
-            rates = [bias_rates(P, f, u, x[:-1], float(x[-1]), *equations.biases) for f, u, x in each]
+            rates = [equations.bias_rates(P, f, u, x[:-1], float(x[-1]), *equations.biases) for f, u, x in each]
             changes = np.concatenate([changes, np.array([db for db, _ in rates]).T, [[dc for _, dc in rates]]])
         return dA[:, :, :K], dQ[:, :K, :K], changes
 
