@@ -242,6 +242,7 @@ class _Trajectory:
         self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
         begin = with_biases(densities(mixture, state), any(piece.rule.biased for piece in plan.pieces))
+        self.biased = begin.b is not None
         inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
         self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.parameters)
         self._take(plan.pieces[0])
@@ -250,8 +251,9 @@ class _Trajectory:
         """The equations of a piece."""
         rule = self.rule = piece.rule
         self.derivative = drift_arrays(self.plan.tasks[piece.task], self.network, rule)
-        # the slope of relu at 0 depends on the side: a neuron that shrinks to 0 gets there, and has no direction there
-        quiet = not rule.diffusion and rule.temperature == 0
+        # the slope of relu at 0 depends on the side: a neuron that shrinks to 0 gets there, and has no direction there;
+        # one with a threshold is on one side of it
+        quiet = not rule.diffusion and rule.temperature == 0 and not self.biased
         self.vanishing = quiet and _vanishes(self.network.activation)
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
