@@ -1,5 +1,5 @@
-# make test        everything the repository claims, checked
-# make reproduce   the figures and their data, into results/
+# make test        the tests
+# make reproduce   four main figures and their data, into results/
 # make derive      rewrite theory/ from symbolic/
 # make derivation  the derivation as a document: derivation.tex, and derivation.pdf where pdflatex is installed
 # make docs        the site, offline and strict, into docs/_build
