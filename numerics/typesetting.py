@@ -67,13 +67,13 @@ _COEFFICIENTS = {
     7: "S_{2,a}",
 }  # of phi^n in dl/dphi, (dl/dphi)^2
 _AVERAGES = {"ddg": "g''", "dg": "g'", "g": "g"}
-_DEFINITIONS = (
-    r"f_{ak} = E_a\!\left[\frac{\partial l}{\partial \lambda_k}\right]",
-    r"G_{akn} = E_a\!\left[\frac{\partial^2 l}{\partial \lambda_k \partial \lambda_n}\right]",
-    r"N_{akl} = E_a\!\left[\frac{\partial l}{\partial \lambda_k} \frac{\partial l}{\partial \lambda_l}\right]",
-    r"r_{ak} = E_a\!\left[\frac{\partial l}{\partial v_k}\right]",
-    r"u_{a} = E_a\!\left[\frac{\partial l}{\partial \phi}\right]",
-)
+_DEFINITIONS = {
+    "force": r"f_{ak} = E_a\!\left[\frac{\partial l}{\partial \lambda_k}\right]",
+    "response": r"G_{akn} = E_a\!\left[\frac{\partial^2 l}{\partial \lambda_k \partial \lambda_n}\right]",
+    "noise": r"N_{akl} = E_a\!\left[\frac{\partial l}{\partial \lambda_k} \frac{\partial l}{\partial \lambda_l}\right]",
+    "readout": r"r_{ak} = E_a\!\left[\frac{\partial l}{\partial v_k}\right]",
+    "slope": r"u_{a} = E_a\!\left[\frac{\partial l}{\partial \phi}\right]",
+}  # the averages of a step
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,22 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     values: dict[str, Any] = dict(rule.scheduled)
     values |= dict(zip(("eta_b", "kappa_b", "eta_c", "kappa_c"), rule.biases, strict=True))
     values |= {"T": values.pop("temperature"), "B": rule.batch, "s": network.output_scale}
-    gone = {name for name, value in values.items() if value == 0} | (set() if rule.diffusion else {"noise"})
+    gone = {name for name, value in values.items() if value == 0}
+    first = "eta" not in gone
+    asked = {
+        "force": first or "eta_b" not in gone,
+        "response": first,
+        "noise": first and rule.diffusion,
+        "readout": "eta_v" not in gone,
+        "slope": "eta_c" not in gone,
+    }  # whether a rate that is not 0 has it
+    gone |= {name for name, needed in asked.items() if not needed}
     ones = {name for name, value in values.items() if value == 1 and name in ("B", "s")}
     nodes = mixture.spectrum is not None
     symbols = ({} if nodes else {"rho": r"\sigma^2"}) | ({"eta_b": r"\eta_{b,k}"} if rule.frozen else {})
     writer = _Writer(gone, ones | (set() if nodes else {"share"}), symbols, nodes, shared=not rule.frozen)
-    definitions = [line for line in _DEFINITIONS if rule.diffusion or not line.startswith("N_")]
-    if rule.intercept_lr == 0:
-        definitions = [line for line in definitions if not line.startswith("u_")]
-    if "eta" in gone:
-        definitions = [line for line in definitions if line.startswith("r_")]
-    if "eta_v" in gone:
-        definitions = [line for line in definitions if not line.startswith("r_")]
-    lines = [rf"l = {_loss(rule)}", *definitions]
-    if "eta" not in gone:
-        lines += writer.function(two_layer.pull)
+    lines = [rf"l = {_loss(rule)}", *(line for name, line in _DEFINITIONS.items() if asked[name])]
+    lines += writer.function(two_layer.pull)
     lines += writer.function(two_layer.rates)
     if rule.sphere:
         lines += [_GROWTH[nodes], *writer.function(two_layer.on_sphere)]
@@ -135,14 +136,12 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
         lines += writer.function(bias_rates)
     if closed:
         if rule.loss in LOSSES and (coefficients := LOSSES[rule.loss].coefficients) is not None:
-            parts: list[Callable[..., Any]] = [two_layer.step_averages]
-            if rule.diffusion:
-                parts.append(two_layer.step_noise)
-            known = {place: name for place, name in _COEFFICIENTS.items() if rule.diffusion or name.startswith("F")}
+            known = {place: name for place, name in _COEFFICIENTS.items() if asked["noise"] or name.startswith("F")}
             lines += _Writer(set() if rule.label_noise else {"Delta"}, set(), {"y": "y_a"}, True).function(
                 coefficients, known
             )
-            lines += [line for part in parts for line in writer.function(part)]
+            for part in (two_layer.step_averages, two_layer.step_noise):
+                lines += writer.function(part)
         lines += _closed_averages(network.activation)
     return LearningEquations(tuple(dict.fromkeys(lines)))  # averages over one and two fields share variables
 
@@ -202,7 +201,7 @@ class _Writer:
         return lines
 
     def _line(self, name: str, value: ast.expr) -> list[str]:
-        if _callee(value) == "eye":
+        if _callee(value) == "eye" or name in self.gone:
             return []
         indices = next((_output(call) for call in ast.walk(value) if _callee(call) == "einsum"), "")
         if (moving := _RATES.get(name)) is None:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 
 import pytest
 from matplotlib.mathtext import MathTextParser
@@ -80,6 +81,26 @@ def test_all_terms_are_there_and_no_others() -> None:
     assert flow.count(r"\sum") == count["dQ"] - 4  # no decay, of either weight, no noise, no bath
     assert "N_" not in flow
     assert rate(equations(XOR, RELU, OnlineSGD(0.1, second_lr=0.0)), "v") == "0"
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize(
+    ("rule", "letters"),
+    [
+        (OnlineSGD(0.1, 0.01, bias_lr=0.1, intercept_lr=0.1), "fGNru"),
+        (OnlineSGD(0.0, second_lr=0.1, bias_lr=0.1, intercept_lr=0.1), "fru"),
+        (OnlineSGD(0.0, second_lr=0.0, bias_lr=0.1), "f"),
+        (OnlineSGD(0.0, second_lr=0.0, intercept_lr=0.1), "u"),
+        (OnlineSGD(0.0, second_lr=0.1), "r"),
+        (OnlineSGD(0.1, second_lr=0.0), "fGN"),
+        (GradientFlow(second_lr=0.0, bias_lr=0.1), "fG"),
+    ],
+)
+def test_each_average_that_a_rate_has_is_defined_and_no_other(rule, letters: str, closed: bool) -> None:
+    lines = equations(XOR, RELU, rule, closed=closed).lines
+    known = {line[0] for line in lines if re.match(r"[fGNru]_\{a\w*\} = E_a", line)}
+    used = {letter for line in lines for letter in re.findall(r"(?<![\w\\])([fGNru])_\{a", line.partition(" = ")[2])}
+    assert known == used == set(letters)
 
 
 def test_closed_averages_of_the_activation() -> None:
