@@ -21,7 +21,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
 from quenched.symbolic.language.grammar import LOSS, expression, syntax_tree
 from quenched.theory import two_layer
-from quenched.theory.biases import bias_rates
+from quenched.theory.biases import bias_rates, mean_slope, shifted
 from quenched.theory.losses import LOSSES
 
 __all__ = ["LearningEquations", "equations"]
@@ -48,8 +48,13 @@ _SYMBOLS = {
     "Delta": r"\Delta",
     "I": r"\delta",
     "growth": r"\gamma",
+    "dR": r"\dot R",
+    "dQ": r"\dot Q",
     "dR_held": r"\dot R^{|w|}",
     "dQ_held": r"\dot Q^{|w|}",
+    "F0_c": "F_{0}^{c}",
+    "S0_c": "S_{0}^{c}",
+    "S1_c": "S_{1}^{c}",
     "pi": r"\pi",
     "inf": r"\infty",
 }
@@ -96,7 +101,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
 
     R_bk = w_k·r_b/D are the overlaps with reference vectors r_b, M_ak = w_k·mu_a/D among them.  `closed`: also the
     averages of a step in terms of those of the activation, and these in closed form, over one and two fields, where
-    there is one.
+    there is one.  Raises ValueError for an argument of another kind, and for `closed` where a teacher makes the labels.
 
     >>> from quenched.numerics import GradientFlow
     >>> print(equations(Mixture.xor(0.5), TwoLayer(4, "relu"), GradientFlow()).lines[-1])
@@ -110,6 +115,11 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     ):
         if not isinstance(value, kind):
             raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
+    if closed and mixture.teacher is not None:
+        raise ValueError(
+            "closed must be False where a teacher makes the labels, got True: the sums of closed averages run over its "
+            "neurons, too, and are written for those of the network"
+        )
     values: dict[str, Any] = dict(rule.scheduled)
     values |= dict(zip(("eta_b", "kappa_b", "eta_c", "kappa_c"), rule.biases, strict=True))
     values |= {"T": values.pop("temperature"), "B": rule.batch, "s": network.output_scale}
@@ -122,7 +132,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
         "readout": "eta_v" not in gone,
         "slope": "eta_c" not in gone,
     }  # whether a rate that is not 0 has it
-    gone |= {name for name, needed in asked.items() if not needed}
+    gone |= {name for name, needed in asked.items() if not needed} | (set() if asked["noise"] else {"S0_c", "S1_c"})
     ones = {name for name, value in values.items() if value == 1 and name in ("B", "s")}
     nodes = mixture.spectrum is not None
     symbols = ({} if nodes else {"rho": r"\sigma^2"}) | ({"eta_b": r"\eta_{b,k}"} if rule.frozen else {})
@@ -135,13 +145,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     if rule.biased:
         lines += writer.function(bias_rates)
     if closed:
-        if rule.loss in LOSSES and (coefficients := LOSSES[rule.loss].coefficients) is not None:
-            known = {place: name for place, name in _COEFFICIENTS.items() if asked["noise"] or name.startswith("F")}
-            lines += _Writer(set() if rule.label_noise else {"Delta"}, set(), {"y": "y_a"}, True).function(
-                coefficients, known
-            )
-            for part in (two_layer.step_averages, two_layer.step_noise):
-                lines += writer.function(part)
+        lines += _closed_step(writer, rule, asked["noise"])
         lines += _closed_averages(network.activation)
     return LearningEquations(tuple(dict.fromkeys(lines)))  # averages over one and two fields share variables
 
@@ -149,6 +153,20 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
 def _loss(rule: LearningRule) -> str:
     text = expression(rule.loss, LOSS)
     return _Writer(set(), set(), {"phi": r"\phi"}, True).term(syntax_tree(text, "eval").body)
+
+
+def _closed_step(writer: _Writer, rule: LearningRule, noisy: bool) -> list[str]:
+    """The averages of a step by those of the activation, of a loss of degree 2 in the output."""
+    if rule.loss not in LOSSES or (coefficients := LOSSES[rule.loss].coefficients) is None:
+        return []
+    known = {place: name for place, name in _COEFFICIENTS.items() if noisy or name.startswith("F")}
+    lines = _Writer(set() if rule.label_noise else {"Delta"}, set(), {"y": "y_a"}, True).function(coefficients, known)
+    if rule.biased:  # the coefficients at the output phi + c stand for those at phi
+        lines += writer.function(shifted, free="a")
+        writer.symbols |= {name: writer.symbols[f"{name}_c"] for name in ("F0", "S0", "S1")}
+    for part in (two_layer.step_averages, two_layer.step_noise, mean_slope):
+        lines += writer.function(part)
+    return lines
 
 
 def _closed_averages(activation: str) -> list[str]:
@@ -183,35 +201,38 @@ class _Writer:
         self, gone: set[str], ones: set[str], symbols: Mapping[str, str], nodes: bool, *, shared: bool = False
     ) -> None:
         self.gone, self.ones, self.symbols, self.nodes = gone, ones, _SYMBOLS | dict(symbols), nodes
-        node = "u" if nodes else ""
-        self.symbols |= {"dR": rf"\dot R_{{{node}bk}}", "dQ": rf"\dot Q_{{{node}kl}}"}
         self.shared = set(_SHARED) if shared else set()
+        self.arrays: set[str] = set()  # of the function that is written
+        self.free = ""  # the indices of what is written: those of an array outside of an `einsum`
 
-    def function(self, function: Callable[..., Any], outcomes: Mapping[int, str] | None = None) -> list[str]:
-        """One line for each assignment and, if `outcomes` names them, each element of the result."""
+    def function(
+        self, function: Callable[..., Any], outcomes: Mapping[int, str] | None = None, free: str = ""
+    ) -> list[str]:
+        """One line for each assignment and, if `outcomes` names them, each element of the result.
+
+        `free`: the indices of an assignment that has no `einsum` to say them.
+        """
         tree = syntax_tree(textwrap.dedent(inspect.getsource(function))).body[0]
+        self.arrays = {name for name, kind in function.__annotations__.items() if "NDArray" in str(kind)}
         lines = []
         for node in ast.walk(tree):
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 target = node.targets[0] if isinstance(node, ast.Assign) else node.target
                 if isinstance(target, ast.Name) and not isinstance(node.value, ast.Subscript):
-                    lines += self._line(target.id, node.value)
+                    lines += self._line(target.id, node.value, free)
             elif isinstance(node, ast.Return) and outcomes is not None and isinstance(node.value, ast.Tuple):
                 lines += [f"{name} = {self.sum(node.value.elts[place])}" for place, name in outcomes.items()]
         return lines
 
-    def _line(self, name: str, value: ast.expr) -> list[str]:
+    def _line(self, name: str, value: ast.expr, free: str) -> list[str]:
         if _callee(value) == "eye" or name in self.gone:
             return []
-        indices = next((_output(call) for call in ast.walk(value) if _callee(call) == "einsum"), "")
-        if (moving := _RATES.get(name)) is None:
-            text = self.sum(value)
-            return [f"{self._indexed(self.name(name), indices)} = {text}"] if text != "0" else []
-        written = self._indexed(moving, indices)
-        outer, self.symbols = self.symbols, self.symbols | {moving: written}  # a term without a sum has them all
-        text = self.sum(value)
-        self.symbols = outer
-        return [rf"\frac{{d{written}}}{{dt}} = {text}"]
+        self.free = next((_output(call) for call in ast.walk(value) if _callee(call) == "einsum"), free)
+        moving, text = _RATES.get(name), self.sum(value)
+        written = self._indexed(moving or self.name(name), self.free)
+        if moving:
+            return [rf"\frac{{d{written}}}{{dt}} = {text}"]
+        return [f"{written} = {text}"] if text != "0" else []
 
     # --- expressions
 
@@ -252,7 +273,7 @@ class _Writer:
             case ast.Call():
                 return self._call(node)
             case ast.Name():
-                return self.name(node.id)
+                return self._indexed(self.name(node.id), self.free if node.id in self.arrays else "")
             case ast.Constant():
                 return str(node.value)
         raise ValueError(f"generated code is written as LaTeX where it is sums and products, got {ast.dump(node)}")
@@ -297,7 +318,7 @@ class _Writer:
 
     def _operand(self, node: ast.expr) -> str:
         """An array of an `einsum`, whose indices come after it."""
-        return node.id if isinstance(node, ast.Name) and node.id in _RATES.values() else self.term(node)
+        return self.name(node.id) if isinstance(node, ast.Name) else self.term(node)
 
     def _indexed(self, text: str, indices: str) -> str:
         kept = indices if self.nodes else indices.replace("u", "")

@@ -14,6 +14,7 @@ from quenched.numerics import (
     OnlineSGD,
     OrderParameters,
     Spectrum,
+    Teacher,
     TwoLayer,
     drift,
     equations,
@@ -24,6 +25,7 @@ from quenched.numerics import (
 from quenched.theory import two_layer
 
 XOR, RELU = Mixture.xor(0.5), TwoLayer(4, "relu")
+TAUGHT = Mixture([[0.0]], teacher=Teacher([[1.0]], [1.0], "relu"))
 SPECTRAL = Mixture([[1.0], [-1.0]], [1, -1], spectrum=Spectrum([0.5, 1.5]))
 PROBLEMS = [
     (XOR, RELU, OnlineSGD(0.1, 0.01)),
@@ -111,9 +113,23 @@ def test_closed_averages_of_the_activation() -> None:
     assert not [line for line in lines if line.startswith("S_")]
 
 
+@pytest.mark.parametrize("rule", [OnlineSGD(0.1, intercept_lr=0.1), GradientFlow(bias_lr=0.1, intercept_lr=0.1)])
+def test_closed_averages_are_those_at_an_output_with_its_intercept(rule) -> None:
+    """Each F_0, S_0 and S_1 is moved by c before it is used, as the engine does (`biases.shifted`), and u is closed."""
+    lines = equations(XOR, RELU, rule, closed=True).lines
+    assert r"F_{0,a}^{c} = c F_{1,a} + F_{0,a}" in lines
+    assert (r"S_{1,a}^{c} = 2 c S_{2,a} + S_{1,a}" in lines) == rule.diffusion
+    assert r"u_{a} = \sum_{i} F_{1,a}\, \langle g \rangle_{ai}\, v_{i} + F_{0,a}^{c}" in lines
+    used = "".join(line.partition(" = ")[2] for line in lines if re.match(r"[fGNru]_\{a", line))
+    assert used.count("F_{0,a}") == used.count("F_{0,a}^{c}") == 4
+    assert used.count("S_{0,a}") == used.count("S_{0,a}^{c}") == used.count("S_{1,a}^{c}") == rule.diffusion
+    assert not [line for line in equations(XOR, RELU, OnlineSGD(0.1), closed=True).lines if "^{c}" in line]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"mixture": TAUGHT, "closed": True}, "closed must be False where a teacher makes the labels, got True"),
         ({"mixture": None}, "mixture must be a Mixture, got None"),
         ({"closed": "yes"}, "closed must be a bool, got 'yes'"),
     ],
