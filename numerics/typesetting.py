@@ -48,6 +48,7 @@ _SYMBOLS = {
     "Delta": r"\Delta",
     "I": r"\delta",
     "growth": r"\gamma",
+    "squared": "q",
     "dR": r"\dot R",
     "dQ": r"\dot Q",
     "dR_held": r"\dot R^{|w|}",
@@ -60,10 +61,6 @@ _SYMBOLS = {
 }
 _RATES = {"dR": "R", "dQ": "Q", "dv": "v", "db": "b", "dc": "c"}  # time derivatives
 _SHARED = ("eta", "eta_v")  # rates, which all neurons share unless some are frozen
-_GROWTH = {
-    False: r"\gamma_{k} = \dot Q_{kk}/Q_{kk}",
-    True: r"\gamma_{k} = \sum_{u} \dot Q_{ukk}/\sum_{u} Q_{ukk}",
-}  # of |w_k|^2, where weights are scaled back; by whether there are nodes
 _COEFFICIENTS = {
     3: "F_{0,a}",
     4: "F_{1,a}",
@@ -141,7 +138,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     lines += writer.function(two_layer.pull)
     lines += writer.function(two_layer.rates)
     if rule.sphere:
-        lines += [_GROWTH[nodes], *writer.function(two_layer.on_sphere)]
+        lines += writer.function(two_layer.on_sphere)
     if rule.biased:
         lines += writer.function(bias_rates)
     if closed:
@@ -229,6 +226,7 @@ class _Writer:
             return []
         self.free = next((_output(call) for call in ast.walk(value) if _callee(call) == "einsum"), free)
         moving, text = _RATES.get(name), self.sum(value)
+        self.arrays |= {name} if self.free else set()
         written = self._indexed(moving or self.name(name), self.free)
         if moving:
             return [rf"\frac{{d{written}}}{{dt}} = {text}"]

@@ -131,7 +131,7 @@ def rates(
     T: float,  # temperature of the bath
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k."""
-    I = eye(len(eta))
+    I = eye(len(v))
     dR = (
         -kappa*einsum("ubk,k->ubk", R, eta)
         - einsum("ubi,k,uki->ubk", R, eta, pull)
@@ -154,6 +154,8 @@ def rates(
     return dR, dQ, dv
 
 
+# squared_k = Q_ukk
+# growth_k = dQ_ukk/squared_k
 # dR_held_ubk = -R_ubk growth_k/2 + dR_ubk
 # dQ_held_ukl = -Q_ukl growth_k/2 - Q_ukl growth_l/2 + dQ_ukl
 def on_sphere(
@@ -161,9 +163,13 @@ def on_sphere(
     Q: NDArray[float64],  # (U, K, K) overlaps w_k.w_l/D, parts in node u
     dR: NDArray[float64],  # (U, b, K) D times the increment of R by a step before it is scaled back
     dQ: NDArray[float64],  # (U, K, K) of Q
-    growth: NDArray[float64],  # (K,) D times the fraction by which |w_k|^2 grows in it
 ) -> tuple[NDArray[float64], NDArray[float64]]:
-    """Rates of R_ubk and Q_ukl if each weight is scaled back to its length after a step."""
+    """Rates of R_ubk and Q_ukl if each weight is scaled back to its length after a step.
+
+    growth_k is D times the fraction by which |w_k|^2 = D squared_k grows in a step before it is scaled back.
+    """
+    squared = einsum("ukk->k", Q)
+    growth = einsum("ukk->k", dQ)/squared
     dR_held = (
         -1/2*einsum("ubk,k->ubk", R, growth)
         + dR

@@ -17,10 +17,10 @@ _UNITY = "I"
 
 
 class _Term:
-    """scalar * prod of factors (array, indices)."""
+    """scalar * prod of factors (array, indices), divided by the entries of arrays in `below`."""
 
-    def __init__(self, scalar: str, factors: list[tuple[str, str]]) -> None:
-        self.scalar, self.factors = scalar, factors
+    def __init__(self, scalar: str, factors: list[tuple[str, str]], below: list[tuple[str, str]]) -> None:
+        self.scalar, self.factors, self.below = scalar, factors, below
 
 
 def _split(node: ast.expr, sign: str = "") -> list[tuple[str, ast.expr]]:
@@ -39,6 +39,10 @@ def _product(node: ast.expr) -> tuple[list[ast.expr], str]:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return [node.operand], "-"
     return [node], ""
+
+
+def _named(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _is_einsum(node: ast.expr) -> bool:
@@ -61,6 +65,8 @@ class Contraction:
         given = [argument.arg for argument in definition.args.args if not argument.arg.startswith("averages")]
         read: list[tuple[str, str]] = []
         lines: list[str] = []
+        assigned = [statement.value for statement in definition.body if isinstance(statement, ast.Assign)]
+        used = {name.id for value in assigned for name in ast.walk(value) if isinstance(name, ast.Name)}
         for statement in definition.body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id="I")]):
@@ -76,7 +82,11 @@ class Contraction:
                 case (
                     ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value)
                 ):
-                    lines += self._output(ast.unparse(target), value)
+                    name = ast.unparse(target)
+                    lines += self._output(name, value)
+                    if name in used:  # by what comes after it
+                        lines.append(f"    {name} = {name}_sum")
+                        self.arrays.add(name)
                 case ast.Return():
                     lines.append("    " + self._result(statement))
                 case _:
@@ -95,6 +105,10 @@ class Contraction:
         return "return " + ", ".join(f"{name}_sum" for name in names.strip("()").replace(" ", "").split(","))
 
     def _term(self, sign: str, node: ast.expr, output: str) -> _Term:
+        below = []
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _named(node.right) in self.arrays:
+            below.append((_named(node.right), output))
+            node = node.left
         parts, minus = _product(node)
         sign = "-" if (sign == "-") != (minus == "-") else ""
         last = parts.pop()
@@ -104,12 +118,12 @@ class Contraction:
             factors = [(ast.unparse(a), i) for a, i in zip(arrays, indices, strict=True)]
         elif isinstance(last, ast.Name) and last.id in self.arrays:
             factors = [(last.id, output)]
-        elif not output:  # of a number, a term of numbers alone
+        elif below or not output:  # of a number, a term of numbers alone
             parts, factors = [*parts, last], []
         else:
             raise ValueError(f"{self.name}: {ast.unparse(node)} is no product of numbers and arrays")
         scalar = "*".join(f"({ast.unparse(part)})" for part in parts) or "1.0"
-        return _Term(sign + scalar, factors)
+        return _Term(sign + scalar, factors, below)
 
     def _output(self, target: str, value: ast.expr) -> list[str]:
         pieces = _split(value)
@@ -136,7 +150,7 @@ class Contraction:
             indent += "    "
         entry = f"{total}[{', '.join(output)}]" if output else total
         for n, term in enumerate(terms):
-            body = _Nest(self.sizes, term.factors, free, f"{target}_{n}")
+            body = _Nest(self.sizes, term.factors, free, f"{target}_{n}", term.below)
             lines += body.directed(indent, entry) if directed else body.plain(indent, entry)
         return lines
 
@@ -144,8 +158,16 @@ class Contraction:
 class _Nest:
     """The loops of one term, inside those over the free indices."""
 
-    def __init__(self, sizes: Mapping[str, str], factors: list[tuple[str, str]], free: str, scalar: str) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, str],
+        factors: list[tuple[str, str]],
+        free: str,
+        scalar: str,
+        below: list[tuple[str, str]],
+    ) -> None:
         self.sizes, self.free, self.scalar = sizes, free, scalar
+        self.below = "".join(f"/{self._entry(*factor)}" for factor in below)
         self.guards = [f"{i[0]} == {i[1]}" for array, i in factors if array == _UNITY]
         self.factors = [(array, i) for array, i in factors if array != _UNITY]
 
@@ -175,7 +197,7 @@ class _Nest:
         """Add the term to an entry of the output."""
         lines, indent = self._guarded(indent)
         inner, value = self._sum(self.factors, self.free, indent, "t_")
-        return [*lines, *inner, f"{indent}{entry} += {self.scalar}*{value}"]
+        return [*lines, *inner, f"{indent}{entry} += {self.scalar}*{value}{self.below}"]
 
     def directed(self, indent: str, entry: str) -> list[str]:
         """Add the term for all directions z, which one factor depends on."""
@@ -189,4 +211,4 @@ class _Nest:
                 indent, known = indent + "    ", known + index
         inner, value = self._sum(still, known, indent, "t_")
         lines += [*inner, f"{indent}c_ = {self.scalar}*{value}", f"{indent}for z in range({self.sizes['z']}):"]
-        return [*lines, f"{indent}    {entry} += c_*{self._entry(*moved)}"]
+        return [*lines, f"{indent}    {entry} += c_*{self._entry(*moved)}{self.below}"]

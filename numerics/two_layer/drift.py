@@ -146,8 +146,7 @@ class Equations:
             dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *parameters)
             dA, dQ, moved = dA[:, :, :K], dQ[:, :K, :K], dv[:K]
             if self.on_sphere is not None:
-                growth = _squares(dQ) / _squares(Q[:, :K, :K])
-                dA, dQ = self.on_sphere(A[:, :, :K], Q[:, :K, :K], dA, dQ, growth)
+                dA, dQ = self.on_sphere(A[:, :, :K], Q[:, :K, :K], dA, dQ)
             if b is not None:
                 db, dc = self.bias_rates(self.P, force[:, :K], slope, b, c or 0.0, *self.biases)
                 moved = np.concatenate([moved, self.thresholds * db, [dc]])

@@ -20,7 +20,7 @@ from functools import cache
 import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
-__all__ = ["in_limit", "increments", "inner_product", "multiplied_out", "on_sphere"]
+__all__ = ["growth", "in_limit", "increments", "inner_product", "multiplied_out", "on_sphere"]
 
 # cluster a, reference vector b, node of the spectrum u, neurons k and l
 a, b, u, k, l = (Idx(name) for name in "abukl")
@@ -48,7 +48,9 @@ def inner_product(one: Vector, two: Vector) -> sympy.Expr:
     for left, c in one.items():
         for right, d in two.items():
             pair = tuple(sorted((left, right)))
-            if pair[1] == "xi_l" and pair[0] == "xi_k":  # those of two neurons are independent
+            if left == right and left.startswith("xi"):
+                total += c * d * D * share[u]
+            elif pair == ("xi_k", "xi_l"):  # those of two neurons are independent
                 total += (c * d).subs(l, k) * D * share[u] * I[k, l]
             elif pair[1].startswith("xi") or pair[0].startswith("xi"):
                 total += c * d * sympy.sqrt(D) * zeta
@@ -96,20 +98,32 @@ def increments() -> tuple[sympy.Expr, sympy.Expr]:
     return in_limit(dR), in_limit(dQ)
 
 
+def growth() -> tuple[sympy.Expr, sympy.Expr]:
+    """|w_k|^2/D, summed over the nodes, and D times the fraction by which it grows in a step, for D -> infinity.
+
+    The step moves Q_ukk by dQ_ukk/D; the former is `squared` in the latter.
+
+    >>> growth()
+    (Q[u, k, k], dQ[u, k, k]/squared[k])
+    """
+    small, squared, dQ = Symbol("epsilon", positive=True), IndexedBase("squared"), IndexedBase("dQ")  # small: 1/D
+    after = squared[k] + small * dQ[u, k, k]
+    return Q[u, k, k], sympy.diff(after / squared[k], small).subs(small, 0)
+
+
 def on_sphere() -> tuple[sympy.Expr, sympy.Expr]:
     """D times the increments of R_ubk and Q_ukl where each weight is scaled back to its length, for D -> infinity.
 
-    dR and dQ are D times those of the step before it is scaled back, growth_k is D times the fraction by which |w_k|^2
-    grows in it: the sum of dQ_ukk over the nodes, over that of Q_ukk.
+    dR and dQ are D times those of the step before it is scaled back, growth_k is the `growth` of |w_k|^2 in it.
 
     >>> on_sphere()[0]
     -R[u, b, k]*growth[k]/2 + dR[u, b, k]
     """
     small = Symbol("epsilon", positive=True)  # 1/D
-    dR, dQ, growth = (IndexedBase(name) for name in ("dR", "dQ", "growth"))
+    dR, dQ, grown = (IndexedBase(name) for name in ("dR", "dQ", "growth"))
 
     def back(index: Idx) -> sympy.Expr:
-        return (1 + small * growth[index]) ** sympy.Rational(-1, 2)
+        return (1 + small * grown[index]) ** sympy.Rational(-1, 2)
 
     one = (R[u, b, k] + small * dR[u, b, k]) * back(k)
     two = (Q[u, k, l] + small * dQ[u, k, l]) * back(k) * back(l)

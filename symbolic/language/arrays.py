@@ -45,30 +45,36 @@ def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset()) -> symp
 def einsum(expression: sympy.Expr, output: str, indent: str) -> str:
     r"""A sum of products of indexed arrays; indices outside `output` are summed.
 
+    An array with the indices of the output may divide a term; a ValueError names another one.
+
     >>> from sympy import Idx, IndexedBase
     >>> i, k = Idx("i"), Idx("k")
     >>> einsum(-2 * IndexedBase("Q")[k, i] * IndexedBase("v")[i] + IndexedBase("u")[k], "k", " ")
     '-2*einsum("ki,i->k", Q, v)\n + u'
+    >>> einsum(IndexedBase("Q")[k, k] / IndexedBase("u")[k], "k", "")
+    'einsum("kk->k", Q)/u'
     """
     lines = []
     for term in sorted(sympy.Add.make_args(expression), key=sympy.default_sort_key):
-        scalar, operands = sympy.Integer(1), []
+        scalar, operands, below = sympy.Integer(1), [], ""
         for factor in sympy.Mul.make_args(term):
             base, exponent = factor.as_base_exp()
-            if isinstance(base, sympy.Indexed):
-                operands += [base] * int(exponent)
-            else:
+            if not isinstance(base, sympy.Indexed):
                 scalar *= factor
-        if not operands:
-            lines.append(code(scalar))
-            continue
-        if not operands:
+            elif exponent.is_Integer and exponent > 0:
+                operands += [base] * int(exponent)
+            elif exponent == -1 and "".join(map(str, base.indices)) == output:
+                below += f"/{base.base}"
+            else:
+                raise ValueError(f"expression must be a sum of products of arrays, got the factor {factor}")
+        if not operands and not below:
             lines.append(code(scalar))
             continue
         operands.sort(key=str)
         subscripts = ",".join("".join(str(index) for index in o.indices) for o in operands)
         arrays = ", ".join(str(o.base) for o in operands)
         product = arrays if subscripts == output else f'einsum("{subscripts}->{output}", {arrays})'
+        product = product + below if operands else f"1{below}"
         prefix = code(scalar)
         lines.append(product if prefix == "1" else f"-{product}" if prefix == "-1" else f"{prefix}*{product}")
     text = f"\n{indent}+ ".join(lines)
@@ -82,14 +88,17 @@ def array_function(
     docstring: str,
     patterns: Sequence[str] = (),
     meanings: Mapping[str, str] | None = None,
+    inner: Mapping[str, tuple[sympy.Expr, str]] | None = None,
 ) -> str:
     """Source of a function of arrays and, after a semicolon in `parameters`, numbers; it returns its `outputs`.
 
-    An output is an expression and its free indices.  `patterns` name entries of the tables `averages` (and of their
-    tangents `averages_z`) that expressions spell with _ for the comma; I is unity, of the size of v.  `meanings` say
-    what a parameter is, its shape first; a tangent X_z has that of X and one more index, and no formula above it.
+    An output is an expression and its free indices; so is an `inner` array, which later ones read and which is not
+    returned.  `patterns` name entries of the tables `averages` (and of their
+    tangents `averages_z`) that expressions spell with _ for the comma; I is unity.  `meanings` say what a parameter
+    is, its shape first; a tangent X_z has that of X and one more index, and no formula above it.
     """
     arrays, _, scalars = (part.split() for part in parameters.partition(";"))
+    written = {**(inner or {}), **outputs}
     given = [f"    {a}: {_TABLES if a.startswith('averages') else _ARRAY}," for a in arrays]
     given += [f"    {c}: float," for c in scalars]
     told = [_meaning(parameter, meanings or {}) for parameter in (*arrays, *scalars)]
@@ -97,26 +106,37 @@ def array_function(
     printed = line({})
     above = [
         part
-        for key, (value, indices) in outputs.items()
+        for key, (value, indices) in written.items()
         if not key.endswith("_z")
         for part in comment(f"{key}{'_' if indices else ''}{indices} = {printed(value)}")
     ]
     kinds = [_ARRAY if indices else "float" for _, indices in outputs.values()]
     result = kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"
     lines = [*above, f"def {name}(\n{inside}\n) -> {result}:", textwrap.indent(f'"""{docstring}"""', "    ")]
-    bases = {str(f.base) for value, _ in outputs.values() for f in value.atoms(sympy.Indexed)}
+    indexed = {f for value, _ in written.values() for f in value.atoms(sympy.Indexed)}
+    bases = {str(f.base) for f in indexed}
     named = [(pattern.replace(",", "_") + suffix, pattern, suffix) for pattern in patterns for suffix in ("", "_z")]
     lines += [f'    {array} = averages{suffix}["{pattern}"]' for array, pattern, suffix in named if array in bases]
     if "I" in bases:
-        lines.append(f"    I = eye(len({'eta' if 'eta' in arrays else 'v'}))")
-    for key, (value, indices) in outputs.items():
-        kind = f": {kinds[0]}" if len(outputs) == 1 else ""
+        lines.append(f"    I = eye(len({_of_the_size_of_unity(indexed, arrays)}))")
+    for key, (value, indices) in written.items():
+        kind = f": {kinds[0]}" if len(written) == 1 else ""
         total = einsum(value, indices, " " * 8)
         short = f"    {key}{kind} = {total}"
         lines.append(
             short if len(short) <= WIDTH and "\n" not in total else f"    {key}{kind} = (\n        {total}\n    )"
         )
     return "\n".join([*lines, f"    return {', '.join(outputs)}"])
+
+
+def _of_the_size_of_unity(indexed: set[sympy.Indexed], arrays: Sequence[str]) -> str:
+    """The first parameter that has an index of I and no other one."""
+    ranges = {index for f in indexed if str(f.base) == "I" for index in f.indices}
+    vectors = {str(f.base) for f in indexed if len(f.indices) == 1 and f.indices[0] in ranges}
+    for array in arrays:
+        if array in vectors:
+            return array
+    raise ValueError(f"parameters must have a vector with an index of I, which says its size, got {' '.join(arrays)}")
 
 
 def _meaning(parameter: str, meanings: Mapping[str, str]) -> str:

@@ -36,6 +36,7 @@ from quenched.symbolic.calculus.increments import (
     I,
     Q,
     R,
+    growth,
     in_limit,
     increments,
     inner_product,
@@ -304,7 +305,6 @@ _MEANINGS = {
     "pull": "(U, K, K) how w_k is pulled along w_i",
     "dR": "(U, b, K) D times the increment of R by a step before it is scaled back",
     "dQ": "(U, K, K) of Q",
-    "growth": "(K,) D times the fraction by which |w_k|^2 grows in it",
     "eta": "(K,) learning rates of the first layer, 0 for a frozen neuron",
     "eta_v": "(K,) and of the second",
     "kappa": "weight decay of the first layer",
@@ -344,8 +344,11 @@ force_ak = E_a[dl/dlambda_k], response_akl = E_a[d^2 l/(dlambda_k dlambda_l)], r
         """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k.""",
     ),
     "on_sphere": (
-        "R Q dR dQ growth",
-        """Rates of R_ubk and Q_ukl if each weight is scaled back to its length after a step.""",
+        "R Q dR dQ",
+        """Rates of R_ubk and Q_ukl if each weight is scaled back to its length after a step.
+
+growth_k is D times the fraction by which |w_k|^2 = D squared_k grows in a step before it is scaled back.
+""",
     ),
     "risk": (
         "P L0 L1 L2 v averages ; s",
@@ -390,7 +393,11 @@ def generated() -> str:
     """The functions of theory/two_layer.py: a step, and its tangents."""
     outputs, patterns = _outputs(), quadratic().patterns
     write = partial(array_function, patterns=patterns, meanings=_MEANINGS)
-    texts = [write(name, given, outputs[name], text) for name, (given, text) in _FUNCTIONS.items()]
+    squared, grown = growth()
+    inner = {"on_sphere": {"squared": (squared, "k"), "growth": (grown, "k")}}
+    texts = [
+        write(name, given, outputs[name], text, inner=inner.get(name)) for name, (given, text) in _FUNCTIONS.items()
+    ]
     moving = tangents()
     for name, given in _TANGENTS.items():
         moved = {f"{key}_z": (value, f"{indices}z") for key, (value, indices) in moving[name].items()}
@@ -434,8 +441,8 @@ and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.
 """,
     "on_sphere": """The rates of R and Q if weights keep their length: a step is scaled back by |w_k|/|w_k + dw_k|.
 
-D times the fraction by which |w_k|^2 grows in the step is growth_k, the sum of dQ_ukk over the nodes over that of
-Q_ukk; it has the terms of second order in eta_k, and those of a bath.
+D times the fraction by which |w_k|^2 = D squared_k grows in the step is growth_k; it has the terms of second order in
+eta_k, and those of a bath.
 """,
     "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and
 dv_k/dt.
@@ -462,7 +469,11 @@ def derivation(found: Equations) -> list[Formula]:
         "rates": tuple(step for step in rest if step.rule != SUMS),
         "on_sphere": tuple(
             Step("Scale back", f"{left} = {latex(value)}")
-            for left, value in zip((r"dR_{ubk}^{\rm held}", r"dQ_{ukl}^{\rm held}"), on_sphere(), strict=True)
+            for left, value in zip(
+                (r"{\rm squared}_k", r"{\rm growth}_k", r"dR_{ubk}^{\rm held}", r"dQ_{ukl}^{\rm held}"),
+                (*growth(), *on_sphere()),
+                strict=True,
+            )
         ),
         "step_averages": tuple(step for step in rest if step.rule == SUMS),
     }
