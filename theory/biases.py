@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from numpy import einsum, float64
 from numpy.typing import NDArray
 
-__all__ = ["bias_rates", "mean_slope", "mean_slope_tangent", "shifted", "shifted_slope"]
+__all__ = ["bias_rates", "bias_rates_tangent", "mean_slope", "mean_slope_tangent", "shifted", "shifted_slope"]
 
 
 # slope_a = s F₁_a ⟨g_i⟩_a v_i + F₀_a
@@ -61,7 +61,7 @@ def bias_rates(
     eta_c: float,  # learning rate of the intercept
     kappa_c: float,  # and its decay
 ) -> tuple[NDArray[float64], float]:
-    """Time derivatives of thresholds and intercept: linear in force, slope, b and c, like their own tangents."""
+    """Time derivatives of thresholds and intercept."""
     db = (
         -eta_b*kappa_b*b
         - eta_b*einsum("a,ak->k", P, force)
@@ -71,6 +71,29 @@ def bias_rates(
         - eta_c*einsum("a,a->", P, slope)
     )
     return db, dc
+
+
+def bias_rates_tangent(
+    P: NDArray[float64],  # (C,) weights of the clusters
+    force_z: NDArray[float64],  # (C, K, Z)
+    slope_z: NDArray[float64],  # (C, Z)
+    b_z: NDArray[float64],  # (K, Z)
+    c_z: NDArray[float64],  # (Z,)
+    eta_b: float,  # learning rate of the thresholds
+    kappa_b: float,  # and their decay
+    eta_c: float,  # learning rate of the intercept
+    kappa_c: float,  # and its decay
+) -> tuple[NDArray[float64], NDArray[float64]]:
+    """Tangent of `bias_rates` along directions z, the last index of all that ends in _z."""
+    db_z = (
+        -eta_b*kappa_b*b_z
+        - eta_b*einsum("a,akz->kz", P, force_z)
+    )
+    dc_z = (
+        -eta_c*kappa_c*c_z
+        - eta_c*einsum("a,az->z", P, slope_z)
+    )
+    return db_z, dc_z
 
 
 # F0_c_a = c F₁_a + F₀_a

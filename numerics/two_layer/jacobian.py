@@ -23,7 +23,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.two_layer.drift import PATH, Equations
 from quenched.numerics.two_layer.step_averages import ClusterTeachers, StepAverages
 from quenched.theory import two_layer
-from quenched.theory.biases import mean_slope_tangent
+from quenched.theory.biases import bias_rates_tangent, mean_slope_tangent
 
 __all__ = ["drift_tangents"]
 
@@ -53,6 +53,7 @@ def _equations() -> dict[str, tuple[Any, tuple[str, ...], tuple[str, ...]]]:
         two_layer.pull_tangent,
         two_layer.rates_tangent,
         mean_slope_tangent,
+        bias_rates_tangent,
     )
     parts = [contraction(function) for function in tangents]
     made = load_compiled("tangents", [part.text for part in parts])
@@ -102,10 +103,10 @@ class _Linearised:
         averages = (force, force_z, pull, pull_z, noise_z, readout_z)
         dA, dQ, dv = self.compiled["rates_tangent"][0](*arrays, *averages, *equations.parameters()[:-1])
         changes = dv[:K]
-        if b is not None:  # these rates are linear: their tangents are the same functions of tangents
-            each = zip(*(np.moveaxis(x, -1, 0) for x in (force_z[:, :K], slope_z, biases_z)), strict=True)
-            rates = [equations.bias_rates(P, f, u, x[:-1], float(x[-1]), *equations.biases) for f, u, x in each]
-            changes = np.concatenate([changes, np.array([db for db, _ in rates]).T, [[dc for _, dc in rates]]])
+        if b is not None:
+            tangents = P, force_z[:, :K], slope_z, biases_z[:-1], biases_z[-1]
+            db, dc = self.compiled["bias_rates_tangent"][0](*tangents, *equations.biases)
+            changes = np.concatenate([changes, db, dc[None]])
         return dA[:, :, :K], dQ[:, :K, :K], changes
 
     def _averages(self, step: StepAverages, law: _Law, moved: _Moved) -> list[Array]:

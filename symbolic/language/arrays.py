@@ -25,8 +25,12 @@ _ARRAY = "NDArray[float64]"
 _DIRECTION = Idx("z")
 
 
-def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset()) -> sympy.Expr:
+def tangent(
+    expression: sympy.Expr, fixed: frozenset[str] = frozenset(), moving: Sequence[sympy.Symbol] = ()
+) -> sympy.Expr:
     """The product rule on a polynomial in indexed arrays: X_z[.., z] for each array but the `fixed` ones.
+
+    `moving`: numbers c that change, too, by c_z[z].
 
     >>> i, k = Idx("i"), Idx("k")
     >>> tangent(IndexedBase("Q")[k, i] * IndexedBase("v")[i] ** 2)
@@ -39,7 +43,7 @@ def tangent(expression: sympy.Expr, fixed: frozenset[str] = frozenset()) -> symp
             if isinstance(base, sympy.Indexed) and str(base.base) not in fixed:
                 moved = IndexedBase(f"{base.base}_z")[(*base.indices, _DIRECTION)]
                 total += term / base * exponent * moved
-    return total
+    return total + sympy.Add(*(expression.diff(c) * IndexedBase(f"{c}_z")[_DIRECTION] for c in moving))
 
 
 def einsum(expression: sympy.Expr, output: str, indent: str) -> str:

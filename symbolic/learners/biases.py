@@ -87,6 +87,7 @@ _MEANINGS = {
     "slope": "(C,) E_a[dl/dphi]",
     "b": "(K,) thresholds",
     "c": "intercept",
+    "c_z": "(Z,)",
     "v": "(K,) readout",
     "F0": "(C,) of dl/dphi = F0 + F1 phi",
     "F1": "(C,)",
@@ -124,7 +125,13 @@ def generated() -> str:
             "bias_rates",
             "P force slope b ; c eta_b kappa_b eta_c kappa_c",
             {"db": (db, "k"), "dc": (dc, "")},
-            "Time derivatives of thresholds and intercept: linear in force, slope, b and c, like their own tangents.",
+            "Time derivatives of thresholds and intercept.",
+        ),
+        (
+            "bias_rates_tangent",
+            "P force_z slope_z b_z c_z ; eta_b kappa_b eta_c kappa_c",
+            {"db_z": (tangent(db, frozenset({"P"})), "kz"), "dc_z": (tangent(dc, frozenset({"P"}), (c,)), "z")},
+            "Tangent of `bias_rates` along directions z, the last index of all that ends in _z.",
         ),
         (
             "shifted",

@@ -7,7 +7,7 @@ import sympy
 from quenched.numerics.averages.activations import derived_module
 from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.steps import in_steps
-from quenched.symbolic.language.arrays import tangent
+from quenched.symbolic.language.arrays import array_function, einsum, tangent
 from quenched.theory.activations import ACTIVATIONS
 from quenched.theory.gradients import GRADIENTS
 
@@ -66,3 +66,18 @@ def test_tangent_is_linear_in_the_directions():
     assert tangent(P[k], fixed) == 0
     assert tangent(3 * P[k] * v[k], fixed) == 3 * P[k] * tangent(v[k])
     assert tangent(Q[k, i] * v[i] + v[k]) == tangent(Q[k, i] * v[i]) + tangent(v[k])
+    c = sympy.Symbol("c")
+    c_z = sympy.IndexedBase("c_z")[sympy.Idx("z")]
+    assert tangent(c**2 * v[k], moving=(c,)) == c**2 * tangent(v[k]) + 2 * c * v[k] * c_z
+
+
+def test_unity_has_the_size_of_a_parameter_and_no_factor_is_dropped():
+    k, l = sympy.Idx("k"), sympy.Idx("l")
+    w, u, I = (sympy.IndexedBase(name) for name in ("w", "u", "I"))
+    assert "I = eye(len(w))" in array_function("f", "w", {"found": (w[k] * I[k, l], "kl")}, "")
+    with pytest.raises(ValueError, match=r"parameters must have a vector with an index of I, .* got u"):
+        array_function("f", "u", {"found": (u[k, l] * I[k, l], "kl")}, "")
+    assert einsum(3 / w[k], "k", "") == "3*1/w"
+    for factor in (1 / w[l], w[k] ** -2, sympy.sqrt(w[k])):
+        with pytest.raises(ValueError, match="expression must be a sum of products of arrays, got the factor"):
+            einsum(u[k, l] * factor, "k", "")
