@@ -32,7 +32,7 @@ from quenched.numerics.averages.multiprecision import precise_averages
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import converged, legendre
 from quenched.theory import activations as theory
-from quenched.theory import normal, two_layer
+from quenched.theory import biases, normal, two_layer
 
 __all__ = ["Certificate", "certify", "certify_equations", "digits", "document"]
 
@@ -142,11 +142,18 @@ def _normal_certificates() -> Iterator[Certificate]:
         yield Certificate(f"Phi{n}", "", "random", "numpy", _digits(gap), 12.0, float(expected.error))
 
 
+_LEARNING = (
+    *(("rates", "dR"), ("rates", "dQ"), ("rates", "dv"), ("risk", "")),
+    *(("bias_rates", "db"), ("bias_rates", "dc"), ("on_sphere", "dR_held"), ("on_sphere", "dQ_held")),
+)  # formulas and their parts
+
+
 def _learning_certificates() -> Iterator[Certificate]:
-    """`theory.two_layer`: rates and risk, against averages over a Gauss-Hermite grid of inputs.
+    """`theory.two_layer` and `theory.biases`: rates and risk, against averages over a Gauss-Hermite grid of inputs.
 
     Two neurons, two clusters on a line with a variance each; weights with a component along the means and two across.
     """
+    b, c, rates_of_biases = np.array([0.3, -0.2]), 0.25, (0.6, 0.3, 0.8, 0.4)  # eta_b, kappa_b, eta_c, kappa_c
     P, y, sigma2, T = np.array([0.6, 0.4]), np.array([1.0, -1.0]), np.array([0.5, 0.3]), np.array([[0.8], [-0.7]])
     A, L, v = np.array([[0.7, -0.4]]), np.array([[0.6, 0.0], [0.2, 0.5]]), np.array([0.9, -0.6])
     Q = A.T @ A + L @ L.T
@@ -162,30 +169,38 @@ def _learning_certificates() -> Iterator[Certificate]:
         a = np.repeat([0, 1], len(grid))  # cluster of each sample
         x = np.sqrt(sigma2[a])[:, None] * np.tile(grid, (2, 1)) + np.pad(T, ((0, 0), (0, 2)))[a]
         fields = x @ np.vstack([A, L.T])
-        g, dg = (function(fields) for function in activation_functions(name))
-        phi, p = s * (g @ v), P[a] * np.tile(weights, 2)
+        g, dg = (function(fields + b) for function in activation_functions(name))
+        phi, p = s * (g @ v) + c, P[a] * np.tile(weights, 2)
         force, square = phi - y[a], (phi - y[a]) ** 2 + noise**2
         push = s * v * dg * force[:, None]
         dw = -eta[:, None] * ((p[:, None] * push).T @ np.column_stack([x[:, 0], fields]) + kappa * np.vstack([A, Q]).T)
         heat = (p * sigma2[a] * square)[:, None] * (s * v * dg)
         dQ = dw[:, 1:] + dw[:, 1:].T + np.outer(eta, eta) / batch * (heat.T @ (s * v * dg)) + 2 * bath * np.diag(eta)
         dv = -eta_v * (s * (p * force) @ g + kappa_v * v)
-        return dw[:, 0], dQ, dv, p @ (phi - y[a]) ** 2 / 2
+        eta_b, kappa_b, eta_c, kappa_c = rates_of_biases
+        db, dc = -eta_b * (p @ push + kappa_b * b), -eta_c * (p @ force + kappa_c * c)
+        small = 1e-30j  # of a step; the imaginary part of what it scales back to is a derivative without rounding
+        back = np.sqrt(np.diag(Q) / np.diag(Q + small * dQ))
+        held = (A[0] + small * dw[:, 0]) * back, (Q + small * dQ) * np.outer(back, back)
+        return dw[:, 0], dQ, dv, p @ (phi - y[a]) ** 2 / 2, db, dc, *(part.imag / small.imag for part in held)
 
-    names = (("rates", "dR"), ("rates", "dQ"), ("rates", "dv"), ("risk", ""))
-    L0, L1, L2, F0, F1, *_ = coefficients("square", y, 0.0)
-    *_, S0, S1, S2 = coefficients("square", y, noise)
+    L0, L1, L2, *_ = coefficients("square", y - c, 0.0)  # of phi - y, with c in the label
+    *_, F0, F1, S0, S1, S2 = coefficients("square", y, noise)
+    F0, S0, S1 = biases.shifted(F0, F1, S0, S1, S2, c)
     for name in ("erf", "he2"):
         M, average, covariance = two_layer.local_fields(T, rho, R, Q[None])
-        found = tables(name, average, covariance)
+        found = tables(name, average + b, covariance)
         force, response, readout = two_layer.step_averages(F0, F1, v, found, s)
         averages = force, two_layer.pull(P, rho, response), two_layer.step_noise(S0, S1, S2, v, found, s), readout
         dR, dQ, dv = two_layer.rates(
             P, rho, share, mean, M, R, Q[None], v, *averages, eta, eta_v, kappa, kappa_v, batch, bath
         )
-        values = (dR[0, 0], dQ[0], dv, two_layer.risk(P, L0, L1, L2, v, found, s))
+        moved = biases.bias_rates(P, force, biases.mean_slope(F0, F1, v, found, s), b, c, *rates_of_biases)
+        held = two_layer.on_sphere(R, Q[None], dR, dQ)
+        risk = two_layer.risk(P, L0, L1, L2, v, found, s)
+        values = (dR[0, 0], dQ[0], dv, risk, *moved, held[0][0, 0], held[1][0])
         for (formula, part), value, rough, expected in zip(
-            names, values, sampled(name, 36), sampled(name, 44), strict=True
+            _LEARNING, values, sampled(name, 36), sampled(name, 44), strict=True
         ):
             error, gap = np.max(abs(rough - expected)), np.max(abs(value - expected))
             yield Certificate(formula, part, f"K = 2, {name}", "compiled", _digits(gap), 10.0, float(error))
