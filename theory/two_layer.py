@@ -154,8 +154,6 @@ def rates(
     return dR, dQ, dv
 
 
-# squared_k = Q_ukk
-# growth_k = dQ_ukk/squared_k
 # dR_held_ubk = -R_ubk growth_k/2 + dR_ubk
 # dQ_held_ukl = -Q_ukl growth_k/2 - Q_ukl growth_l/2 + dQ_ukl
 def on_sphere(

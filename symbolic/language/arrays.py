@@ -96,8 +96,8 @@ def array_function(
 ) -> str:
     """Source of a function of arrays and, after a semicolon in `parameters`, numbers; it returns its `outputs`.
 
-    An output is an expression and its free indices; so is an `inner` array, which later ones read and which is not
-    returned.  `patterns` name entries of the tables `averages` (and of their
+    An output is an expression and its free indices; so is an `inner` array, which later ones read: it is not returned,
+    and has no formula above.  `patterns` name entries of the tables `averages` (and of their
     tangents `averages_z`) that expressions spell with _ for the comma; I is unity.  `meanings` say what a parameter
     is, its shape first; a tangent X_z has that of X and one more index, and no formula above it.
     """
@@ -110,7 +110,7 @@ def array_function(
     printed = line({})
     above = [
         part
-        for key, (value, indices) in written.items()
+        for key, (value, indices) in outputs.items()
         if not key.endswith("_z")
         for part in comment(f"{key}{'_' if indices else ''}{indices} = {printed(value)}")
     ]
