@@ -90,6 +90,15 @@ def test_all_terms_are_there_and_no_others() -> None:
     assert rate(equations(XOR, RELU, OnlineSGD(0.1, second_lr=0.0)), "v") == "0"
 
 
+def test_weights_on_a_sphere_are_scaled_back_by_what_the_generated_code_says() -> None:
+    """It has the growth in it, of all nodes, which no caller gives to it."""
+    lines = equations(SPECTRAL, RELU, OnlineSGD(0.1, sphere=True)).lines
+    assert list(inspect.signature(two_layer.on_sphere).parameters) == ["R", "Q", "dR", "dQ"]
+    assert r"q_{k} = \sum_{u} Q_{ukk}" in lines
+    assert r"\gamma_{k} = \frac{\sum_{u} \dot Q_{ukk}}{q_{k}}" in lines
+    assert r"q_{k} = Q_{kk}" in equations(XOR, RELU, OnlineSGD(0.1, sphere=True)).lines
+
+
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize(
     ("rule", "letters"),
