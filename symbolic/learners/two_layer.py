@@ -470,7 +470,12 @@ def derivation(found: Equations) -> list[Formula]:
         "on_sphere": tuple(
             Step("Scale back", f"{left} = {latex(value)}")
             for left, value in zip(
-                (r"{\rm squared}_k", r"{\rm growth}_k", r"dR_{ubk}^{\rm held}", r"dQ_{ukl}^{\rm held}"),
+                (
+                    r"\operatorname{squared}_k",
+                    r"\operatorname{growth}_k",
+                    r"dR_{ubk}^{\rm held}",
+                    r"dQ_{ukl}^{\rm held}",
+                ),
                 (*growth(), *on_sphere()),
                 strict=True,
             )
