@@ -462,6 +462,7 @@ def derivation(found: Equations) -> list[Formula]:
     """The equations of a loss step by step: update rule, inner products, increments, six lines, averages of a step."""
     table, moved = _multiplied()
     first, *rest = found.steps
+    held = r"\operatorname{squared}_k", r"\operatorname{growth}_k", r"dR_{ubk}^{\rm held}", r"dQ_{ukl}^{\rm held}"
     chosen = {
         "update": (first,),
         "inner_products": table,
@@ -469,16 +470,7 @@ def derivation(found: Equations) -> list[Formula]:
         "rates": tuple(step for step in rest if step.rule != SUMS),
         "on_sphere": tuple(
             Step("Scale back", f"{left} = {latex(value)}")
-            for left, value in zip(
-                (
-                    r"\operatorname{squared}_k",
-                    r"\operatorname{growth}_k",
-                    r"dR_{ubk}^{\rm held}",
-                    r"dQ_{ukl}^{\rm held}",
-                ),
-                (*growth(), *on_sphere()),
-                strict=True,
-            )
+            for left, value in zip(held, (*growth(), *on_sphere()), strict=True)
         ),
         "step_averages": tuple(step for step in rest if step.rule == SUMS),
     }
