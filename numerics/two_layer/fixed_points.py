@@ -212,7 +212,8 @@ def measured(system: StationaryEquations, x: Array, points: int, **origin: Any) 
 
 def _errors(mixture: Mixture, network: TwoLayer, state: OrderParameters, points: int) -> Errors:
     """Errors of a state; of clusters that its symmetries exchange, one stands for all."""
-    found = orbits(mixture, network, state) if mixture.teacher is None else []
+    plain = mixture.teacher is None and state.b is None  # symmetries are those of networks without biases
+    found = orbits(mixture, network, state) if plain else []
     if len(found) in (0, mixture.clusters):
         return errors(mixture, network, state, tolerance=_TOLERANCE, points=points)
     first = [orbit[0] for orbit in found]

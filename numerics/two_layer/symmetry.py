@@ -158,6 +158,8 @@ class _Portrait:
     @classmethod
     def of(cls, mixture: Mixture, network: TwoLayer, state: OrderParameters) -> _Portrait:
         """Unit weights where g is homogeneous, neurons with the same field merged, those without effect dropped."""
+        if state.b is not None:
+            raise ValueError(f"state must be without b and c, got b={state.b.tolist()}, c={state.c}")
         A, Q, v = state.projections(mixture), state.Q, state.v
         degree, sign = homogeneity(network.activation), parity(network.activation)
         if degree is not None:
@@ -230,7 +232,7 @@ def equivalent(
     """Whether two states are the same function of the inputs, up to a symmetry of the mixture.
 
     Neurons may be permuted, those with equal fields are added up, and a homogeneous activation is invariant under
-    w_k -> c w_k, v_k -> v_k/c^m.
+    w_k -> c w_k, v_k -> v_k/c^m.  ValueError: a state has thresholds and an intercept, which are not compared.
 
     >>> mixture, network = Mixture.xor(0.5), TwoLayer(2, "relu")
     >>> one = OrderParameters(mixture.means @ [[1.0, -1.0], [0.0, 0.0]], [[1.0, -1.0], [-1.0, 1.0]], [1.0, 2.0])

@@ -38,6 +38,7 @@ from quenched.numerics.problem.state import Densities
 from quenched.numerics.two_layer.drift import Equations, drift_arrays
 from quenched.numerics.two_layer.jacobian import drift_tangents
 from quenched.numerics.two_layer.step_averages import Sampling
+from quenched.numerics.two_layer.symmetry import equivalent
 
 Array = npt.NDArray[np.float64]
 
@@ -226,6 +227,20 @@ def test_a_threshold_and_an_intercept_of_a_linear_neuron_are_one_parameter() -> 
     np.testing.assert_allclose(rates[0].c, rates[1].c, rtol=0, atol=1e-13)
 
 
+def test_the_errors_of_a_fixed_point_know_its_intercept() -> None:
+    """Weights of 0 are kept by decay: phi = c, which ends at the mean label, 0.2.
+
+    Two clusters mirror each other at c = 0 too, where phi = 0 is a tie: not what stands for them here.
+    """
+    mixture = Mixture([[1.0], [-1.0], [0.0]], [-1, -1, 1], weights=[0.2, 0.2, 0.6], sigma=0.5)
+    network = TwoLayer(1, "erf")
+    rule = GradientFlow(second_lr=0.0, intercept_lr=1.0, weight_decay=0.5)
+    found = fixed_point(mixture, network, rule, OrderParameters([[0.0]] * 3, [[0.0]], [1.0], c=0.1))
+    assert found.state.c == pytest.approx(0.2, abs=1e-9)
+    assert found.pmse == pytest.approx((1 - 0.2**2) / 2, abs=1e-9)
+    assert found.classification_error == pytest.approx(0.4, abs=1e-9)
+
+
 # --- errors
 
 
@@ -301,6 +316,7 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: fixed_points(TWO, ONE, BIASED, seeds=[0]), "rule must have bias_lr = 0 and intercept_lr = 0, got 0 and 1"),
     (lambda: curve(TWO, ONE, BIASED, "sigma", [0.5, 1.0], STATE), "rule must have bias_lr = 0 and intercept_lr = 0"),
     (lambda: fixed_point(TWO, ONE, GradientFlow(), STATE), "guess has b and c, which this rule leaves as they are"),
+    (lambda: equivalent(TWO, ONE, STATE, STATE), r"state must be without b and c, got b=\[0.0\], c=0.1"),
     (lambda: fluctuations(TWO, ONE, OnlineSGD(0.1), STATE, [1.0]), "rule and state must have no biases"),
     (
         lambda: drift_arrays(TWO, ONE, BIASED)(np.zeros((1, 1)), np.eye(1), np.ones(1)),
