@@ -133,7 +133,7 @@ def curve(
         x = attractor(first, random_overlaps(first.mixture, network, 1000, seed), time)
     else:
         # of a state of the given mixture; at another separation, the weights stay
-        A = fitting_guess(guess, mixture, network).projections(mixture)
+        A = fitting_guess("guess", guess, first).projections(mixture)
         first.start(OrderParameters(first.mixture.references @ A, guess.Q, guess.v))
         x = first.solve(first.x0)
     branch.origin = first

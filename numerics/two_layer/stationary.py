@@ -35,7 +35,7 @@ from quenched.numerics.two_layer.flow import Coordinates
 from quenched.numerics.two_layer.jacobian import drift_tangents
 from quenched.numerics.two_layer.symmetry import homogeneity
 
-__all__ = ["OVERFLOW", "RESIDUAL", "FixedPointError", "StationaryEquations", "VectorField"]
+__all__ = ["OVERFLOW", "RESIDUAL", "FixedPointError", "StationaryEquations", "VectorField", "fitting_biases"]
 
 Array = npt.NDArray[np.float64]
 
@@ -122,9 +122,7 @@ class StationaryEquations:
 
         `bury`: neurons of which both layers are nearly 0 are set to 0 and stay there.
         """
-        if state.b is not None and not self.rule.biased:
-            raise ValueError("guess has b and c, which this rule leaves as they are: set bias_lr or intercept_lr > 0")
-        state = with_biases(state, self.rule.biased)
+        state = fitting_biases("guess", state, self.rule)
         dead = np.zeros(self.network.K, dtype=bool)
         if bury:
             sizes = np.sqrt(np.maximum(np.diag(state.Q), 0)), np.abs(state.v)
@@ -326,6 +324,13 @@ class StationaryEquations:
             return None
         rates = self.rates(x + step)
         return (x + step, rates) if np.isfinite(rates).all() else None
+
+
+def fitting_biases(name: str, state: OrderParameters, rule: LearningRule) -> OrderParameters:
+    """The state, with thresholds and an intercept where they learn.  ValueError: it has some that do not."""
+    if state.b is not None and not rule.biased:
+        raise ValueError(f"{name} has b and c, which this rule leaves as they are: set bias_lr or intercept_lr > 0")
+    return with_biases(state, rule.biased)
 
 
 def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:

@@ -35,8 +35,11 @@ from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities
+from quenched.numerics.two_layer import local_fields
+from quenched.numerics.two_layer.attractor import attractor, path
 from quenched.numerics.two_layer.drift import Equations, drift_arrays
 from quenched.numerics.two_layer.jacobian import drift_tangents
+from quenched.numerics.two_layer.stationary import StationaryEquations
 from quenched.numerics.two_layer.step_averages import Sampling
 from quenched.numerics.two_layer.symmetry import equivalent
 
@@ -284,6 +287,19 @@ def test_a_teacher_and_an_intercept() -> None:
     assert abs(found.classification_error - wrong) < 5 * found.classification_error_error
 
 
+@pytest.mark.parametrize("g", [lambda x: np.sin(2 * np.pi * x), lambda x: max(x - 5, 0), lambda x: 1 / (1 - x)])
+def test_an_intercept_needs_a_field_at_which_the_activation_speaks(g: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An intercept c is one more neuron, c/g(x) g(x): not at an x where g is 0 up to rounding, or infinite."""
+    constant = local_fields._constant.__wrapped__
+    monkeypatch.setattr(local_fields, "activation_functions", lambda _: (lambda x: np.float64(g(x)), None))
+    field, value = constant("as patched")
+    assert abs(value) >= 0.5
+    assert value == g(field)
+    monkeypatch.setattr(local_fields, "activation_functions", lambda _: (lambda x: 1e-4 * g(x) / (1 + g(x) ** 2), None))
+    with pytest.raises(ValueError, match=r"'faint' is below 0\.001 at all 519 fields tried, from -40 to 40"):
+        constant("faint")
+
+
 # --- records and refusals
 
 
@@ -308,6 +324,7 @@ def test_states_and_curves_keep_their_biases() -> None:
 
 STATE = OrderParameters([[0.1], [-0.1]], [[1.0]], [1.0], c=0.1)
 ONE, BIASED = TwoLayer(1, "linear"), GradientFlow(intercept_lr=1.0, second_lr=0.0)
+PLAIN = GradientFlow(second_lr=0.0)
 BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: OnlineSGD(0.1, bias_lr=-1.0), "bias_lr must be finite and >= 0, got -1"),
     (lambda: OrderParameters([[0.0]], [[1.0]], [1.0], b=[0.0, 1.0]), r"b must have shape \(1,\), got \(2,\)"),
@@ -316,6 +333,10 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: fixed_points(TWO, ONE, BIASED, seeds=[0]), "rule must have bias_lr = 0 and intercept_lr = 0, got 0 and 1"),
     (lambda: curve(TWO, ONE, BIASED, "sigma", [0.5, 1.0], STATE), "rule must have bias_lr = 0 and intercept_lr = 0"),
     (lambda: fixed_point(TWO, ONE, GradientFlow(), STATE), "guess has b and c, which this rule leaves as they are"),
+    (lambda: curve(TWO, ONE, PLAIN, "sigma", [0.5, 1.0], STATE), "guess has b and c, which this rule leaves"),
+    (lambda: fixed_points(TWO, ONE, PLAIN, [3], start=lambda _: STATE), r"start\(3\) has b and c, which this rule"),
+    (lambda: attractor(StationaryEquations(TWO, ONE, PLAIN), STATE, 1.0), "state has b and c, which this rule leaves"),
+    (lambda: path(TWO, ONE, PLAIN, STATE, [1.0]), "state has b and c, which this rule leaves"),
     (lambda: equivalent(TWO, ONE, STATE, STATE), r"state must be without b and c, got b=\[0.0\], c=0.1"),
     (lambda: fluctuations(TWO, ONE, OnlineSGD(0.1), STATE, [1.0]), "rule and state must have no biases"),
     (
