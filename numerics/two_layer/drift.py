@@ -220,7 +220,7 @@ class Equations:
             shapes[:] = [part.shape for part in parts]
             return np.concatenate([part.ravel() for part in parts])
 
-        values, errors, method = self.step.sampled(average, covariance, v, flat, c or 0.0)
+        values, errors, method = self.step.sampled(average, covariance, v, flat, c or 0.0, largest)
         cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
         parts = tuple(part.reshape(s) for part, s in zip(np.split(values, cuts), shapes, strict=True))
         return parts, float(errors.max()), method

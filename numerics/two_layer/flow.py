@@ -285,8 +285,7 @@ class _Trajectory:
             last = min(end, piece.until)
             cuts = [t for t in piece.rule.breaks if piece.since < t < last]
             for since, until in pairwise([piece.since, *cuts, last]):
-                # where a rate jumps at the end, it has not jumped yet
-                self.latest = float(np.nextafter(until, since)) if until < end else math.inf
+                self.latest = float(np.nextafter(until, since))  # where a rate jumps at the end, it has not jumped yet
                 y = self._along(since, until, y, states, times, progress)
         return states
 

@@ -33,6 +33,7 @@ from quenched.numerics.problem.state import OrderParameters, nearest_overlaps, s
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, PATH, Equations, drift_arrays
 from quenched.numerics.two_layer.flow import Coordinates
 from quenched.numerics.two_layer.jacobian import drift_tangents
+from quenched.numerics.two_layer.local_fields import Fields
 from quenched.numerics.two_layer.symmetry import homogeneity
 
 __all__ = ["OVERFLOW", "RESIDUAL", "FixedPointError", "StationaryEquations", "VectorField", "fitting_biases"]
@@ -352,8 +353,12 @@ def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
             "would have to vanish, and the weights grow without end; set weight_decay > 0, or second_lr=0, or take "
             "the limit GradientFlow()"
         )
-    if rule.diffusion and rule.eta > 0 and network.K > CLOSED_FORM_NEURONS:
+    readout = Fields(mixture, network).readout
+    taught = readout.shape[0] if readout.ndim == 1 else int(np.count_nonzero(readout, axis=1).max())
+    if rule.diffusion and rule.eta > 0 and network.K + taught > CLOSED_FORM_NEURONS:
+        also = f" and {taught} neurons of the teacher in a cluster" if taught else ""
         raise ValueError(
-            f"network must have K <= {CLOSED_FORM_NEURONS} for a fixed point of SGD, got K = {network.K}: the "
-            "noise of wider ones is sampled and too rough for Newton's steps; take GradientFlow(), exact for all K"
+            f"network must have K <= {CLOSED_FORM_NEURONS - taught} for a fixed point of SGD, got K = {network.K}"
+            f"{also}: the noise of more neurons is sampled and too rough for Newton's steps; take GradientFlow(), "
+            "exact for all K"
         )

@@ -300,6 +300,25 @@ def test_an_intercept_needs_a_field_at_which_the_activation_speaks(g: Any, monke
         constant("faint")
 
 
+def test_the_error_of_a_drift_grows_with_the_intercept_and_the_label_noise() -> None:
+    """Averages over four fields are known to 1e-10 of what is averaged: dQ_kk/dt, of order c^2 or noise^2, to no less.
+
+    Only the intercept moves in the second: dc/dt = -eta_c (c - ..), of a relative error above 1e-13.
+    """
+    network, start = TwoLayer(1, "erf"), OrderParameters([[0.4], [-0.4]], [[0.8]], [0.9], c=0.1)
+    for state, rule in (
+        (dataclasses.replace(start, c=1e6), OnlineSGD(1.0, bias_lr=1.0, intercept_lr=1.0)),
+        (start, OnlineSGD(1.0, label_noise=1e6)),
+    ):
+        found = drift(TWO, network, rule, state)
+        assert found.Q[0, 0] > 1e10
+        assert 1e-11 * found.Q[0, 0] < found.error < 1e-7 * found.Q[0, 0]
+    alone = drift(
+        TWO, network, GradientFlow(0.0, second_lr=0.0, intercept_lr=1.0), dataclasses.replace(start, v=[0.0], c=1e6)
+    )
+    assert 1e-14 * 1e6 < alone.error < 1e-9 * 1e6
+
+
 # --- records and refusals
 
 

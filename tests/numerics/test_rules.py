@@ -102,6 +102,9 @@ def test_what_goes_negative_is_refused_with_the_time_and_the_value() -> None:
     with pytest.raises(ValueError, match=r"lr must be finite and >= 0, got -0.00\d+ of '1 - t/10' at t = 10.00\d+"):
         integrate(XOR, ERF, OnlineSGD("1 - t/10"), START, [20.0])
     integrate(XOR, ERF, OnlineSGD("1 - t/10"), START, [1.0])  # not before that time
+    for text in ("-t", "-t**2", "exp(-t) - 1"):  # 0 at the start, and negative ever after
+        with pytest.raises(ValueError, match=r"lr must be finite and >= 0, got -.* at t = 1e-06"):
+            OnlineSGD(text)
     with pytest.raises(ValueError, match=r"frozen must name neurons below K = 2, got 'w2'"):
         integrate(XOR, ERF, OnlineSGD(0.1, frozen="w2"), START, [1.0])
 
@@ -152,6 +155,10 @@ def test_a_jump_is_the_end_of_a_piece() -> None:
     close(table.isel(time=3), after.isel(time=0), 1e-7)
     assert records_of(pieces)["sgd"] == [[OnlineSGD(0.8), 2.0], [OnlineSGD(0.1), None]]
     assert records_of(table)["sgd"] == OnlineSGD("0:0.8, 2:0.8, 2:0.1")
+    # a jump at the very end is not met either: 84 evaluations, where steps across it would take hundreds
+    last = integrate(XOR, ERF, OnlineSGD("0:0.5, 1:0.5, 1:50"), START, [1.0], quantities=("pmse",))
+    assert json.loads(last.attrs["solver"])["evaluations"] < 100
+    close(last, integrate(XOR, ERF, OnlineSGD(0.5), START, [1.0], quantities=("pmse",)), 1e-12)
     with pytest.raises(ValueError, match=r"until must reach the last time, 6, got 5"):
         integrate(XOR, ERF, [(OnlineSGD(0.8), 5.0)], START, t)
 

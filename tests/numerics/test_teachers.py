@@ -23,7 +23,10 @@ from quenched.numerics import (
     random_state,
 )
 from quenched.numerics.averages import activations, teacher_labels
+from quenched.numerics.problem.state import Densities
+from quenched.numerics.two_layer.local_fields import Fields
 from quenched.numerics.two_layer.stationary import StationaryEquations
+from quenched.numerics.two_layer.step_averages import ClusterTeachers, Sampling
 from quenched.numerics.two_layer.symmetry import homogeneity, parity, symmetries
 
 MEANS = np.array([[0.5, -0.2], [-0.3, 0.4]])
@@ -159,6 +162,27 @@ def test_clusters_with_teachers_of_their_own_add_up(activation):
     assert one.classification_error == pytest.approx(
         float(whole.weights @ [e.classification_error for e in other]), abs=5 * one.classification_error_error
     )
+
+
+def test_the_error_of_clusters_in_closed_form_grows_with_the_rates_like_that_of_all(monkeypatch):
+    """Of two clusters in closed form the second is sampled: standard errors, and those of both closed forms."""
+    mixture = taught(v=EACH)
+    fields = Fields(mixture, TwoLayer(1, "erf"))
+    state = Densities.spread(mixture, OrderParameters(mixture.references @ [[0.5], [0.2]], [[0.6]], [0.7]))
+    A, Q, v = fields.joined(state.A, state.Q, state.v)
+    stated, plain = (ClusterTeachers(fields, RULE, Sampling(1.0, 0, 2**10), stated) for stated in (True, False))
+    whole = stated.exact(*fields.law(A, Q), v)[1]
+    assert math.isnan(plain.exact(*fields.law(A, Q), v)[1])  # not stated, not 0
+    for steps in (stated, plain):
+        monkeypatch.setattr(steps.parts[1][2], "exact", lambda *_: None)
+
+    def error(steps, largest):
+        return steps.sampled(*fields.law(A, Q), v, lambda averages: averages.slope, 0.0, largest)[1]
+
+    once, often = error(stated, 1.0), error(stated, 1e9)
+    assert ((often - once) / 1e9 > 0.99 * whole).all()
+    assert ((often - once) / 1e9 < 2 * whole).all()
+    assert np.isfinite(error(plain, 1.0)).all()
 
 
 def test_one_readout_for_all_clusters_may_be_written_for_each():
@@ -344,3 +368,9 @@ def test_wrong_teachers_say_what_is_wrong():
         Teacher(WEIGHTS, [1.0, 1.0], "erf", field_noise=-1)
     with pytest.raises(ValueError, match="teachers must be one or more of the same activation, sign and field_noise"):
         Teacher.of_clusters([Teacher(WEIGHTS, [1.0, 1.0], "erf"), Teacher(WEIGHTS, [1.0, 1.0], "relu")])
+    with pytest.raises(ValueError, match=r"teachers must have weights in the same p coordinates, got p = \[1, 2\]"):
+        Teacher.of_clusters([Teacher(WEIGHTS, [1.0, 1.0], "erf"), Teacher([[1.0]], [1.0], "erf")])
+    many = Mixture([[0.0]], teacher=Teacher(np.linspace(0.5, 1, 8)[:, None], np.ones(8), "erf"))
+    with pytest.raises(ValueError, match="network must have K <= 4 for a fixed point of SGD, got K = 8 and 8 neurons"):
+        StationaryEquations(many, TwoLayer(8, "erf"), OnlineSGD(0.1, 0.1))
+    StationaryEquations(many, TwoLayer(4, "erf"), OnlineSGD(0.1, 0.1))
