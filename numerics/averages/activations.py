@@ -367,7 +367,7 @@ def step_error(
     |output_k| g_k, and of push_k = output_k g'_k (phi - y).  mean (C, K), covariance (C, K, K), output (K,) = s v;
     rest (C,): the size of what the residual has beside the fields, such as labels and their noise, and an intercept.
     """
-    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance)
+    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance, limit)
     g, dg = (np.sqrt(np.maximum(np.einsum("akk->ak", found[f"{f},{f}"]), 0)) for f in ("g", "dg"))
     field = np.sqrt(np.einsum("akk->ak", covariance) + mean**2).max()
     residual = rest + g @ np.abs(output)
