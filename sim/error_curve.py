@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.learners import learners
-from quenched.numerics.problem.checks import finite_array, record
+from quenched.numerics.problem.checks import noise_levels, record
 from quenched.numerics.problem.learner import Options, Solution
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
@@ -44,7 +44,7 @@ def error_curve(
     import xarray as xr
 
     record("mixture", mixture, Mixture)
-    noise = finite_array("sigmas", sigmas, (None,))
+    noise = noise_levels("sigmas", sigmas)
     table, chosen = learners(), (chosen,) if isinstance(chosen, str) else chosen
     if not isinstance(chosen, (Sequence, Mapping)):
         raise ValueError(f"learners must be names, or a mapping from names to options, got {chosen!r}")

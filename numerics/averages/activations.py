@@ -357,22 +357,22 @@ def fix_constant_fields(found: dict[str, Array], factor: Array) -> None:
 
 
 def step_error(
-    found: Mapping[str, Array], mean: Array, covariance: Array, output: Array, labels: Array, limit: int
+    found: Mapping[str, Array], mean: Array, covariance: Array, output: Array, rest: Array, limit: int
 ) -> float:
     """The scale of the error of the averages of one step, from tables of up to `limit` factors.
 
     An estimate, neither a bound nor a standard error: rounding and the error of the normal probabilities, as relative
     errors, times the largest of what is averaged: it grows with the state.  Several may add up, or most may cancel.
-    Sizes are root mean squares: of lambda, g and g' of each field, of the residual phi - y of at most |y| + sum_k
-    |output_k| g_k, and of push_k = output_k g'_k (phi - y).  mean (C, K), covariance (C, K, K), output (K,) = s v,
-    labels (C,).
+    Sizes are root mean squares: of lambda, g and g' of each field, of the residual phi - y of at most `rest` + sum_k
+    |output_k| g_k, and of push_k = output_k g'_k (phi - y).  mean (C, K), covariance (C, K, K), output (K,) = s v;
+    rest (C,): the size of what the residual has beside the fields, such as labels and their noise, and an intercept.
     """
-    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance)
+    relative = (ORTHANT_ERROR if limit > 2 else PAIR_ERROR) + relative_error(mean, covariance, limit)
     g, dg = (np.sqrt(np.maximum(np.einsum("akk->ak", found[f"{f},{f}"]), 0)) for f in ("g", "dg"))
     field = np.sqrt(np.einsum("akk->ak", covariance) + mean**2).max()
-    residual = np.abs(labels) + g @ np.abs(output)
+    residual = rest + g @ np.abs(output)
     push = (np.abs(output) * dg).max() * residual.max()
-    return float(relative * max(1.0, push * max(1.0, field, push), residual.max() * g.max()))
+    return float(relative * max(1.0, push * max(1.0, field, push), residual.max() * max(1.0, g.max())))
 
 
 def expanded(table: Array, place: NDArray[np.int64]) -> Array:

@@ -191,8 +191,11 @@ def raised(m0: float, m1: float, c00: float, c01: float, c11: float) -> float:
 
 
 @njit(error_model="numpy", nogil=True)
-def _lowest_of_all(mean, covariance):  # type: ignore[no-untyped-def]
-    """Lowest eigenvalue of the correlations of fields that differ, over the clusters; 1 at most."""
+def _lowest_of_all(mean, covariance, pairs):  # type: ignore[no-untyped-def]
+    """Lowest eigenvalue of the correlations of fields that differ, or of `pairs` of them, over the clusters; 1 at most.
+
+    That of a pair is 1 - |r|.
+    """
     lowest = 1.0
     for a in range(mean.shape[0]):
         original, _ = _originals(mean[a], covariance[a])
@@ -201,21 +204,31 @@ def _lowest_of_all(mean, covariance):  # type: ignore[no-untyped-def]
         for k in range(len(own)):
             for l in range(len(own)):
                 inner[k, l] = covariance[a, own[k], own[l]]
-        lowest = min(lowest, _lowest(inner))
+        if not pairs:
+            lowest = min(lowest, _lowest(inner))
+            continue
+        for k in range(len(own)):
+            for l in range(k):
+                scale = math.sqrt(max(inner[k, k], TINY)) * math.sqrt(max(inner[l, l], TINY))
+                lowest = min(lowest, 1.0 - abs(inner[k, l] / scale))
     return lowest
 
 
-def relative_error(mean: Array, covariance: Array) -> float:
-    """What a few roundings of the covariances change in averages over them, relative to the size of the factors.
+def relative_error(mean: Array, covariance: Array, limit: int = 4) -> float:
+    """What a few roundings of the covariances change in averages over `limit` fields, relative to the factors' size.
 
     In proportion where a covariance is regular, their square root where it is singular, 4 sqrt(JITTER) = 8e-8 at most;
-    repeated and opposite fields are exact.
+    repeated and opposite fields are exact.  Averages over two fields see no more than the correlations of pairs: many
+    fields in a plane, of which no two are parallel, are regular to them.
 
     >>> relative_error(np.zeros((1, 2)), np.array([[[1.0, -1.0], [-1.0, 1.0]]])) < 1e-14
     True
+    >>> plane = np.cos(np.arange(3) - np.arange(3)[:, None])[None]
+    >>> relative_error(np.zeros((1, 3)), plane) > 1e-8, relative_error(np.zeros((1, 3)), plane, limit=2) < 1e-14
+    (True, True)
     """
     kept, _ = distinct(mean, covariance)
     lowest = _lowest_of_all(
-        np.ascontiguousarray(mean[:, kept]), np.ascontiguousarray(covariance[:, kept[:, None], kept])
+        np.ascontiguousarray(mean[:, kept]), np.ascontiguousarray(covariance[:, kept[:, None], kept]), limit <= 2
     )
     return 4.0 * JITTER / math.sqrt(max(lowest, JITTER))

@@ -170,11 +170,15 @@ def taught_errors(
 
     found = randomised(given, taught.mean.shape[1], tolerance=_TOLERANCE, seed=0, points=_POINTS)
     size = 1 + float(np.abs(m).max() + np.sqrt(q.max()))
+    # outputs that are off by delta have another sign where |output| < delta: with a probability of at most sqrt(2/pi)
+    # delta/spread if their density is normal, whatever the labels are; else for sure or never
+    delta, spread = error * size, np.sqrt(q)
+    turned = np.divide(delta, spread, out=(np.abs(m) < delta).astype(np.float64), where=spread > delta)
     return ReadoutErrors(
         pmse=float(P @ squares / 2),
         pmse_error=(error + moments.error) * size**2,
         classification_error=float(found.value),
-        classification_error_error=float(found.error) + error,
+        classification_error_error=float(found.error) + float(P @ turned),
         mean=m,
         variance=q,
         method=method,

@@ -35,6 +35,7 @@ __all__ = [
     "integer",
     "integers",
     "moderate_array",
+    "noise_levels",
     "number",
     "one_or_each",
     "path",
@@ -269,6 +270,14 @@ def increasing_times(name: str, value: npt.ArrayLike) -> Array:
     if (later := np.flatnonzero(np.diff(times) <= 0)).size:
         raise ValueError(f"{name} must increase, got {times[later[0] + 1]} after {times[later[0]]}")
     return times
+
+
+def noise_levels(name: str, value: npt.ArrayLike) -> Array:
+    """Noise levels (n,), all > 0."""
+    levels = finite_array(name, value, (None,))
+    if (wrong := levels[levels <= 0]).size:
+        raise ValueError(f"{name} must be > 0, got {wrong[0]:g}")
+    return levels
 
 
 def group_names(name: str, value: npt.ArrayLike, n: int) -> npt.NDArray[Any]:

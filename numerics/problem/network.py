@@ -101,7 +101,8 @@ class Teacher(Record):
     def of_clusters(cls, teachers: Iterable[Teacher]) -> Teacher:
         """One teacher for each cluster, in their order, as one whose neurons are heard in their own cluster only.
 
-        ValueError: they differ in activation, `sign` or `field_noise`, or have readouts by cluster themselves.
+        ValueError: they differ in activation, `sign`, `field_noise` or the number p of coordinates, or have readouts
+        by cluster themselves.
 
         >>> one, other = Teacher([[1.0]], [1.0], "erf"), Teacher([[2.0]], [-1.0], "erf")
         >>> Teacher.of_clusters([one, other]).v.tolist()
@@ -114,6 +115,8 @@ class Teacher(Record):
                 "teachers must be one or more of the same activation, sign and field_noise, with a readout each, got "
                 f"{shown(each)}"
             )
+        if len(spans := {teacher.weights.shape[1] for teacher in each}) != 1:
+            raise ValueError(f"teachers must have weights in the same p coordinates, got p = {sorted(spans)}")
         v = np.zeros((len(each), sum(teacher.neurons for teacher in each)))
         start = 0
         for row, teacher in zip(v, each, strict=True):

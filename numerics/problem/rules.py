@@ -28,6 +28,7 @@ Array = npt.NDArray[np.float64]
 
 _SCHEDULED = ("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature")
 _BIASES = ("bias_lr", "bias_decay", "intercept_lr", "intercept_decay")
+_LAYERS = (("eta", "w"), ("eta_v", "v"))
 _PART = re.compile(r"[wv]?\d*", re.ASCII)
 
 
@@ -245,8 +246,13 @@ class LearningRule(Record, ABC):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing moves: all rates are 0."""
-        return self.scheduled["eta"] == 0 and self.scheduled["eta_v"] == 0 and not self.biased
+        """Whether nothing moves: the rate of each layer is 0, or the layer is frozen.
+
+        >>> OnlineSGD(0.0).idle, OnlineSGD(0.1, frozen=("w", "v")).idle, OnlineSGD(0.1, frozen="w").idle
+        (True, True, False)
+        """
+        first, second = (self.scheduled[rate] == 0 or layer in self.frozen for rate, layer in _LAYERS)
+        return first and second and not self.biased
 
     def require_plain(self, purpose: str) -> None:
         """ValueError for a rule with schedules, frozen parts, a sphere or a bath, which `purpose` does not know."""

@@ -31,6 +31,7 @@ Rate = float | str | tuple[tuple[float, float], ...]
 """A rate >= 0: a number, an expression in t, or a table of pairs (t, value)."""
 
 _GRID = 4096  # intervals of a run in which a schedule is looked at beforehand
+_SOON = 1e-6  # just after the start, where what starts from 0 has a sign
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -43,7 +44,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 def rate(name: str, value: Any) -> Rate:
     """`value` in its one form: what does not depend on t is a number, a text is printed canonically.
 
-    ValueError: neither number, expression nor table, or negative at t = 0 or in the table.
+    ValueError: neither number, expression nor table, or negative at t = 0, just after it, or in the table.
 
     >>> rate("lr", "1/4"), rate("lr", "1/(1+t)"), rate("lr", "0:1, 5:0.5")
     (0.25, '1/(1 + t)', ((0.0, 1.0), (5.0, 0.5)))
@@ -61,7 +62,7 @@ def rate(name: str, value: Any) -> Rate:
             raise ValueError(f"{name} must be a number, an expression in t, or a table t:value, ..: {error}") from error
         if not _mentions_time(text):
             return number(name, float(_evaluate(text, np.zeros(()))))
-        rate_at(name, text, 0.0)
+        rate_at(name, text, [0.0, _SOON])
         return text
     if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0):
         table = finite_array(name, value, (None, 2))

@@ -23,10 +23,10 @@ from quenched.numerics.problem.checks import (
     LEFT_OUT,
     Record,
     choice,
-    finite_array,
     increasing_times,
     integer,
     integers,
+    noise_levels,
     number,
     record,
     shown,
@@ -90,7 +90,7 @@ class Specification(Record):
             "seeds": lambda value: integers("seeds", value),
             "engine": lambda value: record("engine", value, str),
             "test_samples": lambda value: integer("test_samples", value, at_least=1),
-            "sigma": lambda value: finite_array("sigma", value, (None,)),
+            "sigma": lambda value: noise_levels("sigma", value),
             "learner": _learners,
         }
         self._set(

@@ -19,9 +19,15 @@ from quenched.numerics.problem.checks import increasing_times, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import OrderParameters, nearest_overlaps, split, with_biases
+from quenched.numerics.problem.state import OrderParameters, nearest_overlaps, split
 from quenched.numerics.two_layer.flow import IntegrationError, random_state
-from quenched.numerics.two_layer.stationary import OVERFLOW, FixedPointError, StationaryEquations, VectorField
+from quenched.numerics.two_layer.stationary import (
+    OVERFLOW,
+    FixedPointError,
+    StationaryEquations,
+    VectorField,
+    fitting_biases,
+)
 from quenched.numerics.two_layer.symmetry import homogeneity
 
 __all__ = ["attractor", "path", "random_overlaps"]
@@ -107,7 +113,7 @@ def attractor(system: StationaryEquations, state: OrderParameters, t: float) -> 
     only passes by: then the flow is followed further, to a tenth of the rates.
     """
     coordinates = system.flow.coordinates
-    state = with_biases(state, system.rule.biased)
+    state = fitting_biases("state", state, system.rule)
     y = coordinates.pack(state.projections(system.mixture), state.Q, state.parameters)
     rate, left = _SETTLED, t
     failure: FixedPointError | None = None
@@ -154,7 +160,7 @@ def path(
     grid = increasing_times("times", times)
     flow = VectorField(mixture, network, rule, 1.0)
     coordinates = flow.coordinates
-    state = with_biases(state, rule.biased)
+    state = fitting_biases("state", state, rule)
     start = coordinates.pack(state.projections(mixture), state.Q, state.parameters)
     options: dict[str, Any] = {"method": "RK45"}
     if len(start) <= _STIFF and flow.tangents is not None:

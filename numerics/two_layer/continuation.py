@@ -66,6 +66,8 @@ def _separation(problem: Problem, value: float) -> Problem:
 def _rule(name: str) -> Callable[[Problem, float], Problem]:
     def change(problem: Problem, value: float) -> Problem:
         mixture, network, rule = problem
+        if name not in rule.to_dict():
+            raise ValueError(f"parameter {name!r} is none of {type(rule).__name__}")
         return mixture, network, type(rule)(**{**rule.to_dict(), name: value})
 
     return change
@@ -133,7 +135,7 @@ def curve(
         x = attractor(first, random_overlaps(first.mixture, network, 1000, seed), time)
     else:
         # of a state of the given mixture; at another separation, the weights stay
-        A = fitting_guess(guess, mixture, network).projections(mixture)
+        A = fitting_guess("guess", guess, first).projections(mixture)
         first.start(OrderParameters(first.mixture.references @ A, guess.Q, guess.v))
         x = first.solve(first.x0)
     branch.origin = first
@@ -171,9 +173,10 @@ class _Branch:
     def rates(self, u: Array) -> Array:
         """F at a point."""
         try:
-            return self.system(float(u[-1] * self.scale)).rates(u[:-1])
+            system = self.system(float(u[-1] * self.scale))
         except ValueError:  # outside of what the problem allows, such as sigma < 0
             return np.full(len(u) - 1, np.nan)
+        return system.rates(u[:-1])
 
     def jacobian(self, u: Array) -> Array:
         """(dF/dx, dF/dmu), n rows and n + 1 columns."""

@@ -28,7 +28,16 @@ from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Avera
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates
 
-__all__ = ["CLOSED_FORM_NEURONS", "PATH", "DensityDrift", "Drift", "Equations", "drift", "drift_arrays"]
+__all__ = [
+    "CLOSED_FORM_NEURONS",
+    "PATH",
+    "DensityDrift",
+    "Drift",
+    "Equations",
+    "check_lengths",
+    "drift",
+    "drift_arrays",
+]
 
 Array = NDArray[np.float64]
 Derivatives = tuple[Array, Array, Array]
@@ -210,7 +219,7 @@ class Equations:
             shapes[:] = [part.shape for part in parts]
             return np.concatenate([part.ravel() for part in parts])
 
-        values, errors, method = self.step.sampled(average, covariance, v, flat, c or 0.0)
+        values, errors, method = self.step.sampled(average, covariance, v, flat, c or 0.0, largest)
         cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
         parts = tuple(part.reshape(s) for part, s in zip(np.split(values, cuts), shapes, strict=True))
         return parts, float(errors.max()), method
@@ -219,6 +228,16 @@ class Equations:
 def _squares(Q: Array) -> Array:
     """Q_kk (K,) of the parts Q_u (U, K, K)."""
     return np.asarray(Q.diagonal(axis1=1, axis2=2).sum(axis=0))
+
+
+def check_lengths(rule: LearningRule, state: Densities) -> None:
+    """ValueError: a weight of length 0, which a rule with a sphere cannot scale back.
+
+    It is asked of states that are given: along a trajectory rates that are not a number make an integrator step less.
+    """
+    if rule.sphere and not (squares := _squares(state.Q)).all():
+        lengths = f"state must have weights of length > 0 where sphere=True scales them back, got Q_kk = {squares}"
+        raise ValueError(lengths)
 
 
 def drift_arrays(
@@ -282,6 +301,7 @@ def drift(
     if state.K != network.K:
         raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
     start = with_biases(densities(mixture, state), rule.biased)
+    check_lengths(rule, start)
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
         start.A, start.Q, start.parameters, number("t", t)
     )

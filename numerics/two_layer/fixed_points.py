@@ -27,7 +27,7 @@ from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.attractor import attractor, random_overlaps
 from quenched.numerics.two_layer.drift import drift
 from quenched.numerics.two_layer.errors import Errors, errors
-from quenched.numerics.two_layer.stationary import RESIDUAL, FixedPointError, StationaryEquations
+from quenched.numerics.two_layer.stationary import RESIDUAL, FixedPointError, StationaryEquations, fitting_biases
 from quenched.numerics.two_layer.symmetry import equivalent, orbits
 
 if TYPE_CHECKING:
@@ -134,17 +134,21 @@ def fixed_point(
     if guess is None:
         x = attractor(system, random_overlaps(mixture, network, D, seed), time)
     else:
-        x = _from_guess(system, fitting_guess(guess, mixture, network), time)
+        x = _from_guess(system, fitting_guess("guess", guess, system), time)
     return measured(system, x, points, guess=guess, seed=seed if guess is None else None)
 
 
-def fitting_guess(guess: OrderParameters, mixture: Mixture, network: TwoLayer) -> OrderParameters:
-    """The guess; ValueError unless it has the clusters (and teacher) of the mixture and the neurons of the network."""
-    record("guess", guess, OrderParameters)
-    if guess.M.shape != (expected := (len(mixture.references), network.K)):
-        rows = "clusters" if mixture.teacher is None else "clusters + teacher neurons"
-        raise ValueError(f"guess must have M of shape ({rows}, K) = {expected}, got {guess.M.shape}")
-    return guess
+def fitting_guess(name: str, guess: OrderParameters, system: StationaryEquations) -> OrderParameters:
+    """The guess, with biases where they learn.
+
+    ValueError, which names it: it has not the clusters (and teacher) of the mixture and the neurons of the network, or
+    it has biases that do not learn.
+    """
+    record(name, guess, OrderParameters)
+    if guess.M.shape != (expected := (len(system.mixture.references), system.network.K)):
+        rows = "clusters" if system.mixture.teacher is None else "clusters + teacher neurons"
+        raise ValueError(f"{name} must have M of shape ({rows}, K) = {expected}, got {guess.M.shape}")
+    return fitting_biases(name, guess, system.rule)
 
 
 def without_biases(rule: LearningRule) -> None:
@@ -212,7 +216,8 @@ def measured(system: StationaryEquations, x: Array, points: int, **origin: Any) 
 
 def _errors(mixture: Mixture, network: TwoLayer, state: OrderParameters, points: int) -> Errors:
     """Errors of a state; of clusters that its symmetries exchange, one stands for all."""
-    found = orbits(mixture, network, state) if mixture.teacher is None else []
+    plain = mixture.teacher is None and state.b is None  # symmetries are those of networks without biases
+    found = orbits(mixture, network, state) if plain else []
     if len(found) in (0, mixture.clusters):
         return errors(mixture, network, state, tolerance=_TOLERANCE, points=points)
     first = [orbit[0] for orbit in found]
@@ -287,9 +292,9 @@ def fixed_points(
     time, points = number("t", t, positive=True), line_count(points)
     levels = _levels(gains)
     without_biases(rule)
-    StationaryEquations(mixture, network, rule)  # refuses what has no fixed points
+    system = StationaryEquations(mixture, network, rule)  # refuses what has no fixed points
     draw = start or (lambda seed: random_overlaps(mixture, network, size, seed))
-    states = [fitting_guess(draw(seed), mixture, network) for seed in names]
+    states = [fitting_guess(f"start({seed})", draw(seed), system) for seed in names]
     jobs = [
         Learning(mixture, network, rule, state, seed, time, points) for seed, state in zip(names, states, strict=True)
     ]

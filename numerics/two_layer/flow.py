@@ -34,7 +34,7 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.schedules import rate_text
 from quenched.numerics.problem.state import Densities, OrderParameters, split, with_biases
 from quenched.numerics.problem.variables import describing
-from quenched.numerics.two_layer.drift import drift_arrays
+from quenched.numerics.two_layer.drift import check_lengths, drift_arrays
 from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
 from quenched.numerics.two_layer.local_fields import densities
 
@@ -117,7 +117,8 @@ def integrate(
     0, and is held; the attribute `solver` names such neurons and their times under "vanished".
 
     ValueError: the means grow with D (scaling other than 0: the equations of that limit differ), no weights have the
-    overlaps of `state`, or `t` is not increasing.  IntegrationError: the solution blows up or a tolerance is too loose.
+    overlaps of `state`, one that a sphere keeps has length 0, or `t` is not increasing.  IntegrationError: the solution
+    blows up or a tolerance is too loose.
 
     One linear neuron with a frozen readout of 1 on two clusters: dA/dt = 1 - 2 A, A = (1 - exp(-2 t))/2.
 
@@ -242,6 +243,7 @@ class _Trajectory:
         self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
         begin = with_biases(densities(mixture, state), any(piece.rule.biased for piece in plan.pieces))
+        check_lengths(plan.pieces[0].rule, begin)
         self.biased = begin.b is not None
         inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
         self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.parameters)
@@ -283,8 +285,7 @@ class _Trajectory:
             last = min(end, piece.until)
             cuts = [t for t in piece.rule.breaks if piece.since < t < last]
             for since, until in pairwise([piece.since, *cuts, last]):
-                # where a rate jumps at the end, it has not jumped yet
-                self.latest = float(np.nextafter(until, since)) if until < end else math.inf
+                self.latest = float(np.nextafter(until, since))  # where a rate jumps at the end, it has not jumped yet
                 y = self._along(since, until, y, states, times, progress)
         return states
 
@@ -304,6 +305,8 @@ class _Trajectory:
             remedy = f"lower lr (now {lr}) or add weight_decay if it is unstable, or end before this time"
         # A trial step of an unstable run may overflow: the state is looked at after each step.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if not np.isfinite(self.rate(since, y)).all():  # no first step is short enough: solvers look for ever
+                raise self._failure((since, y), times[-1], "the rates are not finite there", "start elsewhere")
             solver = self.solver(self.rate, since, y, until)
             good = since, y
             steps, before = 0, since

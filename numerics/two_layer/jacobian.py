@@ -160,7 +160,7 @@ class _Linearised:
         if m == 0:
             return A, Q, v, A_z, Q_z, v_z
         whole_z = np.pad(Q_z, ((0, 0), (0, m), (0, m), (0, 0)))
-        across_z = np.einsum("upkz,mp->ukmz", A_z, fields.weights)
+        across_z = np.moveaxis(np.tensordot(A_z, fields.weights, axes=(1, 1)), -1, 2)
         whole_z[:, :K, K:], whole_z[:, K:, :K] = across_z, across_z.swapaxes(1, 2)
         return *joined, np.pad(A_z, ((0, 0), (0, 0), (0, m), (0, 0))), whole_z, np.pad(v_z, ((0, m), (0, 0)))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,9 @@ __all__ = ["Fields", "densities", "fields"]
 
 Array = NDArray[np.float64]
 
-_PLACES = np.array([1.0, 2.0, 0.5, -1.0, 3.0])
+_PLACES = np.array([1.0, 2.0, 0.5, -1.0, 3.0])  # where most activations have a clear value without rounding
+_ASIDE = np.geomspace(0.0137, 40.0, 257)  # and where others are looked at, on both sides
+_CLEAR, _FAINT = 0.5, 1e-3  # values of g that are large enough, and too small, to carry an intercept
 
 
 def densities(mixture: Mixture, state: OrderParameters | Densities) -> Densities:
@@ -154,9 +157,18 @@ def fields(
     return description, means, covariances, v
 
 
+@lru_cache(maxsize=64)
 def _constant(activation: str) -> tuple[float, float]:
-    """A field at which g is not 0, and its value."""
+    """A field at which g is not 0, and its value.  ValueError: none was found."""
     g, _ = activation_functions(activation)
-    values = np.asarray(g(_PLACES), dtype=np.float64)
-    largest = int(np.argmax(np.minimum(np.abs(values), 1)))
-    return float(_PLACES[largest]), float(values[largest])
+    places = np.concatenate([_PLACES, _ASIDE, -_ASIDE])
+    with np.errstate(all="ignore"):  # g may overflow, or have a pole, at some of them
+        values = np.array([float(g(place)) for place in places])
+    sizes = np.where(np.isfinite(values), np.minimum(np.abs(values), _CLEAR), 0.0)
+    best = int(np.argmax(sizes))  # the first that is large enough
+    if sizes[best] < _FAINT:
+        raise ValueError(
+            f"state has an intercept c, which errors write as one more neuron, but activation {activation!r} is below "
+            f"{_FAINT:g} at all {len(places)} fields tried, from {-_ASIDE[-1]:g} to {_ASIDE[-1]:g}"
+        )
+    return float(places[best]), float(values[best])

@@ -33,9 +33,10 @@ from quenched.numerics.problem.state import OrderParameters, nearest_overlaps, s
 from quenched.numerics.two_layer.drift import CLOSED_FORM_NEURONS, PATH, Equations, drift_arrays
 from quenched.numerics.two_layer.flow import Coordinates
 from quenched.numerics.two_layer.jacobian import drift_tangents
+from quenched.numerics.two_layer.local_fields import Fields
 from quenched.numerics.two_layer.symmetry import homogeneity
 
-__all__ = ["OVERFLOW", "RESIDUAL", "FixedPointError", "StationaryEquations", "VectorField"]
+__all__ = ["OVERFLOW", "RESIDUAL", "FixedPointError", "StationaryEquations", "VectorField", "fitting_biases"]
 
 Array = npt.NDArray[np.float64]
 
@@ -122,9 +123,7 @@ class StationaryEquations:
 
         `bury`: neurons of which both layers are nearly 0 are set to 0 and stay there.
         """
-        if state.b is not None and not self.rule.biased:
-            raise ValueError("guess has b and c, which this rule leaves as they are: set bias_lr or intercept_lr > 0")
-        state = with_biases(state, self.rule.biased)
+        state = fitting_biases("guess", state, self.rule)
         dead = np.zeros(self.network.K, dtype=bool)
         if bury:
             sizes = np.sqrt(np.maximum(np.diag(state.Q), 0)), np.abs(state.v)
@@ -328,6 +327,13 @@ class StationaryEquations:
         return (x + step, rates) if np.isfinite(rates).all() else None
 
 
+def fitting_biases(name: str, state: OrderParameters, rule: LearningRule) -> OrderParameters:
+    """The state, with thresholds and an intercept where they learn.  ValueError: it has some that do not."""
+    if state.b is not None and not rule.biased:
+        raise ValueError(f"{name} has b and c, which this rule leaves as they are: set bias_lr or intercept_lr > 0")
+    return with_biases(state, rule.biased)
+
+
 def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
     """ValueError for a problem without stationary equations, or without a solution of them."""
     rule.require_plain("fixed points")
@@ -347,8 +353,12 @@ def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
             "would have to vanish, and the weights grow without end; set weight_decay > 0, or second_lr=0, or take "
             "the limit GradientFlow()"
         )
-    if rule.diffusion and rule.eta > 0 and network.K > CLOSED_FORM_NEURONS:
+    readout = Fields(mixture, network).readout
+    taught = readout.shape[0] if readout.ndim == 1 else int(np.count_nonzero(readout, axis=1).max())
+    if rule.diffusion and rule.eta > 0 and network.K + taught > CLOSED_FORM_NEURONS:
+        also = f" and {taught} neurons of the teacher in a cluster" if taught else ""
         raise ValueError(
-            f"network must have K <= {CLOSED_FORM_NEURONS} for a fixed point of SGD, got K = {network.K}: the "
-            "noise of wider ones is sampled and too rough for Newton's steps; take GradientFlow(), exact for all K"
+            f"network must have K <= {CLOSED_FORM_NEURONS - taught} for a fixed point of SGD, got K = {network.K}"
+            f"{also}: the noise of more neurons is sampled and too rough for Newton's steps; take GradientFlow(), "
+            "exact for all K"
         )

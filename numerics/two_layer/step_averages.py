@@ -112,7 +112,7 @@ class StepAverages:
             found = self.fields.tables(mean, covariance, FIELD_LIMIT if self.rule.diffusion else 2)
             return (
                 self._closed(found, v, c, self.rule.diffusion),
-                self._error(found, mean, covariance, v),
+                self._error(found, mean, covariance, v, c),
                 "closed form",
             )
         if self.quadrature is None:
@@ -128,13 +128,25 @@ class StepAverages:
         return averages, error, "quadrature"
 
     def sampled(
-        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
+        self,
+        mean: Array,
+        covariance: Array,
+        v: Array,
+        outcome: Callable[[Averages], Array],
+        c: float = 0.0,
+        largest: float = 1.0,
     ) -> tuple[Array, Array, str]:
-        """What linearly follows from the averages, `outcome` (n,), its standard error and the method."""
+        """What linearly follows from the averages, `outcome` (n,), its error and the method.
+
+        The error is standard errors and, if `stated`, that of closed forms, `largest` being what it grows by.
+        """
+        closed_error = 0.0
         output, N = self.fields.s * v, mean.shape[1]
         root = _root_beside(covariance, self.fields.learning) if self.fields.sign else _root(covariance)
         if self.closed:
-            exact = self._closed(self.fields.tables(mean, covariance, 2), v, c, False)
+            found = self.fields.tables(mean, covariance, 2)
+            exact = self._closed(found, v, c, False)
+            closed_error = largest * self._error(found, mean, covariance, v, c) if self.stated else 0.0
 
             def block(z: Array) -> Array:
                 _, slope, _, square = self._slopes(mean[:, None] + z @ root, v, c)
@@ -162,11 +174,14 @@ class StepAverages:
 
             method = "quasi-Monte Carlo"
         result = randomised(block, N + self.drawn, **self.sampling._asdict())
-        return result.value, result.error, method
+        return result.value, result.error + closed_error, method
 
-    def _error(self, found: dict[str, Array], mean: Array, covariance: Array, v: Array) -> float:
-        limit = FIELD_LIMIT if self.rule.diffusion else 2
-        return step_error(found, mean, covariance, self.fields.s * v, self.labels, limit) if self.stated else math.nan
+    def _error(self, found: dict[str, Array], mean: Array, covariance: Array, v: Array, c: float) -> float:
+        if not self.stated:
+            return math.nan
+        rest = np.abs(self.labels) + abs(c) + self.rule.label_noise
+        limit = FIELD_LIMIT if self.rule.diffusion and self.noise_closed else 2
+        return step_error(found, mean, covariance, self.fields.s * v, rest, limit)
 
     def shifted(self, c: float) -> tuple[Array, ...]:
         """F0, F1, S0, S1, S2 of the loss at the output phi + c."""
@@ -229,20 +244,26 @@ class ClusterTeachers:
 
     def exact(self, mean: Array, covariance: Array, v: Array, c: float = 0.0) -> tuple[Averages, float, str] | None:
         """The averages, their error and method; None where those of a cluster have to be sampled."""
-        total, error, methods = _nothing(*mean.shape), 0.0, []
+        total, errors, methods = _nothing(*mean.shape), [], []
         for a, chosen, step in self.parts:
             found = step.exact(*_of_part(a, chosen, mean, covariance, v), c)
             if found is None:
                 return None
             _put(total, a, chosen, found[0])
-            error = max(error, found[1])
+            errors.append(found[1])
             methods.append(found[2])
-        return total, error, ", ".join(sorted(set(methods)))
+        return total, float(np.max(errors)), ", ".join(sorted(set(methods)))
 
     def sampled(
-        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
+        self,
+        mean: Array,
+        covariance: Array,
+        v: Array,
+        outcome: Callable[[Averages], Array],
+        c: float = 0.0,
+        largest: float = 1.0,
     ) -> tuple[Array, Array, str]:
-        """What linearly follows from the averages, `outcome` (n,), the sum of standard errors, the method."""
+        """As of `StepAverages`; the error is the sum of those of the clusters."""
         rest = outcome(_nothing(*mean.shape))  # what does not depend on the averages, such as decays
         value, error, methods = rest, np.zeros(()), []
         for a, chosen, step in self.parts:
@@ -254,9 +275,9 @@ class ClusterTeachers:
 
             law = _of_part(a, chosen, mean, covariance, v)
             if (closed := step.exact(*law, c)) is not None:
-                here, off, method = alone(closed[0]), np.asarray(closed[1]), closed[2]
+                here, off, method = alone(closed[0]), np.asarray(largest * closed[1] if step.stated else 0.0), closed[2]
             else:
-                here, off, method = step.sampled(*law, alone, c)
+                here, off, method = step.sampled(*law, alone, c, largest)
             value, error = value + here - rest, error + off
             methods.append(method)
         return value, error, ", ".join(sorted(set(methods)))

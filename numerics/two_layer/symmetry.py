@@ -21,7 +21,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.activations import activation_value
+from quenched.numerics.averages.activations import activation_value, piecewise_linear
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import OrderParameters
@@ -54,7 +54,8 @@ class _References:
         if teacher.neurons:
             self.flip, degree = parity(teacher.activation), homogeneity(teacher.activation)
             lengths = np.linalg.norm(weights, axis=1)
-            if degree is not None and (lengths > 0).all():
+            # noise of the fields fixes the scale that its weights count in
+            if degree is not None and (lengths > 0).all() and not teacher.field_noise:
                 weights, self.v = weights / lengths[:, None], self.v * lengths**degree
         self.clusters, self.labels = C, mixture.labels
         self.vectors = np.concatenate([mixture.means, weights])
@@ -125,6 +126,13 @@ def parity(activation: str) -> int:
     >>> parity("abs"), parity("erf"), parity("relu")
     (1, -1, 0)
     """
+    if (pieces := piecewise_linear(activation)) is not None:
+        kinks, slopes, intercepts = pieces
+        for sign in (1, -1):  # g(-x) = sign g(x): the pieces from right to left are those from left to right
+            turned = (kinks, -kinks[::-1]), (slopes, -sign * slopes[::-1]), (intercepts, sign * intercepts[::-1])
+            if all(np.allclose(one, other, rtol=1e-12, atol=1e-12) for one, other in turned):
+                return sign
+        return 0
     g = activation_value(activation)
     right, left = np.asarray(g(_PROBES)), np.asarray(g(-_PROBES))
     bound = 1e-12 * np.abs(right).max()
@@ -138,6 +146,11 @@ def homogeneity(activation: str) -> float | None:
     >>> homogeneity("relu"), homogeneity("quadratic"), homogeneity("erf"), homogeneity("sign(x)")
     (1.0, 2.0, None, 0.0)
     """
+    if (pieces := piecewise_linear(activation)) is not None:
+        kinks, slopes, intercepts = pieces
+        if kinks.any() or (slopes.any() and intercepts.any()) or not (slopes.any() or intercepts.any()):
+            return None
+        return 1.0 if slopes.any() else 0.0
     g, x = activation_value(activation), np.concatenate([-_PROBES, _PROBES])
     values, doubled, tripled = (np.asarray(g(c * x)) for c in (1, 2, 3))
     if (growth := float(values @ doubled / (values @ values))) <= 0:
@@ -158,6 +171,8 @@ class _Portrait:
     @classmethod
     def of(cls, mixture: Mixture, network: TwoLayer, state: OrderParameters) -> _Portrait:
         """Unit weights where g is homogeneous, neurons with the same field merged, those without effect dropped."""
+        if state.b is not None:
+            raise ValueError(f"state must be without b and c, got b={state.b.tolist()}, c={state.c}")
         A, Q, v = state.projections(mixture), state.Q, state.v
         degree, sign = homogeneity(network.activation), parity(network.activation)
         if degree is not None:
@@ -230,7 +245,7 @@ def equivalent(
     """Whether two states are the same function of the inputs, up to a symmetry of the mixture.
 
     Neurons may be permuted, those with equal fields are added up, and a homogeneous activation is invariant under
-    w_k -> c w_k, v_k -> v_k/c^m.
+    w_k -> c w_k, v_k -> v_k/c^m.  ValueError: a state has thresholds and an intercept, which are not compared.
 
     >>> mixture, network = Mixture.xor(0.5), TwoLayer(2, "relu")
     >>> one = OrderParameters(mixture.means @ [[1.0, -1.0], [0.0, 0.0]], [[1.0, -1.0], [-1.0, 1.0]], [1.0, 2.0])

@@ -97,7 +97,8 @@ def dynamics(
     _check(inputs, run, given)
     if rule.idle:
         lr = rate_text(rule.lr)
-        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {lr}")
+        frozen = f" and frozen {','.join(rule.frozen)}" if rule.frozen else ""
+        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {lr}{frozen}")
     D = None if run.D is None else integer("D", run.D, at_least=1)
     number("t", run.t, positive=True), integer("initial", run.initial)
     times, seeds = run.times(given, _TIMES[0]), run.names(given)

@@ -35,9 +35,13 @@ from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities
+from quenched.numerics.two_layer import local_fields
+from quenched.numerics.two_layer.attractor import attractor, path
 from quenched.numerics.two_layer.drift import Equations, drift_arrays
 from quenched.numerics.two_layer.jacobian import drift_tangents
+from quenched.numerics.two_layer.stationary import StationaryEquations
 from quenched.numerics.two_layer.step_averages import Sampling
+from quenched.numerics.two_layer.symmetry import equivalent
 
 Array = npt.NDArray[np.float64]
 
@@ -226,6 +230,20 @@ def test_a_threshold_and_an_intercept_of_a_linear_neuron_are_one_parameter() -> 
     np.testing.assert_allclose(rates[0].c, rates[1].c, rtol=0, atol=1e-13)
 
 
+def test_the_errors_of_a_fixed_point_know_its_intercept() -> None:
+    """Weights of 0 are kept by decay: phi = c, which ends at the mean label, 0.2.
+
+    Two clusters mirror each other at c = 0 too, where phi = 0 is a tie: not what stands for them here.
+    """
+    mixture = Mixture([[1.0], [-1.0], [0.0]], [-1, -1, 1], weights=[0.2, 0.2, 0.6], sigma=0.5)
+    network = TwoLayer(1, "erf")
+    rule = GradientFlow(second_lr=0.0, intercept_lr=1.0, weight_decay=0.5)
+    found = fixed_point(mixture, network, rule, OrderParameters([[0.0]] * 3, [[0.0]], [1.0], c=0.1))
+    assert found.state.c == pytest.approx(0.2, abs=1e-9)
+    assert found.pmse == pytest.approx((1 - 0.2**2) / 2, abs=1e-9)
+    assert found.classification_error == pytest.approx(0.4, abs=1e-9)
+
+
 # --- errors
 
 
@@ -269,6 +287,38 @@ def test_a_teacher_and_an_intercept() -> None:
     assert abs(found.classification_error - wrong) < 5 * found.classification_error_error
 
 
+@pytest.mark.parametrize("g", [lambda x: np.sin(2 * np.pi * x), lambda x: max(x - 5, 0), lambda x: 1 / (1 - x)])
+def test_an_intercept_needs_a_field_at_which_the_activation_speaks(g: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An intercept c is one more neuron, c/g(x) g(x): not at an x where g is 0 up to rounding, or infinite."""
+    constant = local_fields._constant.__wrapped__
+    monkeypatch.setattr(local_fields, "activation_functions", lambda _: (lambda x: np.float64(g(x)), None))
+    field, value = constant("as patched")
+    assert abs(value) >= 0.5
+    assert value == g(field)
+    monkeypatch.setattr(local_fields, "activation_functions", lambda _: (lambda x: 1e-4 * g(x) / (1 + g(x) ** 2), None))
+    with pytest.raises(ValueError, match=r"'faint' is below 0\.001 at all 519 fields tried, from -40 to 40"):
+        constant("faint")
+
+
+def test_the_error_of_a_drift_grows_with_the_intercept_and_the_label_noise() -> None:
+    """Averages over four fields are known to 1e-10 of what is averaged: dQ_kk/dt, of order c^2 or noise^2, to no less.
+
+    Only the intercept moves in the second: dc/dt = -eta_c (c - ..), of a relative error above 1e-13.
+    """
+    network, start = TwoLayer(1, "erf"), OrderParameters([[0.4], [-0.4]], [[0.8]], [0.9], c=0.1)
+    for state, rule in (
+        (dataclasses.replace(start, c=1e6), OnlineSGD(1.0, bias_lr=1.0, intercept_lr=1.0)),
+        (start, OnlineSGD(1.0, label_noise=1e6)),
+    ):
+        found = drift(TWO, network, rule, state)
+        assert found.Q[0, 0] > 1e10
+        assert 1e-11 * found.Q[0, 0] < found.error < 1e-7 * found.Q[0, 0]
+    alone = drift(
+        TWO, network, GradientFlow(0.0, second_lr=0.0, intercept_lr=1.0), dataclasses.replace(start, v=[0.0], c=1e6)
+    )
+    assert 1e-14 * 1e6 < alone.error < 1e-9 * 1e6
+
+
 # --- records and refusals
 
 
@@ -293,6 +343,7 @@ def test_states_and_curves_keep_their_biases() -> None:
 
 STATE = OrderParameters([[0.1], [-0.1]], [[1.0]], [1.0], c=0.1)
 ONE, BIASED = TwoLayer(1, "linear"), GradientFlow(intercept_lr=1.0, second_lr=0.0)
+PLAIN = GradientFlow(second_lr=0.0)
 BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: OnlineSGD(0.1, bias_lr=-1.0), "bias_lr must be finite and >= 0, got -1"),
     (lambda: OrderParameters([[0.0]], [[1.0]], [1.0], b=[0.0, 1.0]), r"b must have shape \(1,\), got \(2,\)"),
@@ -301,6 +352,11 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: fixed_points(TWO, ONE, BIASED, seeds=[0]), "rule must have bias_lr = 0 and intercept_lr = 0, got 0 and 1"),
     (lambda: curve(TWO, ONE, BIASED, "sigma", [0.5, 1.0], STATE), "rule must have bias_lr = 0 and intercept_lr = 0"),
     (lambda: fixed_point(TWO, ONE, GradientFlow(), STATE), "guess has b and c, which this rule leaves as they are"),
+    (lambda: curve(TWO, ONE, PLAIN, "sigma", [0.5, 1.0], STATE), "guess has b and c, which this rule leaves"),
+    (lambda: fixed_points(TWO, ONE, PLAIN, [3], start=lambda _: STATE), r"start\(3\) has b and c, which this rule"),
+    (lambda: attractor(StationaryEquations(TWO, ONE, PLAIN), STATE, 1.0), "state has b and c, which this rule leaves"),
+    (lambda: path(TWO, ONE, PLAIN, STATE, [1.0]), "state has b and c, which this rule leaves"),
+    (lambda: equivalent(TWO, ONE, STATE, STATE), r"state must be without b and c, got b=\[0.0\], c=0.1"),
     (lambda: fluctuations(TWO, ONE, OnlineSGD(0.1), STATE, [1.0]), "rule and state must have no biases"),
     (
         lambda: drift_arrays(TWO, ONE, BIASED)(np.zeros((1, 1)), np.eye(1), np.ones(1)),

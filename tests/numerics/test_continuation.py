@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from quenched.numerics import GradientFlow, Mixture, OnlineSGD, OrderParameters, TwoLayer, curve, fixed_point
+from quenched.numerics.two_layer.continuation import _Branch
 from quenched.numerics.two_layer.stationary import FixedPointError
 
 XOR = Mixture.xor(0.4)
@@ -104,5 +105,25 @@ def test_bad_input_is_named(start):
         curve(XOR, RELU, SGD, "sigma", [0.4, 0.6, 0.5])
     with pytest.raises(ValueError, match=r"guess must have M of shape \(clusters, K\) = \(4, 3\)"):
         curve(XOR, TwoLayer(3, "relu"), SGD, "sigma", [0.4, 0.5], start.state)
+    with pytest.raises(ValueError, match="parameter 'label_noise' is none of GradientFlow"):
+        curve(XOR, RELU, GradientFlow(), "label_noise", [0.1, 0.2], start.state)
     with pytest.raises(ValueError, match="sigma must be finite and > 0, got -1"):
         curve(XOR, RELU, SGD, "sigma", [-1.0, 0.5])
+
+
+def test_a_branch_takes_refusals_of_the_problem_for_its_end_and_no_other_error(monkeypatch):
+    """Where a value is not allowed there are no rates; an error in the equations is one."""
+    branch = _Branch((Mixture.two_clusters(1.0), TwoLayer(1, "linear"), GradientFlow(second_lr=0.0)), "sigma", [1.0, 2])
+    guess = OrderParameters([[0.5], [-0.5]], [[0.25]], [1.0])
+    branch.origin = branch.system(1.0)
+    branch.origin.start(guess)
+    u = np.append(branch.origin.x0, 1.0)
+    assert np.isfinite(branch.rates(u)).all()
+    assert np.isnan(branch.rates(u * [1.0, -1.0])).all()
+
+    def fail(*_):
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(type(branch.origin), "rates", fail)
+    with pytest.raises(ValueError, match="a mistake"):
+        branch.rates(u)

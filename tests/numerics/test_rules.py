@@ -25,6 +25,7 @@ from quenched.numerics import (
 )
 from quenched.numerics.course.pieces import course
 from quenched.numerics.problem.schedules import rate, rate_at
+from quenched.numerics.two_layer.flow import IntegrationError
 
 XOR, ERF = Mixture.xor(0.5), TwoLayer(2, "erf")
 PAIR, LINEAR = Mixture.two_clusters(0.8, separation=1.5), TwoLayer(1, "linear")
@@ -101,6 +102,9 @@ def test_what_goes_negative_is_refused_with_the_time_and_the_value() -> None:
     with pytest.raises(ValueError, match=r"lr must be finite and >= 0, got -0.00\d+ of '1 - t/10' at t = 10.00\d+"):
         integrate(XOR, ERF, OnlineSGD("1 - t/10"), START, [20.0])
     integrate(XOR, ERF, OnlineSGD("1 - t/10"), START, [1.0])  # not before that time
+    for text in ("-t", "-t**2", "exp(-t) - 1"):  # 0 at the start, and negative ever after
+        with pytest.raises(ValueError, match=r"lr must be finite and >= 0, got -.* at t = 1e-06"):
+            OnlineSGD(text)
     with pytest.raises(ValueError, match=r"frozen must name neurons below K = 2, got 'w2'"):
         integrate(XOR, ERF, OnlineSGD(0.1, frozen="w2"), START, [1.0])
 
@@ -151,6 +155,10 @@ def test_a_jump_is_the_end_of_a_piece() -> None:
     close(table.isel(time=3), after.isel(time=0), 1e-7)
     assert records_of(pieces)["sgd"] == [[OnlineSGD(0.8), 2.0], [OnlineSGD(0.1), None]]
     assert records_of(table)["sgd"] == OnlineSGD("0:0.8, 2:0.8, 2:0.1")
+    # a jump at the very end is not met either: 84 evaluations, where steps across it would take hundreds
+    last = integrate(XOR, ERF, OnlineSGD("0:0.5, 1:0.5, 1:50"), START, [1.0], quantities=("pmse",))
+    assert json.loads(last.attrs["solver"])["evaluations"] < 100
+    close(last, integrate(XOR, ERF, OnlineSGD(0.5), START, [1.0], quantities=("pmse",)), 1e-12)
     with pytest.raises(ValueError, match=r"until must reach the last time, 6, got 5"):
         integrate(XOR, ERF, [(OnlineSGD(0.8), 5.0)], START, t)
 
@@ -227,6 +235,21 @@ def test_lengths_are_kept_whatever_else_the_rule_does() -> None:
     # growth_k has |w_k|^2 = 1 below it: errors of dQ_kk come in with factors of order 1
     held, free = (drift(XOR, ERF, OnlineSGD(0.5, sphere=sphere), START) for sphere in (True, False))
     assert free.error <= held.error < 4 * free.error
+
+
+def test_a_weight_of_length_0_cannot_be_scaled_back() -> None:
+    """A rule with a sphere refuses it where it is given; rates that are no numbers are met at once, not looked for."""
+    flat = OrderParameters(XOR.means @ [[0.3, 0.0], [0.0, 0.0]], np.diag([1.0, 0.0]), [1.0, 1.0])
+    rule, message = OnlineSGD(0.3, sphere=True), r"state must have weights of length > 0 where sphere=True .* \[1. 0.\]"
+    with pytest.raises(ValueError, match=message):
+        drift(XOR, ERF, rule, flat)
+    with pytest.raises(ValueError, match=message):
+        integrate(XOR, ERF, rule, flat, [2.0])
+    grown = integrate(XOR, ERF, [(OnlineSGD(0.3), 1.0), (rule, 2.0)], flat, [1.0, 2.0], quantities=("pmse",))
+    np.testing.assert_allclose(np.diagonal(grown.Q[1]), np.diagonal(grown.Q[0]), rtol=1e-8)  # it grows before
+    huge = OrderParameters([[0.0], [0.0]], [[1.0]], [1e90])  # the noise is of order v^4
+    with pytest.raises(IntegrationError, match="stopped at t = 0 of 1: the rates are not finite there"):
+        integrate(PAIR, LINEAR, OnlineSGD(0.3), huge, [1.0])
 
 
 # --- a bath

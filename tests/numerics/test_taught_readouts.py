@@ -5,7 +5,7 @@ import pytest
 from scipy.special import erf
 
 from quenched.numerics import Mixture, Spectrum, Teacher, kernel_error, random_features_error
-from quenched.numerics.lazy.taught import label_moments
+from quenched.numerics.lazy.taught import TaughtOutputs, label_moments, taught_errors
 
 WEIGHTS = np.array([[1.0, 0.5, 0.0], [-0.3, 0.8, 0.6]])
 MEANS = np.array([[0.6, 0.0, 0.2], [-0.5, 0.4, 0.0]])
@@ -149,3 +149,19 @@ def test_given_features_agree():
 def test_what_has_no_formula_is_refused(call):
     with pytest.raises(ValueError, match="mixture must have isotropic inputs and means of order 1 where a teacher"):
         call()
+
+
+def test_the_stated_error_covers_signs_that_turn():
+    """Outputs that are off by delta, with a spread of ten times that: more than delta of the signs are others."""
+    mixture = Mixture([[1.0]], teacher=Teacher([[1.0]], [1.0], "erf"))
+    moments, delta = label_moments(mixture), 1e-5
+
+    def found(mean, spread, error):
+        outputs = TaughtOutputs(np.array([mean]), np.zeros((1, 1)), np.array([spread**2]))
+        return taught_errors(mixture, moments, outputs, error, "given")
+
+    one, other = (found(mean, 10 * delta, delta) for mean in (0.0, delta))
+    gap = abs(one.classification_error - other.classification_error)
+    assert 1e3 * delta < gap < one.classification_error_error < 0.2
+    assert found(0.3, 0.0, delta).classification_error_error < delta  # the same output everywhere, far from 0
+    assert found(0.0, 0.0, delta).classification_error_error >= 1

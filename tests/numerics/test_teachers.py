@@ -1,5 +1,6 @@
 """Teachers whose labels are signs, whose fields are noisy, which differ by cluster: increments, limits, refusals."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +22,12 @@ from quenched.numerics import (
     integrate,
     random_state,
 )
+from quenched.numerics.averages import activations, teacher_labels
+from quenched.numerics.problem.state import Densities
+from quenched.numerics.two_layer.local_fields import Fields
 from quenched.numerics.two_layer.stationary import StationaryEquations
-from quenched.numerics.two_layer.symmetry import symmetries
+from quenched.numerics.two_layer.step_averages import ClusterTeachers, Sampling
+from quenched.numerics.two_layer.symmetry import homogeneity, parity, symmetries
 
 MEANS = np.array([[0.5, -0.2], [-0.3, 0.4]])
 WEIGHTS = np.array([[0.6, 0.3], [-0.4, 0.7]])
@@ -159,6 +164,27 @@ def test_clusters_with_teachers_of_their_own_add_up(activation):
     )
 
 
+def test_the_error_of_clusters_in_closed_form_grows_with_the_rates_like_that_of_all(monkeypatch):
+    """Of two clusters in closed form the second is sampled: standard errors, and those of both closed forms."""
+    mixture = taught(v=EACH)
+    fields = Fields(mixture, TwoLayer(1, "erf"))
+    state = Densities.spread(mixture, OrderParameters(mixture.references @ [[0.5], [0.2]], [[0.6]], [0.7]))
+    A, Q, v = fields.joined(state.A, state.Q, state.v)
+    stated, plain = (ClusterTeachers(fields, RULE, Sampling(1.0, 0, 2**10), stated) for stated in (True, False))
+    whole = stated.exact(*fields.law(A, Q), v)[1]
+    assert math.isnan(plain.exact(*fields.law(A, Q), v)[1])  # not stated, not 0
+    for steps in (stated, plain):
+        monkeypatch.setattr(steps.parts[1][2], "exact", lambda *_: None)
+
+    def error(steps, largest):
+        return steps.sampled(*fields.law(A, Q), v, lambda averages: averages.slope, 0.0, largest)[1]
+
+    once, often = error(stated, 1.0), error(stated, 1e9)
+    assert ((often - once) / 1e9 > 0.99 * whole).all()
+    assert ((often - once) / 1e9 < 2 * whole).all()
+    assert np.isfinite(error(plain, 1.0)).all()
+
+
 def test_one_readout_for_all_clusters_may_be_written_for_each():
     network, (_, state) = TwoLayer(2, "relu"), weights(2)
     for options in ({"activation": "relu"}, {"activation": "linear", "sign": True}):
@@ -184,6 +210,48 @@ def test_the_sign_of_equal_neurons_is_that_of_one():
     a, b = (errors(mixture, network, state(mixture)) for mixture in (one, two))
     assert abs(a.pmse - b.pmse) < 5 * b.pmse_error
     assert abs(a.classification_error - b.classification_error) < 5 * b.classification_error_error
+
+
+def test_the_sign_of_x_is_proved_not_seen_at_some_places(monkeypatch):
+    """g = x, bent down at 20, is negative beyond 30: its sign is that of a field of spread 30 only up to one spread.
+
+    A line like it is not homogeneous either.
+    """
+    bent, usual = "x - 3*Max(x - 20, 0) + 3*Max(-x - 20, 0)", activations._found
+    made = usual("linear")._replace(  # as `_found` derives it, in seconds, but without averages in closed form
+        text=bent, g=lambda x: x - 3 * np.maximum(x - 20, 0) + 3 * np.maximum(-x - 20, 0), groups=()
+    )
+    made = made._replace(pieces=((-20.0, 20.0), ((-2.0, -60.0), (1.0, 0.0), (-2.0, 60.0))))
+    monkeypatch.setattr(activations, "_found", lambda text: made if text == bent else usual(text))
+    mixture = Mixture([[0.0]], teacher=Teacher([[30.0]], [1.0], bent, sign=True))
+    found = errors(mixture, TwoLayer(1, "linear"), OrderParameters([[0.0], [30.0]], [[1.0]], [1.0]), tolerance=1e-4)
+    right = math.erfc(math.sqrt(0.5))
+    assert abs(found.classification_error - right) < 5 * found.classification_error_error < 1e-3
+    assert homogeneity(bent) is None
+    assert parity(bent) == -1
+
+
+@pytest.mark.parametrize(
+    ("text", "proved"),
+    [
+        ("erf(x/sqrt(2))", True),
+        ("3*tanh(0.5*x)", True),
+        ("x**3", True),
+        ("-erf(x)", False),
+        ("x**3 - 3*x", False),
+        ("x*(x**2 - 0.81)*(x**2 - 1.21)", False),  # positive at 0.13, 0.41, 0.77, 1.19, 1.83, 2.71, 4.3
+    ],
+)
+def test_which_functions_are_known_to_have_the_sign_of_x(text, proved):
+    assert (teacher_labels._RISING.fullmatch(text) is not None) == proved
+
+
+def test_noise_of_the_fields_fixes_the_scale_of_a_homogeneous_teacher():
+    """relu neurons 2 relu(x_1 + noise) and relu(2 x_2 + noise): one function of x without noise, two with it."""
+    teacher = Teacher([[1.0, 0.0], [0.0, 2.0]], [2.0, 1.0], "relu")
+    plain = Mixture(np.zeros((1, 2)), teacher=teacher)
+    noisy = replace(plain, teacher=replace(teacher, field_noise=1.0))
+    assert [sum(1 for _ in symmetries(mixture)) for mixture in (plain, noisy)] == [2, 1]
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.8])
@@ -300,3 +368,9 @@ def test_wrong_teachers_say_what_is_wrong():
         Teacher(WEIGHTS, [1.0, 1.0], "erf", field_noise=-1)
     with pytest.raises(ValueError, match="teachers must be one or more of the same activation, sign and field_noise"):
         Teacher.of_clusters([Teacher(WEIGHTS, [1.0, 1.0], "erf"), Teacher(WEIGHTS, [1.0, 1.0], "relu")])
+    with pytest.raises(ValueError, match=r"teachers must have weights in the same p coordinates, got p = \[1, 2\]"):
+        Teacher.of_clusters([Teacher(WEIGHTS, [1.0, 1.0], "erf"), Teacher([[1.0]], [1.0], "erf")])
+    many = Mixture([[0.0]], teacher=Teacher(np.linspace(0.5, 1, 8)[:, None], np.ones(8), "erf"))
+    with pytest.raises(ValueError, match="network must have K <= 4 for a fixed point of SGD, got K = 8 and 8 neurons"):
+        StationaryEquations(many, TwoLayer(8, "erf"), OnlineSGD(0.1, 0.1))
+    StationaryEquations(many, TwoLayer(4, "erf"), OnlineSGD(0.1, 0.1))

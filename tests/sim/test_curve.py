@@ -146,7 +146,7 @@ def test_a_failing_job_fails_the_whole(processes: int) -> None:
     ("arguments", "message"),
     [
         ({"sigmas": []}, "sigmas"),
-        ({"sigmas": [0.3, -1.0]}, "sigma must be finite and > 0, got -1.0"),
+        ({"sigmas": [0.3, -1.0]}, "sigmas must be > 0, got -1"),
         ({"chosen": ["oracle", "perceptron"]}, "learners must be among oracle, two-layer, .*, got .*perceptron"),
         ({"chosen": []}, "learners"),
         ({"chosen": 3}, "learners must be names, or a mapping from names to options, got 3"),

@@ -199,6 +199,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ({"rule": 0.5}, "rule must be a LearningRule, got 0.5"),
         ({"t": [1.0, 0.5]}, "t must increase"),
         ({"seeds": [1, -1]}, "seeds must be an integer >= 0, got -1"),
+        ({"sigma": [0.5, -1.0]}, "sigma must be > 0, got -1"),
         ({"sigma": "a"}, "sigma must be an array of real numbers, got 'a'"),
         ({"learner": ["oracle"]}, "learner must be a mapping of names of learners to their options"),
         ({"learner": {"erm": TwoLayerOptions()}}, r"learner\['erm'\] must be an? ErmOptions"),
