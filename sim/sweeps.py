@@ -127,7 +127,7 @@ class Sweep:
         mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
         networks: dict[str, TwoLayer] = _named("networks", self.networks, TwoLayer)
         rules: dict[str, LearningRule] = _named("rules", self.rules, LearningRule)
-        times = increasing_times("t", [self.t] if isinstance(self.t, (int, float)) else self.t)
+        times = increasing_times("t", self.t)
         checked: dict[str, Any] = {
             "mixtures": mixtures,
             "networks": networks,

@@ -82,7 +82,7 @@ class CardChain(Chain):
             "good": self.good.copy(),
             "W": np.array(host(self.W)),
             "v": np.array(host(self.v)),
-            "random": np.stack([keys, np.full_like(keys, CHAIN)], axis=1),
+            "random": np.stack([keys, np.full_like(keys, self.stream(CHAIN))], axis=1),
             "records": np.array(self.records),
         }
 
@@ -102,7 +102,7 @@ class CardChain(Chain):
             padded = [np.broadcast_to(table, (rows, 5)) if len(table) == 1 else table for table in each]
             self.tables = self.batch.backend.xp.asarray(np.stack(padded)), np.int64(rows)
         arrays = self.keys, self.which, self.problems, *self.tables, self.W, self.v, self.finite
-        self.step("advance", len(self.good), np.int64(self.steps), np.int64(steps), *arrays, np.uint64(CHAIN))
+        self.step("advance", len(self.good), np.int64(self.steps), np.int64(steps), *arrays, self.stream(CHAIN))
         self.steps += steps
         self.good = np.array(self.batch.backend.to_host(self.finite))
 

@@ -139,6 +139,7 @@ class Chain(Engine):
         self.W, self.v = np.array(arrays["W"], order="C"), np.array(arrays["v"], order="C")
         if arrays["random"].shape == (len(self.good), 2):
             self.random = np.array(arrays["random"])
+            self.random[:, 1] = self.stream(CHAIN)  # of this stage, where it is handed on by another
         else:
             restore_generators(self.random, arrays["random"])
 

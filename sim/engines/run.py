@@ -99,7 +99,7 @@ class _Relay:
         """Do `steps` steps, by as many engines as it takes."""
         end = self.engine.steps + steps
         while self.engine.steps < end:
-            if self.engine.steps >= self.until:
+            while self.engine.steps >= self.until:  # a piece may be shorter than a step
                 self._hand_over(self.stage + 1, self.engine.state())
             self.engine.advance(int(min(end, self.until)) - self.engine.steps)
 
@@ -111,7 +111,7 @@ class _Relay:
     def _hand_over(self, stage: int, state: Mapping[str, npt.NDArray[Any]]) -> None:
         if stage != self.stage:
             self.engine = self.protocol.engine(replace(self.batch, problems=(self.problems[stage],)))
-            self.beside, self.stage = {}, stage
+            self.beside, self.stage, self.engine.stage = {}, stage, stage
         self.engine.restore(state)
 
     def tested(self) -> list[Engine]:
