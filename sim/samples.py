@@ -120,6 +120,8 @@ def labelled(source: str) -> Labelled:
     """
     if source == "digits":
         return digits()
+    if not isinstance(source, str):
+        raise ValueError(f"data must be 'digits', an .npz file or a folder, got {source!r}")
     path = Path(source)
     if path.is_dir():
         return mnist(path)

@@ -166,9 +166,24 @@ class Specification(Record):
         for name, table in tables.items():
             blocks.append(f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items()))
         for name, options in (self.learner or {}).items():
-            lines = [f"{key} = {_toml(value)}\n" for key, value in ({"kind": name} | _changed(options)).items()]
+            said = {"kind": name} | self._beyond(name, options)
+            lines = [f"{key} = {_toml(value)}\n" for key, value in said.items()]
             blocks.append("[[learner]]\n" + "".join(lines))
         return "\n".join(block for block in blocks if block)
+
+    def _beyond(self, name: str, options: Options) -> dict[str, Any]:
+        """What the options of a learner have that it would not take from the rest of the specification."""
+        from quenched.numerics.learners import learners
+
+        usual, found = learners()[name].options.adopting(self), {}
+        for each in fields(options):
+            one = getattr(options, each.name)
+            if one == getattr(usual, each.name):
+                continue
+            if one is None and each.name == "D":  # TOML has no None: the number that it stands for
+                one = self.mixture.default_dimension
+            found[each.name] = _of_rule(one) if isinstance(one, LearningRule) else one
+        return found
 
 
 def _learners(value: Any) -> dict[str, Options]:

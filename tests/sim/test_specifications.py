@@ -107,6 +107,10 @@ PROBLEMS = {
         learner={name: each.options for name, each in learners().items()}
         | {"two-layer": TwoLayerOptions(TwoLayer(3, "relu"), GradientFlow(second_lr=ODD), t=5.0, starts=2)},
     ),
+    "learners of the problem": Specification(
+        XOR, ERF, RULE, 100, [1.0], 8, learner={"two-layer": TwoLayerOptions(ERF, RULE, t=ODD, D=100, initial=0)}
+    ),
+    "usual learners": Specification(XOR, ERF, RULE, t=[1.0], initial=8, learner={"two-layer": TwoLayerOptions()}),
 }
 
 
@@ -171,6 +175,16 @@ BAD = [
     (FILE + '[[learner]]\nkind = "guess"', "learner.kind must be one of oracle, .* got 'guess'"),
     (FILE + '[[learner]]\nkind = "oracle"\nheads = 1', "learner oracle has the unknown 'heads'"),
     (FILE + "learner = 3", "learner must be a table or tables"),
+    (FILE.replace("sigma = 0.4", "sigma = 0.4, teacher = 3"), "teacher must be a text such as 'erf:2' or a table .* 3"),
+    (
+        FILE.replace('"xor"', '"means", means = [[0], [1]], labels = [1, -1], teacher = "erf:1"'),
+        r"labels must be left out where a teacher makes them, got \[1, -1\]",
+    ),
+    (
+        FILE.replace("sigma = 0.4", "sigma = 0.4, spectrum = { law = 3 }"),
+        "spectrum must be one of .* as in mp:0.5, got 3",
+    ),
+    (FILE.replace('"xor"', '"data", data = 3'), "data must be 'digits', an .npz file or a folder, got 3"),
 ]
 
 
@@ -309,6 +323,8 @@ def test_curve_of_a_file(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     found = problem_of(xr.load_dataset(tmp_path / "a.nc"))
     assert found.learner is not None
     assert found.learner["two-layer"] == TwoLayerOptions(ERF, RULE, t=1.0, D=100, initial=8, starts=1)
+    (table := tmp_path / "table.toml").write_text(FILE + '[[learner]]\nkind = "two-layer"\nt = 2.0\nstarts = 1\n')
+    assert read_problem(table).learner == {"two-layer": replace(found.learner["two-layer"], t=2.0)}
     text = 'sigma = [0.5, 0.6]\n[mixture]\nkind = "xor"\nsigma = 1.0\n[[learner]]\nkind = "oracle"\n'
     file.write_text(text)
     assert run(monkeypatch, "curve", file, "-o", tmp_path / "b.nc") == 0
