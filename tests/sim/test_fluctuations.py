@@ -95,14 +95,14 @@ CHAINS = {
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_theory_of_fluctuations_is_confirmed_by_the_chain(name: str) -> None:
-    """400 runs at D = 2000 know an entry to 7 %, and what is left out is of order 1/D: z-scores of some 100 entries.
+    """400 runs at D = 500 know an entry to 7 %, and what is left out is of order 1/D: z-scores of some 100 entries.
 
     A Gaussian leaves five with a probability of 6e-7; the control is the same covariance times two.
     """
     mixture, network, sgd = CHAINS[name]
     state, times = random_state(mixture, network, 50, 3), [0.5, 1.5]
     theory = covariance(mixture, network, sgd, state, times)
-    found = moments(mixture, network, sgd, 2000, times, range(400), state)
+    found = moments(mixture, network, sgd, 500, times, range(400), state)
     assert found.component.values.tolist() == theory.component.values.tolist()
     np.testing.assert_allclose(theory.theory, found.theory, rtol=0, atol=1e-7)
     error = np.hypot(found.covariance_error, theory.covariance_error)
