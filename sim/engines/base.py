@@ -127,7 +127,7 @@ class Problem:
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
         data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, len(self.frame.references))
         labels = (taught.neurons, taught.activation, taught.sign, taught.field_noise > 0)
-        rule = self.rule.loss, self.rule.batch, self.rule.biased, self.rule.sphere, self.bath
+        rule = self.rule.loss, self.rule.batch, self.rule.biased, self.rule.sphere, self.rule.steady, self.bath
         return data, labels, (network.K, network.activation), rule, self.D
 
 
@@ -309,6 +309,10 @@ class Engine(ABC):
     def advance(self, steps: int) -> None:
         """Do `steps` steps, no more than planned, and bring `steps` and `good` up to date."""
 
+    def lose(self, lost: npt.NDArray[np.bool_], since: int) -> None:
+        """Replicas (S,) have diverged after step `since`; of those that had before, nothing changes."""
+        self.good[lost & (self.good == self.steps)] = since
+
     def stream(self, use: int) -> np.uint64:
         """The random stream of a counter for this use and stage.
 
@@ -353,7 +357,7 @@ class Engine(ABC):
             law, overlaps = self.law(), self.overlaps()
         seen = (*law, *overlaps)
         finite = np.logical_and.reduce([np.isfinite(each).all(axis=tuple(range(1, each.ndim))) for each in seen])
-        self.good[~finite & (self.good == self.steps)] = since
+        self.lose(~finite, since)
         for each in seen:
             each[self.good < self.steps] = 0
         return law, overlaps

@@ -193,6 +193,11 @@ class CardVectors(Vectors):
         self.W, self.v = self.batch.array(arrays["W"]), xp.asarray(np.array(arrays["v"], dtype=np.float64))
         self.finite = xp.asarray(self.good.copy())
 
+    def lose(self, lost: npt.NDArray[np.bool_], since: int) -> None:
+        """The card is told, too."""
+        super().lose(lost, since)
+        self.finite = self.batch.backend.xp.asarray(self.good.copy())
+
     def advance(self, steps: int) -> None:
         """Blocks of n/B steps, and one look at the end."""
         while steps > 0:

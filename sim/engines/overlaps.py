@@ -165,9 +165,8 @@ class Chain(Engine):
 
     def rates(self, steps: int) -> list[Array]:
         """The rates of the next steps for each problem, as `Replica` has them."""
-        problems = self.batch.problems
-        if not self.kept or not all(problem.rule.steady for problem in problems):
-            self.kept = [_rates(problem, self.steps, steps) for problem in problems]
+        if not self.kept or not self.batch.problem.rule.steady:
+            self.kept = [_rates(problem, self.steps, steps) for problem in self.batch.problems]
         return self.kept
 
     def overlaps(self) -> Overlaps:

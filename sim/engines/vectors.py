@@ -100,8 +100,7 @@ class Vectors(Engine):
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         self.scale = batch.array(numbers(lambda problem: problem.network.output_scale)[:, None])
         self.learning = numbers(lambda problem: problem.rule.learning(problem.network.K)).swapaxes(0, 1)
-        self.steady = all(problem.rule.steady for problem in batch.problems)
-        self.constant = self._rates(1) if self.steady else None
+        self.constant = self._rates(1) if batch.problem.rule.steady else None
         D, samples = batch.problem.D, batch.problem.rule.batch
         scale, thresholds = numbers(lambda problem: problem.network.output_scale)[:, None], self.learning[2]
         eta_b, kappa_b, eta_c, kappa_c = numbers(lambda problem: problem.rule.biases).T[:, :, None]

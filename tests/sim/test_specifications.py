@@ -34,6 +34,7 @@ from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim import Sweep, read_problem, read_spec, simulate, simulate_amp, sweep
 from quenched.sim.cli import main
 from quenched.sim.error_curve import error_curve
+from quenched.sim.referee import judge as judging
 from quenched.sim.referee.grid import Grid
 
 XOR, ERF, RULE, FLOW = Mixture.xor(0.4), TwoLayer(2, "erf"), OnlineSGD(0.5), GradientFlow(weight_decay=0.1)
@@ -357,6 +358,63 @@ def test_validate_judges_the_problem_of_a_file(
     assert "- Specification: Mixture(" in (tmp_path / "report" / "report.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("rule", "more", "verb", "message"),
+    [
+        (
+            "lr = 0.5, batch = 2",
+            "",
+            ["dynamics", "--gradient-flow"],
+            "batch must be left out .* gradient flow, .* got 2",
+        ),
+        (
+            'lr = 0.5, label_noise = 0.1, loss = "logistic"',
+            "",
+            ["fixed-points", "--lr", "0"],
+            "label_noise must be left out of the rule for the gradient flow, which does not know it, got 0.1",
+        ),
+        ("lr = 0.5", 'engine = "foo"', ["dynamics", "--simulate"], "engine must be .* got 'foo'"),
+        ('kind = "gradient-flow"', "", ["dynamics", "--simulate"], "rule must have steps of finite size"),
+        ("lr = 0.5", "t = [0, 1e-4]", ["dynamics", "--simulate"], "t must increase by a step 1/D"),
+        ("lr = 0.0", "", ["validate"], "rule must have a rate > 0: nothing is learned"),
+    ],
+)
+def test_what_the_file_says_is_refused_before_anything_is_computed(
+    rule: str,
+    more: str,
+    verb: list[str],
+    message: str,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    lines = FILE.replace("lr = 0.5", rule)
+    file.write_text(more + "\n" + (re.sub("t = {.*", "", lines, count=1) if more.startswith("t =") else lines))
+    monkeypatch.setattr("quenched.sim.cli.dynamics._integrated", pytest.fail)
+    assert run(monkeypatch, *verb[:1], file, *verb[1:]) != 0
+    assert re.search(message, " ".join(capfd.readouterr().err.split()))
+
+
+def test_validate_takes_engine_and_test_samples_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--backend alone does not change the engine; the control has every rate that learns a quarter too large."""
+    given: list[Any] = []
+
+    def recorded(grid: Grid, **options: Any) -> None:
+        given.append((grid, options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judging, "judge", recorded)
+    rule = "lr = 0, bias_lr = 0.2, second_lr = 0.4, intercept_lr = 0.8, batch = 2"
+    file.write_text('engine = "overlaps"\ntest_samples = 8\n' + FILE.replace("lr = 0.5", rule))
+    run(monkeypatch, "validate", file, "--backend", "numpy", "--report", file.parent / "report")
+    ((grid, options),) = given
+    assert (options["engine"], options["backend"]) == ("overlaps", "numpy")
+    (case,) = grid.cases()
+    assert judging._wrong(case) == OnlineSGD(0.0, bias_lr=0.25, second_lr=0.5, intercept_lr=1.0, batch=2)
+    runs = judging._runs(replace(grid, seeds=2, times=(0.1,)), case, 0, 100, 0, "overlaps", "numpy")
+    assert problem_of(runs).test_samples == 8
+
+
 def test_show_prints_equations_defaults_and_units(
     file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -364,7 +422,7 @@ def test_show_prints_equations_defaults_and_units(
     printed = capfd.readouterr().out
     rows = {line.split()[0]: line for line in printed.splitlines() if line}
     assert re.search(r"rule.lr +0\.5 +1 +learning rate", rows["rule.lr"])
-    assert re.search(r"rule.loss +square +default", rows["rule.loss"])
+    assert re.search(r"rule.loss +square +default +loss l\(phi, y\)", rows["rule.loss"])
     assert re.search(r"^t +\[0.0, 0.5, 1.0\] +D steps +recorded times", rows["t"])
     assert r"\frac{dv_{k}}{dt} = -\eta_{v} \sum_{a} P_{a}\, r_{ak}" in printed
     assert run(monkeypatch, "show", file, "--toml") == 0
@@ -381,6 +439,7 @@ def test_show_prints_equations_defaults_and_units(
         ("fixed-points", ["--separation", "2"], "--separation does not go together with a specification"),
         ("validate", ["--loss", "logistic"], "--loss does not go together with a specification, which is the grid"),
         ("validate", ["--full"], "--full does not go together with a specification"),
+        ("dynamics", ["--batch", "2", "--simulate", "--D", "3"], "D must be an integer >= 4, got 3"),
     ],
 )
 def test_flags_that_a_specification_does_not_leave_open(
