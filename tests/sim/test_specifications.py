@@ -401,7 +401,7 @@ def test_validate_takes_engine_and_test_samples_of_the_file(file: Path, monkeypa
 
     def recorded(grid: Grid, **options: Any) -> None:
         given.append((grid, options))
-        raise KeyboardInterrupt
+        raise ValueError("grid: enough is known")
 
     monkeypatch.setattr(judging, "judge", recorded)
     rule = "lr = 0, bias_lr = 0.2, second_lr = 0.4, intercept_lr = 0.8, batch = 2"
