@@ -271,7 +271,7 @@ def _learner(table: dict[str, Any], problem: Specification) -> tuple[str, Option
     from quenched.numerics.learners import learners
 
     kind = choice("learner.kind", table.get("kind"), learners())
-    usual = learners()[kind].options.adopting(problem)
+    usual = problem.lend(learners()[kind].options)
     known = [each.name for each in fields(usual) if each.init]
     _known(f"learner {kind}", table, ["kind", *known])
     values: dict[str, Any] = {}

@@ -11,18 +11,15 @@ come from there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from quenched.numerics.problem.checks import Record, Result
 from quenched.numerics.problem.mixture import Mixture
-from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from quenched.numerics.problem.specification import Specification
 
 __all__ = ["Learner", "LearnerError", "Options", "Solution", "option"]
 
@@ -38,18 +35,6 @@ class Options(Record):
     def caption(self) -> str:
         """What a legend adds to the name of the learner."""
         return ""
-
-    def adopting(self, problem: Specification) -> Self:
-        """These options at what a problem says: those with a network in them have its network, rule, last time, D and
-        initial state; others stay as they are.
-        """
-        values = self._values()
-        said: dict[str, Any] = {"network": problem.network, "rule": problem.rule, "D": problem.D}
-        said |= {"t": None if problem.t is None else float(problem.t[-1])}
-        said |= {"initial": problem.initial, "readout_scale": problem.readout_scale}
-        if not isinstance(values.get("network"), TwoLayer):
-            return self
-        return replace(self, **{name: value for name, value in said.items() if value is not None and name in values})
 
 
 def option(default: Any, text: str) -> Any:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Specification", "problem_of"]
 
 Array = npt.NDArray[np.float64]
+Lent = TypeVar("Lent", bound=Options)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,6 +139,18 @@ class Specification(Record):
         D = self.D or self.mixture.default_dimension
         return random_state(self.mixture, network, D, self.initial or 0, readout_scale=scale)
 
+    def lend(self, options: Lent) -> Lent:
+        """The options of a learner at what is said here: those with a network have this network, rule, last time, D and
+        initial state; others stay as they are.
+        """
+        values = {each.name: getattr(options, each.name) for each in fields(options) if each.init}
+        if not isinstance(values.get("network"), TwoLayer):
+            return options
+        said: dict[str, Any] = {"network": self.network, "rule": self.rule, "D": self.D}
+        said |= {"t": None if self.t is None else float(self.t[-1])}
+        said |= {"initial": self.initial, "readout_scale": self.readout_scale}
+        return replace(options, **{name: one for name, one in said.items() if one is not None and name in values})
+
     def toml(self) -> str:
         """The specification as a TOML file that `quenched.sim.read_problem` reads back, equal in every bit.
 
@@ -175,7 +188,7 @@ class Specification(Record):
         """What the options of a learner have that it would not take from the rest of the specification."""
         from quenched.numerics.learners import learners
 
-        usual, found = learners()[name].options.adopting(self), {}
+        usual, found = self.lend(learners()[name].options), {}
         for each in fields(options):
             one = getattr(options, each.name)
             if one == getattr(usual, each.name):

@@ -249,4 +249,4 @@ def _adopted(record: Any, problem: Specification | None, learner: str = "") -> A
         return problem.rule or record
     if not isinstance(record, Options):
         return record.of(problem) if hasattr(record, "of") else record
-    return (problem.learner or {}).get(learner) or record.adopting(problem)
+    return (problem.learner or {}).get(learner) or problem.lend(record)
