@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,9 @@ import numpy.typing as npt
 from quenched.numerics.problem.checks import integer, number, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.provenance import provenance, state_at
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.state import OrderParameters, without_spectrum
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import Drift, drift
 from quenched.numerics.two_layer.flow import integrate
@@ -50,6 +51,7 @@ Report = Callable[[float], None]
 
 _BATCH = 4096  # runs at a time
 _ON_A_CARD = 2**18
+_NAMED = 5000  # seeds that are named one by one: an attribute of an HDF5 file holds 64 kB
 _STILL = 1e-8  # a plateau: the largest time derivative there, relative to Q
 
 
@@ -71,14 +73,19 @@ def moments(
     theory x, bias and its standard error bias_error, covariance and its standard error covariance_error from n
     independent runs, the root of (E[d_i^2 d_j^2] - E[d_i d_j]^2)/n with d = x_D - x.  The chain runs on `backend`.
 
-    ValueError: bad input, fewer than two seeds.  DivergenceError: weights overflow.
+    Its attributes name the `seeds`, or where a file cannot hold them all, the first, the last and how many `runs`.
+
+    ValueError: bad input, inputs with a spectrum, biases, fewer than two seeds.  DivergenceError: weights overflow.
     """
     import xarray as xr
 
     steps = step_counts(t, D)
+    if sgd.biased or state.b is not None:
+        raise ValueError("sgd and state must have no biases: they are not among the components")
     if len(names := seed_numbers(seeds)) < 2:
         raise ValueError(f"seeds must be two or more, got {names}")
     times = np.array(steps) / D
+    problem = _problem(mixture, network, sgd, D)
     curve = integrate(mixture, network, sgd, state, times)
     theory = components(*(curve[name].values for name in ("M", "Q", "v")))
     n, (T, dim) = len(names), theory.shape
@@ -87,7 +94,6 @@ def moments(
     together = _BATCH if where.name == "numpy" else _ON_A_CARD
     for start in range(0, n, together):
         chosen = names[start : start + together]
-        problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
         for i, overlaps in enumerate(_runs(problem, steps, chosen, state, where)):
             M, Q, v = overlaps
             d = components(M[:, : mixture.clusters], Q, v) - theory[i]
@@ -113,9 +119,7 @@ def moments(
                 ),
             },
             coords={"time": times, "component": label, "component_": label},
-            attrs=provenance(
-                mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, seeds=[names[0], names[-1], n]
-            ),
+            attrs=provenance(mixture=mixture, network=network, sgd=sgd, initial_state=state, D=D, **_named(names)),
         )
     )
 
@@ -146,7 +150,7 @@ def learning_times(
     before = np.full(len(names), _least_overlap(state.M[None])[0])
     found = np.where(before >= level, 0.0, np.nan)
     steps = [stride * (i + 1) for i in range(looks)]
-    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+    problem = _problem(mixture, network, sgd, D)
     for stop, overlaps in zip(steps, _runs(problem, steps, names, state, get_backend("numpy")), strict=True):
         overlap = _least_overlap(overlaps.M)
         new = np.isnan(found) & (overlap >= level)
@@ -162,6 +166,21 @@ def learning_times(
     )
 
 
+def _named(seeds: Sequence[int]) -> dict[str, Any]:
+    """The seeds as an attribute that a file can hold."""
+    if len(seeds) <= _NAMED:
+        return {"seeds": seeds}
+    return {"runs": {"first": seeds[0], "last": seeds[-1], "number": len(seeds)}}
+
+
+def _problem(mixture: Mixture, network: TwoLayer, rule: LearningRule, D: int) -> Problem:
+    """What the chain runs; ValueError: it does not."""
+    problem = Problem(mixture, network, rule, integer("D", D, at_least=mixture.dimensions + network.K))
+    if mixture.spectrum is not None:
+        raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
+    return problem
+
+
 def _least_overlap(M: Array) -> Array:
     """Of the neuron that overlaps least, the largest overlap with a mean, for M (n, C, K)."""
     return np.asarray(np.abs(M).max(axis=1).min(axis=1))
@@ -172,15 +191,18 @@ def plateau(
 ) -> OrderParameters:
     """The state that weights without any overlap with the means end in, M = 0, from Q = 1 and the readout `v`.
 
-    RuntimeError: it still moves after time t, or has found the means (M = 0 is then no fixed point).
+    Overlaps with the weights of a teacher, and biases where some learn, start at 0, too.
+
+    RuntimeError: it still moves after time t, has found the means (M = 0 is then no fixed point), or has decayed to 0.
     """
     K = network.K
-    start = OrderParameters(np.zeros((mixture.clusters, K)), np.eye(K), np.asarray(v, dtype=np.float64))
-    end = integrate(mixture, network, sgd, start, [t]).isel(time=0)
-    state = OrderParameters(end.M.values, end.Q.values, end.v.values)
+    start = OrderParameters(np.zeros((len(mixture.references), K)), np.eye(K), np.asarray(v, dtype=np.float64))
+    state = without_spectrum(state_at(integrate(mixture, network, sgd, start, [t])))
     rate = _drift(mixture, network, sgd, state)
-    speed = max(float(np.abs(each).max()) for each in (rate.M, rate.Q, rate.v))
-    if speed > _STILL * np.abs(state.Q).max():
+    speed = max(float(np.abs(each).max()) for each in rate.arrays().values())
+    if (length := np.abs(state.Q).max()) < _STILL:
+        raise RuntimeError(f"there is no plateau: by t = {t:g} the weights have decayed to 0, Q is {length:.3g}")
+    if speed > _STILL * length:
         raise RuntimeError(f"there is no plateau: after t = {t:g} the order parameters still move at {speed:.3g}")
     return state
 
@@ -188,16 +210,16 @@ def plateau(
 def growth_rate(mixture: Mixture, network: TwoLayer, sgd: LearningRule, state: OrderParameters) -> float:
     """lambda, the largest real part of the eigenvalues of d(dA/dt)/dA at `state`: the rate at which overlaps grow.
 
-    A (p, K) are the projections of the weights on the means, M = means A.  Derivatives are central differences of
-    `drift`, whose error, of second order in 1e-4, is about 1e-8 of lambda.
+    A (r, K) are the projections of the weights on the span of the means and a teacher's weights; all else stays.
+    Derivatives are central differences of `drift`, whose error, of second order in 1e-4, is about 1e-8 of lambda.
     """
-    means, h = mixture.means, 1e-4
-    A = state.projections(mixture)
+    references, h = mixture.references, 1e-4
+    span = np.linalg.svd(references)[2][: np.linalg.matrix_rank(references)]  # beyond it there is nothing to overlap
+    references, A = references @ span.T, span @ state.projections(mixture)
 
     def rate(change: Array) -> Array:
-        moved = OrderParameters(means @ (A + change), state.Q, state.v)
-        found = _drift(mixture, network, sgd, moved)
-        return np.asarray(np.linalg.lstsq(means, found.M, rcond=None)[0]).ravel()
+        found = _drift(mixture, network, sgd, replace(state, M=references @ (A + change)))
+        return np.asarray(np.linalg.lstsq(references, found.M, rcond=None)[0]).ravel()
 
     unit = np.eye(A.size).reshape(-1, *A.shape)
     jacobian = np.stack([(rate(h * e) - rate(-h * e)) / (2 * h) for e in unit], axis=1)

@@ -24,7 +24,6 @@ Array = npt.NDArray[np.float64]
 
 _IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"  # ends of the names of MNIST's files, which may be gzipped
 _UNSIGNED_BYTE = 8  # the type of numbers in an idx file
-_BESIDE = Path("..", "shared", "refdata", "mnist_t10k")  # from the repository
 
 
 class Labelled(NamedTuple):
@@ -82,10 +81,9 @@ def mnist(folder: str | Path) -> Labelled:
 
 
 def mnist_folder() -> Path | None:
-    """Where MNIST's files are: the folder that QUENCHED_MNIST names, or one beside the repository; None: nowhere."""
+    """The folder of MNIST's files, which QUENCHED_MNIST names; None: it does not."""
     given = os.environ.get("QUENCHED_MNIST")
-    place = Path(given) if given else Path(__file__).resolve().parents[1] / _BESIDE
-    return place if given or place.is_dir() else None
+    return Path(given) if given else None
 
 
 def _idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -120,6 +118,8 @@ def labelled(source: str) -> Labelled:
     """
     if source == "digits":
         return digits()
+    if not isinstance(source, str):
+        raise ValueError(f"data must be 'digits', an .npz file or a folder, got {source!r}")
     path = Path(source)
     if path.is_dir():
         return mnist(path)

@@ -62,7 +62,8 @@ def read_problem(path: str | os.PathLike[str]) -> Specification:
     """The one problem that a file describes: TOML as at the top of this module, or a NetCDF file of a result.
 
     Beside the keys shown there: `readout_scale` of the initial state; `engine` and `test_samples` of simulations;
-    `sigma`, the noise levels of an error curve, and tables [[learner]] with the `kind` and the options of its learners.
+    `sigma`, the noise levels of an error curve, and tables [[learner]] with the `kind` and the options of its learners;
+    one that has a network takes network, rule, last time, D and initial state of the file where its table has none.
     A mixture may have a `spectrum`, "mp:0.5" or { law = "mp:0.5", directions = 500 } or { eigenvalues = [..], .. }, and
     a `teacher`, "erf:2" or { weights = [..], v = [..], activation = ".." }.  Only `mixture` is needed.
 
@@ -105,7 +106,8 @@ def read_problem(path: str | os.PathLike[str]) -> Specification:
         kind: Any = Densities if isinstance(state, dict) and "A" in state else OrderParameters
         parts["state"] = kind.from_dict(state, "state")
     if "learner" in given:
-        parts["learner"] = dict(_learner(table) for table in _tables("learner", given["learner"]))
+        known = Specification(**parts)
+        parts["learner"] = dict(_learner(table, known) for table in _tables("learner", given["learner"]))
     return Specification(**parts)
 
 
@@ -179,9 +181,13 @@ def _dressed(build: Callable[..., Mixture]) -> Callable[..., Mixture]:
 
     def built(**values: Any) -> Mixture:
         law, teacher = values.pop("spectrum", None), values.pop("teacher", None)
+        if not (teacher is None or isinstance(teacher, (str, dict))):
+            raise ValueError(f"teacher must be a text such as 'erf:2' or a table of weights and v, got {teacher!r}")
+        if teacher is not None and "labels" in values:
+            raise ValueError(f"labels must be left out where a teacher makes them, got {values['labels']!r}")
         made: dict[str, Any] = {"teacher": teacher} if isinstance(teacher, dict) else {}
         if build is Mixture and isinstance(teacher, str):  # whose weights come after the means
-            values.setdefault("labels", np.ones(len(np.atleast_1d(values.get("means", [0.0])))))
+            values["labels"] = np.ones(len(np.atleast_1d(values.get("means", [0.0]))))
         found = Mixture(**values, **made) if build is Mixture else build(**values)
         if law is not None:
             if found.spectrum is not None:
@@ -260,12 +266,12 @@ def _several(name: str, got: str) -> str:
     return f"{name} must have one value in the specification of a problem, got {got}: a grid is for `quenched sweep`"
 
 
-def _learner(table: dict[str, Any]) -> tuple[str, Options]:
-    """The name and the options of a learner."""
+def _learner(table: dict[str, Any], problem: Specification) -> tuple[str, Options]:
+    """The name and the options of a learner, those of the problem where its own table does not say others."""
     from quenched.numerics.learners import learners
 
     kind = choice("learner.kind", table.get("kind"), learners())
-    usual = learners()[kind].options
+    usual = problem.lend(learners()[kind].options)
     known = [each.name for each in fields(usual) if each.init]
     _known(f"learner {kind}", table, ["kind", *known])
     values: dict[str, Any] = {}

@@ -44,7 +44,7 @@ from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import get_backend
 from quenched.sim.engines import find_engine
-from quenched.sim.engines.base import Batch, Problem
+from quenched.sim.engines.base import Batch, Engine, Problem
 from quenched.sim.engines.run import Protocol, run
 from quenched.sim.processes import local_processes
 from quenched.sim.results import DONE, OVERFLOW, UNFINISHED, Index, Store, difference
@@ -127,7 +127,7 @@ class Sweep:
         mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
         networks: dict[str, TwoLayer] = _named("networks", self.networks, TwoLayer)
         rules: dict[str, LearningRule] = _named("rules", self.rules, LearningRule)
-        times = increasing_times("t", [self.t] if isinstance(self.t, (int, float)) else self.t)
+        times = increasing_times("t", self.t)
         checked: dict[str, Any] = {
             "mixtures": mixtures,
             "networks": networks,
@@ -155,7 +155,15 @@ class Sweep:
                     )
         for network in networks.values():
             activation_functions(network.activation)
-        for (m, mixture), network, rule in product(mixtures.items(), networks.values(), rules.values()):
+        for rule in rules.values():
+            rule.check_until(float(times[-1]))
+        self.require(kind)
+
+    def require(self, kind: type[Engine]) -> None:
+        """ValueError where this engine, or its form for a card, cannot run a point of the grid."""
+        _, networks, rules, dimensions, _ = self.axes()
+        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
+        for (m, mixture), network, rule in product(mixtures.items(), networks, rules):
             if reason := kind.refuses(Problem(mixture, network, rule, dimensions[0])):
                 raise ValueError(f"{reason}, as in mixture {m!r}")
 
@@ -210,7 +218,8 @@ class Sweep:
         if any(rule.biased for rule in rules):  # those of the other rules are 0
             known = np.array([np.nan if rule.biased else 0.0 for rule in rules])[:, None, None, None]
             c = known + np.zeros((*shape, len(times)))
-            variables["b"] = (*_DIMS, "time", "neuron"), np.repeat(c[..., None], K, axis=-1)
+            there = np.arange(K) < np.array([network.K for network in networks])[:, None, None, None, None, None]
+            variables["b"] = (*_DIMS, "time", "neuron"), np.where(there, c[..., None], np.nan)
             variables["c"] = (*_DIMS, "time"), c
         if self._charged:
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
@@ -287,6 +296,7 @@ def sweep(
     elif backend == "auto":
         backend = find_engine(spec.engine).auto(math.prod(len(axis) for axis in spec.axes()))
     where = get_backend(backend)
+    spec.require(find_engine(spec.engine).on(where))
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:
         given = executor if scheduler is None else stack.enter_context(_cluster(scheduler))

@@ -169,7 +169,7 @@ def simulate(
     chosen, joint = options_of("simulate", SimulationOptions, options), pieces.joint
     D = integer("D", D, at_least=joint.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
-    pieces.check_until(steps[-1] / D)
+    pieces.check_until(float(increasing_times("t", t)[-1]))
     problems = _problems(pieces, network, D)
     kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
     for problem in problems[1:]:
@@ -252,7 +252,7 @@ def choose_engine(
 
 def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
     """Step counts n = round(t D), increasing, of a time or of increasing times."""
-    times = increasing_times("t", [t] if isinstance(t, (int, float)) else t)
+    times = increasing_times("t", t)
     if times[-1] > _MOST_STEPS / D:
         raise ValueError(f"t must be at most {_MOST_STEPS:g}/D = {_MOST_STEPS / D:g}, got {times[-1]}")
     steps = [int(n) for n in np.rint(times * D)]

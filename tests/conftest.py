@@ -1,5 +1,6 @@
 """Strict settings for every test: floating-point trouble raises; stored text is compared, never silently rewritten."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The folder of published data that some tests compare with: without it they are skipped (CONTRIBUTING.md).
+os.environ.setdefault("QUENCHED_REFDATA", str(ROOT.parent / "shared" / "refdata"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

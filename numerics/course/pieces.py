@@ -76,10 +76,16 @@ class Course:
         return next((piece for piece in self.pieces if t < piece.until), self.pieces[-1])
 
     def labels(self, times: npt.ArrayLike) -> dict[str, Any]:
-        """The coordinates of a dataset that say which task is learned when, and which task a cluster belongs to."""
-        owner = np.repeat(np.arange(len(self.tasks)), [task.clusters for task in self.tasks])
+        """The coordinates of a dataset that say which task is learned when, and which task a cluster belongs to.
+
+        Where there are teachers, R has their neurons one after the other: `task_of_teacher` says whose each is.
+        """
+        tasks = np.arange(len(self.tasks))
+        owner = np.repeat(tasks, [task.clusters for task in self.tasks])
+        taught = np.repeat(tasks, [task.taught.neurons for task in self.tasks])
         learned = np.array([self.at(t).task for t in np.asarray(times)])
-        return {"task": np.arange(len(self.tasks)), "learned": ("time", learned), "task_of": ("cluster", owner)}
+        found = {"task": tasks, "learned": ("time", learned), "task_of": ("cluster", owner)}
+        return found | ({"task_of_teacher": ("teacher", taught)} if len(taught) else {})
 
     def check_until(self, end: float) -> None:
         """ValueError: the pieces end before this time, or a rate is negative in them."""

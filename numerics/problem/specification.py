@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Specification", "problem_of"]
 
 Array = npt.NDArray[np.float64]
+Lent = TypeVar("Lent", bound=Options)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,6 +139,18 @@ class Specification(Record):
         D = self.D or self.mixture.default_dimension
         return random_state(self.mixture, network, D, self.initial or 0, readout_scale=scale)
 
+    def lend(self, options: Lent) -> Lent:
+        """The options of a learner at what is said here: those with a network have this network, rule, last time, D and
+        initial state; others stay as they are.
+        """
+        values = {each.name: getattr(options, each.name) for each in fields(options) if each.init}
+        if not isinstance(values.get("network"), TwoLayer):
+            return options
+        said: dict[str, Any] = {"network": self.network, "rule": self.rule, "D": self.D}
+        said |= {"t": None if self.t is None else float(self.t[-1])}
+        said |= {"initial": self.initial, "readout_scale": self.readout_scale}
+        return replace(options, **{name: one for name, one in said.items() if one is not None and name in values})
+
     def toml(self) -> str:
         """The specification as a TOML file that `quenched.sim.read_problem` reads back, equal in every bit.
 
@@ -166,9 +179,24 @@ class Specification(Record):
         for name, table in tables.items():
             blocks.append(f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items()))
         for name, options in (self.learner or {}).items():
-            lines = [f"{key} = {_toml(value)}\n" for key, value in ({"kind": name} | _changed(options)).items()]
+            said = {"kind": name} | self._beyond(name, options)
+            lines = [f"{key} = {_toml(value)}\n" for key, value in said.items()]
             blocks.append("[[learner]]\n" + "".join(lines))
         return "\n".join(block for block in blocks if block)
+
+    def _beyond(self, name: str, options: Options) -> dict[str, Any]:
+        """What the options of a learner have that it would not take from the rest of the specification."""
+        from quenched.numerics.learners import learners
+
+        usual, found = self.lend(learners()[name].options), {}
+        for each in fields(options):
+            one = getattr(options, each.name)
+            if one == getattr(usual, each.name):
+                continue
+            if one is None and each.name == "D":  # TOML has no None: the number that it stands for
+                one = self.mixture.default_dimension
+            found[each.name] = _of_rule(one) if isinstance(one, LearningRule) else one
+        return found
 
 
 def _learners(value: Any) -> dict[str, Options]:

@@ -36,7 +36,7 @@ def spectrum(text: str, directions: int | None = None) -> Spectrum:
     >>> spectrum("two-level:0.5,2,0.25").eigenvalues.tolist()
     [0.5, 2.0]
     """
-    name, _, rest = text.partition(":")
+    name, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
     if name not in SPECTRA:
         raise ValueError(f"spectrum must be one of {', '.join(SPECTRA)} with its numbers, as in mp:0.5, got {text!r}")
     count, build = SPECTRA[name]
@@ -80,12 +80,14 @@ def taught(inputs: Mixture, text: str) -> Mixture:
     C, p, m = inputs.clusters, inputs.dimensions, int(number)
     weights = np.concatenate([np.zeros((m, p)), np.eye(m)], axis=1)
     means = np.concatenate([inputs.means, np.zeros((C, m))], axis=1)
+    scaling = inputs.scaling if np.ndim(inputs.scaling) == 0 else np.concatenate([inputs.exponents, np.zeros(m)])
     if inputs.law.alignment is not None:
         raise ValueError("teacher needs inputs whose means point anywhere: leave the data's covariance out")
     return Mixture(
         means,
         weights=inputs.weights,
         sigma=inputs.sigma,
+        scaling=scaling,
         spectrum=inputs.spectrum,
         teacher=Teacher(weights, np.ones(m), activation, sign=sign),
     )

@@ -107,6 +107,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "task": ("task", ""),
     "learned": ("the task that is learned from this time on", ""),
     "task_of": ("the task that a cluster belongs to", ""),
+    "task_of_teacher": ("the task that a teacher's neuron belongs to", ""),
     "length": ("length of the means", ""),
 }
 """Long name and units by variable; X_error is the numerical or statistical error of X."""

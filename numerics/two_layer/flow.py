@@ -111,7 +111,8 @@ def integrate(
     changes in time, while the network stays: `quenched.numerics.course.pieces`.  The state then has the overlaps with
     the means of all different mixtures, as `random_state` of that list has, and M and R do.  These mixtures are the
     tasks: errors get a dimension `task`, as the error on each of them is known all along; `learned` (time) is the one
-    that is learned from this time on, `task_of` (cluster) the one that a cluster belongs to.
+    that is learned from this time on, `task_of` (cluster) the one that a cluster belongs to, and
+    where there are teachers `task_of_teacher` (teacher) the one that a neuron of theirs belongs to.
 
     Gradient flow takes a relu neuron of the wrong sign to weights 0 in finite time.  It has no direction there, outputs
     0, and is held; the attribute `solver` names such neurons and their times under "vanished".

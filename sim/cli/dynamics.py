@@ -106,6 +106,9 @@ def dynamics(
     mixture, D = _mixture(inputs, run, D)
     rule = problems.gradient_flow(rule) if run.gradient_flow else rule
     state = _start(mixture, network, D, run, given)
+    asked = _asked(problem, D, run.times(given, _TIMES[1]), seeds)
+    if run.simulate:
+        _require_simulation(mixture, network, rule, asked)
     with kept("dynamics", next(iter(targets), run.plot), files.resume) as journal:
         from quenched.sim.processes import Work
 
@@ -114,7 +117,6 @@ def dynamics(
             theory = Work(1, report, journal).once(_integrated, *job)
         runs = None
         if run.simulate:
-            asked = _asked(problem, D, run.times(given, _TIMES[1]), seeds)
             runs = _simulated((mixture, network, rule), asked, state, journal.file("simulation.nc"))
         oracle = _oracle(mixture)
         _table(theory, runs, oracle)
@@ -205,6 +207,16 @@ def _asked(problem: Specification | None, D: int, t: npt.NDArray[np.float64], se
     said = {} if problem is None else {name: getattr(problem, name) for name in ("engine", "test_samples")}
     named = {name: value for name, value in said.items() if value is not None}
     return {"D": D, "t": t, "seeds": seeds, "engine": "vectors"} | named
+
+
+def _require_simulation(mixture: Mixture, network: TwoLayer, rule: LearningRule, asked: dict[str, Any]) -> None:
+    """ValueError, before anything is computed, for what cannot be simulated."""
+    from quenched.sim.engines.base import Problem
+    from quenched.sim.training import SimulationOptions, choose_engine, step_counts
+
+    D = integer("D", asked["D"], at_least=mixture.dimensions + network.K)
+    step_counts(asked["t"], D)
+    choose_engine(asked["engine"], "auto", Problem(mixture, network, rule, D), SimulationOptions(), len(asked["seeds"]))
 
 
 def _oracle(mixture: Mixture) -> float | None:

@@ -239,8 +239,7 @@ def _rebuilt(record: Any, values: Mapping[str, Any]) -> Any:
 def _adopted(record: Any, problem: Specification | None, learner: str = "") -> Any:
     """The record as a specification has it: the network, the rule, or what the record's own method `of` takes from it.
 
-    The options of a learner are those of the specification; where it names no learners, those with a network in them
-    have its network, rule, time, dimension and initial state.
+    The options of a learner are those of the specification; where it does not name the learner, they adopt what it has.
     """
     if problem is None:
         return record
@@ -250,12 +249,4 @@ def _adopted(record: Any, problem: Specification | None, learner: str = "") -> A
         return problem.rule or record
     if not isinstance(record, Options):
         return record.of(problem) if hasattr(record, "of") else record
-    if problem.learner is not None:
-        return problem.learner.get(learner, record)
-    values = {each.name: getattr(record, each.name) for each in fields(record) if each.init}
-    changes = {name: _adopted(value, problem) for name, value in values.items() if is_dataclass(value)}
-    if changes:
-        known = {"t": None if problem.t is None else float(problem.t[-1])}
-        known |= {name: getattr(problem, name) for name in ("D", "initial", "readout_scale")}
-        changes |= {name: value for name, value in known.items() if value is not None and name in values}
-    return replace(record, **changes)
+    return (problem.learner or {}).get(learner) or problem.lend(record)

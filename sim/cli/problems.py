@@ -127,10 +127,18 @@ def mixture(name: str = "xor", sigma: float | None = None, separation: float = 1
 def gradient_flow(rule: LearningRule) -> GradientFlow:
     """The same rates, decays and loss, in the limit of small rates.
 
+    ValueError: the rule has what the limit does not know, a batch or label noise.
+
     >>> from quenched.numerics import OnlineSGD
     >>> gradient_flow(OnlineSGD(0.5, loss="logistic")).loss
     'logistic'
     """
+    for each in fields(GradientFlow):
+        if not each.init and getattr(rule, each.name) != each.default:
+            raise ValueError(
+                f"{each.name} must be left out of the rule for the gradient flow, which does not know it, got "
+                f"{getattr(rule, each.name)}"
+            )
     return GradientFlow(**{each.name: getattr(rule, each.name) for each in fields(GradientFlow) if each.init})
 
 

@@ -31,6 +31,7 @@ _MEANING = {
     "mixture.spectrum": ("eigenvalues of the covariances (none: isotropic)", ""),
     "mixture.teacher": ("network that makes the labels (none: the clusters do)", ""),
     "rule.batch": ("fresh samples a step", "1"),
+    "rule.loss": ("loss l(phi, y) of a sample", ""),
     "t": ("recorded times", "D steps"),
     "readout_scale": ("initial v_k ~ N(0, scale^2/K)", "1"),
     "state": ("initial state (none: random weights)", "1"),
@@ -72,9 +73,10 @@ def show(
 def _specification(problem: Specification, full: bool) -> None:
     """Every part of a problem and of its records, and the equations."""
     rows = []
-    for name, value, usual in _problem_parts(problem):
+    for name, value, usual, said in _problem_parts(problem):
         text = "none" if value is None else str(value.tolist()) if isinstance(value, np.ndarray) else str(value)
-        meaning, units = _MEANING.get(name) or VARIABLES.get(name.rpartition(".")[2], ("", ""))
+        option = (said, "") if said else None
+        meaning, units = option or _MEANING.get(name) or VARIABLES.get(name.rpartition(".")[2], ("", ""))
         meaning = meaning or HELP.get(name.rpartition(".")[2], "")
         short = text if full or len(text) <= _LONG else text[:_LONG] + " ..."
         rows.append([name, short, "default" if usual else "", "" if value is None else units, meaning])
@@ -85,20 +87,22 @@ def _specification(problem: Specification, full: bool) -> None:
         sys.stdout.write(f"\n{equations(problem.mixture, problem.network, problem.rule)}\n")
 
 
-def _problem_parts(problem: Specification) -> Iterator[tuple[str, Any, bool]]:
-    """Name and value of each part, and whether it is the default; the fields of a record one by one."""
+def _problem_parts(problem: Specification) -> Iterator[tuple[str, Any, bool, str]]:
+    """Name and value of each part, whether it is the default, and what the help says of it, if it is an option of a
+    learner; the fields of a record one by one.
+    """
     for each in fields(problem):
         value = getattr(problem, each.name)
         inner = value if isinstance(value, Mapping) else {each.name: value}
         for name, one in inner.items():
             if not isinstance(one, Record):
-                yield name, one, one is None
+                yield name, one, one is None, ""
                 continue
             for part in fields(one):
                 if part.init:
                     usual = getattr(one, part.name)
                     same = not isinstance(usual, np.ndarray) and bool(usual == part.default)
-                    yield f"{name}.{part.name}", usual, same
+                    yield f"{name}.{part.name}", usual, same, part.metadata.get("help", "")
 
 
 def _result(path: Path, full: bool) -> None:

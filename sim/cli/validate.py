@@ -32,7 +32,7 @@ class Run:
     backend: str | None = option(
         None,
         "numpy (the processor, on which the chain is compiled), cupy (a card) or auto (a card where one answers). "
-        "Default: numpy for overlaps, auto for vectors.  Without --engine it is that of vectors.",
+        "Default: numpy for overlaps, auto for vectors.  Where no engine is named it is that of vectors.",
     )
     D: tuple[int, ...] = option((), "Input dimension; repeat for more.")
     seeds: int | None = option(None, "Runs in each cell.")
@@ -60,7 +60,7 @@ def validate(problem: Specification | None, run: Run, given: Collection[str]) ->
     report.  A disagreement is a line with mixture, network, learning rate, D and the p-value of the cell.
 
     With a specification this one problem is judged, at its times, from its initial state, with as many runs as it has
-    seeds; its control are the equations at a learning rate that is a quarter too large.
+    seeds; its control are the equations with all learning rates, those of biases too, a quarter too large.
 
     Example:  quenched validate --quick
     Example:  quenched validate problem.toml --report results/mine
@@ -81,7 +81,8 @@ def validate(problem: Specification | None, run: Run, given: Collection[str]) ->
                 raise ValueError(f"{flag(name)} does not go together with a specification, which is the grid")
     if run.full and run.quick:
         raise ValueError("--quick does not go together with --full: each is a grid of its own")
-    engine = "vectors" if run.backend is not None and "engine" not in given else run.engine
+    named = "engine" in given or (problem is not None and problem.engine is not None)
+    engine = run.engine if named or run.backend is None else "vectors"
     large = find_engine(engine).any_dimension
     backend = ("numpy" if large else "auto") if run.backend is None else run.backend
     get_backend(backend)

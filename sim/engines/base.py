@@ -127,7 +127,7 @@ class Problem:
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
         data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, len(self.frame.references))
         labels = (taught.neurons, taught.activation, taught.sign, taught.field_noise > 0)
-        rule = self.rule.loss, self.rule.batch, self.rule.biased, self.rule.sphere, self.bath
+        rule = self.rule.loss, self.rule.batch, self.rule.biased, self.rule.sphere, self.rule.steady, self.bath
         return data, labels, (network.K, network.activation), rule, self.D
 
 
@@ -260,7 +260,8 @@ class Engine(ABC):
     """A way to run the learning rule for all replicas of a batch.
 
     `steps` is the number of steps done.  `good` (S,) are the numbers of steps that each replica is known to have done
-    with finite weights: below `steps` where it has diverged, which it does whatever runs beside it.
+    with finite weights: below `steps` where it has diverged, which it does whatever runs beside it.  `stage` numbers
+    the problems of a run that changes in time.
     """
 
     accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -272,7 +273,7 @@ class Engine(ABC):
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.steps = 0
+        self.steps, self.stage = 0, 0
         self.good = np.zeros(len(batch.seeds), dtype=np.int64)
 
     @classmethod
@@ -307,6 +308,18 @@ class Engine(ABC):
     @abstractmethod
     def advance(self, steps: int) -> None:
         """Do `steps` steps, no more than planned, and bring `steps` and `good` up to date."""
+
+    def lose(self, lost: npt.NDArray[np.bool_], since: int) -> None:
+        """Replicas (S,) have diverged after step `since`; of those that had before, nothing changes."""
+        self.good[lost & (self.good == self.steps)] = since
+
+    def stream(self, use: int) -> np.uint64:
+        """The random stream of a counter for this use and stage.
+
+        A counter runs over the samples, and where a batch shrinks from one stage to the next they are numbered anew
+        from below: a stage draws none that one before it has drawn, because its stream is another.
+        """
+        return np.uint64(use | self.stage << 8)
 
     def require_finite(self) -> None:
         """DivergenceError: some replicas have diverged."""
@@ -344,7 +357,7 @@ class Engine(ABC):
             law, overlaps = self.law(), self.overlaps()
         seen = (*law, *overlaps)
         finite = np.logical_and.reduce([np.isfinite(each).all(axis=tuple(range(1, each.ndim))) for each in seen])
-        self.good[~finite & (self.good == self.steps)] = since
+        self.lose(~finite, since)
         for each in seen:
             each[self.good < self.steps] = 0
         return law, overlaps

@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float64]
 
 _CALL = 2**31  # steps of all replicas together in a launch, of K = 4: about 0.2 s of an H100
 _LONGEST = 2**17  # steps of each: about 0.5 s where there are few
+_ROWS = 2**22  # of the tables of rates of all problems together, 40 bytes each
 _PART = 2**16  # replicas whose test samples are summed in one launch
 
 
@@ -65,7 +66,7 @@ class CardChain(Chain):
             )
         replicas = min(replicas, max(1, (memory.numbers - 4 * C * LANES * min(replicas, _PART)) // each))
         cost = max(1.0, K * (K + p) / 20) * (problem.rule.batch + problem.bath)
-        longest = _LONGEST if problem.rule.steady else SCHEDULED
+        longest = _LONGEST if problem.rule.steady else max(1, min(SCHEDULED, _ROWS // replicas))
         return Plan(replicas, max(1, min(longest, int(_CALL / cost) // replicas)))
 
     @classmethod
@@ -82,7 +83,7 @@ class CardChain(Chain):
             "good": self.good.copy(),
             "W": np.array(host(self.W)),
             "v": np.array(host(self.v)),
-            "random": np.stack([keys, np.full_like(keys, CHAIN)], axis=1),
+            "random": np.stack([keys, np.full_like(keys, self.stream(CHAIN))], axis=1),
             "records": np.array(self.records),
         }
 
@@ -93,16 +94,18 @@ class CardChain(Chain):
         self.finite = self.batch.backend.xp.asarray(self.good.copy())
         self.records = int(arrays.get("records", np.array(0)))
 
+    def lose(self, lost: npt.NDArray[np.bool_], since: int) -> None:
+        """The card is told, too."""
+        super().lose(lost, since)
+        self.finite = self.batch.backend.xp.asarray(self.good.copy())
+
     def advance(self, steps: int) -> None:
         """Do `steps` steps with each replica that is still finite."""
-        steady = all(problem.rule.steady for problem in self.batch.problems)
-        if self.tables is None or not steady:
+        if self.tables is None or not self.batch.problem.rule.steady:
             each = self.rates(steps)
-            rows = max(map(len, each))  # the constant rates of some beside the schedules of others
-            padded = [np.broadcast_to(table, (rows, 5)) if len(table) == 1 else table for table in each]
-            self.tables = self.batch.backend.xp.asarray(np.stack(padded)), np.int64(rows)
+            self.tables = self.batch.backend.xp.asarray(np.stack(each)), np.int64(len(each[0]))
         arrays = self.keys, self.which, self.problems, *self.tables, self.W, self.v, self.finite
-        self.step("advance", len(self.good), np.int64(self.steps), np.int64(steps), *arrays, np.uint64(CHAIN))
+        self.step("advance", len(self.good), np.int64(self.steps), np.int64(steps), *arrays, self.stream(CHAIN))
         self.steps += steps
         self.good = np.array(self.batch.backend.to_host(self.finite))
 
@@ -110,8 +113,7 @@ class CardChain(Chain):
         """The overlaps; the law stays where it is needed."""
         overlaps = self.overlaps()
         finite = np.logical_and.reduce([np.isfinite(each).all(axis=tuple(range(1, each.ndim))) for each in overlaps])
-        self.good[~finite & (self.good == self.steps)] = since
-        self.finite = self.batch.backend.xp.asarray(self.good.copy())
+        self.lose(~finite, since)
         for each in overlaps:
             each[self.good < self.steps] = 0
         return Law(np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0))), overlaps

@@ -92,7 +92,7 @@ class CardVectors(Vectors):
 
     def _residuals(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """A (S, p, K) and (Q - A^T A)^{1/2} (S, K, K) of the states, which may be the same in many replicas."""
-        mixtures, which = self.batch.mixtures
+        mixtures, which = self.batch.frames
         found: dict[tuple[int, int], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {}
         keys = list(zip(map(id, self.batch.states), which.tolist(), strict=True))
         for key, state in zip(keys, self.batch.states, strict=True):
@@ -193,6 +193,11 @@ class CardVectors(Vectors):
         self.W, self.v = self.batch.array(arrays["W"]), xp.asarray(np.array(arrays["v"], dtype=np.float64))
         self.finite = xp.asarray(self.good.copy())
 
+    def lose(self, lost: npt.NDArray[np.bool_], since: int) -> None:
+        """The card is told, too."""
+        super().lose(lost, since)
+        self.finite = self.batch.backend.xp.asarray(self.good.copy())
+
     def advance(self, steps: int) -> None:
         """Blocks of n/B steps, and one look at the end."""
         while steps > 0:
@@ -207,15 +212,15 @@ class CardVectors(Vectors):
         (J, d), K, n = _chunks(self.batch.problem.D), self.batch.problem.network.K, self.n
         cluster, y = xp.empty((S, n), dtype=xp.int64), xp.empty((S, n), dtype=xp.float64)
         increments, decay = xp.empty((S, n, K), dtype=self.rows.dtype), xp.empty(S, dtype=xp.float64)
-        first, streams = np.int64(self.steps * B), (np.uint64(CLUSTER), np.uint64(NOISE))
+        first, streams = np.int64(self.steps * B), (self.stream(CLUSTER), self.stream(NOISE))
         chosen = self.keys, self.places, *self.tables, self.rule, cluster, y
         self.kernel("choose", S, first, *chosen, *streams, lanes=n)
         placed = self.keys, self.places, cluster, *self.laws, self.rows
-        self.kernel("inputs", S, first, *placed, np.uint64(DATA), lanes=J * n * 32)
+        self.kernel("inputs", S, first, *placed, self.stream(DATA), lanes=J * n * 32)
         products = xp.matmul(self.rows, self.rows.mT)
         counts, found = (np.int64(self.steps), np.int64(steps)), (self.v, increments, decay, self.finite)
         given = self.keys, self.rule, self.known, cluster, products, y
-        self.kernel("steps_of_block", S, *counts, *given, *found, np.uint64(HIDDEN), lanes=32)
+        self.kernel("steps_of_block", S, *counts, *given, *found, self.stream(HIDDEN), lanes=32)
         self.kernel("update", S, increments, decay, self.rows, lanes=J * d)
 
     def fields(self, normals: Normals, per_cluster: int, steps: int) -> Any:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from quenched.numerics.compiled.machine_code import njit
 
-__all__ = ["Work", "absorb", "inner_products", "lengths", "local_fields", "scale_back"]
+__all__ = ["Work", "absorb", "inner_products", "lengths", "local_fields", "scale_back", "squared_length"]
 
 Array = npt.NDArray[np.float64]
 Size = int
@@ -124,16 +124,22 @@ def absorb(W: Array, b: int, B: Size, work: Work) -> None:
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
+def squared_length(W: Array, k: int) -> float:
+    """|w_k|^2/D."""
+    total = 0.0
+    for i in range(len(W)):
+        total += W[i, k] ** 2
+    return total
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def lengths(W: Array, sphere: float, work: Work) -> None:
     """|w_k|^2/D of each neuron, where these are kept."""
     if sphere == 0.0:
         return
     K = len(work.inner)
     for k in range(K):
-        total = 0.0
-        for i in range(len(W)):
-            total += W[i, k] ** 2
-        work.length[k] = total
+        work.length[k] = squared_length(W, k)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -143,9 +149,7 @@ def scale_back(W: Array, sphere: float, work: Work) -> None:
         return
     K = len(work.inner)
     for k in range(K):
-        total = 0.0
-        for i in range(len(W)):
-            total += W[i, k] ** 2
+        total = squared_length(W, k)
         factor = math.sqrt(work.length[k] / total) if total > 0.0 else 1.0
         for i in range(len(W)):
             W[i, k] *= factor

@@ -139,6 +139,7 @@ class Chain(Engine):
         self.W, self.v = np.array(arrays["W"], order="C"), np.array(arrays["v"], order="C")
         if arrays["random"].shape == (len(self.good), 2):
             self.random = np.array(arrays["random"])
+            self.random[:, 1] = self.stream(CHAIN)  # of this stage, where it is handed on by another
         else:
             restore_generators(self.random, arrays["random"])
 
@@ -164,9 +165,8 @@ class Chain(Engine):
 
     def rates(self, steps: int) -> list[Array]:
         """The rates of the next steps for each problem, as `Replica` has them."""
-        problems = self.batch.problems
-        if not self.kept or not all(problem.rule.steady for problem in problems):
-            self.kept = [_rates(problem, self.steps, steps) for problem in problems]
+        if not self.kept or not self.batch.problem.rule.steady:
+            self.kept = [_rates(problem, self.steps, steps) for problem in self.batch.problems]
         return self.kept
 
     def overlaps(self) -> Overlaps:

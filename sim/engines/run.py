@@ -99,7 +99,7 @@ class _Relay:
         """Do `steps` steps, by as many engines as it takes."""
         end = self.engine.steps + steps
         while self.engine.steps < end:
-            if self.engine.steps >= self.until:
+            while self.engine.steps >= self.until:  # a piece may be shorter than a step
                 self._hand_over(self.stage + 1, self.engine.state())
             self.engine.advance(int(min(end, self.until)) - self.engine.steps)
 
@@ -111,7 +111,7 @@ class _Relay:
     def _hand_over(self, stage: int, state: Mapping[str, npt.NDArray[Any]]) -> None:
         if stage != self.stage:
             self.engine = self.protocol.engine(replace(self.batch, problems=(self.problems[stage],)))
-            self.beside, self.stage = {}, stage
+            self.beside, self.stage, self.engine.stage = {}, stage, stage
         self.engine.restore(state)
 
     def tested(self) -> list[Engine]:
@@ -219,7 +219,7 @@ def _together(relay: _Relay, draws: Normals, protocol: Protocol, block: int, bef
     if len(parts) == 1:
         return parts[0]
     good = np.min([engine.good for engine in engines], axis=0)
-    relay.engine.good = good
+    relay.engine.lose(good < relay.engine.steps, before)
     found = {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0] if name not in STATE}
     found = {name: parts[0][name] for name in parts[0] if name in STATE} | found
     for values in found.values():
@@ -241,7 +241,7 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
             else:
                 fields = engine.draw(law, draws, protocol.per_cluster)
             errors = _errors(batch, fields, v)
-    engine.good[~np.isfinite(errors["pmse"]) & (engine.good == engine.steps)] = before
+    engine.lose(~np.isfinite(errors["pmse"]), before)
     K = batch.problem.network.K
     biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.shape[1] > K else {}
     taught = {"R": M[:, clusters:]} if frame.taught.neurons else {}

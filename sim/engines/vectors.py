@@ -83,7 +83,7 @@ class Vectors(Engine):
         self.normals = batch.backend.normals(batch.seeds, DATA, batch.dtype)
         self.choices = generators(batch.seeds, CLUSTER)
         self.noises = generators(batch.seeds, NOISE)
-        self.heat = batch.backend.normals(batch.seeds, BATH, batch.dtype) if batch.problem.bath else None
+        self.heat = batch.backend.normals(batch.seeds, BATH, batch.dtype)  # kept where a bath pauses
         self.hidden = generators(batch.seeds, HIDDEN)
 
     def _weights(self) -> Any:
@@ -100,8 +100,7 @@ class Vectors(Engine):
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         self.scale = batch.array(numbers(lambda problem: problem.network.output_scale)[:, None])
         self.learning = numbers(lambda problem: problem.rule.learning(problem.network.K)).swapaxes(0, 1)
-        self.steady = all(problem.rule.steady for problem in batch.problems)
-        self.constant = self._rates(1) if self.steady else None
+        self.constant = self._rates(1) if batch.problem.rule.steady else None
         D, samples = batch.problem.D, batch.problem.rule.batch
         scale, thresholds = numbers(lambda problem: problem.network.output_scale)[:, None], self.learning[2]
         eta_b, kappa_b, eta_c, kappa_c = numbers(lambda problem: problem.rule.biases).T[:, :, None]
@@ -159,15 +158,15 @@ class Vectors(Engine):
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights, readouts, and the generators of inputs, clusters and label noise."""
         host = self.batch.backend.to_host
-        found = super().state() | {
+        return super().state() | {
             "W": np.array(host(self.W)),
             "v": np.array(host(self.v)),
             "normals": self.normals.state(),
             "choices": generator_words(self.choices),
             "noises": generator_words(self.noises),
             "hidden": generator_words(self.hidden),
+            "heat": self.heat.state(),
         }
-        return found if self.heat is None else found | {"heat": self.heat.state()}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Go on from there, on whichever device; the inputs go on where they were if it is of the same kind."""
@@ -177,8 +176,7 @@ class Vectors(Engine):
         restore_generators(self.choices, arrays["choices"])
         restore_generators(self.noises, arrays["noises"])
         restore_generators(self.hidden, arrays["hidden"])
-        if self.heat is not None and "heat" in arrays:
-            self.heat.restore(arrays["heat"])
+        self.heat.restore(arrays["heat"])
 
     def inputs(self, cluster: npt.NDArray[np.int64], normals: Normals) -> Any:
         """Inputs x of the given clusters (S, n): the rows of an array (S, n, D)."""
@@ -217,7 +215,7 @@ class Vectors(Engine):
         X = self.inputs(cluster, self.normals)
         y = self.targets(X, cluster)
         rows = B + bath
-        if self.heat is not None:
+        if bath:
             X = self._with_bath(X, self.heat, steps)
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights

@@ -166,6 +166,8 @@ class Grid:
             network, rule = record("network", self.problem.network, TwoLayer), self.problem.rule
             if not isinstance(rule, OnlineSGD):
                 raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {rule!r}")
+            if rule.idle:
+                raise ValueError(f"rule must have a rate > 0: nothing is learned, got {rule!r}")
             return [Case("specification", network, rule, True, problem=self.problem)]
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))

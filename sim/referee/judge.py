@@ -5,8 +5,8 @@ A cell is one problem at one D: runs from one state are compared with the equati
 (Bonferroni). Over the cells p-values are adjusted after Holm (1979): if theory and simulation agree in truth, some
 adjusted p falls below `significance` with at most that probability, however the cells depend on each other.
 
-*Controls* test the power of the referee: they compare the same runs with the equations at a learning rate that is a
-quarter too large, or with those of single samples where runs had batches, and must be denied.
+*Controls* test the power of the referee: they compare the same runs with the equations at learning rates that are a
+quarter too large, or in a grid with those of single samples where runs had batches, and must be denied.
 
 The bias <x_D> - x of one order parameter is measured at growing D, until its standard error exceeds it.  It must fall
 as 1/D: the equations are then the limit of large D.
@@ -53,7 +53,7 @@ Report = Callable[[float], None]
 
 _LANES = 64  # simulations side by side on a card: one has too few runs to fill it
 _STATE_D = 500  # where initial states are drawn
-WRONG = 1.25  # times the learning rate, in the controls
+WRONG = 1.25  # times the learning rates, in the controls
 BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
 BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this time
 
@@ -286,14 +286,16 @@ def _theory(grid: Grid, case: Case, number: int) -> tuple[xr.Dataset, xr.Dataset
     if not case.control:
         return curve, None
     # the order parameters tell: the classification error, which costs more, is left out
-    return curve, integrate(*problem, _wrong(case.rule), state, grid.times, quantities=("pmse",))
+    return curve, integrate(*problem, _wrong(case), state, grid.times, quantities=("pmse",))
 
 
 def _runs(grid: Grid, case: Case, number: int, D: int, cell: int, engine: str, backend: str) -> xr.Dataset:
     """Simulations of a cell, with seeds of no other."""
     seeds = range(cell * grid.seeds, (cell + 1) * grid.seeds)
     state = _state(case, number)
-    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, engine, backend, state=state)
+    samples = None if case.problem is None else case.problem.test_samples
+    options: dict[str, Any] = {} if samples is None else {"test_samples": samples}
+    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, engine, backend, state=state, **options)
 
 
 def _judged(
@@ -313,9 +315,14 @@ def _judged(
     return cells, controls, np.concatenate(z)
 
 
-def _wrong(rule: OnlineSGD) -> OnlineSGD:
-    """A rule that the runs of `rule` have to be told from."""
-    return replace(rule, lr=scaled(rule.lr, WRONG)) if rule.batch == 1 else replace(rule, batch=1)
+def _wrong(case: Case) -> OnlineSGD:
+    """A rule that the runs of the case have to be told from."""
+    rule = case.rule
+    if rule.batch > 1 and case.problem is None:
+        return replace(rule, batch=1)
+    second = None if rule.second_lr is None else scaled(rule.second_lr, WRONG)
+    biases = {name: WRONG * getattr(rule, name) for name in ("bias_lr", "intercept_lr")}
+    return replace(rule, lr=scaled(rule.lr, WRONG), second_lr=second, **biases)
 
 
 def _options(rule: OnlineSGD) -> str:

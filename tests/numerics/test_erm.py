@@ -1,6 +1,7 @@
 """Linear classifiers at n = alpha D samples: published numbers, closed cases, the energy, separability, real data."""
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from quenched.numerics.learners import error_of
 from quenched.numerics.saddle.proximal import proximal_averages, proximal_move
 from quenched.numerics.saddle.solve import RESIDUAL
 
-REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "refdata" / "gaussmix_k2"
+REFERENCE = Path(os.environ["QUENCHED_REFDATA"], "gaussmix_k2")
+needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published data of QUENCHED_REFDATA are absent")
 UNEQUAL = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8])
 HINGE = "max(0, 1 - y*phi)"
 FILES = {
@@ -25,12 +27,11 @@ FILES = {
 }
 
 
+@needs_reference
 @pytest.mark.parametrize("loss", FILES)
 def test_published_saddle_points(loss: str) -> None:
     """All rows; the files are iterated to about 1e-9, so that 1e-8 relative is theirs."""
     name, spectrum = FILES[loss]
-    if not REFERENCE.is_dir():
-        pytest.skip("../shared/refdata/gaussmix_k2 is not there")
     with (REFERENCE / name).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     sigma = np.sqrt(0.5) if spectrum is None else 1.0
@@ -220,6 +221,7 @@ def test_both_are_learners() -> None:
     assert error_of("bayes", UNEQUAL).value == bayes_error(UNEQUAL, 2.0).classification_error
 
 
+@needs_reference
 @pytest.mark.parametrize("loss", FILES)
 def test_published_simulations(loss: str) -> None:
     """Mean and spread of 10 seeds at D = 500: z-scores of error, q, m, b, and of the loss for the square loss.
@@ -227,8 +229,6 @@ def test_published_simulations(loss: str) -> None:
     INDEX says that the training loss of the logistic runs is not usable.  50 or 40 z-scores of Student's t of 9 degrees
     of freedom have an rms of 1.13; 1.5 is exceeded with a probability below 1e-3.
     """
-    if not REFERENCE.is_dir():
-        pytest.skip("../shared/refdata/gaussmix_k2 is not there")
     name, spectrum = FILES[loss]
     with (REFERENCE / f"sim_{name}").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -1,10 +1,12 @@
 """Teacher-student problems against published numbers: minima, trajectories, simulations, plateaus, largest rates.
 
-The files are described in ../shared/refdata/public/INDEX.md, with their origin; they are not copied into the package.
+The files are described in public/INDEX.md of the folder QUENCHED_REFDATA (CONTRIBUTING.md), with their origin; they are
+not copied into the package.
 """
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,8 @@ from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.stationary import StationaryEquations
 from quenched.numerics.two_layer.symmetry import equivalent, stabiliser
 
-FOLDER = Path(__file__).parents[3] / "shared" / "refdata" / "public"
-needs_files = pytest.mark.skipif(not FOLDER.is_dir(), reason="the published data of ../shared/refdata are absent")
+FOLDER = Path(os.environ["QUENCHED_REFDATA"], "public")
+needs_files = pytest.mark.skipif(not FOLDER.is_dir(), reason="the published data of QUENCHED_REFDATA are absent")
 FROZEN = GradientFlow(second_lr=0.0)
 
 

@@ -271,6 +271,17 @@ def test_a_bath_leads_to_equipartition() -> None:
 # --- problems that change in time
 
 
+def test_the_neurons_of_several_teachers_say_whose_they_are() -> None:
+    teachers = [
+        Teacher(weights, np.ones(len(weights)), "linear") for weights in ([[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5]])
+    ]
+    tasks = [Mixture([[0.0, 0.0]], teacher=teacher) for teacher in teachers]
+    state = OrderParameters(np.zeros((5, 1)), [[0.5]], [U])
+    found = integrate([(tasks[0], 0.1), (tasks[1], None)], LINEAR, GradientFlow(second_lr=0.0), state, [0.1, 0.2])
+    assert found.task_of_teacher.dims == found.R.dims[1:2]
+    assert found.task_of_teacher.values.tolist() == [0, 0, 1]
+
+
 def test_what_is_forgotten_while_another_task_is_learned() -> None:
     """Gradient flow of a linear neuron at fixed readout, two tasks with orthogonal means: A_b relaxes exponentially,
 
@@ -294,6 +305,7 @@ def test_what_is_forgotten_while_another_task_is_learned() -> None:
     error = ndtr(-R * np.stack([one, two], axis=1) / (SIGMA * length[:, None]))
     np.testing.assert_allclose(found.classification_error, error, rtol=0, atol=1e-6)
     assert found.task_of.values.tolist() == [0, 0, 1, 1]
+    assert "task_of_teacher" not in found
     assert found.learned.values.tolist() == [0, 0, 1, 1]
     assert records_of(found)["mixture"] == [[tasks[0], 1.0], [tasks[1], None]]
 

@@ -20,7 +20,7 @@ from quenched.numerics.problem.state import without_spectrum
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.backend import Backend, CardError, get_backend
 from quenched.sim.engines import card_vectors, chain_step
-from quenched.sim.engines.base import CHAIN, HIDDEN, Batch, Engine, Problem
+from quenched.sim.engines.base import CHAIN, HIDDEN, Batch, Engine, Memory, Problem
 from quenched.sim.engines.card_chain import CardChain
 from quenched.sim.engines.card_vectors import CardVectors
 from quenched.sim.engines.chain_kernels import Sizes, chain_source
@@ -166,6 +166,24 @@ def test_errors_on_test_samples(card: Backend) -> None:
             error = np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 64)
             assert abs(one.mean() - other.mean()) < 5 * error
             assert 0.5 < one.var() / other.var() < 2  # 64 each: the ratio is within 1 +- 0.25 (one s.e.)
+
+
+def test_tables_of_rates_fit_into_the_memory_that_is_planned() -> None:
+    """4096 problems with schedules had 2^16 rows of 40 bytes each, 10.7 GB."""
+    problem = Problem(XOR, TwoLayer(2, "relu"), OnlineSGD("0.5/(1 + t)"), 100)
+    for replicas in (1, 4096, 2**23):
+        found = CardChain.plan(problem, replicas, Memory(2**33, 8, 0))
+        assert found.steps >= 1
+        assert found.steps * replicas * 40 < 2**28 or found.steps == 1
+
+
+@pytest.mark.parametrize("kind", [CardChain, CardVectors])
+def test_what_is_seen_to_have_diverged_stays_so(kind: type[Engine], host_card: Backend) -> None:
+    engine = kind(batch((XOR, TwoLayer(2, "relu"), OnlineSGD(0.5), 1000), [1, 2], host_card))
+    engine.advance(4)
+    engine.lose(np.array([False, True]), 2)
+    engine.advance(4)
+    assert engine.good.tolist() == [8, 2]
 
 
 def test_divergence_is_that_of_the_replica(card: Backend) -> None:

@@ -1,6 +1,7 @@
 """Labelled data: the bundled digits, and arrays from a file."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,10 @@ def test_files_of_mnist(tmp_path: Path) -> None:
         mnist(tmp_path)
 
 
-REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "refdata" / "mnist_t10k"
+REAL = Path(os.environ["QUENCHED_REFDATA"], "mnist_t10k")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="MNIST's files are not beside the repository")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the published data of QUENCHED_REFDATA are absent")
 def test_mnist_itself() -> None:
     """Its documented size, and numbers of each digit."""
     X, cluster, _ = mnist(REAL)

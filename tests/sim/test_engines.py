@@ -101,6 +101,7 @@ def test_replicas_of_different_structure_are_no_batch() -> None:
         Problem(Mixture.xor(0.4), TwoLayer(3, "erf"), OnlineSGD(0.5), D),
         Problem(Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5, loss="logistic"), D),
         Problem(Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5, batch=2), D),
+        Problem(Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD("0.5/(1 + t)"), D),
         Problem(Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5), D + 1),
         Problem(Mixture.two_clusters(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5), D),
     ]

@@ -1,14 +1,26 @@
 """Fluctuations at finite D: where they are known in closed form, and the logarithm that they make of a plateau."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from quenched.numerics import Mixture, OnlineSGD, OrderParameters, Teacher, TwoLayer, random_state
+from quenched.numerics import (
+    Mixture,
+    OnlineSGD,
+    OrderParameters,
+    Spectrum,
+    Teacher,
+    TwoLayer,
+    problem_of,
+    random_state,
+    records_of,
+)
 from quenched.numerics import fluctuations as covariance
 from quenched.numerics.two_layer.fluctuations import components
+from quenched.sim import fluctuations as fluctuations_module
 from quenched.sim.figures import fluctuations
 from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
 from quenched.sim.training import DivergenceError, simulate
@@ -39,10 +51,19 @@ def test_moments_are_those_of_the_runs_of_simulate() -> None:
     found = moments(mixture, network, sgd, D, times, range(50), state)
     runs = simulate(mixture, network, sgd, D, times, range(50), "overlaps", state=state, test_samples=4)
     x = components(runs.M.values, runs.Q.values, runs.v.values)
+    assert problem_of(found).seeds == tuple(range(50))
     assert found.component.values.tolist()[-6:] == ["M[3,1]", "Q[0,0]", "Q[0,1]", "Q[1,1]", "v[0]", "v[1]"]
     for i in range(2):
         np.testing.assert_allclose(found.covariance[i], D * np.cov(x[:, i].T), rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(found.theory[i] + found.bias[i] / D, x[:, i].mean(axis=0), atol=1e-12)
+
+
+def test_seeds_that_are_too_many_for_a_file_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fluctuations_module, "_NAMED", 2)
+    state = OrderParameters([[0.0], [0.0]], [[1.0]], [1.0])
+    found = moments(Mixture.two_clusters(1.0), TwoLayer(1, "linear"), FROZEN, 9, [1.0], [3, 5, 8], state)
+    assert problem_of(found).seeds is None
+    assert records_of(found)["runs"] == {"first": 3, "last": 8, "number": 3}
 
 
 def test_the_error_of_a_covariance_is_its_scatter() -> None:
@@ -74,14 +95,14 @@ CHAINS = {
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_theory_of_fluctuations_is_confirmed_by_the_chain(name: str) -> None:
-    """400 runs at D = 2000 know an entry to 7 %, and what is left out is of order 1/D: z-scores of some 100 entries.
+    """400 runs at D = 500 know an entry to 7 %, and what is left out is of order 1/D: z-scores of some 100 entries.
 
     A Gaussian leaves five with a probability of 6e-7; the control is the same covariance times two.
     """
     mixture, network, sgd = CHAINS[name]
     state, times = random_state(mixture, network, 50, 3), [0.5, 1.5]
     theory = covariance(mixture, network, sgd, state, times)
-    found = moments(mixture, network, sgd, 2000, times, range(400), state)
+    found = moments(mixture, network, sgd, 500, times, range(400), state)
     assert found.component.values.tolist() == theory.component.values.tolist()
     np.testing.assert_allclose(theory.theory, found.theory, rtol=0, atol=1e-7)
     error = np.hypot(found.covariance_error, theory.covariance_error)
@@ -118,6 +139,25 @@ def test_a_plateau_takes_a_time_that_grows_as_log_d_at_the_rate_of_the_equations
     assert abs(slope - 1 / (2 * rate)) < 4 * error
 
 
+def test_plateaus_with_biases_and_of_a_teacher_are_fixed_points() -> None:
+    """An intercept is part of the state, and so are overlaps with a teacher.
+
+    A linear neuron with an intercept: c ends at the mean label, P_+ - P_- = 0.2, and overlaps with the means on an axis
+    fall as eta v^2 (sigma^2 + their second moment), 0.4 or 0.6.  Of a linear teacher dA/dt = eta v (1 - v A), at any
+    length of its weight, though the second coordinate is nobody's.
+    """
+    rule = OnlineSGD(0.5, second_lr=0.0, intercept_lr=0.3)
+    mixture, network = replace(Mixture.xor(0.6), weights=[0.2, 0.2, 0.3, 0.3]), TwoLayer(1, "linear")
+    state = plateau(mixture, network, rule, [0.8])
+    assert state.c == pytest.approx(0.2, abs=1e-8)
+    assert growth_rate(mixture, network, rule, state) == pytest.approx(-0.5 * 0.64 * (0.36 + 0.4), rel=1e-8)
+    taught = Mixture([[0.0, 0.0]], teacher=Teacher([[1.0, 0.0]], [1.0], "linear", field_noise=0.1))
+    start = OrderParameters([[0.0], [0.5]], [[1.0]], [0.8])
+    assert growth_rate(taught, network, FROZEN, start) == pytest.approx(-0.5 * 0.64, rel=1e-8)
+    even = replace(taught, teacher=Teacher([[1.0, 0.0]], [1.0], "abs"))
+    assert plateau(even, network, FROZEN, [0.8]).M.tolist() == [[0.0], [0.0]]
+
+
 def test_what_is_learned_at_the_start_takes_no_time() -> None:
     mixture, network = Mixture.three_clusters(0.5), TwoLayer(1, "abs")
     state = OrderParameters([[0.7], [-0.7], [0.0]], [[0.6]], [-1.0])
@@ -133,9 +173,19 @@ def test_what_does_not_happen_is_said() -> None:
     with pytest.raises(RuntimeError, match=r"there is no plateau: after t = 1 the order parameters still move"):
         plateau(mixture, network, FROZEN, [-1.0], t=1.0)
     linear = TwoLayer(1, "linear")
+    with pytest.raises(RuntimeError, match="there is no plateau: by t = 1000 the weights have decayed to 0, Q is"):
+        plateau(mixture, linear, OnlineSGD(0.5, 0.1, second_lr=0.0), [0.0])
+    biased, spread = OnlineSGD(0.5, bias_lr=0.1), replace(mixture, spectrum=Spectrum([0.5, 1.5]))
     with pytest.raises(DivergenceError, match="overflowed"):
         learning_times(mixture, linear, OnlineSGD(100.0), 10, range(2), state, level=1e300, t=200.0)
     for call, message in (
+        (lambda: moments(mixture, network, biased, 10, [1.0], 2, state), "sgd and state must have no biases"),
+        (lambda: moments(mixture, network, FROZEN, 10, [1.0], 2, replace(state, c=0.1)), "state must have no biases"),
+        (lambda: moments(spread, network, FROZEN, 10, [1.0], 2, state), "mixture must have isotropic inputs"),
+        (
+            lambda: learning_times(spread, network, FROZEN, 10, 2, state, level=0.5, t=1.0),
+            "mixture must have isotropic inputs",
+        ),
         (lambda: moments(mixture, network, FROZEN, 10, [1.0], [3], state), r"seeds must be two or more, got \[3\]"),
         (
             lambda: moments(mixture, network, FROZEN, 10, [1.0], [3, 3], state),
@@ -163,10 +213,11 @@ def test_the_figure_shows_what_was_found(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     monkeypatch.setattr(fluctuations, "SIZES", {10: 20, 30: 20})
     monkeypatch.setattr(fluctuations, "SHOWN", {"M[0,0]": "M", "v[0]": "v"})
+    theory = covariance(mixture, network, sgd, state, [0.5, 1.0])
     data = {f"D{D}": each for D, each in found.items()} | {"plateau": learning.assign_attrs(growth_rate="0.25")}
-    figure = fluctuations.draw(data)
+    figure = fluctuations.draw(data | {"theory": theory})
     path, limit, plateau, law = figure.axes
-    np.testing.assert_array_equal(path.lines[0].get_ydata(), found[30].covariance.values[:, 0, 0])
+    np.testing.assert_array_equal(path.lines[0].get_ydata(), theory.covariance.values[:, 0, 0])
     assert [text.get_text() for text in limit.get_legend().get_texts()] == ["M", "v"]
     x, y = plateau.lines[0].get_data()
     np.testing.assert_allclose(np.diff(y), 2 * np.diff(np.log(x)))

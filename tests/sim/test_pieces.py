@@ -1,5 +1,6 @@
 """Schedules, frozen parts, spheres and baths, and problems that change in time: theory against simulation."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,14 @@ import xarray as xr
 
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state, records_of
 from quenched.numerics.averages.activations import activation_functions
+from quenched.numerics.course.pieces import course
 from quenched.sim import compare, simulate
+from quenched.sim.backend import Backend, Launch, get_backend
+from quenched.sim.engines.base import DATA, Batch, Problem
 from quenched.sim.engines.checkpoint import CheckpointError
+from quenched.sim.engines.run import Protocol, Stage, _Relay
+from quenched.sim.engines.vectors import Vectors
+from quenched.sim.training import SimulationOptions, choose_engine
 
 FIRST = Mixture([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]], [1, -1], sigma=0.5)
 SECOND = Mixture([[0.0, 1.0, 0.0], [0.0, 0.5, 1.0], [0.0, -1.0, 0.2]], [1, -1, -1], sigma=0.4)
@@ -64,6 +71,103 @@ def test_a_run_that_was_ended_between_pieces_goes_on_to_the_same_bits(engine: st
     xr.testing.assert_identical(simulate(*arguments, **options, checkpoint=file), whole)
     with pytest.raises(CheckpointError, match="is of another run"):
         simulate([*TASKS[:2], (SECOND, None)], *arguments[1:], **options, checkpoint=file)
+
+
+# --- what is drawn
+
+SHRINKING = [(OnlineSGD(0.5, batch=4), 1.0), (OnlineSGD(0.5), None)]
+
+
+def relay(rules: Any, D: int, engine: str, backend: Backend) -> _Relay:
+    """The engines of the pieces of a problem, for two seeds."""
+    pieces = course(TASKS, rules)
+    problems = [Problem(pieces.tasks[each.task], NETWORK, each.rule, D, pieces.joint) for each in pieces.pieces]
+    kind, where = choose_engine(engine, backend, problems[0], SimulationOptions(), 2)
+    batch = Batch((problems[0],), np.zeros(2, np.int64), [3, 4], [STATE, STATE], where, "float64")
+    stages = [Stage(each.task, each.rule, np.rint(each.until * D)) for each in pieces.pieces]
+    return _Relay(batch, Protocol(kind, [], 1, False, 2**28, stages, pieces.tasks))
+
+
+def test_vectors_on_a_card_follow_a_problem_that_changes(host_card: Backend) -> None:
+    """Two tasks and a batch that shrinks, in the kernels that the host runs: `compare` as above."""
+    runs = simulate(TASKS, NETWORK, SHRINKING, 200, T, 24, "vectors", host_card, state=STATE, test_samples=600)
+    found = compare(integrate(TASKS, NETWORK, SHRINKING, STATE, T), runs)
+    assert found.agrees, found.worst().to_dataframe()
+
+
+@pytest.mark.parametrize("engine", ["vectors", "overlaps"])
+def test_a_card_draws_no_sample_twice(engine: str, host_card: Backend) -> None:
+    """Where a batch shrinks the counters of the next piece begin below those of the last: it has another stream."""
+    drawn: list[Any] = []
+
+    def spied(source: str) -> Launch:
+        launch = host_card.kernels(source)
+        rows: list[Any] = []
+
+        def spy(name: str, count: int, *arguments: Any, lanes: int = 1) -> None:
+            launch(name, count, *arguments, lanes=lanes)
+            if name == "inputs" and int(arguments[-1]) & 255 == DATA:
+                rows[:] = [arguments[-2]]
+            elif name in ("steps_of_block", "advance"):
+                start, steps = map(int, arguments[:2])
+                B = 4 if start < 40 else 1
+                if name == "advance":
+                    drawn.extend((int(arguments[-1]), n) for n in range(start * B, (start + steps) * B))
+                else:
+                    drawn.extend(row.tobytes() for row in rows[0][0, 0, : steps * B])
+
+        return spy
+
+    problem = TASKS, NETWORK, SHRINKING, 40, 3.0, 1, engine, replace(host_card, kernels=spied)
+    simulate(*problem, state=STATE, test_samples=6)
+    assert len(drawn) == 4 * 40 + 80
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_the_host_goes_on_with_the_counters_of_a_card_in_each_piece(host_card: Backend) -> None:
+    """From a state of a card, over the end of a piece: `test_card` shows that these words give the same numbers."""
+    card, host = (relay(SHRINKING, 40, "overlaps", where) for where in (host_card, get_backend("numpy")))
+    card.advance(10)
+    host.restore(card.engine.state())
+    found = []
+    for stage in (0, 1):
+        card._hand_over(stage, card.engine.state()), host._hand_over(stage, host.engine.state())
+        found.append(host.engine.state()["random"].tolist())
+        assert found[-1] == card.engine.state()["random"].tolist()
+    assert found[0] != found[1]
+
+
+def test_a_bath_that_pauses_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its vectors are not those of its first piece once more."""
+    warm = OnlineSGD(0.5, temperature=0.2)
+    found, with_bath = [], Vectors._with_bath
+
+    def spy(engine: Vectors, X: Any, heat: Any, steps: int) -> Any:
+        found.append(heat.state().tobytes())
+        return with_bath(engine, X, heat, steps)
+
+    monkeypatch.setattr(Vectors, "_with_bath", spy)
+    run = relay([(warm, 0.5), (OnlineSGD(0.5), 1.0), (warm, None)], 20, "vectors", get_backend("numpy"))
+    for _ in range(6):
+        run.advance(5)
+    assert len(set(found)) == len(found) == 5  # blocks; the end of a task cuts one of them
+
+
+@pytest.mark.parametrize("engine", ["vectors", "overlaps"])
+def test_a_piece_shorter_than_a_step(engine: str) -> None:
+    """Ends that round to the same step: the piece between them has no step, and the run is that without it."""
+    options: dict[str, Any] = {"state": STATE, "test_samples": 12}
+    with_it, without = (
+        simulate(tasks, NETWORK, OnlineSGD(0.5), 20, [0.5, 1.0], 2, engine, "numpy", **options)
+        for tasks in ([(FIRST, 0.5), (SECOND, 0.51), (FIRST, None)], [(FIRST, 0.5), (SECOND, 0.5001), (FIRST, None)])
+    )
+    xr.testing.assert_equal(with_it, without)
+
+
+def test_times_are_compared_with_the_ends_as_they_are_given() -> None:
+    """t = until = 0.98 is step 10 at D = 10, the time 1: no later than what was asked."""
+    runs = simulate([(FIRST, 0.98)], NETWORK, OnlineSGD(0.1), 10, 0.98, 1)
+    assert runs.step.values.tolist() == [10]
 
 
 def test_an_engine_that_cannot_run_a_piece_says_so() -> None:

@@ -36,6 +36,14 @@ def test_a_teacher_stands_beside_the_means() -> None:
     assert not taught.labels.any()
 
 
+@pytest.mark.parametrize("scaling", [0.25, [0.25, 0.5]])
+def test_means_beside_a_teacher_grow_as_they_did(scaling: float | list[float]) -> None:
+    inputs = Mixture.xor(0.5, scaling=scaling)
+    taught = texts.taught(inputs, "erf:2")
+    np.testing.assert_array_equal(taught.at(81), np.pad(inputs.at(81), ((0, 0), (0, 2))))
+    np.testing.assert_array_equal(taught.references_at(81)[4:], taught.taught.weights)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -152,7 +152,6 @@ def test_mnist_is_made_where_its_files_are(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match="data must be a folder of files NAME-images-idx3-ubyte"):
         figures.make("mnist", tmp_path)
     monkeypatch.delenv("QUENCHED_MNIST")
-    monkeypatch.setattr("quenched.sim.samples._BESIDE", Path("nowhere"))
     assert "QUENCHED_MNIST" in figures.missing("mnist")
 
 

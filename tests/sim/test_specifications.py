@@ -34,6 +34,7 @@ from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim import Sweep, read_problem, read_spec, simulate, simulate_amp, sweep
 from quenched.sim.cli import main
 from quenched.sim.error_curve import error_curve
+from quenched.sim.referee import judge as judging
 from quenched.sim.referee.grid import Grid
 
 XOR, ERF, RULE, FLOW = Mixture.xor(0.4), TwoLayer(2, "erf"), OnlineSGD(0.5), GradientFlow(weight_decay=0.1)
@@ -107,6 +108,10 @@ PROBLEMS = {
         learner={name: each.options for name, each in learners().items()}
         | {"two-layer": TwoLayerOptions(TwoLayer(3, "relu"), GradientFlow(second_lr=ODD), t=5.0, starts=2)},
     ),
+    "learners of the problem": Specification(
+        XOR, ERF, RULE, 100, [1.0], 8, learner={"two-layer": TwoLayerOptions(ERF, RULE, t=ODD, D=100, initial=0)}
+    ),
+    "usual learners": Specification(XOR, ERF, RULE, t=[1.0], initial=8, learner={"two-layer": TwoLayerOptions()}),
 }
 
 
@@ -171,6 +176,16 @@ BAD = [
     (FILE + '[[learner]]\nkind = "guess"', "learner.kind must be one of oracle, .* got 'guess'"),
     (FILE + '[[learner]]\nkind = "oracle"\nheads = 1', "learner oracle has the unknown 'heads'"),
     (FILE + "learner = 3", "learner must be a table or tables"),
+    (FILE.replace("sigma = 0.4", "sigma = 0.4, teacher = 3"), "teacher must be a text such as 'erf:2' or a table .* 3"),
+    (
+        FILE.replace('"xor"', '"means", means = [[0], [1]], labels = [1, -1], teacher = "erf:1"'),
+        r"labels must be left out where a teacher makes them, got \[1, -1\]",
+    ),
+    (
+        FILE.replace("sigma = 0.4", "sigma = 0.4, spectrum = { law = 3 }"),
+        "spectrum must be one of .* as in mp:0.5, got 3",
+    ),
+    (FILE.replace('"xor"', '"data", data = 3'), "data must be 'digits', an .npz file or a folder, got 3"),
 ]
 
 
@@ -310,6 +325,8 @@ def test_curve_of_a_file(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     found = problem_of(xr.load_dataset(tmp_path / "a.nc"))
     assert found.learner is not None
     assert found.learner["two-layer"] == TwoLayerOptions(ERF, RULE, t=1.0, D=100, initial=8, starts=1)
+    (table := tmp_path / "table.toml").write_text(FILE + '[[learner]]\nkind = "two-layer"\nt = 2.0\nstarts = 1\n')
+    assert read_problem(table).learner == {"two-layer": replace(found.learner["two-layer"], t=2.0)}
     text = 'sigma = [0.5, 0.6]\n[mixture]\nkind = "xor"\nsigma = 1.0\n[[learner]]\nkind = "oracle"\n'
     file.write_text(text)
     assert run(monkeypatch, "curve", file, "-o", tmp_path / "b.nc") == 0
@@ -342,6 +359,63 @@ def test_validate_judges_the_problem_of_a_file(
     assert "- Specification: Mixture(" in (tmp_path / "report" / "report.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("rule", "more", "verb", "message"),
+    [
+        (
+            "lr = 0.5, batch = 2",
+            "",
+            ["dynamics", "--gradient-flow"],
+            "batch must be left out .* gradient flow, .* got 2",
+        ),
+        (
+            'lr = 0.5, label_noise = 0.1, loss = "logistic"',
+            "",
+            ["fixed-points", "--lr", "0"],
+            "label_noise must be left out of the rule for the gradient flow, which does not know it, got 0.1",
+        ),
+        ("lr = 0.5", 'engine = "foo"', ["dynamics", "--simulate"], "engine must be .* got 'foo'"),
+        ('kind = "gradient-flow"', "", ["dynamics", "--simulate"], "rule must have steps of finite size"),
+        ("lr = 0.5", "t = [0, 1e-4]", ["dynamics", "--simulate"], "t must increase by a step 1/D"),
+        ("lr = 0.0", "", ["validate"], "rule must have a rate > 0: nothing is learned"),
+    ],
+)
+def test_what_the_file_says_is_refused_before_anything_is_computed(
+    rule: str,
+    more: str,
+    verb: list[str],
+    message: str,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    lines = FILE.replace("lr = 0.5", rule)
+    file.write_text(more + "\n" + (re.sub("t = {.*", "", lines, count=1) if more.startswith("t =") else lines))
+    monkeypatch.setattr("quenched.sim.cli.dynamics._integrated", pytest.fail)
+    assert run(monkeypatch, *verb[:1], file, *verb[1:]) != 0
+    assert re.search(message, " ".join(capfd.readouterr().err.split()))
+
+
+def test_validate_takes_engine_and_test_samples_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--backend alone does not change the engine; the control has every rate that learns a quarter too large."""
+    given: list[Any] = []
+
+    def recorded(grid: Grid, **options: Any) -> None:
+        given.append((grid, options))
+        raise ValueError("grid: enough is known")
+
+    monkeypatch.setattr(judging, "judge", recorded)
+    rule = "lr = 0, bias_lr = 0.2, second_lr = 0.4, intercept_lr = 0.8, batch = 2"
+    file.write_text('engine = "overlaps"\ntest_samples = 8\n' + FILE.replace("lr = 0.5", rule))
+    run(monkeypatch, "validate", file, "--backend", "numpy", "--report", file.parent / "report")
+    ((grid, options),) = given
+    assert (options["engine"], options["backend"]) == ("overlaps", "numpy")
+    (case,) = grid.cases()
+    assert judging._wrong(case) == OnlineSGD(0.0, bias_lr=0.25, second_lr=0.5, intercept_lr=1.0, batch=2)
+    runs = judging._runs(replace(grid, seeds=2, times=(0.1,)), case, 0, 100, 0, "overlaps", "numpy")
+    assert problem_of(runs).test_samples == 8
+
+
 def test_show_prints_equations_defaults_and_units(
     file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,7 +423,7 @@ def test_show_prints_equations_defaults_and_units(
     printed = capfd.readouterr().out
     rows = {line.split()[0]: line for line in printed.splitlines() if line}
     assert re.search(r"rule.lr +0\.5 +1 +learning rate", rows["rule.lr"])
-    assert re.search(r"rule.loss +square +default", rows["rule.loss"])
+    assert re.search(r"rule.loss +square +default +loss l\(phi, y\)", rows["rule.loss"])
     assert re.search(r"^t +\[0.0, 0.5, 1.0\] +D steps +recorded times", rows["t"])
     assert r"\frac{dv_{k}}{dt} = -\eta_{v} \sum_{a} P_{a}\, r_{ak}" in printed
     assert run(monkeypatch, "show", file, "--toml") == 0
@@ -366,6 +440,7 @@ def test_show_prints_equations_defaults_and_units(
         ("fixed-points", ["--separation", "2"], "--separation does not go together with a specification"),
         ("validate", ["--loss", "logistic"], "--loss does not go together with a specification, which is the grid"),
         ("validate", ["--full"], "--full does not go together with a specification"),
+        ("dynamics", ["--batch", "2", "--simulate", "--D", "3"], "D must be an integer >= 4, got 3"),
     ],
 )
 def test_flags_that_a_specification_does_not_leave_open(

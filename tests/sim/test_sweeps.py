@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import xarray as xr
 from quenched.numerics import Mixture, OnlineSGD, Spectrum, TwoLayer, random_state
 from quenched.numerics.problem.network import Teacher
 from quenched.sim import processes, sweeps
+from quenched.sim.backend import get_backend
 from quenched.sim.results import DONE, OVERFLOW, StoreError
 from quenched.sim.specifications import read_spec
 from quenched.sim.sweeps import Sweep, SweepError, sweep
@@ -109,6 +111,27 @@ def test_every_point_is_what_simulate_gives(engine: str, tmp_path: Path, executo
         assert at.status.values.tolist() == [DONE, OVERFLOW]
         assert 0 <= float(at.diverged_after[1]) <= 2
         assert np.isnan(at.pmse.isel(rule=1)).all()
+
+
+def test_neurons_that_a_network_does_not_have_have_no_threshold() -> None:
+    """Thresholds of rules without them are 0, of neurons that are there."""
+    spec = Sweep(
+        MIXTURES, [TwoLayer(1, "relu"), TwoLayer(2, "erf")], [OnlineSGD(0.5), OnlineSGD(0.5, bias_lr=0.1)], 20, 1, 1
+    )
+    b = spec.blank().b.isel(mixture=0, D=0, seed=0, time=0)
+    np.testing.assert_array_equal(b.isel(rule=0), [[0.0, np.nan], [0.0, 0.0]])
+    assert np.isnan(b.isel(rule=1)).all()
+
+
+def test_what_a_card_cannot_run_is_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = replace(get_backend("numpy"), name="cupy", kernels=lambda source: pytest.fail(source))
+    monkeypatch.setattr(sweeps, "get_backend", lambda name: card)
+    spec = Sweep(MIXTURES, NETWORKS, OnlineSGD(0.5, sphere=True), 20, 1, 1.0, engine="vectors")
+    with pytest.raises(ValueError, match=r"for vectors on a card .* got sphere=True, as in mixture 'xor'"):
+        sweep(spec, tmp_path / "s.zarr", backend="cupy")
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_cells_that_differ_in_numbers_are_one_job() -> None:
@@ -594,6 +617,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
         ({"networks": {"one": "relu"}}, "networks must be a TwoLayer, got 'relu'"),
         ({"rules": [0.5]}, "rules must be a LearningRule, got 0.5"),
         ({"networks": None}, "networks must be a sequence of records, got None"),
+        ({"rules": OnlineSGD("1 - t"), "t": [0.5, 2.0]}, r"lr must be .* >= 0 .* t = 2"),
     ):
         with pytest.raises(ValueError, match=message):
             tiny(**changed)
