@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule
 from quenched.sim.drawing.style import power_of_ten
 from quenched.sim.files import write
 
@@ -67,16 +67,11 @@ def of_rule(rule: LearningRule) -> str:
 
     >>> of_rule(OnlineSGD(0.5)), of_rule(GradientFlow(weight_decay=0.01))
     ('online SGD, η = 0.5', 'gradient flow (η → 0), κ = 0.01')
+    >>> of_rule(OnlineSGD("1/(1 + t)", loss="logistic", frozen="v", sphere=True))
+    'online SGD, η = 1/(1 + t), loss logistic, frozen v, sphere'
     """
-    parts = ["gradient flow (η → 0)" if isinstance(rule, GradientFlow) else f"online SGD, η = {rule.eta:g}"]
-    if isinstance(rule, OnlineSGD):
-        if rule.eta_v != rule.eta:
-            parts.append(f"readout η_v = {rule.eta_v:g}")
-        parts += [f"batch {rule.batch}"] if rule.batch != 1 else []
-        parts += [f"label noise {rule.label_noise:g}"] if rule.label_noise else []
-    parts += [f"{rule.loss} loss"] if rule.loss != "square" else []
-    parts += [f"κ = {rule.weight_decay:g}"] if rule.weight_decay else []
-    return ", ".join(parts)
+    kind = "gradient flow (η → 0)" if isinstance(rule, GradientFlow) else "online SGD"
+    return ", ".join([kind, *rule.words.values()])
 
 
 def read(picture: Path) -> str | None:

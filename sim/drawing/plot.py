@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from quenched.numerics.problem.checks import records
+from quenched.numerics.problem.schedules import rate, rate_text
 from quenched.sim.drawing.style import (
     BLUE,
     COLUMN,
@@ -89,7 +90,7 @@ def title(result: xr.Dataset, number: int = 0) -> str:
     """Network and learning rate, as far as the attributes tell them."""
     network, rule = (json.loads(result.attrs.get(name, "{}")) for name in ("network", "sgd"))
     parts = [f"K = {network['K']}, {network['activation']}"] if network else []
-    parts += [f"η = {rule['lr']:g}"] if rule else []
+    parts += [f"η = {rate_text(rate('lr', rule['lr']))}"] if rule else []
     text = ", ".join(parts) or "result"
     return text if not number else f"{text} ({number + 1})"
 

@@ -12,6 +12,7 @@ from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
+from quenched.numerics.problem.schedules import rate_text
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.drawing import plot
 from quenched.sim.drawing.captions import of_rule, of_seeds
@@ -46,7 +47,7 @@ def learning_curve(
 
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     """A column for each K, clusters 1 and 3 of four."""
-    titles = {K: rf"$K = {K}$ relu, $\sigma = {MIXTURE.sigma:g}$, $\eta = {SGD.lr:g}$" for K in sorted(CASES)}
+    titles = {K: rf"$K = {K}$ relu, $\sigma = {MIXTURE.sigma:g}$, $\eta = {rate_text(SGD.lr)}$" for K in sorted(CASES)}
     theory, runs = ({title: data[f"K{K}_{kind}"] for K, title in titles.items()} for kind in ("theory", "simulation"))
     return plot.dynamics(theory, runs, float(oracle_error(MIXTURE)), clusters=[0, 2])
 
@@ -74,6 +75,6 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
         for K in sorted(CASES)
     ]
     return (
-        f"relu on XOR, sigma = {MIXTURE.sigma}, lr = {SGD.lr}: error at t = {T:g} {', '.join(final)}; "
+        f"relu on XOR, sigma = {MIXTURE.sigma}, lr = {rate_text(SGD.lr)}: error at t = {T:g} {', '.join(final)}; "
         f"oracle {float(oracle_error(MIXTURE)):.4f}."
     )

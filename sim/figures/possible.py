@@ -185,7 +185,9 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     panels[0].set_ylabel(ERROR)
     _phase(last, data["phase"])
     rule, net = json.loads(theory.attrs["sgd"]), json.loads(theory.attrs["network"])
-    told = {SGD_NAME: f"network online, $t = \\alpha$: K = {net['K']} {net['activation']}, lr = {rule['lr']:g}"}
+    told = {
+        SGD_NAME: f"network online, $t = \\alpha$: K = {net['K']} {net['activation']}, lr = {rate_text(rate('lr', rule['lr']))}"
+    }
     told[SGD_NAME] += f", best of {json.loads(theory.attrs['starts'])} starts"
     handles = [
         Line2D([], [], **look[name].line, lw=2.0 if name == BAYES else 1.1, label=told.get(name, name))

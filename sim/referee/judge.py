@@ -30,7 +30,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.problem.schedules import is_constant, rate_text, scaled
+from quenched.numerics.problem.schedules import is_constant, scaled
 from quenched.numerics.problem.state import Densities, OrderParameters, without_spectrum
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import Backend, get_backend
@@ -62,7 +62,7 @@ BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this tim
 class Cell:
     """What came out of one cell.
 
-    `options` are what the rule has beside loss, batch and rates that stay; `lr` is that of t = 0.  `numbers` were
+    `options` are what the rule has beside loss, batch and a rate that stays; `lr` is that of t = 0.  `numbers` were
     compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2, which is
     (S - 1)/(S - 3) where the fluctuations of S runs are as their standard errors say.  `resolution`: the deviation that
     would have been found in half of the numbers, relative to the largest theoretical value of the observable.
@@ -319,13 +319,9 @@ def _wrong(rule: OnlineSGD) -> OnlineSGD:
 
 
 def _options(rule: OnlineSGD) -> str:
-    """Schedules, frozen parts, sphere, bath and biases of a rule, in a few words."""
-    words = [f"{name} {rate_text(value)}" for name, value in rule.scheduled.items() if not is_constant(value)]
-    words += [f"frozen {' '.join(rule.frozen)}"] if rule.frozen else []
-    words += ["sphere"] if rule.sphere else []
-    words += [f"T = {rule.temperature:g}"] if isinstance(rule.temperature, float) and rule.temperature else []
-    words += ["biases"] if rule.biased else []
-    return "; ".join(words)
+    """What the rule has, in a few words, beside what a cell holds itself."""
+    held = {"loss", "batch"} | ({"lr"} if is_constant(rule.lr) else set())
+    return ", ".join(words for name, words in rule.words.items() if name not in held)
 
 
 def _cell(case: Case, D: int, found: Comparison) -> Cell:
