@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from quenched.sim.cli.main import app, verbs
+from quenched.sim.drawing.style import LEVEL
 from quenched.sim.figures import figures
 from quenched.sim.specifications import read_problem, read_spec
 
@@ -72,6 +73,14 @@ def test_commands_have_verbs_and_flags_that_exist(path: Path) -> None:
 def test_the_gallery_lists_every_figure() -> None:
     text = (DOCS / "gallery.md").read_text()
     assert [name for name in figures() if f"| `{name}` |" not in text] == []
+
+
+def test_pages_tell_how_the_oracle_is_drawn() -> None:
+    """As a full grey line, which the house style says."""
+    assert LEVEL["ls"] == "-"
+    told = [*PAGES, *(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "sim" / "drawing").glob("*.py")]
+    for path in told:
+        assert not re.search(r"oracle[^.]{0,40}dashed|dashed[^.]{0,40}oracle", path.read_text()), path
 
 
 @pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[name for _, name in PUBLIC])

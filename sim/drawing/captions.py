@@ -65,6 +65,7 @@ def of_network(network: TwoLayer) -> str:
 def of_rule(rule: LearningRule) -> str:
     """A learning rule; what has its default is not named.
 
+    >>> from quenched.numerics import OnlineSGD
     >>> of_rule(OnlineSGD(0.5)), of_rule(GradientFlow(weight_decay=0.01))
     ('online SGD, η = 0.5', 'gradient flow (η → 0), κ = 0.01')
     >>> of_rule(OnlineSGD("1/(1 + t)", loss="logistic", frozen="v", sphere=True))

@@ -143,7 +143,7 @@ def dynamics(
 
 @styled
 def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
-    """Classification error against the noise sigma, one line a learner; the oracle dashed.
+    """Classification error against the noise sigma, one line a learner; the oracle a grey band.
 
     `theory`: `classification_error` (learner, sigma), and `final_error` (sigma, initial) where a learner was started
     from several states, of which the best is the line and the others small ticks; `simulation`: `classification_error`
@@ -209,8 +209,8 @@ def comparison(
 def branches(
     curves: Mapping[str, xr.Dataset], parameter: str, oracle: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Figure:
-    """Classification error and pmse of solution curves: faint where unstable, stars at pitchforks, triangles at "
-    "folds.
+    """Classification error and pmse of solution curves: faint where unstable, stars at pitchforks, triangles at
+    folds.
     """
     canvas = Figure(figsize=(PAGE, 2.9), layout="constrained")
     panels = canvas.subplots(1, 2, sharex=True)

@@ -184,10 +184,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         axes.text(8, 0.512, "linear, random features", fontsize=7, ha="center")
     panels[0].set_ylabel(ERROR)
     _phase(last, data["phase"])
-    rule, net = json.loads(theory.attrs["sgd"]), json.loads(theory.attrs["network"])
-    told = {
-        SGD_NAME: f"network online, $t = \\alpha$: K = {net['K']} {net['activation']}, lr = {rate_text(rate('lr', rule['lr']))}"
-    }
+    rule, net = OnlineSGD.from_dict(json.loads(theory.attrs["sgd"])), json.loads(theory.attrs["network"])
+    told = {SGD_NAME: f"network online, $t = \\alpha$: K = {net['K']} {net['activation']}, {rule.words['lr']}"}
     told[SGD_NAME] += f", best of {json.loads(theory.attrs['starts'])} starts"
     handles = [
         Line2D([], [], **look[name].line, lw=2.0 if name == BAYES else 1.1, label=told.get(name, name))
