@@ -24,7 +24,6 @@ from quenched.sim.drawing.style import (
     LEVEL,
     PAGE,
     PMSE,
-    POINT,
     TIME,
     Cue,
     caption,
@@ -34,8 +33,8 @@ from quenched.sim.drawing.style import (
     letters,
     log_ticks,
     marker,
-    mean_and_error,
     observable,
+    points,
     styled,
 )
 
@@ -165,9 +164,9 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
             axes.plot(theory.sigma, theory.final_error[:, j], color="0.6", ls="", marker="_", ms=5, mew=0.8,
                       label=None if j else f"each of {theory.sizes['initial']} starts")  # fmt: skip
     if simulation is not None:
-        mean, error = mean_and_error(simulation.classification_error)
         colour = look["two-layer"].colour if "two-layer" in look else BLUE
-        axes.errorbar(simulation.sigma, mean, error, color=colour, label=caption(simulation), **POINT)
+        cue = Cue(colour, "o", "-")
+        points(axes, simulation.sigma, simulation.classification_error, cue, caption(simulation))
     axes.set(xlabel=r"noise $\sigma$", ylabel=ERROR, ylim=(0, 0.54))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -188,8 +187,7 @@ def comparison(
     for cue, (name, run) in zip(cues(len(runs)), runs.items(), strict=True):
         for axes, values, label in (left, run.pmse, name), (right, run.classification_error, None):
             if "seed" in run.dims:
-                mean, error = mean_and_error(values)
-                axes.errorbar(run.time, mean, error, label=label, **cue.point)
+                points(axes, run.time, values, cue, label)
             else:
                 axes.plot(run.time, values, label=label, **cue.line)
     for name, given in (levels or {}).items():

@@ -55,7 +55,7 @@ NAMES = {
     "theory_isotropic": "theory: isotropic clusters",
     "theory_shared": "theory: one covariance for all clusters",
     "theory_full": "theory: one for each, projected on commuting ones",
-    "mixture": "SGD on samples of that mixture",
+    "mixture": "SGD on samples of the last mixture",
     "images": "SGD on images, error on held-out images",
 }
 
