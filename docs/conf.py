@@ -47,4 +47,5 @@ def with_figures(app, page, source):
 
 
 def setup(app):
+    """Connect the table of figures with the reading of pages."""
     app.connect("source-read", with_figures)
