@@ -170,7 +170,7 @@ def test_exceptions_are_needed() -> None:
 FOUND = {
     "sim/cli": "\nVERB = ",
     "sim/figures": "\ndef sentence(",
-    "symbolic/learners": "\nFORMULAS",
+    "symbolic/learners": "\nTITLE = ",
     "theory": "quenched derive",
 }
 

@@ -224,10 +224,10 @@ def log_ticks(axis: Any, subs: tuple[int, ...] = (1, 2, 5)) -> None:
 
 
 def power_of_ten(size: float) -> str:
-    """A number as LaTeX: powers of ten as such, from 10^3 on.
+    """A number as LaTeX: powers of ten as such, from 10^3 on and up to 10^-3.
 
-    >>> power_of_ten(500), power_of_ten(10**4)
-    ('500', '10^{4}')
+    >>> power_of_ten(500), power_of_ten(10**4), power_of_ten(1e-5)
+    ('500', '10^{4}', '10^{-5}')
     """
     exponent = round(float(np.log10(size)))
-    return f"10^{{{exponent}}}" if size == 10**exponent and exponent > 2 else f"{size:g}"
+    return f"10^{{{exponent}}}" if size == 10.0**exponent and abs(exponent) > 2 else f"{size:g}"

@@ -26,7 +26,7 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.variables import described
 from quenched.numerics.random_features import random_features_error
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.drawing.captions import apart, listed, of_rule, of_seeds
+from quenched.sim.drawing.captions import apart, listed, of_rule, of_seeds, sizes
 from quenched.sim.drawing.style import (
     ERROR,
     LEVEL,
@@ -243,7 +243,7 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
         f"each is compared with its own theory.  Lines are theory at D = {D}, thin lines its limit D → ∞; of the "
         f"network the equations, with the means of D = {D}, where they hold (lengths {listed(map(_plain, FOLLOWED))}). "
         f" Points are simulations at D = {D}, mean ± standard error of {of_seeds(SEEDS)}, {tests} test samples a run "
-        f"for kernels; bars smaller than a symbol are not seen; arrows: mean errors below {LEAST:g}.  Grey: the "
+        f"for kernels; bars smaller than a symbol are not seen; arrows: mean errors below {sizes([LEAST])}.  Grey: the "
         "oracle, which knows the means."
     )
 
@@ -253,7 +253,7 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     theory, runs = (data[name].classification_error for name in ("theory", "simulation"))
     worst = apart(theory, runs, "sigma", "nearest").max(("task", "length", "sigma"))
     lazy = [str(name) for name in worst.learner.values if name not in ("oracle", NAME)]
-    sigma = float(runs.sigma[np.abs(np.log(runs.sigma)).argmin()])
+    sigma = min(runs.sigma.values.tolist(), key=lambda value: abs(np.log(value)))
     parts = []
     for task, length in PANELS:
         at = theory.sel(task=task, length=length), runs.sel(task=task, length=length).mean("seed")
