@@ -234,8 +234,8 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     widths = listed(f"{network.K} ({task})" for task, network in NETWORKS.items())
     tests = Measuring().test_samples
     return (
-        "Classification error against the noise σ for means of the length above each panel, in (c) one coordinate of "
-        f"each, on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, γ = {listed(GAMMAS)}, the "
+        "Classification error against the noise σ for means of the length above each panel (two lengths: one "
+        f"coordinate of each), on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, γ = {listed(GAMMAS)}, the "
         f"best readout for infinitely many samples.  Kernels: regression without ridge on n = {ALPHA:g} D samples, "
         f"arc-cosine kernel and neural tangent kernel (NTK) of relu.  Network: two-layer relu, K = {widths}, "
         f"{of_rule(SGD)}, t = {TIME:g}, that is n = {TIME:g} D samples, from one random state of seed {START}, from "
