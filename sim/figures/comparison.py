@@ -235,16 +235,16 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     tests = Measuring().test_samples
     return (
         "Classification error against the noise σ for means of the length above each panel (two lengths: one "
-        f"coordinate of each), on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, γ = {listed(GAMMAS)}, the "
-        f"best readout for infinitely many samples.  Kernels: regression without ridge on n = {ALPHA:g} D samples, "
-        f"arc-cosine kernel and neural tangent kernel (NTK) of relu.  Network: two-layer relu, K = {widths}, "
-        f"{of_rule(SGD)}, t = {TIME:g}, that is n = {TIME:g} D samples, from one random state of seed {START}, from "
-        f"which it learns, w_k ~ N(0, 1), v_k ~ N(0, {SCALE**2:g}/K).  Learners thus see different numbers of samples; "
-        f"each is compared with its own theory.  Lines are theory at D = {D}, thin lines its limit D → ∞; of the "
-        f"network the equations, with the means of D = {D}, where they hold (lengths {listed(map(_plain, FOLLOWED))}). "
-        f" Points are simulations at D = {D}, mean ± standard error of {of_seeds(SEEDS)}, {tests} test samples a run "
-        f"for kernels; bars smaller than a symbol are not seen; arrows: mean errors below {sizes([LEAST])}.  Grey: the "
-        "oracle, which knows the means."
+        "coordinate of each), on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, γ = "
+        f"{listed(GAMMAS)}, the best readout for infinitely many samples.  Kernels: regression without ridge on n = "
+        f"{ALPHA:g} D samples, arc-cosine kernel and neural tangent kernel (NTK) of relu.  Network: two-layer relu, K "
+        f"= {widths}, {of_rule(SGD)}, t = {TIME:g}, that is n = {TIME:g} D samples, from one random state of seed "
+        f"{START}, from which it learns, w_k ~ N(0, 1), v_k ~ N(0, {SCALE**2:g}/K).  Learners thus see different "
+        f"numbers of samples; each is compared with its own theory.  Lines are theory at D = {D}, thin lines its limit "
+        f"D → ∞; of the network the equations, with the means of D = {D}, where they hold (lengths "
+        f"{listed(map(_plain, FOLLOWED))}).  Points are simulations at D = {D}, mean ± standard error of "
+        f"{of_seeds(SEEDS)}, {tests} test samples a run for kernels; bars smaller than a symbol are not seen; arrows: "
+        f"mean errors below {sizes([LEAST])}.  Grey: the oracle, which knows the means."
     )
 
 

@@ -233,9 +233,9 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
         f"Two-layer relu networks of K neurons on XOR, means of length 1, σ = {MIXTURE.sigma:g}, {of_rule(RULE)}.  All "
         f"is theory: the equations for D → ∞, followed to t = {T:g} (in units of 1/η times D steps) from random states "
         f"in dimension {NARROW.D}, w_k ~ N(0, s^2), v_k ~ N(0, s^2/K), of scale s = {listed(NARROW.scales)}; for each "
-        f"s and K up to {max(NARROW.K)}: {of_seeds(NARROW.seeds)}, for K = {listed(BROAD.K)}: {of_seeds(BROAD.seeds)}.  "
-        f"(a) Fraction that succeed, with an error within {NARROW.margin:g} of the oracle's, {oracle:.4f}, at the end, "
-        "± its binomial error.  (b) When the error falls below that, found by bisection in time: every run that "
+        f"s and K up to {max(NARROW.K)}: {of_seeds(NARROW.seeds)}, for K = {listed(BROAD.K)}: {of_seeds(BROAD.seeds)}. "
+        f" (a) Fraction that succeed, with an error within {NARROW.margin:g} of the oracle's, {oracle:.4f}, at the "
+        "end, ± its binomial error.  (b) When the error falls below that, found by bisection in time: every run that "
         "succeeds, median and quartiles.  (c) Final error: every run, and the median of those that succeed; grey band: "
         "oracle."
     )
