@@ -4,9 +4,12 @@ Pages are Markdown, tutorials are the notebooks with the outputs that are stored
 docstrings by `typeset.py` beside this file, whose formulas become MathML, so that pages need no script and no network.
 """
 
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
+
+from quenched.sim.figures import about, figures
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -34,3 +37,15 @@ html_theme = "furo"
 html_title = f"quenched {version}"
 html_copy_source = False
 html_show_sphinx = False
+
+
+def with_figures(app, page, source):
+    """In place of the comment on figures of a page: a table of all that there are."""
+    rows = [f"| `{name}` | {about(name)} |" for name in figures()]
+    table = "\n".join(["| figure | what it shows |", "|---|---|", *rows])
+    source[0] = re.sub(r"<!-- figures: .* -->", lambda _: table, source[0])
+
+
+def setup(app):
+    """Connect the table of figures with the reading of pages."""
+    app.connect("source-read", with_figures)

@@ -165,8 +165,14 @@ def test_exceptions_are_needed() -> None:
         assert len((ROOT / short).read_text().splitlines()) < SHORTEST, short
 
 
-# What is found by its place is a file each, however many there are: the line by which verbs and figures are known.
-FOUND = {"sim/cli": "\nVERB = ", "sim/figures": "\ndef sentence("}
+# What is found by its place is a file each, however many there are: the line by which verbs, figures, chapters and what
+# is generated from them are known.
+FOUND = {
+    "sim/cli": "\nVERB = ",
+    "sim/figures": "\ndef sentence(",
+    "symbolic/learners": "\nTITLE = ",
+    "theory": "quenched derive",
+}
 
 
 def test_a_folder_holds_few_files() -> None:

@@ -4,6 +4,7 @@ import doctest
 import inspect
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 import typer
 
 from quenched.sim.cli.main import app, verbs
-from quenched.sim.figures import figures
+from quenched.sim.drawing.style import LEVEL
+from quenched.sim.figures import about, figures
 from quenched.sim.specifications import read_problem, read_spec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,8 +72,18 @@ def test_commands_have_verbs_and_flags_that_exist(path: Path) -> None:
 
 
 def test_the_gallery_lists_every_figure() -> None:
-    text = (DOCS / "gallery.md").read_text()
-    assert [name for name in figures() if f"| `{name}` |" not in text] == []
+    """The site makes the table from the first lines of the files: a figure is one file."""
+    source = [(DOCS / "gallery.md").read_text()]
+    runpy.run_path(str(DOCS / "conf.py"))["with_figures"](None, "gallery", source)
+    assert [name for name in figures() if f"| `{name}` | {about(name)} |" not in source[0]] == []
+
+
+def test_pages_tell_how_the_oracle_is_drawn() -> None:
+    """As a full grey line, which the house style says."""
+    assert LEVEL["ls"] == "-"
+    told = [*PAGES, *(ROOT / "sim" / "drawing").glob("*.py")]
+    for path in told:
+        assert not re.search(r"oracle[^.]{0,40}dashed|dashed[^.]{0,40}oracle", path.read_text()), path
 
 
 @pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[name for _, name in PUBLIC])

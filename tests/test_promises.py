@@ -179,6 +179,7 @@ def test_reproduce_knows_of_a_figure(
     run(monkeypatch, "reproduce", "toy", "--folder", str(extended / "out"))
     assert capfd.readouterr().out == "toy  2^2 = 4.\n"
     assert xr.load_dataset(extended / "out" / "toy.nc").power.values.tolist() == [1, 2, 4]
+    assert "Powers of 2." in (extended / "out" / "figures.md").read_text()
 
 
 def test_the_document_and_theory_know_of_a_loss_and_a_learner(extended: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,17 @@ Array = npt.NDArray[np.float64]
 _SCHEDULED = ("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature")
 _BIASES = ("bias_lr", "bias_decay", "intercept_lr", "intercept_decay")
 _LAYERS = (("eta", "w"), ("eta_v", "v"))
+_SYMBOLS = {
+    "lr": "η",
+    "weight_decay": "κ",
+    "second_lr": "η_v",
+    "second_weight_decay": "κ_v",
+    "temperature": "T",
+    "bias_lr": "η_b",
+    "bias_decay": "κ_b",
+    "intercept_lr": "η_c",
+    "intercept_decay": "κ_c",
+}
 _PART = re.compile(r"[wv]?\d*", re.ASCII)
 
 
@@ -141,6 +152,15 @@ class LearningRule(Record, ABC):
         if isinstance(value, float):
             return f"{value:.4g}" if value else ""
         return rf"\mathtt{{{rate_text(value)}}}".replace("**", r"^\wedge ")
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What is said of the rule, a few words for each field that has not its default: for captions and tables.
+
+        >>> ", ".join(OnlineSGD("1/(1 + t)", temperature=0.1, frozen=("w0", "v1"), sphere=True).words.values())
+        'η = 1/(1 + t), frozen w0 v1, sphere, T = 0.1'
+        """
+        return {name: _worded(name, value) for name, value in self._shown().items()}
 
     @property
     @abstractmethod
@@ -262,6 +282,18 @@ class LearningRule(Record, ABC):
         found += [f"the schedule {rate_text(value)!r}" for value in self.scheduled.values() if not is_constant(value)]
         if found:
             raise ValueError(f"rule must have constant rates and free weights for {purpose}, got {found[0]}")
+
+
+def _worded(name: str, value: Any) -> str:
+    """A field and its value, a rate by its symbol, a flag by its name alone."""
+    if name in _SYMBOLS:
+        return f"{_SYMBOLS[name]} = {rate_text(value)}"
+    label = name.replace("_", " ")
+    if isinstance(value, bool):
+        return label
+    if isinstance(value, tuple):
+        return f"{label} {' '.join(value)}"
+    return f"{label} {value:g}" if isinstance(value, float) else f"{label} {value}"
 
 
 def _product(one: str, two: str) -> str:

@@ -34,7 +34,8 @@ def reproduce(
     Example:  quenched reproduce dynamics headline
     """
     known = registry.figures()
-    chosen = known if figures == ["all"] else figures or list(registry.MAIN)
+    everything = "all" in (figures or [])
+    chosen = known if everything else figures or list(registry.MAIN)
     if unknown := [name for name in chosen if name not in known]:
         raise ValueError(f"figure must be one of {', '.join(known)}, got {unknown[0]!r}")
     integer("processes", processes, at_least=1)
@@ -49,7 +50,7 @@ def reproduce(
         if resume and (picture := registry.picture(folder, name)).exists():
             sys.stdout.write(f"{name}  is there: {picture}\n")
             continue
-        if figures == ["all"] and (needed := registry.missing(name)):
+        if everything and (needed := registry.missing(name)):
             sys.stdout.write(f"{name}  is left out: it needs {needed}\n")
             continue
         with kept("reproduce", folder / name, resume) as journal, progress(name) as report:

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
+from quenched.numerics.problem.rules import GradientFlow, LearningRule
 from quenched.sim.drawing.style import power_of_ten
 from quenched.sim.files import write
 
-__all__ = ["PAGE", "listed", "of_network", "of_rule", "of_seeds", "read", "sizes", "write_page"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["PAGE", "apart", "listed", "of_network", "of_rule", "of_seeds", "read", "sizes", "write_page"]
+
+Interpolation = Literal["linear", "nearest", "cubic"]
 
 PAGE = "figures.md"
 """The file that holds all figures of a folder with their captions."""
@@ -37,6 +43,22 @@ def sizes(values: Iterable[float]) -> str:
     '100 and 10^4'
     """
     return listed(power_of_ten(value).replace("{", "").replace("}", "") for value in values)
+
+
+def apart(theory: xr.DataArray, runs: xr.DataArray, along: str, method: Interpolation = "cubic") -> xr.DataArray:
+    """Distance of the line `theory` from the mean of `runs` over the seeds, where these are.
+
+    `along`: the coordinate of the line; `method`: how it is interpolated.
+
+    >>> import xarray as xr
+    >>> line = xr.DataArray([0.0, 1.0, 4.0, 9.0], {"x": [0.0, 1.0, 2.0, 3.0]}, ("x",))
+    >>> runs = xr.DataArray([[6.0, 7.0]], {"x": [2.5], "seed": [0, 1]}, ("x", "seed"))
+    >>> round(apart(line, runs, "x").item(), 9)
+    0.25
+    """
+    mean = runs.mean("seed")
+    at = theory.interp({along: mean[along].values}, method=method)
+    return abs(at.assign_coords({along: mean[along]}) - mean)
 
 
 def of_seeds(seeds: Sequence[int]) -> str:
@@ -65,18 +87,14 @@ def of_network(network: TwoLayer) -> str:
 def of_rule(rule: LearningRule) -> str:
     """A learning rule; what has its default is not named.
 
+    >>> from quenched.numerics import OnlineSGD
     >>> of_rule(OnlineSGD(0.5)), of_rule(GradientFlow(weight_decay=0.01))
     ('online SGD, η = 0.5', 'gradient flow (η → 0), κ = 0.01')
+    >>> of_rule(OnlineSGD("1/(1 + t)", loss="logistic", frozen="v", sphere=True))
+    'online SGD, η = 1/(1 + t), loss logistic, frozen v, sphere'
     """
-    parts = ["gradient flow (η → 0)" if isinstance(rule, GradientFlow) else f"online SGD, η = {rule.eta:g}"]
-    if isinstance(rule, OnlineSGD):
-        if rule.eta_v != rule.eta:
-            parts.append(f"readout η_v = {rule.eta_v:g}")
-        parts += [f"batch {rule.batch}"] if rule.batch != 1 else []
-        parts += [f"label noise {rule.label_noise:g}"] if rule.label_noise else []
-    parts += [f"{rule.loss} loss"] if rule.loss != "square" else []
-    parts += [f"κ = {rule.weight_decay:g}"] if rule.weight_decay else []
-    return ", ".join(parts)
+    kind = "gradient flow (η → 0)" if isinstance(rule, GradientFlow) else "online SGD"
+    return ", ".join([kind, *rule.words.values()])
 
 
 def read(picture: Path) -> str | None:

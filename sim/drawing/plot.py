@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from quenched.numerics.problem.checks import records
+from quenched.numerics.problem.schedules import rate, rate_text
 from quenched.sim.drawing.style import (
     BLUE,
     COLUMN,
@@ -23,7 +24,6 @@ from quenched.sim.drawing.style import (
     LEVEL,
     PAGE,
     PMSE,
-    POINT,
     TIME,
     Cue,
     caption,
@@ -33,8 +33,8 @@ from quenched.sim.drawing.style import (
     letters,
     log_ticks,
     marker,
-    mean_and_error,
     observable,
+    points,
     styled,
 )
 
@@ -89,7 +89,7 @@ def title(result: xr.Dataset, number: int = 0) -> str:
     """Network and learning rate, as far as the attributes tell them."""
     network, rule = (json.loads(result.attrs.get(name, "{}")) for name in ("network", "sgd"))
     parts = [f"K = {network['K']}, {network['activation']}"] if network else []
-    parts += [f"η = {rule['lr']:g}"] if rule else []
+    parts += [f"η = {rate_text(rate('lr', rule['lr']))}"] if rule else []
     text = ", ".join(parts) or "result"
     return text if not number else f"{text} ({number + 1})"
 
@@ -142,7 +142,7 @@ def dynamics(
 
 @styled
 def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
-    """Classification error against the noise sigma, one line a learner; the oracle dashed.
+    """Classification error against the noise sigma, one line a learner; the oracle a grey band.
 
     `theory`: `classification_error` (learner, sigma), and `final_error` (sigma, initial) where a learner was started
     from several states, of which the best is the line and the others small ticks; `simulation`: `classification_error`
@@ -164,9 +164,9 @@ def curve(theory: xr.Dataset, simulation: xr.Dataset | None = None) -> Figure:
             axes.plot(theory.sigma, theory.final_error[:, j], color="0.6", ls="", marker="_", ms=5, mew=0.8,
                       label=None if j else f"each of {theory.sizes['initial']} starts")  # fmt: skip
     if simulation is not None:
-        mean, error = mean_and_error(simulation.classification_error)
         colour = look["two-layer"].colour if "two-layer" in look else BLUE
-        axes.errorbar(simulation.sigma, mean, error, color=colour, label=caption(simulation), **POINT)
+        cue = Cue(colour, "o", "-")
+        points(axes, simulation.sigma, simulation.classification_error, cue, caption(simulation))
     axes.set(xlabel=r"noise $\sigma$", ylabel=ERROR, ylim=(0, 0.54))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -187,8 +187,7 @@ def comparison(
     for cue, (name, run) in zip(cues(len(runs)), runs.items(), strict=True):
         for axes, values, label in (left, run.pmse, name), (right, run.classification_error, None):
             if "seed" in run.dims:
-                mean, error = mean_and_error(values)
-                axes.errorbar(run.time, mean, error, label=label, **cue.point)
+                points(axes, run.time, values, cue, label)
             else:
                 axes.plot(run.time, values, label=label, **cue.line)
     for name, given in (levels or {}).items():
@@ -208,8 +207,8 @@ def comparison(
 def branches(
     curves: Mapping[str, xr.Dataset], parameter: str, oracle: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Figure:
-    """Classification error and pmse of solution curves: faint where unstable, stars at pitchforks, triangles at "
-    "folds.
+    """Classification error and pmse of solution curves: faint where unstable, stars at pitchforks, triangles at
+    folds.
     """
     canvas = Figure(figsize=(PAGE, 2.9), layout="constrained")
     panels = canvas.subplots(1, 2, sharex=True)

@@ -28,6 +28,7 @@ __all__ = [
     "DOT",
     "ERROR",
     "GREEN",
+    "LETTERS",
     "LEVEL",
     "ORANGE",
     "PAGE",
@@ -47,6 +48,7 @@ __all__ = [
     "mean_and_error",
     "observable",
     "ordered",
+    "points",
     "power_of_ten",
     "styled",
 ]
@@ -96,7 +98,8 @@ COLUMN, PAGE = 3.4, 7.0
 DOT: dict[str, Any] = {"ls": "", "marker": "o", "ms": 3.2, "mfc": "white", "mew": 0.7, "zorder": 3}  # of Axes.plot
 POINT: dict[str, Any] = DOT | {"elinewidth": 0.7}  # of Axes.errorbar
 LEVEL: dict[str, Any] = {"color": "0.45", "ls": "-", "lw": 2.2, "alpha": 0.6, "zorder": 1.5}  # how a bound is drawn
-_SMALL: dict[str, Any] = {"ms": 3.2, "mfc": "white", "mew": 0.7}
+_SMALL: dict[str, Any] = {name: DOT[name] for name in ("ms", "mfc", "mew")}
+LETTERS = "abcdefghijklmnop"  # of panels
 TIME = "time $t = n/D$"
 ERROR = "classification error"
 PMSE = r"pmse $\frac{1}{2}\langle\Delta^2\rangle$"
@@ -169,8 +172,13 @@ def observable(axes: Axes, run: xr.Dataset, sample: xr.Dataset | None, name: str
     """One component of an observable against time: a line for the theory, points for the runs."""
     axes.plot(run.time, run[name].isel(indices), **cue.line)
     if sample is not None:
-        mean, error = mean_and_error(sample[name].isel(indices))
-        axes.errorbar(sample.time, mean, error, **cue.point)
+        points(axes, sample.time, sample[name].isel(indices), cue)
+
+
+def points(axes: Axes, x: Any, runs: xr.DataArray, cue: Cue, label: str | None = None) -> None:
+    """Means over the seeds of `runs` at `x`, with their standard errors."""
+    mean, error = mean_and_error(runs)
+    axes.errorbar(x, mean, error, label=label, **cue.point)
 
 
 def mean_and_error(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray | None]:
@@ -199,7 +207,7 @@ def key(cue: Cue, label: str, *, line: bool = True, point: bool = True) -> Line2
 
 def letters(panels: Iterable[Axes]) -> None:
     """(a), (b), (c), .. above the left corners of the panels, which captions refer to."""
-    for letter, axes in zip("abcdefghijklmnop", panels, strict=False):
+    for letter, axes in zip(LETTERS, panels, strict=False):
         axes.set_title(f"({letter})", loc="left")
 
 
@@ -216,10 +224,10 @@ def log_ticks(axis: Any, subs: tuple[int, ...] = (1, 2, 5)) -> None:
 
 
 def power_of_ten(size: float) -> str:
-    """A number as LaTeX: powers of ten as such, from 10^3 on.
+    """A number as LaTeX: powers of ten as such, from 10^3 on and up to 10^-3.
 
-    >>> power_of_ten(500), power_of_ten(10**4)
-    ('500', '10^{4}')
+    >>> power_of_ten(500), power_of_ten(10**4), power_of_ten(1e-5)
+    ('500', '10^{4}', '10^{-5}')
     """
     exponent = round(float(np.log10(size)))
-    return f"10^{{{exponent}}}" if size == 10**exponent and exponent > 2 else f"{size:g}"
+    return f"10^{{{exponent}}}" if size == 10.0**exponent and abs(exponent) > 2 else f"{size:g}"

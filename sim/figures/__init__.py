@@ -25,7 +25,7 @@ from quenched.sim.files import prepare, save
 from quenched.sim.journal import Journal
 from quenched.sim.processes import Work
 
-__all__ = ["MAIN", "figures", "make", "missing", "picture", "pictures"]
+__all__ = ["MAIN", "about", "figures", "make", "missing", "picture", "pictures"]
 
 MAIN = ("dynamics", "headline", "digits", "comparison")
 """Those that `quenched reproduce` makes when not told which: five minutes.  All of them take about an hour."""
@@ -49,6 +49,16 @@ def _is_figure(path: Path) -> bool:
 def missing(figure: str) -> str:
     """What a figure needs that this machine has not; "" if nothing."""
     return str(getattr(_module(figure), "missing", str)())
+
+
+def about(figure: str) -> str:
+    """What a figure shows: the first line of its file.
+
+    >>> about("samples")
+    'error against n/D of learners on a fixed training set, theory and training sets.'
+    """
+    first = str(_module(figure).__doc__).splitlines()[0]
+    return first.removeprefix(f"Figure `{figure}`: ")
 
 
 def picture(folder: Path, figure: str) -> Path:

@@ -18,7 +18,7 @@ from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSG
 from quenched.numerics.problem.state import OrderParameters
 from quenched.sim.drawing.captions import listed, of_network, of_seeds
 from quenched.sim.drawing.plot import branch_marks, draw_branch
-from quenched.sim.drawing.style import LEVEL, PAGE, PMSE, cues, key, letters, marker, mean_and_error, styled
+from quenched.sim.drawing.style import LEVEL, PAGE, PMSE, cues, key, letters, marker, points, styled
 from quenched.sim.processes import Work
 from quenched.sim.training import simulate
 
@@ -33,7 +33,12 @@ RULES: dict[str, LearningRule] = {"flow": GradientFlow(weight_decay=DECAY)}
 RULES |= {f"rate{i}": OnlineSGD(lr, DECAY) for i, lr in enumerate(RATES)}
 RULES |= {f"decay{i}": OnlineSGD(RATES[-1], decay) for i, decay in enumerate(DECAYS)}
 COLUMNS = ("flow", "rate0", "rate1"), ("decay0", "rate1", "decay1")
-SIGMAS = np.linspace(0.3, 1.0, 71)
+STATES = range(4)  # seeds of the initial states, at the first noise
+SIGMAS = np.linspace(MIXTURE.isotropic_sigma, 1.0, 71)
+MARKS = {
+    "pitchfork": "stars: pitchforks, where two solutions that mirror each other meet and go on as one",
+    "fold": "triangles: folds, where a solution turns back",
+}
 POINTS = SIGMAS[5::20]  # of the runs
 D, TIME, LATER, SEEDS = 1000, 100.0, 11, range(10)  # runs: dimension, length, records averaged from its second half
 
@@ -57,11 +62,11 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
 
 
 def branch(rule: LearningRule) -> xr.Dataset:
-    """From the best fixed point that four initial states end in, along sigma."""
+    """From the best fixed point that the initial states end in, along sigma."""
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.fixed_points import fixed_points
 
-    best = fixed_points(MIXTURE, NETWORK, rule, range(4)).isel(solution=0)
+    best = fixed_points(MIXTURE, NETWORK, rule, STATES).isel(solution=0)
     return curve(MIXTURE, NETWORK, rule, "sigma", SIGMAS, OrderParameters(best.M, best.Q, best.v))
 
 
@@ -96,8 +101,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
             for name in names:
                 draw_branch(axes, shown[name], "sigma", quantity, looks[name])
                 if (runs := data.get(f"{name}_simulation")) is not None:
-                    mean, error = mean_and_error(_with_excess(runs)[quantity])
-                    axes.errorbar(runs.sigma, mean, error, **looks[name].point)
+                    points(axes, runs.sigma, _with_excess(runs)[quantity], looks[name])
         simulated = {name for name in names if f"{name}_simulation" in data}
         handles = [key(looks[name], _label(RULES[name], j), point=name in simulated) for name in names]
         handles += [*branch_marks(shown[name] for name in names), marker("0.3", f"chain, $D = {D}$")]
@@ -117,15 +121,19 @@ def _with_excess(found: xr.Dataset) -> xr.Dataset:
 
 def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Panels, parameters, runs."""
+    branches = [data[name] for name in RULES]
+    marks = [words for turn, words in MARKS.items() if any(bool(one[turn].any()) for one in branches)]
+    thin = [] if all(bool(one.stable.all()) for one in branches) else ["stable solutions full and unstable ones thin"]
     return (
         f"Where learning ends: {of_network(NETWORK)}, on XOR with means of length 1, both layers with weight decay κ; "
         "classification error above the oracle's (top) and half the mean squared error (bottom) at the best of the "
-        "fixed points that four random states (seeds 0 to 3) lead to at σ = 0.3, followed along the noise σ.  Left: "
-        f"online SGD at η = {listed(RATES)} and its limit of small rates, gradient flow, κ = {DECAY:g}; right: η = "
-        f"{RATES[-1]:g} at κ = {listed(sorted((DECAY, *DECAYS)))}.  Lines are theory for D → ∞, stable solutions full "
-        "and unstable ones thin; stars: pitchforks, where two solutions that mirror each other meet and go on as one. "
-        f" Points are simulations: the exact finite-D chain at D = {D} started on the line, averaged over t = "
-        f"{TIME / 2:g} to {TIME:g}, in units of D steps, mean ± standard error of {of_seeds(SEEDS)}.  Grey: no excess."
+        f"fixed points that {len(STATES)} random states (seeds {STATES[0]} to {STATES[-1]}) lead to at σ = "
+        f"{MIXTURE.isotropic_sigma:g}, followed along the noise σ.  Left: online SGD at η = {listed(RATES)} and its "
+        f"limit of small rates, gradient flow, κ = {DECAY:g}; right: η = {RATES[-1]:g} at κ = "
+        f"{listed(sorted((DECAY, *DECAYS)))}.  Lines are theory for D → "
+        f"∞{', '.join(['', *thin])}{'; '.join(['', *marks])}.  Points are simulations: the exact finite-D chain at D = "
+        f"{D} started on the line, averaged over t = {TIME / 2:g} to {TIME:g}, in units of D steps, mean ± standard "
+        f"error of {of_seeds(SEEDS)}.  Grey: no excess."
     )
 
 

@@ -26,7 +26,7 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.variables import described
 from quenched.numerics.random_features import random_features_error
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.drawing.captions import listed, of_rule, of_seeds
+from quenched.sim.drawing.captions import apart, listed, of_rule, of_seeds, sizes
 from quenched.sim.drawing.style import (
     ERROR,
     LEVEL,
@@ -37,7 +37,9 @@ from quenched.sim.drawing.style import (
     key,
     letters,
     log_ticks,
+    marker,
     mean_and_error,
+    power_of_ten,
     styled,
 )
 from quenched.sim.kernel_ridge import Measuring, simulate_kernel
@@ -176,7 +178,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
                 axes.set(xscale="log", xlabel=r"noise $\sigma$")
                 axes.tick_params(labelbottom=True)
                 log_ticks(axes.xaxis)
-            linear.set(title=f"{task}, $|\\mathrm{{mean}}| = {length}$", ylim=(-0.02, 0.54))
+            linear.set_title(f"{task}, $|\\mathrm{{mean}}| = {length}$", loc="right")
+            linear.set_ylim(-0.02, 0.54)
             logarithmic.set(yscale="log", ylim=(LEAST, 0.8))
             shown += [linear, logarithmic]
     for axes in grid[:, 0]:
@@ -197,15 +200,21 @@ def _legend(look: Mapping[str, Cue]) -> list[Line2D]:
     handles += [
         Line2D([], [], color="0.3", label=f"lines: theory, D = {D}"),
         Line2D([], [], color="0.3", lw=0.6, alpha=0.7, label=r"thin: its limit $D \to \infty$"),
-        Line2D([], [], color="0.3", ls="", marker="o", ms=3.2, mfc="white", mew=0.7, label=f"points: runs, D = {D}"),
-        Line2D([], [], color="0.3", ls="", marker=r"$\downarrow$", ms=5, label="no error in all tests"),
+        marker(label=f"points: runs, D = {D}"),
+        Line2D([], [], color="0.3", label=f"mean error below ${power_of_ten(LEAST)}$", **_ARROW),
     ]
     return handles
 
 
+_ARROW: dict[str, Any] = {"ls": "", "marker": r"$\downarrow$", "ms": 5}
+
+
 def _panel(axes: Axes, found: Mapping[str, xr.DataArray], look: Mapping[str, Cue], floor: float | None) -> None:
-    """Lines at D, thin limits, points with error bars; errors below `floor` on a logarithmic axis are arrows."""
-    for learner, cue in look.items():
+    """Lines at D, thin limits, points with error bars; errors below `floor` on a logarithmic axis are arrows.
+
+    Arrows of several learners stand side by side.
+    """
+    for i, (learner, cue) in enumerate(look.items()):
         theory, limit, runs = (found[name].sel(learner=learner) for name in ("theory", "limit", "simulation"))
         known = theory.notnull()
         axes.plot(theory.sigma[known], theory[known], **cue.line)
@@ -215,8 +224,8 @@ def _panel(axes: Axes, found: Mapping[str, xr.DataArray], look: Mapping[str, Cue
         seen = mean > (floor or -1.0)
         axes.errorbar(runs.sigma[seen], mean[seen], None if error is None else error[seen], **cue.point)
         if floor is not None:
-            gone = runs.sigma[~seen]
-            axes.plot(gone, np.full(len(gone), 1.6 * floor), ls="", marker=r"$\downarrow$", ms=5, color=cue.colour)
+            gone = runs.sigma[~seen & runs.notnull().all("seed")] * 1.09 ** (i - (len(look) - 1) / 2)
+            axes.plot(gone, np.full(len(gone), 1.6 * floor), color=cue.colour, **_ARROW)
     axes.plot(found["theory"].sigma, found["theory"].sel(learner="oracle"), **LEVEL)
 
 
@@ -225,27 +234,42 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     widths = listed(f"{network.K} ({task})" for task, network in NETWORKS.items())
     tests = Measuring().test_samples
     return (
-        "Classification error against the noise σ for means of length 1, D^(1/4) and D^(1/2), XOR with one coordinate "
-        "of each, and three clusters, on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, the "
-        "best readout for infinitely many samples.  Kernels: regression without ridge on n = α D samples, arc-cosine "
-        f"kernel and neural tangent kernel of relu.  Network: two-layer relu, K = {widths}, {of_rule(SGD)}, t = "
-        f"{TIME:g}, that is n = {TIME:g} D samples, from one random state of seed {START}, from which it learns, w_k ~ "
-        f"N(0, 1), v_k ~ N(0, {SCALE**2:g}/K).  Learners thus see different numbers of samples; each is compared with "
-        f"its own theory.  Lines are theory at D = {D}, thin lines its limit D → ∞; of the network the equations, with "
-        f"the means of D = {D}, where they hold (lengths 1 and D^(1/4)).  Points are simulations at D = {D}, mean ± "
-        f"standard error of {of_seeds(SEEDS)}, {tests} test samples a run for kernels; bars smaller than a symbol are "
-        f"not seen; arrows: mean errors below {LEAST:g}.  Grey: the oracle, which knows the means."
+        "Classification error against the noise σ for means of the length above each panel (two lengths: one "
+        "coordinate of each), on linear and, below, on logarithmic axes.  Random features: relu, P = γ D, γ = "
+        f"{listed(GAMMAS)}, the best readout for infinitely many samples.  Kernels: regression without ridge on n = "
+        f"{ALPHA:g} D samples, arc-cosine kernel and neural tangent kernel (NTK) of relu.  Network: two-layer relu, K "
+        f"= {widths}, {of_rule(SGD)}, t = {TIME:g}, that is n = {TIME:g} D samples, from one random state of seed "
+        f"{START}, from which it learns, w_k ~ N(0, 1), v_k ~ N(0, {SCALE**2:g}/K).  Learners thus see different "
+        f"numbers of samples; each is compared with its own theory.  Lines are theory at D = {D}, thin lines its limit "
+        f"D → ∞; of the network the equations, with the means of D = {D}, where they hold (lengths "
+        f"{listed(map(_plain, FOLLOWED))}).  Points are simulations at D = {D}, mean ± standard error of "
+        f"{of_seeds(SEEDS)}, {tests} test samples a run for kernels; bars smaller than a symbol are not seen; arrows: "
+        f"mean errors below {sizes([LEAST])}.  Grey: the oracle, which knows the means."
     )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
     """What there is to see, and how far theory and simulation are apart."""
     theory, runs = (data[name].classification_error for name in ("theory", "simulation"))
-    at = theory.sel(sigma=runs.sigma.values)
-    worst = np.abs(at - runs.mean("seed")).max(("task", "length", "sigma"))
-    lazy = max(float(worst.sel(learner=name)) for name in worst.learner.values if name not in ("oracle", NAME))
+    worst = apart(theory, runs, "sigma", "nearest").max(("task", "length", "sigma"))
+    lazy = [str(name) for name in worst.learner.values if name not in ("oracle", NAME)]
+    sigma = min(runs.sigma.values.tolist(), key=lambda value: abs(np.log(value)))
+    parts = []
+    for task, length in PANELS:
+        at = theory.sel(task=task, length=length), runs.sel(task=task, length=length).mean("seed")
+        best, found = (each.sel(sigma=sigma, method="nearest") for each in at)
+        ends = [float(found.sel(learner=lazy).min()), float(found.sel(learner=lazy).max())]
+        parts.append(
+            f"{task}, length {_plain(length)}: oracle {float(best.sel(learner='oracle')):.3f}, network "
+            f"{float(found.sel(learner=NAME)):.3f}, lazy methods {ends[0]:.3f} to {ends[1]:.3f}"
+        )
     return (
-        f"relu, D = {D}: with means of length 1 lazy methods tend to chance as D grows, and the network comes near the "
-        "oracle; at D^(1/4) they cross over, at sqrt(D) all succeed; theory and simulation differ by at most "
-        f"{lazy:.3f} for lazy methods and {float(worst.sel(learner=NAME)):.3f} for the network."
+        f"relu, D = {D}, mean errors of runs at sigma = {sigma:.2g}: {'; '.join(parts)}; theory and simulation differ "
+        f"by at most {float(worst.sel(learner=lazy).max()):.3f} for lazy methods and "
+        f"{float(worst.sel(learner=NAME)):.3f} for the network."
     )
+
+
+def _plain(length: str) -> str:
+    """A length as text."""
+    return length.replace(r"\ \mathrm{and}\ ", " and ").replace("{", "(").replace("}", ")")

@@ -55,7 +55,7 @@ NAMES = {
     "theory_isotropic": "theory: isotropic clusters",
     "theory_shared": "theory: one covariance for all clusters",
     "theory_full": "theory: one for each, projected on commuting ones",
-    "mixture": "SGD on samples of that mixture",
+    "mixture": "SGD on samples of the last mixture",
     "images": "SGD on images, error on held-out images",
 }
 
@@ -107,9 +107,17 @@ def on_images(
     """SGD from `weights`, W (K, D) and v (K,), on images drawn with replacement from four fifths of X (n, D).
 
     The errors are those on the other fifth, by seed; each seed splits and draws anew.
+
+    ValueError: the rule is not online SGD with constant rates of the two layers and nothing else, or the output is
+    scaled: other steps are not written here.
     """
     import xarray as xr
 
+    others = [words for name, words in sgd.words.items() if name not in ("lr", "second_lr")]
+    if not isinstance(sgd, OnlineSGD) or others or not sgd.steady:
+        raise ValueError(f"sgd must be OnlineSGD with constant lr and second_lr alone for images, got {sgd!r}")
+    if network.output_scale != 1:
+        raise ValueError(f"network must have output_scale 1 for images, got {network.output_scale:g}")
     g, dg = activation_functions(network.activation)
     n, D = X.shape
     steps = np.rint(times * D).astype(int)

@@ -12,9 +12,10 @@ from quenched.numerics.oracle import oracle_error
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
+from quenched.numerics.problem.schedules import rate_text
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.drawing import plot
-from quenched.sim.drawing.captions import of_rule, of_seeds
+from quenched.sim.drawing.captions import listed, of_rule, of_seeds
 from quenched.sim.processes import Work
 from quenched.sim.training import simulate
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["caption", "compute", "draw", "sentence"]
 
 MIXTURE, SGD, D, T = Mixture.xor(0.4), OnlineSGD(lr=0.5), 1000, 120.0
-SEEDS = range(5)
+SEEDS, CLUSTERS = range(5), (0, 2)  # clusters: whose overlaps are shown
 CASES = {8: 3, 4: 8}  # K: seed of the initial state; from these the network succeeds, and not by a hair
 
 
@@ -45,10 +46,10 @@ def learning_curve(
 
 
 def draw(data: Mapping[str, xr.Dataset]) -> Figure:
-    """A column for each K, clusters 1 and 3 of four."""
-    titles = {K: rf"$K = {K}$ relu, $\sigma = {MIXTURE.sigma:g}$, $\eta = {SGD.lr:g}$" for K in sorted(CASES)}
+    """A column for each K, every second of the four clusters."""
+    titles = {K: rf"$K = {K}$ relu, $\sigma = {MIXTURE.sigma:g}$, $\eta = {rate_text(SGD.lr)}$" for K in sorted(CASES)}
     theory, runs = ({title: data[f"K{K}_{kind}"] for K, title in titles.items()} for kind in ("theory", "simulation"))
-    return plot.dynamics(theory, runs, float(oracle_error(MIXTURE)), clusters=[0, 2])
+    return plot.dynamics(theory, runs, float(oracle_error(MIXTURE)), clusters=CLUSTERS)
 
 
 def caption(data: Mapping[str, xr.Dataset]) -> str:
@@ -56,13 +57,13 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     starts = " and ".join(f"{CASES[K]} (K = {K})" for K in sorted(CASES))
     return (
         f"Learning XOR, four clusters at ±e1 (label -1) and ±e2 (+1), σ = {MIXTURE.sigma:g}, by two-layer relu "
-        f"networks with K = 4 (left) and K = 8 (right), both layers trained by {of_rule(SGD)}, time in units of D "
-        "steps.  From the top: half the mean squared error; the classification error, grey band: the oracle, which "
-        "knows the means; the overlaps M_ak = w_k·mu_a/D of every neuron k with the means of clusters 1 and 3 (those "
-        "of 2 and 4 are their negatives); the squared norms Q_kk = |w_k|^2/D of every neuron.  Lines are theory, the "
-        f"equations for D → ∞; points are simulations of vectors at D = {D}, mean ± standard error of "
-        f"{of_seeds(SEEDS)}, all from the order parameters of one random state, of seed {starts}, w_k ~ N(0, 1), v_k ~ "
-        "N(0, 1/K)."
+        f"networks with K = {listed(sorted(CASES))} (from the left), both layers trained by {of_rule(SGD)}, time in "
+        "units of D steps.  From the top: half the mean squared error; the classification error, grey band: the "
+        "oracle, which knows the means; the overlaps M_ak = w_k·m_a/√D of every neuron k with the means m_a of "
+        f"clusters {listed(a + 1 for a in CLUSTERS)} (those of the others are their negatives); the squared norms Q_kk "
+        "= |w_k|^2/D of every neuron.  Lines are theory, the equations for D → ∞; points are simulations of vectors at "
+        f"D = {D}, mean ± standard error of {of_seeds(SEEDS)}, all from the order parameters of one random state, of "
+        f"seed {starts}, w_k ~ N(0, 1), v_k ~ N(0, 1/K)."
     )
 
 
@@ -74,6 +75,6 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
         for K in sorted(CASES)
     ]
     return (
-        f"relu on XOR, sigma = {MIXTURE.sigma}, lr = {SGD.lr}: error at t = {T:g} {', '.join(final)}; "
+        f"relu on XOR, sigma = {MIXTURE.sigma}, lr = {rate_text(SGD.lr)}: error at t = {T:g} {', '.join(final)}; "
         f"oracle {float(oracle_error(MIXTURE)):.4f}."
     )

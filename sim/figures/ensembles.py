@@ -48,9 +48,8 @@ from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, Problem
 from quenched.sim.engines.run import Protocol, run
 from quenched.sim.engines.states import States
-from quenched.sim.fluctuations import moments
 from quenched.sim.processes import Work
-from quenched.sim.referee.judge import BIAS, BIASED
+from quenched.sim.referee.judge import BIAS, BIASED, STATE_D, bias_at
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +84,7 @@ class Grid:
 
 MIXTURE, ACTIVATION, RULE, T = Mixture.xor(0.4), "relu", OnlineSGD(1.5), 120.0
 TIMES = np.concatenate([[0.0], np.geomspace(0.5, T, 47)])
-SAMPLES = 800  # test samples of a record
+SAMPLES, LAST = 800, 3  # test samples of a record; records at the end whose mean is the final error
 MARGIN = 0.05  # success: a classification error within this of the oracle's at the end
 SMALL = Grid((2, 4, 8), (100, 300), 128, 1e9, (10**6,), 6, (100, 300), (2000, 1000))
 FULL = Grid(
@@ -119,7 +118,7 @@ def ensemble(K: int, D: int, number: int, backend: str) -> dict[str, Array]:
 def _times(error: Array, times: Array) -> dict[str, Array]:
     """From the errors (S, T); a network that has diverged has NaN and never succeeds."""
     target = float(oracle_error(MIXTURE)) + MARGIN
-    final = error[:, -3:].mean(axis=1)  # a record has the noise of its test samples
+    final = error[:, -LAST:].mean(axis=1)  # a record has the noise of its test samples
 
     def first(level: float) -> Array:
         below = error <= level
@@ -143,10 +142,8 @@ def _followed(K: int, D: int, seed: int) -> Array:
 
 def _bias(D: int, runs: int, backend: str) -> tuple[float, float]:
     """D times the bias of the referee's order parameter, and its standard error."""
-    mixture, network, rule, t = BIAS
-    state = without_spectrum(random_state(mixture, network, 500, 0))
-    found = moments(mixture, network, rule, D, [t], range(runs), state, backend=backend).isel(time=0)
-    return float(found.bias.sel(component=BIASED)), float(found.bias_error.sel(component=BIASED))
+    bias, error, _ = bias_at(D, runs, backend)
+    return D * bias, D * error
 
 
 def compute(work: Work) -> dict[str, xr.Dataset]:
@@ -206,6 +203,11 @@ def study(grid: Grid, backend: str, work: Work) -> dict[str, xr.Dataset]:
     return {"": described(main), "limit": described(limit), "bias": described(measured)}
 
 
+def _within(share: xr.DataArray, error: xr.DataArray) -> Array:
+    """Error bars of a probability, which lies between 0 and 1."""
+    return np.minimum(error.values, [share.values, 1 - share.values])
+
+
 def _quantiles(times: Array) -> Array:
     """Quartiles over the networks that learn."""
     learned = times[np.isfinite(times)]
@@ -226,7 +228,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     for i, (D, cue) in enumerate(sizes_.items()):
         cell = main.sel(D=D)
         shift = 0.12 * (i - (len(sizes_) - 1) / 2)
-        success.errorbar(cell.K + shift, cell.success, cell.success_error, **cue.point)
+        success.errorbar(cell.K + shift, cell.success, _within(cell.success, cell.success_error), **cue.point)
         one = cell.sel(K=limit.attrs["K"])
         exits.step(main.time[1:], np.cumsum(one.exit_probability)[1:], where="post", **cue.line)
     widths = dict(zip(main.K.values.tolist(), cues(main.sizes["K"]), strict=True))
@@ -238,7 +240,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     low, middle, high = limit.learning_time.transpose("quantile", "D").values
     filled = cue.point | {"mfc": cue.colour}
     time.errorbar(limit.D, middle, [middle - low, high - middle], **filled)
-    success.errorbar([limit.attrs["K"] + 0.3], limit.success[-1:], limit.success_error[-1:], **POINT | {"color": "0.0"})
+    share, error = limit.success[-1:], limit.success_error[-1:]
+    success.errorbar([limit.attrs["K"] + 0.3], share, _within(share, error), **POINT | {"color": "0.0"})
     deviation.errorbar(bias.D, bias.bias, bias.bias_error, **POINT | {"color": "0.0"})
     deviation.axhline(float(np.average(bias.bias, weights=bias.bias_error**-2.0)), **LEVEL)
     success.set(xlabel="neurons $K$", ylabel=f"probability of success by $t = {T:g}$", ylim=(-0.05, 1.05))
@@ -275,11 +278,11 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
         f"{sizes(main.D.values)}, {number} networks for each K = {listed(main.K.values)} and D, of the stream of seed "
         f"K, errors measured on {SAMPLES} test samples.  Theory: the equations for D → ∞ from {grid['followed']} "
         f"states of dimension {sizes(limit.D.values)} (seeds 0, 1, ..).  (a) Fraction whose error is within {MARGIN:g} "
-        f"of the oracle's, {float(main.oracle):.4f}, at t = {T:g}, ± standard error, shifted sideways; (b) time when "
-        "it first is, median and quartiles of those that succeed; (c) fraction, of all, whose error has fallen half "
-        f"way from chance to there, K = {limit.attrs['K']}; (d) D times the bias of {BIASED} at t = {t:g}, ± standard "
-        f"error of {runs} runs (seeds 0, 1, ..): {of_network(network)}, on XOR, σ = {mixture.sigma:g}, "
-        f"{of_rule(rule)}, all from the state of seed 0; grey: the mean."
+        f"of the oracle's, {float(main.oracle):.4f}, at t = {T:g} (mean of the last {LAST} records), ± standard error, "
+        "shifted sideways; (b) time when it first is, median and quartiles of those that succeed; (c) fraction, of "
+        f"all, whose error has fallen half way from chance to there, K = {limit.attrs['K']}; (d) D times the bias of "
+        f"{BIASED} at t = {t:g}, ± standard error of {runs} runs (seeds 0, 1, ..): {of_network(network)}, on XOR, σ = "
+        f"{mixture.sigma:g}, {of_rule(rule)}, all from the state of seed 0 in dimension {STATE_D}; grey: the mean."
     )
 
 

@@ -47,6 +47,7 @@ __all__ = ["caption", "compute", "draw", "sentence"]
 MIXTURE, NETWORK, SGD = Mixture.xor(0.4), TwoLayer(2, "relu"), OnlineSGD(lr=0.5)
 SIZES = {10: 16_000, 30: 8000, 100: 4000, 1000: 2000, 10_000: 1000}  # runs by D
 FLAT = Mixture.xor(0.5), TwoLayer(2, "abs"), OnlineSGD(lr=0.5, second_lr=0.0)  # the plateau
+READOUT, START_D = [1.0, -1.0], 1000  # of the plateau; of the state
 START, LEVEL_LEARNED, LATEST = 1, 0.5, 200.0  # seed of the state; the overlap that counts as learned; by when
 COUNTS = {100: 1000, 1000: 600, 10_000: 200, 100_000: 40}
 SHOWN = {"M[0,0]": "$M_{11}$", "Q[0,0]": "$Q_{11}$", "Q[0,1]": "$Q_{12}$", "v[0]": "$v_1$"}
@@ -56,11 +57,11 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     """Moments for each D of the first problem, learning times for each D of the second."""
     import xarray as xr
 
-    state, times = random_state(MIXTURE, NETWORK, 1000, START), np.linspace(0.5, 10, 20)
+    state, times = random_state(MIXTURE, NETWORK, START_D, START), np.linspace(0.5, 10, 20)
     jobs = [(MIXTURE, NETWORK, SGD, D, times, range(runs), state) for D, runs in SIZES.items()]
     found = dict(zip(SIZES, work.part(0, 0.5).map(moments, jobs), strict=True))
     theory = work.once(fluctuations, MIXTURE, NETWORK, SGD, state, np.linspace(0, 10, 41))
-    flat = plateau(*FLAT, [1.0, -1.0])
+    flat = plateau(*FLAT, READOUT)
     slow = work.part(0.5, 1).map(_learned, [(D, runs, flat) for D, runs in sorted(COUNTS.items(), reverse=True)])
     time = np.full((len(COUNTS), max(COUNTS.values())), np.nan)
     for row, values in zip(time, reversed(slow), strict=True):
@@ -128,7 +129,7 @@ def _variances(path: Axes, limit: Axes, found: Mapping[int, xr.Dataset], theory:
     keys = [path.plot([], [], color="0.0", label="theory")[0]]
     keys += [marker("0.0", f"$D = {power_of_ten(D)}$", shape) for D, shape in shapes.items()]
     path.legend(handles=keys, loc="upper left")
-    path.set(xlabel=TIME, ylabel=r"$D\,\mathrm{Var}$", ylim=(0, None), xlim=(0, float(theory.time[-1])))
+    path.set(xlabel=TIME, ylabel=r"$D\,\mathrm{Var}$", ylim=(0, None), xlim=(0, 1.03 * float(theory.time[-1])))
     limit.axhline(1, **LEVEL)
     limit.set(xscale="log", xlabel="dimension $D$", ylabel=r"$D\,\mathrm{Var}$, relative to theory")
     limit.set_title(f"$t = {float(theory.time[-1]):g}$")
@@ -140,16 +141,19 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     runs = listed(f"{runs} (D = {D})" for D, runs in SIZES.items())
     counts = listed(f"{runs} (D = {D})" for D, runs in COUNTS.items())
     flat, network, rule = FLAT
+    left = sum(COUNTS.values()) - int(data["plateau"].learning_time.notnull().sum())
+    late = f"{left} that have not learned by t = {LATEST:g} are left out" if left else f"all learn by t = {LATEST:g}"
     return (
         "Fluctuations at finite D.  (a) Variance over runs, times D, of the order parameters of a "
-        f"{of_network(NETWORK)}, on XOR, σ = {MIXTURE.sigma:g}, {of_rule(SGD)}, all from one state, of seed {START}, "
-        "against time in units of D steps; (b) the same at the end relative to theory.  Lines and grey band are "
-        f"theory, the covariance to order 1/D; points are simulations, the exact finite-D chain at D = {sizes(SIZES)}, "
-        f"± standard error, of {runs} runs, shifted sideways in (b).  (c) Mean learning time from the plateau M = 0 of "
-        f"a {of_network(network)}, on XOR, σ = {flat.sigma:g}, {of_rule(rule)}: when every neuron has an overlap "
-        f"|M_ak| >= {LEVEL_LEARNED:g}; points: the chain, mean ± standard error of {counts} runs; line: ln D/(2 λ) + "
-        "const with the growth rate λ of the equations.  (d) Distribution of the learning time over the same runs, "
-        "shifted by ln D/(2 λ): as D grows one law.  Seeds are 0, 1, 2, .. in each."
+        f"{of_network(NETWORK)}, on XOR, σ = {MIXTURE.sigma:g}, {of_rule(SGD)}, all from one state, of seed {START} in "
+        f"dimension {START_D}, against time in units of D steps; (b) the same at the end relative to theory.  Lines "
+        "and grey band are theory, the covariance to order 1/D; points are simulations, the exact finite-D chain at D "
+        f"= {sizes(SIZES)}, ± standard error, of {runs} runs, shifted sideways in (b).  (c) Mean learning time from "
+        f"the plateau M = 0, v = {listed(READOUT)}, of a {of_network(network)}, on XOR, σ = {flat.sigma:g}, "
+        f"{of_rule(rule)}: when every neuron has an overlap |M_ak| >= {LEVEL_LEARNED:g}; points: the chain, mean ± "
+        f"standard error of {counts} runs ({late}); line: ln D/(2 λ) + const with the growth rate λ of the equations.  "
+        "(d) Distribution of the learning time over the same runs, shifted by ln D/(2 λ): as D grows one law.  Seeds "
+        "are 0, 1, 2, .. in each."
     )
 
 
@@ -166,7 +170,7 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
             spread = np.hypot(float(one.covariance_error), float(exact.covariance_error))
             z.append((float(one.covariance) - float(exact.covariance)) / spread)
     return (
-        f"D Var converges to theory: at the largest two D the largest of {len(z)} deviations at the end is "
+        f"D Var against theory: at the largest two D the largest of {len(z)} deviations at the end is "
         f"{np.abs(z).max():.1f} standard errors; on the plateau of |x| networks the learning time grows by {slope:.3f} "
         f"± {error:.3f} per unit of ln D, {1 / (2 * json.loads(learning.attrs['growth_rate'])):.3f} by the growth rate "
         "of the equations."

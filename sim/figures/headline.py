@@ -6,6 +6,7 @@ The readout starts large, v_k ~ N(0, 4): from a small one the plateau lasts ten 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["caption", "compute", "draw", "sentence"]
 
+MIXTURE = Mixture.xor(1.0)  # at every sigma
 OPTIONS = TwoLayerOptions(
     TwoLayer(4, "relu"), OnlineSGD(lr=0.1), t=800.0, D=500, starts=12, readout_scale=4.0, rtol=1e-7
 )
@@ -39,14 +41,14 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     """The curves, and runs at every second sigma from the best initial state there."""
     import xarray as xr
 
-    theory = error_curve(Mixture.xor(1.0), SIGMAS, {"oracle": None, "two-layer": OPTIONS}, work.part(0, 0.25))
+    theory = error_curve(MIXTURE, SIGMAS, {"oracle": None, "two-layer": OPTIONS}, work.part(0, 0.25))
     some = theory.isel(sigma=slice(2, None, 2))
     best = some.initial[some.final_error.argmin("initial")]
-    jobs = []
+    jobs, D = [], OPTIONS.D or MIXTURE.default_dimension
     for sigma, seed in zip(some.sigma.values, best.values, strict=True):
-        mixture = Mixture.xor(sigma)
-        state = random_state(mixture, OPTIONS.network, 500, int(seed), readout_scale=OPTIONS.readout_scale)
-        jobs.append((mixture, OPTIONS.network, OPTIONS.rule, 500, [OPTIONS.t], SEEDS, state))
+        mixture = replace(MIXTURE, sigma=sigma)
+        state = random_state(mixture, OPTIONS.network, D, int(seed), readout_scale=OPTIONS.readout_scale)
+        jobs.append((mixture, OPTIONS.network, OPTIONS.rule, D, [OPTIONS.t], SEEDS, state))
     runs = work.part(0.25, 1).map(simulated, jobs)
     simulation = xr.concat([run.isel(time=0) for run in runs], some.sigma, combine_attrs="drop_conflicts")
     return {"theory": theory, "simulation": simulation}

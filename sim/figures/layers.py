@@ -21,7 +21,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.problem.state import OrderParameters
+from quenched.numerics.problem.state import OrderParameters, without_spectrum
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.drawing.captions import of_network, of_seeds
@@ -36,8 +36,8 @@ from quenched.sim.drawing.style import (
     key,
     letters,
     log_ticks,
-    mean_and_error,
     observable,
+    points,
     styled,
 )
 from quenched.sim.processes import Work
@@ -69,11 +69,9 @@ def paired_state(mixture: Mixture, network: TwoLayer, D: int, seed: int, readout
     """
     if network.K % 2:
         raise ValueError(f"network must have an even number of neurons, got K = {network.K}")
-    if mixture.spectrum is not None:
-        raise ValueError("mixture must have isotropic inputs, got a spectrum")
-    half = random_state(mixture, replace(network, K=network.K // 2), D, seed, readout_scale=readout_scale)
-    M, Q, v = half.M, half.Q, half.v  # type: ignore[union-attr]  # a state of isotropic inputs has them
-    return OrderParameters(np.tile(M, 2), np.tile(Q, (2, 2)), np.concatenate([v, -v]))
+    narrow = replace(network, K=network.K // 2)
+    half = without_spectrum(random_state(mixture, narrow, D, seed, readout_scale=readout_scale))
+    return OrderParameters(np.tile(half.M, 2), np.tile(half.Q, (2, 2)), np.concatenate([half.v, -half.v]))
 
 
 def compute(work: Work) -> dict[str, xr.Dataset]:
@@ -83,8 +81,8 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     theory = work.part(0, 0.5).map(followed, rules + [_scaled(s) for s in LINES.tolist()])
     runs = work.part(0.5, 1).map(trained, rules + [_scaled(s) for s in SCALES.tolist()])
     data: dict[str, xr.Dataset] = {}
-    for name, line, points in zip(RULES, theory, runs, strict=False):
-        data |= {f"{name.split()[0]}_theory": line, f"{name.split()[0]}_simulation": points}
+    for name, line, found in zip(RULES, theory, runs, strict=False):
+        data |= {f"{name.split()[0]}_theory": line, f"{name.split()[0]}_simulation": found}
     return data | {
         "lazy_theory": _ends(LINES, theory[len(RULES) :], ()),
         "lazy_simulation": _ends(SCALES, runs[len(RULES) :], ("seed",)),
@@ -103,7 +101,9 @@ def _ends(scales: np.ndarray, found: list[xr.Dataset], dims: tuple[str, ...]) ->
 
     moved = [np.abs(run.Q.isel(time=-1) - run.Q.isel(time=0)).mean(("neuron", "neuron_")).values for run in found]
     parts = {name: [run[name].isel(time=-1).values for run in found] for name in ("classification_error", "pmse")}
-    attrs = provenance(mixture=MIXTURE, network=NETWORK, D=D, t=T, lr="0.5/scale^2", initial_seed=PAIRED)
+    attrs = provenance(
+        mixture=MIXTURE, network=NETWORK, D=D, t=T, lr=f"{RULES['both layers'].eta:g}/scale^2", initial_seed=PAIRED
+    )
     values = {name: (("scale", *dims), np.array(each)) for name, each in (parts | {"movement": moved}).items()}
     coords = {"scale": scales} | {dim: found[0][dim].values for dim in dims}
     return described(xr.Dataset(values, coords=coords, attrs=attrs))
@@ -139,8 +139,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         (right, "movement", r"mean $|Q_{kl}(t) - Q_{kl}(0)|$"),
     ):
         axes.plot(theory.scale, theory[name], **cue.line)
-        mean, error = mean_and_error(runs[name])
-        axes.errorbar(runs.scale, mean, error, **cue.point)
+        points(axes, runs.scale, runs[name], cue)
         axes.set(xlabel="output scale $s$", ylabel=label, xscale="log", xlim=(0.9, 18))
         log_ticks(axes.xaxis, (1, 2, 4))
     for axes in (left, middle):
@@ -155,6 +154,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
 def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Panels, parameters, runs."""
     rate = RULES["both layers"].eta
+    moved = data["lazy_simulation"].movement.mean("seed").isel(scale=-1)
+    above = float(moved / data["lazy_theory"].movement.interp(scale=moved.scale))
     return (
         f"What is trained, and how lazily: {of_network(NETWORK)}, on XOR with means of length 1, σ = "
         f"{MIXTURE.sigma:g}, online SGD.  (a) Both layers (η = {rate:g}), the first alone, the second alone (K random "
@@ -162,8 +163,9 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
         f"multiplied by s and η = {rate:g}/s^2, from neurons in pairs that cancel (seed {PAIRED}): classification "
         f"error, and mean change of the overlaps Q_kl, at t = {T:g}.  Lines are theory, the equations for D → ∞; "
         f"points are simulations, the exact finite-D chain at D = {D}, mean ± standard error of {of_seeds(SEEDS)} from "
-        "the same state.  Grey band: oracle; thin line: chance.  Where the overlaps hardly move the points of (c) are "
-        "above the line: there the fluctuations of order D^(-1/2) of a run are what is seen."
+        f"the same state.  Grey band: oracle; thin line: chance.  In (c) the last point, s = {float(moved.scale):g}, "
+        f"is at {above:.2g} times the line: the less overlaps move, the more of it is the fluctuation of a run, of "
+        "order D^(-1/2)."
     )
 
 

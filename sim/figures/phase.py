@@ -21,7 +21,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.numerics.random_features import random_features_error
-from quenched.sim.drawing.captions import of_seeds, sizes
+from quenched.sim.drawing.captions import apart, of_seeds, sizes
 from quenched.sim.drawing.style import (
     ERROR,
     LEVEL,
@@ -31,13 +31,13 @@ from quenched.sim.drawing.style import (
     key,
     letters,
     log_ticks,
-    mean_and_error,
     ordered,
+    points,
     power_of_ten,
     styled,
 )
-from quenched.sim.figures.comparison import ALPHA, features_name, kernel_name
-from quenched.sim.kernel_ridge import simulate_kernel
+from quenched.sim.figures.comparison import ALPHA, KERNELS, features_name, kernel_name
+from quenched.sim.kernel_ridge import Measuring, simulate_kernel
 from quenched.sim.processes import Work
 from quenched.sim.random_features import simulate_features
 
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 __all__ = ["caption", "compute", "draw", "sentence"]
 
 TASKS = {"XOR": Mixture.xor, "three clusters": Mixture.three_clusters}
-LEARNERS = [features_name(2.0), kernel_name("kernel"), "oracle"]
+GAMMA, KERNEL, SIGMA = 2.0, KERNELS["kernel"], 1.0
+LEARNERS = [features_name(GAMMA), kernel_name("kernel"), "oracle"]
 # the equivalent of kernels at finite D is good to D = 10^11: beyond, rounding exceeds what is left of its corrections
 DIMENSIONS = [100, 500, 10**4, 10**6, 10**8, 10**10]
 # finer towards 1/4, where the lines of large D are steep
 EXPONENTS = 0.25 + 0.25 * np.sinh(np.linspace(-3, 3, 61)) / np.sinh(3)
-GAMMA, SIGMA = 2.0, 1.0
 SIMULATED, SEEDS = DIMENSIONS[:2], range(10)
 POINTS = np.linspace(0.05, 0.45, 9)  # exponents that are simulated
 LENGTHS = np.geomspace(0.3, 3.0, 41)  # of the limit: |mean|/D^(1/4)
@@ -71,7 +71,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     points = [(TASKS[t](SIGMA, scaling=float(a)), size, SEEDS) for t, size, a in product(TASKS, SIMULATED, POINTS)]
     found = np.reshape(work.part(0.35, 1).map(lazy, points), (len(TASKS), len(SIMULATED), len(POINTS), 2, len(SEEDS)))
     axes = ends | {"length": LENGTHS}
-    attrs = provenance(activation="relu", kernel="arccos1", gamma=GAMMA, alpha=ALPHA, sigma=SIGMA, seeds=list(SEEDS))
+    attrs = provenance(activation="relu", kernel=KERNEL, gamma=GAMMA, alpha=ALPHA, sigma=SIGMA, seeds=list(SEEDS))
     parts = {
         "theory": (theory, coords),
         "limit": (np.reshape(limits, [*map(len, axes.values())]), axes),
@@ -100,13 +100,13 @@ def limit(task: str, learner: str, lengths: np.ndarray) -> np.ndarray:
 def _lazy_theory(mixture: Mixture, learner: str, D: int | None) -> float:
     if learner == LEARNERS[0]:
         return random_features_error(mixture, "relu", GAMMA, D=D).classification_error
-    return kernel_error(mixture, "arccos1", ALPHA, D=D).classification_error
+    return kernel_error(mixture, KERNEL, ALPHA, D=D).classification_error
 
 
 def lazy(mixture: Mixture, D: int, seeds: Sequence[int]) -> np.ndarray:
     """Errors (learner, seed) of given random features and of kernel regression in dimension D."""
     features = simulate_features(mixture, "relu", D, round(GAMMA * D), seeds, backend="numpy")
-    kernel = simulate_kernel(mixture, "arccos1", D, round(ALPHA * D), seeds, backend="numpy")
+    kernel = simulate_kernel(mixture, KERNEL, D, round(ALPHA * D), seeds, backend="numpy")
     return np.stack([run.classification_error.values for run in (features, kernel)])
 
 
@@ -156,8 +156,7 @@ def _panel(
         theory, runs = found["theory"].sel(D=size), found["simulation"]
         axes.plot(place(theory.exponent.values, size), theory, **cue.line)
         if size in runs.D:
-            mean, error = mean_and_error(runs.sel(D=size))
-            axes.errorbar(place(runs.exponent.values, size), mean, error, **cue.point)
+            points(axes, place(runs.exponent.values, size), runs.sel(D=size), cue)
 
 
 def caption(data: Mapping[str, xr.Dataset]) -> str:
@@ -169,7 +168,8 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
         "h).  Top: against the exponent a; bottom: the same against the length divided by D^(1/4).  Lines are theory, "
         f"the deterministic equivalent at D = {sizes(DIMENSIONS)}; the grey band its limit D → ∞ at a = 1/4 in closed "
         f"form; thin grey lines the oracle, which knows the means.  Points are simulations at D = {sizes(SIMULATED)} "
-        f"with real features and kernel matrices, mean ± standard error of {of_seeds(SEEDS)}."
+        f"with real features and kernel matrices, mean ± standard error of {of_seeds(SEEDS)}, on "
+        f"{Measuring().test_samples} test samples a run for kernels."
     )
 
 
@@ -178,24 +178,25 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     far = data["theory"].classification_error.sel(task="XOR", learner=LEARNERS[0], D=DIMENSIONS[-1])
     below, above = (float(far.interp(exponent=a)) for a in (0.2, 0.3))
     return (
-        f"relu random features on XOR, sigma = 1, means of length D^a: at D = {sizes(DIMENSIONS[-1:])} the error is "
-        f"{below:.2f} at a = 0.2 and {above:.1g} at a = 0.3; the oracle's vanishes for every a > 0.  {_collapse(data)}"
+        f"relu random features on XOR, sigma = {SIGMA:g}, means of length D^a: at D = {sizes(DIMENSIONS[-1:])} the "
+        f"error is {below:.2f} at a = 0.2 and {above:.1g} at a = 0.3; the oracle's vanishes for every a > 0.  "
+        f"{_collapse(data)}"
     )
 
 
 def _collapse(data: Mapping[str, xr.Dataset]) -> str:
     """How far the points are from the lines, and the lines of each D from the limit."""
     theory, limits, runs = (data[name].classification_error for name in ("theory", "limit", "simulation"))
-    at = theory.sel(learner=runs.learner, D=runs.D).interp(exponent=runs.exponent.values, method="cubic")
-    off = np.abs(runs.mean("seed").values - at.values).max(axis=(0, 1, 3))
-    apart = []
+    off = apart(theory.sel(learner=runs.learner, D=runs.D), runs, "exponent").max(("task", "learner", "exponent"))
+    from_limit = []
     for D in (DIMENSIONS[0], DIMENSIONS[-1]):
         lengths = D ** (theory.exponent.values - 0.25)
         inside = (lengths >= limits.length.values[0]) & (lengths <= limits.length.values[-1])
         lines = theory.sel(D=D, learner=limits.learner).values[..., inside]
-        apart.append(float(np.abs(lines - limits.interp(length=lengths[inside], method="cubic").values).max()))
-    points = " and ".join(f"{float(value):.3f} (D = {D})" for value, D in zip(off, runs.D.values, strict=True))
+        from_limit.append(float(np.abs(lines - limits.interp(length=lengths[inside], method="cubic").values).max()))
+    off_runs = " and ".join(f"{float(value):.3f} (D = {D})" for value, D in zip(off.values, runs.D.values, strict=True))
     return (
-        f"Against |mean|/D^(1/4) the lines are within {apart[0]:.2f} of the limit at D = {DIMENSIONS[0]} and within "
-        f"{apart[1]:.0e} at D = {sizes(DIMENSIONS[-1:])}; points and lines at the same D differ by at most {points}."
+        f"Against |mean|/D^(1/4) the lines are within {from_limit[0]:.2f} of the limit at D = {DIMENSIONS[0]} and "
+        f"within {from_limit[1]:.0e} at D = {sizes(DIMENSIONS[-1:])}; points and lines at the same D differ by at most "
+        f"{off_runs}."
     )

@@ -38,7 +38,7 @@ from quenched.sim.drawing.style import (
     letters,
     log_ticks,
     marker,
-    mean_and_error,
+    points,
     styled,
 )
 from quenched.sim.processes import Work
@@ -52,7 +52,7 @@ TASKS = {"two clusters": Mixture.two_clusters(1.0), "XOR": Mixture.xor(0.6)}
 TIMES = np.geomspace(0.1, 1000.0, 241)  # alpha of the network, whose time it is
 ALPHAS, FEW = TIMES[::4], TIMES[::12]  # alpha of other learners, and of those that are solved for many ridges
 POINTS = np.geomspace(0.13, 8.3, 9)  # of AMP
-D, SEEDS, ITERATIONS, OVERLAP = 1000, range(8), 60, 0.05
+D, SEEDS, ITERATIONS, OVERLAP, TESTS = 1000, range(8), 60, 0.05, 20_000
 STARTS = {"two clusters": "random", "XOR": "spectral"}
 SMALL = 1e-3  # ridge of the logistic loss, beside its best
 NETWORK, SGD = TwoLayer(4, "relu"), OnlineSGD(lr=0.1)
@@ -146,7 +146,7 @@ def network(task: str, seed: int) -> np.ndarray:
 
 def passing(task: str, alpha: float) -> np.ndarray:
     """Errors of AMP at its end, by seed."""
-    run = simulate_amp(TASKS[task], alpha, D, list(SEEDS), ITERATIONS, STARTS[task], OVERLAP, "numpy", 20_000)
+    run = simulate_amp(TASKS[task], alpha, D, list(SEEDS), ITERATIONS, STARTS[task], OVERLAP, "numpy", TESTS)
     return np.asarray(run.classification_error[:, -1].values)
 
 
@@ -171,8 +171,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         for learner in learners:
             line = theory.classification_error.sel(task=task, learner=learner).dropna("alpha")
             axes.plot(line.alpha, line, **look[learner].line, lw=2.0 if learner == BAYES else 1.1)
-        mean, error = mean_and_error(runs.sel(task=task))
-        axes.errorbar(runs.alpha, mean, error, **Cue("0.1", "o", "-").point)
+        points(axes, runs.alpha, runs.sel(task=task), Cue("0.1", "o", "-"))
         axes.set(title=f"{task}, $\\sigma = {_sigma(theory, task):g}$", xscale="log", xlabel=r"$\alpha = n/D$")
         axes.set(ylim=(0.1, 0.55), xlim=(float(theory.alpha.min()), float(theory.alpha.max())))
         log_ticks(axes.xaxis, (1,))
@@ -184,8 +183,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         axes.text(8, 0.512, "linear, random features", fontsize=7, ha="center")
     panels[0].set_ylabel(ERROR)
     _phase(last, data["phase"])
-    rule, net = json.loads(theory.attrs["sgd"]), json.loads(theory.attrs["network"])
-    told = {SGD_NAME: f"network online, $t = \\alpha$: K = {net['K']} {net['activation']}, lr = {rule['lr']:g}"}
+    rule, net = OnlineSGD.from_dict(json.loads(theory.attrs["sgd"])), json.loads(theory.attrs["network"])
+    told = {SGD_NAME: f"network online, $t = \\alpha$: K = {net['K']} {net['activation']}, {rule.words['lr']}"}
     told[SGD_NAME] += f", best of {json.loads(theory.attrs['starts'])} starts"
     handles = [
         Line2D([], [], **look[name].line, lw=2.0 if name == BAYES else 1.1, label=told.get(name, name))
@@ -232,15 +231,15 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
     noise = listed(f"{task} (σ = {mixture.isotropic_sigma:g})" for task, mixture in TASKS.items())
     return (
         f"What n = α D labelled samples can teach: error against α on {noise}, means of length 1 and unknown (a, b), "
-        "and the Bayes-optimal error of XOR over α and σ with its contours, hatched where no learner beats chance "
-        "(c).  Lines are theory for D → ∞: the Bayes-optimal learner and linear classifiers with the logistic loss at "
-        f"the best ridge and at the ridge {SMALL:g}, relu random features with P = {FEATURES:g} D at that ridge "
-        f"(replica theory); {of_network(NETWORK)}, {of_rule(SGD)}, on each sample once, t = α, the best at the end of "
+        "and the Bayes-optimal error of XOR over α and σ with its contours, hatched where no learner beats chance (c). "
+        " Lines are theory for D → ∞: the Bayes-optimal learner and linear classifiers with the logistic loss at the "
+        f"best ridge and at the ridge {SMALL:g}, relu random features with P = {FEATURES:g} D at that ridge (replica "
+        f"theory); {of_network(NETWORK)}, {of_rule(SGD)}, on each sample once, t = α, the best at the end of "
         f"{len(STATES)} random states, of seed {states}, made in dimension {D}, w_k ~ N(0, 1), v_k ~ N(0, 1/K).  "
         f"Points are simulations: approximate message passing on samples at D = {D}, {ITERATIONS} iterations from a "
         f"{listed(f'{start} start ({task})' for task, start in STARTS.items())} (random: overlap {OVERLAP:g}), mean ± "
-        f"standard error of {of_seeds(SEEDS)}, which left of the threshold stays below 1/2 by O(1/D).  Grey band: the "
-        "oracle, which knows the means."
+        f"standard error of {of_seeds(SEEDS)}, {TESTS} test samples each, which left of the threshold stays below 1/2 "
+        "by O(1/D).  Grey band: the oracle, which knows the means."
     )
 
 
@@ -250,7 +249,7 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     xor = theory.classification_error.sel(task="XOR")
     half = (0.5 + float(theory.oracle.sel(task="XOR"))) / 2
     reached = {}
-    for name in (BAYES, SGD_NAME):
+    for name in (BAYES, SGD_NAME, BEST):
         line = xor.sel(learner=name).dropna("alpha")
         below = line.alpha.values[line.values < half]
         reached[name] = f"at alpha = {below[0]:.2g}" if below.size else f"not by alpha = {float(line.alpha.max()):g}"
@@ -258,6 +257,6 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     threshold = critical_alpha(Mixture.xor(sigma))
     return (
         f"XOR at sigma = {sigma:g}: below alpha = {threshold:.3f} nothing can be learned; half of what the means would "
-        f"give is learned {reached[BAYES]} at best, {reached[SGD_NAME]} by the network online, and never by a linear "
-        "classifier."
+        f"give is learned {reached[BAYES]} at best, {reached[SGD_NAME]} by the network online, and {reached[BEST]} by "
+        "a linear classifier."
     )

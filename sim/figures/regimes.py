@@ -19,7 +19,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.two_layer.flow import integrate, random_state
-from quenched.sim.drawing.captions import of_network, of_seeds, sizes
+from quenched.sim.drawing.captions import apart, of_network, of_seeds, sizes
 from quenched.sim.drawing.style import (
     ERROR,
     PAGE,
@@ -152,7 +152,7 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     parts = []
     for name, regime in REGIMES.items():
         theory, runs = (data[f"{_stem(name, D)}_{kind}"].classification_error for kind in ("theory", "simulation"))
-        off = np.abs(theory.interp(time=runs.time.values).values - runs.mean("seed").values)
+        off = float(apart(theory, runs, "time", "linear").max())
         plain = name.replace(", small rate", "").replace("$", "").replace("{", "").replace("}", "")
-        parts.append(f"{plain}, η = {regime.lr:g}: {off.max():.3f} (end {float(runs[:, -1].mean()):.4f})")
+        parts.append(f"{plain}, η = {regime.lr:g}: {off:.3f} (end {float(runs[:, -1].mean()):.4f})")
     return f"largest distance of lines and points at D = {D} (error at the end): {'; '.join(parts)}."

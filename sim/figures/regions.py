@@ -18,7 +18,7 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.numerics.problem.variables import described
 from quenched.sim.drawing.captions import listed
-from quenched.sim.drawing.style import BLUE, ORANGE, PAGE, letters, styled
+from quenched.sim.drawing.style import BLUE, LETTERS, ORANGE, PAGE, letters, styled
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _panel(axes: Axes, found: xr.Dataset, mixture: Mixture) -> None:
 
 def caption(data: Mapping[str, xr.Dataset]) -> str:
     """Panels and parameters."""
-    named = "; ".join(f"({letter}) {name}" for letter, name in zip("abcd", MIXTURES, strict=True))
+    named = "; ".join(f"({letter}) {name}" for letter, name in zip(LETTERS, MIXTURES, strict=False))
     return (
         "Where the oracle, which knows means and covariances, decides for the labels + (blue, means as discs) and - "
         f"(orange, squares), on mixtures in the plane: {named}.  All is theory, nothing is sampled.  "

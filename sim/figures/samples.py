@@ -23,7 +23,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.numerics.random_features_erm import random_features_erm_error
-from quenched.sim.drawing.captions import listed, of_seeds
+from quenched.sim.drawing.captions import apart, listed, of_seeds
 from quenched.sim.drawing.style import (
     ERROR,
     LEVEL,
@@ -34,7 +34,7 @@ from quenched.sim.drawing.style import (
     letters,
     log_ticks,
     marker,
-    mean_and_error,
+    points,
     styled,
 )
 from quenched.sim.kernel_ridge import Measuring, simulate_kernel
@@ -171,8 +171,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         look = dict(zip(names, cues(len(names)), strict=True))
         for name, cue in look.items():
             axes.plot(theory.alpha, theory.sel(learner=name), **cue.line)
-            mean, error = mean_and_error(runs.sel(learner=name))
-            axes.errorbar(runs.alpha, mean, error, **cue.point)
+            points(axes, runs.alpha, runs.sel(learner=name), cue)
         handles = [key(cue, name) for name, cue in look.items()]
         if BAYES in theory.learner:
             axes.plot(theory.alpha, theory.sel(learner=BAYES), color="0.0", lw=2)
@@ -181,7 +180,7 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
         axes.set(xscale="log", xlim=(float(theory.alpha[0]), float(theory.alpha[-1])))
         log_ticks(axes.xaxis, (1,))
         axes.set_xlabel(r"$n/(D^2/2)$" if part == "kernels" else r"$\alpha = n/D$")
-        axes.legend(handles=handles, loc="upper right", fontsize=6.5)
+        axes.legend(handles=handles, loc="upper right", fontsize=6.5, frameon=True, edgecolor="none", framealpha=1)
     panels["linear"].set(ylabel=ERROR, title="linear, two clusters", ylim=(0.12, 0.62))
     panels["features"].set(title="relu features, two clusters", ylim=(0.12, 0.62))
     panels["kernels"].set(title="kernels, XOR", ylim=(0, 0.62))
@@ -217,17 +216,20 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     parts = []
     for part in ("linear", "features", "kernels"):
         theory, runs = (data[f"{part}_{kind}"].classification_error for kind in ("theory", "simulation"))
-        at = theory.sel(learner=runs.learner).interp(alpha=runs.alpha.values, method="cubic")
-        off = np.abs(at.values - runs.mean("seed").values)
-        z = off * np.sqrt(runs.sizes["seed"]) / runs.std("seed", ddof=1).values
-        parts.append(f"{part} {off.max():.4f} (rms {np.sqrt(np.mean(z**2)):.1f} standard errors)")
+        off = apart(theory.sel(learner=runs.learner), runs, "alpha")
+        z = off * np.sqrt(runs.sizes["seed"]) / runs.std("seed", ddof=1)
+        parts.append(f"{part} {float(off.max()):.4f} (rms {float(np.sqrt((z**2).mean())):.1f} standard errors)")
     features = data["features_theory"].classification_error
     inner = features.sel(alpha=features.alpha[features.alpha > min(GAMMAS) / 2])  # beyond the first descent
     peaks = listed(
         f"{float(inner.alpha[int(line.values.argmax())]):.2f} D (P = {gamma:g} D)"
         for gamma, line in zip(GAMMAS, inner, strict=True)
     )
+    kernels = data["kernels_theory"].classification_error
+    first, last = (float(kernels.isel(alpha=i).min()) for i in (0, -1))
+    fewest, most = (float(kernels.alpha[i]) * QUADRATIC_D**2 / 2 for i in (0, -1))
     return (
         f"largest distance of lines and points: {', '.join(parts)}; on random features the error peaks near n = "
-        f"{peaks}; n of order D^2 samples teach kernels XOR, of which n of order D teach them nothing."
+        f"{peaks}; of XOR the better kernel has the error {first:.3f} after n = {fewest / QUADRATIC_D:.2g} D samples "
+        f"and {last:.3f} after {most / QUADRATIC_D**2:.2g} D^2."
     )

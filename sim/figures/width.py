@@ -74,9 +74,12 @@ class Runs:
 
 
 def widths(mixture: Mixture, activation: str, sgd: LearningRule, runs: Runs, work: Work | None = None) -> xr.Dataset:
-    """Success, time and final error of networks with K neurons; `time` is when the error was first small for good.
+    """Success, time and final error of networks with K neurons; `time` is when the error becomes small.
 
-    It lies between two of 400 recorded times: to 1 %.  For K > 12, `sgd` must be the `GradientFlow`.
+    It is found by bisection between the end, where the error is small, and the start: of several times at which it
+    becomes small, one.  It is one of 400 times, at steps of 1 to 2 % of 1 + t up to t = 1000.
+
+    For K > 12, `sgd` must be the `GradientFlow`.
 
     Returns a dataset over K, scale, initial (the seeds): final_error, final_error_error, final_pmse, learning_time (NaN
     without success); over K, scale: success, the fraction of runs, success_error, its `binomial_error`,
@@ -154,7 +157,7 @@ def _run(
     final = measured(-1)
     reached = np.nan
     if final.classification_error <= target:
-        late, early = _TIMES - 1, 0  # the last time at which the error is too large is in between: bisection
+        late, early = _TIMES - 1, 0  # the error becomes small somewhere in between: bisection
         while late - early > 1:
             middle = (late + early) // 2
             if measured(middle).classification_error <= target:
@@ -230,10 +233,11 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
         f"Two-layer relu networks of K neurons on XOR, means of length 1, σ = {MIXTURE.sigma:g}, {of_rule(RULE)}.  All "
         f"is theory: the equations for D → ∞, followed to t = {T:g} (in units of 1/η times D steps) from random states "
         f"in dimension {NARROW.D}, w_k ~ N(0, s^2), v_k ~ N(0, s^2/K), of scale s = {listed(NARROW.scales)}; for each "
-        f"s and K up to {max(NARROW.K)} {of_seeds(NARROW.seeds)}, for K = {listed(BROAD.K)} {of_seeds(BROAD.seeds)}.  "
-        f"(a) Fraction that succeed, with an error within {NARROW.margin:g} of the oracle's, {oracle:.4f}, at the end, "
-        "± its binomial error.  (b) When the error falls below that for good: every run that succeeds, median and "
-        "quartiles.  (c) Final error: every run, and the median of those that succeed; grey band: oracle."
+        f"s and K up to {max(NARROW.K)}: {of_seeds(NARROW.seeds)}, for K = {listed(BROAD.K)}: {of_seeds(BROAD.seeds)}. "
+        f" (a) Fraction that succeed, with an error within {NARROW.margin:g} of the oracle's, {oracle:.4f}, at the "
+        "end, ± its binomial error.  (b) When the error falls below that, found by bisection in time: every run that "
+        "succeeds, median and quartiles.  (c) Final error: every run, and the median of those that succeed; grey band: "
+        "oracle."
     )
 
 

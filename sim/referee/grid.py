@@ -18,9 +18,10 @@ from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import random_state
 
-__all__ = ["SIGMA", "TEACHERS", "Case", "Grid", "Variant"]
+__all__ = ["SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
+SPECIFIED = "specification"  # what the mixture of a specification is called
 
 
 def _refereed() -> tuple[str, ...]:
@@ -168,7 +169,7 @@ class Grid:
                 raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {rule!r}")
             if rule.idle:
                 raise ValueError(f"rule must have a rate > 0: nothing is learned, got {rule!r}")
-            return [Case("specification", network, rule, True, problem=self.problem)]
+            return [Case(SPECIFIED, network, rule, True, problem=self.problem)]
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)

@@ -30,7 +30,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
-from quenched.numerics.problem.schedules import is_constant, rate_text, scaled
+from quenched.numerics.problem.schedules import is_constant, scaled
 from quenched.numerics.problem.state import Densities, OrderParameters, without_spectrum
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import Backend, get_backend
@@ -46,13 +46,13 @@ from quenched.sim.training import simulate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["BIAS", "BIASED", "WRONG", "Cell", "Verdict", "check", "holm", "judge", "power_law"]
+__all__ = ["BIAS", "BIASED", "STATE_D", "WRONG", "Cell", "Verdict", "bias_at", "check", "holm", "judge", "power_law"]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[float], None]
 
 _LANES = 64  # simulations side by side on a card: one has too few runs to fill it
-_STATE_D = 500  # where initial states are drawn
+STATE_D = 500  # where initial states are drawn
 WRONG = 1.25  # times the learning rates, in the controls
 BIASED = "Q[1,1]"  # the order parameter whose bias is followed, in the problem
 BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this time
@@ -62,7 +62,7 @@ BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this tim
 class Cell:
     """What came out of one cell.
 
-    `options` are what the rule has beside loss, batch and rates that stay; `lr` is that of t = 0.  `numbers` were
+    `options` are what the rule has beside loss, batch and a rate that stays; `lr` is that of t = 0.  `numbers` were
     compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2, which is
     (S - 1)/(S - 3) where the fluctuations of S runs are as their standard errors say.  `resolution`: the deviation that
     would have been found in half of the numbers, relative to the largest theoretical value of the observable.
@@ -210,7 +210,7 @@ def _finish(
         return do(names, work)
     here = replace(work, processes=_LANES, beside=where.beside) if large else replace(work, processes=1)
     if large:  # all kernels of the card, before any of them runs: to load one, a card waits for those that run
-        structures = {Problem(case.data, case.network, case.rule, _STATE_D).structure: case for case in cases}
+        structures = {Problem(case.data, case.network, case.rule, STATE_D).structure: case for case in cases}
         compiling = [(*jobs["runs", 0][-2:], case) for case in structures.values()]
         replace(here, progress=None, journal=None).map(_compile, compiling)
     share = len(simulated) / len(names)
@@ -252,7 +252,7 @@ def _part(kind: str, job: tuple[Any, ...]) -> tuple[Any, float]:
     """A part of the verdict, and the CPU time it took: of this thread if it runs beside others in this process."""
     alone = threading.current_thread() is threading.main_thread()
     clock = time.process_time if alone else time.thread_time
-    parts: dict[str, Callable[..., Any]] = {"theory": _theory, "runs": _runs, "bias": _bias}
+    parts: dict[str, Callable[..., Any]] = {"theory": _theory, "runs": _runs, "bias": bias_at}
     cpu = clock()
     found = parts[kind](*job)
     return found, clock() - cpu
@@ -260,7 +260,7 @@ def _part(kind: str, job: tuple[Any, ...]) -> tuple[Any, float]:
 
 def _compile(engine: str, backend: str, case: Case) -> None:
     """One step of a case, which compiles and loads all that the others of its structure need."""
-    simulate(case.data, case.network, case.rule, _STATE_D, 1 / _STATE_D, 2, engine, backend, test_samples=1)
+    simulate(case.data, case.network, case.rule, STATE_D, 1 / STATE_D, 2, engine, backend, test_samples=1)
 
 
 def _compiling(cases: Sequence[Case]) -> list[int]:
@@ -276,7 +276,7 @@ def _compiling(cases: Sequence[Case]) -> list[int]:
 
 def _state(case: Case, number: int) -> OrderParameters | Densities:
     """The initial state of the case whose first cell has this number."""
-    return case.start(_STATE_D, number)
+    return case.start(STATE_D, number)
 
 
 def _theory(grid: Grid, case: Case, number: int) -> tuple[xr.Dataset, xr.Dataset | None]:
@@ -326,13 +326,9 @@ def _wrong(case: Case) -> OnlineSGD:
 
 
 def _options(rule: OnlineSGD) -> str:
-    """Schedules, frozen parts, sphere, bath and biases of a rule, in a few words."""
-    words = [f"{name} {rate_text(value)}" for name, value in rule.scheduled.items() if not is_constant(value)]
-    words += [f"frozen {' '.join(rule.frozen)}"] if rule.frozen else []
-    words += ["sphere"] if rule.sphere else []
-    words += [f"T = {rule.temperature:g}"] if isinstance(rule.temperature, float) and rule.temperature else []
-    words += ["biases"] if rule.biased else []
-    return "; ".join(words)
+    """What the rule has, in a few words, beside what a cell holds itself."""
+    held = {"loss", "batch"} | ({"lr"} if is_constant(rule.lr) else set())
+    return ", ".join(words for name, words in rule.words.items() if name not in held)
 
 
 def _cell(case: Case, D: int, found: Comparison) -> Cell:
@@ -373,10 +369,10 @@ def _varying(table: xr.Dataset) -> Array:
     return z[z != 0]
 
 
-def _bias(D: int, runs: int, backend: str) -> tuple[float, float, float]:
+def bias_at(D: int, runs: int, backend: str) -> tuple[float, float, float]:
     """Bias of the followed order parameter at D, its standard error, and the spread of a run."""
     mixture, network, rule, t = BIAS
-    state = without_spectrum(random_state(mixture, network, _STATE_D, 0))
+    state = without_spectrum(random_state(mixture, network, STATE_D, 0))
     found = moments(mixture, network, rule, D, [t], range(runs), state, backend=backend)
     found = found.isel(time=0).sel(component=BIASED)
     spread = math.sqrt(float(found.covariance.sel(component_=BIASED)) / D)

@@ -16,6 +16,7 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
 from quenched.sim.files import save
 from quenched.sim.files import write as write_file
+from quenched.sim.referee.grid import SIGMA, SPECIFIED
 from quenched.sim.referee.judge import BIAS, BIASED, WRONG, Cell, Verdict
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _conditions(verdict: Verdict) -> list[str]:
     versions = json.loads(provenance()["versions"])
     expected = f", expected {(S - 1) / (S - 3):.3f}" if S > 3 else ""
     problems = [
-        f"- Grid: {', '.join(grid.mixtures)} (σ = 0.4); {', '.join(grid.activations)}; K = {_list(grid.K)}; "
+        f"- Grid: {', '.join(grid.mixtures)} (σ = {SIGMA:g}); {', '.join(grid.activations)}; K = {_list(grid.K)}; "
         f"η = {_list(grid.rates)}",
         *_variants(verdict),
     ]
@@ -160,10 +161,15 @@ def _conditions(verdict: Verdict) -> list[str]:
 
 
 def _variants(verdict: Verdict) -> list[str]:
-    """The cells of other losses, batches, biases, schedules, frozen parts, spheres and baths."""
-    special = {cell.problem: cell for cell in verdict.cells if cell.problem != cell.network}
-    number = sum(cell.problem in special for cell in verdict.cells)
-    return [f"- {number} cells are of other rules: {'; '.join(special)}."] if special else []
+    """The cells of other losses, batches, biases, schedules, frozen parts, spheres, baths, and of teachers."""
+    rules = [cell.problem for cell in verdict.cells if cell.problem != cell.network]
+    known = [*verdict.grid.mixtures, SPECIFIED]
+    mixtures = [cell.mixture for cell in verdict.cells if cell.mixture not in known]
+    return [
+        f"- {len(found)} cells are of other {kind}: {'; '.join(dict.fromkeys(found))}."
+        for kind, found in (("rules", rules), ("mixtures", mixtures))
+        if found
+    ]
 
 
 def _limit(verdict: Verdict) -> list[str]:

@@ -23,6 +23,7 @@ from quenched.numerics.two_layer.fluctuations import components
 from quenched.sim import fluctuations as fluctuations_module
 from quenched.sim.figures import fluctuations
 from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
+from quenched.sim.processes import Work
 from quenched.sim.training import DivergenceError, simulate
 
 FROZEN = OnlineSGD(0.5, second_lr=0.0)
@@ -204,20 +205,20 @@ def test_what_does_not_happen_is_said() -> None:
 
 
 def test_the_figure_shows_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line of the plateau has the slope 1/(2 lambda); a run is a step of the law; every component is drawn."""
-    mixture, network, sgd = Mixture.xor(0.5), TwoLayer(1, "relu"), OnlineSGD(0.4)
-    state = random_state(mixture, network, 50, 3)
-    found = {D: moments(mixture, network, sgd, D, [0.5, 1.0], range(20), state) for D in (10, 30)}
-    learning = xr.Dataset(
-        {"learning_time": (("D", "run"), [[1.0, 3.0, np.nan], [4.0, 6.0, 8.0]])}, coords={"D": [10, 30]}
-    )
-    monkeypatch.setattr(fluctuations, "SIZES", {10: 20, 30: 20})
-    monkeypatch.setattr(fluctuations, "SHOWN", {"M[0,0]": "M", "v[0]": "v"})
-    theory = covariance(mixture, network, sgd, state, [0.5, 1.0])
-    data = {f"D{D}": each for D, each in found.items()} | {"plateau": learning.assign_attrs(growth_rate="0.25")}
-    figure = fluctuations.draw(data | {"theory": theory})
+    """The line of the plateau has the slope 1/(2 lambda); a run is a step of the law; every component is drawn.
+
+    The data are those that the file makes, of small sizes, but for the learning times.
+    """
+    small = {"NETWORK": TwoLayer(1, "erf"), "SIZES": {10: 20, 30: 20}, "SHOWN": {"M[0,0]": "M", "v[0]": "v"}}
+    for name, value in (small | {"COUNTS": {10: 2, 30: 3}, "LATEST": 20.0}).items():
+        monkeypatch.setattr(fluctuations, name, value)
+    data = fluctuations.compute(Work())
+    times = data["plateau"].learning_time.copy(data=[[1.0, 3.0, np.nan], [4.0, 6.0, 8.0]])
+    data["plateau"] = data["plateau"].assign(learning_time=times).assign_attrs(growth_rate="0.25")
+    figure = fluctuations.draw(data)
     path, limit, plateau, law = figure.axes
-    np.testing.assert_array_equal(path.lines[0].get_ydata(), theory.covariance.values[:, 0, 0])
+    np.testing.assert_array_equal(path.lines[0].get_ydata(), data["theory"].covariance.values[:, 0, 0])
+    np.testing.assert_array_equal(path.lines[1].get_ydata(), data["D10"].covariance.values[1::3, 0, 0])
     assert [text.get_text() for text in limit.get_legend().get_texts()] == ["M", "v"]
     x, y = plateau.lines[0].get_data()
     np.testing.assert_allclose(np.diff(y), 2 * np.diff(np.log(x)))

@@ -1,6 +1,7 @@
 """Figures: labelled axes, every series drawn, error bars of the right size, nothing global touched."""
 
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,7 +10,7 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
 
-from quenched.numerics import Mixture, OnlineSGD, TwoLayer, integrate, random_state
+from quenched.numerics import GradientFlow, Mixture, OnlineSGD, TwoLayer, integrate, random_state
 from quenched.numerics.learners import learners
 from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim import plot as plot_any
@@ -18,6 +19,7 @@ from quenched.sim.drawing import captions, plot
 from quenched.sim.drawing.style import cues, ordered
 from quenched.sim.error_curve import error_curve
 from quenched.sim.files import save
+from quenched.sim.referee import judge as judging
 
 MIXTURE, NETWORK, SGD = Mixture.xor(0.5), TwoLayer(2, "erf"), OnlineSGD(0.3)
 
@@ -117,6 +119,46 @@ def test_pictures_hold_their_caption_and_no_date(runs: tuple[xr.Dataset, xr.Data
     # the title tells them apart; the drawings are the same bytes
     pictures = [(tmp_path / f"{name}.png").read_bytes().partition(b"IDAT")[2] for name in ("one", "other")]
     assert pictures[0] == pictures[1]
+
+
+CHANGED = {
+    "weight_decay": "1/(2 + t)",
+    "second_lr": 0.1,
+    "second_weight_decay": "0:1, 2:0",
+    "label_noise": 0.3,
+    "lr": ((0.0, 0.5), (2.0, 0.1)),
+    "loss": "logistic",
+    "batch": 3,
+    "bias_lr": 0.2,
+    "bias_decay": 0.2,
+    "intercept_lr": 0.2,
+    "intercept_decay": 0.2,
+    "frozen": ("w0", "v1"),
+    "sphere": True,
+    "temperature": 0.1,
+}
+
+
+@pytest.mark.parametrize("kind", [OnlineSGD, GradientFlow])
+def test_a_rule_is_told_from_one_with_any_other_field(kind: type[OnlineSGD | GradientFlow]) -> None:
+    """In captions and in the tables of the referee, which say beside it the loss, the batch and a rate that stays."""
+    assert set(CHANGED) == {field.name for field in fields(OnlineSGD)}
+    told = [captions.of_rule(kind(0.5))]
+    for field in fields(kind):
+        if field.init:
+            rule = replace(kind(0.5), **{field.name: CHANGED[field.name]})
+            told.append(captions.of_rule(rule))
+            if isinstance(rule, OnlineSGD) and field.name not in ("loss", "batch"):
+                assert judging._options(rule), field.name
+    assert len(set(told)) == len(told)
+    assert judging._options(OnlineSGD(0.5)) == ""
+
+
+def test_a_rate_that_changes_is_drawn_with_its_text() -> None:
+    """The attribute is JSON: an expression is a text there, a table a list."""
+    for lr, text in (("1/(1 + t)", "1/(1 + t)"), (((0.0, 0.5), (2.0, 0.1)), "0:0.5, 2:0.1"), (0.5, "0.5")):
+        found = integrate(MIXTURE, NETWORK, OnlineSGD(lr), random_state(MIXTURE, NETWORK, 50, 0), [0.0, 0.1])
+        assert plot_any(found).axes[0].get_title() == f"K = 2, erf, η = {text}"
 
 
 def test_pitchforks_are_marked_as_such() -> None:

@@ -1,6 +1,7 @@
 """The figures of `quenched reproduce`: the digits as a whole, and the one learning rule that is written there."""
 
 import sys
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from quenched.numerics import OnlineSGD, TwoLayer, bayes_error
+from quenched.numerics import GradientFlow, OnlineSGD, TwoLayer, bayes_error, records_of
 from quenched.sim import figures
 from quenched.sim import figures as sim_figures
 from quenched.sim.cli import main
 from quenched.sim.drawing import captions
-from quenched.sim.figures import possible
+from quenched.sim.figures import headline, possible
 from quenched.sim.figures.digits import on_images
+from quenched.sim.processes import Work
 
 
 def test_one_step_on_an_image_is_the_learning_rule() -> None:
@@ -33,6 +35,45 @@ def test_one_step_on_an_image_is_the_learning_rule() -> None:
     # the same few dozen operations in another order
     assert run.pmse.item() == pytest.approx((output - y) ** 2 / 2, rel=1e-13)
     assert run.classification_error.item() == float(output < 0)
+
+
+REFUSED = {
+    "weight_decay": 0.1,
+    "second_weight_decay": 0.1,
+    "label_noise": 0.1,
+    "loss": "logistic",
+    "batch": 2,
+    "bias_lr": 0.1,
+    "intercept_lr": 0.1,
+    "frozen": ("v",),
+    "sphere": True,
+    "temperature": 0.1,
+    "lr": "1/(1 + t)",
+    "bias_decay": 0.1,
+    "intercept_decay": 0.1,
+    "second_lr": "1/(1 + t)",
+}
+
+
+def test_what_is_not_done_to_images_is_refused() -> None:
+    """Any option of the rule but constant rates of the layers, the flow, a scaled output."""
+    assert set(REFUSED) == {field.name for field in fields(OnlineSGD)}
+    network, rest = TwoLayer(1, "relu"), (np.array([0.0]), (np.ones((1, 4)), np.ones(1)), [0])
+    rules = [replace(OnlineSGD(0.1), **{name: value}) for name, value in REFUSED.items()]
+    for rule in [*rules, GradientFlow()]:
+        with pytest.raises(ValueError, match="sgd must be OnlineSGD with constant lr and second_lr alone"):
+            on_images(np.ones((5, 4)), np.ones(5), network, rule, *rest)
+    with pytest.raises(ValueError, match="network must have output_scale 1 for images, got 2"):
+        on_images(np.ones((5, 4)), np.ones(5), replace(network, output_scale=2.0), OnlineSGD(0.1), *rest)
+
+
+def test_the_runs_of_the_headline_have_the_dimension_of_the_caption(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = replace(headline.OPTIONS, D=60, t=0.2, starts=1, rtol=1e-3)
+    monkeypatch.setattr(headline, "OPTIONS", options)
+    monkeypatch.setattr(headline, "SIGMAS", np.array([0.4, 0.5, 0.6]))
+    data = headline.compute(Work())
+    assert records_of(data["simulation"])["simulation"]["D"] == 60
+    assert "chain at D = 60 from the best state" in headline.caption(data)
 
 
 def test_the_digits_figure_shows_what_covariances_matter(tmp_path: Path) -> None:
@@ -137,7 +178,8 @@ def test_a_figure_that_lacks_something_is_left_out(
     (tmp_path / "galaxies.py").write_text(TOY + "\ndef missing():\n    return 'a telescope'\n")
     monkeypatch.setattr(sim_figures, "__path__", [*sim_figures.__path__, str(tmp_path)])
     monkeypatch.setattr(figures, "figures", lambda: ["galaxies"])
-    monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", "all", "--folder", str(tmp_path / "out")])
+    asked = ["all", "galaxies"]  # beside "all" a name changes nothing
+    monkeypatch.setattr(sys, "argv", ["quenched", "reproduce", *asked, "--folder", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as end:
         main.main()
     assert not end.value.code
