@@ -47,6 +47,7 @@ A record has these members:
 | `function`, `method` | how the package finds it |
 | `source`, `derivation` | a key of the literature (`quenched cite`), the module that derives it |
 | `check` | `route`: the name of the independent route; `says`: what it does; numbers it needs |
+| `slow` | true where the package takes seconds: a record without it is quick |
 
 The independent routes are in `sim/bank/by_*.py`. They use neither `theory/` nor the solvers, but for limits in D and
 for a second derivation of the same number, where `says` names it. Averages have 30 digits; errors 15 where both routes
