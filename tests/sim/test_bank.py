@@ -92,9 +92,7 @@ def test_a_quick_subset_is_verified(identity: str) -> None:
     assert found.agrees, found
 
 
-@pytest.mark.parametrize(
-    "identity", [entry.id for entry in bank() if entry.subject != "average" and not entry.slow]
-)
+@pytest.mark.parametrize("identity", [entry.id for entry in bank() if entry.subject != "average" and not entry.slow])
 def test_the_package_finds_the_values_of_the_bank(identity: str) -> None:
     """Without the independent route, and within the sum of the errors; averages have certificates of their own."""
     entry = find(identity)
