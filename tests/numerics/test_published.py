@@ -1,6 +1,7 @@
 """Teacher-student problems against published numbers: minima, trajectories, simulations, plateaus, largest rates.
 
-The largest rates of K = 2..4 neurons are the exception: no publication prints them.  The files are described in ../shared/refdata/public/INDEX.md, with their origin; they are not copied into the package.
+The largest rates of K = 2..4 neurons are the exception: no publication prints them.  The files are described in
+../shared/refdata/public/INDEX.md, with their origin; they are not copied into the package.
 """
 
 import json

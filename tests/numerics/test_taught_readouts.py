@@ -93,8 +93,8 @@ def test_odd_orders_alone_are_learned():
 
 @pytest.mark.parametrize("intercept", [False, True])
 def test_kernel_matrices_agree(intercept):
-    """Signs by cluster, with noise, from n = 2 D samples at D = 300: eight sets, to 4.5 standard errors of their mean and
-    what finite D is off.
+    """Signs by cluster, with noise, from n = 2 D samples at D = 300: eight sets, to 4.5 standard errors of their mean
+    and what finite D is off.
 
     Measured on other seeds, D times the gap is 0.56(9) of the pmse and 0.40(8) of the error over 240 sets at D = 50,
     0.67(19) and 0.39(19) over 100 at D = 100; with the intercept 0.51(9) and 0.29(8), 0.63(19) and 0.22(19): below 1/D.
