@@ -1,9 +1,9 @@
 """Records of the reference bank, read from `bank.json`, and their verification.
 
 A record holds one number: what it is (`quantity`, `equation`, `conventions`), for which problem (`parameters`), its
-`value` as decimal text with a bound `error` on what is written, how the package finds it (`function`, `method`), what
-it rests on (`source`, a key of the literature; `derivation`, a module), and an independent `check`: the name of a route
-(`ROUTES`), what that does, and numbers of its own.  `slow`: quick tests leave it out.
+`value` as decimal text with a bound `error` by the better of both routes, how the package finds it (`function`,
+`method`), what it rests on (`source`, a key of the literature; `derivation`, a module), and an independent `check`: the
+name of a route (`ROUTES`), what that does, and numbers of its own.  `slow`: quick tests leave it out.
 
 >>> entry = find("oracle/xor")
 >>> entry.value, entry.check["route"]
