@@ -24,7 +24,7 @@ for part in $parts; do
     case $part in
         suite)
             timeout 240 python3 -m pytest -m gpu -q -W default -p no:cacheprovider --durations=6 \
-                tests/sim/test_card.py tests/sim/test_speed.py tests/sim/test_ensembles.py >"$out/suite.log" 2>&1
+                tests/sim/test_{card,speed,ensembles,amp}.py >"$out/suite.log" 2>&1
             tail -n 45 "$out/suite.log" ;;
         speed) timeout 150 python3 benchmarks/card.py 2>&1 | tee -a "$out/card.txt" ;;
         referee)  # the first time compiles for host and card, the second finds that on disk

@@ -8,9 +8,10 @@ The text check (is theory/ what symbolic/ derives?) would see every mutant of th
 values have to.  A mutant changes one place of one function: a sign, an index (a letter of `einsum`, an axis, an
 argument of the same kind) or a constant.  The repository is copied into a scratch folder, where pytest collects all
 tests once and forks for each mutant: the fork writes the wrong text into the file, from which compiled code is made,
-gives the function the wrong code, and runs the tests that are to see it, to the first failure.  Functions
-whose code cannot be exchanged (closures of closures, wrappers without a trace) are left out.  Results are appended to a
-journal; mutants that are in it are not run again.
+gives the function the wrong code, and runs the tests that are to see it, to the first failure.  That test has to pass
+in a fork without any mutant, or the run ends: a test that fails by itself sees nothing.  Functions whose code cannot be
+exchanged (closures of closures, wrappers without a trace) are left out.  Results are appended to a journal; mutants
+that are in it are not run again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,15 +46,11 @@ BANK = f"{SIM}bank.py"
 
 def _bank(*subjects: str) -> tuple[str, ...]:
     """The values of the reference bank that belong to these subjects."""
-    from json import loads
-
-    records = loads((ROOT / "sim" / "bank" / "bank.json").read_text(encoding="utf-8"))["results"]
-    found = [each["id"] for each in records if each["id"].partition("/")[0] in subjects]
-    return tuple(f"{BANK}::test_the_package_finds_the_values_of_the_bank[{name}]" for name in found if name not in SLOW)
+    records = json.loads((ROOT / "sim" / "bank" / "bank.json").read_text(encoding="utf-8"))["results"]
+    names = [r["id"] for r in records if r["id"].partition("/")[0] in subjects and not r.get("slow")]
+    return tuple(f"{BANK}::test_the_package_finds_the_values_of_the_bank[{name}]" for name in names)
 
 
-SLOW = ("oracle/ring-3", "oracle/ring-5", "rate/committee-3", "bayes/hard-phase", "features/finite")
-"""As in the tests of the bank."""
 TESTS: dict[str, tuple[str, ...]] = {
     "theory/averages/gelu.py": (f"{NUMERICS}averages.py", f"{NUMERICS}losses.py"),
     "theory/averages/s[io][gf]*.py": (f"{NUMERICS}averages.py",),
@@ -107,11 +105,15 @@ _BROKEN, _COMPILED = 70, 71  # exit status of a fork that broke, and of one whos
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: file, function, line, kind (sign, index, constant), what stood there and what stands there now."""
+    """One change: where, its kind (sign, index, constant), what stood there and what stands there now.
+
+    `line` counts from that of the function's `def`, so that an edit elsewhere leaves it; `column` is of the file.
+    """
 
     file: str
     function: str
     line: int
+    column: int
     kind: str
     before: str
     after: str
@@ -119,7 +121,7 @@ class Mutant:
     @property
     def key(self) -> str:
         """What tells it from all others."""
-        return f"{self.file}:{self.function}:{self.line}:{self.before}->{self.after}"
+        return f"{self.file}:{self.function}:{self.line}:{self.column}:{self.before}->{self.after}"
 
 
 # --- making them
@@ -139,14 +141,10 @@ def _variants(node: ast.AST, names: Sequence[str]) -> Iterator[tuple[str, ast.AS
             left, arrow, right = first.value.partition("->")
             terms = left.split(",")
             for i, term in enumerate(terms):
-                if len(set(term)) > 1:
+                if len(term) > 1 and term[0] != term[1]:
                     terms[i] = term[1] + term[0] + term[2:]
-                    yield (
-                        "index",
-                        ast.Call(
-                            node.func, [ast.Constant(",".join(terms) + arrow + right), *node.args[1:]], node.keywords
-                        ),
-                    )
+                    text = ast.Constant(",".join(terms) + arrow + right)
+                    yield "index", ast.Call(node.func, [text, *node.args[1:]], node.keywords)
                     break
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
         stem = node.id.rstrip("0123456789")
@@ -158,11 +156,8 @@ def _variants(node: ast.AST, names: Sequence[str]) -> Iterator[tuple[str, ast.AS
         if isinstance(place, ast.Constant) and place.value in (0, 1, -1):
             other = {0: 1, 1: 0, -1: 0}[place.value]
             yield "index", ast.Subscript(node.value, ast.Constant(other), ast.Load())
-        if (
-            isinstance(place, ast.Tuple)
-            and len(place.elts) == 2
-            and ast.unparse(place.elts[0]) != ast.unparse(place.elts[1])
-        ):
+        pair = [ast.unparse(each) for each in place.elts] if isinstance(place, ast.Tuple) else []
+        if isinstance(place, ast.Tuple) and len(pair) == 2 and pair[0] != pair[1]:
             yield "index", ast.Subscript(node.value, ast.Tuple(place.elts[::-1], ast.Load()), ast.Load())
 
 
@@ -184,11 +179,8 @@ def _places(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, str, object]]:
             for i, child in enumerate(children):
                 if not isinstance(child, ast.AST) or (isinstance(parent, ast.Subscript) and name == "slice"):
                     continue
-                if (
-                    isinstance(parent, ast.Call)
-                    and name == "args"
-                    and ast.unparse(parent.func).startswith(("range", "np.zeros"))
-                ):
+                called = ast.unparse(parent.func) if isinstance(parent, ast.Call) and name == "args" else ""
+                if called.startswith(("range", "np.zeros")):
                     continue
                 if isinstance(child, ast.expr) and not isinstance(child, _SILENT):
                     yield parent, name, i if isinstance(value, list) else None
@@ -225,7 +217,8 @@ def mutants(file: str, number: int, seed: int) -> Iterator[tuple[Mutant, str]]:
                     setattr(parent, field, changed)
                 else:
                     value[i] = changed
-                mutant = Mutant(file, name, node.lineno, kind, ast.unparse(node)[:60], ast.unparse(changed)[:60])
+                place = node.lineno - function.lineno, node.col_offset
+                mutant = Mutant(file, name, *place, kind, ast.unparse(node), ast.unparse(changed))
                 found.setdefault(kind, []).append((mutant, _spliced(text, node, changed)))
                 if i is None:
                     setattr(parent, field, node)
@@ -309,6 +302,7 @@ class Runner:
         self.work, self.tree, self.journal, self.minutes = work, tree, journal, minutes
         self.right = {file: (tree / file).read_text(encoding="utf-8") for file in {m.file for m, _ in work}}
         self.channel = -1
+        self.passed: set[tuple[str, ...]] = set()
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """One fork for each mutant."""
@@ -316,9 +310,11 @@ class Runner:
         for mutant, text in self.work:
             if time.monotonic() - begun > 60 * self.minutes:
                 break
-            wanted = [item for test in tests_of(mutant.file) for item in session.items if _is_of(item.nodeid, test)]
+            wanted = _wanted(mutant.file, session.items)
             start = time.monotonic()
             outcome, test = self.outcome(mutant, text, wanted)
+            if outcome == "caught":
+                self.control(mutant.file, [item for item in wanted if item.nodeid == test] or wanted)
             (self.tree / mutant.file).write_text(self.right[mutant.file], encoding="utf-8")
             record = asdict(mutant) | {"outcome": outcome, "test": test, "seconds": round(time.monotonic() - start, 1)}
             with self.journal.open("a", encoding="utf-8") as journal:
@@ -327,8 +323,22 @@ class Runner:
             sys.__stdout__.flush()
         return True
 
-    def outcome(self, mutant: Mutant, text: str, wanted: Sequence[Any]) -> tuple[str, str]:
-        """("caught", test), ("survived", ""), ("not finished", "") or ("compiled", "")."""
+    def control(self, file: str, wanted: Sequence[Any]) -> None:
+        """RuntimeError where one of these tests fails although no code is wrong: it caught nothing."""
+        names = tuple(item.nodeid for item in wanted)
+        if names in self.passed:
+            return
+        (self.tree / file).write_text(self.right[file], encoding="utf-8")
+        outcome, test = self.outcome(None, "", wanted)
+        if outcome != "survived":
+            raise RuntimeError(f"tests of {file} must pass without a mutant, got {outcome!r}: {test or names}")
+        self.passed.add(names)
+
+    def outcome(self, mutant: Mutant | None, text: str, wanted: Sequence[Any]) -> tuple[str, str]:
+        """("caught", test), ("survived", ""), ("not finished", "") or ("compiled", ""); None: no code is wrong.
+
+        RuntimeError: the fork broke, outside of the tests; it has written why.
+        """
         reader, self.channel = os.pipe()
         child = os.fork()
         if child == 0:
@@ -336,19 +346,23 @@ class Runner:
             try:
                 code = self.tested(mutant, text, wanted)
             finally:
+                if code == _BROKEN:
+                    traceback.print_exc(file=sys.__stderr__)
                 os._exit(code)
         os.close(self.channel)
         with os.fdopen(reader) as channel:
             test = channel.read()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == _BROKEN:
+            raise RuntimeError(f"the fork of {mutant.key if mutant else 'the control'} broke; its traceback is above")
         if code in (0, 1, _COMPILED):
             return ("survived", "caught", "compiled")[(0, 1, _COMPILED).index(code)], test
         return ("not finished", "") if code in (-signal.SIGXCPU, -signal.SIGKILL) else ("caught", f"exit status {code}")
 
-    def tested(self, mutant: Mutant, text: str, wanted: Sequence[Any]) -> int:
+    def tested(self, mutant: Mutant | None, text: str, wanted: Sequence[Any]) -> int:
         """The tests in this process, to the first that fails."""
         resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS + 5))
-        if not install(mutant, text, self.tree):
+        if mutant is not None and not install(mutant, text, self.tree):
             return _COMPILED
         for item in wanted:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
@@ -359,6 +373,17 @@ class Runner:
         if report.failed:
             os.write(self.channel, report.nodeid.encode())
             os._exit(1)
+
+
+def _wanted(file: str, items: Sequence[Any]) -> list[Any]:
+    """The items of the file's tests, in their order.  ValueError: a name of TESTS has none."""
+    found = []
+    for test in tests_of(file):
+        those = [item for item in items if _is_of(item.nodeid, test)]
+        if not those:
+            raise ValueError(f"TESTS must name tests that are collected, got {test!r} for {file}")
+        found += those
+    return found
 
 
 def _is_of(identity: str, test: str) -> bool:
@@ -377,8 +402,8 @@ def chosen_files(given: Sequence[str]) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Run mutants, or write the table."""
+def main() -> int:
+    """Run mutants, or write the table; the exit code of pytest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help="files of theory/ or numerics/; none: all")
     parser.add_argument("--number", type=int, default=1, help="mutants of each function")
@@ -391,8 +416,8 @@ def main() -> None:
     known = [json.loads(line) for line in asked.journal.read_text().splitlines()] if asked.journal.exists() else []
     if asked.table:
         asked.table.write_text(table(known), encoding="utf-8")
-        return
-    latest = {Mutant(**{name: each[name] for name in Mutant.__dataclass_fields__}).key: each for each in known}
+        return 0
+    latest = {_key(each): each for each in known}
     done = {key for key, each in latest.items() if not (asked.again and each["outcome"] != "caught")}
     work = [pair for file in chosen_files(asked.files) for pair in mutants(file, asked.number, asked.seed)]
     random.Random(asked.seed).shuffle(work)
@@ -406,14 +431,15 @@ def main() -> None:
         import pytest
 
         runner = Runner(work, tree, asked.journal.resolve(), asked.minutes)
-        pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", "-s", *files], plugins=[runner])
+        return pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", "--tb=line", "-s", *files], plugins=[runner])
 
 
 _PAGE = """# Mutants
 
 One place of one function made wrong at a time (`python benchmarks/mutants.py`), and the first quick test that saw it.
-The text check of theory/ is left out: it would see all of them. The table has what was drawn so far, from the
-functions of theory/ and of the solvers, of which there are about 570; it says nothing of the others.
+The text check of theory/ is left out: it would see all of them. The table has what was drawn so far: a
+small sample, of {drawn} of the {functions} functions of theory/ and of the solvers that have a place to change. It says
+nothing of the others.
 
 {total} mutants ({kinds}): {caught} caught, {survived} survived, {unfinished} not finished in {seconds} s of
 processor time.
@@ -424,33 +450,50 @@ def _row(values: Sequence[str]) -> str:
     return "| " + " | ".join(value.replace("|", "\\|").replace("\n", " ") for value in values) + " |"
 
 
+def _key(record: Result) -> str:
+    return Mutant(**{name: record[name] for name in Mutant.__dataclass_fields__}).key
+
+
+_CONTEXT = 24  # characters of what is the same, before and after a change that is shown
+
+
+def _apart(before: str, after: str) -> tuple[str, str]:
+    """Both, short: what they have in common at the beginning and at the end is cut but for a few characters."""
+    shortest = min(len(before), len(after))
+    start = next((i for i in range(shortest) if before[i] != after[i]), shortest)
+    end = next((i for i in range(shortest - start) if before[-1 - i] != after[-1 - i]), shortest - start)
+    first, last = max(start - _CONTEXT, 0), max(end - _CONTEXT, 0)
+
+    def cut(text: str) -> str:
+        return "\u2026" * (first > 0) + text[first : len(text) - last] + "\u2026" * (last > 0)
+
+    return cut(before), cut(after)
+
+
 def _cells(r: Result) -> list[str]:
-    return [r["file"], f"`{r['function']}`", str(r["line"]), r["kind"], f"`{r['before']}`", f"`{r['after']}`"]
+    return [r["file"], f"`{r['function']}`", r["kind"], *(f"`{text}`" for text in _apart(r["before"], r["after"]))]
 
 
 def table(known: Sequence[Result]) -> str:
     """The journal as a page, the latest run of each mutant; why a survivor is none is said in mutants_notes.json."""
-    latest = {(r["file"], r["function"], r["line"], r["before"], r["after"]): r for r in known}
-    latest = {key: r for key, r in latest.items() if r["outcome"] != "compiled"}
-    rows = sorted(latest.values(), key=lambda r: (r["file"], r["line"], r["kind"]))
+    latest = {key: r for key, r in {_key(r): r for r in known}.items() if r["outcome"] != "compiled"}
+    rows = sorted(latest.values(), key=lambda r: (r["file"], r["function"], r["line"], r["column"], r["kind"]))
     count = {name: sum(r["outcome"] == name for r in rows) for name in ("caught", "survived", "not finished")}
     kinds = ", ".join(f"{sum(r['kind'] == kind for r in rows)} {kind}" for kind in ("sign", "index", "constant"))
     notes = ROOT / "benchmarks" / "mutants_notes.json"
     told = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
     head = _PAGE.format(
-        total=len(rows), kinds=kinds, caught=count["caught"], survived=count["survived"],
-        unfinished=count["not finished"], seconds=_SECONDS,
+        functions=len({(m.file, m.function) for file in chosen_files([]) for m, _ in mutants(file, 1, 0)}),
+        drawn=len({(r["file"], r["function"]) for r in rows}), total=len(rows), kinds=kinds, caught=count["caught"],
+        survived=count["survived"], unfinished=count["not finished"], seconds=_SECONDS,
     )  # fmt: skip
-    columns = ["file", "function", "line", "kind", "before", "after"]
-    lines = [head, "## Not seen", "", _row([*columns, "why"]), "|---" * 7 + "|"]
-    for r in rows:
-        if r["outcome"] != "caught":
-            key = f"{r['file']}:{r['function']}:{r['before']}->{r['after']}"
-            lines.append(_row([*_cells(r), told.get(key, r["outcome"])]))
-    lines += ["", "## Caught", "", _row([*columns, "first seen by"]), "|---" * 7 + "|"]
+    columns = ["file", "function", "kind", "before", "after"]
+    lines = [head, "## Not seen", "", _row([*columns, "why"]), "|---" * 6 + "|"]
+    lines += [_row([*_cells(r), told.get(_key(r), r["outcome"])]) for r in rows if r["outcome"] != "caught"]
+    lines += ["", "## Caught", "", _row([*columns, "first seen by"]), "|---" * 6 + "|"]
     lines += [_row([*_cells(r), f"`{r['test'].removeprefix('tests/')}`"]) for r in rows if r["outcome"] == "caught"]
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -58,17 +58,34 @@ def test_the_specifications_of_the_pages_are_read(tmp_path: Path) -> None:
     assert len(read_spec(tmp_path / "grid.toml").cells()) == 2 * 2 * 2 * 2 * 8
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda path: path.stem)
-def test_commands_have_verbs_and_flags_that_exist(path: Path) -> None:
-    """`quenched VERB --flag`, in blocks of commands."""
-    for line in re.findall(r"^    (?:\S*/)?quenched (.*?)(?: {2,}#.*)?$", path.read_text(), flags=re.MULTILINE):
-        verb, *rest = shlex.split(line)
-        if verb == "--version":
-            continue
-        assert verb in verbs(), line
-        command: Any = typer.main.get_command(app).get_command(None, verb)
-        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-        assert {flag for flag in rest if re.match("--?[A-Za-z]", flag)} <= known, line
+@pytest.mark.parametrize("path", [*ROOT.glob("[A-Z]*.md"), *PAGES], ids=lambda path: path.stem)
+def test_commands_are_parsed(path: Path) -> None:
+    """`quenched VERB ...` in blocks and in running text, by the parser of the command line; nothing is run.
+
+    In running text a verb alone is its name, and `VERB --flag` is the flag's: it may lack its value.
+    """
+    text = path.read_text(encoding="utf-8")
+    group: Any = typer.main.get_command(app)
+    told = [
+        line.split() for line in re.findall(r"(?<!`)`([^`]+)`(?!`)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    ]
+    commands = [words[1:] for words in told if words[0] == "quenched" and len(words) > 1]
+    for words in [words for words in told if words[0] in verbs() and len(words) > 1]:
+        if len(words) == 2 and words[1].startswith("-"):
+            assert words[1].partition("=")[0] in flags_of(group.get_command(None, words[0])), words
+        else:
+            commands.append(words)
+    commands = [words for words in commands if len(words) > 1 or words[0] not in verbs()]
+    blocks = re.findall(r"^    (?:\S*/)?quenched (.*?)(?: {2,}#.*)?$", text, flags=re.MULTILINE)
+    for verb, *rest in [*map(shlex.split, blocks), *(shlex.split(" ".join(words)) for words in commands)]:
+        if verb != "--version":
+            assert verb in verbs(), (verb, rest)
+            group.get_command(None, verb).make_context(verb, rest).close()
+
+
+def flags_of(command: Any) -> set[str]:
+    """All spellings of the options of a command."""
+    return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def test_the_gallery_lists_every_figure() -> None:
@@ -81,7 +98,7 @@ def test_the_gallery_lists_every_figure() -> None:
 def test_pages_tell_how_the_oracle_is_drawn() -> None:
     """As a full grey line, which the house style says."""
     assert LEVEL["ls"] == "-"
-    told = [*PAGES, *(ROOT / "sim" / "drawing").glob("*.py")]
+    told = [*PAGES, *(ROOT / "sim" / "drawing").glob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
     for path in told:
         assert not re.search(r"oracle[^.]{0,40}dashed|dashed[^.]{0,40}oracle", path.read_text()), path
 

@@ -11,30 +11,40 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from quenched.numerics import kernel_error, random_features_error
 from quenched.numerics.compiled.precision import context
 from quenched.sim.bank.problems import mixture
-from quenched.sim.bank.quadratures import FACTORS, Number, Parameters, normal_mean, worse
+from quenched.sim.bank.quadratures import FACTORS, Number, Parameters, normal_mean, twice, worse
 
 __all__ = [
     "crossover_features", "extrapolated", "features_of_density", "given_features", "given_kernels", "kernel_of_density",
     "large_ridge", "projected", "trained_features",
 ]  # fmt: skip
 
-_DIGITS = 30
+_DIGITS = 40  # ten more than the bank has at most: sums of some 600 terms, and differences, are right to 30
 
 
-def _marchenko_pastur(ctx: Any, ratio: Any, f: Callable[[Any], Any]) -> Any:
+class _Rule(NamedTuple):
+    """Order of Gauss-Legendre on a panel, standard deviations that panels reach, angles of the midpoint rule."""
+
+    order: int
+    reach: int
+    angles: int
+
+
+_RULES = _Rule(40, 12, 600), _Rule(48, 14, 700)  # coarse and fine
+
+
+def _marchenko_pastur(ctx: Any, ratio: Any, f: Callable[[Any], Any], count: int) -> Any:
     """(1/D) tr f(F^T F/D), F of ratio·D rows of unit normals, f(0) = 0: an integral over the Marchenko-Pastur density.
 
     x = 1 + ratio + 2 sqrt(ratio) cos(theta): the midpoint rule in theta converges geometrically.
     """
-    ratio, count = ctx.mpf(ratio), 600
-    total = ctx.zero
+    ratio, total = ctx.mpf(ratio), ctx.zero
     for i in range(count):
         theta = ctx.pi * (i + ctx.mpf(1) / 2) / count
         x = 1 + ratio + 2 * ctx.sqrt(ratio) * ctx.cos(theta)
@@ -42,35 +52,40 @@ def _marchenko_pastur(ctx: Any, ratio: Any, f: Callable[[Any], Any]) -> Any:
     return 2 * ratio * total / count
 
 
-def _orders(ctx: Any, activation: str, sigma: Any) -> tuple[Any, Any, Any]:
+def _orders(ctx: Any, activation: str, sigma: Any, rule: _Rule) -> tuple[Any, Any, Any]:
     """k_1^2, k_2^2 and the variance of all orders beyond the first, of activation(sigma z), by quadrature."""
     factor = FACTORS[activation]
 
     def mean(weight: Callable[[Any], Any]) -> Any:
-        return normal_mean(ctx, lambda x: weight(x / sigma) * factor(ctx, x), ctx.zero, sigma, 40)
+        return normal_mean(ctx, lambda x: weight(x / sigma) * factor(ctx, x), ctx.zero, sigma, *rule[:2])
 
     zero, one, two = mean(lambda z: 1), mean(lambda z: z), mean(lambda z: (z * z - 1) / ctx.sqrt(2))
-    square = normal_mean(ctx, lambda x: factor(ctx, x) ** 2, ctx.zero, sigma, 40)
+    square = normal_mean(ctx, lambda x: factor(ctx, x) ** 2, ctx.zero, sigma, *rule[:2])
     return one**2, two**2, square - zero**2 - one**2
 
 
-def _resolvent(ctx: Any, ratio: Any, r: Any) -> tuple[Any, Any]:
+def _resolvent(ctx: Any, ratio: Any, r: Any, count: int) -> tuple[Any, Any]:
     """T and dT/dr: t = T/(1 + T) is the mean of x/(x + r)."""
-    t = _marchenko_pastur(ctx, ratio, lambda x: x / (x + r))
-    slope = -_marchenko_pastur(ctx, ratio, lambda x: x / (x + r) ** 2)
+    t = _marchenko_pastur(ctx, ratio, lambda x: x / (x + r), count)
+    slope = -_marchenko_pastur(ctx, ratio, lambda x: x / (x + r) ** 2, count)
     return t / (1 - t), slope / (1 - t) ** 2
 
 
 def features_of_density(parameters: Parameters) -> tuple[Number, Number]:
     """Error on two clusters at +-1: regression with noise sigma^2/t, Phi(-t/(sigma sqrt(t + lambda dt/dlambda)))."""
     ctx = context(_DIGITS)
-    sigma, ridge = ctx.mpf(parameters["mixture"]["sigma"]), ctx.mpf(parameters["ridge"])
-    linear, _, rest = _orders(ctx, parameters["activation"], sigma)
-    r = (ridge + rest) / linear
-    t = _marchenko_pastur(ctx, parameters["gamma"], lambda x: x / (x + r))
-    slope = -_marchenko_pastur(ctx, parameters["gamma"], lambda x: x / (x + r) ** 2) * ridge / linear
-    value = ctx.ncdf(-t / (sigma * ctx.sqrt(t + slope)))
-    return value, worse(value, value)
+    sigma, ridge, gamma = (
+        ctx.mpf(x) for x in (parameters["mixture"]["sigma"], parameters["ridge"], parameters["gamma"])
+    )
+
+    def value(rule: _Rule) -> Any:
+        linear, _, rest = _orders(ctx, parameters["activation"], sigma, rule)
+        r = (ridge + rest) / linear
+        t = _marchenko_pastur(ctx, gamma, lambda x: x / (x + r), rule.angles)
+        slope = -_marchenko_pastur(ctx, gamma, lambda x: x / (x + r) ** 2, rule.angles) * ridge / linear
+        return ctx.ncdf(-t / (sigma * ctx.sqrt(t + slope)))
+
+    return twice(value, *_RULES)
 
 
 def crossover_features(parameters: Parameters) -> tuple[Number, Number]:
@@ -80,12 +95,15 @@ def crossover_features(parameters: Parameters) -> tuple[Number, Number]:
     """
     ctx, spec = context(_DIGITS), parameters["mixture"]
     sigma, m = ctx.mpf(spec["sigma"]), ctx.mpf(spec["separation"])
-    linear, quadratic, rest = _orders(ctx, parameters["activation"], sigma)
-    T, _ = _resolvent(ctx, parameters["gamma"], rest / linear)
-    tau = quadratic / linear * T
-    size = tau / 2 if spec["kind"] == "xor" else (tau + tau / (2 * (1 + tau))) / 4
-    value = ctx.ncdf(-ctx.sqrt((m / sigma) ** 4 * size))
-    return value, worse(value, value)
+
+    def value(rule: _Rule) -> Any:
+        linear, quadratic, rest = _orders(ctx, parameters["activation"], sigma, rule)
+        T, _ = _resolvent(ctx, parameters["gamma"], rest / linear, rule.angles)
+        tau = quadratic / linear * T
+        size = tau / 2 if spec["kind"] == "xor" else (tau + tau / (2 * (1 + tau))) / 4
+        return ctx.ncdf(-ctx.sqrt((m / sigma) ** 4 * size))
+
+    return twice(value, *_RULES)
 
 
 def kernel_of_density(parameters: Parameters) -> tuple[Number, Number]:
@@ -96,12 +114,15 @@ def kernel_of_density(parameters: Parameters) -> tuple[Number, Number]:
     ctx = context(_DIGITS)
     s = ctx.mpf(parameters["mixture"]["sigma"]) ** 2
     level = (ctx.mpf(parameters["ridge"]) + ctx.exp(s) - 1 - s) / s
-    T, slope = _resolvent(ctx, parameters["alpha"], level)
-    r = T / s  # alpha r of the appendix: T = alpha sigma^2 r
-    q = r / (1 + r * (1 + s))
-    variance = (T + level * slope) * (1 - 2 * q + q * q * (1 + s)) + q * q * s
-    value = ctx.ncdf(-q / ctx.sqrt(variance))
-    return value, worse(value, value)
+
+    def value(rule: _Rule) -> Any:
+        T, slope = _resolvent(ctx, parameters["alpha"], level, rule.angles)
+        r = T / s  # alpha r of the appendix: T = alpha sigma^2 r
+        q = r / (1 + r * (1 + s))
+        variance = (T + level * slope) * (1 - 2 * q + q * q * (1 + s)) + q * q * s
+        return ctx.ncdf(-q / ctx.sqrt(variance))
+
+    return twice(value, *_RULES)
 
 
 def large_ridge(parameters: Parameters) -> tuple[Number, Number]:

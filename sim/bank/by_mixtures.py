@@ -18,12 +18,13 @@ from typing import Any
 
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import legendre
-from quenched.sim.bank.quadratures import Number, Parameters, worse
+from quenched.sim.bank.quadratures import Number, Parameters, twice, worse
 
 __all__ = ["graph", "line", "sectors", "two_sigmas", "two_signs", "whitened"]
 
 _DIGITS = 34
-_REACH = 11  # standard deviations beyond which a probability of 1e-27 is left out
+_REACH = 11  # standard deviations that integrals reach
+_LEFT_OUT = 1e-27  # a bound on the probability beyond them: 2 Phi(-11) = 4e-28
 _ORDERS = (20, 26)  # of Gauss-Legendre on a panel, of a rule and of the finer one
 
 
@@ -38,8 +39,8 @@ def _integral(ctx: Any, f: Any, cuts: list[Any], order: int) -> Any:
 
 
 def _twice(rule: Any) -> tuple[Number, Number]:
-    fine = rule(_ORDERS[1])
-    return fine, worse(fine, rule(_ORDERS[0]))
+    value, error = twice(rule, *_ORDERS)
+    return value, error + _LEFT_OUT
 
 
 def line(parameters: Parameters) -> tuple[Number, Number]:
@@ -152,14 +153,13 @@ def two_sigmas(parameters: Parameters) -> tuple[Number, Number]:
     return _twice(lambda order: _integral(ctx, wrong, [*cuts, high], order))
 
 
-def _inverse_moment(ctx: Any, ratio: Any) -> Any:
+def _inverse_moment(ctx: Any, ratio: Any, count: int) -> Any:
     """E[1/rho] of the Marchenko-Pastur law of ratio c < 1 and mean 1, from its density.
 
     rho = 1 + c + 2 sqrt(c) cos(theta) makes the density (2/pi) sin(theta)^2/rho d theta: periodic, and the midpoint
     rule converges geometrically.
     """
-    c, count = ctx.mpf(ratio), 400
-    total = ctx.zero
+    c, total = ctx.mpf(ratio), ctx.zero
     for i in range(count):
         theta = ctx.pi * (i + ctx.mpf(1) / 2) / count
         total += ctx.sin(theta) ** 2 / (1 + c + 2 * ctx.sqrt(c) * ctx.cos(theta)) ** 2
@@ -169,5 +169,5 @@ def _inverse_moment(ctx: Any, ratio: Any) -> Any:
 def whitened(parameters: Parameters) -> tuple[Number, Number]:
     """Two equal clusters at +-1, a Marchenko-Pastur spectrum of `ratio`: Phi(-sqrt(E[1/rho])/sigma)."""
     ctx = context(_DIGITS)
-    value = ctx.ncdf(-ctx.sqrt(_inverse_moment(ctx, parameters["ratio"])) / ctx.mpf(parameters["sigma"]))
-    return value, worse(value, value)
+    sigma = ctx.mpf(parameters["sigma"])
+    return twice(lambda count: ctx.ncdf(-ctx.sqrt(_inverse_moment(ctx, parameters["ratio"], count)) / sigma), 400, 480)

@@ -45,7 +45,7 @@ Array = NDArray[np.float64]
 Number = Any
 Parameters = dict[str, Any]
 
-_ROUNDING = 1e-13  # relative, of a drift: sums of averages that are right to 1e-14
+_ROUNDING = 1e-13  # relative, of sums of averages that are right to 1e-14
 
 
 def mixture(spec: Parameters) -> Mixture:
@@ -71,6 +71,12 @@ def _rule(p: Parameters) -> LearningRule:
 def _two_layer(p: Parameters) -> tuple[Mixture, TwoLayer]:
     given = dict(p.get("mixture") or {name: p[name] for name in ("means", "labels", "weights", "sigma") if name in p})
     return mixture(given), TwoLayer(len(p["state"]["v"]), p["activation"])
+
+
+def _refined(value: Callable[[float], float], coarse: float, fine: float) -> tuple[Number, Number]:
+    """The value at the finer of two tolerances, and the distance of the other, at least rounding."""
+    found = value(fine)
+    return found, max(abs(found - value(coarse)), _ROUNDING * abs(found))
 
 
 def _average(p: Parameters) -> tuple[Number, Number]:
@@ -113,8 +119,12 @@ def _fixed_point(p: Parameters) -> tuple[Number, Number]:
 
 def _integrate(p: Parameters) -> tuple[Number, Number]:
     problem, network = _two_layer(p)
-    found = integrate(problem, network, _rule(p), _state(p["state"]), [0.0, p["t"]], rtol=1e-11, atol=1e-12)
-    return float(found.pmse[-1]), 1e-9
+
+    def pmse(rtol: float) -> float:
+        found = integrate(problem, network, _rule(p), _state(p["state"]), [0.0, p["t"]], rtol=rtol, atol=rtol / 10)
+        return float(found.pmse[-1])
+
+    return _refined(pmse, 1e-10, 1e-11)
 
 
 def _fluctuations(p: Parameters) -> tuple[Number, Number]:
@@ -123,7 +133,7 @@ def _fluctuations(p: Parameters) -> tuple[Number, Number]:
     if not isinstance(rule, OnlineSGD):
         raise ValueError("fluctuations are of online SGD: leave out flow")
     found = fluctuations(problem, network, rule, _state(p["state"]), [0.0, p["t"]], rtol=1e-9)
-    return float(found.covariance[-1, 0, 0]), float(found.covariance_error.max()) + 1e-8
+    return float(found.covariance[-1, 0, 0]), float(found.covariance_error.max())
 
 
 def _largest_rate(p: Parameters) -> tuple[Number, Number]:
@@ -134,7 +144,7 @@ def _largest_rate(p: Parameters) -> tuple[Number, Number]:
     """
     from scipy.optimize import brentq
 
-    K, h = p["K"], 1e-4
+    K = p["K"]
     learner = Mixture(np.zeros((1, K)), teacher=Teacher(np.eye(K), np.ones(K), "erf"))
     network = TwoLayer(K, "erf")
     pairs = [(i, j) for i in range(K) for j in range(i, K)]
@@ -148,7 +158,7 @@ def _largest_rate(p: Parameters) -> tuple[Number, Number]:
         along |= {(i, i): dS[i, i] - sum(x for pair, x in along.items() if i in pair) for i in range(K)}
         return np.concatenate([dR.ravel(), [along[pair] for pair in pairs]])
 
-    def largest(eta: float) -> float:
+    def largest(eta: float, h: float) -> float:
         one, none, columns = np.eye(K), np.zeros((K, K)), []
         for unit in np.eye(K * K).reshape(-1, K, K):
             near, far = (rates(one + s * unit, none, eta) - rates(one - s * unit, none, eta) for s in (h, 2 * h))
@@ -159,17 +169,26 @@ def _largest_rate(p: Parameters) -> tuple[Number, Number]:
             columns.append((18 * first - 9 * second + 2 * third) / (6 * h))
         return float(np.linalg.eigvals(np.array(columns).T).real.max())
 
-    guess = p["guess"]  # the error: differences of order h^3, and 1e-13/h of rounding
-    return float(brentq(largest, 0.99 * guess, 1.01 * guess, xtol=1e-13)), 1e-7
+    def root(h: float) -> float:
+        return float(brentq(largest, 0.99 * p["guess"], 1.01 * p["guess"], args=(h,), xtol=1e-13))
+
+    # differences are off by h^3: the distance of 2 h is seven times that; rounding by that of the drift over h
+    h = 1e-4
+    found = root(h)
+    return found, abs(found - root(2 * h)) + _ROUNDING / h
 
 
 def _features(p: Parameters) -> tuple[Number, Number]:
     options = {name: p[name] for name in ("D", "features") if name in p}
-    found = random_features_error(
-        mixture(p["mixture"]), p["activation"], p["gamma"], p["ridge"], tolerance=1e-9, **options
-    )
+
+    def solved(tolerance: float) -> Any:
+        return random_features_error(
+            mixture(p["mixture"]), p["activation"], p["gamma"], p["ridge"], tolerance=tolerance, **options
+        )
+
     if p.get("quantity") == "rate":
-        return found.rate, 1e-9
+        return _refined(lambda tolerance: solved(tolerance).rate, 1e-7, 1e-9)
+    found = solved(1e-9)
     return found.classification_error, found.classification_error_error
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from quenched.numerics.probability.quadrature import legendre
 
-__all__ = ["ENTIRE", "FACTORS", "ORDER", "Number", "Parameters", "Route", "normal_mean", "trapezoidal_mean", "worse"]
+__all__ = [
+    "ENTIRE", "FACTORS", "ORDER", "Number", "Parameters", "Route", "normal_mean", "trapezoidal_mean", "twice", "worse",
+]  # fmt: skip
 
 Number = Any
 """A float or an mpmath number."""
@@ -21,6 +23,7 @@ Parameters = dict[str, Any]
 """What a record of the bank says of a problem."""
 Route = Callable[[Parameters], tuple[Number, Number]]
 """From parameters to a value and its error."""
+_Rule = TypeVar("_Rule")
 
 _REACH = 12  # a unit normal is beyond it with a probability of 2e-33
 ORDER = 28  # of Gauss-Legendre on a panel of length 6 and less
@@ -60,20 +63,22 @@ ENTIRE = {
 """Factors that are analytic everywhere, and a number c such that they grow as exp(c y^2) at most along x = iy."""
 
 
-def _panels(ctx: Any, centre: Any, scale: Any) -> list[Any]:
+def _panels(ctx: Any, centre: Any, scale: Any, reach: int) -> list[Any]:
     """Ends of panels of a unit normal z: equal ones on both sides of the kink of f(centre + scale z)."""
     kink = -centre / scale if scale else ctx.zero
-    if abs(kink) >= _REACH:
+    if abs(kink) >= reach:
         kink = ctx.zero
-    sides = [[kink + (end - kink) * ctx.mpf(i) / 4 for i in range(5)] for end in (-_REACH, _REACH)]
+    sides = [[kink + (end - kink) * ctx.mpf(i) / 4 for i in range(5)] for end in (-reach, reach)]
     return [*reversed(sides[0]), *sides[1][1:]]
 
 
-def normal_mean(ctx: Any, f: Callable[[Any], Any], centre: Any, scale: Any, order: int = ORDER) -> Any:
-    """E[f(centre + scale z)], z a unit normal, f with a kink at 0 at most."""
+def normal_mean(
+    ctx: Any, f: Callable[[Any], Any], centre: Any, scale: Any, order: int = ORDER, reach: int = _REACH
+) -> Any:
+    """E[f(centre + scale z)], z a unit normal within `reach`, f with a kink at 0 at most."""
     if not scale:
         return f(centre)
-    cuts = _panels(ctx, centre, scale)
+    cuts = _panels(ctx, centre, scale, reach)
     nodes, weights = legendre([-1, 1], order, ctx)
     total = ctx.zero
     for left, right in pairwise(cuts):
@@ -95,5 +100,11 @@ def trapezoidal_mean(ctx: Any, f: Callable[[Any], Any], growth: Any, finer: bool
 
 
 def worse(value: Any, other: Any) -> Any:
-    """The distance of two approximations, at least the rounding of 30 digits: an error."""
-    return max(abs(value - other), abs(value) * type(value)(10) ** -33)
+    """The distance of two approximations, at least the rounding of sums of a hundred terms: an error."""
+    return max(abs(value - other), 100 * value.context.eps * abs(value))
+
+
+def twice(rule: Callable[[_Rule], Number], coarse: _Rule, fine: _Rule) -> tuple[Number, Number]:
+    """The value of the finer of two rules, and the distance of the other: an error."""
+    value = rule(fine)
+    return value, worse(value, rule(coarse))

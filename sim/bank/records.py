@@ -1,9 +1,9 @@
 """Records of the reference bank, read from `bank.json`, and their verification.
 
 A record holds one number: what it is (`quantity`, `equation`, `conventions`), for which problem (`parameters`), its
-`value` as decimal text with a bound `error` on what is written, how the package finds it (`function`, `method`), what
-it rests on (`source`, a key of the literature; `derivation`, a module), and an independent `check`: the name of a route
-(`ROUTES`), what that does, and numbers of its own.
+`value` as decimal text with a bound `error` by the better of both routes, how the package finds it (`function`,
+`method`), what it rests on (`source`, a key of the literature; `derivation`, a module), and an independent `check`: the
+name of a route (`ROUTES`), what that does, and numbers of its own.  `slow`: quick tests leave it out.
 
 >>> entry = find("oracle/xor")
 >>> entry.value, entry.check["route"]
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -59,6 +59,7 @@ class Entry:
     error: str
     method: str
     check: Parameters = field(default_factory=dict)
+    slow: bool = False
 
     @property
     def subject(self) -> str:
@@ -97,8 +98,7 @@ class Verification:
 def bank() -> tuple[Entry, ...]:
     """All records, in the order of the file."""
     text = resources.files("quenched.sim.bank").joinpath("bank.json").read_text(encoding="utf-8")
-    names = {each.name for each in fields(Entry)}
-    return tuple(Entry(**{name: each[name] for name in names}) for each in json.loads(text)["results"])
+    return tuple(Entry(**each) for each in json.loads(text)["results"])
 
 
 def find(identity: str) -> Entry:

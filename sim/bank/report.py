@@ -43,15 +43,17 @@ A record has these members:
 | `conventions` | units and scalings of this subject |
 | `parameters` | the problem, in numbers of few binary digits, or fractions as text |
 | `value` | decimal text |
-| `error` | a bound on the distance of `value` from the number, that of its last digit included |
+| `error` | a bound on the distance of `value` from the number, by the better of both routes |
 | `function`, `method` | how the package finds it |
 | `source`, `derivation` | a key of the literature (`quenched cite`), the module that derives it |
 | `check` | `route`: the name of the independent route; `says`: what it does; numbers it needs |
+| `slow` | true where the package takes seconds: a record without it is quick |
 
 The independent routes are in `sim/bank/by_*.py`. They use neither `theory/` nor the solvers, but for limits in D and
-for a second derivation of the same number, where `says` names it. Averages have 30 digits; errors 15 where both routes
-are deterministic. Where the check is a simulation the value is that of the theory, and the check has four standard
-errors.
+for a second derivation of the same number, where `says` names it; all share with the solvers the nodes of
+Gauss-Legendre and contexts of mpmath. Averages have 30 digits, other records as many as the two routes support: digits
+beyond the error of the check, which `quenched verify` prints, are the package's alone. Where the check is a simulation
+value and error are those of the theory, and the check has four standard errors.
 
 The value, the package and the route agree where they differ by less than the sum of their errors.
 """

@@ -15,7 +15,10 @@ __all__ = ["LITERATURE", "Work", "bibliography", "bibtex", "cited", "unknown"]
 
 @dataclass(frozen=True)
 class Work:
-    """A publication; `authors` as BibTeX writes them, the first by family name alone in `first`."""
+    """A publication; `authors` as BibTeX writes them, the first by family name alone in `first`.
+
+    `place`: the journal, proceedings or publisher; `preprint`: the year of the preprint, by which texts name it too.
+    """
 
     key: str
     first: str
@@ -25,46 +28,55 @@ class Work:
     year: int
     arxiv: str = ""
     kind: str = "article"
+    volume: str = ""
+    pages: str = ""
+    preprint: int = 0
 
     @property
     def pattern(self) -> str:
         """How a text names it: the first author, others perhaps, the year."""
-        return rf"\b{self.first}(?:,?\s+(?:[A-Z][\w.]*|and|others|et al\.))*\s+(?:{self.year}|\({self.year}\))"
+        year = f"(?:{self.preprint}|{self.year})" if self.preprint else str(self.year)
+        return rf"\b{self.first}(?:,?\s+(?:[A-Z][\w.]*|and|others|et al\.))*\s+(?:{year}|\({year}\))"
+
+    @property
+    def where(self) -> str:
+        """Place, volume and first page, as a bibliography prints them."""
+        return ", ".join(part for part in (f"{self.place} {self.volume}".strip(), self.pages) if part)
 
 
 LITERATURE = (
     Work("saad1995", "Saad", "Saad, D. and Solla, S. A.", "On-line learning in soft committee machines",
-         "Physical Review E 52, 4225", 1995),
+         "Physical Review E", 1995, volume="52", pages="4225"),
     Work("biehl1995", "Biehl", "Biehl, M. and Schwarze, H.", "Learning by on-line gradient descent",
-         "Journal of Physics A 28, 643", 1995),
+         "Journal of Physics A", 1995, volume="28", pages="643"),
     Work("goldt2019", "Goldt", "Goldt, S. and Advani, M. S. and Saxe, A. M. and Krzakala, F. and Zdeborov{\\'a}, L.",
          "Dynamics of stochastic gradient descent for two-layer neural networks in the teacher-student setup",
-         "Advances in Neural Information Processing Systems 32", 2019, "1906.08632", "inproceedings"),
+         "Advances in Neural Information Processing Systems", 2019, "1906.08632", "inproceedings", volume="32"),
     Work("refinetti2021", "Refinetti", "Refinetti, M. and Goldt, S. and Krzakala, F. and Zdeborov{\\'a}, L.",
          "Classifying high-dimensional {G}aussian mixtures: where kernel methods fail and neural networks succeed",
          "International Conference on Machine Learning", 2021, "2102.11742", "inproceedings"),
     Work("price1958", "Price", "Price, R.", "A useful theorem for nonlinear devices having {G}aussian inputs",
-         "IRE Transactions on Information Theory 4, 69", 1958),
+         "IRE Transactions on Information Theory", 1958, volume="4", pages="69"),
     Work("stein1981", "Stein", "Stein, C. M.", "Estimation of the mean of a multivariate normal distribution",
-         "The Annals of Statistics 9, 1135", 1981),
+         "The Annals of Statistics", 1981, volume="9", pages="1135"),
     Work("plackett1954", "Plackett", "Plackett, R. L.", "A reduction formula for normal multivariate integrals",
-         "Biometrika 41, 351", 1954),
+         "Biometrika", 1954, volume="41", pages="351"),
     Work("cho2009", "Cho", "Cho, Y. and Saul, L. K.", "Kernel methods for deep learning",
-         "Advances in Neural Information Processing Systems 22", 2009, "", "inproceedings"),
+         "Advances in Neural Information Processing Systems", 2009, "", "inproceedings", volume="22"),
     Work("jacot2018", "Jacot", "Jacot, A. and Gabriel, F. and Hongler, C.",
          "Neural tangent kernel: convergence and generalization in neural networks",
-         "Advances in Neural Information Processing Systems 31", 2018, "1806.07572", "inproceedings"),
+         "Advances in Neural Information Processing Systems", 2018, "1806.07572", "inproceedings", volume="31"),
     Work("elkaroui2010", "El Karoui", "El Karoui, N.", "The spectrum of kernel random matrices",
-         "The Annals of Statistics 38, 1", 2010, "1001.0492"),
+         "The Annals of Statistics", 2010, "1001.0492", volume="38", pages="1"),
     Work("goldt2020", "Goldt", "Goldt, S. and M{\\'e}zard, M. and Krzakala, F. and Zdeborov{\\'a}, L.",
          "Modeling the influence of data structure on learning in neural networks: the hidden manifold model",
-         "Physical Review X 10, 041044", 2020, "1909.11500"),
+         "Physical Review X", 2020, "1909.11500", volume="10", pages="041044"),
     Work("gerace2020", "Gerace",
          "Gerace, F. and Loureiro, B. and Krzakala, F. and M{\\'e}zard, M. and Zdeborov{\\'a}, L.",
          "Generalisation error in learning with random features and the hidden manifold model",
          "International Conference on Machine Learning", 2020, "2002.09339", "inproceedings"),
     Work("hu2020", "Hu", "Hu, H. and Lu, Y. M.", "Universality laws for high-dimensional learning with random features",
-         "preprint; IEEE Transactions on Information Theory 69, 1932 (2023)", 2020, "2009.07669"),
+         "IEEE Transactions on Information Theory", 2023, "2009.07669", preprint=2020, volume="69", pages="1932"),
     Work("mignacco2020", "Mignacco",
          "Mignacco, F. and Krzakala, F. and Lu, Y. M. and Urbani, P. and Zdeborov{\\'a}, L.",
          "The role of regularization in classification of high-dimensional noisy {G}aussian mixture",
@@ -72,29 +84,29 @@ LITERATURE = (
     Work("loureiro2021", "Loureiro",
          "Loureiro, B. and Sicuro, G. and Gerbelot, C. and Pacco, A. and Krzakala, F. and Zdeborov{\\'a}, L.",
          "Learning {G}aussian mixtures with generalised linear models: precise asymptotics in high dimensions",
-         "Advances in Neural Information Processing Systems 34", 2021, "2106.03791", "inproceedings"),
+         "Advances in Neural Information Processing Systems", 2021, "2106.03791", "inproceedings", volume="34"),
     Work("lelarge2019", "Lelarge", "Lelarge, M. and Miolane, L.",
          "Fundamental limits of symmetric low-rank matrix estimation",
-         "Probability Theory and Related Fields 173, 859", 2019, "1611.03888"),
+         "Probability Theory and Related Fields", 2019, "1611.03888", volume="173", pages="859"),
     Work("lesieur2016", "Lesieur",
          "Lesieur, T. and De Bacco, C. and Banks, J. and Krzakala, F. and Moore, C. and Zdeborov{\\'a}, L.",
          "Phase transitions and optimal algorithms in high-dimensional {G}aussian mixture clustering",
          "Allerton Conference on Communication, Control, and Computing", 2016, "1610.02918", "inproceedings"),
     Work("bayati2011", "Bayati", "Bayati, M. and Montanari, A.",
          "The dynamics of message passing on dense graphs, with applications to compressed sensing",
-         "IEEE Transactions on Information Theory 57, 764", 2011, "1001.3448"),
+         "IEEE Transactions on Information Theory", 2011, "1001.3448", volume="57", pages="764"),
     Work("widrow1985", "Widrow", "Widrow, B. and Stearns, S. D.", "Adaptive signal processing", "Prentice-Hall", 1985,
          "", "book"),
     Work("williams1998", "Williams", "Williams, C. K. I.", "Computation with infinite neural networks",
-         "Neural Computation 10, 1203", 1998),
+         "Neural Computation", 1998, volume="10", pages="1203"),
     Work("durrant2010", "Durrant", "Durrant, R. J. and Kab{\\'a}n, A.",
          "Compressed {F}isher linear discriminant analysis: classification of randomly projected data",
          "ACM SIGKDD Conference on Knowledge Discovery and Data Mining", 2010, "", "inproceedings"),
     Work("liao2019", "Liao", "Liao, Z. and Couillet, R.",
          "A large dimensional analysis of least squares support vector machines",
-         "IEEE Transactions on Signal Processing 67, 1065", 2019, "1701.02967"),
+         "IEEE Transactions on Signal Processing", 2019, "1701.02967", volume="67", pages="1065"),
     Work("trefethen2014", "Trefethen", "Trefethen, L. N. and Weideman, J. A. C.",
-         "The exponentially convergent trapezoidal rule", "SIAM Review 56, 385", 2014),
+         "The exponentially convergent trapezoidal rule", "SIAM Review", 2014, volume="56", pages="385"),
 )  # fmt: skip
 """In the order of the argument."""
 
@@ -129,7 +141,9 @@ def bibtex(keys: Collection[str] | None = None) -> str:
             continue
         where = _PLACES[work.kind]
         lines = [f"@{work.kind}{{{work.key}", f"  author = {{{work.authors}}}", f"  title = {{{work.title}}}"]
-        lines += [f"  {where} = {{{work.place}}}", f"  year = {{{work.year}}}"]
+        lines += [f"  {where} = {{{work.place}}}"]
+        lines += [f"  {name} = {{{value}}}" for name in ("volume", "pages") if (value := getattr(work, name))]
+        lines += [f"  year = {{{work.year}}}"]
         lines += [f"  eprint = {{{work.arxiv}}},\n  archivePrefix = {{arXiv}}"] if work.arxiv else []
         found.append(",\n".join(lines) + "\n}")
     return "\n\n".join(found) + "\n"
@@ -144,5 +158,5 @@ def bibliography(text: str, uncited: Collection[str] = ()) -> str:
             people = [" ".join(reversed(person.split(", "))) for person in work.authors.split(" and ")]
             names = people[0] if len(people) == 1 else ", ".join(people[:-1]) + " and " + people[-1]
             online = rf" \href{{https://arxiv.org/abs/{work.arxiv}}}{{arXiv:{work.arxiv}}}." if work.arxiv else ""
-            lines.append(rf"\bibitem{{{work.key}}} {names}. \emph{{{work.title}}}. {work.place} ({work.year}).{online}")
+            lines.append(rf"\bibitem{{{work.key}}} {names}. \emph{{{work.title}}}. {work.where} ({work.year}).{online}")
     return "\n".join([*lines, r"\end{thebibliography}"])

@@ -1,7 +1,8 @@
 """Teacher-student problems against published numbers: minima, trajectories, simulations, plateaus, largest rates.
 
-The files are described in public/INDEX.md of the folder QUENCHED_REFDATA (CONTRIBUTING.md), with their origin; they are
-not copied into the package.
+The largest rates of K = 2..4 neurons are the exception: no publication prints them.  The files are described in
+public/INDEX.md of the folder QUENCHED_REFDATA (CONTRIBUTING.md), with their origin; they are not copied into the
+package.
 """
 
 import json
@@ -256,6 +257,9 @@ def test_the_symmetric_plateau_is_a_saddle(K):
 )
 def test_the_largest_learning_rate(K, largest):
     """Biehl and Schwarze (1995) for K = 1: where the teacher's own weights cease to be stable, erf, K = m.
+
+    Those of K = 2, 3, 4 are printed nowhere: they are our own, from the printed integrals of Saad and Solla (1995)
+    linearised at the teacher (the route `largest rate` of the reference bank), with no code of the drift.
 
     By the Jacobian there, whose leading eigenvalue is 0 at the root.  Averages at equal fields are those of angles of
     1e-8, by which the root is off; the printed numbers have 8 digits.

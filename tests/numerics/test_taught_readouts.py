@@ -93,8 +93,11 @@ def test_odd_orders_alone_are_learned():
 
 @pytest.mark.parametrize("intercept", [False, True])
 def test_kernel_matrices_agree(intercept):
-    """Signs by cluster, with noise, from n = 2 D samples at D = 300: eight sets, the pmse to 4.5 standard errors of
-    their mean plus the 2/D by which finite D is off.
+    """Signs by cluster, with noise, from n = 2 D samples at D = 300: eight sets, to 4.5 standard errors of their mean
+    and what finite D is off.
+
+    Measured on other seeds, D times the gap is 0.56(9) of the pmse and 0.40(8) of the error over 240 sets at D = 50,
+    0.67(19) and 0.39(19) over 100 at D = 100; with the intercept 0.51(9) and 0.29(8), 0.63(19) and 0.22(19): below 1/D.
     """
     mixture = taught("linear", v=[[1.0, -0.6], [0.0, 1.0]], sign=True, field_noise=0.3)
     want, D, found = kernel_error(mixture, "rbf", alpha=2.0, ridge=0.1, intercept=intercept), 300, []
@@ -107,12 +110,16 @@ def test_kernel_matrices_agree(intercept):
         output = across @ np.linalg.solve(K + 0.1 * np.eye(len(y)), y)
         found.append([((output - other) ** 2).mean() / 2, (output * other < 0).mean()])
     mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / np.sqrt(8)
-    assert abs(mean[0] - want.pmse) < 4.5 * error[0] + 2 / D
-    assert abs(mean[1] - want.classification_error) < 4.5 * error[1] + 2 / D
+    assert abs(mean[0] - want.pmse) < 4.5 * error[0] + 1 / D
+    assert abs(mean[1] - want.classification_error) < 4.5 * error[1] + 1 / D
 
 
 def test_given_features_agree():
-    """relu teachers with noise, P = D = 200 features and 10^5 samples: of 1/D + P/n, and the scatter of four sets."""
+    """relu teachers with noise, P = D = 200 features and 10^5 samples: finite D and P/n, and the scatter of four sets.
+
+    Measured on other seeds at D = 40 and the same P/n, 120 sets, D times the gap is 0.01(5) of the pmse and 0.01(6) of
+    the error: three of their standard errors are 0.2/D.
+    """
     mixture, D, ridge = taught("relu", field_noise=0.4), 200, 0.1
     want, found = random_features_error(mixture, "relu", gamma=1.0, ridge=ridge, intercept=True), []
     relu = lambda x: np.maximum(x, 0)  # noqa: E731
@@ -132,8 +139,8 @@ def test_given_features_agree():
         output = (relu(X @ F.T) - z) @ w + c
         found.append([((output - y) ** 2).mean() / 2, (output * y < 0).mean() + (y == 0).mean() / 2])
     mean, error = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / 2
-    assert abs(mean[0] - want.pmse) < 5 * error[0] + 2 / D
-    assert abs(mean[1] - want.classification_error) < 5 * error[1] + 2 / D
+    assert abs(mean[0] - want.pmse) < 5 * error[0] + 0.2 / D
+    assert abs(mean[1] - want.classification_error) < 5 * error[1] + 0.2 / D
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from quenched.sim.bank import records
+from quenched.sim.bank import by_lazy, records
 from quenched.sim.bank.problems import COMPUTED
 from quenched.sim.bank.records import ROUTES, Entry, bank, find, matching, verify
 from quenched.sim.bank.report import page
@@ -41,16 +41,13 @@ QUICK = [
 """Those that take half a second at most; `quenched verify --all` takes minutes."""
 
 
-SLOW = ["oracle/ring-3", "oracle/ring-5", "rate/committee-3", "bayes/hard-phase", "features/finite"]
-
-
 def test_every_record_is_whole() -> None:
     text = files("quenched.sim.bank").joinpath("bank.json").read_text(encoding="utf-8")
     table = json.loads(text)
     assert table["format"] == 1
-    names = {each.name for each in fields(Entry)}
+    names = {each.name for each in fields(Entry)} - {"slow"}
     for each in table["results"]:
-        assert set(each) == names, each["id"]
+        assert set(each) - {"slow"} == names, each["id"]
         assert each["check"]["route"] in ROUTES, each["id"]
         assert len(each["check"]["says"]) > 10, each["id"]
         for name in names - {"parameters", "check"}:
@@ -93,11 +90,11 @@ def test_digits_are_as_stated() -> None:
 def test_a_quick_subset_is_verified(identity: str) -> None:
     found = verify(find(identity))
     assert found.agrees, found
+    # the error of the bank is one that a route has; measured ones change a little from machine to machine
+    assert float(found.entry.error) > 0.5 * min(float(found.computed_error), float(found.checked_error))
 
 
-@pytest.mark.parametrize(
-    "identity", [entry.id for entry in bank() if entry.subject != "average" and entry.id not in SLOW]
-)
+@pytest.mark.parametrize("identity", [entry.id for entry in bank() if entry.subject != "average" and not entry.slow])
 def test_the_package_finds_the_values_of_the_bank(identity: str) -> None:
     """Without the independent route, and within the sum of the errors; averages have certificates of their own."""
     entry = find(identity)
@@ -105,7 +102,18 @@ def test_the_package_finds_the_values_of_the_bank(identity: str) -> None:
     assert abs(Decimal(str(value)) - Decimal(entry.value)) <= Decimal(entry.error) + Decimal(str(float(error)))
 
 
-@pytest.mark.parametrize("identity", ["average/relu", "erm/kernel-square", "bayes/two-clusters"])
+def test_stated_errors_of_checks_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The density and the orders of a feature once more, at 50 digits by finer rules."""
+    parameters = find("features/crossover-xor").parameters
+    value, error = by_lazy.crossover_features(parameters)
+    monkeypatch.setattr(by_lazy, "_DIGITS", 50)
+    monkeypatch.setattr(by_lazy, "_RULES", tuple(by_lazy._Rule(order, 15, 750) for order in (52, 56)))
+    exact, rest = by_lazy.crossover_features(parameters)
+    assert rest < 1e-40
+    assert abs(exact - value) < error < 1e-28
+
+
+@pytest.mark.parametrize("identity", ["oracle/xor", "erm/kernel-square", "bayes/two-clusters"])
 def test_a_wrong_value_is_seen(identity: str) -> None:
     """A change of the value by ten times all errors together."""
     entry = find(identity)

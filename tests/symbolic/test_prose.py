@@ -75,7 +75,8 @@ def test_authors_and_years_are_citations() -> None:
     assert cited("Goldt, Advani and others 2019 and Goldt and\nothers 2020") == (
         r"Goldt et al. \cite{goldt2019} and Goldt et al. \cite{goldt2020}"
     )
-    assert prose(cited("by Hu and Lu (2020).")) == r"by Hu and Lu~\cite{hu2020}."
+    for year in (2020, 2023):  # the preprint, and the publication
+        assert prose(cited(f"by Hu and Lu ({year}).")) == r"by Hu and Lu~\cite{hu2020}."
     assert unknown(cited("Saad and Solla 1995, Nobody 1901")) == ["Nobody 1901"]
 
 
@@ -85,3 +86,9 @@ def test_every_work_is_a_record_of_bibtex() -> None:
     assert bibtex().count("@") == len(keys)
     assert bibliography("", keys).count(r"\bibitem") == len(keys)
     assert bibliography(r"\cite{price1958}").count(r"\bibitem") == 1
+    assert "  journal = {Physical Review E},\n  volume = {52},\n  pages = {4225},\n  year = {1995}" in bibtex(
+        ["saad1995"]
+    )
+    assert "Physical Review E 52, 4225 (1995)." in bibliography(r"\cite{saad1995}")
+    for work in LITERATURE:  # neither volumes nor pages nor years in a name
+        assert not any(letter.isdigit() for letter in work.place), work.key
