@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import integer, number, seed_numbers
+from quenched.numerics.problem.checks import integer, number, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -87,7 +87,7 @@ def moments(
     together = _BATCH if where.name == "numpy" else _ON_A_CARD
     for start in range(0, n, together):
         chosen = names[start : start + together]
-        problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+        problem = _problem(mixture, network, sgd, D)
         for i, overlaps in enumerate(_runs(problem, steps, chosen, state, where)):
             M, Q, v = overlaps
             d = components(M[:, : mixture.clusters], Q, v) - theory[i]
@@ -146,7 +146,7 @@ def learning_times(
     before = np.full(len(names), _least_overlap(state.M[None])[0])
     found = np.where(before >= level, 0.0, np.nan)
     steps = [stride * (i + 1) for i in range(looks)]
-    problem = Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
+    problem = _problem(mixture, network, sgd, D)
     for stop, overlaps in zip(steps, _runs(problem, steps, names, state, get_backend("numpy")), strict=True):
         overlap = _least_overlap(overlaps.M)
         new = np.isnan(found) & (overlap >= level)
@@ -226,6 +226,12 @@ def log_law(times: xr.DataArray) -> tuple[float, float]:
     centre = (w * x).sum() / w.sum()
     spread = (w * (x - centre) ** 2).sum()
     return float((w * (x - centre) * y).sum() / spread), float(1 / np.sqrt(spread))
+
+
+def _problem(mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int) -> Problem:
+    """ValueError: the components that are followed are those of one output."""
+    record("mixture", mixture, Mixture).check_signs()
+    return Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
 
 
 def _runs(
