@@ -207,11 +207,10 @@ def simulate(
         found.records.pop("loss", None)  # of which one?
     each = ("task",) if len(pieces.tasks) > 1 else ()
     times = np.array(steps) / D
-    axes = {"seed": names, "time": times, "step": ("time", steps)}
     dims = _AXES | {"v": readout_dims(joint)[1:]}
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, each)), values) for name, values in found.records.items()},
-        coords=axes | (pieces.labels(times) if each else {}),
+        coords={"seed": names, "time": times, "step": ("time", steps)} | (pieces.labels(times) if each else {}),
         attrs=attributes,
     )
 

@@ -153,7 +153,7 @@ def test_errors_of_two_outputs_are_those_of_their_difference() -> None:
 
 @pytest.mark.parametrize("second_lr", [0.0, 0.3])
 def test_gradient_flow_ends_at_the_posterior(second_lr: float) -> None:
-    """Three classes on a line: log P_c - (x - mean_c)^2/(2 sigma^2) is mean_c x/sigma^2, but for what all classes share,
+    """Three classes on a line: log P_c - (x - mean_c)^2/(2 sigma^2) is mean_c x/sigma^2, but for what all share,
     where P_c goes as exp(mean_c^2/(2 sigma^2)).  A linear neuron has such outputs, in which the risk is convex:
     (v_c - v_d) w = (mean_c - mean_d)/sigma^2 at the end."""
     means, sigma = np.array([[-1.1], [0.2], [0.8]]), 0.9
