@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array, real, record
+from quenched.numerics.problem.checks import Record, finite_array, real, real_array, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 
@@ -53,7 +53,7 @@ def nearest_overlaps(A: Array, Q: Array) -> Array:
 
 def _readout(v: npt.ArrayLike, K: int | None) -> Array:
     """(K,) of one output, or (c, K) of several."""
-    return finite_array("v", v, (None, K) if np.ndim(v) == 2 else (K,))
+    return finite_array("v", v, (None, K) if real_array("v", v).ndim == 2 else (K,))
 
 
 def check_fit(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:
