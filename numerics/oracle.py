@@ -245,7 +245,7 @@ def oracle_error(
     error.
 
     ValueError where the means depend on D and it is not given, D does not hold the span of the means or there is a
-    spectrum besides, or a teacher makes the labels (the best error is then 0).
+    spectrum besides, or a teacher makes the labels (the best error is then 0), or clusters have classes.
 
     >>> oracle = oracle_error(Mixture.xor(sigma=0.5))
     >>> print(f"{oracle.value:.15f}, {oracle.method}")
@@ -256,7 +256,7 @@ def oracle_error(
     >>> [round(oracle_error(apart, D=D).value, 6) for D in (2, 20)], oracle_error(apart).value
     ([0.191498, 0.067517], 0.0)
     """
-    record("mixture", mixture, Mixture)
+    record("mixture", mixture, Mixture).check_signs()
     if D is not None:
         D = integer("D", D, at_least=1)
     mixture = _at_dimension(mixture, D)

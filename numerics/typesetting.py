@@ -19,7 +19,7 @@ from quenched.numerics.averages.activations import averages
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule
-from quenched.symbolic.language.grammar import LOSS, expression, syntax_tree
+from quenched.symbolic.language.grammar import CLASS_LOSSES, LOSS, expression, syntax_tree
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates, mean_slope, shifted
 from quenched.theory.losses import LOSSES
@@ -76,6 +76,7 @@ _DEFINITIONS = {
     "readout": r"r_{ak} = E_a\!\left[\frac{\partial l}{\partial v_k}\right]",
     "slope": r"u_{a} = E_a\!\left[\frac{\partial l}{\partial \phi}\right]",
 }  # the averages of a step
+_CLASS_LOSSES = {"cross-entropy": r"\log \sum_{c} e^{\phi_{c}} - \sum_{c} y_{c}\, \phi_{c}"}
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
             "closed must be False where a teacher makes the labels, got True: the sums of closed averages run over its "
             "neurons, too, and are written for those of the network"
         )
+    mixture.check_charged(rule.loss)
     values: dict[str, Any] = dict(rule.scheduled)
     values |= dict(zip(("eta_b", "kappa_b", "eta_c", "kappa_c"), rule.biases, strict=True))
     values |= {"T": values.pop("temperature"), "B": rule.batch, "s": network.output_scale}
@@ -134,8 +136,11 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     nodes = mixture.spectrum is not None
     symbols = ({} if nodes else {"rho": r"\sigma^2"}) | ({"eta_b": r"\eta_{b,k}"} if rule.frozen else {})
     writer = _Writer(gone, ones | (set() if nodes else {"share"}), symbols, nodes, shared=not rule.frozen)
-    lines = [rf"l = {_loss(rule)}", *(line for name, line in _DEFINITIONS.items() if asked[name])]
-    lines += writer.function(two_layer.pull)
+    writer.readout = "k" if mixture.classes is None else "ck"
+    definitions = [line for name, line in _DEFINITIONS.items() if asked[name]]
+    if mixture.classes is not None:
+        definitions = [line.replace("r_{ak}", "r_{ack}").replace("v_k", "v_{ck}") for line in definitions]
+    lines = [rf"l = {_loss(rule)}", *definitions, *writer.function(two_layer.pull)]
     lines += writer.function(two_layer.rates)
     if rule.sphere:
         lines += writer.function(two_layer.on_sphere)
@@ -148,6 +153,8 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
 
 
 def _loss(rule: LearningRule) -> str:
+    if rule.loss in CLASS_LOSSES:
+        return _CLASS_LOSSES[rule.loss]
     text = expression(rule.loss, LOSS)
     return _Writer(set(), set(), {"phi": r"\phi"}, True).term(syntax_tree(text, "eval").body)
 
@@ -191,8 +198,11 @@ class _Writer:
     """Syntax trees of generated code as LaTeX.
 
     `gone`: names that are 0; `ones`: names that are 1; `symbols`: names written otherwise; `nodes`: whether the index u
-    of nodes is written; `shared`: whether rates are those of all neurons.
+    of nodes is written; `shared`: whether rates are those of all neurons; `readout`: what the index o of readout
+    weights is.
     """
+
+    readout = "k"
 
     def __init__(
         self, gone: set[str], ones: set[str], symbols: Mapping[str, str], nodes: bool, *, shared: bool = False
@@ -319,7 +329,7 @@ class _Writer:
         return self.name(node.id) if isinstance(node, ast.Name) else self.term(node)
 
     def _indexed(self, text: str, indices: str) -> str:
-        kept = indices if self.nodes else indices.replace("u", "")
+        kept = (indices if self.nodes else indices.replace("u", "")).replace("o", self.readout)
         base, power, exponent = text.partition("^")
         if kept and base.endswith("}") and "_{" in base:
             return f"{base[:-1]},{kept}}}{power}{exponent}"

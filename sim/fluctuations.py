@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import integer, number, seed_numbers
+from quenched.numerics.problem.checks import integer, number, record, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance, state_at
@@ -248,6 +248,12 @@ def log_law(times: xr.DataArray) -> tuple[float, float]:
     centre = (w * x).sum() / w.sum()
     spread = (w * (x - centre) ** 2).sum()
     return float((w * (x - centre) * y).sum() / spread), float(1 / np.sqrt(spread))
+
+
+def _problem(mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int) -> Problem:
+    """ValueError: the components that are followed are those of one output."""
+    record("mixture", mixture, Mixture).check_signs()
+    return Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
 
 
 def _runs(

@@ -211,9 +211,11 @@ class Sweep:
         shape = tuple(len(values) for values in self.axes())
         times, K = np.asarray(self.t), max(network.K for network in networks)
         sizes = {"cluster": max(mixture.clusters for mixture in mixtures), "neuron": K, "neuron_": K}
+        sizes["output"] = max(mixture.outputs for mixture in mixtures)
+        several = {"v": ("output", "neuron")} if any(mixture.classes is not None for mixture in mixtures) else {}
         variables: dict[str, Any] = {
             name: ((*_DIMS, "time", *dims), np.full((*shape, len(times), *(sizes[dim] for dim in dims)), np.nan))
-            for name, dims in _OBSERVABLES.items()
+            for name, dims in (_OBSERVABLES | several).items()
         }
         if any(rule.biased for rule in rules):  # those of the other rules are 0
             known = np.array([np.nan if rule.biased else 0.0 for rule in rules])[:, None, None, None]
@@ -295,7 +297,7 @@ def sweep(
         backend = "numpy" if backend == "auto" else backend
     elif backend == "auto":
         backend = find_engine(spec.engine).auto(math.prod(len(axis) for axis in spec.axes()))
-    where = get_backend(backend)
+    where = get_backend("numpy" if any(mixture.classes is not None for mixture in spec.axes()[0]) else backend)
     spec.require(find_engine(spec.engine).on(where))
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:

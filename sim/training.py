@@ -31,9 +31,9 @@ from quenched.numerics.problem.checks import (
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, with_biases
 from quenched.numerics.problem.variables import describing
-from quenched.numerics.two_layer.flow import random_state
+from quenched.numerics.two_layer.flow import random_state, readout_dims
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, DivergenceError, Engine, Problem, State
@@ -145,7 +145,8 @@ def simulate(
     Coordinates are those of `quenched.sim.engines.geometry`: the means lie along the first p axes, or where the inputs
     have a spectrum, the axes are its eigenvectors.  Errors are averages over test samples, weighted by P_a.
     classification_error counts an output of exactly 0, whose frequency is tie_probability, as half an error; where a
-    teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.
+    teacher makes the labels, it is the error of the sign, and y = 0 is a tie too.  Where the mixture has classes it is
+    that of the largest output, v is (.., output, neuron), and pmse that to the one-hot label.
 
     Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, biases b and c where there are
     such, pmse, classification_error,
@@ -206,10 +207,10 @@ def simulate(
         found.records.pop("loss", None)  # of which one?
     each = ("task",) if len(pieces.tasks) > 1 else ()
     times = np.array(steps) / D
-    axes = {"seed": names, "time": times, "step": ("time", steps)}
+    dims = _AXES | {"v": readout_dims(joint)[1:]}
     return xr.Dataset(
-        {name: (("seed", "time", *_AXES.get(name, each)), values) for name, values in found.records.items()},
-        coords=axes | (pieces.labels(times) if each else {}),
+        {name: (("seed", "time", *dims.get(name, each)), values) for name, values in found.records.items()},
+        coords={"seed": names, "time": times, "step": ("time", steps)} | (pieces.labels(times) if each else {}),
         attrs=attributes,
     )
 
@@ -231,12 +232,15 @@ def options_of(name: str, kind: Callable[..., T], given: Mapping[str, Any]) -> T
 def choose_engine(
     name: str, backend: str | Backend, problem: Problem, options: SimulationOptions, replicas: int
 ) -> tuple[type[Engine], Backend]:
-    """The engine, and where it runs.  ValueError: it cannot run the problem so."""
+    """The engine, and where it runs.  ValueError: it cannot run the problem so.
+
+    What has several outputs runs on the host: the kernels of a card have one.
+    """
     kind = find_engine(name)
     if reason := kind.refuses(problem):
         raise ValueError(reason)
     if backend == "auto":
-        backend = kind.auto(replicas)
+        backend = kind.auto(replicas) if problem.mixture.classes is None else "numpy"
     given = {"backend": backend, "test": options.test, "dtype": options.dtype}
     for option, allowed in kind.accepts.items():
         value = given[option]
@@ -280,8 +284,7 @@ def _initial_states(
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():
-        if each.K != network.K:
-            raise ValueError(f"state must have K = {network.K} neurons like the network, got {each.K}")
+        check_fit(mixture, network, each)
         if isinstance(each, OrderParameters):
             each.check(mixture, D)
         elif mixture.spectrum is None:

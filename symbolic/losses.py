@@ -21,12 +21,14 @@ from functools import cached_property
 import sympy
 from sympy.codegen.cfunctions import log1p
 
+from quenched.symbolic.classes import CLASS_FORMULAS
 from quenched.symbolic.language import emit
 from quenched.symbolic.language.grammar import LOSS, LOSSES
 from quenched.symbolic.language.notation import Derived, Formula
 from quenched.symbolic.language.parse import parse
 
 __all__ = [
+    "FORMULAS",
     "LABEL",
     "NOISE",
     "ORDER",
@@ -44,6 +46,7 @@ __all__ = [
 TITLE = "Losses"
 PART, ORDER = "learning", 1
 STATUS = "Exact."
+FORMULAS = CLASS_FORMULAS  # of several outputs: `quenched.symbolic.classes`
 
 OUTPUT, LABEL, _SHIFT = sympy.symbols("phi y zeta", real=True)
 NOISE = sympy.Symbol("Delta", positive=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from numpy import absolute, exp, heaviside, log1p, maximum, tanh
+from numpy import absolute, exp, heaviside, log, log1p, maximum, tanh
 
 __all__ = [
     "LOSSES", "Loss", "adatron_curvature", "adatron_slope", "adatron_value", "correlation_coefficients",
-    "correlation_curvature", "correlation_moments", "correlation_slope", "correlation_value",
-    "exponential_curvature", "exponential_slope", "exponential_value", "hinge_curvature", "hinge_slope",
-    "hinge_value", "huber_curvature", "huber_slope", "huber_value", "logistic_curvature", "logistic_slope",
-    "logistic_value", "perceptron_curvature", "perceptron_slope", "perceptron_value", "square_coefficients",
-    "square_curvature", "square_moments", "square_slope", "square_value",
+    "correlation_curvature", "correlation_moments", "correlation_slope", "correlation_value", "cross_entropy_slope",
+    "cross_entropy_term", "cross_entropy_value", "exponential_curvature", "exponential_slope", "exponential_value",
+    "hinge_curvature", "hinge_slope", "hinge_value", "huber_curvature", "huber_slope", "huber_value",
+    "logistic_curvature", "logistic_slope", "logistic_value", "perceptron_curvature", "perceptron_slope",
+    "perceptron_value", "square_coefficients", "square_curvature", "square_moments", "square_slope", "square_value",
 ]
 
 
@@ -233,3 +233,24 @@ LOSSES: dict[str, Loss] = {
         "Max(0, -y*phi)**2/2", adatron_value, adatron_slope, adatron_curvature, None, None, False,
     ),
 }
+
+
+# cross_entropy_term(φ, top) = exp(φ - top)
+# Derived by: Relative to the largest output
+def cross_entropy_term(phi: float, top: float) -> float:
+    """What each output adds to the sum over classes, `total`; top: the largest output."""
+    return exp(phi - top)
+
+
+# cross_entropy_value(right, top, total) = -right + top + log(total)
+# Derived by: Cross-entropy; Relative to the largest output
+def cross_entropy_value(right: float, top: float, total: float) -> float:
+    """l where the output of the right class is `right`."""
+    return -right + top + log(total)
+
+
+# cross_entropy_slope(output, label, top, total) = -label + exp(output - top)/total
+# Derived by: Derivative of a sum over classes; Relative to the largest output
+def cross_entropy_slope(output: float, label: float, top: float, total: float) -> float:
+    """dl/dphi_c at an output phi_c and its label y_c, 0 or 1."""
+    return -label + exp(output - top)/total

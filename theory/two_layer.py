@@ -109,7 +109,7 @@ def pull(
 # dR_ubk = -κ R_ubk η_k - P_a η_k force_ak mean_uab - R_ubi η_k pull_uki
 # dQ_ukl = 2 T I_kl η_k share_u - κ Q_ukl η_k - κ Q_ukl η_l - M_uak P_a η_l force_al - M_ual P_a η_k force_ak - Q_uki
 #   η_l pull_uli - Q_uli η_k pull_uki + P_a η_k η_l noise_akl ρ_au share_u/B
-# dv_k = -κ_v η_v_k v_k - P_a η_v_k readout_ak
+# dv_o = -κ_v η_v_o v_o - P_a η_v_o readout_ao
 def rates(
     P: NDArray[float64],  # (C,) weights of the clusters
     rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
@@ -148,8 +148,8 @@ def rates(
         + 1/B*einsum("a,k,l,akl,au,u->ukl", P, eta, eta, noise, rho, share)
     )
     dv = (
-        -kappa_v*einsum("k,k->k", eta_v, v)
-        - einsum("a,k,ak->k", P, eta_v, readout)
+        -kappa_v*einsum("o,o->o", eta_v, v)
+        - einsum("a,o,ao->o", P, eta_v, readout)
     )
     return dR, dQ, dv
 
@@ -339,7 +339,7 @@ def rates_tangent(
         + 1/B*einsum("a,k,l,aklz,au,u->uklz", P, eta, eta, noise_z, rho, share)
     )
     dv_z = (
-        -kappa_v*einsum("k,kz->kz", eta_v, v_z)
-        - einsum("a,k,akz->kz", P, eta_v, readout_z)
+        -kappa_v*einsum("o,oz->oz", eta_v, v_z)
+        - einsum("a,o,aoz->oz", P, eta_v, readout_z)
     )
     return dR_z, dQ_z, dv_z

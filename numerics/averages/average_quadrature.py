@@ -61,7 +61,7 @@ class _Integrand:
         found, means, loadings = bind(self.function, mp_namespace(ctx)), self._means(ctx), self.law.loadings(ctx)
 
         def value(z: Sequence[Any]) -> Any:
-            x = [m + _dot(row, z) for m, row in zip(means, loadings, strict=True)]
+            x = [_dot(row, z) + m for m, row in zip(means, loadings, strict=True)]
             try:
                 result = found(*x)
             except ZeroDivisionError:
@@ -96,8 +96,11 @@ class _Integrand:
 
 
 def _dot(row: Sequence[Any], z: Sequence[Any]) -> Any:
-    """row . z, as far as z goes."""
-    return sum((a * b for a, b in zip(row, z, strict=False)), 0)
+    """row . z, as far as z goes.
+
+    The one array, last in z, stands left of each operator: mpmath's numbers write an array out before they refuse it.
+    """
+    return sum(reversed([b * a for a, b in zip(row, z, strict=False)]), 0)
 
 
 def _point(x: Sequence[Any]) -> str:

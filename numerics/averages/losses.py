@@ -1,13 +1,14 @@
 """The losses, read from one place: value, slope and curvature of a loss by its name or its expression in phi and y.
 
-The formulas are those of `quenched.theory.losses`, or of a module derived on first use for an expression.
+The formulas are those of `quenched.theory.losses`, or of a module derived on first use for an expression.  Those of
+several outputs are functions of one output and of a sum over all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from quenched.symbolic.language.grammar import LOSS, expression
 from quenched.theory import losses as theory
 
 __all__ = [
+    "CLASS_LOSSES",
+    "ClassLoss",
     "check_minimised",
     "coefficients",
     "compiled_loss",
@@ -84,6 +87,46 @@ def compiled_value(name: str) -> Any:
     """
     (value,) = callbacks("loss", (loss(name).value,))
     return value
+
+
+class ClassLoss(NamedTuple):
+    """A loss of several outputs phi_c at a one-hot label y_c: functions of one output and of a sum over all of them.
+
+    term: (phi_c, top) -> what an output adds to the sum `total`, top being the largest output; value: (output of the
+    right class, top, total) -> l; slope: (phi_c, y_c, top, total) -> dl/dphi_c.  All are ufunc expressions.
+    """
+
+    term: Callable[..., Any]
+    value: Callable[..., Any]
+    slope: Callable[..., Any]
+
+    def on(self, elementwise: Callable[[Callable[..., Any]], Callable[..., Any]]) -> ClassLoss:
+        """The same of the functions that `elementwise` makes, such as those of another array library."""
+        return ClassLoss(*map(elementwise, self))
+
+    def slopes(self, phi: Any, y: Any, xp: Any = np) -> Any:
+        """dl/dphi_c (.., c) of outputs and labels (.., c), arrays of the module `xp`.
+
+        >>> CLASS_LOSSES["cross-entropy"].slopes(np.array([1e4, 1e4, 0.0]), np.array([1.0, 0.0, 0.0])).tolist()
+        [-0.5, 0.5, 0.0]
+        """
+        top = xp.max(phi, axis=-1, keepdims=True)
+        return self.slope(phi, y, top, xp.sum(self.term(phi, top), axis=-1, keepdims=True))
+
+    def values(self, phi: Any, y: Any, xp: Any = np) -> Any:
+        """l (..) likewise.
+
+        >>> float(CLASS_LOSSES["cross-entropy"].values(np.array([700.0, -700.0]), np.array([0.0, 1.0])))
+        1400.0
+        """
+        top = xp.max(phi, axis=-1)
+        return self.value(xp.sum(phi * y, axis=-1), top, xp.sum(self.term(phi, top[..., None]), axis=-1))
+
+
+CLASS_LOSSES: dict[str, ClassLoss] = {
+    "cross-entropy": ClassLoss(theory.cross_entropy_term, theory.cross_entropy_value, theory.cross_entropy_slope)
+}
+"""The losses of several outputs by name: those of `quenched.symbolic.language.grammar.CLASS_LOSSES`."""
 
 
 def coefficients(name: str, y: Array, noise: float = 0.0) -> tuple[Array, ...]:

@@ -29,6 +29,8 @@ def random_state(
 ) -> OrderParameters | Densities:
     """Order parameters of random weights w_k ~ N(0, weight_scale^2 I_D) and readout v_k ~ N(0, readout_scale^2/K).
 
+    Where the mixture has classes there are as many readouts, v_ck, with the same law.
+
     Drawn exactly and without D-vectors: A_bk ~ N(0, weight_scale^2/D) on the p coordinates of the means, and
     Q = A^T A + (weight_scale^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
     (L lower triangular, L_jj^2 ~ chi^2_{D-p-j} for j = 0..K-1, normal below the diagonal).
@@ -50,15 +52,16 @@ def random_state(
     p, K = mixture.dimensions, network.K
     D = integer("D", D, at_least=p + K)
     variance = number("weight_scale", weight_scale) ** 2 / D
+    shape = K if mixture.classes is None else (mixture.outputs, K)
     rng = np.random.default_rng(integer("seed", seed))
     if mixture.spectrum is not None:
         whole = D * mixture.shares
         if np.abs(whole - np.rint(whole)).max() <= 1e-6 and whole.min() > 0.5:
             A, Q = _random_densities(mixture, K, D, variance, rng)
-            return Densities(A, Q, rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K)))
+            return Densities(A, Q, rng.standard_normal(shape) * (number("readout_scale", readout_scale) / np.sqrt(K)))
     A = rng.standard_normal((p, K)) * np.sqrt(variance)
     L = _bartlett(D - p, K, rng)
-    v = rng.standard_normal(K) * (number("readout_scale", readout_scale) / np.sqrt(K))
+    v = rng.standard_normal(shape) * (number("readout_scale", readout_scale) / np.sqrt(K))
     state = OrderParameters(mixture.references_at(D) @ A, A.T @ A + variance * (L @ L.T), v)
     return state if mixture.spectrum is None else Densities.spread(mixture, state)
 

@@ -87,6 +87,11 @@ class Course:
         found = {"task": tasks, "learned": ("time", learned), "task_of": ("cluster", owner)}
         return found | ({"task_of_teacher": ("teacher", taught)} if len(taught) else {})
 
+    def check_charged(self) -> None:
+        """ValueError: a rule's loss has not as many outputs as what is learned by it."""
+        for piece in self.pieces:
+            self.tasks[piece.task].check_charged(piece.rule.loss)
+
     def check_until(self, end: float) -> None:
         """ValueError: the pieces end before this time, or a rate is negative in them."""
         if end > self.pieces[-1].until:
@@ -184,7 +189,7 @@ def _widened(mixture: Mixture, p: int) -> Mixture:
     return replace(
         mixture,
         means=np.pad(mixture.means, ((0, 0), (0, extra))),
-        labels=LEFT_OUT if teacher is not None else mixture.labels,
+        labels=mixture.labels if teacher is None and mixture.classes is None else LEFT_OUT,
         scaling=np.pad(scaling, (0, extra)) if isinstance(scaling, np.ndarray) else scaling,
         teacher=None if teacher is None else replace(teacher, weights=np.pad(teacher.weights, ((0, 0), (0, extra)))),
     )
@@ -204,11 +209,16 @@ def _joined(tasks: Sequence[Mixture]) -> Mixture:
     exponents = [np.broadcast_to(mixture.scaling, (first.dimensions,)) for mixture in tasks]
     if any(np.abs(each - exponents[0]).max() for each in exponents):
         raise ValueError("mixture must have the same scaling throughout")
+    if len({mixture.classes is None or mixture.outputs for mixture in tasks}) > 1:
+        found = [mixture.outputs for mixture in tasks]
+        raise ValueError(f"mixture must have the same number of classes throughout, or labels, got {found} outputs")
+    classes = None if first.classes is None else np.concatenate([mixture.classes for mixture in tasks])
     return Mixture(
         np.concatenate([mixture.means for mixture in tasks]),
-        LEFT_OUT if taught else np.concatenate([mixture.labels for mixture in tasks]),
+        np.concatenate([mixture.labels for mixture in tasks]) if not taught and classes is None else LEFT_OUT,
         sigma=np.concatenate([mixture.sigmas for mixture in tasks]),
         scaling=first.scaling,
         spectrum=spectrum,
         teacher=teacher,
+        classes=classes,
     )

@@ -1,4 +1,4 @@
-"""The law of the data: a mixture of Gaussians in high dimension, with labels by cluster or by a teacher.
+"""The law of the data: a mixture of Gaussians in high dimension, with labels or classes by cluster or by a teacher.
 
     x | a ~ N(mu_a/sqrt(D), sigma_a^2 I),  label y_a = ±1,  probability P_a       (D: input dimension, C: clusters)
 
@@ -26,6 +26,7 @@ from quenched.numerics.problem.checks import (
 )
 from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.spectrum import Spectrum
+from quenched.symbolic.language.grammar import CLASS_LOSSES
 
 __all__ = ["Mixture"]
 
@@ -35,6 +36,21 @@ _RING = 5000  # pairs of clusters of a ring at most
 
 
 _ISOTROPIC = Spectrum(np.ones(1))
+
+
+def _classes(value: npt.ArrayLike, clusters: int, teacher: Teacher | None) -> npt.NDArray[np.int64]:
+    """The class of each cluster, (C,): 0, 1, .., every number up to the largest at least once."""
+    if teacher is not None:
+        raise ValueError(f"classes must be left out where a teacher makes the labels, got {shown(value)}")
+    given = finite_array("classes", value, (clusters,))
+    found: npt.NDArray[np.int64] = np.rint(given).astype(np.int64)
+    if (wrong := given[(found != given) | (given < 0)]).size:
+        raise ValueError(f"classes must be integers >= 0, got {wrong[0]}")
+    numbers = np.unique(found)
+    if len(numbers) < 2 or (numbers != np.arange(len(numbers))).any():
+        raise ValueError(f"classes must be two or more, 0, 1, .., each of a cluster, got {shown(found.tolist())}")
+    found.flags.writeable = False
+    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +64,8 @@ class Mixture(Record):
 
     `spectrum`: covariances sigma_a^2 rho_au on common eigenvectors instead of sigma_a^2 1.  `teacher`: labels made by a
     network of the input, y = y*(x), instead of by the cluster; `labels` are then left out, and its weights have the
-    same p coordinates as the means.
+    same p coordinates as the means.  `classes` (C,): numbers 0, 1, .. in place of the labels ±1; the network has an
+    output for each class, and `labels` are left out.
 
     >>> Mixture.xor(0.5).T                    # T_ab = mu_a·mu_b/D
     array([[ 1., -1.,  0.,  0.],
@@ -68,19 +85,22 @@ class Mixture(Record):
     scaling: float | Array = 0.0
     spectrum: Spectrum | None = None
     teacher: Teacher | None = None
+    classes: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         means = moderate_array("means", self.means, (None, None))
         clusters, dimensions = means.shape
         spectrum, teacher = self._parts(clusters, dimensions)
-        if teacher is None:
+        classes = None if self.classes is None else _classes(self.classes, clusters, teacher)
+        if teacher is None and classes is None:
             labels = finite_array("labels", self.labels, (clusters,))
             if (wrong := labels[np.abs(labels) != 1]).size:
                 raise ValueError(f"labels must be +1 or -1, got {wrong[0]}")
         elif self.labels is None or not finite_array("labels", self.labels, (clusters,)).any():
             labels = finite_array("labels", np.zeros(clusters), (clusters,))
         else:
-            raise ValueError(f"labels must be left out where a teacher makes them, got {shown(self.labels)}")
+            instead = "a teacher makes them" if classes is None else "clusters have classes"
+            raise ValueError(f"labels must be left out where {instead}, got {shown(self.labels)}")
         given = np.full(clusters, 1 / clusters) if self.weights is None else self.weights
         weights = finite_array("weights", given, (clusters,))
         if (wrong := weights[weights <= 0]).size:
@@ -90,7 +110,7 @@ class Mixture(Record):
         sigma = one_or_each("sigma", self.sigma, clusters, positive=True)
         scaling = one_or_each("scaling", self.scaling, dimensions)
         self._set(means=means, labels=labels, weights=weights, sigma=sigma, scaling=scaling)
-        self._set(spectrum=spectrum, teacher=teacher)
+        self._set(spectrum=spectrum, teacher=teacher, classes=classes)
 
     def _parts(self, clusters: int, dimensions: int) -> tuple[Spectrum | None, Teacher | None]:
         """Spectrum and teacher, rebuilt if they came as dictionaries."""
@@ -117,11 +137,11 @@ class Mixture(Record):
         return spectrum, teacher
 
     def _shown(self) -> dict[str, Any]:
-        """Equal weights and the labels that a teacher replaces go without saying."""
+        """Equal weights and the labels that a teacher or classes replace go without saying."""
         found = super()._shown()
         if np.ptp(self.weights) == 0:
             del found["weights"]
-        if self.teacher is not None:
+        if self.teacher is not None or self.classes is not None:
             del found["labels"]
         return found
 
@@ -129,14 +149,34 @@ class Mixture(Record):
         """The law of the inputs and of the labels, for notebooks."""
         covariance = r"\sigma_a^2 \mathbf 1" if self.spectrum is None else r"\sigma_a^2 \sum_u \rho_{au} \Pi_u"
         label = "y_a" if self.teacher is None else self.teacher.latex
+        label = label if self.classes is None else rf"c_a \in \{{0 \ldots {self.outputs - 1}\}}"
         levels = ",\\ ".join(f"{s:.4g}" for s in np.unique(self.sigmas))
         return (
             rf"$x \mid a \sim \mathcal N\!\left(\mu_a/\sqrt D,\ {covariance}\right),\quad y = {label},\quad "
             rf"a = 1\ldots{self.clusters},\quad \sigma = {levels}$"
         )
 
+    def check_signs(self, reason: str = "") -> None:
+        """ValueError, with the reason, where clusters have classes: what knows the labels ±1 alone."""
+        if self.classes is not None:
+            raise ValueError(
+                f"mixture must have labels +1 or -1 here, got classes={self.classes.tolist()}{reason}: classes are "
+                "learned by a two-layer network with loss='cross-entropy', in integrate, drift, errors and simulate"
+            )
+
+    def check_charged(self, loss: str) -> None:
+        """ValueError unless the loss has as many outputs as the problem."""
+        if self.classes is None and loss in CLASS_LOSSES:
+            raise ValueError(f"mixture must have classes for loss={loss!r}, which has an output for each, got labels")
+        if self.classes is not None and loss not in CLASS_LOSSES:
+            known = " or ".join(map(repr, CLASS_LOSSES))
+            raise ValueError(
+                f"loss must be {known} where clusters have classes, got {loss!r}, which is charged by a label +1 or -1"
+            )
+
     def check_labelled(self) -> None:
-        """ValueError unless clusters have their labels and the means are of order 1."""
+        """ValueError unless clusters have their labels ±1 and the means are of order 1."""
+        self.check_signs()
         if self.teacher is not None:
             raise ValueError("mixture must have labels by cluster, got a teacher")
         if (self.exponents != 0).any():
@@ -146,7 +186,8 @@ class Mixture(Record):
             )
 
     def check_isotropic(self, reason: str = "") -> None:
-        """ValueError, with the reason, unless clusters are isotropic and have their labels."""
+        """ValueError, with the reason, unless clusters are isotropic and have their labels ±1."""
+        self.check_signs()
         if self.spectrum is not None or self.teacher is not None:
             raise ValueError(
                 f"mixture must be isotropic with a label for each cluster, got spectrum={self.spectrum!r}, "
@@ -162,6 +203,20 @@ class Mixture(Record):
     def dimensions(self) -> int:
         """p, the number of coordinates of the means."""
         return self.means.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs that a network needs: one for each class, one for labels ±1 or a teacher's."""
+        return 1 if self.classes is None else int(self.classes.max()) + 1
+
+    @property
+    def one_hot(self) -> Array:
+        """y_ac (C, outputs): 1 where c is the class of cluster a, else 0.
+
+        >>> Mixture.three_classes(0.5).one_hot[1].tolist()
+        [0.0, 1.0, 0.0]
+        """
+        return np.eye(self.outputs)[np.zeros(self.clusters, np.int64) if self.classes is None else self.classes]
 
     @property
     def sigmas(self) -> Array:
@@ -262,6 +317,15 @@ class Mixture(Record):
         return cls._named(means, [-1, -1, 1], sigma, separation, scaling, weights=[0.25, 0.25, 0.5])
 
     @classmethod
+    def three_classes(cls, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
+        """Classes 0, 1, 2 at the corners of a triangle, the angles 0, 120 and 240 degrees, times `separation`."""
+        from scipy.special import cosdg, sindg
+
+        angles = 120.0 * np.arange(3)
+        means = np.stack([cosdg(angles), sindg(angles)], axis=1) + 0.0  # -0 -> 0
+        return cls._named(means, None, sigma, separation, scaling, classes=np.arange(3))
+
+    @classmethod
     def ring(cls, m: int, sigma: float, separation: float = 1.0, scaling: float | npt.ArrayLike = 0.0) -> Mixture:
         """2m clusters at the angles pi j/m, j = 0..2m-1, with labels -(-1)^j, times `separation`: XOR is m = 2.
 
@@ -326,12 +390,14 @@ class Mixture(Record):
     def _named(
         cls,
         means: Array,
-        labels: npt.ArrayLike,
+        labels: npt.ArrayLike | None,
         sigma: float,
         separation: float,
         scaling: float | npt.ArrayLike,
         weights: npt.ArrayLike | None = None,
+        classes: npt.NDArray[np.int64] | None = None,
     ) -> Mixture:
         length = number("separation", separation, positive=True)
         given: dict[str, Any] = {"labels": labels, "weights": weights, "sigma": sigma, "scaling": scaling}
+        given["classes"] = classes
         return cls(means * length, **given)

@@ -64,6 +64,7 @@ NAMED: dict[str, NamedMixture] = {
     "xor": NamedMixture(Mixture.xor),
     "ring": NamedMixture(Mixture.ring, number=("m", 3)),
     "three-clusters": NamedMixture(Mixture.three_clusters),
+    "three-classes": NamedMixture(Mixture.three_classes, refereed=False),  # has a loss of its own: referee.grid
     "two-clusters": NamedMixture(Mixture.two_clusters),
     "parity": NamedMixture(Mixture.parity, lists=("lengths", "scaling"), refereed=False),  # at equal lengths: xor
 }
@@ -77,7 +78,7 @@ def known() -> str:
     """What may be written for a mixture.
 
     >>> known()
-    'xor, ring:M, three-clusters, two-clusters, parity'
+    'xor, ring:M, three-clusters, three-classes, two-clusters, parity'
     """
     return ", ".join(f"{name}:{entry.number[0].upper()}" if entry.number else name for name, entry in NAMED.items())
 

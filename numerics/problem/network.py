@@ -1,6 +1,8 @@
 """Networks: the two-layer network that learns, and the teacher that makes labels.
 
 phi(x) = s sum_k v_k g(lambda_k),   lambda_k = w_k·x/sqrt(D),   k = 1..K
+
+Where the mixture has classes the network has an output for each, phi_c(x) = s sum_k v_ck g(lambda_k).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class TwoLayer(Record):
     """The network phi(x) = s sum_k v_k g(w_k·x/sqrt(D)) with K neurons, s = `output_scale`.
 
     `activation` names g: a built-in ("erf" is erf(x/sqrt 2), "relu", "linear", ...) or an expression in x, which is
-    kept as `quenched.symbolic.language.grammar` prints it.
+    kept as `quenched.symbolic.language.grammar` prints it.  A mixture with classes gives it as many outputs.
 
     >>> TwoLayer(K=0, activation="relu")
     Traceback (most recent call last):

@@ -228,6 +228,7 @@ def state_at(dataset: xr.Dataset, t: float | None = None) -> OrderParameters | D
     elif t is not None:
         raise ValueError(f"t must be left out for a dataset without times, got {t!r}")
     own = {"A_u": 3, "Q_u": 3 if spectral else 2, "M": 2, "Q": 2, "v": 1, "R": 2}
+    own["v"] += "output" in dataset["v"].dims
     for name in needed:
         if (extra := dataset[name].dims[: max(0, dataset[name].ndim - own[name])]) != ():
             raise ValueError(

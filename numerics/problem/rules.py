@@ -20,7 +20,7 @@ from quenched.numerics.problem.schedules import (
     rate_at,
     rate_text,
 )
-from quenched.symbolic.language.grammar import LOSS
+from quenched.symbolic.language.grammar import CLASS_LOSSES, RULE_LOSS
 
 __all__ = ["GradientFlow", "LearningRule", "OnlineSGD", "Rates"]
 
@@ -63,7 +63,9 @@ class LearningRule(Record, ABC):
     eta = `lr`, kappa = `weight_decay`, eta_v = `second_lr` and kappa_v = `second_weight_decay` (None: as in the first
     layer).  A rate of 0 freezes a layer.  Both updates use the weights before the step.  `loss` names l ("square",
     (phi - y)^2/2; "logistic", log(1 + exp(-y phi)); "hinge", "exponential", "huber", "correlation", "perceptron",
-    "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  With `batch` = B > 1 a step
+    "adatron": `quenched.symbolic.language.grammar.LOSSES`) or an expression in phi and y.  Where the mixture has
+    classes it is "cross-entropy", of several outputs phi_c with readouts v_ck: v_k F above is then sum_c v_ck F_c, and
+    v_ck moves by F_c g(lambda_k).  With `batch` = B > 1 a step
     averages the gradients over B samples; one unit of time is D steps for any B.
 
     With `bias_lr` = eta_b or `intercept_lr` = eta_c other than 0 the network has a threshold b_k on each preactivation
@@ -107,13 +109,16 @@ class LearningRule(Record, ABC):
     temperature: Rate = 0.0
 
     def __post_init__(self) -> None:
-        self._set(loss=expression_text(self.loss, LOSS), batch=integer("batch", self.batch, at_least=1))
+        self._set(loss=expression_text(self.loss, RULE_LOSS), batch=integer("batch", self.batch, at_least=1))
         self._set(label_noise=number("label_noise", self.label_noise), sphere=flag("sphere", self.sphere))
         for name in _SCHEDULED:
             if (value := getattr(self, name)) is not None or not name.startswith("second"):
                 self._set(**{name: rate(name, value)})
         for name in _BIASES:
             self._set(**{name: number(name, getattr(self, name))})
+        for name in ("label_noise", *_BIASES) if self.loss in CLASS_LOSSES else ():
+            if value := getattr(self, name):
+                raise ValueError(f"{name} must be 0 for loss={self.loss!r}, got {value}: several outputs have none")
         self._set(frozen=_parts(self.frozen))
 
     def _repr_latex_(self) -> str:

@@ -13,10 +13,20 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import Record, finite_array, real, record
+from quenched.numerics.problem.checks import Record, finite_array, real, real_array, record
 from quenched.numerics.problem.mixture import Mixture
+from quenched.numerics.problem.network import TwoLayer
 
-__all__ = ["Densities", "OrderParameters", "matrices", "nearest_overlaps", "split", "with_biases", "without_spectrum"]
+__all__ = [
+    "Densities",
+    "OrderParameters",
+    "check_fit",
+    "matrices",
+    "nearest_overlaps",
+    "split",
+    "with_biases",
+    "without_spectrum",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -41,13 +51,28 @@ def nearest_overlaps(A: Array, Q: Array) -> Array:
     return Q if values[0] >= 0 else A.T @ A + (vectors * np.maximum(values, 0)) @ vectors.T
 
 
+def _readout(v: npt.ArrayLike, K: int | None) -> Array:
+    """(K,) of one output, or (c, K) of several."""
+    return finite_array("v", v, (None, K) if real_array("v", v).ndim == 2 else (K,))
+
+
+def check_fit(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:
+    """ValueError unless the state has the neurons of the network, and an output for each class of the mixture."""
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    expected = (network.K,) if mixture.classes is None else (mixture.outputs, network.K)
+    if state.v.shape != expected:
+        outputs = "one output" if mixture.classes is None else f"an output for each of {mixture.outputs} classes"
+        raise ValueError(f"state must have v of shape {expected}, {outputs}, got {state.v.shape}")
+
+
 def split(parameters: Array, K: int) -> tuple[Array, Array | None, float | None]:
-    """v, b and c of the vector `parameters` of a state of K neurons.
+    """v, b and c of the vector `parameters` of a state of K neurons; several outputs have v (c, K) alone.
 
     >>> split(np.array([1.0, 2.0, 0.1, 0.2, 0.3]), 2)
     (array([1., 2.]), array([0.1, 0.2]), 0.3)
     """
-    if len(parameters) == K:
+    if parameters.ndim == 2 or len(parameters) == K:
         return parameters, None, None
     return parameters[:K], parameters[K:-1], float(parameters[-1])
 
@@ -77,6 +102,8 @@ class _Learner(Record):
     def _store_parameters(self, v: Array, b: npt.ArrayLike | None, c: float | None) -> None:
         """v, and b and c both or neither: the one that is not given is 0."""
         self._set(v=v, b=None, c=None)
+        if v.ndim == 2 and (b is not None or c is not None):
+            raise ValueError(f"b and c must be left out where v has several outputs, got v of shape {v.shape}")
         if b is not None or c is not None:
             thresholds = np.zeros_like(v) if b is None else finite_array("b", b, v.shape)
             intercept = 0.0 if c is None else real("c", c)
@@ -87,7 +114,7 @@ class _Learner(Record):
     @property
     def K(self) -> int:
         """Number of neurons."""
-        return self.v.shape[0]
+        return self.v.shape[-1]
 
     @property
     def parameters(self) -> Array:
@@ -110,8 +137,9 @@ class _Learner(Record):
 class OrderParameters(_Learner):
     """The state of a two-layer network as the dynamics sees it: M_ak = w_k·mu_a/D, Q_kl = w_k·w_l/D and v_k.
 
-    `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,).
-    `b` (K,) and `c`, both or neither: thresholds and intercept, lambda_k = w_k·x/sqrt(D) + b_k, phi = .. + c.
+    `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,), or
+    (c, K) where there are c outputs, one for each class of the mixture.  `b` (K,) and `c`, both or neither, and of one
+    output: thresholds and intercept, lambda_k = w_k·x/sqrt(D) + b_k, phi = .. + c.
     Weights with these overlaps exist only if Q is large enough for M: `check(mixture)`.
 
     >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.25]], v=[1.0])     # a weight along the mean: w/sqrt(D) = e1/2
@@ -145,7 +173,7 @@ class OrderParameters(_Learner):
         M = finite_array("M", M, (None, None))
         K = M.shape[1]
         self._set(M=M, Q=finite_array("Q", Q, (K, K)))
-        self._store_parameters(finite_array("v", v, (K,)), b, c)
+        self._store_parameters(_readout(v, K), b, c)
 
     @classmethod
     def derivative(
@@ -203,8 +231,8 @@ class Densities(_Learner):
     """The state where the inputs have a spectrum: the parts of the overlaps that lie along each of its nodes.
 
     `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
-    semi-definite in each node; `v` (K,); `b` (K,) and `c` as in `OrderParameters`.  Their sums over u are the overlaps
-    A and Q; the local fields of cluster a have the covariance sigma_a^2 sum_u rho_au Q_u.
+    semi-definite in each node; `v` (K,), or (c, K) of c outputs; `b` (K,) and `c` as in `OrderParameters`.  Their sums
+    over u are the overlaps A and Q; the local fields of cluster a have the covariance sigma_a^2 sum_u rho_au Q_u.
 
     >>> Densities(A=[[[0.5]], [[0.5]]], Q=[[[0.5]], [[0.5]]], v=[1.0]).overlaps(Mixture.two_clusters(1.0)).M.ravel()
     array([ 1., -1.])
@@ -227,8 +255,8 @@ class Densities(_Learner):
     def _store(
         self, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike, b: npt.ArrayLike | None, c: float | None
     ) -> None:
-        readout = finite_array("v", v, (None,))
-        K = len(readout)
+        readout = _readout(v, None)
+        K = readout.shape[-1]
         weights = finite_array("A", A, (None, None, K))
         self._set(A=weights, Q=finite_array("Q", Q, (len(weights), K, K)))
         self._store_parameters(readout, b, c)

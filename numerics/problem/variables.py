@@ -23,7 +23,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "M": ("overlap of weights with means, w_k.mu_a/D", "1"),
     "R": ("overlap of weights with those of the teacher, w_k.w*_m/D", "1"),
     "Q": ("overlap of weights, w_k.w_l/D", "1"),
-    "v": ("readout weights v_k", "1"),
+    "v": ("readout weights v_k, of several outputs v_ck", "1"),
     "b": ("thresholds b_k of the preactivations", "1"),
     "c": ("intercept of the output", "1"),
     "A_u": ("projections of the weights on the coordinates of the means, in a node of the spectrum", "1"),

@@ -22,7 +22,7 @@ from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, Rates
-from quenched.numerics.problem.state import Densities, OrderParameters, matrices, split, with_biases
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, matrices, split, with_biases
 from quenched.numerics.two_layer.local_fields import Fields, densities
 from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, step_averages
 from quenched.theory import two_layer
@@ -104,7 +104,7 @@ def _compiled() -> Any:
 class Equations:
     """(A (U, p, K), Q (U, K, K), v) -> their time derivatives, an error and a method, for one problem.
 
-    v: the `parameters` of a state, (K,), or (2K + 1,) with thresholds and intercept.
+    v: the `parameters` of a state, (K,), (c, K) of c outputs, or (2K + 1,) with thresholds and intercept.
     The error of closed forms takes time to state: it is NaN unless `stated`.
     """
 
@@ -116,6 +116,7 @@ class Equations:
                 "scaling: the equations hold for means of order 1, got means growing as "
                 f"D^{mixture.exponents.tolist()}; use a mixture with scaling=0, or simulate at finite D"
             )
+        mixture.check_charged(rule.loss)
         self.fields = Fields(mixture, network)
         self.step = step_averages(self.fields, rule, sampling, stated)
         compiled = _compiled()
@@ -127,12 +128,12 @@ class Equations:
         self.rule, self.stated, self.batch = rule, stated, float(rule.batch) if rule.diffusion else math.inf
         teachers = (0, len(self.fields.activations) - network.K)  # do not learn
         first, second, self.thresholds = rule.learning(network.K)
-        self.learning = np.pad(first, teachers), np.pad(second, teachers)
+        self.learning = np.pad(first, teachers), np.pad(np.tile(second, mixture.outputs), teachers)
         self.steady = self._parameters(rule.rates(0.0)) if rule.steady else None
         self.biased, self.biases = rule.biased, rule.biases
 
     def _parameters(self, now: Rates) -> Parameters:
-        """eta (N,), eta_v (N,), kappa, kappa_v, B and T as the generated `rates` takes them."""
+        """eta (N,), eta_v (one for each readout), kappa, kappa_v, B and T as the generated `rates` takes them."""
         first, second = self.learning
         decays = float(now.kappa), float(now.kappa_v)
         return now.eta * first, now.eta_v * second, *decays, self.batch, float(now.temperature)
@@ -143,17 +144,20 @@ class Equations:
 
     def __call__(self, A: Array, Q: Array, v: Array, t: float = 0.0) -> tuple[Derivatives, float, str]:
         """dA/dt, dQ/dt and dv/dt at time t, the error of an entry, and how the averages were had."""
-        K, parameters = self.fields.learning, self.parameters(t)
+        K, shape, parameters = self.fields.learning, v.shape, self.parameters(t)
         v, b, c = self.parts(v)
+        learned = v.size
         A, Q, v = self.fields.joined(A, Q, v)
         M, average, covariance = self.law(A, Q, b)
-        decaying = v if v.ndim == 1 else v[0]  # the network's own readouts, the same in each cluster
+        # the network's own readouts, the same in each cluster of a teacher
+        decaying = v.ravel() if len(shape) == 2 else v if v.ndim == 1 else v[0]
 
         def rates(step: Averages) -> Derivatives:
             force, response, noise, readout, slope = step
             averages = force, self.pull(self.P, self.rho, response), noise, readout
             dA, dQ, dv = self.rates(*self.constants, M, A, Q, decaying, *averages, *parameters)
-            dA, dQ, moved = dA[:, :, :K], dQ[:, :K, :K], dv[:K]
+            dA, dQ = dA[:, :, :K], dQ[:, :K, :K]
+            moved = dv[:learned] if b is not None or len(shape) == 1 else dv.reshape(shape)
             if self.on_sphere is not None:
                 dA, dQ = self.on_sphere(A[:, :, :K], Q[:, :K, :K], dA, dQ)
             if b is not None:
@@ -248,9 +252,9 @@ def drift_arrays(
     The time matters where the rule has schedules.
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
-    that M = means A; Q (K, K); v (K,), or the `parameters` (2K + 1,) of a state with biases.  Where the
-    inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are
-    the parts in each.  Where sampling is needed, the same 2^15 quasi-random points (`seed`) serve every state.
+    that M = means A; Q (K, K); v (K,), (c, K) of c outputs, or the `parameters` (2K + 1,) of a state with biases.
+    Where the inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are the parts in each.  Where sampling is
+    needed, the same 2^15 quasi-random points (`seed`) serve every state.
     Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
     equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
@@ -298,8 +302,7 @@ def drift(
     record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, LearningRule)
     record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
-    if state.K != network.K:
-        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    check_fit(mixture, network, state)
     start = with_biases(densities(mixture, state), rule.biased)
     check_lengths(rule, start)
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(

@@ -9,6 +9,9 @@ quasi-Monte Carlo where those are many.  The sign of phi needs all fields: `quen
 The mean of another loss, E[l(phi, y)], is closed where l is of degree 2 in phi and so is the pmse; otherwise it is an
 integral over the fields: adaptive quadrature where they have one direction, quasi-Monte Carlo with its standard error.
 
+Where clusters have classes the network has an output phi_c for each, the error is that of the largest one
+(`quenched.numerics.signs.largest_output`), and the pmse 1/2 E[sum_c (phi_c - y_c)^2] with the one-hot label y_c.
+
 Where a teacher makes the labels, its neurons join those of the network for the pmse, and the classification error is
 that of the signs, P(phi phi* < 0) + P(phi phi* = 0)/2, sampled.
 """
@@ -22,7 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import coefficients, loss_functions
+from quenched.numerics.averages.losses import CLASS_LOSSES, coefficients, loss_functions
 from quenched.numerics.averages.losses import loss as loss_table
 from quenched.numerics.probability.quadrature import adaptive, randomised
 from quenched.numerics.problem.checks import (
@@ -37,11 +40,12 @@ from quenched.numerics.problem.checks import (
 )
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit
+from quenched.numerics.signs.largest_output import largest_output
 from quenched.numerics.signs.output_signs import Law, Sampling, Signs, counted, padded, signs, square_root
 from quenched.numerics.two_layer.field_quadrature import pair_tables
 from quenched.numerics.two_layer.local_fields import Fields, fields
-from quenched.symbolic.language.grammar import LOSS
+from quenched.symbolic.language.grammar import RULE_LOSS
 from quenched.theory import two_layer
 
 __all__ = ["QUANTITIES", "Errors", "asked_quantities", "errors", "errors_many"]
@@ -65,7 +69,8 @@ class Errors(Result):
     """Errors of a network on a mixture.
 
     `pmse`: half the mean square error.  `classification_error`: P(y phi < 0) + P(phi = 0)/2.  `tie_probability`:
-    P(phi = 0).  `classification_error_error`, `tie_probability_error`, `pmse_error`: their numerical errors.  `method`
+    P(phi = 0).  Of classes: the probability that another output is the largest, where m are the largest by 1 - 1/m, and
+    of m > 1.  `classification_error_error`, `tie_probability_error`, `pmse_error`: their numerical errors.  `method`
     says how the classification error was computed and what its error is: "exact", a bound; "adaptive quadrature", the
     quadrature's estimate; "randomised quasi-Monte Carlo", a standard error.  What was not asked for is NaN.  `loss`,
     `loss_error`: the mean of the loss that was named, E[l(phi, y)] at the labels without noise; None if none was.
@@ -128,7 +133,8 @@ def errors(
     asked, charged = asked_quantities(quantities), _loss_text(loss)
     if digits is not None:
         digits = digit_count("digits", digits)
-        if mixture.spectrum is not None or mixture.teacher is not None or isinstance(state, Densities):
+        special = mixture.spectrum is not None or mixture.teacher is not None or mixture.classes is not None
+        if special or isinstance(state, Densities):
             raise ValueError(f"digits={digits} needs isotropic clusters with a label each; leave it out for float64")
         if state.b is not None:
             raise ValueError(f"digits={digits} needs a state without b and c; leave it out for float64")
@@ -166,7 +172,7 @@ def errors_many(
 
 
 def _loss_text(loss: str | None) -> str | None:
-    return None if loss is None else expression_text(loss, LOSS)
+    return None if loss is None else expression_text(loss, RULE_LOSS)
 
 
 def _check_problem(mixture: Mixture, network: TwoLayer, state: OrderParameters | Densities) -> None:
@@ -195,14 +201,17 @@ def _errors(
 ) -> Errors:
     if isinstance(state, OrderParameters) and state.M.shape != (expected := (len(mixture.references), network.K)):
         raise ValueError(f"state must have M of shape (clusters, K) = {expected}, got {state.M.shape}")
-    if state.K != network.K:
-        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    check_fit(mixture, network, state)
+    if charged is not None:
+        mixture.check_charged(charged)
     law, M, C, v = fields(mixture, network, state)
     pmse, pmse_error, slopes = _pmse(law, M, C, v, sampling)
     if "classification_error" not in asked:
         found = _NOT_ASKED
     elif mixture.teacher is not None:
         found = _against_teacher(law, Law(M, C, v, slopes), sampling)
+    elif mixture.classes is not None:
+        found = largest_output(mixture, network.activation, Law(M, C, v, slopes), sampling)
     else:
         found = signs(mixture, network.activation, Law(M, C, v, slopes), sampling)
     mean_loss = (None, None) if charged is None else _mean_loss(law, Law(M, C, v, slopes), charged, sampling)
@@ -238,26 +247,38 @@ def _precise(
 
 def _pmse(law: Fields, M: Array, C: Array, v: Array, sampling: Sampling) -> tuple[float, float, Array]:
     """The generated risk E[(phi - y)^2]/2, its error, and the slopes E_a[g'] (C, K)."""
-    mixture, y = law.mixture, law.labels
+    mixture = law.mixture
+    outputs = [(v, law.labels)]  # readouts and labels (C,) of each output
+    if mixture.classes is not None:
+        outputs = list(zip(v, mixture.one_hot.T, strict=True))
     if law.closed or (M.size * M.shape[1] <= _PAIRS and not law.sign):
         uncertain = {"g": 0.0, "g,g": 0.0}
         if law.closed:
             table = law.tables(M, C, limit=2)
         else:
             table, uncertain = pair_tables(law.activations, M, C, _SHARE * sampling.tolerance)
-        L0, L1, L2, *_ = coefficients("square", y)
-        return *_closed_risk(law, table, v, (L0, L1, L2), uncertain), table["dg"]
+        risks = [_closed_risk(law, table, row, _powers("square", y), uncertain) for row, y in outputs]
+        return *(sum(part) for part in zip(*risks, strict=True)), table["dg"]
     roots = padded([square_root(covariance) for covariance in C])
 
     def given(z: Array) -> Array:
         value, slope = law.evaluate(M[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))  # (C, n, K)
-        output, label = law.said(value, v)
-        square = mixture.weights @ (output - label) ** 2 / 2
+        if mixture.classes is not None:
+            charged = ((law.s * (value @ v.T) - mixture.one_hot[:, None]) ** 2).sum(axis=2)
+        else:
+            output, label = law.said(value, v)
+            charged = (output - label) ** 2
+        square = mixture.weights @ charged / 2
         return np.column_stack([square, *slope.transpose(0, 2, 1).reshape(-1, len(z))])
 
     tolerances = np.append(sampling.tolerance, np.full(M.size, np.inf))
     result = randomised(given, max(1, roots.shape[2]), tolerance=tolerances, seed=sampling.seed, points=2**15)
     return float(result.value[0]), float(result.error[0]), result.value[1:].reshape(M.shape)
+
+
+def _powers(name: str, y: Array) -> tuple[Array, Array, Array]:
+    L0, L1, L2, *_ = coefficients(name, y)
+    return L0, L1, L2
 
 
 def _closed_risk(
@@ -292,17 +313,19 @@ def _risk(law: Fields, powers: tuple[Array, Array, Array], v: Array, table: Mapp
 
 def _mean_loss(law: Fields, fields: Law, name: str, sampling: Sampling) -> tuple[float, float]:
     """E[l(phi, y)] and its error."""
-    joined = fields.v
-    if law.closed and joined.shape[-1] == law.learning and loss_table(name).coefficients is not None:
+    joined, classes = fields.v, law.mixture.classes is not None
+    closed = not classes and law.closed and joined.shape[-1] == law.learning
+    if closed and loss_table(name).coefficients is not None:
         table = law.tables(fields.mean, fields.covariance, limit=2)
-        L0, L1, L2, *_ = coefficients(name, law.labels)
-        return _closed_risk(law, table, joined, (L0, L1, L2))
-    value_of = loss_functions(name)[0]
+        return _closed_risk(law, table, joined, _powers(name, law.labels))
     roots = padded([square_root(covariance) for covariance in fields.covariance])
 
     def given(z: Array) -> Array:
         value, _ = law.evaluate(fields.mean[:, None] + z[:, : roots.shape[2]] @ roots.swapaxes(1, 2))
-        return np.asarray(law.mixture.weights @ value_of(*law.said(value, joined)))
+        if classes:
+            charged, y = CLASS_LOSSES[name], law.mixture.one_hot[:, None]
+            return np.asarray(law.mixture.weights @ charged.values(law.s * (value @ joined.T), y))
+        return np.asarray(law.mixture.weights @ loss_functions(name)[0](*law.said(value, joined)))
 
     from scipy.special import chdtrc, chdtri
 

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.averages.activations import value_averages
+from quenched.numerics.averages.losses import CLASS_LOSSES, loss, noise_rule
 from quenched.numerics.averages.losses import kinks as loss_kinks
-from quenched.numerics.averages.losses import loss, noise_rule
 from quenched.numerics.compiled.compile import definition, load_compiled
 from quenched.numerics.two_layer.quadrature_text import component_count, quadrature_text
 
-__all__ = ["FieldQuadrature", "pair_tables"]
+__all__ = ["ClassQuadrature", "FieldQuadrature", "pair_tables"]
 
 Array = NDArray[np.float64]
 
@@ -37,14 +37,18 @@ def _named(function: Any, name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _compiled(loss_name: str, activations: tuple[str, ...]) -> Any:
-    """The compiled quadrature over one field of each of the activations."""
-    parts = [_named(loss(loss_name).slope, "loss_slope")]
+def _compiled(loss_name: str, activations: tuple[str, ...], outputs: int = 0) -> Any:
+    """The compiled quadrature over one field of each of the activations; a class loss has as many `outputs`."""
+    if outputs:
+        charged = CLASS_LOSSES[loss_name]
+        parts = [_named(charged.term, "loss_term"), _named(charged.slope, "loss_slope")]
+    else:
+        parts = [_named(loss(loss_name).slope, "loss_slope")]
     for n, name in enumerate(activations):
         found = value_averages(name)  # that of a teacher may jump
         parts += [_named(found.g, f"g_{n}"), _named(found.dg, f"dg_{n}")]
-    smooth = not any(len(loss_kinks(loss_name, y)) for y in (1.0, -1.0))
-    parts.append(quadrature_text(len(activations), [_kinks(name) for name in activations], smooth))
+    smooth = outputs > 0 or not any(len(loss_kinks(loss_name, y)) for y in (1.0, -1.0))
+    parts.append(quadrature_text(len(activations), [_kinks(name) for name in activations], smooth, outputs))
     return load_compiled("field_quadrature", parts).step
 
 
@@ -95,15 +99,41 @@ class FieldQuadrature:
             other = np.empty_like(found)
             self.step(mean, L, weight, label, offset, self.labels, self.fewer, _TOLERANCE[N - 1], other)
             error += float(np.abs(other - found).max())
-        force, readout, along, upper, slope = np.split(found, np.cumsum([N, N, N * N, N * (N + 1) // 2]), axis=1)
-        square = np.empty((C, N, N))
-        square[(slice(None), *np.triu_indices(N))] = upper
-        square.swapaxes(1, 2)[(slice(None), *np.triu_indices(N))] = upper
-        return (force, readout, along.reshape(C, N, N), square, slope[:, 0]), L, float(error)
+        return (*_split(found[:, :-1], N, N), found[:, -1]), L, float(error)
 
     def _spread(self, L: Array, weight: Array) -> float:
         """Readouts times the deviations of the fields, the largest over clusters."""
         return float(np.sqrt(((weight[:, None] * L).sum(axis=1) ** 2).sum(axis=1).max()))
+
+
+class ClassQuadrature:
+    """The same of a loss of several outputs: `classes` (C,) of the clusters."""
+
+    def __init__(self, loss_name: str, activations: Sequence[str], classes: NDArray[np.int64], outputs: int) -> None:
+        self.step = _compiled(loss_name, tuple(activations), outputs)
+        self.classes = classes.astype(np.float64)
+
+    def __call__(self, mean: Array, covariance: Array, output: Array) -> tuple[tuple[Array, ...], Array, float]:
+        """E[push_n], E[F_c g_n] (C, outputs K), E[push_n z_m] and E[push_n push_m], L and an error, as above.
+
+        output (outputs, K): s v_cn.
+        """
+        C, N = mean.shape
+        L = _triangles(covariance)
+        found = np.empty((C, component_count(N, len(output))))
+        weight, none = np.ascontiguousarray(output), noise_rule(0.0)
+        error = self.step(mean, L, weight, np.zeros(N), 0.0, self.classes, none, _TOLERANCE[N - 1], found)
+        return _split(found, N, output.size), L, float(error)
+
+
+def _split(found: Array, N: int, readouts: int) -> tuple[Array, ...]:
+    """The averages that `step` has filled in, the last as a symmetric matrix."""
+    C = len(found)
+    force, readout, along, upper = np.split(found, np.cumsum([N, readouts, N * N]), axis=1)
+    square = np.empty((C, N, N))
+    square[(slice(None), *np.triu_indices(N))] = upper
+    square.swapaxes(1, 2)[(slice(None), *np.triu_indices(N))] = upper
+    return force, readout, along.reshape(C, N, N), square
 
 
 def pair_tables(

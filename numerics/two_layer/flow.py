@@ -32,7 +32,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.schedules import rate_text
-from quenched.numerics.problem.state import Densities, OrderParameters, split, with_biases
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, split, with_biases
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import check_lengths, drift_arrays
 from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
@@ -102,7 +102,9 @@ def integrate(
     neuron_), v (time, neuron), and along time pmse, classification_error, its numerical error
     classification_error_error, and tie_probability; of a rule with another loss than "square" also the mean loss per
     sample E[l(phi, y)], without label noise, and its loss_error; its attributes hold all inputs as JSON. Where a
-    teacher makes the labels, R (time, teacher, neuron) are the overlaps with its weights. Where the inputs have a
+    teacher makes the labels, R (time, teacher, neuron) are the overlaps with its weights. Where the mixture has classes
+    v is (time, output, neuron), the classification error counts where the largest output is that of another class, and
+    the pmse is half the square distance of the outputs from the one-hot label. Where the inputs have a
     spectrum, A_u (time, node, coordinate, neuron) and Q_u (time, node, neuron, neuron_) are the densities, beside the
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
@@ -137,14 +139,14 @@ def integrate(
     record("state", state, (OrderParameters, Densities)), function("progress", progress)
     rtol, atol = tolerance("rtol", rtol, at_least=FINEST), tolerance("atol", atol, positive=False)
     times = increasing_times("t", t)
+    plan.check_charged()
     for task in plan.tasks:
         if (task.exponents != 0).any():
             raise ValueError(
                 f"scaling must be 0: these equations are for means of length O(1), got scaling={task.scaling!r}; "
                 "simulate treats it at finite D"
             )
-    if state.K != network.K:
-        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
+    check_fit(plan.joint, network, state)
     choice("method", method, _METHODS)
     asked = asked_quantities(quantities)
     plan.check_until(times[-1])
@@ -173,7 +175,7 @@ def _variables(
     variables: dict[str, Any] = {
         "M": (("time", "cluster", "neuron"), M[:, : joint.clusters]),
         "Q": (("time", "neuron", "neuron_"), np.stack([s.Q for s in totals])),
-        "v": (("time", "neuron"), np.stack([s.v for s in totals])),
+        "v": (readout_dims(joint), np.stack([s.v for s in totals])),
     }
     if states[0].b is not None:
         variables["b"] = (("time", "neuron"), np.stack([s.b for s in totals if s.b is not None]))
@@ -239,7 +241,8 @@ class _Trajectory:
         self.plan, self.mixture, self.network, self.atol, self.evaluations = plan, mixture, network, atol, 0
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)
-        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares))
+        readout = None if mixture.classes is None else state.v.shape
+        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares), readout)
         self.known = rtol, atol
         self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
@@ -407,22 +410,27 @@ def _vanishes(activation: str) -> bool:
     return len(slopes) > 1 and not kinks.any() and not intercepts.any()
 
 
+def readout_dims(mixture: Mixture) -> tuple[str, ...]:
+    """The dimensions of v along a trajectory: with an output for each class where there are classes."""
+    return ("time", "neuron") if mixture.classes is None else ("time", "output", "neuron")
+
+
 class Coordinates:
     """(A, Q, v) as one vector: A (p, K) by rows, the upper triangle of Q (K, K), v (K,); A and Q in each of U nodes.
 
-    v may be all `parameters` of a state with biases, (2K + 1,).
+    v may be all `parameters` of a state with biases, (2K + 1,); that of several outputs has the shape `readout`.
     """
 
-    def __init__(self, p: int, K: int, nodes: int | None = None) -> None:
+    def __init__(self, p: int, K: int, nodes: int | None = None, readout: tuple[int, ...] | None = None) -> None:
         outer = () if nodes is None else (nodes,)
-        self.K, self.shape = K, (*outer, p, K)
+        self.K, self.shape, self.readout = K, (*outer, p, K), readout
         self.upper = np.triu_indices(K)
         self.triangle = (*outer, len(self.upper[0]))
         self.cuts = np.cumsum([math.prod(self.shape), math.prod(self.triangle)])
 
     def pack(self, A: Array, Q: Array, v: Array) -> Array:
         """The vector of a state."""
-        return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v])
+        return np.concatenate([A.ravel(), Q[..., *self.upper].ravel(), v.ravel()])
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
         """The state of a vector."""
@@ -430,7 +438,7 @@ class Coordinates:
         Q = np.empty((*self.triangle[:-1], self.K, self.K))
         Q[..., *self.upper] = triangle.reshape(self.triangle)
         Q.swapaxes(-1, -2)[..., *self.upper] = triangle.reshape(self.triangle)
-        return A.reshape(self.shape), Q, v
+        return A.reshape(self.shape), Q, v if self.readout is None else v.reshape(self.readout)
 
     def scales(self, y: Array) -> Array:
         """The largest that each coordinate can be at these lengths of the weights: |w_k|, |w_k||w_l| and max |v|."""

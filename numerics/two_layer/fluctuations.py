@@ -94,6 +94,7 @@ def fluctuations(
     record("state", state, OrderParameters)
     rule.require_plain("fluctuations")
     times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol, at_least=FINEST), integer("seed", seed)
+    mixture.check_signs()
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
     teacher = mixture.teacher

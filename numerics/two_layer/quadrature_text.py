@@ -149,11 +149,7 @@ def cut_{level}(cuts):
     ends.sort()
     return ends
 '''
-_STEP = '''
-NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
-COEFFICIENTS, ENDS = array({coefficients}), array({ends})
-
-
+_FORCE = '''
 @njit(error_model="numpy")
 def force(phi, target, noise):
     """F and F^2, averaged over the label noise."""
@@ -163,6 +159,11 @@ def force(phi, target, noise):
         first += noise[1, r] * slope
         second += noise[1, r] * slope * slope
     return first, second
+'''
+_STEP = '''
+NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
+COEFFICIENTS, ENDS = array({coefficients}), array({ends})
+
 
 {levels}
 
@@ -170,7 +171,7 @@ def force(phi, target, noise):
 def step(mean, L, weight, label, offset, y, noise, tolerance, found):
     """Fill found (C, components) with the averages in each cluster; the largest error of one."""
     worst = 0.0
-    data = zeros(17)
+    data = zeros({size})
     data[15], data[16] = tolerance, offset
     cuts = empty({cuts})
     for a in range(mean.shape[0]):
@@ -187,12 +188,12 @@ def step(mean, L, weight, label, offset, y, noise, tolerance, found):
     return worst
 '''
 # data: means 0-1, L 2-5 by rows, weights 6-7, label weights 8-9, of the outer field z, g, g' 10-12 and the weight of
-# the inner integral 13; label 14; tolerance 15; offset of the output 16
+# the inner integral 13; label or class 14; tolerance 15; offset of the output 16; readouts of several outputs from 17
+# on, by rows
 _VALUE = """
 @njit(error_model="numpy")
 def value_{level}(x, values, data, noise):
-    {fields}
-    F, square = force({phi}, {target}, noise)
+    {charged}
     {values}
     return 0.0
 """
@@ -252,28 +253,57 @@ def value_outer(x, values, data, noise):
 """
 
 
-def component_count(N: int) -> int:
-    """The number of averages over N fields."""
-    return 2 * N + N * N + N * (N + 1) // 2 + 1
+def component_count(N: int, outputs: int = 0) -> int:
+    """The number of averages over N fields, of a loss of several outputs where there are such."""
+    return N + N * (outputs or 1) + N * N + N * (N + 1) // 2 + (outputs == 0)
 
 
-def _sample(level: str, N: int) -> str:
-    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m), F of one sample, n and m over the fields."""
+def _fields(N: int) -> list[str]:
+    """Lines that set z_n, g_n and dg_n of a sample."""
     last = N - 1
     fields = [f"field = data[{last}] + data[{2 + 3 * last}] * x" + (" + data[4] * data[10]" if N == 2 else "")]
     fields.append(f"z{last}, g{last}, dg{last} = x, g_{last}(field), dg_{last}(field)")
     if N == 2:
         fields.append("z0, g0, dg0 = data[10], data[11], data[12]")
+    return fields
+
+
+def _sample(level: str, N: int) -> str:
+    """The values F g'_n, F g_n, F g'_n z_m and F^2 g'_n g'_m (n <= m), F of one sample, n and m over the fields."""
     each = range(N)
+    phi = " + ".join([*(f"data[{6 + n}] * g{n}" for n in each), "data[16]"])
+    target = " + ".join(["data[14]", *(f"data[{8 + n}] * g{n}" for n in each)])
     values = [f"F * dg{n}" for n in each] + [f"F * g{n}" for n in each]
     values += [f"F * dg{n} * z{m}" for n in each for m in each]
     values += [f"square * dg{n} * dg{m}" for n in each for m in each if n <= m]
     values.append("F")
+    return _value(level, [*_fields(N), f"F, square = force({phi}, {target}, noise)"], values)
+
+
+def _class_sample(level: str, N: int, outputs: int) -> str:
+    """The values push_n, F_c g_n, push_n z_m and push_n push_m (n <= m) of one sample, push_n = g'_n sum_c F_c v_cn."""
+    each, lines = range(N), _fields(N)
+    readout = [[f"data[{17 + c * N + n}]" for n in each] for c in range(outputs)]
+    phi = [f"phi{c}" for c in range(outputs)]
+    lines += [
+        f"{p} = " + " + ".join(f"{v} * g{n}" for n, v in enumerate(row)) for p, row in zip(phi, readout, strict=True)
+    ]
+    lines.append(f"top = max({', '.join(phi)})")
+    lines.append("total = " + " + ".join(f"loss_term({p}, top)" for p in phi))
+    for c, p in enumerate(phi):
+        lines.append(f"F{c} = loss_slope({p}, 1.0 if data[14] == {float(c)} else 0.0, top, total)")
+    for n in each:
+        lines.append(f"push{n} = dg{n} * (" + " + ".join(f"F{c} * {row[n]}" for c, row in enumerate(readout)) + ")")
+    values = [f"push{n}" for n in each] + [f"F{c} * g{n}" for c in range(outputs) for n in each]
+    values += [f"push{n} * z{m}" for n in each for m in each]
+    return _value(level, lines, values + [f"push{n} * push{m}" for n in each for m in each if n <= m])
+
+
+def _value(level: str, lines: list[str], values: list[str]) -> str:
+    """The function that fills the values of one sample."""
     return _VALUE.format(
         level=level,
-        fields="\n    ".join(fields),
-        phi=" + ".join([*(f"data[{6 + n}] * g{n}" for n in each), "data[16]"]),
-        target=" + ".join(["data[14]", *(f"data[{8 + n}] * g{n}" for n in each)]),
+        charged="\n    ".join(lines),
         values="\n    ".join(f"values[{c}] = {value}" for c, value in enumerate(values)),
     )
 
@@ -292,9 +322,34 @@ def _beyond(N: int, components: int) -> str:
     )
 
 
-def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool) -> str:
-    """The source of `step`, for N fields whose activations have these kinks; it calls loss_slope, g_n and dg_n."""
-    components = component_count(N)
+def _loaded(N: int, outputs: int) -> list[str]:
+    """Lines that put the numbers of a cluster into `data`."""
+    load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
+    load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
+    if outputs:
+        load += [f"data[{17 + c * N + n}] = weight[{c}, {n}]" for c in range(outputs) for n in range(N)]
+    else:
+        load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
+    return load
+
+
+def _cuts(N: int, kinks: list[Array]) -> list[str]:
+    """Lines that put the kinks of a cluster into `cuts`, those of the second field where its law is sharp."""
+    place = []
+    for n, kink in enumerate(float(k) for k in kinks[0]):
+        place += ["if L[a, 0, 0] > 0.0:", f"    cuts[{n}] = ({kink!r} - mean[a, 0]) / L[a, 0, 0]"]
+    # where the kink of the second field crosses the centre of its law, if that is sharp
+    for n, kink in enumerate((float(k) for k in kinks[1]) if N == 2 else (), start=len(kinks[0])):
+        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", f"    cuts[{n}] = ({kink!r} - mean[a, 1]) / L[a, 1, 0]"]
+    return place
+
+
+def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int = 0) -> str:
+    """The source of `step`, for N fields whose activations have these kinks; it calls loss_slope, g_n and dg_n.
+
+    With `outputs` it is that of a loss of as many, of which it calls loss_term as well.
+    """
+    components = component_count(N, outputs)
     numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
 
     def adaptive(level: str) -> str:
@@ -313,7 +368,9 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool) -> str:
             negligible=_NEGLIGIBLE,
         )
 
-    levels = [_sample("outer" if N == 1 else "inner", N), adaptive("outer")]
+    first = "outer" if N == 1 else "inner"
+    sample = _class_sample(first, N, outputs) if outputs else _FORCE + _sample(first, N)
+    levels = [sample, adaptive("outer")]
     if N == 2:
         levels[1:1] = [adaptive("inner"), _OUTER.format(kinks=numbers[1])]
     levels.append(_beyond(N, components))
@@ -329,15 +386,6 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool) -> str:
         "    worst = max(worst, error)",
         "    continue",
     ]
-    load = [f"data[{n}] = mean[a, {n}]" for n in range(N)]
-    load += [f"data[{2 + 2 * n + m}] = L[a, {n}, {m}]" for n in range(N) for m in range(N)]
-    load += [f"data[{6 + n}], data[{8 + n}] = weight[{n}], label[{n}]" for n in range(N)]
-    place = []
-    for n, kink in enumerate(float(k) for k in kinks[0]):
-        place += ["if L[a, 0, 0] > 0.0:", f"    cuts[{n}] = ({kink!r} - mean[a, 0]) / L[a, 0, 0]"]
-    # where the kink of the second field crosses the centre of its law, if that is sharp
-    for n, kink in enumerate((float(k) for k in kinks[1]) if N == 2 else (), start=len(kinks[0])):
-        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", f"    cuts[{n}] = ({kink!r} - mean[a, 1]) / L[a, 1, 0]"]
     return _STEP.format(
         nodes=NODES[::-1].tolist(),
         kronrod=KRONROD[::-1].tolist(),
@@ -347,9 +395,10 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool) -> str:
         reach=_REACH,
         negligible=_NEGLIGIBLE,
         N=N,
+        size=17 + outputs * N,
         smooth="\n        ".join(attempt) if smooth else "",
         levels="\n\n".join(levels),
         cuts=len(kinks[0]) + (len(kinks[1]) if N == 2 else 0),
-        load="\n        ".join(load),
-        place="\n        ".join(place),
+        load="\n        ".join(_loaded(N, outputs)),
+        place="\n        ".join(_cuts(N, kinks)),
     )

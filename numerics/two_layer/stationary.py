@@ -337,6 +337,7 @@ def fitting_biases(name: str, state: OrderParameters, rule: LearningRule) -> Ord
 def _refuse(mixture: Mixture, network: TwoLayer, rule: LearningRule) -> None:
     """ValueError for a problem without stationary equations, or without a solution of them."""
     rule.require_plain("fixed points")
+    mixture.check_signs()
     if mixture.spectrum is not None:
         raise ValueError(
             f"mixture must be isotropic, got spectrum={mixture.spectrum!r}: fixed points are solved for in the "

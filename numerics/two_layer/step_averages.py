@@ -14,6 +14,9 @@ They are had in the first of these ways that applies:
 2. by adaptive quadrature over one or two fields (`quenched.numerics.two_layer.field_quadrature`);
 3. by randomised quasi-Monte Carlo, with its standard error.
 
+A network with several outputs has push_k = s g'(lambda_k) sum_c F_c v_ck, F_c = dl/dphi_c, and readouts for each of
+them: `ClassAverages`, by quadrature over one or two fields, and sampled over more.
+
 A teacher's neurons are fields like the network's.  For a loss of phi - y they join it with readouts of the other sign,
 at the label 0; otherwise they make the label that a sample is charged by.
 
@@ -32,16 +35,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quenched.numerics.averages.activations import FIELD_LIMIT, step_error
-from quenched.numerics.averages.losses import coefficients, kinks, loss, noisy_slope
+from quenched.numerics.averages.losses import CLASS_LOSSES, coefficients, kinks, loss, noisy_slope
 from quenched.numerics.compiled.compile import contraction, load_compiled
 from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.two_layer.field_quadrature import FieldQuadrature
+from quenched.numerics.two_layer.field_quadrature import ClassQuadrature, FieldQuadrature
 from quenched.numerics.two_layer.local_fields import Fields
 from quenched.theory import two_layer
 from quenched.theory.biases import mean_slope, shifted, shifted_slope
 
-__all__ = ["CLOSED_FORM_NEURONS", "Averages", "ClusterTeachers", "Sampling", "StepAverages", "step_averages"]
+__all__ = [
+    "CLOSED_FORM_NEURONS",
+    "Averages",
+    "ClassAverages",
+    "ClusterTeachers",
+    "Sampling",
+    "StepAverages",
+    "step_averages",
+]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -50,11 +61,12 @@ CLOSED_FORM_NEURONS = 12
 """Up to this width the noise is closed; beyond, its averages over four distinct neurons cost more than sampling."""
 
 _UNSETTLED = 1e-5  # error of averages by quadrature, relative to 1 + their size, beyond which they are sampled
+_MOST_OUTPUTS = 16  # whose quadrature is compiled; its source grows with them
 _SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the others
 
 
 class Averages(NamedTuple):
-    """Force (C, N), response (C, N, N), noise (C, N, N), readout (C, N) and slope (C,)."""
+    """Force (C, N), response (C, N, N), noise (C, N, N), readout (C, N), or (C, c K) of c outputs, and slope (C,)."""
 
     force: Array
     response: Array
@@ -231,6 +243,52 @@ class StepAverages:
         return value, slope, force, force**2
 
 
+class ClassAverages(StepAverages):
+    """(means (C, K), covariances (C, K, K), v (c, K)) -> `Averages`, for one problem with an output for each class."""
+
+    def __init__(self, fields: Fields, rule: LearningRule, sampling: Sampling) -> None:
+        mixture, self.closed = fields.mixture, False
+        self.fields, self.sampling, self.charged = fields, sampling, CLASS_LOSSES[rule.loss]
+        self.one_hot = mixture.one_hot[:, None]
+        self.by_class: ClassQuadrature | None = None
+        if fields.learning <= 2 and mixture.classes is not None and mixture.outputs <= _MOST_OUTPUTS:
+            self.by_class = ClassQuadrature(rule.loss, fields.activations, mixture.classes, mixture.outputs)
+
+    def exact(self, mean: Array, covariance: Array, v: Array, c: float = 0.0) -> tuple[Averages, float, str] | None:
+        """As of `StepAverages`."""
+        if self.by_class is None:
+            return None
+        (force, readout, along, square), root, error = self.by_class(mean, covariance, self.fields.s * v)
+        if error > _UNSETTLED * (1 + np.abs(square).max()):
+            return None
+        response = along @ np.linalg.pinv(root, rcond=_SINGULAR)
+        return Averages(force, response, square, self.fields.s * readout, np.zeros(len(mean))), error, "quadrature"
+
+    def sampled(
+        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
+    ) -> tuple[Array, Array, str]:
+        """As of `StepAverages`."""
+        output, root = self.fields.s * v, _root(covariance)
+        inverse = np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)
+
+        def block(z: Array) -> Array:
+            n = len(z)
+            value, slope = self.fields.evaluate(mean[:, None] + z @ root)
+            F = self.charged.slopes(value @ output.T, self.one_hot)  # (C, n, c)
+            push = (F @ output) * slope
+            averages = Averages(
+                push.sum(axis=1) / n,
+                (push.swapaxes(1, 2) @ z / n) @ inverse,
+                push.swapaxes(1, 2) @ push / n,
+                self.fields.s * (F.swapaxes(1, 2) @ value).reshape(len(mean), -1) / n,
+                np.zeros(len(mean)),
+            )
+            return n * outcome(averages)[None]
+
+        result = randomised(block, mean.shape[1], **self.sampling._asdict())
+        return result.value, result.error, "quasi-Monte Carlo"
+
+
 class ClusterTeachers:
     """`StepAverages` where a teacher has a readout for each cluster: each cluster by itself; v is (C, N)."""
 
@@ -286,7 +344,9 @@ class ClusterTeachers:
 def step_averages(
     fields: Fields, rule: LearningRule, sampling: Sampling, stated: bool
 ) -> StepAverages | ClusterTeachers:
-    """The averages of a step, by cluster where a teacher has a readout for each."""
+    """The averages of a step: of classes, or by cluster where a teacher has a readout for each."""
+    if fields.mixture.classes is not None:
+        return ClassAverages(fields, rule, sampling)
     return (StepAverages if fields.readout.ndim == 1 else ClusterTeachers)(fields, rule, sampling, stated)
 
 

@@ -112,7 +112,7 @@ class NoisyInputs(Inputs):
 def has_oracle(inputs: Mixture) -> bool:
     """Whether `oracle_error` knows it: means on a line or a plane, one covariance, labels of clusters."""
     shared = inputs.law.eigenvalues.ndim == 1
-    return inputs.dimensions <= 2 and shared and not inputs.taught.neurons
+    return inputs.dimensions <= 2 and shared and not inputs.taught.neurons and inputs.classes is None
 
 
 def mixture(name: str = "xor", sigma: float | None = None, separation: float = 1.0) -> Mixture:

@@ -79,7 +79,8 @@ class Problem:
     """Data law, learner and dimension of a replica.
 
     `placed` is the mixture whose reference vectors states have overlaps with, where it is not the one that is learned:
-    it has those of other tasks, too.  ValueError: the rule is a limit that draws no samples.
+    it has those of other tasks, too.  ValueError: the rule is a limit that draws no samples, or its loss does not have
+    the outputs of the mixture.
     """
 
     mixture: Mixture
@@ -96,6 +97,7 @@ class Problem:
                 f"rule must have steps of finite size, got {self.rule}: the limit eta -> 0 has no samples to draw; "
                 "simulate OnlineSGD with a small lr and compare at equal lr t, or integrate the equations"
             )
+        self.mixture.check_charged(self.rule.loss)
 
     @property
     def frame(self) -> Mixture:
@@ -125,7 +127,14 @@ class Problem:
     def structure(self) -> Hashable:
         """What replicas must have in common to run in one batch; all else are numbers."""
         mixture, network, taught = self.mixture, self.network, self.mixture.taught
-        data = (mixture.clusters, mixture.dimensions, mixture.spectrum is None, len(self.frame.references))
+        data = (
+            mixture.clusters,
+            mixture.dimensions,
+            mixture.spectrum is None,
+            mixture.classes is None,
+            mixture.outputs,
+            len(self.frame.references),
+        )
         labels = (taught.neurons, taught.activation, taught.sign, taught.field_noise > 0)
         rule = self.rule.loss, self.rule.batch, self.rule.biased, self.rule.sphere, self.rule.steady, self.bath
         return data, labels, (network.K, network.activation), rule, self.D
@@ -165,7 +174,10 @@ class Law(NamedTuple):
 
 
 class Overlaps(NamedTuple):
-    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K), or all parameters (S, 2K + 1)."""
+    """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K), or all parameters (S, 2K + 1).
+
+    v is (S, c, K) where there are c outputs.
+    """
 
     M: Array
     Q: Array
@@ -216,7 +228,10 @@ class Batch:
         return _different([problem.frame for problem in self.problems], self.which)
 
     def parameters(self) -> Array:
-        """The readouts v (S, K); where there are biases, v, b and c one after the other, (S, 2K + 1)."""
+        """The readouts v (S, K); where there are biases, v, b and c one after the other, (S, 2K + 1).
+
+        Of several outputs (S, c, K).
+        """
         biased = self.problem.rule.biased
         if isinstance(self.states, States):
             more = (self.problem.network.K + 1) * biased
@@ -226,7 +241,7 @@ class Batch:
     def shifted(self, means: Array, v: Array) -> Array:
         """Means (S, C, K) of the network's fields with their thresholds, of the parameters v."""
         K = self.problem.network.K
-        return means + v[:, None, K:-1] if v.shape[1] > K else means
+        return means + v[:, None, K:-1] if v.ndim == 2 and v.shape[1] > K else means
 
     def array(self, values: npt.ArrayLike) -> Any:
         """`values` as an array of the backend."""

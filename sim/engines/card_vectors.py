@@ -154,12 +154,14 @@ class CardVectors(Vectors):
 
     @classmethod
     def refuses(cls, problem: Problem) -> str | None:
-        """More samples in a step than lanes in a warp; rates that change, and weights that are not free."""
+        """More samples in a step than lanes in a warp; rates that change, and weights that are not free; classes."""
         try:
             problem.rule.require_plain("vectors on a card (backend='numpy' and engine='overlaps' take any)")
         except ValueError as error:
             return str(error)
         B = problem.rule.batch
+        if problem.mixture.classes is not None:
+            return "backend must be 'numpy' where clusters have classes"
         return f"batch must be at most {BLOCK} on a card, got {B}" if B > BLOCK else None
 
     @classmethod

@@ -158,9 +158,9 @@ def _steps(tests: bool) -> str:
     """The C++ of a step, and of a test sample, for all sizes."""
     names = ["philox", "uniforms", "normals", "chi_square", "draw_counted", "hidden_counted", "label", "said"]
     names += ["local_fields", "inner_products", "absorb", "cluster", "clear", "shifted", "warm", "learn"]
-    names += ["squared_length", "lengths", "scale_back", "do_steps"] + ["test_sample"] * tests
+    names += ["squared_length", "lengths", "scale_back", "charge_one", "do_steps"] + ["test_sample"] * tests
     known = vars(chain_basis) | vars(step)
-    functions = {name.removesuffix("_counted"): known[name] for name in names}
+    functions = {name.removesuffix("_counted").removesuffix("_one"): known[name] for name in names}
     constants = {name: value for name, value in vars(step).items() if isinstance(value, np.uint64)}
     return translate(functions, constants, {"circle": step.circle})
 

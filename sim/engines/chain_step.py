@@ -23,8 +23,9 @@ from numba.extending import overload
 
 from quenched.numerics.compiled.machine_code import njit
 from quenched.sim.engines.chain_basis import Work, absorb, lengths, local_fields, scale_back
+from quenched.sim.engines.chain_charge import Rule, charge, charge_one, readouts, shifted
 
-__all__ = ["Data", "Numbers", "Replica", "Rule", "advance", "test_sample"]
+__all__ = ["Data", "Numbers", "Replica", "Rule", "advance", "advance_several", "charge_one", "test_sample"]
 
 Array = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
@@ -48,29 +49,6 @@ class Data(NamedTuple):
     readout: Array
 
 
-class Rule(NamedTuple):
-    """The numbers of the rule that stay: `freedom` = D - p - K; `first` and `second` (K,): 0 for what is frozen.
-
-    `sphere` and `scheduled` are 1 where weights keep their length and where rates differ from step to step.  Thresholds
-    and intercept have the decays `rho_b` (K,) and `rho_c` of a step and the rates `rate_b` (K,) and `rate_c`.  Of the
-    teacher: the noise of its fields, and whether labels are the sign of what it says, 1 or 0.
-    """
-
-    freedom: float
-    scale: float
-    label_noise: float
-    sphere: float
-    scheduled: float
-    rho_c: float
-    rate_c: float
-    field_noise: float
-    sign: float
-    first: Array
-    second: Array
-    rho_b: Array
-    rate_b: Array
-
-
 class Numbers(NamedTuple):
     """All of a problem."""
 
@@ -81,8 +59,9 @@ class Numbers(NamedTuple):
 class Replica(NamedTuple):
     """Of a replica: its random numbers, W (p + K, K) and v (K,), or v, b and c one after the other, (2K + 1,).
 
-    And the rates of its steps, (steps, 5), or (1, 5) if they are constant: 1 - eta kappa/D, 1 - eta_v kappa_v/D, eta
-    and eta_v times s/(B D), and what a vector of the bath is multiplied by, sqrt(2 eta T)/D.
+    Of several outputs v (c K,), by rows.  And the rates of its steps, (steps, 5), or (1, 5) if they are constant:
+    1 - eta kappa/D, 1 - eta_v kappa_v/D, eta and eta_v times s/(B D), and what a vector of the bath is multiplied by,
+    sqrt(2 eta T)/D.
     """
 
     random: Random
@@ -114,6 +93,23 @@ def advance(
     return do_steps(start, steps, state, problem, (B + bath, B, taught), g, dg, slope, teacher)
 
 
+@njit(nogil=True, error_model="numpy")
+def advance_several(
+    start: int,
+    steps: int,
+    state: Replica,
+    problem: Numbers,
+    B: Size,
+    bath: Size,
+    g: Any,
+    dg: Any,
+    slope: Any,
+    teacher: Any,
+) -> int:
+    """The same of several outputs, for any B in one, as it takes seconds to compile: `charge_several`."""
+    return do_steps(start, steps, state, problem, (B + bath, B, 0), g, dg, slope, teacher)
+
+
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def do_steps(
     start: int, steps: int, state: Replica, problem: Numbers, sizes: Sizes, g: Any, dg: Any, slope: Any, teacher: Any
@@ -122,7 +118,6 @@ def do_steps(
     B, samples, taught = sizes
     W, v, data, rule = state.W, state.v, problem.data, problem.rule
     K = len(W[0])
-    biased = len(v) > K
     work = Work(
         np.zeros((B, len(W) + B)),
         np.empty((B, K)),
@@ -130,7 +125,7 @@ def do_steps(
         np.empty(B),
         np.empty(K),
         np.empty(K),
-        np.empty(K),
+        np.empty(readouts(K, v, slope)),
         np.empty((K, K)),
         np.empty((K, B)),
         np.empty(K),
@@ -138,7 +133,7 @@ def do_steps(
         np.empty(B),
         np.empty(K),
         np.empty(K),
-        np.zeros(K),
+        np.zeros(readouts(K, v, slope)),
     )
     for step in range(steps):
         at = step if rule.scheduled != 0.0 else 0
@@ -152,21 +147,9 @@ def do_steps(
             y = label(work.x, b, a, work.rest[b], data, B) + rule.label_noise * noise
             work.y[b] = y + said(state.random, number, work.x, b, a, problem, taught, teacher)
             local_fields(W, work.x, b, work.field, work.h)
-            output = shifted(v, work.field) if biased else 0.0
-            size = 0.0
-            for k in range(K):
-                work.value[k] = g(work.field[k])
-                output += rule.scale * v[k] * work.value[k]
-                size += abs(work.field[k])
-            F = slope(output, work.y[b])
-            if not math.isfinite(size + F):
+            if not math.isfinite(charge(b, work, v, rule, state.rates[at, 2], g, dg, slope)):
                 return step - 1 if start + step > 0 else 0
-            total += F
-            for k in range(K):
-                along = F * v[k] * dg(work.field[k])
-                work.c[b, k] = -state.rates[at, 2] * rule.first[k] * along
-                work.push[k] += F * work.value[k]
-                work.bias[k] += along
+            total += work.y[b]  # the slope of the loss, which `charge` has left there
         for b in range(samples, B):
             warm(b, b - samples, (start + step) * B + b, state.rates[at, 4], state, rule, work)
         learn(at, total, state, rule, work)
@@ -195,26 +178,18 @@ def clear(work: Work) -> None:
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def shifted(v: Array, field: Array) -> float:
-    """Add the thresholds to the local fields; returns the intercept."""
-    K = len(field)
-    for k in range(K):
-        field[k] += v[K + k]
-    return v[2 * K]
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
 def learn(at: int, total: float, state: Replica, rule: Rule, work: Work) -> None:
     """The step of readouts, thresholds and intercept, and the factors rho of the weights in it; frozen ones stay.
 
     `total`: the slopes of the loss of the samples, added up.
     """
     v = state.v
-    K = len(work.push)
+    K = len(work.rho)
+    for o in range(len(work.push)):
+        v[o] = v[o] + rule.second[o] * ((state.rates[at, 1] - 1.0) * v[o] - state.rates[at, 3] * work.push[o])
     for k in range(K):
-        v[k] = v[k] + rule.second[k] * ((state.rates[at, 1] - 1.0) * v[k] - state.rates[at, 3] * work.push[k])
         work.rho[k] = 1.0 + rule.first[k] * (state.rates[at, 0] - 1.0)
-    if len(v) > K:
+    if len(v) > len(work.push):
         for k in range(K):
             v[K + k] = rule.rho_b[k] * v[K + k] - rule.rate_b[k] * work.bias[k]
         v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total

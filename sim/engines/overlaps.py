@@ -33,6 +33,8 @@ A bath adds sqrt(2 eta T/D) xi_k to each w_k: K more vectors in a step, standard
 the samples are, each with a coefficient for its own neuron only.  Rates and decays may differ from neuron to neuron
 (frozen ones) and from step to step (schedules); weights on a sphere are scaled back, which keeps L triangular.
 
+With an output for each class, c_k takes sum_c F_c v_ck, F_c = dl/dphi_c, for F v_k.
+
 The step itself is `quenched.sim.engines.chain_step`, for the host and for a card.
 
 The chain has the law of SGD on D-vectors exactly, up to rounding.  Its increments are O(1/D) and rounded to nearest:
@@ -50,13 +52,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.activations import activation_value, compiled_activation
-from quenched.numerics.averages.losses import compiled_loss
+from quenched.numerics.averages.losses import CLASS_LOSSES, compiled_loss
 from quenched.numerics.compiled.compile import callbacks
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import without_spectrum
 from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
-from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance
+from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance, advance_several
 from quenched.sim.engines.geometry import root
 from quenched.sim.engines.states import States
 
@@ -103,7 +105,13 @@ class Chain(Engine):
         teacher = problem.mixture.teacher
         g, dg = compiled_activation(problem.network.activation)
         known = g if teacher is None else callbacks("teacher", (activation_value(teacher.activation),))[0]
-        self.functions = g, dg, compiled_loss(problem.rule.loss), known
+        slope: Any
+        if problem.mixture.classes is None:
+            slope = compiled_loss(problem.rule.loss)
+        else:
+            charged = CLASS_LOSSES[problem.rule.loss]
+            slope = problem.mixture.outputs, *callbacks("loss", (charged.term, charged.slope))
+        self.functions = g, dg, slope, known
 
     @classmethod
     def auto(cls, replicas: int) -> str:
@@ -145,6 +153,7 @@ class Chain(Engine):
 
     def advance(self, steps: int) -> None:
         """Do `steps` steps with each replica that is still finite."""
+        do = advance if self.batch.problem.mixture.classes is None else advance_several
         living = np.flatnonzero(self.good == self.steps)
         threads = max(1, min(numba.config.NUMBA_NUM_THREADS, len(living)))  # type: ignore[attr-defined]
         problem, which, rates = self.batch.problem, self.batch.which, self.rates(steps)
@@ -154,7 +163,7 @@ class Chain(Engine):
             for i in living[first::threads]:
                 state = Replica(self.random[i], self.W[i], self.v[i], rates[which[i]])
                 numbers = self.parameters[which[i]]
-                self.good[i] += advance(self.steps, steps, state, numbers, *sizes, *self.functions)
+                self.good[i] += do(self.steps, steps, state, numbers, *sizes, *self.functions)
 
         if threads == 1:
             run(0)
@@ -184,7 +193,8 @@ class Chain(Engine):
             Q = Q + W[:, i, :, None] * W[:, i, None, :]
             if i < self.p:
                 M = M + references[:, :, i, None] * W[:, i, None, :]
-        return Overlaps(host(M), host(Q), np.array(host(self.v)))
+        v, classes = np.array(host(self.v)), self.batch.problem.mixture.classes
+        return Overlaps(host(M), host(Q), v if classes is None else v.reshape(len(v), -1, W.shape[2]))
 
     def law(self) -> Law:
         """The covariance is sigma_a^2 times the overlaps of the weights and the teacher's."""
@@ -212,7 +222,8 @@ def _parameters(problem: Problem) -> Numbers:
     mixture, rule, D = problem.mixture, problem.rule, problem.D
     references = np.ascontiguousarray(mixture.references_at(D))
     thresholds = np.append(np.cumsum(mixture.weights)[:-1], np.inf)
-    data = Data(references, mixture.sigmas.copy(), mixture.labels.copy(), thresholds, np.array(problem.readout))
+    known = (mixture.labels if mixture.classes is None else mixture.classes).astype(np.float64)
+    data = Data(references, mixture.sigmas.copy(), known, thresholds, np.array(problem.readout))
     s, taught = problem.network.output_scale, mixture.taught
     eta_b, kappa_b, eta_c, kappa_c = rule.biases
     first, second, third = rule.learning(problem.network.K)
@@ -221,7 +232,8 @@ def _parameters(problem: Problem) -> Numbers:
     labels = taught.field_noise, float(taught.sign)
     biases = 1 - third * (eta_b * kappa_b / D), third * (eta_b * s / (D * rule.batch))
     freedom = float(D - mixture.dimensions - problem.network.K)
-    return Numbers(data, Rule(freedom, s, rule.label_noise, *options, *intercept, *labels, first, second, *biases))
+    parts = first, np.tile(second, mixture.outputs)
+    return Numbers(data, Rule(freedom, s, rule.label_noise, *options, *intercept, *labels, *parts, *biases))
 
 
 def _rates(problem: Problem, first: int, steps: int) -> Array:
@@ -237,9 +249,9 @@ def _references(problem: Problem) -> Array:
 
 
 def _starts(batch: Batch) -> tuple[Array, Array]:
-    """W (S, p + K, K) and v (S, K); replicas may share states."""
+    """W (S, p + K, K) and v (S, K), or (S, c K); replicas may share states."""
     if isinstance(batch.states, States):
-        return batch.states.W.copy(), batch.parameters()
+        return batch.states.W.copy(), batch.parameters().reshape(len(batch.states), -1)
     mixtures, which = batch.frames
     places: dict[tuple[int, int], int] = {}
     found: list[Array] = []
@@ -250,7 +262,7 @@ def _starts(batch: Batch) -> tuple[Array, Array]:
             places[key] = len(found)
             found.append(_start(state, mixtures[mixture], batch.problem.D))
         index[s] = places[key]
-    return np.stack(found)[index], batch.parameters()
+    return np.stack(found)[index], batch.parameters().reshape(len(index), -1)
 
 
 def _start(state: State, mixture: Mixture, D: int) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.averages.losses import CLASS_LOSSES, loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.rules import LearningRule
 from quenched.sim.backend import Normals
@@ -68,7 +68,8 @@ def plan(replicas: Batch, protocol: Protocol) -> Plan:
     copies = 1 + len(protocol.tasks) if len(protocol.tasks) > 1 else 1  # one for each task to be tested
     plans = []
     for problem in _problems(replicas.problem, protocol):
-        tests = 4 * protocol.per_cluster * problem.mixture.clusters * (problem.network.K + problem.teachers)
+        each = problem.network.K + problem.teachers + problem.mixture.outputs - 1
+        tests = 4 * protocol.per_cluster * problem.mixture.clusters * each
         memory = Memory(protocol.memory // itemsize // copies, itemsize, tests)
         plans.append(protocol.engine.plan(problem, len(replicas.seeds), memory))
     return Plan(min(each.replicas for each in plans), min(each.steps for each in plans))
@@ -240,28 +241,52 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
                 fields = engine.fields(draws, protocol.per_cluster, block)
             else:
                 fields = engine.draw(law, draws, protocol.per_cluster)
-            errors = _errors(batch, fields, v)
+            errors = (_errors if batch.problem.mixture.classes is None else _class_errors)(batch, fields, v)
     engine.lose(~np.isfinite(errors["pmse"]), before)
     K = batch.problem.network.K
-    biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.shape[1] > K else {}
+    biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.ndim == 2 and v.shape[1] > K else {}
     taught = {"R": M[:, clusters:]} if frame.taught.neurons else {}
-    found = {"M": M[:, :clusters], "Q": Q, "v": v[:, :K]} | biases | taught | errors
+    found = {"M": M[:, :clusters], "Q": Q, "v": v[..., :K]} | biases | taught | errors
     for values in found.values():
         values[engine.good < engine.steps] = np.nan
     return found
 
 
+def _numbers(batch: Batch, of: Callable[[Mixture], Any]) -> Array:
+    """An array of the mixture of each replica."""
+    mixtures, which = batch.mixtures
+    return np.stack([of(mixture) for mixture in mixtures])[which]
+
+
+def _average(batch: Batch, values: Any, dtype: Any) -> Array:
+    """The mean of values (S, C, n) over samples and clusters."""
+    per_cluster = batch.backend.to_host(batch.backend.xp.mean(batch.backend.xp.astype(values, dtype), axis=2))
+    # a sum, not a matrix product: its rounding does not depend on the replicas beside a replica
+    return (per_cluster.astype(np.float64) * _numbers(batch, lambda mixture: mixture.weights)).sum(axis=1)
+
+
+def _class_errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
+    """The same where clusters have classes: of the largest of the outputs (S, C, n, c)."""
+    xp, y = batch.backend.xp, batch.array(_numbers(batch, lambda mixture: mixture.one_hot))[:, :, None]
+    scale = batch.array(batch.numbers(lambda each: each.network.output_scale))[:, None, None, None]
+    outputs = scale * xp.matmul(batch.activation()[0](fields), batch.array(v).mT[:, None])
+    largest = xp.astype(outputs == xp.max(outputs, axis=3, keepdims=True), fields.dtype)
+    number = xp.sum(largest, axis=3)
+    found = {
+        "pmse": xp.sum((outputs - y) ** 2, axis=3) / 2,
+        "classification_error": 1 - xp.sum(largest * y, axis=3) / number,
+        "tie_probability": number > 1,
+        "loss": CLASS_LOSSES[batch.problem.rule.loss].on(batch.backend.elementwise).values(outputs, y, xp),
+    }
+    return {name: _average(batch, values, fields.dtype) for name, values in found.items()}
+
+
 def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
     """Averages over test samples with local fields `fields` (S, C, n, N), a teacher's last; each an array (S,)."""
     xp, problem, K = batch.backend.xp, batch.problem, batch.problem.network.K
-    mixtures, which = batch.mixtures
-
-    def numbers(of: Callable[[Mixture], Any]) -> Array:
-        return np.stack([of(mixture) for mixture in mixtures])[which]
-
-    teacher, weights = problem.mixture.teacher, numbers(lambda mixture: mixture.weights)
+    teacher = problem.mixture.teacher
     if teacher is None:
-        y = batch.array(numbers(lambda mixture: mixture.labels))[:, :, None]
+        y = batch.array(_numbers(batch, lambda mixture: mixture.labels))[:, :, None]
     else:
         y = batch.label(teacher)(fields[..., K:], batch.array(batch.numbers(lambda each: each.readout))[:, :, None])
     g = batch.activation()[0]
@@ -271,9 +296,7 @@ def _errors(batch: Batch, fields: Any, v: Array) -> dict[str, Array]:
         outputs = outputs + batch.array(v[:, -1])[:, None, None]
 
     def average(values: Any) -> Array:
-        per_cluster = xp.mean(xp.astype(values, fields.dtype), axis=2)
-        # a sum, not a matrix product: its rounding does not depend on the replicas beside a replica
-        return (batch.backend.to_host(per_cluster).astype(np.float64) * weights).sum(axis=1)
+        return _average(batch, values, fields.dtype)
 
     ties = outputs == 0
     tie = average(ties if teacher is None else xp.logical_or(ties, y == 0))

@@ -6,6 +6,8 @@ products with the earlier ones: at each step
 
     lambda_i <- rho lambda_i + sum_j c_j (x_j·x_i)/sqrt(D)        over the samples j of the step
 
+With an output for each class, c_jk takes sum_c v_ck F_jc for v_k F_j.
+
 Two matrix products per block (X W^T and X X^T) give all that is needed; the steps then run on arrays of a few numbers
 per replica, and one more product (C^T X) brings the weights up to date.
 
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.averages.losses import CLASS_LOSSES, loss_functions
 from quenched.sim.backend import Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import (
     BATH,
@@ -69,7 +71,9 @@ class Vectors(Engine):
         self.frames = [Geometry.of(mixture, batch.problem.D) for mixture in frames]
         self.means = np.stack([geometry.means for geometry in self.geometries])
         self.scales = np.stack([geometry.scales for geometry in self.geometries])
-        self.labels = np.stack([mixture.labels for mixture in mixtures])
+        classes = batch.problem.mixture.classes is not None
+        self.labels = np.stack([mixture.one_hot if classes else mixture.labels for mixture in mixtures])
+        self.changes = self._class_changes if classes else self._changes
         self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
         self.v = batch.array(batch.parameters())
         self._set_rule()
@@ -96,7 +100,10 @@ class Vectors(Engine):
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
         batch, numbers = self.batch, self.batch.numbers
         self.g, self.dg = batch.activation()
-        self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
+        if batch.problem.mixture.classes is not None:
+            self.charged = CLASS_LOSSES[batch.problem.rule.loss].on(batch.backend.elementwise)
+        else:
+            self.slope = batch.backend.elementwise(loss_functions(batch.problem.rule.loss)[1])
         self.label_noise = numbers(lambda problem: problem.rule.label_noise)
         self.scale = batch.array(numbers(lambda problem: problem.network.output_scale)[:, None])
         self.learning = numbers(lambda problem: problem.rule.learning(problem.network.K)).swapaxes(0, 1)
@@ -187,7 +194,7 @@ class Vectors(Engine):
         return X
 
     def targets(self, X: Any, cluster: npt.NDArray[np.int64]) -> Any:
-        """Labels (S, n) of inputs X (S, n, D), with label noise."""
+        """Labels (S, n) of inputs X (S, n, D), with label noise; one-hot ones (S, n, c) where there are classes."""
         if self.batch.problem.teachers:
             seen = self.seen(X)
             if self.field_noise.any():
@@ -223,24 +230,17 @@ class Vectors(Engine):
         increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
         rates = self.constant or self._rates(steps)
         K, decays = problem.network.K, []
-        v, b, b0 = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
-        biased = self.v.shape[1] > K
+        parts: tuple[Any, ...] = (self.v,)
+        if len(self.v.shape) == 2 and self.v.shape[1] > K:
+            parts = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
         for step in range(steps):
             rate, rate_v, rho, rho_v, kick = (
                 each[:, step if each.shape[1] > 1 else 0, :][:, None, :] for each in rates
             )
             first = step * rows
             now, later = slice(first, first + rows), slice(first + rows, None)
-            field = fields[:, first : first + B, :]
-            field = field + b[:, None, :] if biased else field
-            g, dg = self.g(field), self.dg(field)
-            output = self.scale * xp.sum(v[:, None, :] * g, axis=2)
-            F = self.slope(output + b0 if biased else output, y[:, step * B : (step + 1) * B])[:, :, None]
-            c, push = _change(v[:, None, :], F, g, dg, rate, rate_v)
-            if biased:
-                b = self.rho_b * b - self.rate_b * v * xp.sum(F * dg, axis=1)
-                b0 = self.rho_c * b0 - self.rate_c * xp.sum(F, axis=1)
-            v = rho_v[:, 0, :] * v - xp.sum(push, axis=1)
+            samples = fields[:, first : first + B, :], y[:, step * B : (step + 1) * B]
+            c, parts = self.changes(parts, *samples, (rate, rate_v, rho_v))
             if bath:
                 c = xp.concat([c, kick * self.batch.array(np.eye(bath))[None, :, :]], axis=1)
             if squares is not None:
@@ -258,8 +258,9 @@ class Vectors(Engine):
             increments[:, now, :] = kept * increments[:, now, :]
             kept = kept * decays[step]
         self.W = kept.mT * self.W + xp.matmul(increments.mT, X)
-        self.v = xp.concat([v, b, b0], axis=1) if biased else v
-        finite = self.batch.backend.to_host(xp.all(xp.isfinite(v + xp.sum(increments, axis=1)), axis=1))
+        self.v = xp.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+        readout = parts[0] if len(parts[0].shape) == 2 else xp.sum(parts[0], axis=1)
+        finite = self.batch.backend.to_host(xp.all(xp.isfinite(readout + xp.sum(increments, axis=1)), axis=1))
         alive = finite & (self.good == self.steps)
         self.steps += steps
         self.good[alive] = self.steps
@@ -269,6 +270,35 @@ class Vectors(Engine):
         xp, (S, _, D), bath = self.batch.backend.xp, X.shape, self.batch.problem.bath
         cold, warm = (xp.reshape(each, (S, steps, -1, D)) for each in (X, heat((steps * bath, D))))
         return xp.reshape(xp.concat([cold, warm], axis=2), (S, -1, D))
+
+    def _changes(
+        self, parts: tuple[Any, ...], field: Any, y: Any, rates: tuple[Any, Any, Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The coefficients c (S, B, K) of the samples of a step with these fields and labels.
+
+        And what becomes of `parts`: v (S, K), and where there are biases thresholds (S, K) and intercept (S, 1).
+        `rates`: those of c and of v, and the decay of v, (S, 1, K) each.
+        """
+        xp, (v, *biases), (rate, rate_v, rho_v) = self.batch.backend.xp, parts, rates
+        field = field + biases[0][:, None, :] if biases else field
+        g, dg = self.g(field), self.dg(field)
+        output = self.scale * xp.sum(v[:, None, :] * g, axis=2)
+        F = self.slope(output + biases[1] if biases else output, y)[:, :, None]
+        c, push = _change(v[:, None, :], F, g, dg, rate, rate_v)
+        if biases:
+            b, b0 = biases
+            b = self.rho_b * b - self.rate_b * v * xp.sum(F * dg, axis=1)
+            biases = [b, self.rho_c * b0 - self.rate_c * xp.sum(F, axis=1)]
+        return c, (rho_v[:, 0, :] * v - xp.sum(push, axis=1), *biases)
+
+    def _class_changes(
+        self, parts: tuple[Any, ...], field: Any, y: Any, rates: tuple[Any, Any, Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The same of v (S, c, K) and one-hot labels (S, B, c)."""
+        xp, g, (v,), (rate, rate_v, rho_v) = self.batch.backend.xp, self.g(field), parts, rates
+        phi = self.scale[:, :, None] * xp.matmul(g, v.mT)
+        F = self.charged.slopes(phi, y, xp)
+        return rate * xp.matmul(F, v) * self.dg(field), (rho_v * v - rate_v * xp.matmul(F.mT, g),)
 
     def overlaps(self) -> Overlaps:
         """Of the weights with all references, with each other, and the readouts."""

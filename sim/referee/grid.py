@@ -17,6 +17,7 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import random_state
+from quenched.symbolic.language.grammar import CLASS_LOSSES
 
 __all__ = ["SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
 
@@ -53,6 +54,7 @@ class Variant:
         return OnlineSGD(**given | dict(self.options))
 
 
+_CLASSES = "three-classes"  # the mixture of losses with several outputs
 _VARIANTS = (
     Variant("erf", 1, loss="logistic"),
     Variant("erf", 2, loss="logistic"),
@@ -60,6 +62,7 @@ _VARIANTS = (
     Variant("relu", 2, batch=4),
     Variant("erf", 2, options=(("lr", "1/(1 + t)"), ("weight_decay", "0:0.2, 2:0.2, 2:0"), ("frozen", ("w0", "v1")))),
     Variant("relu", 2, options=(("sphere", True), ("temperature", 0.1))),
+    Variant("erf", 2, loss="cross-entropy"),
     Variant("erf", 2, control=False, teacher="sign"),
     Variant("relu", 2, control=False, teacher="each cluster"),
     Variant("relu", 2, options=(("bias_lr", 0.5), ("intercept_lr", 0.5))),
@@ -116,7 +119,8 @@ class Grid:
     """All of mixtures x activations x K x rates, each at every D, with `seeds` runs recorded at `times`.
 
     `variants`: networks with other losses, batches, biases or teachers, at the last of the rates, on each of the
-    mixtures `varied`.  `bias_D`: where the bias is measured, with `bias_runs` runs times D at each, and 20 at least.
+    mixtures `varied`, or where the loss has several outputs on the mixture three-classes.  `bias_D`: where the bias is
+    measured, with `bias_runs` runs times D at each, and 20 at least.
     `problem`: a specification that is judged instead of all these.
     """
 
@@ -135,7 +139,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 72 of other losses, batches, rules and teachers."""
+        """240 cells, and 74 of other losses, batches, rules and teachers."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
@@ -176,6 +180,7 @@ class Grid:
         ]
         others = [
             Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control, one.teacher)
-            for name, one in product(self.varied, self.variants)
+            for one in self.variants
+            for name in ((_CLASSES,) if one.loss in CLASS_LOSSES else self.varied)
         ]
         return [*plain, *others]

@@ -260,7 +260,8 @@ def _part(kind: str, job: tuple[Any, ...]) -> tuple[Any, float]:
 
 def _compile(engine: str, backend: str, case: Case) -> None:
     """One step of a case, which compiles and loads all that the others of its structure need."""
-    simulate(case.data, case.network, case.rule, STATE_D, 1 / STATE_D, 2, engine, backend, test_samples=1)
+    how = _engine(case, engine, backend)
+    simulate(case.data, case.network, case.rule, STATE_D, 1 / STATE_D, 2, *how, test_samples=1)
 
 
 def _compiling(cases: Sequence[Case]) -> list[int]:
@@ -295,7 +296,13 @@ def _runs(grid: Grid, case: Case, number: int, D: int, cell: int, engine: str, b
     state = _state(case, number)
     samples = None if case.problem is None else case.problem.test_samples
     options: dict[str, Any] = {} if samples is None else {"test_samples": samples}
-    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, engine, backend, state=state, **options)
+    how = _engine(case, engine, backend)
+    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, *how, state=state, **options)
+
+
+def _engine(case: Case, engine: str, backend: str) -> tuple[str, str]:
+    """Engine and backend of a case: several outputs, which the kernels of a card do not have, on the host's chain."""
+    return (engine, backend) if backend == "numpy" or case.data.classes is None else ("overlaps", "numpy")
 
 
 def _judged(

@@ -29,12 +29,14 @@ from quenched.symbolic.language import functions
 __all__ = [
     "ACTIVATION",
     "BUILTIN",
+    "CLASS_LOSSES",
     "DERIVED",
     "FUNCTIONS",
     "INTEGRAND",
     "LOSS",
     "LOSSES",
     "NAMED",
+    "RULE_LOSS",
     "SCHEDULE",
     "Grammar",
     "canonical",
@@ -103,6 +105,9 @@ LOSSES: dict[str, str] = {
 }
 """The losses that have a name."""
 
+CLASS_LOSSES: dict[str, str] = {"cross-entropy": "log(sum_c exp(phi_c)) - sum_c y_c phi_c"}
+"""Losses of several outputs phi_c at a one-hot label y_c, by name only: `quenched.symbolic.classes`."""
+
 FUNCTIONS: dict[str, str] = functions.written()
 """Functions of an expression: their name in sympy, or their definition in x."""
 
@@ -125,6 +130,8 @@ class Grammar:
 
 ACTIVATION = Grammar("activation", ("x",), ChainMap(BUILTIN, NAMED))
 LOSS = Grammar("loss", ("phi", "y"), LOSSES)
+RULE_LOSS = Grammar("loss", ("phi", "y"), ChainMap(LOSSES, CLASS_LOSSES))
+"""What a learning rule takes: an expression in phi and y, or a name, one of several outputs included."""
 INTEGRAND = Grammar("integrand", ("x", "y", "z", "w", "x0", "x1", "x2", "x3"), {})
 """What is averaged over Gaussian fields: x, y, z, w, which are x0 .. x3 by other names."""
 SCHEDULE = Grammar("schedule", ("t",), {})

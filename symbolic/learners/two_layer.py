@@ -80,8 +80,9 @@ STATUS = (
     "Exact as D grows at fixed t; Goldt, Advani and others 2019 prove it for isotropic inputs and smooth activations."
 )
 
-# indices: cluster a, reference vector b, node of the spectrum u, neurons k l (free) and i j ... (summed)
-a, b, u, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "k", "l", "i", "j", "m", "n", "p", "q"))
+# indices: cluster a, reference vector b, node of the spectrum u, readout o (k, or class and neuron), neurons k l (free)
+# and i j ... (summed)
+a, b, u, o, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "o", "k", "l", "i", "j", "m", "n", "p", "q"))
 kappa_v, s = sympy.symbols("kappa_v s", positive=True)
 M, v, P, y, eta_v = (IndexedBase(name) for name in ("M", "v", "P", "y", "eta_v"))
 mean, direction = IndexedBase("mean"), IndexedBase("e")
@@ -242,9 +243,9 @@ class Equations:
 
 def _equations(step: StepAverages, first: Step) -> Equations:
     dR, dQ = (_in_node(increment) for increment in increments())
-    dv = -eta_v[k] * P[a] * readout[a, k] - eta_v[k] * kappa_v * v[k]
+    dv = -eta_v[o] * P[a] * readout[a, o] - eta_v[o] * kappa_v * v[o]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
-    rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_k/dt", dv))
+    rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_o/dt", dv))
     lines = ((STEIN, (r"\operatorname{pull}_{uki}", drag)), *(("Average over the sample", line) for line in rates))
     steps = [first, *(Step(rule, f"{left} = {latex(value)}") for rule, (left, value) in lines)]
     for name in ("force_{ak}", "response_{akl}", "noise_{akl}", "readout_{ak}", "risk"):
@@ -383,7 +384,7 @@ def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
         },
         "step_noise": {"noise": (step.noise, "akl")},
         "pull": {"pull": (found.pull, "uki")},
-        "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "k")},
+        "rates": {"dR": (found.dR, "ubk"), "dQ": (found.dQ, "ukl"), "dv": (found.dv, "o")},
         "on_sphere": dict(zip(("dR_held", "dQ_held"), zip(on_sphere(), ("ubk", "ukl"), strict=True), strict=True)),
         "risk": {"value": (step.risk, "")},
     }
@@ -445,7 +446,7 @@ D times the fraction by which |w_k|^2 = D squared_k grows in the step is growth_
 eta_k, and those of a bath.
 """,
     "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and
-dv_k/dt.
+dv_o/dt, in which o is the neuron k of one output, or output and neuron (c, k).
 
 Indices that the left-hand side does not have are summed; mean_uab is the part of mean_a.r_b in node u, M_uak that of
 E_a[lambda_k].

@@ -106,6 +106,7 @@ MIXTURE = {
     "scaling": "real",
     "spectrum": "record",
     "teacher": "record",
+    "classes": "array",
 }
 FROM_DATA = {
     "X": "array",
@@ -123,6 +124,7 @@ CALLS: dict[str, Call] = {
     "Mixture": (Mixture, {"means": [[1.0], [-1.0]], "labels": [1, -1]}, MIXTURE),
     "Mixture.xor": (Mixture.xor, {"sigma": 0.5}, SHAPE),
     "Mixture.two_clusters": (Mixture.two_clusters, {"sigma": 0.5}, SHAPE),
+    "Mixture.three_classes": (Mixture.three_classes, {"sigma": 0.5}, SHAPE),
     "Mixture.three_clusters": (Mixture.three_clusters, {"sigma": 0.5}, SHAPE),
     "Mixture.ring": (Mixture.ring, {"m": 3, "sigma": 0.5}, {"m": "integer", **SHAPE}),
     "Mixture.parity": (Mixture.parity, {"sigma": 0.5}, {"sigma": "number", "lengths": "array", "scaling": "real"}),
@@ -429,7 +431,8 @@ def test_the_table_knows_every_argument_of_every_public_function() -> None:
     for name, (_, given, kinds) in CALLS.items():
         assert set(parameters(name)) <= {place(name, argument) for argument in kinds}, name
         assert {place(name, argument) for argument in given} <= set(parameters(name)), name
-    internal = ("to_dict", "arrays", "from_dict", "derivative", "check_labelled", "check_isotropic")
+    internal = ("to_dict", "arrays", "from_dict", "derivative", "check_labelled", "check_isotropic", "check_signs")
+    internal += ("check_charged",)
     for kind in (Mixture, Spectrum, Densities, OrderParameters):
         for name, member in inspect.getmembers(kind, callable):
             if not name.startswith("_") and name not in internal:

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.special import softmax
 from scipy.stats import ks_2samp
 
 from quenched.numerics.averages.activations import activation_functions, compiled_activation
@@ -72,6 +73,11 @@ CASES |= {
         6,
     ),
 }
+CLASSES = Mixture(UNEQUAL.means, weights=UNEQUAL.weights, sigma=UNEQUAL.sigma, classes=[1, 0, 1])
+CROSS_ENTROPY = OnlineSGD(0.8, 0.1, second_lr=0.4, second_weight_decay=0.3, loss="cross-entropy")
+ALL_RULES = OnlineSGD(
+    "0.8/(1 + t)", 0.1, loss="cross-entropy", batch=2, frozen=("w1", "v0"), sphere=True, temperature=0.5
+)
 CASE = pytest.mark.parametrize(("mixture", "network", "sgd", "D"), CASES.values(), ids=CASES.keys())
 
 
@@ -91,14 +97,14 @@ def step_on_vectors(
     The vectors have the coordinates that any of them uses: p, and K + B (or D - p) in a random orientation.  Beyond the
     weights, sample b has normals along what earlier ones have brought, and the root of a chi-square along one more.
     """
-    p, K, v = mixture.dimensions, network.K, run.v[0].copy()
+    p, K, v = mixture.dimensions, network.K, run.overlaps().v[0]
     A, L = run.W[0, :p].copy(), run.W[0, p:].T.copy()
     bath = K if sgd.temperature != 0 else 0
     room = min(K + sgd.batch + bath, D - p)
     f = np.linalg.qr(np.random.default_rng(0).standard_normal((room, room)))[0]
     w = np.sqrt(D) * np.hstack([A.T, L @ f[:K]])
     g, dg = activation_functions(network.activation)
-    slope, s = loss_functions(sgd.loss)[1], network.output_scale
+    s, targets = network.output_scale, mixture.labels if mixture.classes is None else mixture.classes
     now, (first, second, _) = sgd.rates(n / D), sgd.learning(K)
     w_new, v_new = w - now.eta * now.kappa / D * first[:, None] * w, v - now.eta_v * now.kappa_v / D * second * v
 
@@ -110,7 +116,7 @@ def step_on_vectors(
 
     for b in range(sgd.batch):
         a = int(np.sum(np.cumsum(mixture.weights)[:-1] <= random.random()))
-        y = mixture.labels[a] + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
+        y = targets[a] + (sgd.label_noise * random.standard_normal() if sgd.label_noise else 0.0)
         x = mixture.sigmas[a] * normals(b)
         x[:p] += mixture.at(D)[a]
         if (teacher := mixture.teacher) is not None:
@@ -119,9 +125,12 @@ def step_on_vectors(
             said = teacher.readouts(mixture.clusters)[a] @ activation_functions(teacher.activation)[0](seen)
             y += np.sign(said) if teacher.sign else said
         field = w @ x / np.sqrt(D)
-        F = slope(s * v @ g(field), y) / sgd.batch
-        w_new = w_new - now.eta / np.sqrt(D) * s * F * np.outer(first * v * dg(field), x)
-        v_new = v_new - now.eta_v / D * s * F * second * g(field)
+        if mixture.classes is None:
+            F = loss_functions(sgd.loss)[1](s * v @ g(field), y) / sgd.batch
+        else:
+            F = (softmax(s * v @ g(field)) - np.eye(len(v))[int(y)]) / sgd.batch
+        w_new = w_new - now.eta / np.sqrt(D) * s * np.outer(first * np.dot(F, v) * dg(field), x)
+        v_new = v_new - now.eta_v / D * s * second * np.multiply.outer(F, g(field))
     for k in range(bath):
         random.random()  # where a sample chooses its cluster
         w_new[k] += np.sqrt(2 * now.eta * now.temperature / D) * first[k] * normals(sgd.batch + k)
@@ -143,6 +152,9 @@ STEPS = {
     "weights in the span of the means": ((XOR, RELU, SGD, 10), in_the_span(3)),
     "parallel weights": ((XOR, RELU, SGD, 10), OPPOSITE),
     "frozen layers": ((XOR, RELU, OnlineSGD(0.0, second_lr=0.0), 10), OPPOSITE),
+    "classes": ((CLASSES, TwoLayer(2, "erf", output_scale=0.7), CROSS_ENTROPY, 12), None),
+    "classes in batches": ((CLASSES, TwoLayer(3, "relu"), replace(CROSS_ENTROPY, batch=3), 7), None),
+    "classes, schedules, frozen parts, a sphere and a bath": ((CLASSES, TwoLayer(3, "relu"), ALL_RULES, 12), None),
 }
 
 

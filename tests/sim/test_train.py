@@ -9,7 +9,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.special import ndtr
+from scipy.special import ndtr, softmax
 
 from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.averages.losses import loss_functions
@@ -47,6 +47,16 @@ CASES = {
     "sphere": (XOR, RELU, OnlineSGD(0.6, 0.1, sphere=True, batch=3)),
     "bath": (XOR, RELU, OnlineSGD("1/(1 + t)", 0.2, temperature=0.5, frozen=("w2",), label_noise=0.3)),
     "bath on a sphere, batches": (XOR, TwoLayer(2, "erf"), OnlineSGD(0.5, temperature="t", sphere=True, batch=2)),
+    "classes": (
+        Mixture.three_classes(0.6),
+        TwoLayer(2, "erf", output_scale=0.7),
+        OnlineSGD(0.6, 0.1, second_lr=0.3, second_weight_decay=0.2, loss="cross-entropy", batch=3),
+    ),
+    "classes, schedules, frozen parts, a sphere and a bath": (
+        Mixture.three_classes(0.6),
+        TwoLayer(3, "erf"),
+        OnlineSGD("1/(1 + t)", 0.1, loss="cross-entropy", batch=2, frozen=("w1", "v0"), sphere=True, temperature=0.5),
+    ),
     "batches beyond a block": (XOR, RELU, OnlineSGD(0.5, loss="(phi - y)**4/4", batch=40)),
 }
 
@@ -62,7 +72,6 @@ def one_sample_at_a_time(
     data, choice, noise, bath = stream(DATA), stream(CLUSTER), stream(NOISE), stream(BATH)
     w, v = Geometry.of(mixture, D).weights(state, generators([seed], FRAME)[0]), state.v.copy()
     g, dg = activation_functions(network.activation)
-    slope = loss_functions(sgd.loss)[1]
     s, means = network.output_scale, np.zeros((mixture.clusters, D))
     means[:, : mixture.dimensions] = mixture.at(D)
     first, second, _ = sgd.learning(network.K)
@@ -74,9 +83,12 @@ def one_sample_at_a_time(
             x = means[a] + mixture.sigmas[a] * data.standard_normal(D)
             y = mixture.labels[a] + (sgd.label_noise * noise.standard_normal() if sgd.label_noise else 0.0)
             field = w @ x / np.sqrt(D)
-            F = slope(s * v @ g(field), y) / sgd.batch
-            dw = dw - now.eta / np.sqrt(D) * s * F * np.outer(v * dg(field), x)
-            dv = dv - now.eta_v / D * s * F * g(field)
+            if mixture.classes is None:
+                F = loss_functions(sgd.loss)[1](s * v @ g(field), y) / sgd.batch
+            else:
+                F = (softmax(s * v @ g(field)) - np.eye(len(v))[mixture.classes[a]]) / sgd.batch
+            dw = dw - now.eta / np.sqrt(D) * s * np.outer(np.dot(F, v) * dg(field), x)
+            dv = dv - now.eta_v / D * s * np.multiply.outer(F, g(field))
         if sgd.temperature != 0:
             dw = dw + np.sqrt(2 * now.eta * now.temperature / D) * bath.standard_normal(w.shape)
         lengths = np.linalg.norm(w, axis=1)

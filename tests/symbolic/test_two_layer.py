@@ -26,14 +26,14 @@ def test_the_averages_are_those_of_the_theory():
 
 def test_the_noise_of_samples_is_second_order_and_falls_with_the_batch():
     found = equations()
-    k, l = (sympy.Idx(name) for name in "kl")
+    k, l, o = (sympy.Idx(name) for name in "klo")
     second = sympy.expand(found.dQ).coeff(eta[k], 1).coeff(eta[l], 1)
     assert second.has(noise)
     rest = sympy.expand(found.dQ - eta[k] * eta[l] * second)
     assert not rest.has(noise)
     assert sympy.simplify(second.diff(B) + second / B) == 0
     one = sympy.Symbol("one")
-    for rate, names in ((found.dR, (eta[k],)), (rest, (eta[k], eta[l])), (found.dv, (eta_v[k],))):
+    for rate, names in ((found.dR, (eta[k],)), (rest, (eta[k], eta[l])), (found.dv, (eta_v[o],))):
         scaled = sympy.expand(rate.subs({name: one * name for name in names}, simultaneous=True))
         assert sympy.Poly(scaled, one).monoms() == [(1,)]
 
