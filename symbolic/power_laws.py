@@ -20,6 +20,8 @@ phases where one or another of them is largest are those of Paquette, Paquette, 
 
 from __future__ import annotations
 
+from functools import cache
+
 import sympy
 from sympy import Symbol, exp, gamma, pi, sin
 
@@ -90,6 +92,7 @@ def risk_transform(target: Real, degrees: Real, trace: Positive, zeta: Real, lr:
 # --- sums over j as integrals
 
 
+@cache
 def _mellin(function: sympy.Expr, at: sympy.Expr) -> sympy.Expr:
     """The integral of u^(at - 1) `function`(u) over u > 0, known for two functions by a proof each."""
     if function == exp(-u):
@@ -103,14 +106,21 @@ def _mellin(function: sympy.Expr, at: sympy.Expr) -> sympy.Expr:
     raise ValueError(f"no Mellin transform of {function} is known here")
 
 
+@cache
+def _measure() -> None:
+    """Proof that j^-power dj is x^-e u^(e - 1) du/(2a) at u = x j^-2a, e = (power - 1)/(2a)."""
+    a, x, power = (Symbol(name, positive=True) for name in ("a", "x", "power"))
+    index = (x / u) ** (1 / (2 * a))
+    exponent = (power - 1) / (2 * a)
+    ratio = -index.diff(u) * index**-power / (x**-exponent * u ** (exponent - 1) / (2 * a))
+    if sympy.simplify(sympy.expand_log(sympy.log(ratio), force=True)) != 0:
+        raise AssertionError(f"the measure of u is off by {ratio}")
+
+
 def _many(power: sympy.Expr, a: sympy.Symbol, x: sympy.Expr, function: sympy.Expr) -> sympy.Expr:
     """sum_j j^-power f(x j^-2a) for large x: the integral over j, u = x j^-2a."""
-    inverse = (Symbol("x", positive=True) / u) ** (1 / (2 * a))
-    measure = sympy.simplify(-inverse.diff(u) * inverse**-power)
+    _measure()
     exponent = (power - 1) / (2 * a)
-    known = Symbol("x", positive=True) ** -exponent * u ** (exponent - 1) / (2 * a)
-    if sympy.simplify(sympy.expand_log(sympy.log(measure / known), force=True)) != 0:
-        raise AssertionError(f"the measure of u is {measure}")
     return x**-exponent * _mellin(function, exponent) / (2 * a)
 
 
@@ -124,11 +134,9 @@ def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derive
     return Derived(value, steps=(Step("Mellin transform of exp(-u)", step),))
 
 
-def noise_term(
-    a: Positive, x: Positive, lr: Positive, batch: Positive, source: Positive, gain: Positive
-) -> Derived:
+def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: Positive, gain: Positive) -> Derived:
     """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr)."""
-    L_0, F_0, dF, K_0, dK, e = sympy.symbols("L_0 F_0 dF K_0 dK epsilon", positive=True)
+    F_0, dF, K_0, dK, e = sympy.symbols("F_0 dF K_0 dK epsilon", positive=True)
     total = (F_0 + e * dF) / (1 - (K_0 - e * dK))
     first = sympy.simplify(total.diff(e).subs(e, 0))
     if sympy.simplify(first - (dF / (1 - K_0) - F_0 * dK / (1 - K_0) ** 2)) != 0:
@@ -145,13 +153,13 @@ def noise_term(
 
 
 def edge_equation(a: Positive, edge: Positive) -> Derived:
-    """How many features have kappa = `edge` at zeta = 0, for many inputs and 2a > 1: sum_j lambda_j/(lambda_j + kappa)."""
+    """P = sum_j lambda_j/(lambda_j + kappa), of kappa = `edge` at zeta = 0, for many inputs and 2a > 1."""
     value = sympy.simplify(_many(sympy.Integer(0), a, 1 / edge, u / (1 + u)))
     return Derived(value, steps=(Step("Mellin transform of u/(1 + u)", rf"P = {latex(value)}"),))
 
 
 def floor_term(a: Positive, b: Positive, edge: Positive, gain: Positive) -> Derived:
-    """What the features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2 it is gain source edge."""
+    """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge."""
     value = gain * edge * _many(2 * b, a, 1 / edge, u / (1 + u))
     told = rf"g \sum_j \frac{{j^{{-2a-2b}} \kappa_0}}{{j^{{-2a}} + \kappa_0}} \to {latex(value)}"
     return Derived(value, steps=(Step("Mellin transform of u/(1 + u)", told),))
@@ -175,7 +183,7 @@ def embedding_term(a: Positive, x: Positive, features: Positive, source: Positiv
 
 
 def term_exponents(a: Positive, b: Positive) -> Derived:
-    """Powers: of x in target, noise and embedding; of lr in noise; of P in embedding, in the floor at b < 1/2 and b > 1/2.
+    """Powers of x in target, noise, embedding; of lr in noise; of P in embedding, in the floor at b < 1/2 and b > 1/2.
 
     Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^-2a, which holds for 2a > 1 and, at D/P
     fixed, where j/P and kappa P^2a have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
@@ -187,7 +195,7 @@ def term_exponents(a: Positive, b: Positive) -> Derived:
     number = edge_equation(a, edge).values[0]
 
     def power(term: sympy.Expr, of: sympy.Symbol) -> sympy.Expr:
-        return sympy.factor(sympy.simplify(of * term.diff(of) / term))
+        return sympy.factor(sympy.powsimp(of * term.diff(of) / term))
 
     per_edge = sympy.simplify(1 / power(number, edge))
     if per_edge != -2 * a:

@@ -47,14 +47,12 @@ class LinearStudent:
     ValueError: the problem is not of this kind, with the argument that makes it another.
     """
 
-    evaluations = 0
-    vanished: dict[int, float] = {}
-
     def __init__(
         self, mixture: Mixture, network: TwoLayer, rule: LearningRule, state: Densities, D: int | None = None
     ) -> None:
         _check(mixture, network, rule, state)
         self.D, self.readout = D, state.v
+        self.evaluations, self.vanished = 0, dict[int, float]()  # as trajectories of other methods have them
         self.c = network.output_scale * float(state.v[0])
         self.rho, share = mixture.eigenvalues[0], mixture.shares
         taught = mixture.taught

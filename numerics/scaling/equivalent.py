@@ -11,6 +11,7 @@ followed from large |zeta|, where it is zeta + trace/P, down to each point; of t
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +26,15 @@ from quenched.theory.power_laws import risk_transform
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["power_law_floor", "power_law_risk", "risk_at"]
+__all__ = ["CONTOURS", "power_law_floor", "power_law_risk", "risk_at"]
 
 Array = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complex128]
 
-_NODES = (24, 20)  # of the contour: the better first; the difference of the two is the error
+CONTOURS = (24, 20)
+"""Points of the contours, the better first; the difference of the two is the error."""
 _TOLERANCE = 1e-13  # of kappa, relative
-_STEP = 0.5  # of zeta on the way down, as a factor
+_STEP = 0.2  # of zeta on the way down, as a factor
 _NEWTON, _HALVINGS = 12, 20
 
 
@@ -41,7 +43,7 @@ class _Features:
 
     def __init__(self, law: PowerLaw) -> None:
         j, self.weights = law.nodes()
-        self.P = law.features
+        self.P = math.inf if law.features is None else float(law.features)  # inf: the inputs themselves
         self.lam = j ** (-2 * law.a)
         self.power = self.weights * j ** (-2 * law.a - 2 * law.b)
         self.noise = law.label_noise**2
@@ -73,7 +75,7 @@ class _Features:
 
     def kappas(self, zetas: Complex) -> Complex:
         """kappa (times, contour) at zetas, those of increasing times on one ray for each point of the contour."""
-        if self.P is None:
+        if math.isinf(self.P):
             return zetas
         unit = zetas[0] / np.abs(zetas[0])
         scale = max(float(np.abs(zetas[0]).max()), 10 * float(self.lam[0] + self.trace / self.P))
@@ -88,7 +90,7 @@ class _Features:
                     factor, halvings = factor**0.5, halvings + 1
                     if halvings > _HALVINGS:
                         raise RuntimeError(
-                            f"kappa was not found at |zeta| = {np.abs(aim).min():.3g} for {self.P} features: the "
+                            f"kappa was not found at |zeta| = {np.abs(aim).min():.3g} for {self.P:g} features: the "
                             "resolvent's root is not isolated to rounding; ask for fewer steps"
                         )
                     continue
@@ -108,19 +110,22 @@ def _contour(N: int) -> tuple[Complex, Complex]:
     return z, 2 / N * np.exp(z) * slope
 
 
-def risk_at(law: PowerLaw, steps: Array) -> tuple[Array, Array]:
-    """The risk after `steps` > 0, increasing, and its error: the difference of two contours, and rounding."""
+def risk_at(law: PowerLaw, steps: Array, contours: tuple[int, ...] = CONTOURS) -> tuple[Array, Array]:
+    """The risk after `steps` > 0, increasing, and its error: the difference of two contours, and rounding.
+
+    `contours`: numbers of their points, the better first; of a single one the error is that of rounding.
+    """
     features, found = _Features(law), []
-    for N in _NODES:
+    for N in contours:
         z, weights = _contour(N)
-        zeta = z / (2 * law.lr * steps[:, None])
+        zeta: Any = z / (2 * law.lr * steps[:, None])
         kappa = features.kappas(zeta)
         degrees: Any = features.degrees(kappa)
         transform: Any = risk_transform(features.target(kappa), degrees, features.trace, zeta, law.lr, law.batch)
         found.append((transform @ weights).imag / steps)
     # exp(z) <= exp(0.13 N) beside results of order 1 in these units
     rounding = 1e-14 * np.abs(transform * weights).sum(axis=1) / steps
-    return found[0], np.abs(found[0] - found[1]) + rounding
+    return found[0], np.abs(found[0] - found[-1]) + rounding
 
 
 @describing
@@ -136,9 +141,11 @@ def power_law_risk(law: PowerLaw, steps: npt.ArrayLike) -> xr.Dataset:
 
     RuntimeError: kappa was not found.  Source: Paquette, Paquette, Xiao and Pennington (2024), their Volterra equation.
 
-    >>> run = power_law_risk(PowerLaw(1.0, 0.75, inputs=4000, features=1000), [1e2, 1e4, 1e6])
-    >>> run.risk.values.round(9)
-    array([0., 0., 0.])
+    At the end the risk is 1/(1 - rate) times the floor:
+
+    >>> run = power_law_risk(PowerLaw(1.0, 0.75, inputs=4000, features=1000, rate=0.25), [1e2, 1e10])
+    >>> round(float(run.risk[-1] / run.floor), 6)
+    1.333333
     """
     import xarray as xr
 
@@ -172,7 +179,7 @@ def power_law_floor(law: PowerLaw) -> float:
     from scipy.optimize import brentq
 
     features = _Features(record("law", law, PowerLaw))
-    if features.P is None or features.P == law.inputs:
+    if law.inputs <= features.P:
         return features.noise
 
     def missing(log_kappa: float) -> float:

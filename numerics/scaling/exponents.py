@@ -23,7 +23,7 @@ import numpy.typing as npt
 from quenched.numerics.problem.checks import Result, finite_array, integers, number, record, shown
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import describing
-from quenched.numerics.scaling.equivalent import risk_at
+from quenched.numerics.scaling.equivalent import CONTOURS, risk_at
 from quenched.numerics.scaling.power_law import PowerLaw
 from quenched.theory.power_laws import term_exponents
 
@@ -60,7 +60,7 @@ def fit_exponent(
     y: npt.ArrayLike,
     *,
     error: npt.ArrayLike | None = None,
-    window: tuple[float, float] | None = None,
+    window: npt.ArrayLike | None = None,
 ) -> Exponent:
     """The exponent q of y ~ x^q: the slope of log y against log x by least squares, with an error bar.
 
@@ -76,8 +76,9 @@ def fit_exponent(
     ValueError: fewer than 6 points, x that do not increase, numbers that are not positive.
 
     >>> x = np.geomspace(1e2, 1e6, 30)
-    >>> fit_exponent(x, 3 * x**-0.5 * (1 + 1 / x**0.5))
-    Exponent(value=-0.505... ± 0.01..., statistical=..., prefactor=3.1..., window=(100, 1e+06), points=30)
+    >>> fit = fit_exponent(x, 3 * x**-0.5 * (1 + 1 / x**0.5))
+    >>> round(fit.value, 3), round(fit.error, 3)
+    (-0.508, 0.024)
     """
     xs, ys = finite_array("x", x, (None,)), finite_array("y", y, (None,))
     if len(xs) != len(ys):
@@ -88,7 +89,7 @@ def fit_exponent(
             raise ValueError(f"{name} must be positive, got {values.min()!s}")
     if (np.diff(xs) <= 0).any():
         raise ValueError(f"x must increase, got {shown(x)}")
-    low, high = (xs[0], xs[-1]) if window is None else (number("window", end, positive=True) for end in window)
+    low, high = (xs[0], xs[-1]) if window is None else finite_array("window", window, (2,))
     inside = (xs >= low) & (xs <= high)
     if (count := int(inside.sum())) < 2 * _PARTS:
         raise ValueError(f"window must hold {2 * _PARTS} points or more, got {count} between {low:g} and {high:g}")
@@ -154,8 +155,8 @@ def scaling_exponents(a: float, b: float) -> ScalingExponents:
     """The phase of the power-law problem with eigenvalues j^(-2a) and target j^(-b), and its exponents.
 
     D/P is fixed, and above 1, and the learning rate a fixed fraction of the largest stable one: lr ~ P^(2a - 1) for
-    a < 1/2, where sum_j lambda_j grows, else constant.  `time` is of steps at fixed lr, the slowest of the terms that do
-    not know of P (a < 1/2: of the target, as noise is of order lr).
+    a < 1/2, where sum_j lambda_j grows, else constant.  `time` is of steps at fixed lr: of the slowest of the terms
+    that do not depend on P, which for a < 1/2 is the target, as noise goes with lr.
 
     ValueError: 2a + 2b <= 1, where y has no finite variance; a or b on the boundary of a phase, where exponents have
     logarithms beside them.
@@ -178,7 +179,7 @@ def scaling_exponents(a: float, b: float) -> ScalingExponents:
             continue
         p = (x2 - x1) / (slopes[0] - slopes[1])
         value = max(x + (P - (1 - lr) * x) * p for x, P in terms.values())
-        if 0 < p and (best is None or value < best[0] - 1e-12):
+        if p > 0 and (best is None or value < best[0] - 1e-12):
             best = value, p, (one, two)
     name = None if best is None else _PHASES.get((*best[2], a > 0.5, b > 0.5))
     if best is None or name is None or a in (0.25, 0.5) or b == 0.5 or (a > 0.5 and a == b):
@@ -213,7 +214,7 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
     Returns a dataset: risk_at (features, compute), by `power_law_risk`; along compute the least risk, optimal_features,
     and `interior`, whether the optimum lies well inside of the sizes given, as it must for a fit.
 
-    ValueError: fewer than six sizes, a law without features, less than one step at the largest size and least compute.
+    ValueError: fewer than six sizes, a law without features.
     """
     import xarray as xr
 
@@ -230,7 +231,7 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
     rows = []
     for P in sizes:
         scaled = replace(law, features=P, inputs=round(ratio * P))
-        rows.append(risk_at(scaled, f / (law.batch * P))[0])
+        rows.append(risk_at(scaled, f / (law.batch * P), CONTOURS[1:])[0])
     risks = np.array(rows)
     logs = np.log(risks)
     best = np.argmin(logs, axis=0)

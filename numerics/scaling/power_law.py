@@ -47,9 +47,9 @@ class PowerLaw(Record):
 
     ValueError: a <= 0, b < 0, more features than inputs, a rate that is not below 1.
 
-    >>> law = PowerLaw(a=1.0, b=0.5, inputs=400, features=100)
-    >>> law.lr, law.trace
-    (0.3046..., 1.6414...)
+    >>> law = PowerLaw(a=1.0, b=0.5, inputs=10**6, features=100)
+    >>> round(law.trace, 5), round(math.pi**2 / 6, 5)
+    (1.64493, 1.64493)
     """
 
     a: float
@@ -106,7 +106,7 @@ class PowerLaw(Record):
 
         >>> j, weights = PowerLaw(1.0, 0.5, inputs=10**6).nodes()
         >>> len(j), abs(float(weights @ j**-2.0) - float(np.sum(np.arange(1, 10**6 + 1.0) ** -2))) < 1e-12
-        (202, True)
+        (208, True)
         """
         first = min(self.inputs, _EXACT)
         points, weights = [np.arange(1, first + 1.0)], [np.ones(first)]
@@ -114,7 +114,8 @@ class PowerLaw(Record):
         while start <= self.inputs:
             stop = min(max(start + 1, int(_BLOCK * start)), self.inputs + 1)
             x, w = _gauss_of_integers(stop - start)
-            points.append(start + x), weights.append(w)
+            points.append(start + x)
+            weights.append(w)
             start = stop
         return np.concatenate(points), np.concatenate(weights)
 
@@ -148,9 +149,9 @@ def power_law_problem(law: PowerLaw, seed: int = 0) -> PowerLawProblem:
 
     ValueError: P D > 2^27.
 
-    >>> mixture, network, rule, state = power_law_problem(PowerLaw(1.0, 0.5, inputs=40, features=10))
-    >>> mixture.spectrum.nodes, round(rule.label_noise**2, 4)
-    (10, 0.0244)
+    >>> mixture, network, rule, state = power_law_problem(PowerLaw(1.0, 0.5, inputs=40, features=40))
+    >>> mixture.spectrum.nodes, rule.label_noise  # as many features as inputs represent any target
+    (40, 0.0)
     """
     record("law", law, PowerLaw)
     rng = np.random.default_rng(integer("seed", seed))
@@ -168,12 +169,14 @@ def power_law_problem(law: PowerLaw, seed: int = 0) -> PowerLawProblem:
         _, scales, directions = svd(F * j**-law.a, full_matrices=False)
         along = directions @ y
         k, teacher = scales**2, (along / scales) ** 2
-        rest = float(np.sum((y - along @ directions) ** 2)) if P < law.inputs else 0.0
+        rest = float(np.sum((y - along @ directions) ** 2)) if law.inputs > P else 0.0
     norm = float(teacher.sum())
     spectrum = Spectrum(P * k, alignment=(teacher / norm)[:, None, None])
-    mixture = Mixture(
-        [[0.0]], spectrum=spectrum, teacher=Teacher([[math.sqrt(norm / P)]], v=[1.0], activation="linear")
-    )
+    linear = Teacher(np.array([[math.sqrt(norm / P)]]), np.ones(1), "linear")
     noise = math.hypot(law.label_noise, math.sqrt(rest))
-    rule = OnlineSGD(law.lr, label_noise=noise, batch=law.batch, frozen=("v",))
-    return PowerLawProblem(mixture, TwoLayer(1, "linear"), rule, Densities(np.zeros((P, 1, 1)), np.zeros((P, 1, 1)), [1.0]))
+    return PowerLawProblem(
+        Mixture(np.zeros((1, 1)), spectrum=spectrum, teacher=linear),
+        TwoLayer(1, "linear"),
+        OnlineSGD(law.lr, label_noise=noise, batch=law.batch, frozen=("v",)),
+        Densities(np.zeros((P, 1, 1)), np.zeros((P, 1, 1)), np.ones(1)),
+    )

@@ -149,8 +149,8 @@ def integrate(
     choice("method", method, _METHODS)
     asked = asked_quantities(quantities)
     plan.check_until(times[-1])
-    trajectory = _linear(plan, network, state) if method == "linear" else _Trajectory(
-        plan, network, state, method, rtol, atol
+    trajectory = (
+        _linear(plan, network, state) if method == "linear" else _Trajectory(plan, network, state, method, rtol, atol)
     )
     states = trajectory.at(times, progress)
     return xr.Dataset(
@@ -169,7 +169,9 @@ def integrate(
 def _linear(plan: Course, network: TwoLayer, state: OrderParameters | Densities) -> LinearStudent:
     """The solution where the equations are linear, one piece of them."""
     if len(plan.pieces) > 1:
-        raise ValueError(f"method='linear' is for a problem that does not change in time, got {len(plan.pieces)} pieces")
+        raise ValueError(
+            f"method='linear' is for a problem that does not change in time, got {len(plan.pieces)} pieces"
+        )
     return LinearStudent(plan.joint, network, plan.pieces[0].rule, densities(plan.joint, state))
 
 
