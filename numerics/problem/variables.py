@@ -49,7 +49,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "risk_at": ("mean square error at each number of features", "1"),
     "floor": ("least mean square error that the features can reach", "1"),
     "features": ("number of features P", "1"),
-    "compute": ("batch times features times steps", "1"),
+    "budget": ("compute f, batch times features times steps", "1"),
     "optimal_features": ("number of features of least risk", "1"),
     "interior": ("whether the optimum lies well inside of the sizes", "1"),
     # outputs given the cluster

@@ -35,6 +35,8 @@ __all__ = ["Exponent", "ScalingExponents", "compute_frontier", "fit_exponent", "
 Array = npt.NDArray[np.float64]
 
 _PARTS = 3  # of a window, of which slopes are compared
+_SLOWEST = 0.9  # of differences of slopes that still fall: a window where they do not is not extrapolated further
+_FINE = 401  # sizes between three neighbours at which the least risk is looked for
 _INTERIOR = 2  # sizes at either end of a frontier whose optimum may lie outside
 
 
@@ -67,11 +69,11 @@ def fit_exponent(
     `x` increasing, `y`, and the standard error of y if there is one: positive numbers (n,), in `window` 6 or more.
     Without `error` all logarithms have one weight.
 
-    The error is the spread (largest minus smallest) of the slopes in the three thirds of the window, added in
-    quadrature to the statistical error, from `error` or else from the scatter about the line.  Where y = C x^q (1 + c
-    x^-w), or with another correction that fades, it is a bound on the distance from q if the correction falls threefold
-    or more from the first third to the last: the deviation of the fit is then at most the mean of those of the outer
-    thirds, which is at most their difference.  In a window of one crossover it is no bound; widen the window then.
+    The error is the larger of two numbers: the spread (largest minus smallest) of the slopes in the three thirds of the
+    window, and the distance of the fit from where these slopes go as a geometric sequence, which they are for y = C x^q
+    (1 + c x^-w) of small c x^-w at any w; in quadrature with the statistical error, from `error` or else from the
+    scatter about the line.  For one such correction it is a bound on the distance from q.  Where y crosses over from
+    one power to another beyond the window, no rule can know: fit in another window, too.
 
     ValueError: fewer than 6 points, x that do not increase, numbers that are not positive.
 
@@ -103,8 +105,17 @@ def fit_exponent(
         if of.sum() < 2:
             raise ValueError(f"window must hold 2 points or more in each third of its logarithms, got {int(of.sum())}")
         slopes.append(_line(u[of], v[of], weights[of], True)[0])
-    total = math.hypot(float(np.ptp(slopes)), statistical)
+    total = math.hypot(max(float(np.ptp(slopes)), abs(_limit(slopes) - slope)), statistical)
     return Exponent(slope, total, statistical, math.exp(intercept), (math.exp(u[0]), math.exp(u[-1])), count)
+
+
+def _limit(slopes: Sequence[float]) -> float:
+    """Where three slopes go, as a geometric sequence."""
+    first, second, third = slopes
+    if second == first or third == second:
+        return third
+    ratio = min((third - second) / (second - first), _SLOWEST)
+    return third + (third - second) * ratio / (1 - ratio)
 
 
 def _line(u: Array, v: Array, weights: Array, known: bool) -> tuple[float, float, float]:
@@ -209,14 +220,15 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
     """The least risk at each compute f = batch P steps over the number of features P, and where it is reached.
 
     `features`: increasing sizes P, six or more; the law is scaled to each, D/P and `rate` fixed.  `compute`: increasing
-    numbers > 0.  Between sizes the risk is a parabola in log P through the best three.
+    numbers > 0.  Between sizes log risk is a cubic spline in log P.
 
-    Returns a dataset: risk_at (features, compute), by `power_law_risk`; along compute the least risk, optimal_features,
+    Returns a dataset: risk_at (features, budget), by `power_law_risk`; along budget (f) the least risk, optimal_features,
     and `interior`, whether the optimum lies well inside of the sizes given, as it must for a fit.
 
     ValueError: fewer than six sizes, a law without features.
     """
     import xarray as xr
+    from scipy.interpolate import CubicSpline
 
     record("law", law, PowerLaw)
     sizes = sorted(set(integers("features", features, at_least=1)))
@@ -235,21 +247,20 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
     risks = np.array(rows)
     logs = np.log(risks)
     best = np.argmin(logs, axis=0)
-    middle = np.clip(best, 1, len(sizes) - 2)
     u = np.log(np.array(sizes, dtype=np.float64))
+    smooth = CubicSpline(u, logs)
     least, where = np.empty(len(f)), np.empty(len(f))
-    for i, m in enumerate(middle):
-        quadratic = np.polynomial.Polynomial.fit(u[m - 1 : m + 2], logs[m - 1 : m + 2, i], 2)
-        turn = quadratic.deriv().roots()
-        at = float(np.clip(turn[0].real, u[m - 1], u[m + 1])) if len(turn) else float(u[best[i]])
-        least[i], where[i] = math.exp(quadratic(at)), math.exp(at)
+    for i, m in enumerate(np.clip(best, 1, len(sizes) - 2)):
+        fine = np.linspace(u[m - 1], u[m + 1], _FINE)
+        values = smooth(fine)[:, i]
+        where[i], least[i] = np.exp(fine[values.argmin()]), np.exp(values.min())
     return xr.Dataset(
         {
-            "risk_at": (("features", "compute"), risks),
-            "risk": ("compute", least),
-            "optimal_features": ("compute", where),
-            "interior": ("compute", (best >= _INTERIOR) & (best < len(sizes) - _INTERIOR)),
+            "risk_at": (("features", "budget"), risks),
+            "risk": ("budget", least),
+            "optimal_features": ("budget", where),
+            "interior": ("budget", (best >= _INTERIOR) & (best < len(sizes) - _INTERIOR)),
         },
-        {"features": np.array(sizes), "compute": f},
+        {"features": np.array(sizes), "budget": f},
         provenance(law=law),
     )

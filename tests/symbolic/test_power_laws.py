@@ -11,7 +11,7 @@ GAIN, LR, BATCH, SOURCE = 1.3, 0.4, 3.0, 2.5
 
 @pytest.mark.parametrize("zeta", [0.05, 0.7, 0.2 + 0.9j])
 def test_the_transform_is_that_of_the_nodes(zeta: complex) -> None:
-    """dS/dn = (-2 lr k + (lr^2/B) k k^T) S + (lr^2/B) k rest: k·S + rest, transformed by a linear solve at s = 2 lr zeta."""
+    """dS/dn = (-2 lr k + (lr^2/B) k k^T) S + (lr^2/B) k rest: L = k·S + rest, by a linear solve at s = 2 lr zeta."""
     rng = np.random.default_rng(1)
     P, D, noise = 4, 7, 0.3
     root = np.arange(1, D + 1.0) ** -0.8
