@@ -69,18 +69,18 @@ def fit_exponent(
     `x` increasing, `y`, and the standard error of y if there is one: positive numbers (n,), in `window` 6 or more.
     Without `error` all logarithms have one weight.
 
-    The error is the larger of two numbers: the spread (largest minus smallest) of the slopes in the three thirds of the
-    window, and the distance of the fit from where these slopes go as a geometric sequence, which they are for y = C x^q
-    (1 + c x^-w) of small c x^-w at any w; in quadrature with the statistical error, from `error` or else from the
-    scatter about the line.  For one such correction it is a bound on the distance from q.  Where y crosses over from
-    one power to another beyond the window, no rule can know: fit in another window, too.
+    The error is the sum of two numbers, in quadrature with the statistical error from `error`, or else from the scatter
+    about the line: the spread (largest minus smallest) of the slopes in the three thirds of the window, and the distance
+    of the fit from where these slopes go as a geometric sequence.  Such a sequence they are for y = C x^q (1 + c x^-w)
+    of small c x^-w at any w: for one such correction the error is a bound on the distance from q.  Where y crosses over
+    from one power to another beyond the window, no rule can know: fit in another window, too.
 
     ValueError: fewer than 6 points, x that do not increase, numbers that are not positive.
 
     >>> x = np.geomspace(1e2, 1e6, 30)
     >>> fit = fit_exponent(x, 3 * x**-0.5 * (1 + 1 / x**0.5))
     >>> round(fit.value, 3), round(fit.error, 3)
-    (-0.508, 0.024)
+    (-0.508, 0.032)
     """
     xs, ys = finite_array("x", x, (None,)), finite_array("y", y, (None,))
     if len(xs) != len(ys):
@@ -105,7 +105,7 @@ def fit_exponent(
         if of.sum() < 2:
             raise ValueError(f"window must hold 2 points or more in each third of its logarithms, got {int(of.sum())}")
         slopes.append(_line(u[of], v[of], weights[of], True)[0])
-    total = math.hypot(max(float(np.ptp(slopes)), abs(_limit(slopes) - slope)), statistical)
+    total = math.hypot(float(np.ptp(slopes)) + abs(_limit(slopes) - slope), statistical)
     return Exponent(slope, total, statistical, math.exp(intercept), (math.exp(u[0]), math.exp(u[-1])), count)
 
 
@@ -172,6 +172,8 @@ def scaling_exponents(a: float, b: float) -> ScalingExponents:
     ValueError: 2a + 2b <= 1, where y has no finite variance; a or b on the boundary of a phase, where exponents have
     logarithms beside them.
 
+    In IVb finite sizes are far from these exponents: its noise depends on D/P by powers below 4a - 1 < 0.172.
+
     >>> scaling_exponents(1.0, 0.25)
     ScalingExponents(phase='Ia', time=-0.75, size=-1.5, compute=-0.5, optimal_size=0.333333, terms=('target', 'floor'))
     >>> scaling_exponents(0.75, 1.5).phase, scaling_exponents(0.4, 0.8).phase
@@ -222,8 +224,8 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
     `features`: increasing sizes P, six or more; the law is scaled to each, D/P and `rate` fixed.  `compute`: increasing
     numbers > 0.  Between sizes log risk is a cubic spline in log P.
 
-    Returns a dataset: risk_at (features, budget), by `power_law_risk`; along budget (f) the least risk, optimal_features,
-    and `interior`, whether the optimum lies well inside of the sizes given, as it must for a fit.
+    Returns a dataset: risk_at (features, budget), by `power_law_risk`; along budget (f) the least risk,
+    optimal_features, and `interior`, whether the optimum lies well inside of the sizes given, as it must for a fit.
 
     ValueError: fewer than six sizes, a law without features.
     """
