@@ -70,10 +70,10 @@ def fit_exponent(
     Without `error` all logarithms have one weight.
 
     The error is the sum of two numbers, in quadrature with the statistical error from `error`, or else from the scatter
-    about the line: the spread (largest minus smallest) of the slopes in the three thirds of the window, and the distance
-    of the fit from where these slopes go as a geometric sequence.  Such a sequence they are for y = C x^q (1 + c x^-w)
-    of small c x^-w at any w: for one such correction the error is a bound on the distance from q.  Where y crosses over
-    from one power to another beyond the window, no rule can know: fit in another window, too.
+    about the line: the spread (largest minus smallest) of the slopes in the three thirds of the window, and the
+    distance of the fit from where these slopes go as a geometric sequence.  Such a sequence they are for y = C x^q (1 +
+    c x^-w) of small c x^-w at any w: for one such correction the error is a bound on the distance from q.  Where y
+    crosses over from one power to another beyond the window, no rule can know: fit in another window, too.
 
     ValueError: fewer than 6 points, x that do not increase, numbers that are not positive.
 
