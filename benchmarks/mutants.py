@@ -76,7 +76,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "theory/amp.py": (f"{SYMBOLIC}amp.py", f"{SIM}amp.py"),
     "theory/fluctuations.py": (*_bank("dynamics"), f"{NUMERICS}fluctuations.py", f"{SIM}fluctuations.py"),
     "theory/losses.py": (f"{NUMERICS}losses.py", f"{NUMERICS}erm.py"),
-    "theory/power_laws.py": (f"{SYMBOLIC}power_laws.py", f"{NUMERICS}scaling.py"),
+    "theory/scaling/*.py": (f"{SYMBOLIC}power_laws.py", f"{NUMERICS}scaling.py"),
     "numerics/scaling/*.py": (f"{NUMERICS}scaling.py",),
     "numerics/course/linear.py": (f"{NUMERICS}scaling.py",),
     "numerics/oracle*.py": (*_bank("oracle"), f"{NUMERICS}oracle.py"),

@@ -28,11 +28,12 @@ from sympy import Symbol, exp, gamma, pi, sin
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 
-__all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
+__all__ = ["FOLDER", "FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
 TITLE = "Power laws of linear students"
 PART, ORDER = "learning", 5
 STATUS = "Given the features exact as steps are small; traces over them by a deterministic equivalent."
+FOLDER = "scaling"
 NOTATION = {
     "lr": r"\gamma",
     "batch": "B",

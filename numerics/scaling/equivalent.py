@@ -21,7 +21,7 @@ from quenched.numerics.problem.checks import increasing_times, record
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.scaling.power_law import PowerLaw
-from quenched.theory.power_laws import risk_transform
+from quenched.theory.scaling.power_laws import risk_transform
 
 if TYPE_CHECKING:
     import xarray as xr

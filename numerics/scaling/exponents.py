@@ -25,7 +25,7 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.scaling.equivalent import CONTOURS, risk_at
 from quenched.numerics.scaling.power_law import PowerLaw
-from quenched.theory.power_laws import term_exponents
+from quenched.theory.scaling.power_laws import term_exponents
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -22,7 +22,7 @@ from quenched.numerics import (
     scaling_exponents,
 )
 from quenched.sim import simulate
-from quenched.theory import power_laws as theory
+from quenched.theory.scaling import power_laws as theory
 
 SMALL = PowerLaw(0.8, 0.6, inputs=24, features=8, rate=0.3, batch=2, label_noise=0.2)
 

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from quenched.theory import power_laws as theory
+from quenched.theory.scaling import power_laws as theory
 
 GAIN, LR, BATCH, SOURCE = 1.3, 0.4, 3.0, 2.5
 
