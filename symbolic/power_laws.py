@@ -132,7 +132,7 @@ def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derive
     """
     value = gain * _many(2 * a + 2 * b, a, x, exp(-u))
     step = rf"g \sum_j j^{{-2a-2b}} e^{{-x j^{{-2a}}}} \to {latex(value)}"
-    return Derived(value, steps=(Step("Mellin transform of exp(-u)", step),))
+    return Derived(value, steps=(Step("Mellin transform of an exponential", step),))
 
 
 def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: Positive, gain: Positive) -> Derived:
@@ -147,7 +147,7 @@ def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: 
     value = gain**2 * area * kernel
     steps = (
         Step("First order at small s", r"\delta L = g\, \delta F + g^2 F(0)\, \delta K,\quad F(0) = \int F\,dn"),
-        Step("Mellin transform of exp(-u)",
+        Step("Mellin transform of an exponential",
              rf"K = \tfrac{{\gamma^2}}{{B}} \sum_j j^{{-4a}} e^{{-x j^{{-2a}}}} \to {latex(kernel)}"),
     )  # fmt: skip
     return Derived(value, steps=steps)
@@ -156,14 +156,14 @@ def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: 
 def edge_equation(a: Positive, edge: Positive) -> Derived:
     """P = sum_j lambda_j/(lambda_j + kappa), of kappa = `edge` at zeta = 0, for many inputs and 2a > 1."""
     value = sympy.simplify(_many(sympy.Integer(0), a, 1 / edge, u / (1 + u)))
-    return Derived(value, steps=(Step("Mellin transform of u/(1 + u)", rf"P = {latex(value)}"),))
+    return Derived(value, steps=(Step("Mellin transform of a fraction", rf"P = {latex(value)}"),))
 
 
 def floor_term(a: Positive, b: Positive, edge: Positive, gain: Positive) -> Derived:
     """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge."""
     value = gain * edge * _many(2 * b, a, 1 / edge, u / (1 + u))
     told = rf"g \sum_j \frac{{j^{{-2a-2b}} \kappa_0}}{{j^{{-2a}} + \kappa_0}} \to {latex(value)}"
-    return Derived(value, steps=(Step("Mellin transform of u/(1 + u)", told),))
+    return Derived(value, steps=(Step("Mellin transform of a fraction", told),))
 
 
 def embedding_term(a: Positive, x: Positive, features: Positive, source: Positive, gain: Positive) -> Derived:
