@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 
-# risk_transform(mathcalF, mathcalD, mathcalT, ζ, γ, B) = mathcalF/(2 γ ζ (1 - γ (-mathcalD ζ + mathcalT)/(2 B)))
+# risk_transform(F, d, T, ζ, γ, B) = F/(2 γ ζ (1 - γ (-d ζ + T)/(2 B)))
 # Derived by: Laplace's transform; Forcing; Partial fractions; Deterministic equivalent; Volterra equation
 def risk_transform(target: float, degrees: float, trace: float, zeta: float, lr: float, batch: float) -> float:
     """L(s), the Laplace transform of the risk of theta = 0 at the start over the steps, at s = 2 lr zeta.
@@ -30,37 +30,50 @@ def target_term(a: float, b: float, x: float, gain: float) -> float:
     """What of the target is not yet learned of features enough, x = 2 lr steps: gain sum_j j^(-2a-2b) exp(-x j^-2a).
 
     gain = 1/(1 - K(0)), K(0) = lr trace/(2 batch), is what SGD's own noise makes of it.
+
+    Closed form, for reading and for tests.
     """
     return gain*gamma((2*a + 2*b - 1)/(2*a))/(2*a*x**((2*a + 2*b - 1)/(2*a)))
 
 
-# noise_term(a, x, γ, B, mathcalS, g) = g² γ mathcalS x^(-(4 a - 1)/(2 a)) γ((4 a - 1)/(2 a))/(4 a B)
+# noise_term(a, x, γ, B, S, g) = g² γ S x^(-(4 a - 1)/(2 a)) γ((4 a - 1)/(2 a))/(4 a B)
 # Derived by: First order at small s; Mellin transform of an exponential
 def noise_term(a: float, x: float, lr: float, batch: float, source: float, gain: float) -> float:
-    """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr)."""
+    """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr).
+
+    Closed form, for reading and for tests.
+    """
     return gain**2*lr*source*gamma((4*a - 1)/(2*a))/(4*a*batch*x**((4*a - 1)/(2*a)))
 
 
 # edge_equation(a, κ_0) = π κ_0^(-1/(2 a))/(2 a sin(π/(2 a)))
 # Derived by: Mellin transform of a fraction
 def edge_equation(a: float, edge: float) -> float:
-    """P = sum_j lambda_j/(lambda_j + kappa), of kappa = `edge` at zeta = 0, for many inputs and 2a > 1."""
+    """P = sum_j lambda_j/(lambda_j + kappa), of kappa = `edge` at zeta = 0, for many inputs and 2a > 1.
+
+    Closed form, for reading and for tests.
+    """
     return pi/(2*a*edge**(1/(2*a))*sin(pi/(2*a)))
 
 
 # floor_term(a, b, κ_0, g) = -π κ_0 κ_0^((2 b - 1)/(2 a)) g/(2 a sin(π (2 b - 1)/(2 a)))
 # Derived by: Mellin transform of a fraction
 def floor_term(a: float, b: float, edge: float, gain: float) -> float:
-    """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge."""
+    """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge.
+
+    Closed form, for reading and for tests.
+    """
     return -pi*edge*edge**((2*b - 1)/(2*a))*gain/(2*a*sin(pi*(2*b - 1)/(2*a)))
 
 
-# embedding_term(a, x, P, mathcalS, g) = π g mathcalS x^(-(a - 1/2)/a)/(2 a P sin(π/(2 a)) γ(1 - (a - 1/2)/a))
+# embedding_term(a, x, P, S, g) = π g S x^(-(a - 1/2)/a)/(2 a P sin(π/(2 a)) γ(1 - (a - 1/2)/a))
 # Derived by: First order in 1/P; Euler's integral
 def embedding_term(a: float, x: float, features: float, source: float, gain: float) -> float:
     """What random features distort of the first directions, x = 2 lr steps, 2a > 1 and source = sum_j beta_j^2 finite.
 
     kappa - zeta = zeta degrees/P to first order in 1/P adds source (kappa - zeta)/s to the forcing.
+
+    Closed form, for reading and for tests.
     """
     return pi*gain*source/(2*a*features*x**((a - 1/2)/a)*sin(pi/(2*a))*gamma(1 - (a - 1/2)/a))
 
