@@ -130,7 +130,7 @@ def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derive
 
     gain = 1/(1 - K(0)), K(0) = lr trace/(2 batch), is what SGD's own noise makes of it.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     value = gain * _many(2 * a + 2 * b, a, x, exp(-u))
     step = rf"g \sum_j j^{{-2a-2b}} e^{{-x j^{{-2a}}}} \to {latex(value)}"
@@ -140,7 +140,7 @@ def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derive
 def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: Positive, gain: Positive) -> Derived:
     """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr).
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     F_0, dF, K_0, dK, e = sympy.symbols("F_0 dF K_0 dK epsilon", positive=True)
     total = (F_0 + e * dF) / (1 - (K_0 - e * dK))
@@ -161,7 +161,7 @@ def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: 
 def edge_equation(a: Positive, edge: Positive) -> Derived:
     """P = sum_j lambda_j/(lambda_j + kappa), of kappa = `edge` at zeta = 0, for many inputs and 2a > 1.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     value = sympy.simplify(_many(sympy.Integer(0), a, 1 / edge, u / (1 + u)))
     return Derived(value, steps=(Step("Mellin transform of a fraction", rf"P = {latex(value)}"),))
@@ -170,7 +170,7 @@ def edge_equation(a: Positive, edge: Positive) -> Derived:
 def floor_term(a: Positive, b: Positive, edge: Positive, gain: Positive) -> Derived:
     """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     value = gain * edge * _many(2 * b, a, 1 / edge, u / (1 + u))
     told = rf"g \sum_j \frac{{j^{{-2a-2b}} \kappa_0}}{{j^{{-2a}} + \kappa_0}} \to {latex(value)}"
@@ -182,7 +182,7 @@ def embedding_term(a: Positive, x: Positive, features: Positive, source: Positiv
 
     kappa - zeta = zeta degrees/P to first order in 1/P adds source (kappa - zeta)/s to the forcing.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     zeta = Symbol("zeta", positive=True)
     shift = zeta / features * _many(sympy.Integer(0), a, 1 / zeta, u / (1 + u))

@@ -228,6 +228,12 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
     optimal_features, and `interior`, whether the optimum lies well inside of the sizes given, as it must for a fit.
 
     ValueError: fewer than six sizes, a law without features.
+
+    >>> sizes, law = np.geomspace(10, 1e5, 16).astype(int), PowerLaw(1.0, 0.25, inputs=400, features=100)
+    >>> found = compute_frontier(law, sizes, np.geomspace(1e6, 1e11, 11))
+    >>> fit = fit_exponent(found.budget, found.risk)
+    >>> abs(fit.value - scaling_exponents(1.0, 0.25).compute) < fit.error < 0.02
+    True
     """
     import xarray as xr
     from scipy.interpolate import CubicSpline

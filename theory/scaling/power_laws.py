@@ -31,7 +31,7 @@ def target_term(a: float, b: float, x: float, gain: float) -> float:
 
     gain = 1/(1 - K(0)), K(0) = lr trace/(2 batch), is what SGD's own noise makes of it.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     return gain*gamma((2*a + 2*b - 1)/(2*a))/(2*a*x**((2*a + 2*b - 1)/(2*a)))
 
@@ -41,7 +41,7 @@ def target_term(a: float, b: float, x: float, gain: float) -> float:
 def noise_term(a: float, x: float, lr: float, batch: float, source: float, gain: float) -> float:
     """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr).
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     return gain**2*lr*source*gamma((4*a - 1)/(2*a))/(4*a*batch*x**((4*a - 1)/(2*a)))
 
@@ -51,7 +51,7 @@ def noise_term(a: float, x: float, lr: float, batch: float, source: float, gain:
 def edge_equation(a: float, edge: float) -> float:
     """P = sum_j lambda_j/(lambda_j + kappa), of kappa = `edge` at zeta = 0, for many inputs and 2a > 1.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     return pi/(2*a*edge**(1/(2*a))*sin(pi/(2*a)))
 
@@ -61,7 +61,7 @@ def edge_equation(a: float, edge: float) -> float:
 def floor_term(a: float, b: float, edge: float, gain: float) -> float:
     """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     return -pi*edge*edge**((2*b - 1)/(2*a))*gain/(2*a*sin(pi*(2*b - 1)/(2*a)))
 
@@ -73,7 +73,7 @@ def embedding_term(a: float, x: float, features: float, source: float, gain: flo
 
     kappa - zeta = zeta degrees/P to first order in 1/P adds source (kappa - zeta)/s to the forcing.
 
-    Closed form, for reading and for tests.
+    A closed form, for reading and for tests.
     """
     return pi*gain*source/(2*a*features*x**((a - 1/2)/a)*sin(pi/(2*a))*gamma(1 - (a - 1/2)/a))
 
