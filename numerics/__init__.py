@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from quenched.numerics.amp import state_evolution
     from quenched.numerics.averages.gaussian_average import average, closed_form
     from quenched.numerics.bayes import bayes_error
+    from quenched.numerics.course.linear import linear_mean
     from quenched.numerics.erm import erm_error
     from quenched.numerics.kernel_ridge import kernel_error
     from quenched.numerics.oracle import oracle_error
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from quenched.numerics.problem.state import Densities, OrderParameters
     from quenched.numerics.random_features import random_features_error
     from quenched.numerics.random_features_erm import kernel_erm_error, random_features_erm_error
+    from quenched.numerics.scaling.equivalent import power_law_floor, power_law_risk
+    from quenched.numerics.scaling.exponents import compute_frontier, fit_exponent, scaling_exponents
+    from quenched.numerics.scaling.power_law import PowerLaw, power_law_problem
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
     from quenched.numerics.two_layer.errors import errors, errors_many
@@ -37,6 +41,7 @@ __all__ = [
     "Mixture",
     "OnlineSGD",
     "OrderParameters",
+    "PowerLaw",
     "Specification",
     "Spectrum",
     "Teacher",
@@ -44,24 +49,31 @@ __all__ = [
     "average",
     "bayes_error",
     "closed_form",
+    "compute_frontier",
     "curve",
     "drift",
     "equations",
     "erm_error",
     "errors",
     "errors_many",
+    "fit_exponent",
     "fixed_point",
     "fixed_points",
     "fluctuations",
     "integrate",
     "kernel_erm_error",
     "kernel_error",
+    "linear_mean",
     "oracle_error",
+    "power_law_floor",
+    "power_law_problem",
+    "power_law_risk",
     "problem_of",
     "random_features_erm_error",
     "random_features_error",
     "random_state",
     "records_of",
+    "scaling_exponents",
     "state_at",
     "state_evolution",
 ]
@@ -73,6 +85,7 @@ _HOME = {
     "Mixture": "problem.mixture",
     "OnlineSGD": "problem.rules",
     "OrderParameters": "problem.state",
+    "PowerLaw": "scaling.power_law",
     "Specification": "problem.specification",
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
@@ -80,24 +93,31 @@ _HOME = {
     "average": "averages.gaussian_average",
     "bayes_error": "bayes",
     "closed_form": "averages.gaussian_average",
+    "compute_frontier": "scaling.exponents",
     "curve": "two_layer.continuation",
     "drift": "two_layer.drift",
     "equations": "typesetting",
     "erm_error": "erm",
     "errors": "two_layer.errors",
     "errors_many": "two_layer.errors",
+    "fit_exponent": "scaling.exponents",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
     "fluctuations": "two_layer.fluctuations",
     "integrate": "two_layer.flow",
     "kernel_erm_error": "random_features_erm",
     "kernel_error": "kernel_ridge",
+    "linear_mean": "course.linear",
     "oracle_error": "oracle",
+    "power_law_floor": "scaling.equivalent",
+    "power_law_problem": "scaling.power_law",
+    "power_law_risk": "scaling.equivalent",
     "problem_of": "problem.specification",
     "random_features_erm_error": "random_features_erm",
     "random_features_error": "random_features",
     "random_state": "two_layer.flow",
     "records_of": "problem.provenance",
+    "scaling_exponents": "scaling.exponents",
     "state_at": "problem.provenance",
     "state_evolution": "amp",
 }

@@ -24,6 +24,7 @@ learner is one file here:
     STATUS         what the chapter's results rest on: exact, replica symmetric, a deterministic equivalent
     FORMULAS       typed functions on symbols (`notation.Real`, `notation.Positive`): each becomes a function of
                    theory/NAME.py with its name, arguments and docstring, and a section of the document
+    FOLDER         a sub-folder of theory/, where that of the same name in numerics/ reads theory/FOLDER/NAME.py
     NOTATION       name -> LaTeX letter, for names that read well in code and are one letter on paper
     generated()    more text of theory/NAME.py, before FORMULAS: records, tables, functions of arrays
     derivations()  more sections of the chapter, before FORMULAS: a list of `notation.Formula`

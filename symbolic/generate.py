@@ -46,6 +46,7 @@ class Subject:
     PART: str = "further"
     ORDER: int = 0
     STATUS: str = ""
+    FOLDER: str = ""
     FORMULAS: tuple[Specification, ...] = ()
     NOTATION: Mapping[str, str] = field(default_factory=dict)
     generated: Callable[[], str] = _no_text
@@ -55,7 +56,18 @@ class Subject:
     @classmethod
     def of(cls, module: ModuleType) -> Subject:
         """Of a module that has a TITLE."""
-        declared = ("TITLE", "PART", "ORDER", "STATUS", "FORMULAS", "NOTATION", "generated", "derivations", "files")
+        declared = (
+            "TITLE",
+            "PART",
+            "ORDER",
+            "STATUS",
+            "FOLDER",
+            "FORMULAS",
+            "NOTATION",
+            "generated",
+            "derivations",
+            "files",
+        )
         found = {name: getattr(module, name) for name in declared if hasattr(module, name)}
         path = module.__name__.removeprefix("quenched.").replace(".", "/") + ".py"
         return cls(module.__name__.rpartition(".")[2], path, (module.__doc__ or "").strip(), **found)
@@ -81,7 +93,8 @@ class Subject:
             return self.files()
         parts = [self.generated(), *(emit.function(formula) for formula in self.formulas())]
         body = "\n\n\n".join(part for part in parts if part)
-        return {f"{self.name}.py": emit.header(self.source, self.docstring.splitlines()[0], body)} if body else {}
+        path = f"{self.FOLDER}/{self.name}.py" if self.FOLDER else f"{self.name}.py"
+        return {path: emit.header(self.source, self.docstring.splitlines()[0], body)} if body else {}
 
 
 def subjects() -> list[Subject]:

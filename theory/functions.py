@@ -36,6 +36,7 @@ FUNCTIONS: dict[str, Function] = {
     "erf": Function("scipy.special", 1, "from math import erf\n", lambda ctx: ctx.erf, ("erf",)),
     "erfc": Function("scipy.special", 1, "from math import erfc\n", lambda ctx: ctx.erfc, ("erfc",)),
     "exp": Function("numpy", 1, "from numpy import exp\n", lambda ctx: ctx.exp, ("exp",)),
+    "gamma": Function("scipy.special", 1, "from math import gamma\n", lambda ctx: ctx.gamma, ()),
     "heaviside": Function(
         "numpy",
         2,

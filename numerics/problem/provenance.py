@@ -26,6 +26,7 @@ from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.scaling.power_law import PowerLaw
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,7 +37,7 @@ Array = npt.NDArray[np.float64]
 
 KINDS: dict[str, type[Record]] = {
     kind.__name__: kind
-    for kind in (Densities, GradientFlow, Mixture, OnlineSGD, OrderParameters, Spectrum, Teacher, TwoLayer)
+    for kind in (Densities, GradientFlow, Mixture, OnlineSGD, OrderParameters, PowerLaw, Spectrum, Teacher, TwoLayer)
 }
 """The records that an attribute can name."""
 

@@ -44,6 +44,14 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "oracle": ("classification error of the oracle", "1"),
     "digits": ("classification error in decimal digits", "1"),
     "caption": ("what the options of the learner are", ""),
+    # scaling laws
+    "risk": ("mean square error, <(phi - y)^2>, at labels with their noise", "1"),
+    "risk_at": ("mean square error at each number of features", "1"),
+    "floor": ("least mean square error that the features can reach", "1"),
+    "features": ("number of features P", "1"),
+    "budget": ("compute f, batch times features times steps", "1"),
+    "optimal_features": ("number of features of least risk", "1"),
+    "interior": ("whether the optimum lies well inside of the sizes", "1"),
     # outputs given the cluster
     "mean": ("mean output in a cluster", "1"),
     "variance": ("variance of the output in a cluster", "1"),

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from quenched.numerics.averages.activations import piecewise_linear
 from quenched.numerics.course.initial import frames, random_state
+from quenched.numerics.course.linear import LinearStudent
 from quenched.numerics.course.pieces import Course, Mixtures, Piece, Rules, course
 from quenched.numerics.problem.checks import (
     FINEST,
@@ -51,7 +52,7 @@ _RECORDED = {
 }
 """What a trajectory holds of each quantity that `errors_many` finds."""
 
-_METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF")
+_METHODS = ("DOP853", "RK45", "RK23", "Radau", "BDF", "linear")
 
 # Tolerances are kept above rounding errors: this many times the largest that a coordinate can be.  Otherwise the step
 # size of a run with growing weights collapses long before it blows up.
@@ -95,6 +96,8 @@ def integrate(
 
     `t`: increasing times >= 0, one unit being D steps.  `rtol`, `atol`: tolerance per step of scipy's `method`, an
     explicit Runge-Kutta pair of order 8 by default ("Radau" or "BDF" where very different time scales make it slow).
+    "linear": the solution by an eigendecomposition, of one linear neuron taught by a linear teacher on one centred
+    cluster (`quenched.numerics.course.linear`), where tolerances have no part.
     `quantities`: ("pmse",) leaves out the classification error, which costs more.  `progress` is called with the time
     reached after each step.
 
@@ -150,7 +153,9 @@ def integrate(
     choice("method", method, _METHODS)
     asked = asked_quantities(quantities)
     plan.check_until(times[-1])
-    trajectory = _Trajectory(plan, network, state, method, rtol, atol)
+    trajectory = (
+        _linear(plan, network, state) if method == "linear" else _Trajectory(plan, network, state, method, rtol, atol)
+    )
     states = trajectory.at(times, progress)
     return xr.Dataset(
         *_variables(plan, network, times, states, asked),
@@ -163,6 +168,15 @@ def integrate(
             | ({"vanished": sorted(trajectory.vanished.items())} if trajectory.vanished else {}),
         ),
     )
+
+
+def _linear(plan: Course, network: TwoLayer, state: OrderParameters | Densities) -> LinearStudent:
+    """The solution where the equations are linear, one piece of them."""
+    if len(plan.pieces) > 1:
+        raise ValueError(
+            f"method='linear' is for a problem that does not change in time, got {len(plan.pieces)} pieces"
+        )
+    return LinearStudent(plan.joint, network, plan.pieces[0].rule, densities(plan.joint, state))
 
 
 def _variables(

@@ -279,7 +279,8 @@ def header(source: str, docstring: str, body: str, legend: str = "") -> str:
     for group in _IMPORTS:
         lines = []
         for module, names in group.items():
-            known = called if module == "quenched.theory.normal" else used  # an argument may be called ratio, too
+            # an argument may be called ratio or gamma, too
+            known = called if module in ("quenched.theory.normal", "scipy.special") else used
             wanted = sorted(n for n in names if n.split(" as ")[-1] in known and n.split(" as ")[-1] not in public)
             plain = [n for n in wanted if " as " not in n]
             lines += [f"from {module} import {', '.join(plain)}"] if plain else []

@@ -66,6 +66,7 @@ ELEMENTARY: tuple[Elementary, ...] = (
     Elementary("erf", "erf", ("erf",), module="scipy.special", compiled="math"),
     Elementary("erfc", "erfc", ("erfc",), module="scipy.special", compiled="math"),
     Elementary("exp", "exp", ("exp",), steep=True),
+    Elementary("gamma", "gamma", module="scipy.special", compiled="math"),
     Elementary(
         "heaviside",
         "Heaviside",

@@ -14,6 +14,7 @@ from quenched.numerics import (
     Mixture,
     OnlineSGD,
     OrderParameters,
+    PowerLaw,
     Specification,
     Spectrum,
     Teacher,
@@ -86,6 +87,7 @@ FITS = {
 Call = tuple[Callable[..., Any], dict[str, Any], dict[str, str]]
 PROBLEM = {"mixture": "record", "network": "record"}
 SPECTRUM = Spectrum([0.5, 1.5])
+LAW_OF_POWERS = PowerLaw(1.0, 0.75, inputs=8, features=4)
 DENSITIES = Densities([[[0.0], [0.0]]], [[[1.0]]], [0.5])
 SHAPE = {"sigma": "number", "separation": "number", "scaling": "real"}
 LAW = {"low": "number", "high": "number", "nodes": "integer", "quantiles": "flag"}
@@ -378,6 +380,37 @@ CALLS: dict[str, Call] = {
             "ridge": "number",
             "intercept": "flag",
         },
+    ),
+    "PowerLaw": (
+        PowerLaw,
+        {"a": 1.0, "b": 0.5, "inputs": 40},
+        {
+            **dict.fromkeys(("a", "b", "rate", "label_noise"), "number"),
+            **dict.fromkeys(("inputs", "features", "batch"), "integer"),
+        },
+    ),
+    "power_law_problem": (numerics.power_law_problem, {"law": LAW_OF_POWERS}, {"law": "record", "seed": "integer"}),
+    "power_law_risk": (
+        numerics.power_law_risk,
+        {"law": LAW_OF_POWERS, "steps": [1.0]},
+        {"law": "record", "steps": "array"},
+    ),
+    "power_law_floor": (numerics.power_law_floor, {"law": LAW_OF_POWERS}, {"law": "record"}),
+    "linear_mean": (
+        numerics.linear_mean,
+        {**numerics.power_law_problem(LAW_OF_POWERS)._asdict(), "t": [1.0], "D": 4},
+        {**PROBLEM, "rule": "rule", "state": "record", "t": "array", "D": "integer"},
+    ),
+    "fit_exponent": (
+        numerics.fit_exponent,
+        {"x": np.geomspace(1, 10, 7), "y": np.ones(7)},
+        {"x": "array", "y": "array", "error": "array", "window": "array"},
+    ),
+    "scaling_exponents": (numerics.scaling_exponents, {"a": 1.0, "b": 0.3}, {"a": "number", "b": "number"}),
+    "compute_frontier": (
+        numerics.compute_frontier,
+        {"law": LAW_OF_POWERS, "features": range(2, 9), "compute": [10.0]},
+        {"law": "record", "features": "integers", "compute": "array"},
     ),
     "Specification": (
         Specification,

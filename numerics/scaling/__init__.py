@@ -1,0 +1,1 @@
+"""Power laws: linear students of projected features, their risk and its exponents."""
