@@ -174,7 +174,8 @@ def _named(seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _problem(mixture: Mixture, network: TwoLayer, rule: LearningRule, D: int) -> Problem:
-    """What the chain runs; ValueError: it does not."""
+    """What the chain runs; ValueError: it does not, or the components that are followed are those of one output."""
+    record("mixture", mixture, Mixture).check_signs()
     problem = Problem(mixture, network, rule, integer("D", D, at_least=mixture.dimensions + network.K))
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
@@ -248,12 +249,6 @@ def log_law(times: xr.DataArray) -> tuple[float, float]:
     centre = (w * x).sum() / w.sum()
     spread = (w * (x - centre) ** 2).sum()
     return float((w * (x - centre) * y).sum() / spread), float(1 / np.sqrt(spread))
-
-
-def _problem(mixture: Mixture, network: TwoLayer, sgd: LearningRule, D: int) -> Problem:
-    """ValueError: the components that are followed are those of one output."""
-    record("mixture", mixture, Mixture).check_signs()
-    return Problem(mixture, network, sgd, integer("D", D, at_least=mixture.dimensions + network.K))
 
 
 def _runs(

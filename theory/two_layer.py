@@ -131,7 +131,7 @@ def rates(
     T: float,  # temperature of the bath
 ) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64]]:
     """Time derivatives of R_ubk = w_k.r_b/D and Q_ukl = w_k.w_l/D, parts in node u, and of v_k."""
-    I = eye(len(v))
+    I = eye(len(eta))
     dR = (
         -kappa*einsum("ubk,k->ubk", R, eta)
         - einsum("ubi,k,uki->ubk", R, eta, pull)

@@ -265,9 +265,15 @@ class ClassAverages(StepAverages):
         return Averages(force, response, square, self.fields.s * readout, np.zeros(len(mean))), error, "quadrature"
 
     def sampled(
-        self, mean: Array, covariance: Array, v: Array, outcome: Callable[[Averages], Array], c: float = 0.0
+        self,
+        mean: Array,
+        covariance: Array,
+        v: Array,
+        outcome: Callable[[Averages], Array],
+        c: float = 0.0,
+        largest: float = 1.0,
     ) -> tuple[Array, Array, str]:
-        """As of `StepAverages`."""
+        """As of `StepAverages`, with standard errors alone: there is no closed form."""
         output, root = self.fields.s * v, _root(covariance)
         inverse = np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)
 
