@@ -147,7 +147,7 @@ def test_clusters_with_teachers_of_their_own_add_up(activation):
     """The drift is linear in the law of the cluster: that of the mixture is the average over its clusters alone."""
     teachers = [Teacher(WEIGHTS, readout, activation, field_noise=0.4) for readout in ([0.8, -0.4], [0.3, 0.9])]
     whole = replace(taught(), teacher=Teacher.of_clusters(teachers))
-    network, (w, _) = TwoLayer(2, "erf"), weights(2)
+    network, (w, _) = TwoLayer(2, activation), weights(2)
     biases = [0.2, -0.3], 0.15
     state = lambda mixture: OrderParameters(mixture.references @ w[:2], w.T @ w, [0.9, -0.6], *biases)  # noqa: E731
     alone = [Mixture(MEANS[[a]], sigma=whole.sigmas[a], teacher=teacher) for a, teacher in enumerate(teachers)]
