@@ -31,7 +31,7 @@ from quenched.symbolic.language.notation import Derived, Positive, Real, Step
 __all__ = ["FOLDER", "FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 
 TITLE = "Power laws of linear students"
-PART, ORDER = "learning", 5
+PART, ORDER = "learning", 6
 STATUS = "Given the features exact as steps are small; traces over them by a deterministic equivalent."
 FOLDER = "scaling"
 NOTATION = {

@@ -211,7 +211,7 @@ def test_resume_leaves_what_is_there(
 
 
 def test_every_figure_has_its_parts() -> None:
-    assert len(figures.figures()) == 15
+    assert len(figures.figures()) == 16
     for name in figures.figures():
         module = import_module(f"quenched.sim.figures.{name}")
         assert module.__doc__.startswith(f"Figure `{name}`: ")
