@@ -9,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist loadfile  # tests of one file share what they compile
 
 .PHONY: test reproduce derive derivation docs lint format
 .DELETE_ON_ERROR:
