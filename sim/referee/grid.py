@@ -55,10 +55,10 @@ class Variant:
 
 
 _CLASSES = "three-classes"  # the mixture of losses with several outputs
-_VARIANTS = (
-    Variant("erf", 1, loss="logistic"),
+_VARIANTS = (  # a control has two neurons: a single one hardly moves if it starts with a small readout
+    Variant("erf", 1, control=False, loss="logistic"),
     Variant("erf", 2, loss="logistic"),
-    Variant("erf", 1, loss="sqrt(1 + (phi - y)**2)"),
+    Variant("erf", 1, control=False, loss="sqrt(1 + (phi - y)**2)"),
     Variant("relu", 2, batch=4),
     Variant("erf", 2, options=(("lr", "1/(1 + t)"), ("weight_decay", "0:0.2, 2:0.2, 2:0"), ("frozen", ("w0", "v1")))),
     Variant("relu", 2, options=(("sphere", True), ("temperature", 0.1))),
