@@ -23,6 +23,11 @@ from quenched.numerics import (
     oracle_error,
     random_state,
 )
+from quenched.numerics.averages.losses import CLASS_LOSSES as COMPILED
+from quenched.numerics.typesetting import _CLASS_LOSSES
+from quenched.symbolic.classes import cross_entropy
+from quenched.symbolic.language.grammar import CLASS_LOSSES
+from quenched.symbolic.language.latex import latex
 from quenched.theory import two_layer
 
 XOR, RELU = Mixture.xor(0.5), TwoLayer(4, "relu")
@@ -187,3 +192,11 @@ def test_results_show_each_number_with_its_error() -> None:
     assert "_error=" not in repr(found).replace("classification_error=", "")
     assert repr(oracle_error(XOR)).startswith(f"OracleError(value={oracle_error(XOR).value:.6g} ± ")
     assert "\n" not in repr(drift(Mixture.two_clusters(1.0), TwoLayer(1, "erf"), OnlineSGD(0.1), state))
+
+
+def test_losses_of_classes_are_shown_as_they_are_derived() -> None:
+    """What `equations` writes for each is sympy's of symbolic/classes.py, but for brackets and the index."""
+    derived = latex(cross_entropy()).replace(r"{\left(", " ").replace(r" \right)}", "").replace("_{d=1}^{C}", "_{c}")
+    shown = {"cross-entropy": derived.replace("_{d}", "_{c}").replace(r"\phi_{c} y_{c}", r"y_{c}\, \phi_{c}")}
+    assert shown == _CLASS_LOSSES
+    assert shown.keys() == CLASS_LOSSES.keys() == COMPILED.keys()
