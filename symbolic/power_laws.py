@@ -10,7 +10,7 @@ S_u, the square of the error theta - theta* along node u: with the risk L = E[(p
     dS_u/dn = -2 gamma k_u S_u + (gamma^2/B) k_u L,
 
 a Volterra equation, solved by Laplace's transform in n.  The features enter it by two traces of the resolvent of
-Lambda^(1/2) F^T F Lambda^(1/2), whose deterministic equivalent is zeta (. + zeta)^-1 -> kappa (Lambda + kappa)^-1,
+A = Lambda^(1/2) F^T F Lambda^(1/2), whose deterministic equivalent is zeta (A + zeta)^-1 -> kappa (Lambda + kappa)^-1,
 
     kappa = zeta + (kappa/P) degrees,   degrees = sum_j lambda_j/(lambda_j + kappa)       (Silverstein 1995).
 
@@ -126,7 +126,7 @@ def _many(power: sympy.Expr, a: sympy.Symbol, x: sympy.Expr, function: sympy.Exp
 
 
 def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derived:
-    """What of the target is not yet learned of features enough, x = 2 lr steps: gain sum_j j^(-2a-2b) exp(-x j^-2a).
+    """What of the target is not yet learned of features enough, x = 2 lr steps: gain·sum_j j^(-2a-2b) exp(-x j^(-2a)).
 
     gain = 1/(1 - K(0)), K(0) = lr trace/(2 batch), is what SGD's own noise makes of it.
 
@@ -138,7 +138,7 @@ def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derive
 
 
 def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: Positive, gain: Positive) -> Derived:
-    """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr).
+    """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2·K(n)·source/(2 lr).
 
     A closed form, for reading and for tests.
     """
@@ -168,7 +168,7 @@ def edge_equation(a: Positive, edge: Positive) -> Derived:
 
 
 def floor_term(a: Positive, b: Positive, edge: Positive, gain: Positive) -> Derived:
-    """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge.
+    """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain·source·edge.
 
     A closed form, for reading and for tests.
     """
@@ -180,7 +180,7 @@ def floor_term(a: Positive, b: Positive, edge: Positive, gain: Positive) -> Deri
 def embedding_term(a: Positive, x: Positive, features: Positive, source: Positive, gain: Positive) -> Derived:
     """What random features distort of the first directions, x = 2 lr steps, 2a > 1 and source = sum_j beta_j^2 finite.
 
-    kappa - zeta = zeta degrees/P to first order in 1/P adds source (kappa - zeta)/s to the forcing.
+    kappa - zeta = zeta·degrees/P to first order in 1/P adds source·(kappa - zeta)/s to the forcing.
 
     A closed form, for reading and for tests.
     """
@@ -199,8 +199,8 @@ def embedding_term(a: Positive, x: Positive, features: Positive, source: Positiv
 def term_exponents(a: Positive, b: Positive) -> Derived:
     """Powers of x in target, noise, embedding; of lr in noise; of P in embedding, in the floor at b < 1/2 and b > 1/2.
 
-    Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^-2a, which holds for 2a > 1 and, at D/P
-    fixed, where j/P and kappa P^2a have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
+    Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^(-2a), which holds for 2a > 1 and, at
+    D/P fixed, where j/P and kappa P^(2a) have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
     """
     x, lr, batch, source, gain, P = (Symbol(n, positive=True) for n in ("x", "lr", "batch", "source", "gain", "P"))
     edge = Symbol("edge", positive=True)

@@ -154,7 +154,8 @@ def overlaps(
 ) -> Derived:
     """(V, q, m_a): drive = (G mh)_a, length = mh.G mh."""
     phi = potential()
-    found = [saddle(phi, erm.qh, erm.V), saddle(phi, erm.Vh, erm.q), saddle(phi, erm.mh[0], erm.m[0])]
+    pairs = ((erm.qh, erm.V), (erm.Vh, erm.q), (erm.mh[0], erm.m[0]))
+    found = [saddle(phi, by, unknown, latex) for by, unknown in pairs]
     equation, _ = _equation(Y, Vh, weights)
     implicit = -equation.diff(Vh) / equation.diff(Y)
     # -dY/dVh and q as sums of terms of one sign

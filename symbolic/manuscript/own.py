@@ -33,8 +33,8 @@ vectors r_b in node u of the spectrum, M_uak parts of the means of the preactiva
 share_u variances and shares; P_a, y_a are the weights and labels of the clusters, v_k readouts, s the output scale, eta
 and kappa learning rates and decays, B samples in a step."""
 
-_OPEN = """What the six lines ask for.  The loss is no polynomial of degree 2 in phi, so that these averages do not open
-into averages of products of the activation: solvers take them by quadrature over the fields where these are few, and by
+_OPEN = """What the rates ask for.  The loss is no polynomial of degree 2 in phi, so these averages do not open into
+averages of products of the activation.  Solvers take them by quadrature over the fields where these are few, and by
 quasi-Monte Carlo with an error estimate otherwise."""
 
 _SAMPLED = (
