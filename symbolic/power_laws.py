@@ -37,7 +37,7 @@ FOLDER = "scaling"
 NOTATION = {
     "lr": r"\gamma",
     "batch": "B",
-    "target": "F",
+    "target": "Y",
     "degrees": "d",
     "trace": "T",
     "edge": r"\kappa_0",
@@ -81,11 +81,11 @@ def risk_transform(target: Real, degrees: Real, trace: Positive, zeta: Real, lr:
     memory = r"\tfrac{\gamma^2}{B} \sum_u \frac{k_u^2}{s + 2\gamma k_u}"
     steps = (
         Step("Laplace's transform", r"S_u(s) = \frac{S_u(0) + (\gamma^2/B)\, k_u L(s)}{s + 2 \gamma k_u}"),
-        Step("Forcing", r"F(s) = \frac1s\, y\cdot \zeta (A + \zeta)^{-1} y,\quad s = 2 \gamma \zeta,\quad "
-             r"A = \Lambda^{1/2} F^T F \Lambda^{1/2}"),
+        Step("Forcing", r"f(s) = \frac{Y}{s},\quad Y = y\cdot \zeta (A + \zeta)^{-1} y + \text{label noise}^2,\quad "
+             r"y_j = \sqrt{\lambda_j} \beta_j,\quad s = 2 \gamma \zeta"),
         Step("Partial fractions", rf"K(s) = {memory} = {latex(kernel)}"),
         Step("Deterministic equivalent", r"\zeta (A + \zeta)^{-1} \to \kappa (\Lambda + \kappa)^{-1}"),
-        Step("Volterra equation", rf"L = \frac{{F}}{{1 - K}} = {latex(value)}"),
+        Step("Volterra equation", rf"L = \frac{{f}}{{1 - K}} = {latex(value)}"),
     )  # fmt: skip
     return Derived(value, steps=steps)
 
@@ -151,7 +151,7 @@ def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: 
     area = source / (2 * lr)  # sum_j lambda_j beta_j^2/(2 lr lambda_j)
     value = gain**2 * area * kernel
     steps = (
-        Step("First order at small s", r"\delta L = g\, \delta F + g^2 F(0)\, \delta K,\quad F(0) = \int F\,dn"),
+        Step("First order at small s", r"\delta L = g\, \delta f + g^2 f(0)\, \delta K,\quad f(0) = \int f\,dn"),
         Step("Mellin transform of an exponential",
              rf"K = \tfrac{{\gamma^2}}{{B}} \sum_j j^{{-4a}} e^{{-x j^{{-2a}}}} \to {latex(kernel)}"),
     )  # fmt: skip

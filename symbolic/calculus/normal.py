@@ -4,10 +4,12 @@ Phi_n(h_1..h_n; r_12, r_13, ..) = P(z_1 < h_1, .., z_n < h_n) for jointly normal
 correlations r_ij (pairs in lexicographic order).  Every average of the package ends on these and on elementary
 functions.  Their derivatives are
 
-    d Phi_n / d h_i  = phi(h_i) Phi_{n-1}(the others, given z_i = h_i)
-    d Phi_n / d r_ij = phi_2(h_i, h_j; r_ij) Phi_{n-2}(the others, given z_i = h_i and z_j = h_j)      (Plackett 1954)
+    d Phi_n / d h_i  = varphi(h_i) Phi_{n-1}(the others, given z_i = h_i)
+    d Phi_n / d r_ij = varphi_2(h_i, h_j; r_ij) Phi_{n-2}(the others, given z_i = h_i and z_j = h_j)   (Plackett 1954)
 
-and `evalf` integrates the first of them at any precision.
+with the normal densities varphi and varphi_2 of one and two variables; `evalf` integrates the first of them at any
+precision.  Of what is given z_i = h_i and z_j = h_j the formulas write h_(k|ij) and r_(kl|ij): standardised limits and
+correlations.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class _Printer(LatexPrinter):
     """
 
     def __init__(self, letters: Mapping[str, str]) -> None:
-        super().__init__()
+        super().__init__({"inv_trig_style": "full"})
         self._letters = letters
 
     def _print_Symbol(self, expr: sympy.Symbol, style: str = "plain") -> str:

@@ -20,7 +20,7 @@ __all__ = ["GREEK", "escape", "mathematics", "prose"]
 GREEK = frozenset((
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
     "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
-    "Sigma", "Phi", "Psi", "Omega",
+    "Sigma", "Phi", "Psi", "Omega", "varphi",
 ))
 # fmt: on
 _TEX_FUNCTIONS = frozenset(("log", "exp", "det", "min", "max", "sin", "cos", "tanh", "cosh", "sum", "prod"))
@@ -294,7 +294,7 @@ def _stops(token: str) -> tuple[str, str]:
 
 def _said_once(latex: str) -> str:
     """A formula without "X = X", which is what becomes of "linear = k_1" where `linear` has the letter k_1."""
-    return re.sub(r"(^|, | = )((?:\\hat |[^\s=,])+) = \2(?= = |,|$)", r"\1\2", latex)
+    return re.sub(r"(^|, | = )([^=,]*[^=,\s]) = \2(?= = |,|$)", r"\1\2", latex)
 
 
 def _typeset(text: str, letters: Mapping[str, str], shown: bool) -> str:

@@ -34,7 +34,7 @@ NOTATION = {
     "lam": r"\Lambda",
     "second_moment": "S",
     "weight": "P",
-    "cross": "k_{aa_0}",
+    "cross": "k_{a0}",
     "own": "k_{aa}",
     "field": "x_a",
     "k_1": r"\tilde k_{aa}",

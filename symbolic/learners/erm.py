@@ -60,7 +60,7 @@ NOTATION = LETTERS | {
     "variance": "q",
     "slope_at_zero": "l'(0)",
     "label": "y",
-    "pairing": r"\hat m_a m_a",
+    "pairing": "p",
     "scale": "s",
 }
 latex = in_letters(NOTATION)
@@ -368,8 +368,8 @@ def derivations() -> list[Formula]:
         ),
     )
     docstring = (
-        "From the partition function to the potential: replicas, disorder average, symmetric ansatz, n to 0; then its "
-        "saddle point."
+        "From the partition function at inverse temperature beta to the potential: replicas, disorder average, "
+        "symmetric ansatz, n to 0, beta to infinity; then its saddle point."
     )
     return [Formula("replica_computation", docstring, (), Derived(limit, steps=steps))]
 

@@ -20,9 +20,9 @@ and so, by Woodbury, f has the coefficients o on the features, Y the labels on t
 
     Z^T c = beta = (diag(n P_a r)^-1 + S)^-1 Y,   o = S beta = Y - diag(n P_a r)^-1 beta           (`spiked`)
 
-Directions in which n S diverges as D grows only restrict beta to their complement; so does an intercept, a constant of
-infinite size (`derivations`).  What the features leave,
-E2 = E[(y - o.features)^2], is noise to the channels; the channel j responds with an output of variance
+Directions in which n S diverges as D grows only restrict beta to their complement; so does an intercept, which is a
+constant of infinite size (`intercept`).  What the features leave, E2 = E[(y - o.features)^2], is noise to the channels;
+the channel j responds with an output of variance
 
     -E2 nu_j w_j^2 dr/dw_j,      since  |w_j/d_j sum_i c_i z_i|^2 = -(w_j^2/d_j) d(e.R e)/dw_j
 
@@ -101,7 +101,7 @@ def _resolvent(weights: Sequence[sympy.Symbol], nus: Sequence[sympy.Expr], zeta:
 
 
 def response(T: Positive, ratio: Positive) -> Derived:
-    """V = T + ratio dT/dratio: variance of the output of a single channel for residuals of unit variance.
+    """V = d(ratio·T)/d(ratio): variance of the output of a single channel for residuals of unit variance.
 
     T = nu w r is `marchenko_pastur` of `quenched.theory.random_features` at nu and ratio = zeta/w.
     """
@@ -431,5 +431,5 @@ def derivations() -> list[Formula]:
         Step("Woodbury", rf"S \to S + t\,u u^T,\ u_a = 1:\quad o \to {latex(limit)}"),
         Step("Coefficients", r"\textstyle\sum_a \beta_a = 0"),
     )
-    docstring = "Outputs on two clusters of constants F_ab with an intercept: S diverges along u = (1, 1)."
+    docstring = "Outputs on two clusters of constants F_ab with an intercept b: S diverges along u = (1, 1)."
     return [Formula("intercept", docstring, (F11, F12, F22, x1, x2, y1, y2), Derived(tuple(limit), steps=steps))]

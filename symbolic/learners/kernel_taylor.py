@@ -112,7 +112,7 @@ def coefficients(
 def taylor(at: Jet, first: Place, second: OtherPlace, same: Real, D: Positive) -> Derived:
     """S_(1 1), S_(1 g'), S_(g g'), S_(1 xi'), S_(g xi'), S_(xi xi'): the kernel between features of two clusters.
 
-    The features of a cluster are 1, g_j and xi.
+    The features of a cluster are 1, g_j and xi, and omega = z.z'/sqrt(D) is what the bulk adds to u.
 
     The kernel and its derivatives are those at (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A').  The coordinate
     j has own = A_j and other = A'_j and the noise sigma of the first cluster; the coordinate l has own_prime = A'_l and

@@ -66,9 +66,15 @@ NOTATION = feature_orders.NOTATION | {
     "var_plus": "v_{+}",
     "psi_minus": r"\psi_{-}",
     "psi_plus": r"\psi_{+}",
-    **{f"{name}_{i}": f"{letter}_{{{index}{i}}}" for i in (1, 2) for name, letter, index in (
-        ("even", "E", ""), ("odd", "O", ""), ("mean", r"\psi", "0,"), ("quadratic", "k", "2,"))},
-}  # fmt: skip
+    "even_1": "E_{1}",
+    "even_2": "E_{2}",
+    "odd_1": "O_{1}",
+    "odd_2": "O_{2}",
+    "mean_1": "n_{1}",
+    "mean_2": "n_{2}",
+    "quadratic_1": "h_{1}",
+    "quadratic_2": "h_{2}",
+}
 latex = in_letters(NOTATION)
 
 D, gamma, lam, A = sympy.symbols("D gamma lambda A", positive=True)

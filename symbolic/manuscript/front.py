@@ -113,6 +113,8 @@ _SYMBOLS = (
         "Phi_n, H, delta",
         "normal distribution function of n variables, Heaviside's step, Dirac's delta",
     ),
+    ("varphi_n", "density of n normal variables of zero mean and unit variance"),
+    ("Gamma(x), O(x)", "Euler's function, in power laws; terms of order x"),
     ("m_i, c_ij", "mean and covariance of the fields of an average"),
     (
         "m_(1|0), c_(12|0)",
