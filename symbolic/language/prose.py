@@ -74,8 +74,8 @@ _CHARACTERS = {
 
 
 def escape(text: str) -> str:
-    """Text that TeX prints as it stands."""
-    return "".join(_CHARACTERS.get(c, c) for c in text)
+    """Text that TeX prints as it stands; two hyphens stay two."""
+    return "".join(_CHARACTERS.get(c, c) for c in text).replace("--", "-{}-")
 
 
 # --- ASCII notation as LaTeX

@@ -416,12 +416,12 @@ def _multiplied() -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     pairs = [("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l")]
     pairs += [("xi_k", "xi_l"), ("xi_k", "w_l"), ("xi_k", "r_b"), ("xi_k", "x")]
     one = sympy.S.One
-    products = {(x, y): sympy.expand(inner_product({x: one}, {y: one})) for x, y in pairs}
     written = {"xi_k": r"\xi_k", "xi_l": r"\xi_l"}
-    table = [
-        Step("Table", rf"{written.get(x, x)}\cdot\Pi_u {written.get(y, y)} = {latex(value)}")
-        for (x, y), value in products.items()
-    ]
+    products: dict[sympy.Expr, list[str]] = {}
+    for x, y in pairs:
+        value = sympy.expand(inner_product({x: one}, {y: one}))
+        products.setdefault(value, []).append(rf"{written.get(x, x)}\cdot\Pi_u {written.get(y, y)}")
+    table = [Step("Table", f"{' = '.join(lefts)} = {latex(value)}") for value, lefts in products.items()]
     moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), multiplied_out(), strict=True))
     lines = [Step("Multiply out", f"{left} = {latex(value)}") for left, value in moved.items()]
     lines += [
@@ -443,8 +443,7 @@ and zeta are of order 1, chi for two samples, zeta for a vector xi_k of the bath
 w_l/D.
 
 One unit of time is D steps: increments of order 1/D add up to rates.  The fluctuations of D increments have zero mean
-and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.  This counting is not a proof; see the
-head of the chapter for what is proved.
+and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.  This counting is not a proof.
 """,
     "on_sphere": """The rates of R and Q if weights keep their length: a step is scaled back by |w_k|/|w_k + dw_k|.
 

@@ -10,7 +10,7 @@ from importlib import metadata
 
 from quenched.symbolic.manuscript.typeset import Book
 
-__all__ = ["PARTS", "front", "title"]
+__all__ = ["PARTS", "SYMBOLS", "front", "title"]
 
 PARTS = {
     "calculus": (
@@ -76,7 +76,7 @@ typewriter letters is a function or a module of the package, which is generated 
 certificate says how many digits of a function agree with quadrature of its definition.  The table says what each
 chapter rests on."""
 
-_SYMBOLS = (
+SYMBOLS = (
     ("D, K, C", "dimension of the inputs, number of neurons, number of clusters"),
     ("x, y", "an input and its label; y = y_a, +1 or -1, in cluster a"),
     ("E, E_a", "average; average given the cluster a"),
@@ -197,7 +197,7 @@ read results of a paper in the package, translate its parameters first and its o
             "Indices: clusters a, neurons k, l, i, j, reference vectors b, nodes u; "
             "what a left-hand side does not have is summed."
         ),
-        _table(book, _SYMBOLS, wide, ("symbol", "meaning")),
+        _table(book, SYMBOLS, wide, ("symbol", "meaning")),
         r"\section*{Conventions of other papers}\addcontentsline{toc}{section}{Conventions of other papers}",
         prose(translate),
         _table(book, _CONVENTIONS, three, ("here", "elsewhere", "translation")),
