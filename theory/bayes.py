@@ -10,7 +10,7 @@ from numpy import log, tanh
 __all__ = ["conjugate", "critical_alpha", "exponent", "opposite_means", "overlap", "pair", "prior", "two_clusters"]
 
 
-# exponent(k_aa_0, k_aa, x_a) = k_aa_0 + x_a - k_aa/2
+# exponent(k_a0, k_aa, x_a) = k_a0 + x_a - k_aa/2
 # Derived by: Likelihood ratio; Average over the unknown part of the means
 def exponent(cross: float, own: float, field: float) -> float:
     """h_a, the log likelihood ratio of cluster a against pure noise, averaged over what is unknown of the means.

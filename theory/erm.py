@@ -54,7 +54,7 @@ def node_energy(ridge: float, rho: float, share: float, Vh: float, qh: float, le
     return (-length - qh*rho*share)/(2*Vh*rho + 2*ridge)
 
 
-# cluster_energy(α, P, hatm_am_a, M) = α M P + hatm_am_a
+# cluster_energy(α, P, p, M) = α M P + p
 def cluster_energy(alpha: float, weight: float, pairing: float, envelope: float) -> float:
     """The terms of a cluster in E/D: pairing = mh_a m_a."""
     return alpha*envelope*weight + pairing

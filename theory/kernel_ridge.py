@@ -23,7 +23,7 @@ def taylor(
 ) -> tuple[float, ...]:
     """S_(1 1), S_(1 g'), S_(g g'), S_(1 xi'), S_(g xi'), S_(xi xi'): the kernel between features of two clusters.
 
-    The features of a cluster are 1, g_j and xi.
+    The features of a cluster are 1, g_j and xi, and omega = z.z'/sqrt(D) is what the bulk adds to u.
 
     The kernel and its derivatives are those at (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A').  The coordinate
     j has own = A_j and other = A'_j and the noise sigma of the first cluster; the coordinate l has own_prime = A'_l and
@@ -116,7 +116,7 @@ def channels(
 # response(T, ℓ) = T/(ℓ (T + 1)² + 1)
 # Derived by: Sherman-Morrison; Trace of R (K + zeta); With T = nu w r; Response
 def response(T: float, ratio: float) -> float:
-    """V = T + ratio dT/dratio: variance of the output of a single channel for residuals of unit variance.
+    """V = d(ratio·T)/d(ratio): variance of the output of a single channel for residuals of unit variance.
 
     T = nu w r is `marchenko_pastur` of `quenched.theory.random_features` at nu and ratio = zeta/w.
     """

@@ -219,7 +219,7 @@ def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tu
     )
 
 
-# xor_spikes(ψ₀,₁, ψ₀,₂, k₂,₁, k₂,₂, O₁, O₂, f₁, f₂) = (ψ₀,₁ - ψ₀,₂)/2, (k₂,₁ - k₂,₂)/2, (f₁ O₁ - f₂ O₂)/2
+# xor_spikes(n₁, n₂, h₁, h₂, O₁, O₂, f₁, f₂) = (n₁ - n₂)/2, (h₁ - h₂)/2, (f₁ O₁ - f₂ O₂)/2
 # Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Even, odd under
 #   exchange
 def xor_spikes(

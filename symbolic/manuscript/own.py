@@ -102,8 +102,9 @@ def _averages(activation: Activation) -> Chapter:
     names = ("one_field", "two_fields")
     formulas = [replace(averages.formula(activation, g), name=name) for name, g in zip(names, groups, strict=True)]
     told = """Fields x_i have means m_i and covariances c_ij; m_(1|0) and c_(11|0) are given x_0 = 0.  d_0 is the
-density of x_0 at 0, p_01 = E[H(x_0) H(x_1)], e_01 = E[x_0 x_1] and e_(0|p1) = E[x_0 H(x_1)], with H or Phi as the activation
-has it.  Averages over three and four fields follow by the same rules; `quenched derive --activation` prints them."""
+density of x_0 at 0, p_01 = E[H(x_0) H(x_1)], e_01 = E[x_0 x_1] and e_(0|p1) = E[x_0 H(x_1)], with H or Phi as the
+activation has it.  Averages over three and four fields follow by the same rules: `quenched derive --activation` prints
+them."""
     return Chapter("averages", "Averages", told, formulas, part="own", flowing=True)
 
 

@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 
-# risk_transform(F, d, T, ζ, γ, B) = F/(2 γ ζ (1 - γ (-d ζ + T)/(2 B)))
+# risk_transform(Y, d, T, ζ, γ, B) = Y/(2 γ ζ (1 - γ (-d ζ + T)/(2 B)))
 # Derived by: Laplace's transform; Forcing; Partial fractions; Deterministic equivalent; Volterra equation
 def risk_transform(target: float, degrees: float, trace: float, zeta: float, lr: float, batch: float) -> float:
     """L(s), the Laplace transform of the risk of theta = 0 at the start over the steps, at s = 2 lr zeta.
