@@ -8,8 +8,8 @@ functions.  Their derivatives are
     d Phi_n / d r_ij = varphi_2(h_i, h_j; r_ij) Phi_{n-2}(the others, given z_i = h_i and z_j = h_j)   (Plackett 1954)
 
 with the normal densities varphi and varphi_2 of one and two variables; `evalf` integrates the first of them at any
-precision.  Of what is given z_i = h_i and z_j = h_j the formulas write h_(k|ij) and r_(kl|ij): standardised limits and
-correlations.
+precision.  Of what is given z_i = h_i and z_j = h_j the formulas write h_(k|i j) and r_(k l|i j): standardised limits
+and correlations.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _script(text: str, start: int, letters: Mapping[str, str]) -> tuple[str, int
     if not found:
         return "", start
     inner = found[0]
-    if re.fullmatch(r"[a-z]+\d*", inner) and inner not in GREEK | set(letters):
+    if re.fullmatch(r"[a-z]+\d*", inner) and inner not in GREEK | {name for name in letters if len(name) < 4}:
         inner = re.sub(r"\d", r"\g<0>", inner)  # indices side by side: ak, a0
         return (inner if len(inner) < 5 else rf"\mathrm{{{inner}}}"), start + found.end()
     return mathematics(inner.replace("_", " "), letters), start + found.end()

@@ -36,9 +36,9 @@ NOTATION = {
     "weight": "P",
     "cross": "k_{a0}",
     "own": "k_{aa}",
-    "field": "x_a",
+    "field": "x_{a}",
     "k_1": r"\tilde k_{aa}",
-    "x_0": r"\tilde x_a",
+    "x_0": r"\tilde x_{a}",
     "growth": "g",
     "power": "l",
 }

@@ -26,7 +26,8 @@ the channel j responds with an output of variance
 
     -E2 nu_j w_j^2 dr/dw_j,      since  |w_j/d_j sum_i c_i z_i|^2 = -(w_j^2/d_j) d(e.R e)/dw_j
 
-(El Karoui 2010 for the linear channel.)  All of this is a deterministic equivalent: exact as D grows, not rigorous.
+with the residuals e_i = y_i - o.features (El Karoui 2010 for the linear channel).  All of this is a deterministic
+equivalent: exact as D grows, not rigorous.
 """
 
 from __future__ import annotations
@@ -285,7 +286,7 @@ def _crossover(
 
 
 def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Positive) -> Derived:
-    """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
+    """(m, q): output m y and its variance on XOR with means of norm length·D^(1/4), at n = alpha D.
 
     curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1, V the variance that it gives.
 
@@ -299,7 +300,7 @@ def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Posi
 
 
 def three_clusters(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Positive) -> Derived:
-    """(m_outer, m_centre, q): outputs on three clusters with outer means of length·D^(1/4), and their variance.
+    """(m_outer, m_centre, q): outputs on three clusters, outer means of norm length·D^(1/4), and their variance.
 
     Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1,
     V the variance that it gives.

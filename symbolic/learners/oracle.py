@@ -221,10 +221,10 @@ def xor(separation: Positive, sigma: Positive) -> Derived:
 
 
 def discriminant(weight: Positive, inner_mean: Real, outer_mean: Real, outer: Real, sigma: Positive) -> Derived:
-    """(rate, log_coefficient): the term coefficient·exp(rate·x) that a cluster of a mixture contributes to S.
+    """(rate, log c): the term c exp(rate·x) that a cluster of a mixture contributes to S.
 
     The mixture has means (inner_mean, outer_mean) in the plane; x is the inner coordinate and `outer` the other one:
-    S(x) = sum_a y_a exp(log_coefficient_a + rate_a x) up to a positive factor which all clusters share.
+    S(x) = sum_a y_a c_a exp(rate_a x) up to a positive factor which all clusters share.
     """
     x = sympy.Symbol("x", real=True)
     along = _ratio_to_centre(Cluster((inner_mean,), weight, 1), (x,), sigma)
@@ -255,10 +255,10 @@ def slice_mass(
 
 
 def radial_discriminant(weight: Positive, distance_squared: Real, sigma: Positive, dimension: Positive) -> Derived:
-    """(rate, log_coefficient): the term coefficient·exp(rate·u) of an isotropic cluster with its own sigma, in S.
+    """(rate, log c): the term c exp(rate·u) of an isotropic cluster with its own sigma, in S.
 
-    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean|^2 within
-    it, dimension that of x: |x - mean|^2 = distance_squared + u, and the density holds sigma^-dimension.
+    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean_a|^2 within
+    it, dimension that of x: |x - mean_a|^2 = distance_squared + u, and the density holds sigma^-dimension.
     """
     u = sympy.Symbol("u", nonnegative=True)
     one = density(sympy.Integer(0), sigma**2)

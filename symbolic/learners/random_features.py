@@ -15,8 +15,8 @@ Features differ only by their components f ~ N(0, 1_k) along the means, so that 
           higher orders are noise of its own for each feature, for f_i·f_j/D is of order D^-1/2;
     spikes: what has few directions: class means, and orders 1 and 2 along the means and along |x|^2.
 
-The bulk has a diagonal deterministic equivalent A(f) (start of the derivation: one feature seen by all others, and the
-average over its Gaussian f),
+The bulk has a diagonal deterministic equivalent A(f), which follows when one feature is removed and the average over
+its Gaussian f is taken:
 
     1/A = lambda + noise + B·(1 + S)^-1 B + H·(1 + S_2)^-1 H,   S = (P/D) E[B B^T A],   S_2 likewise
 
@@ -25,7 +25,7 @@ enter by Woodbury: Gamma = P E[Z Z^T A], beta = (1 + Gamma)^-1 Y, outputs Gamma 
 class means and 0 on the other spikes.  Everything below is this with the powers of D counted: what diverges is
 projected out, what vanishes is dropped, the rest is solved.
 
-The orders, the spikes and their powers of D are those of `feature_orders`:
+The orders, the spikes and their powers of D are those of `feature_orders`.
 
 >>> feature_orders.power_counting(sympy.Rational(1, 4))["class mean, order 2"]
 0
@@ -96,7 +96,7 @@ def _resolvent_equation(gamma: sympy.Expr, r: sympy.Expr) -> tuple[sympy.Expr, s
 def marchenko_pastur(gamma: Positive, r: Positive) -> Derived:
     """T(gamma, r), the positive root of gamma/T = r + 1/(1 + T): the resolvent of one set of channels.
 
-    With P = gamma D features and means of order below sqrt(D), A(f) does not depend on f; T = gamma k_1^2 A and
+    With P = gamma D features and means of order below sqrt(D), A(f) does not depend on f; T = gamma k_1^2 A(f) and
     r = (lambda + k_*^2)/k_1^2, where k_*^2 is the variance of all orders beyond the first.
     """
     scaled, polynomial = _resolvent_equation(gamma, r)
@@ -146,8 +146,8 @@ def signal(tau: Real, ridge_slope: Real) -> Derived:
 def low(T: Positive, ridge_slope: Real, sigma: Positive) -> Derived:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
-    With S = sum P v v^T the covariance of the cluster centres v_a = mean_a - average, phi = sum P_a y_a v_a and
-    u = (1 + gain S)^-1 phi: m_a = gain v_a·u, q = spread |u|^2.  `ridge_slope`: lambda dT/dlambda.
+    With v_a = mean_a - sum_b P_b mean_b, S = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·S)^-1 phi:
+    m_a = gain·v_a·u, q = spread·|u|^2.  `ridge_slope`: lambda dT/dlambda.
     """
     s, phi = sympy.symbols("s varphi", positive=True)  # an eigenvalue of S, the component of phi along its vector
     total = T / sigma**2 * (s + sigma**2)  # class means and noise along the means: all linear in f
@@ -191,7 +191,7 @@ def crossover(response: Positive, ridge_slope: Real, quadratic: Real, sigma: Pos
 
         G_ab = tensor (V_a·V_b)^2 + norm |V_a|^2 |V_b|^2,   centred with P.
 
-    With tau = k_2^2 response, response = gamma A = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
+    With tau = k_2^2·response, response = gamma A(f) = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
     norm = tau/(1 + tau)/(2 sigma^4), where 1 + tau is the spike of |x|^2.  `quadratic`: k_2 at rho = 0;
     `ridge_slope`: lambda d response/dlambda.
 
@@ -224,7 +224,7 @@ def crossover(response: Positive, ridge_slope: Real, quadratic: Real, sigma: Pos
 
 
 def crossover_xor(response: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
-    """S^2 = (length/sigma)^4 tau/2 of XOR with means of length·D^(1/4) at lambda = 0; the error is Phi(-S).
+    """S^2 = (length/sigma)^4 tau/2 of XOR, means of norm length·D^(1/4), at lambda = 0; the error is Phi(-S).
 
     Closed form, for reading and for tests.
     """
@@ -232,7 +232,7 @@ def crossover_xor(response: Positive, quadratic: Real, length: Positive, sigma: 
 
 
 def crossover_three_clusters(response: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
-    """S^2 = (length/sigma)^4 [tau + tau/(2 + 2 tau)]/4 of three clusters, outer means of length·D^(1/4), lambda = 0.
+    """S^2 = (length/sigma)^4 [tau + tau/(2 + 2 tau)]/4 of three clusters, outer norms length·D^(1/4), lambda = 0.
 
     Closed form, for reading and for tests.
     """
@@ -273,7 +273,7 @@ def gates(psi_plus: Real, psi_minus: Real, var_plus: Real, var_minus: Real, sigm
 
 
 def gate_signal(odd: Positive, second_length: Positive, sigma: Positive) -> Derived:
-    """(tau, dtau/ds_o): the signal of the label, the product of two signs, through the odd gates; odd = s_o.
+    """(tau, dtau/ds_o): the signal of the label, the product of two signs, through the odd gates.
 
     tau = (m2/sigma)^2 s_o/(1 + s_o); at lambda = 0 the error is Phi(-sqrt tau).
     """
@@ -366,8 +366,8 @@ def quadratic_features(T: Positive, ridge_slope: Real, length: Positive, sigma: 
 def quadratic_error(along: Real, theta: Positive, bulk: Positive, length: Positive, sigma: Positive) -> Derived:
     """Density over `along` of the error of the output theta s(x) + sqrt(bulk) g on XOR; its integral is the error.
 
-    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(length/sqrt 2, sigma^2), independent; along = p.  The average over q
-    and g is taken.
+    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(length/sqrt 2, sigma^2), independent.  p is `along`; the average over
+    q and g is taken.
     """
     centre = length / sympy.sqrt(2)
     probability = Phi(-theta * along * centre / sympy.sqrt(theta**2 * along**2 * sigma**2 + bulk))

@@ -72,9 +72,9 @@ names the proofs that exist.  Deterministic equivalents for features and kernels
 or one feature at a time.  That is not rigorous, and the package checks them against direct evaluation at finite D.
 
 *How to read it.*  A derivation is a sequence of numbered lines, each with the rule that led to it.  A name in
-typewriter letters is a function or a module of the package, which is generated from the same derivation.  A
-certificate says how many digits of a function agree with quadrature of its definition.  The table says what each
-chapter rests on."""
+typewriter letters is a function or a module of the package, which is generated from the same derivation.  Where the
+document was made with `quenched derive --certify`, a certificate says how many digits of a function agree with
+quadrature of its definition.  The table says what each chapter rests on."""
 
 SYMBOLS = (
     ("D, K, C", "dimension of the inputs, number of neurons, number of clusters"),
