@@ -157,7 +157,7 @@ def two_clusters(length: float, sigma: float, T: float, V: float) -> tuple[float
 # xor(μ, σ, κ, T, V) = T κ μ⁴/(T κ μ⁴ + 4 σ²), 16 V σ⁴/(T κ μ⁴ + 4 σ²)²
 # Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def xor(length: float, sigma: float, curvature: float, T: float, V: float) -> tuple[float, ...]:
-    """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
+    """(m, q): output m y and its variance on XOR with means of norm length·D^(1/4), at n = alpha D.
 
     curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1, V the variance that it gives.
 
@@ -172,7 +172,7 @@ def xor(length: float, sigma: float, curvature: float, T: float, V: float) -> tu
 # three_clusters(μ, σ, κ, T, V) = -T κ μ⁴/(T κ μ⁴ + 8 σ²), T κ μ⁴/(T κ μ⁴ + 8 σ²), 64 V σ⁴/(T κ μ⁴ + 8 σ²)²
 # Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def three_clusters(length: float, sigma: float, curvature: float, T: float, V: float) -> tuple[float, ...]:
-    """(m_outer, m_centre, q): outputs on three clusters with outer means of length·D^(1/4), and their variance.
+    """(m_outer, m_centre, q): outputs on three clusters, outer means of norm length·D^(1/4), and their variance.
 
     Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1,
     V the variance that it gives.

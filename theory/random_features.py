@@ -83,7 +83,7 @@ def spikes(
 def marchenko_pastur(gamma: float, r: float) -> float:
     """T(gamma, r), the positive root of gamma/T = r + 1/(1 + T): the resolvent of one set of channels.
 
-    With P = gamma D features and means of order below sqrt(D), A(f) does not depend on f; T = gamma k_1^2 A and
+    With P = gamma D features and means of order below sqrt(D), A(f) does not depend on f; T = gamma k_1^2 A(f) and
     r = (lambda + k_*^2)/k_1^2, where k_*^2 is the variance of all orders beyond the first.
     """
     u = gamma - r - 1
@@ -117,8 +117,8 @@ def signal(tau: float, ridge_slope: float) -> tuple[float, ...]:
 def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
-    With S = sum P v v^T the covariance of the cluster centres v_a = mean_a - average, phi = sum P_a y_a v_a and
-    u = (1 + gain S)^-1 phi: m_a = gain v_a·u, q = spread |u|^2.  `ridge_slope`: lambda dT/dlambda.
+    With v_a = mean_a - sum_b P_b mean_b, S = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·S)^-1 phi:
+    m_a = gain·v_a·u, q = spread·|u|^2.  `ridge_slope`: lambda dT/dlambda.
     """
     return (
         T/(sigma**2*(T + 1)),
@@ -134,7 +134,7 @@ def crossover(response: float, ridge_slope: float, quadratic: float, sigma: floa
 
         G_ab = tensor (V_a·V_b)^2 + norm |V_a|^2 |V_b|^2,   centred with P.
 
-    With tau = k_2^2 response, response = gamma A = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
+    With tau = k_2^2·response, response = gamma A(f) = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
     norm = tau/(1 + tau)/(2 sigma^4), where 1 + tau is the spike of |x|^2.  `quadratic`: k_2 at rho = 0;
     `ridge_slope`: lambda d response/dlambda.
 
@@ -153,7 +153,7 @@ def crossover(response: float, ridge_slope: float, quadratic: float, sigma: floa
 # crossover_xor(χ, k₂, μ, σ) = μ⁴ k₂² χ/(2 σ⁴)
 # Derived by: Woodbury at finite D, then the limit
 def crossover_xor(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (length/sigma)^4 tau/2 of XOR with means of length·D^(1/4) at lambda = 0; the error is Phi(-S).
+    """S^2 = (length/sigma)^4 tau/2 of XOR, means of norm length·D^(1/4), at lambda = 0; the error is Phi(-S).
 
     Closed form, for reading and for tests.
     """
@@ -163,7 +163,7 @@ def crossover_xor(response: float, quadratic: float, length: float, sigma: float
 # crossover_three_clusters(χ, k₂, μ, σ) = μ⁴ k₂² χ (2 k₂² χ + 3)/(8 σ⁴ (k₂² χ + 1))
 # Derived by: Woodbury at finite D, then the limit
 def crossover_three_clusters(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (length/sigma)^4 [tau + tau/(2 + 2 tau)]/4 of three clusters, outer means of length·D^(1/4), lambda = 0.
+    """S^2 = (length/sigma)^4 [tau + tau/(2 + 2 tau)]/4 of three clusters, outer norms length·D^(1/4), lambda = 0.
 
     Closed form, for reading and for tests.
     """
@@ -191,7 +191,7 @@ def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, 
 # gate_signal(s_o, m₂, σ) = s_o m₂²/(σ² (s_o + 1)), m₂²/(σ² (s_o + 1)²)
 # Derived by: Odd in f_1 and in f_2; Woodbury
 def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, ...]:
-    """(tau, dtau/ds_o): the signal of the label, the product of two signs, through the odd gates; odd = s_o.
+    """(tau, dtau/ds_o): the signal of the label, the product of two signs, through the odd gates.
 
     tau = (m2/sigma)^2 s_o/(1 + s_o); at lambda = 0 the error is Phi(-sqrt tau).
     """
@@ -274,8 +274,8 @@ def quadratic_moments(length: float, sigma: float) -> tuple[float, ...]:
 def quadratic_error(along: float, theta: float, bulk: float, length: float, sigma: float) -> float:
     """Density over `along` of the error of the output theta s(x) + sqrt(bulk) g on XOR; its integral is the error.
 
-    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(length/sqrt 2, sigma^2), independent; along = p.  The average over q
-    and g is taken.
+    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(length/sqrt 2, sigma^2), independent.  p is `along`; the average over
+    q and g is taken.
     """
     return (
         sqrt(2)*exp(-(along -
