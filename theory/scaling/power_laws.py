@@ -81,7 +81,7 @@ def embedding_term(a: float, x: float, features: float, source: float, gain: flo
 # term_exponents(a, b) = -(2 a + 2 b - 1)/(2 a), -(4 a - 1)/(2 a), -(2 a - 1)/(2 a), 1, -1, -2 a - 2 b + 1, -2 a
 # Derived by: Logarithmic derivatives
 def term_exponents(a: float, b: float) -> tuple[float, ...]:
-    """Powers of x in target, noise, embedding; of the rate in noise; of P in embedding, floor (b < 1/2), floor (b > 1/2).
+    """Powers of x in target, noise, embedding; of the rate in noise; of P in embedding, floor at b < 1/2, at b > 1/2.
 
     Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^(-2a), which holds for 2a > 1 and, at
     D/P fixed, where j/P and kappa P^(2a) have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
