@@ -9,11 +9,9 @@ of a bath of temperature T, and v_k:
 with the loss l(phi, y), the output phi = s sum_i v_i g(lambda_i) and the preactivations lambda_k = w_k.x/sqrt(D).
 Given the cluster a, x ~ N(mean_a, Omega_a) with mean_a of order 1 and Omega_a = sum_u rho_au Pi_u: the variance is
 rho_au along the directions of node u, a share share_u of all (isotropic: one node).  D grows at a fixed number K of
-neurons, and time is t = steps/D.
-
-Multiplied out to order 1/D (`quenched.symbolic.calculus.increments`), what a sample contributes to w_k.Pi_u r_b/D and
-w_k.Pi_u w_l/D is push_k push_l and push_k times a bare field, which Stein's lemma replaces by its regression on the
-preactivations,
+neurons, and time is t = steps/D.  Multiplied out to order 1/D (`quenched.symbolic.calculus.increments`), what a sample
+contributes to w_k.Pi_u r_b/D and w_k.Pi_u w_l/D is push_k push_l and push_k times a bare field, which Stein's lemma
+replaces by its regression on the preactivations,
 
     E_a[push_k f] = E_a[f] force_ak + sum_n Cov_a(f, lambda_n) response_akn        for any field f:
 
@@ -435,9 +433,9 @@ _TOLD = {
     "update": "The gradient of the loss by a preactivation, of which the weights move along the sample x.",
     "inner_products": """Inner products in node u, of which the increments of the order parameters consist.
 
-x stands for the average over the batch.  Of the products of two samples a fraction 1/B is of one with itself, and |Pi_u
-x|^2 = D share_u rho_au to leading order.  Products of independent vectors are of order sqrt(D) and have zero mean: chi
-and zeta are of order 1, chi for two samples, zeta for a vector xi_k of the bath (another number in each line).
+x is the average over the batch.  A fraction 1/B of its products is of a sample with itself, |Pi_u x|^2 = D share_u
+rho_au to leading order.  Independent vectors have products of order sqrt(D) and mean 0: chi is of order 1 for two
+samples, zeta for a vector xi_k of the bath (another number in each line).
 """,
     "increments": """The move dw_k of w_k in one step, multiplied out in R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u
 w_l/D.
