@@ -2,8 +2,8 @@ r"""Several outputs: a two-layer network that names one of C classes, charged by
 
     phi_c = s sum_k v_ck g(lambda_k),     l = log(sum_d exp(phi_d)) - sum_d y_d phi_d,     y_d = 1 for the class, else 0
 
-The update rule is that of `two_layer.py`: w_k moves along the samples by push_k = dl/dlambda_k, v_ck by dl/dv_ck.  So
-are the six lines, whose averages are
+The update rule is that of `two_layer.py`: w_k moves along the samples by push_k = dl/dlambda_k, v_ck by dl/dv_ck.  The
+rates are those of that chapter, too, with the averages
 
     force_ak = E_a[push_k],  response_akn = E_a[d push_k/dlambda_n],  noise_akl = E_a[push_k push_l],
     readout_ack = E_a[dl/dv_ck],      push_k = s g'(lambda_k) sum_c F_c v_ck,      dl/dv_ck = s F_c g(lambda_k)
@@ -137,12 +137,12 @@ def cross_entropy_slope(output: Real, label: Real, top: Real, total: Positive) -
 
 def derivations() -> list[Formula]:
     """The step of a network with several outputs, for the document."""
-    push, readout = step()
+    push, readout = (latex(part).replace(r"_{\lambda_{k}}", "_{k}") for part in step())
     lines = (
         Step(_DEFINITION, rf"l = {latex(cross_entropy())}"),
         Step(_SLOPE, rf"F_c = {latex(slopes())}"),
-        Step("Chain rule", rf"\operatorname{{push}}_k = {latex(push)}"),
-        Step("Chain rule", rf"\partial l/\partial v_{{ck}} = {latex(readout)}"),
+        Step("Chain rule", rf"\operatorname{{push}}_k = {push}"),
+        Step("Chain rule", rf"\partial l/\partial v_{{ck}} = {readout}"),
         Step("Two outputs", r"l(\phi_0, \phi_1) = \log(1 + e^{-y\phi}),\quad \phi = \phi_1 - \phi_0,\ y = \pm 1"),
     )
     if two_outputs() != 0:

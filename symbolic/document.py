@@ -42,7 +42,7 @@ def book(digits: Mapping[str, str] | None = None) -> Book:
             subject.name,
             subject.TITLE,
             subject.docstring,
-            [*subject.derivations(), *subject.formulas()],
+            [*subject.derivations(), *(f for f in subject.formulas() if f.name not in subject.UNTOLD)],
             subject.NOTATION,
             subject.source,
             subject.PART,

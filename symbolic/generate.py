@@ -48,6 +48,7 @@ class Subject:
     STATUS: str = ""
     FOLDER: str = ""
     FORMULAS: tuple[Specification, ...] = ()
+    UNTOLD: tuple[str, ...] = ()
     NOTATION: Mapping[str, str] = field(default_factory=dict)
     generated: Callable[[], str] = _no_text
     derivations: Callable[[], list[Formula]] = _no_formulas
@@ -63,6 +64,7 @@ class Subject:
             "STATUS",
             "FOLDER",
             "FORMULAS",
+            "UNTOLD",
             "NOTATION",
             "generated",
             "derivations",

@@ -8,8 +8,8 @@ derivatives by phi are taken here.  What overflows is rewritten first, by two id
 so that a logistic loss and its slope are right to rounding at any margin.
 
 A loss of degree 2 in phi has the slope F = dl/dphi = F_0 + F_1 phi; its averages over the sample open into averages of
-products of the activation.  The label noise zeta ~ N(0, Delta^2) on y is averaged here, where the loss is a polynomial,
-by the moments E zeta^2n = (2n - 1)!! Delta^2n.
+products of the activation.  The label noise epsilon ~ N(0, Delta^2) on y is averaged here, where the loss is a
+polynomial, by the moments E epsilon^2n = (2n - 1)!! Delta^2n.
 """
 
 from __future__ import annotations

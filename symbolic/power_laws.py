@@ -10,9 +10,9 @@ S_u, the square of the error theta - theta* along node u: with the risk L = E[(p
     dS_u/dn = -2 gamma k_u S_u + (gamma^2/B) k_u L,
 
 a Volterra equation, solved by Laplace's transform in n.  The features enter it by two traces of the resolvent of
-Lambda^(1/2) F^T F Lambda^(1/2), whose deterministic equivalent is zeta (. + zeta)^-1 -> kappa (Lambda + kappa)^-1,
+A = Lambda^(1/2) F^T F Lambda^(1/2), whose deterministic equivalent is zeta (A + zeta)^-1 -> kappa (Lambda + kappa)^-1,
 
-    kappa = zeta + (kappa/P) degrees,   degrees = sum_j lambda_j/(lambda_j + kappa)       (Silverstein 1995).
+    kappa = zeta + kappa·degrees/P,   degrees = sum_j lambda_j/(lambda_j + kappa)       (Silverstein 1995).
 
 The laws are those of sums over j, which are integrals for many j: Mellin transforms of exp(-u) and u/(1 + u).  The
 phases where one or another of them is largest are those of Paquette, Paquette, Xiao and Pennington (2024).
@@ -37,7 +37,7 @@ FOLDER = "scaling"
 NOTATION = {
     "lr": r"\gamma",
     "batch": "B",
-    "target": "F",
+    "target": "Y",
     "degrees": "d",
     "trace": "T",
     "edge": r"\kappa_0",
@@ -81,11 +81,11 @@ def risk_transform(target: Real, degrees: Real, trace: Positive, zeta: Real, lr:
     memory = r"\tfrac{\gamma^2}{B} \sum_u \frac{k_u^2}{s + 2\gamma k_u}"
     steps = (
         Step("Laplace's transform", r"S_u(s) = \frac{S_u(0) + (\gamma^2/B)\, k_u L(s)}{s + 2 \gamma k_u}"),
-        Step("Forcing", r"F(s) = \frac1s\, y\cdot \zeta (A + \zeta)^{-1} y,\quad s = 2 \gamma \zeta,\quad "
-             r"A = \Lambda^{1/2} F^T F \Lambda^{1/2}"),
+        Step("Forcing", r"f(s) = \frac{Y}{s},\quad Y = y\cdot \zeta (A + \zeta)^{-1} y + \text{label noise}^2,\quad "
+             r"y_j = \sqrt{\lambda_j} \beta_j,\quad s = 2 \gamma \zeta"),
         Step("Partial fractions", rf"K(s) = {memory} = {latex(kernel)}"),
         Step("Deterministic equivalent", r"\zeta (A + \zeta)^{-1} \to \kappa (\Lambda + \kappa)^{-1}"),
-        Step("Volterra equation", rf"L = \frac{{F}}{{1 - K}} = {latex(value)}"),
+        Step("Volterra equation", rf"L = \frac{{f}}{{1 - K}} = {latex(value)}"),
     )  # fmt: skip
     return Derived(value, steps=steps)
 
@@ -126,9 +126,9 @@ def _many(power: sympy.Expr, a: sympy.Symbol, x: sympy.Expr, function: sympy.Exp
 
 
 def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derived:
-    """What of the target is not yet learned of features enough, x = 2 lr steps: gain sum_j j^(-2a-2b) exp(-x j^-2a).
+    """The target not yet learned, for many features, x = 2 lr steps: gain·sum_j j^(-2a-2b) exp(-x j^(-2a)).
 
-    gain = 1/(1 - K(0)), K(0) = lr trace/(2 batch), is what SGD's own noise makes of it.
+    gain = 1/(1 - K(0)), K(0) = lr·trace/(2 batch), is the factor by which SGD's own noise raises it.
 
     A closed form, for reading and for tests.
     """
@@ -138,7 +138,7 @@ def target_term(a: Positive, b: Positive, x: Positive, gain: Positive) -> Derive
 
 
 def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: Positive, gain: Positive) -> Derived:
-    """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr).
+    """The noise of SGD, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2·K(n)·source/(2 lr).
 
     A closed form, for reading and for tests.
     """
@@ -151,7 +151,7 @@ def noise_term(a: Positive, x: Positive, lr: Positive, batch: Positive, source: 
     area = source / (2 * lr)  # sum_j lambda_j beta_j^2/(2 lr lambda_j)
     value = gain**2 * area * kernel
     steps = (
-        Step("First order at small s", r"\delta L = g\, \delta F + g^2 F(0)\, \delta K,\quad F(0) = \int F\,dn"),
+        Step("First order at small s", r"\delta L = g\, \delta f + g^2 f(0)\, \delta K,\quad f(0) = \int f\,dn"),
         Step("Mellin transform of an exponential",
              rf"K = \tfrac{{\gamma^2}}{{B}} \sum_j j^{{-4a}} e^{{-x j^{{-2a}}}} \to {latex(kernel)}"),
     )  # fmt: skip
@@ -168,7 +168,7 @@ def edge_equation(a: Positive, edge: Positive) -> Derived:
 
 
 def floor_term(a: Positive, b: Positive, edge: Positive, gain: Positive) -> Derived:
-    """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge.
+    """The target that features cannot represent, kappa = edge, many inputs, b < 1/2; for b > 1/2: gain·source·edge.
 
     A closed form, for reading and for tests.
     """
@@ -178,9 +178,9 @@ def floor_term(a: Positive, b: Positive, edge: Positive, gain: Positive) -> Deri
 
 
 def embedding_term(a: Positive, x: Positive, features: Positive, source: Positive, gain: Positive) -> Derived:
-    """What random features distort of the first directions, x = 2 lr steps, 2a > 1 and source = sum_j beta_j^2 finite.
+    """The distortion of the first directions by features, x = 2 lr steps, 2a > 1, source = sum_j beta_j^2 finite.
 
-    kappa - zeta = zeta degrees/P to first order in 1/P adds source (kappa - zeta)/s to the forcing.
+    kappa - zeta = zeta·degrees/P to first order in 1/P adds source·(kappa - zeta)/s to the forcing.
 
     A closed form, for reading and for tests.
     """
@@ -197,10 +197,10 @@ def embedding_term(a: Positive, x: Positive, features: Positive, source: Positiv
 
 
 def term_exponents(a: Positive, b: Positive) -> Derived:
-    """Powers of x in target, noise, embedding; of lr in noise; of P in embedding, in the floor at b < 1/2 and b > 1/2.
+    """Powers of x in target, noise, embedding; of the rate in noise; of P in embedding, floor at b < 1/2, at b > 1/2.
 
-    Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^-2a, which holds for 2a > 1 and, at D/P
-    fixed, where j/P and kappa P^2a have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
+    Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^(-2a), which holds for 2a > 1 and, at
+    D/P fixed, where j/P and kappa P^(2a) have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
     """
     x, lr, batch, source, gain, P = (Symbol(n, positive=True) for n in ("x", "lr", "batch", "source", "gain", "P"))
     edge = Symbol("edge", positive=True)

@@ -112,6 +112,18 @@ def test_a_public_name_is_in_the_reference_with_an_example(package: str, name: s
     assert ">>>" in (inspect.getdoc(getattr(import_module(f"quenched.{package}"), name)) or "")
 
 
+HELPERS = {"Densities", "LearningRule", "OnlineSGD", "OrderParameters", "PowerLaw", "Specification", "Sweep", "Teacher",
+           "TwoLayer", "plot", "power_law_problem", "problem_of", "random_state", "read_problem", "read_spec",
+           "records_of", "state_at"}  # fmt: skip
+"""Public names that hold, draw or read a problem and compute no result."""
+
+
+def test_every_public_result_says_what_it_rests_on() -> None:
+    told = (DOCS / "exact_or_heuristic.md").read_text(encoding="utf-8")
+    assert {name for _, name in PUBLIC} >= HELPERS
+    assert [name for _, name in PUBLIC if name not in HELPERS and not re.search(rf"\b{name}\b", told)] == []
+
+
 def test_the_site_is_built_strictly(tmp_path: Path) -> None:
     """Once, offline, without running a notebook: no warning, every page, formulas as MathML."""
     if find_spec("sphinx") is None and not os.environ.get("CI"):

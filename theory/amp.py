@@ -24,7 +24,7 @@ def field(product: float, memory: float, sigma: float) -> float:
 def spectral_weight(power: float, sigma: float) -> float:
     """w = C/(sigma^2 + C), where û = w X vhat: the weight of a sample's x x^T in the matrix of the spectral estimate.
 
-    Where the means of a label average to 0, û = C B + O(B^2), C = sum_a p(a|y) A_a A_a^T; power: an eigenvalue of C.
+    Where the means of a label average to 0, û = C B + O(B^2), C = sum_a p(a|y) A_a A_a^T; power is an eigenvalue of C.
     The fixed points of linear message passing are then eigenvectors of X^T diag(w) X.
     """
     return power/(power + sigma**2)

@@ -10,12 +10,13 @@ from numpy import log, tanh
 __all__ = ["conjugate", "critical_alpha", "exponent", "opposite_means", "overlap", "pair", "prior", "two_clusters"]
 
 
-# exponent(k₀, k, x) = k₀ + x - k/2
+# exponent(k_a0, k_aa, x_a) = k_a0 + x_a - k_aa/2
 # Derived by: Likelihood ratio; Average over the unknown part of the means
 def exponent(cross: float, own: float, field: float) -> float:
     """h_a, the log likelihood ratio of cluster a against pure noise, averaged over what is unknown of the means.
 
-    cross = A_a.Q A_a0/sigma^2, own = A_a.Q A_a/sigma^2, field = x_a.
+    cross = A_a.Q A_a0/sigma^2, own = A_a.Q A_a/sigma^2, field = x_a.  With a tilde: the part of the means that the
+    estimate leaves open, of overlap 1 - Q.
     """
     return cross + field - own/2
 
@@ -58,16 +59,16 @@ def critical_alpha(sigma: float, growth: float) -> float:
 
 
 # two_clusters(α, σ) = α/(α + σ²)
-# Derived by: One cluster a label
+# Derived by: One cluster for each label
 def two_clusters(alpha: float, sigma: float) -> float:
     """Q where every label has one cluster, of means ±1 (closed form, for reading and for tests)."""
     return alpha/(alpha + sigma**2)
 
 
-# opposite_means(l, x) = tanh(x)/2
+# opposite_means(l, x_a) = tanh(x_a)/2
 # Derived by: Heat equation; Nishimori identity
 def opposite_means(power: float, field: float) -> float:
-    """The integrand of dPsi/dl where a label has the means ±A, l = A^2 Q/sigma^2 = power, at h = ±field.
+    """The integrand of dPsi/dl where a label has the means ±A, l = power = A^2 Q/sigma^2, at h = ±field.
 
     Psi = E log cosh(l + sqrt(l) z) - l/2: half of E tanh^2 = E tanh (closed form, for reading and for tests).
     """

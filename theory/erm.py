@@ -54,7 +54,7 @@ def node_energy(ridge: float, rho: float, share: float, Vh: float, qh: float, le
     return (-length - qh*rho*share)/(2*Vh*rho + 2*ridge)
 
 
-# cluster_energy(α, P, pairing, M) = α M P + pairing
+# cluster_energy(α, P, p, M) = α M P + p
 def cluster_energy(alpha: float, weight: float, pairing: float, envelope: float) -> float:
     """The terms of a cluster in E/D: pairing = mh_a m_a."""
     return alpha*envelope*weight + pairing
@@ -73,17 +73,17 @@ def training_loss(V: float, envelope: float, squared: float) -> float:
     return -V*squared/2 + envelope
 
 
-# classification_error(label, μ, s) = Φ(-label μ/s)
+# classification_error(y, μ, s) = Φ(-y μ/s)
 # Derived by: Orthant
 def classification_error(label: float, mean: float, spread: float) -> float:
     """P(y w < 0) of a cluster: mean = m_a + b, spread = sqrt(q)."""
     return Phi(-label*mean/spread)
 
 
-# training_error(V, label, μ, s, slope_at_zero) = Φ(-label (-V slope_at_zero + μ)/s)
+# training_error(V, y, μ, s, l′(0)) = Φ(-y (-V l′(0) + μ)/s)
 # Derived by: Zero of the proximal operator; Orthant
 def training_error(V: float, label: float, mean: float, spread: float, slope_at_zero: float) -> float:
-    """P(y prox < 0) of a cluster: slope_at_zero is the slope of the loss at the output 0.
+    """P(y prox < 0) of a cluster: slope_at_zero is the slope of the loss at the output 0, mean and spread as above.
 
     The proximal operator rises with w, and reaches 0 at w = V l'(0).
     """
@@ -93,7 +93,7 @@ def training_error(V: float, label: float, mean: float, spread: float, slope_at_
 # square(V, y, μ, q) = (-μ + y)/(V + 1), (μ² - 2 μ y + q + y²)/(V + 1)², -1/(V + 1), (μ² - 2 μ y + q + y²)/(2 V + 2)
 # Derived by: Stationarity
 def square(V: float, y: float, mean: float, variance: float) -> tuple[float, ...]:
-    """(E[f], E[f^2], E[f'], E[M]) of the square loss."""
+    """(E[f], E[f^2], E[f'], E[M]) of the square loss, x_0 the local field w ~ N(mean, variance)."""
     return (
         (-mean + y)/(V + 1),
         (mean**2 - 2*mean*y + variance + y**2)/(V + 1)**2,
@@ -113,7 +113,10 @@ def square_susceptibility(alpha: float, ridge: float, sigma: float) -> float:
 
 # Derived by: Off the kink; On the kink; Orthant; Conditioning; Stein
 def hinge(V: float, margin: float, spread: float) -> tuple[float, ...]:
-    """(E[f], E[f^2], E[f'], E[M]) of the hinge loss at y w ~ N(margin, spread^2), f in units of the label."""
+    """(E[f], E[f^2], E[f'], E[M]) of the hinge loss at u = y w ~ N(margin, spread^2), f in units of the label.
+
+    The field of the average is x_0 = -u.
+    """
     p0 = Phi((1 - margin)/spread)
     p0a = Phi((-V - margin + 1)/spread)
     d0 = sqrt(2)*exp(-(1 - margin)**2/(2*spread**2))/(2*sqrt(pi)*spread)
@@ -131,15 +134,15 @@ def hinge(V: float, margin: float, spread: float) -> tuple[float, ...]:
     )
 
 
-# shortfall(scale, μ) = -μ (-μ Φ(-μ/scale) + √2 scale exp(-μ²/(2 scale²))/(2 √π)) + scale² Φ(-μ/scale)
+# shortfall(s, μ) = -μ (-μ Φ(-μ/s) + √2 s exp(-μ²/(2 s²))/(2 √π)) + s² Φ(-μ/s)
 # Derived by: Constraint; Saddle point for q; Orthant; Conditioning; Stein
 def shortfall(scale: float, margin: float) -> float:
     """E[max(0, scale xi - margin)^2], xi ~ N(0, 1): 1/alpha* is its least average over the clusters.
 
     The data are separable below alpha*, where at ridge -> 0 the norm diverges and every loss that falls with the margin
-    becomes the constraint h > 0: M = max(0, -u)^2/(2V).  With v the part of w/V along the means and w_p the rest, of
-    noise 1, the saddle point for q says 1 = alpha E[max(0, -u)^2] at u ~ N(y (mean_a.v + b), 1 + |v|^2), and those for
-    v and b that this is stationary.
+    becomes the constraint h > 0: M = max(0, -u)^2/(2V), u = y w.  In units in which the weights off the means have the
+    norm 1, v is their part along the means.  The saddle point for q says 1 = alpha E[max(0, -u)^2] at
+    u ~ N(y (mean_a.v + b), 1 + |v|^2), and those for v and b that this is stationary.
     """
     p0 = Phi(-margin/scale)
     d0 = sqrt(2)*exp(-margin**2/(2*scale**2))/(2*sqrt(pi)*scale)

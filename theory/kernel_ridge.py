@@ -21,11 +21,13 @@ def taylor(
     same: float,
     D: float,
 ) -> tuple[float, ...]:
-    """(S_11, S_1g', S_gg', S_1xi', S_gxi', S_xixi'): the kernel between two clusters on the features 1, g_j, xi.
+    """S_(1 1), S_(1 g'), S_(g g'), S_(1 xi'), S_(g xi'), S_(xi xi'): the kernel between features of two clusters.
 
-    at: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A'); first:
-    own = A_j, other = A'_j for the coordinate j of the first cluster, and its noise; second: own_prime = A'_l and
-    other_prime = A_l for l of the second, and its noise; same = 1 if j = l, else 0.
+    The features of a cluster are 1, g_j and xi, and omega = z.z'/sqrt(D) is what the bulk adds to u.
+
+    The kernel and its derivatives are those at (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A').  The coordinate
+    j has own = A_j and other = A'_j and the noise sigma of the first cluster; the coordinate l has own_prime = A'_l and
+    other_prime = A_l and the noise of the second; same = 1 if j = l, else 0.
     """
     F, Fu, Fuu, _, F2, Fu1, Fu2, F12 = at
     own, other, sigma = first
@@ -55,7 +57,7 @@ def norm_spike(F: float, F1: float, F2: float, F12: float) -> float:
 # low(F_u, V·V′, A_l, δ_jl, σ) = F_u V·V′, F_u A_l σ, F_u δ_jl σ²
 # Derived by: Leading order of D S
 def low(Fu: float, overlap: float, other_prime: float, same: float, sigma: float) -> tuple[float, ...]:
-    """(S_11, S_1g', S_gg') D at means of order 1, without what diverges as D grows.
+    """S_(1 1), S_(1 g') and S_(g g') times D at means of order 1, without what diverges as D grows.
 
     overlap: inner product of the means; other_prime: the coordinate l of the first; same = 1 if j = l, else 0.
     """
@@ -66,7 +68,7 @@ def low(Fu: float, overlap: float, other_prime: float, same: float, sigma: float
     )
 
 
-# crossover(F_uu, Fδ, V·V′, m, m′, σ) = F_uu V·V′²/2 + m m′ Fδ, √2 m σ² Fδ, 2 σ⁴ Fδ
+# crossover(F_uu, Fδ, V·V′, μ, μ′, σ) = F_uu V·V′²/2 + μ μ′ Fδ, √2 μ σ² Fδ, 2 σ⁴ Fδ
 # Derived by: Leading order of D S
 def crossover(
     Fuu: float,
@@ -76,9 +78,9 @@ def crossover(
     other_length: float,
     sigma: float,
 ) -> tuple[float, ...]:
-    """(S_11, S_1xi', S_xixi') D at means of order D^(1/4), without what diverges as D grows.
+    """S_(1 1), S_(1 xi') and S_(xi xi') times D at means of order D^(1/4), without what diverges as D grows.
 
-    overlap, length, other_length: V.V', |V|^2 and |V'|^2 of the means V D^(1/4); spike: `norm_spike`.
+    overlap = V.V', length = |V|^2 and other_length = |V'|^2 of the means V D^(1/4); spike is `norm_spike`.
     """
     return (
         Fuu*overlap**2/2 + length*other_length*spike,
@@ -101,7 +103,7 @@ def channels(
 ) -> tuple[float, ...]:
     """(w1, w2, zeta): weights of the linear and of the quadratic channel, and the ridge made by all higher orders.
 
-    F, Fu, Fuu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
+    F, F_u, F_uu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
     itself) keeps what the orders 0, 1, 2 do not explain.  The linear channel has D directions, the quadratic D^2/2.
     """
     return (
@@ -114,9 +116,9 @@ def channels(
 # response(T, ℓ) = T/(ℓ (T + 1)² + 1)
 # Derived by: Sherman-Morrison; Trace of R (K + zeta); With T = nu w r; Response
 def response(T: float, ratio: float) -> float:
-    """V = T + ratio dT/dratio: variance of the output of a single channel for residuals of unit variance.
+    """V = d(ratio·T)/d(ratio): variance of the output of a single channel for residuals of unit variance.
 
-    T = nu w r = `marchenko_pastur(nu, ratio)` of `quenched.theory.random_features`, ratio = zeta/w.
+    T = nu w r is `marchenko_pastur` of `quenched.theory.random_features` at nu and ratio = zeta/w.
     """
     return T/(ratio*(T + 1)**2 + 1)
 
@@ -139,9 +141,9 @@ def two_channels(even_slope: float, odd_slope: float, alpha: float, zeta: float,
 
 # Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def two_clusters(length: float, sigma: float, T: float, V: float) -> tuple[float, ...]:
-    """(m, q): output m y and its variance for means ±length e1, labels ±1, at n = alpha D and fixed length.
+    """(m, q): output m y and its variance for means ±length·e_1, labels ±1, at n = alpha D and fixed length.
 
-    T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+    T is the T of `response` at nu = alpha and w = w_1, V the variance that it gives.
 
     Closed form, for reading and for tests.
     """
@@ -152,12 +154,12 @@ def two_clusters(length: float, sigma: float, T: float, V: float) -> tuple[float
     )
 
 
-# xor(m, σ, κ, T, V) = T κ m⁴/(T κ m⁴ + 4 σ²), 16 V σ⁴/(T κ m⁴ + 4 σ²)²
+# xor(μ, σ, κ, T, V) = T κ μ⁴/(T κ μ⁴ + 4 σ²), 16 V σ⁴/(T κ μ⁴ + 4 σ²)²
 # Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def xor(length: float, sigma: float, curvature: float, T: float, V: float) -> tuple[float, ...]:
-    """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
+    """(m, q): output m y and its variance on XOR with means of norm length·D^(1/4), at n = alpha D.
 
-    curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+    curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1, V the variance that it gives.
 
     Closed form, for reading and for tests.
     """
@@ -167,13 +169,13 @@ def xor(length: float, sigma: float, curvature: float, T: float, V: float) -> tu
     )
 
 
-# three_clusters(m, σ, κ, T, V) = -T κ m⁴/(T κ m⁴ + 8 σ²), T κ m⁴/(T κ m⁴ + 8 σ²), 64 V σ⁴/(T κ m⁴ + 8 σ²)²
+# three_clusters(μ, σ, κ, T, V) = -T κ μ⁴/(T κ μ⁴ + 8 σ²), T κ μ⁴/(T κ μ⁴ + 8 σ²), 64 V σ⁴/(T κ μ⁴ + 8 σ²)²
 # Derived by: Finite part of D S on the constants of the clusters; Divergent; Woodbury; Output
 def three_clusters(length: float, sigma: float, curvature: float, T: float, V: float) -> tuple[float, ...]:
-    """(m_outer, m_centre, q): outputs on three clusters with outer means of length·D^(1/4), and their variance.
+    """(m_outer, m_centre, q): outputs on three clusters, outer means of norm length·D^(1/4), and their variance.
 
-    Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1),
-    V = response(T, zeta/w1).
+    Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1,
+    V the variance that it gives.
 
     Closed form, for reading and for tests.
     """
@@ -194,10 +196,10 @@ def parity(
     r: float,
     V: float,
 ) -> tuple[float, ...]:
-    """(m, q): output m y and its variance on the parity mixture with means ±sqrt(D) m1 e1 ± length e2, at n = alpha D.
+    """(m, q): output m y and its variance on the parity mixture with means ±sqrt(D) m1 e1 ± length·e2, at n = alpha D.
 
     even_slope, odd_slope = [F_u(m1^2) ± F_u(-m1^2)]/2, the kernel being expanded between samples on the same and on
-    opposite sides of the first axis; r and V: `two_channels` at sigma^2 even_slope and sigma^2 odd_slope.
+    opposite sides of the first axis; r and V: `two_channels` at sigma^2·even_slope and sigma^2·odd_slope.
     """
     return (
         alpha*length**2*odd_slope*r/(alpha*length**2*odd_slope*r + alpha*odd_slope*r*sigma**2 + 1),
@@ -229,12 +231,13 @@ def products(
     )
 
 
-# quadratic_xor(m, σ, T, V) = θ, V (-m² θ + θ² (m² + 2 σ²)²/4 + 1) with θ = 2 T m²/(T m⁴ + 4 T m² σ² + 4 T σ⁴ + 4 σ⁴)
+# quadratic_xor(μ, σ, T, V) = θ, V (-μ² θ + θ² (μ² + 2 σ²)²/4 + 1) with θ = 2 T μ²/(T μ⁴ + 4 T μ² σ² + 4 T σ⁴ + 4 σ⁴)
 # Derived by: Kernel of x and v along the means; Feature that the labels drive; Its averages; Woodbury
 def quadratic_xor(length: float, sigma: float, T: float, V: float) -> tuple[float, ...]:
     """(theta, q): on XOR with means of fixed length the output is theta (x_2^2 - x_1^2)/2 + sqrt(q) normal noise.
 
-    Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
+    Inner-product kernel at n = alpha D^2/2 samples; T is the T of `response` at nu = alpha and w = w_2, V the variance
+    that it gives.
 
     Closed form, for reading and for tests.
     """

@@ -100,12 +100,12 @@ def exponential_jet(norm: float, other_norm: float, inner: float, parameter: flo
 
 
 def laplace(norm: float, other_norm: float, inner: float, parameter: float) -> float:
-    """F = exp(-|x - x'|/(w sqrt D))."""
+    """F = exp(-|x - x'|/(w sqrt(D)))."""
     return exp(-sqrt(-2*inner + norm + other_norm)/parameter)
 
 
 def laplace_jet(norm: float, other_norm: float, inner: float, parameter: float) -> tuple[float, ...]:
-    """F, F_u, F_uu, F_N', F_uN', F_NN' for F = exp(-|x - x'|/(w sqrt D))."""
+    """F, F_u, F_uu, F_N', F_uN', F_NN' for F = exp(-|x - x'|/(w sqrt(D)))."""
     x0 = 1/parameter
     x1 = -2*inner + norm + other_norm
     x2 = sqrt(x1)
@@ -452,7 +452,7 @@ KERNELS: dict[str, Kernel] = {
         "exp(s x.x'/D)", exponential, exponential_jet, "rate s", 1.0,
     ),
     "laplace": Kernel(
-        "exp(-|x - x'|/(w sqrt D))", laplace, laplace_jet, "width w", 1.0,
+        "exp(-|x - x'|/(w sqrt(D)))", laplace, laplace_jet, "width w", 1.0,
     ),
     "polynomial": Kernel(
         "(1 + x.x'/D)^d", polynomial, polynomial_jet, "degree d", None,

@@ -54,10 +54,10 @@ def parity(first_length: float, second_length: float, sigma: float) -> float:
 # discriminant(P, m_x, m_y, y, σ) = m_x/σ², -m_x²/(2 σ²) + log(P) - (y - m_y)²/(2 σ²)
 # Derived by: Bayes rule; Shared factor
 def discriminant(weight: float, inner_mean: float, outer_mean: float, outer: float, sigma: float) -> tuple[float, ...]:
-    """(rate, log_coefficient): the term coefficient·exp(rate·x) that a cluster of a mixture contributes to D.
+    """(rate, log c): the term c exp(rate·x) that a cluster of a mixture contributes to S.
 
     The mixture has means (inner_mean, outer_mean) in the plane; x is the inner coordinate and `outer` the other one:
-    D(x) = sum_a y_a exp(log_coefficient_a + rate_a x) up to a positive factor which all clusters share.
+    S(x) = sum_a y_a c_a exp(rate_a x) up to a positive factor which all clusters share.
     """
     return (
         inner_mean/sigma**2,
@@ -89,10 +89,10 @@ def slice_mass(
 # radial_discriminant(P, d², σ, n_x) = -1/(2 σ²), -n_x log(σ) - d²/(2 σ²) + log(P)
 # Derived by: Pythagoras; Product of densities; Exponential sum in u; Law of u
 def radial_discriminant(weight: float, distance_squared: float, sigma: float, dimension: float) -> tuple[float, ...]:
-    """(rate, log_coefficient): the term coefficient·exp(rate·u) of an isotropic cluster with its own sigma, in D.
+    """(rate, log c): the term c exp(rate·u) of an isotropic cluster with its own sigma, in S.
 
-    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean|^2 within
-    it, dimension that of x: |x - mean|^2 = distance_squared + u, and the density holds sigma^-dimension.
+    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean_a|^2 within
+    it, dimension that of x: |x - mean_a|^2 = distance_squared + u, and the density holds sigma^-dimension.
     """
     return (
         -1/(2*sigma**2),

@@ -83,8 +83,8 @@ def spikes(
 def marchenko_pastur(gamma: float, r: float) -> float:
     """T(gamma, r), the positive root of gamma/T = r + 1/(1 + T): the resolvent of one set of channels.
 
-    With P = gamma D features and means of order below sqrt D, A does not depend on f; T = gamma k_1^2 A and
-    r = (lambda + k*^2)/k_1^2, where k*^2 is the variance of all orders beyond the first.
+    With P = gamma D features and means of order below sqrt(D), A(f) does not depend on f; T = gamma k_1^2 A(f) and
+    r = (lambda + k_*^2)/k_1^2, where k_*^2 is the variance of all orders beyond the first.
     """
     u = gamma - r - 1
     root = sqrt(4*gamma*r + u**2)
@@ -117,8 +117,8 @@ def signal(tau: float, ridge_slope: float) -> tuple[float, ...]:
 def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
-    With S = sum P v v^T the covariance of the cluster centres v_a = mean_a - average, phi = sum P_a y_a v_a and
-    u = (1 + gain S)^-1 phi: m_a = gain v_a·u, q = spread |u|^2.  `ridge_slope`: lambda dT/dlambda.
+    With v_a = mean_a - sum_b P_b mean_b, S = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·S)^-1 phi:
+    m_a = gain·v_a·u, q = spread·|u|^2.  `ridge_slope`: lambda dT/dlambda.
     """
     return (
         T/(sigma**2*(T + 1)),
@@ -134,7 +134,7 @@ def crossover(response: float, ridge_slope: float, quadratic: float, sigma: floa
 
         G_ab = tensor (V_a·V_b)^2 + norm |V_a|^2 |V_b|^2,   centred with P.
 
-    With tau = k_2^2 response, response = gamma A = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
+    With tau = k_2^2·response, response = gamma A(f) = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
     norm = tau/(1 + tau)/(2 sigma^4), where 1 + tau is the spike of |x|^2.  `quadratic`: k_2 at rho = 0;
     `ridge_slope`: lambda d response/dlambda.
 
@@ -150,20 +150,20 @@ def crossover(response: float, ridge_slope: float, quadratic: float, sigma: floa
     )
 
 
-# crossover_xor(χ, k₂, m, σ) = m⁴ k₂² χ/(2 σ⁴)
+# crossover_xor(χ, k₂, μ, σ) = μ⁴ k₂² χ/(2 σ⁴)
 # Derived by: Woodbury at finite D, then the limit
 def crossover_xor(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S).
+    """S^2 = (length/sigma)^4 tau/2 of XOR, means of norm length·D^(1/4), at lambda = 0; the error is Phi(-S).
 
     Closed form, for reading and for tests.
     """
     return length**4*quadratic**2*response/(2*sigma**4)
 
 
-# crossover_three_clusters(χ, k₂, m, σ) = m⁴ k₂² χ (2 k₂² χ + 3)/(8 σ⁴ (k₂² χ + 1))
+# crossover_three_clusters(χ, k₂, μ, σ) = μ⁴ k₂² χ (2 k₂² χ + 3)/(8 σ⁴ (k₂² χ + 1))
 # Derived by: Woodbury at finite D, then the limit
 def crossover_three_clusters(response: float, quadratic: float, length: float, sigma: float) -> float:
-    """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0.
+    """S^2 = (length/sigma)^4 [tau + tau/(2 + 2 tau)]/4 of three clusters, outer norms length·D^(1/4), lambda = 0.
 
     Closed form, for reading and for tests.
     """
@@ -176,10 +176,10 @@ def crossover_three_clusters(response: float, quadratic: float, length: float, s
 def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, sigma: float) -> tuple[float, ...]:
     """Means ±sqrt(D) m1 e1 ± m2 e2: (even, odd, noise) of a feature with component f1 along e1.
 
-    psi_±: psi_1(±m1 f1); var_±: Var psi(±m1 f1 + sigma g).  even, odd = sigma (psi_+ ± psi_-)/2 are its two channels,
-    noise is what order 1 leaves of its variance:
+    psi_plus and psi_minus are psi_1(±m1 f1), var_plus and var_minus are Var psi(±m1 f1 + sigma g).  The two channels
+    are beta_e, beta_o = sigma (psi_plus ± psi_minus)/2, and noise is what order 1 leaves of the variance:
 
-        1/A = lambda + noise + even^2/(1 + s_e) + odd^2/(1 + s_o),   s_e,o = gamma E[channel^2 A].
+        1/A = lambda + noise + beta_e^2/(1 + s_e) + beta_o^2/(1 + s_o),   s_e = gamma E[beta_e^2 A],  s_o likewise.
     """
     return (
         sigma*(psi_minus + psi_plus)/2,
@@ -191,7 +191,7 @@ def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, 
 # gate_signal(s_o, m₂, σ) = s_o m₂²/(σ² (s_o + 1)), m₂²/(σ² (s_o + 1)²)
 # Derived by: Odd in f_1 and in f_2; Woodbury
 def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, ...]:
-    """(tau, dtau/dodd): the signal of the label, the product of two signs, through the odd gates; odd = s_o.
+    """(tau, dtau/ds_o): the signal of the label, the product of two signs, through the odd gates.
 
     tau = (m2/sigma)^2 s_o/(1 + s_o); at lambda = 0 the error is Phi(-sqrt tau).
     """
@@ -201,13 +201,13 @@ def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, 
     )
 
 
-# xor_channels(even₁, even₂, odd₁, odd₂) = (even₁ + even₂)/2, (even₁ - even₂)/2, √2 odd₁/2, √2 odd₂/2
+# xor_channels(E₁, E₂, O₁, O₂) = (E₁ + E₂)/2, (E₁ - E₂)/2, √2 O₁/2, √2 O₂/2
 # Derived by: Parity and exchange
 def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tuple[float, ...]:
-    """The four channels of XOR with means of length sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
+    """The four channels of XOR with means of length m sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
 
-    E_i, O_i: even and odd part in f_i of sigma psi_1(m f_i).  S is diagonal in them, by reflection of either axis and
-    exchange of the two.
+    E_i, O_i are the even and the odd part in f_i of sigma psi_1(m f_i).  S is diagonal in the channels, by reflection
+    of either axis and exchange of the two.
 
     Closed form, for reading and for tests.
     """
@@ -219,6 +219,7 @@ def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tu
     )
 
 
+# xor_spikes(n₁, n₂, h₁, h₂, O₁, O₂, f₁, f₂) = (n₁ - n₂)/2, (h₁ - h₂)/2, (f₁ O₁ - f₂ O₂)/2
 # Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Even, odd under
 #   exchange
 def xor_spikes(
@@ -231,10 +232,10 @@ def xor_spikes(
     f_1: float,
     f_2: float,
 ) -> tuple[float, ...]:
-    """XOR with means of length sqrt(D): (d, z_norm, z_along), the spikes even in f_1 and f_2, odd under their exchange.
+    """XOR, means of length m sqrt(D): (d, z_norm, z_along), the spikes even in f_1 and f_2, odd under their exchange.
 
-    mean_i, quadratic_i: even parts in f_i of psi_0(m f_i) and k_2(m f_i); odd_i: odd part of sigma psi_1(m f_i).  With
-    <p, q> = gamma E[p q A], D tau_3 = D [<d,d> - <d,z> (1 + <z,z>)^-1 <z,d>]; pmse = 1/(2 (1 + D tau_3)).
+    mean_1 and quadratic_1: even parts in f_1 of psi_0(m f_1) and of k_2(m f_1); odd_1: odd part of sigma psi_1(m f_1).
+    With <p|q> = gamma E[p q A], tau_3 = <d|d> - <d|z> (1 + <z|z>)^-1 <z|d>; pmse = 1/(2 (1 + D tau_3)).
 
     Closed form, for reading and for tests.
     """
@@ -248,9 +249,9 @@ def xor_spikes(
 # Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; The readout sees
 #   s(x); Woodbury at finite D, then the limit; Bulk: all other directions of order 2
 def quadratic_features(T: float, ridge_slope: float, length: float, sigma: float) -> tuple[float, ...]:
-    """P = gamma_2 D^2/2 features, XOR with means of length m: (theta, bulk) of the output theta s(x) + sqrt(bulk) g.
+    """P = gamma_2 D^2/2 features, XOR with means of order 1: (theta, bulk) of the output theta s(x) + sqrt(bulk) g.
 
-    s(x) = (x_2^2 - x_1^2)/2 for labels -1 at ±m e_1 and +1 at ±m e_2.  T = T(gamma_2, r) with
+    s(x) = (x_2^2 - x_1^2)/2 for labels -1 at ±length·e_1 and +1 at ±length·e_2.  T = T(gamma_2, r) with
     r = (lambda + k_3^2)/k_2^2, k_3^2 the variance of all orders beyond the second; `ridge_slope`: lambda dT/dlambda.
     """
     return (
@@ -259,7 +260,7 @@ def quadratic_features(T: float, ridge_slope: float, length: float, sigma: float
     )
 
 
-# quadratic_moments(m, σ) = m²/2, σ² (m² + σ²)
+# quadratic_moments(μ, σ) = μ²/2, σ² (μ² + σ²)
 def quadratic_moments(length: float, sigma: float) -> tuple[float, ...]:
     """(mean, variance) of s(x) given the label +1, for the pmse [(1 - theta mean)^2 + bulk + theta^2 variance]/2."""
     return (
@@ -268,12 +269,13 @@ def quadratic_moments(length: float, sigma: float) -> tuple[float, ...]:
     )
 
 
-# quadratic_error(p, θ, Q_b, m, σ) = √2 exp(-(p - √2 m/2)²/(2 σ²)) Φ(-√2 p m θ/(2 √(p² σ² θ² + Q_b)))/(2 √π σ)
+# quadratic_error(p, θ, Q_b, μ, σ) = √2 exp(-(p - √2 μ/2)²/(2 σ²)) Φ(-√2 p μ θ/(2 √(p² σ² θ² + Q_b)))/(2 √π σ)
 # Derived by: Rotation by 45 degrees; Gaussian given p
 def quadratic_error(along: float, theta: float, bulk: float, length: float, sigma: float) -> float:
     """Density over `along` of the error of the output theta s(x) + sqrt(bulk) g on XOR; its integral is the error.
 
-    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(m/sqrt 2, sigma^2), independent; `along` is p, q and g are integrated.
+    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(length/sqrt 2, sigma^2), independent.  p is `along`; the average over
+    q and g is taken.
     """
     return (
         sqrt(2)*exp(-(along -

@@ -15,7 +15,7 @@ def resolvent(
     Vh: float,
     weights: tuple[float, ...],  # ridge, linear, higher, ratio
 ) -> float:
-    """Y, without cancellation: linear Vh Y = T, the resolvent of P = D/ratio features at the ridge ridge/(ratio Vh).
+    """Y, without cancellation: linear·Vh·Y = T, the resolvent of P = D/ratio features at the ridge ridge/(ratio·Vh).
 
     It is finite at Vh = 0, where no sample holds the weights, and at ratio = 0, a kernel, where Y = 1/ridge.
     """
@@ -64,7 +64,7 @@ def weight_energy(
 def separable_share(linear: float, higher: float, ratio: float) -> float:
     """t: features separate the data where P = D/ratio dimensions of noise 1 do, with the Gram matrix t G/sigma^2.
 
-    Without a ridge the potential is that of P such dimensions, n = alpha ratio P, in the units of the weights.
+    Without a ridge the potential is that of P such dimensions, n = alpha·ratio·P, in the units of the weights.
     """
     middle = higher*ratio + linear*ratio - linear
     root = sqrt(4*higher*linear*ratio + middle**2)

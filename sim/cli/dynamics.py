@@ -82,7 +82,7 @@ def dynamics(
     """Integrate the learning curve of a two-layer network, and simulate it.
 
     Columns: the time t in units of D steps; pmse, half the mean square error; the classification error, with ties
-    counted half.  The last lines are the mean over simulations and the error of the oracle, which nobody can beat.
+    counted half.  The last lines are the mean over simulations and the error of the oracle, the least of any rule.
     With --output the whole curve is written as .nc or .csv, and that of simulations beside it as STEM_simulation.
 
     Example:  quenched dynamics

@@ -9,7 +9,9 @@ result that is not as it should be (stale code, theory against simulation) exits
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 from importlib import import_module, metadata
 from pathlib import Path
@@ -126,6 +128,9 @@ def _usage(error: Any) -> int:
         return int(error.exit_code)
     reason = getattr(error.__cause__, "errors", None)  # of pydantic, which knows the value
     value = f", got {reason()[0]['input']!r}" if reason else ""
+    asked = re.match(r"No such command '(.*)'", error.format_message())
+    near = difflib.get_close_matches(asked[1], verbs(), 1) if asked else []
+    value += f", did you mean {near[0]!r}?" if near else ""
     verb = error.ctx.command_path if error.ctx is not None else "quenched"
     _complain(ValueError(f"{error.format_message().rstrip('.')}{value} (see {verb} --help)"))
     return int(error.exit_code)

@@ -80,5 +80,5 @@ def derivations() -> list[Formula]:
         Step("Price", rf"\frac{{\partial}}{{\partial {latex(argument)}}} \langle g_{{0}}\rangle = {latex(value)}")
         for argument, value in zip(group.arguments, found.values, strict=True)
     ]
-    told = "The mean of relu, by the mean and the variance of its field: a step is a kink's slope, a density its bend."
+    told = "The average of relu, differentiated by the mean and by the variance of its field."
     return [Formula("gradient_of_relu", told, (), Derived(found.values, found.definitions, (*found.steps, *lines)))]

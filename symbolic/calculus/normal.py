@@ -4,14 +4,17 @@ Phi_n(h_1..h_n; r_12, r_13, ..) = P(z_1 < h_1, .., z_n < h_n) for jointly normal
 correlations r_ij (pairs in lexicographic order).  Every average of the package ends on these and on elementary
 functions.  Their derivatives are
 
-    d Phi_n / d h_i  = phi(h_i) Phi_{n-1}(the others, given z_i = h_i)
-    d Phi_n / d r_ij = phi_2(h_i, h_j; r_ij) Phi_{n-2}(the others, given z_i = h_i and z_j = h_j)      (Plackett 1954)
+    d Phi_n / d h_i  = varphi(h_i) Phi_{n-1}(the others, given z_i = h_i)
+    d Phi_n / d r_ij = varphi_2(h_i, h_j; r_ij) Phi_{n-2}(the others, given z_i = h_i and z_j = h_j)   (Plackett 1954)
 
-and `evalf` integrates the first of them at any precision.
+with the normal densities varphi and varphi_2 of one and two variables; `evalf` integrates the first of them at any
+precision.  Of what is given z_i = h_i and z_j = h_j the formulas write h_(k|i j) and r_(k l|i j): standardised limits
+and correlations.
 """
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import Any
 
@@ -300,6 +303,17 @@ def _switched_on(
     return Derived(value, steps=_told(probability, symbols, [pairs[index - n] for index in crossing], start))
 
 
+def _over_root(value: sympy.Expr, square: sympy.Expr) -> sympy.Expr:
+    """numerator/sqrt(radicand), both multiplied by `square` > 0 (and its square), so that they are polynomials."""
+    factors = sympy.Mul.make_args(sympy.together(value))
+    (root,) = [f for f in factors if isinstance(f, sympy.Pow) and f.exp == -sympy.Rational(1, 2)] or [None]
+    if root is None:
+        raise ArithmeticError(f"{value} is not a quotient by a root")
+    numerator = sympy.cancel(value / root * square)
+    radicand = sympy.factor(sympy.cancel(root.base * square**2))
+    return sympy.Mul(numerator, sympy.Pow(radicand, -sympy.Rational(1, 2), evaluate=False), evaluate=False)
+
+
 def _told(
     probability: type[_NormalProbability],
     symbols: tuple[sympy.Symbol, ...],
@@ -322,15 +336,19 @@ def _told(
                       rf"\Phi{rest}({arguments})"))  # fmt: skip
         if not named:
             left_limits, left_correlations = _condition(symbols[:n], r, (i, j))
-            named += zip([*limits, *correlations], [*left_limits, *left_correlations], strict=True)
+            left_over = [_over_root(value, 1 - r[i, j] ** 2) for value in (*left_limits, *left_correlations)]
+            named += zip([*limits, *correlations], left_over, strict=True)
     first, density_, left = terms[0]
     whole = latex(probability(*symbols))
     path = r",\ ".join(rf"{name} \to {name} \sin\theta" for name, _, _ in terms)
-    rates = " + ".join(rf"{name}\, {density_}\, {left}" for name, density_, left in terms)
+    moved = [(name, weight.replace("r_", r"\sin\theta\, r_"), re.sub(r"([hr])_", r"\1^\\theta_", rest))
+             for name, weight, rest in terms]  # fmt: skip
+    rates = " + ".join(rf"{name}\, {weight}\, {rest}" for name, weight, rest in moved)
+    along = r"\text{ in } h^\theta, r^\theta,\quad \theta = 0 \ldots \pi/2"
     return (
         Step("Plackett", rf"\partial \Phi_{n}/\partial {first} = {density_}\, {left}"),
         *(Step("Plackett", f"{name} = {latex(value)}") for name, value in named),
-        Step("Integrate from independent blocks", rf"{path},\quad \theta = 0 \ldots \pi/2"),
+        Step("Integrate from independent blocks", rf"{path}{along}"),
         Step("Result", rf"{whole} = {latex(start)} + \int_0^{{\pi/2}} \bigl[{rates}\bigr] \cos\theta \, d\theta"),
     )
 
@@ -388,6 +406,7 @@ def Phi(h: float) -> float:
     return probability'''
 
 FORMULAS = (ratio, residual, remainder, phi_2, phi_3, phi_4)
+UNTOLD = ("ratio", "residual", "remainder")  # arithmetic of generated code
 
 
 def generated() -> str:

@@ -19,7 +19,7 @@ A potential is an expression in order parameters, their conjugates and channel a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import sympy
 
@@ -50,43 +50,46 @@ LETTERS = {
     "mh_2": r"\hat m_2",
     "ridge": r"\lambda",
     "share": "s",
+    "lam": r"\Lambda",
 }
 """What order parameters and their conjugates are called on paper."""
 
 latex = in_letters(LETTERS)
 
 
-class Move(sympy.Function):
-    """E[f], f = (prox - w)/V, at w ~ N(mean, variance)."""
-
-    nargs = 3
-
-    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
-        return r"E[f]"
-
-
-class SquaredMove(sympy.Function):
-    """E[f^2]."""
-
-    nargs = 3
-
-    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
-        return r"E[f^2]"
-
-
-class MoveSlope(sympy.Function):
-    """E[df/dw]."""
-
-    nargs = 3
-
-    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
-        return r"E[f']"
-
-
-class Envelope(sympy.Function):
-    """E[M] at w ~ N(mean, variance), with the derivatives that the module's docstring states."""
+class _Average(sympy.Function):
+    """E[`letter`] at w ~ N(mean, variance), printed with the index of the cluster whose mean m_a + b it has."""
 
     nargs = 3  # V, mean, variance
+    letter = ""
+
+    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
+        clusters = [s.name.partition("_")[2] for s in self.args[1].free_symbols if s.name.startswith("m_")]
+        return f"E{'_' * len(clusters)}{''.join(clusters)}[{self.letter}]"
+
+
+class Move(_Average):
+    """E[f], f = (prox - w)/V."""
+
+    letter = "f"
+
+
+class SquaredMove(_Average):
+    """E[f^2]."""
+
+    letter = "f^2"
+
+
+class MoveSlope(_Average):
+    """E[df/dw]."""
+
+    letter = "f'"
+
+
+class Envelope(_Average):
+    """E[M], with the derivatives that the module's docstring states."""
+
+    letter = r"\mathcal M"
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:
         """The derivative by V, mean or variance."""
@@ -95,9 +98,6 @@ class Envelope(sympy.Function):
         if argindex == 2:
             return -Move(*self.args)
         return -MoveSlope(*self.args) / 2
-
-    def _latex(self, printer: sympy.printing.latex.LatexPrinter) -> str:
-        return r"E[\mathcal M]"
 
 
 def envelope_theorem() -> tuple[Step, ...]:
@@ -141,14 +141,16 @@ def heat(
     return total
 
 
-def saddle(potential: sympy.Expr, by: sympy.Symbol, unknown: sympy.Symbol) -> tuple[sympy.Expr, Step]:
+def saddle(
+    potential: sympy.Expr, by: sympy.Symbol, unknown: sympy.Symbol, printed: Callable[[sympy.Expr], str] = latex
+) -> tuple[sympy.Expr, Step]:
     """`unknown` from d potential/d `by` = 0, in which it stands linearly."""
     equation = sympy.expand(sympy.diff(potential, by))
     slope = equation.coeff(unknown)
     if slope == 0 or slope.has(unknown):
         raise ValueError(f"the derivative by {by} is not linear in {unknown}: {equation}")
     value = sympy.simplify(-(equation - slope * unknown) / slope)
-    return value, Step(f"Derivative by {by}", f"{latex(unknown)} = {latex(value)}")
+    return value, Step(f"Derivative by {by}", f"{printed(unknown)} = {printed(value)}")
 
 
 def replica_limit(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> tuple[sympy.Expr, Step]:
@@ -164,7 +166,8 @@ def replica_limit(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> tuple[sympy
             raise AssertionError(f"the determinant of the symmetric matrix is wrong at n = {size}")
     logarithm = (n - 1) * sympy.log(gap) + sympy.log(gap + n * off_diagonal)
     limit = sympy.simplify(sympy.diff(logarithm, n).subs(n, 0))
-    return limit, Step("Limit n to 0", rf"\frac 1n \log\det Q \to {latex(limit)}")
+    told = sympy.expand(sympy.expand_log(limit, force=True))
+    return limit, Step("Limit n to 0", rf"\frac 1n \log\det Q \to {latex(told)}")
 
 
 def common_part(diagonal: sympy.Expr, off_diagonal: sympy.Expr) -> Step:

@@ -223,9 +223,11 @@ def _names(text: str, shown: str, grammar: Grammar) -> Iterator[str]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
+            found = text[position:].lstrip()[:1]
+            power = " (a power is written x**2)" if found == "^" else ""
             raise ValueError(
-                f"{grammar.kind} {shown}: {text[position:].lstrip()[:1]!r} at character {position + 1} is not "
-                f"understood{_hint('', grammar)}"
+                f"{grammar.kind} {shown}: {found!r} at character {position + 1} is not "
+                f"understood{power}{_hint('', grammar)}"
             )
         if token["name"]:
             yield token["name"]

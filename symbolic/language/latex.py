@@ -28,7 +28,7 @@ class _Printer(LatexPrinter):
     """
 
     def __init__(self, letters: Mapping[str, str]) -> None:
-        super().__init__()
+        super().__init__({"inv_trig_style": "full"})
         self._letters = letters
 
     def _print_Symbol(self, expr: sympy.Symbol, style: str = "plain") -> str:
@@ -42,6 +42,21 @@ class _Printer(LatexPrinter):
         ):  # a word, no Greek letter
             return rf"\mathrm{{{expr.name.replace('_', ' ')}}}"
         return printed
+
+    def _as_ordered_terms(self, expr: sympy.Expr, order: str | None = None) -> list[sympy.Expr]:
+        """Terms of a sum, one without a minus sign first."""
+        terms = list(super()._as_ordered_terms(expr, order))
+        first = next((n for n, term in enumerate(terms) if not term.could_extract_minus_sign()), 0)
+        return [terms[first], *terms[:first], *terms[first + 1 :]]
+
+    def _print_Add(self, expr: sympy.Add, order: str | None = None) -> str:
+        return str(super()._print_Add(expr, order)).replace(" + - ", " - ").replace(" - - ", " + ")
+
+    def _print_Mul(self, expr: sympy.Mul) -> str:
+        return str(super()._print_Mul(_on_paper(expr)))
+
+    def _print_Heaviside(self, expr: sympy.Expr, exp: str | None = None) -> str:
+        return f"H{'' if exp is None else f'^{{{exp}}}'}\\left({self._print(expr.args[0])}\\right)"
 
     def _print_Integer(self, expr: sympy.Integer) -> str:
         power = int(expr).bit_length() - 1
@@ -59,6 +74,8 @@ class _Printer(LatexPrinter):
         if name == "sigma2":
             return rf"\sigma_{{{indices[0]}}}^{{2}}"
         label = self._print(expr.base.label)
+        if own := re.fullmatch(r"(.+)_\{([^{}]*)\}", label):  # eta_v with an index: one subscript
+            return rf"{own[1]}_{{{own[2]},{''.join(indices)}}}"
         if re.fullmatch(r"[FSL]\d", name):  # a coefficient has its number as an index
             return rf"{name[0]}_{{{name[1]},{''.join(indices)}}}"
         if len(name) > 1 and label in (name, rf"\mathrm{{{name}}}"):  # a word, and no Greek letter
@@ -73,6 +90,44 @@ class _Printer(LatexPrinter):
             text = f"{base}_{{{self._print(expr.args[0])}}}" + ("{}" if name == "push" and exp is None else "")
             return text if exp is None else rf"{text}^{{{exp}}}"
         return str(super()._print_Function(expr, exp))
+
+
+class _Product(sympy.Function):
+    """A product under a root, which sympy would take apart."""
+
+    def _latex(self, printer: LatexPrinter) -> str:
+        return str(printer._print(sympy.Mul(*self.args)))
+
+
+def _on_paper(product: sympy.Mul) -> sympy.Mul:
+    r"""The same product with one root in the numerator and one in the denominator, and a minus sign before it.
+
+    sqrt(a) sqrt(b) is sqrt(a b), sqrt(2)/(2 sqrt(pi)) is 1/sqrt(2 pi), (-a - b)/c is -(a + b)/c.
+
+    >>> a, b = sympy.symbols("a b", positive=True)
+    >>> latex(sympy.sqrt(2) * b / (2 * sympy.sqrt(sympy.pi) * sympy.sqrt(a)))
+    '\\frac{b}{\\sqrt{2 \\pi a}}'
+    """
+    if product.is_commutative is False:
+        return product
+    half = sympy.Rational(1, 2)
+    roots = [f for f in product.args if isinstance(f, sympy.Pow) and abs(f.exp) == half]
+    above = [f.base for f in roots if f.exp == half]
+    below = [f.base for f in roots if f.exp == -half]
+    rest = [f for f in product.args if f not in roots]
+    number = next((f for f in rest if f.is_Rational), sympy.Integer(1))
+    for base in [b for b in above if below and b.is_Integer and number.q % b == 0]:
+        above.remove(base)
+        below.insert(0, base)
+        rest = [number * base, *(f for f in rest if f is not number)]
+        number *= base
+    if max(len(above), len(below)) > 1:
+        rest += [_Product(*bases) ** power for bases, power in ((above, half), (below, -half)) if bases]
+        product = sympy.Mul(*rest)
+    negative = [f for f in product.args if f.is_Add and all(t.could_extract_minus_sign() for t in f.args)]
+    if negative and any(not f.is_Number for f in product.args if f is not negative[0]):
+        product = sympy.Mul(-1, *(-f if f is negative[0] else f for f in product.args))
+    return product
 
 
 def in_letters(letters: Mapping[str, str]) -> Callable[[sympy.Expr], str]:

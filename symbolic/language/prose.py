@@ -20,7 +20,7 @@ __all__ = ["GREEK", "escape", "mathematics", "prose"]
 GREEK = frozenset((
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
     "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
-    "Sigma", "Phi", "Psi", "Omega",
+    "Sigma", "Phi", "Psi", "Omega", "varphi",
 ))
 # fmt: on
 _TEX_FUNCTIONS = frozenset(("log", "exp", "det", "min", "max", "sin", "cos", "tanh", "cosh", "sum", "prod"))
@@ -74,8 +74,8 @@ _CHARACTERS = {
 
 
 def escape(text: str) -> str:
-    """Text that TeX prints as it stands."""
-    return "".join(_CHARACTERS.get(c, c) for c in text)
+    """Text that TeX prints as it stands; two hyphens stay two."""
+    return "".join(_CHARACTERS.get(c, c) for c in text).replace("--", "-{}-")
 
 
 # --- ASCII notation as LaTeX
@@ -131,7 +131,7 @@ def _script(text: str, start: int, letters: Mapping[str, str]) -> tuple[str, int
     if not found:
         return "", start
     inner = found[0]
-    if re.fullmatch(r"[a-z]+\d*", inner) and inner not in GREEK | set(letters):
+    if re.fullmatch(r"[a-z]+\d*", inner) and inner not in GREEK | {name for name in letters if len(name) < 4}:
         inner = re.sub(r"\d", r"\g<0>", inner)  # indices side by side: ak, a0
         return (inner if len(inner) < 5 else rf"\mathrm{{{inner}}}"), start + found.end()
     return mathematics(inner.replace("_", " "), letters), start + found.end()
@@ -177,7 +177,9 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
             joint = " " if re.search(r"\\[A-Za-z]+$", result) else ""
             result += (
                 joint
-                + _name(found[1], letters).replace(r"\mathrm{" if indexed else "\n", r"\operatorname{")
+                + _name(found[1], {} if indexed else letters).replace(
+                    r"\mathrm{" if indexed else "\n", r"\operatorname{"
+                )
                 + found[3]
                 + digits
             )
@@ -187,6 +189,8 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
             result += f"{apart}{token}{{{script}}}"
         elif token == "|" and text[place - 2 : place + 1] == " | ":
             result += r"\mid "
+        elif token == "*" and re.search(r"[\w)\]}]$", result) and not re.match(r"\s*[\w(\\]", text[place:]):
+            result += "^{*}"  # theta*: a star, and no product
         elif token == "." and re.search(r"[\w)\]'>}]$", result) and re.match(r"[A-Za-z(û]", text[place:]):
             result += r"\cdot "
         elif token == "<" and (held := re.match(r"([^<>=\s](?:[^<>=]*[^<>=\s])?)>", text[place:])):
@@ -288,6 +292,11 @@ def _stops(token: str) -> tuple[str, str]:
     return token[:stop], token[stop:]
 
 
+def _said_once(latex: str) -> str:
+    """A formula without "X = X", which is what becomes of "linear = k_1" where `linear` has the letter k_1."""
+    return re.sub(r"(^|, | = )([^=,]*[^=,\s]) = \2(?= = |,|$)", r"\1\2", latex)
+
+
 def _typeset(text: str, letters: Mapping[str, str], shown: bool) -> str:
     """One paragraph, its mathematics set; `shown`: a displayed line, where words next to operators are formulas."""
     tokens = [("", "", token) if token.isspace() else (*_stops(token), "") for token in _tokens(text, letters)]
@@ -310,7 +319,7 @@ def _typeset(text: str, letters: Mapping[str, str], shown: bool) -> str:
         else:
             formula = "".join(core + after for _, core, after in pieces[place : end - 1]) + pieces[end - 1][1]
             style = r"\displaystyle " if shown else ""
-            result += f"${style}{mathematics(formula, letters).strip()}$" + escape(pieces[end - 1][2])
+            result += f"${style}{_said_once(mathematics(formula, letters).strip())}$" + escape(pieces[end - 1][2])
             place = end
     return result
 
@@ -351,12 +360,12 @@ def _run(pieces: list[_Piece], start: int, before: str) -> int:
     while place < len(pieces):
         kind, core, after = pieces[place]
         if kind == "text" or (kind in ("article", "letter") and not joined and core != "I" and place > start):
-            break
+            break  # a letter after a number is a factor: "x = 2 lr steps"
         if kind != "space":
             strong = strong or kind in ("strong", "letter") or (kind == "article" and place == start)
             if kind != "operator" and kind != "function":
                 end = place + 1
-            joined = kind == "operator"
+            joined = kind == "operator" or (kind == "number" and strong)
             if after:
                 end = place + 1 if kind != "operator" else end
                 break

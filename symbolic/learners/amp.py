@@ -5,9 +5,9 @@ r"""Approximate message passing for the mixture of unknown means, and the spectr
 Belief propagation sends along each pair (i, j) what the sample i and the component j of v know without each other:
 Gaussian fields B of the samples and b of the components, by the central limit theorem.  A message differs from the
 estimate of its sender by one term of order D^-1/2; with the messages replaced by estimates, these terms add up to
-memory (Onsager terms).  Estimates are û_i = <A> under the weights p(a|y_i) exp(A_a.B_i - A_a.K A_a/(2 sigma^2)),
-K = vhat^T vhat, and vhat_j = b_j (1 + Lam)^-1/D, Lam = û^T û/(sigma^2 D): the averages of the Bayes-optimal potential,
-one sample at a time.
+memory (Onsager terms).  An estimate is a function f of its field: û_i = <A> under p(a|y_i) exp(A_a.B_i - A_a.K A_a/(2
+sigma^2)), K = vhat^T vhat, and vhat_j = b_j (1 + Lam)^-1/D, Lam = û^T û/(sigma^2 D): the averages of the Bayes-optimal
+potential, one sample at a time.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def field(product: Real, memory: Real, sigma: Positive) -> Derived:
 def spectral_weight(power: Positive, sigma: Positive) -> Derived:
     """w = C/(sigma^2 + C), where û = w X vhat: the weight of a sample's x x^T in the matrix of the spectral estimate.
 
-    Where the means of a label average to 0, û = C B + O(B^2), C = sum_a p(a|y) A_a A_a^T; power: an eigenvalue of C.
+    Where the means of a label average to 0, û = C B + O(B^2), C = sum_a p(a|y) A_a A_a^T; power is an eigenvalue of C.
     The fixed points of linear message passing are then eigenvectors of X^T diag(w) X.
     """
     epsilon, B = Symbol("epsilon", positive=True), Symbol("B", real=True)

@@ -34,9 +34,11 @@ NOTATION = {
     "lam": r"\Lambda",
     "second_moment": "S",
     "weight": "P",
-    "cross": "k_{0}",
-    "own": "k",
-    "field": "x",
+    "cross": "k_{a0}",
+    "own": "k_{aa}",
+    "field": "x_{a}",
+    "k_1": r"\tilde k_{aa}",
+    "x_0": r"\tilde x_{a}",
     "growth": "g",
     "power": "l",
 }
@@ -47,7 +49,8 @@ HALF = Rational(1, 2)
 def exponent(cross: Real, own: Real, field: Real) -> Derived:
     """h_a, the log likelihood ratio of cluster a against pure noise, averaged over what is unknown of the means.
 
-    cross = A_a.Q A_a0/sigma^2, own = A_a.Q A_a/sigma^2, field = x_a.
+    cross = A_a.Q A_a0/sigma^2, own = A_a.Q A_a/sigma^2, field = x_a.  With a tilde: the part of the means that the
+    estimate leaves open, of overlap 1 - Q.
     """
     unknown, u = Symbol("k_1", nonnegative=True), Symbol("x_0", real=True)
     law = GaussianAlgebra((u,), (Integer(0),), ((unknown,),), printed=latex)
@@ -197,11 +200,11 @@ def two_clusters(alpha: Positive, sigma: Positive) -> Derived:
     """Q where every label has one cluster, of means ±1 (closed form, for reading and for tests)."""
     lam = conjugate(alpha, sigma, Integer(1), Integer(1)).value
     value = sympy.factor(overlap(Symbol("lam", positive=True)).values[0].subs(Symbol("lam", positive=True), lam))
-    return Derived(value, steps=(Step("One cluster a label", r"\langle A\rangle = A"),))
+    return Derived(value, steps=(Step("One cluster for each label", r"\langle A\rangle = A"),))
 
 
 def opposite_means(power: Positive, field: Real) -> Derived:
-    """The integrand of dPsi/dl where a label has the means ±A, l = A^2 Q/sigma^2 = power, at h = ±field.
+    """The integrand of dPsi/dl where a label has the means ±A, l = power = A^2 Q/sigma^2, at h = ±field.
 
     Psi = E log cosh(l + sqrt(l) z) - l/2: half of E tanh^2 = E tanh (closed form, for reading and for tests).
     """
@@ -310,7 +313,8 @@ def derivations() -> list[Formula]:
         *_state_evolution(),
     )
     docstring = (
-        "From the posterior to the potential: replicas of the posterior, their overlaps, n to 0; then its saddle point."
+        "From the posterior to the potential: replicas of the posterior, their overlaps, n to 0; its saddle point.  "
+        "k_ac = A_a.Q A_c/sigma^2 is the covariance of the fields x_a; a tilde marks the same of 1 - Q."
     )
     return [Formula("replica_computation", docstring, (), Derived(value - lam * Q / 2, steps=steps))]
 

@@ -3,12 +3,12 @@
 Their gradients are those that weights and readouts have already, and each may have a rate of its own:
 
     b_k <- b_k - eta_b/D <dl/db_k> - (eta_b kappa_b/D) b_k,       dl/db_k = dl/dlambda_k
-    c   <- c   - eta_c/D <dl/dc>   - (eta_c kappa_c/D) c,         dl/dc = dl/dphi
+    c <- c - eta_c/D <dl/dc> - (eta_c kappa_c/D) c,               dl/dc = dl/dphi
 
-D steps are one unit of time, as for the readouts: the increments add up to rates, their fluctuations to D^(-1/2).  So
+One unit of time is D steps, as for the readouts: the increments add up to rates, their fluctuations to D^(-1/2).  So
 db_k/dt asks for the force of `quenched.symbolic.learners.two_layer`, and dc/dt for the average slope of the loss.  In
-the averages b_k is a shift of the mean of lambda_k, and c one of phi: a polynomial in phi at phi + c is another one.
-No average is new.
+the averages b_k shifts the mean of lambda_k, and c shifts phi: a polynomial in phi at phi + c is another polynomial in
+phi.  No average is new.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def derivations() -> list[Formula]:
     written = [Step("At the output phi + c", rf"{name[0]}_{name[1]} \to {latex(value)}") for name, value in letters]
     told = (
         ("moves", "What the output changes by: a threshold acts as its field does.", gradients),
-        ("bias_rates", "The rates, by the force of the six lines and the average slope of the loss.", averaged),
+        ("bias_rates", "The rates, by the force of a step and the average slope of the loss.", averaged),
         ("shifted", "An intercept changes the coefficients in phi of the slope of a loss and of its square.", written),
     )
     return [Formula(name, text, (), Derived(sympy.Integer(0), steps=tuple(steps))) for name, text, steps in told]

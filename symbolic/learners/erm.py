@@ -2,15 +2,16 @@ r"""Empirical risk minimisation: a linear classifier with a convex loss and a ri
 
     min_(w, b)  sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2,     x | a ~ N(mean_a, Omega), Omega = sum_u rho_u Pi_u
 
-Replica theory gives the minimum per dimension as the extremum of one potential in the order parameters m_a = mean_a.w
-(with w in units of the input), q = w.Omega w, the intercept b, the susceptibility V and the conjugates:
+Replica theory gives the minimum per dimension as the extremum of one potential in the order parameters
+m_a = mean_a.w/sqrt(D), q = w.Omega w/D, the intercept b, the susceptibility V and the conjugates:
 
     E/D = extr { mh.m - Vh q/2 + qh V/2 + alpha sum_a P_a E[M_a]
                  - sum_u [s_u rho_u qh + mh.G_u mh]/(2(ridge + rho_u Vh)) }
 
-M_a is the Moreau envelope of the loss at the local field w ~ N(m_a + b, q), s_u the share of directions in node u of
-the spectrum, G_u = (mean_a.Pi_u mean_b).  All equations below are its derivatives; the loss stays abstract, and enters
-by the averages of its move f = (prox - w)/V alone: move = E[f], squared = E[f^2], slope = E[f'].
+M_a is the Moreau envelope M(V, w) = min_h [(h - w)^2/(2V) + l(h, y_a)], averaged over the local field
+w ~ N(m_a + b, q); prox is the h of the minimum, s_u the share of directions in node u of the spectrum, and
+G_u = (mean_a.Pi_u mean_b).  All equations below are derivatives of E/D.  The loss stays abstract, and enters by the
+averages of its move f = (prox - w)/V alone: E[f], E[f^2] and E[f'], with f' = df/dw.
 
 Two losses have closed averages: the square loss, with a quadratic equation for V and linear ones for the rest, and the
 hinge loss, in normal distribution functions.  Source: Mignacco, Krzakala, Lu, Urbani and Zdeborova (2020).
@@ -57,6 +58,10 @@ NOTATION = LETTERS | {
     "spread": "s",
     "mean": r"\mu",
     "variance": "q",
+    "slope_at_zero": "l'(0)",
+    "label": "y",
+    "pairing": "p",
+    "scale": "s",
 }
 latex = in_letters(NOTATION)
 
@@ -143,7 +148,7 @@ def classification_error(label: Real, mean: Real, spread: Positive) -> Derived:
 
 
 def training_error(V: Positive, label: Real, mean: Real, spread: Positive, slope_at_zero: Real) -> Derived:
-    """P(y prox < 0) of a cluster: slope_at_zero is the slope of the loss at the output 0.
+    """P(y prox < 0) of a cluster: slope_at_zero is the slope of the loss at the output 0, mean and spread as above.
 
     The proximal operator rises with w, and reaches 0 at w = V l'(0).
     """
@@ -167,7 +172,7 @@ def _square_move() -> sympy.Expr:
 
 
 def square(V: Positive, y: Real, mean: Real, variance: Positive) -> Derived:
-    """(E[f], E[f^2], E[f'], E[M]) of the square loss."""
+    """(E[f], E[f^2], E[f'], E[M]) of the square loss, x_0 the local field w ~ N(mean, variance)."""
     (x,) = fields(1)
     f = _square_move().subs({Symbol("V", positive=True): V, Symbol("w", real=True): x, Symbol("y", real=True): y})
     law = GaussianAlgebra((x,), (mean,), ((variance,),), printed=latex)
@@ -234,7 +239,10 @@ def _hinge() -> tuple[sympy.Symbol, dict[str, sympy.Expr], tuple[Step, ...]]:
 
 
 def hinge(V: Positive, margin: Real, spread: Positive) -> Derived:
-    """(E[f], E[f^2], E[f'], E[M]) of the hinge loss at y w ~ N(margin, spread^2), f in units of the label."""
+    """(E[f], E[f^2], E[f'], E[M]) of the hinge loss at u = y w ~ N(margin, spread^2), f in units of the label.
+
+    The field of the average is x_0 = -u.
+    """
     x, pieces, steps = _hinge()
     law = GaussianAlgebra((x,), (-margin,), ((spread**2,),), printed=latex)
     outcome = law.derived(*(sympy.expand(piece) for piece in pieces.values()))
@@ -248,9 +256,9 @@ def shortfall(scale: Positive, margin: Real) -> Derived:
     """E[max(0, scale xi - margin)^2], xi ~ N(0, 1): 1/alpha* is its least average over the clusters.
 
     The data are separable below alpha*, where at ridge -> 0 the norm diverges and every loss that falls with the margin
-    becomes the constraint h > 0: M = max(0, -u)^2/(2V).  With v the part of w/V along the means and w_p the rest, of
-    noise 1, the saddle point for q says 1 = alpha E[max(0, -u)^2] at u ~ N(y (mean_a.v + b), 1 + |v|^2), and those for
-    v and b that this is stationary.
+    becomes the constraint h > 0: M = max(0, -u)^2/(2V), u = y w.  In units in which the weights off the means have the
+    norm 1, v is their part along the means.  The saddle point for q says 1 = alpha E[max(0, -u)^2] at
+    u ~ N(y (mean_a.v + b), 1 + |v|^2), and those for v and b that this is stationary.
     """
     (x,) = fields(1)
     law = GaussianAlgebra((x,), (-margin,), ((scale**2,),), printed=latex)
@@ -324,12 +332,13 @@ def derivations() -> list[Formula]:
         Step(
             "Disorder average",
             r"E\,e^{-\beta\sum_r l(h^r, y)} \text{ with } h^r \mid a \sim N(m_a^r + b_r, Q_{rs}),\quad "
-            r"m_a^r = \mu_a\cdot w_r/D,\ Q_{rs} = w_r\cdot\Omega w_s/D;\ \text{the samples are independent}",
+            r"m_a^r = \mathrm{mean}_a\cdot w_r/\sqrt D,\ Q_{rs} = w_r\cdot\Omega w_s/D;\ "
+            r"\text{the samples are independent}",
         ),
         Step(
             "Order parameters",
             r"1 = \int dQ\,d\hat Q\,dm\,d\hat m\; e^{-\sum_{r\le s}\hat Q_{rs}(D Q_{rs} - w_r\cdot\Omega w_s) - "
-            r"\sum_{ra}\hat m_a^r(D m_a^r - \mu_a\cdot w_r)}",
+            r"\sum_{ra}\hat m_a^r(D m_a^r - \sqrt D\, \mathrm{mean}_a\cdot w_r)}",
         ),
         Step(
             "Replica symmetry",
@@ -359,8 +368,8 @@ def derivations() -> list[Formula]:
         ),
     )
     docstring = (
-        "From the partition function to the potential: replicas, disorder average, symmetric ansatz, n to 0; then its "
-        "saddle point."
+        "From the partition function at inverse temperature beta to the potential: replicas, disorder average, "
+        "symmetric ansatz, n to 0, beta to infinity; then its saddle point."
     )
     return [Formula("replica_computation", docstring, (), Derived(limit, steps=steps))]
 

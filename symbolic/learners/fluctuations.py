@@ -1,18 +1,18 @@
 """Fluctuations of a two-layer network about its learning curve: the covariance of what one step does, to order 1/D.
 
-A step moves X = (R_bk, Q_kl, v_k) by xi(x)/D, with xi of order 1 and mean dX/dt: D steps are one unit of time, and the
-1/D of their independent increments adds up to Cov(X) = Sigma/D with
+A step moves X = (R_bk, Q_kl, v_k) by delta_X/D, where delta_X is of order 1 and has the mean dX/dt.  One unit of time
+is D steps.  Their increments are independent and add up to Cov(X) = Sigma/D with
 
     dSigma/dt = J Sigma + Sigma J^T + diffusion,      J = d(dX/dt)/dX,
-    diffusion_XY = D Cov(xi_X, xi_Y)/D = (1/B) (sum_a P_a E_a[xi_X xi_Y] - xibar_X xibar_Y).
+    diffusion_XY = (1/B) (sum_a P_a E_a[delta_X delta_Y] - E[delta_X] E[delta_Y]).
 
-xi is the increment of `quenched.symbolic.calculus.increments`, of which the sample enters through push_k, dl/dv_k, the
-preactivations lambda_k and the fields nu_b of the reference vectors; decay is the same for every sample and drops out,
-and |x|^2/D fluctuates by D^(-1/2), which is of the next order.  Of a batch of B samples the increments average, but for
-the term of second order in eta, of which a fraction 1/B comes from single samples.
+delta_X is the increment of `quenched.symbolic.calculus.increments`.  A sample enters it through push_k, dl/dv_k, the
+preactivations lambda_k and the fields nu_b of the reference vectors.  Decay is the same for every sample and drops out,
+and |x|^2/D fluctuates by D^(-1/2), which is of the next order.  Increments are averages over the B samples of a batch;
+of the term of second order in eta a fraction 1/B comes from single samples.
 
-Given the preactivations nu_b is Gaussian: its regression on them, which stands for it in `sample_increments`, and a
-rest of covariance spread_abc, in which xi is linear: `unresolved` is what that adds.
+Given the preactivations, nu_b is normal: its regression on them, which stands for it in `sample_increments`, plus a
+rest of covariance spread_abc.  delta_X is linear in that rest, and `unresolved` is what it adds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sympy import Idx, IndexedBase
 
 from quenched.symbolic.calculus import increments as step
 from quenched.symbolic.language.arrays import array_function
-from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.latex import in_letters, latex
 from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.learners.two_layer import P, a, b, eta_v, k, l, noise, u
 
@@ -99,11 +99,14 @@ def generated() -> str:
 def derivations() -> list[Formula]:
     """The increments of a sample, and what is left open, as a section of the document."""
     names = (r"D\,\delta R_{xbk}", r"D\,\delta Q_{xkl}", r"D\,\delta v_{xk}")
+    printed = in_letters({"lam": r"\lambda"})
     steps = [
-        Step("Increment by one sample, its random part", f"{name} = {latex(value)}")
+        Step("Increment by one sample, its random part", f"{name} = {printed(value)}")
         for name, value in zip(names, increments(), strict=True)
     ]
     steps.append(
         Step("Rest of the fields of reference vectors", rf"\mathrm{{unresolved}}_{{bkcl}} = {latex(_unresolved())}")
     )
-    return [Formula("unresolved", "", (), Derived((_unresolved(),), steps=tuple(steps)))]
+    told = """What a sample x adds to the order parameters in one step, and the covariance of the increments of R_bk and
+R_cl that its preactivations do not tell."""
+    return [Formula("unresolved", told, (), Derived((_unresolved(),), steps=tuple(steps)))]

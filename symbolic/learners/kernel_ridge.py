@@ -20,13 +20,14 @@ and so, by Woodbury, f has the coefficients o on the features, Y the labels on t
 
     Z^T c = beta = (diag(n P_a r)^-1 + S)^-1 Y,   o = S beta = Y - diag(n P_a r)^-1 beta           (`spiked`)
 
-Directions in which n S diverges as D grows only restrict beta to their complement; so does an intercept, a constant of
-infinite size (`derivations`).  What the features leave,
-E2 = E[(y - o.features)^2], is noise to the channels; the channel j responds with an output of variance
+Directions in which n S diverges as D grows only restrict beta to their complement; so does an intercept, which is a
+constant of infinite size (`intercept`).  What the features leave, E2 = E[(y - o.features)^2], is noise to the channels;
+the channel j responds with an output of variance
 
     -E2 nu_j w_j^2 dr/dw_j,      since  |w_j/d_j sum_i c_i z_i|^2 = -(w_j^2/d_j) d(e.R e)/dw_j
 
-(El Karoui 2010 for the linear channel.)  All of this is a deterministic equivalent: exact as D grows, not rigorous.
+with the residuals e_i = y_i - o.features (El Karoui 2010 for the linear channel).  All of this is a deterministic
+equivalent: exact as D grows, not rigorous.
 """
 
 from __future__ import annotations
@@ -101,9 +102,9 @@ def _resolvent(weights: Sequence[sympy.Symbol], nus: Sequence[sympy.Expr], zeta:
 
 
 def response(T: Positive, ratio: Positive) -> Derived:
-    """V = T + ratio dT/dratio: variance of the output of a single channel for residuals of unit variance.
+    """V = d(ratio·T)/d(ratio): variance of the output of a single channel for residuals of unit variance.
 
-    T = nu w r = `marchenko_pastur(nu, ratio)` of `quenched.theory.random_features`, ratio = zeta/w.
+    T = nu w r is `marchenko_pastur` of `quenched.theory.random_features` at nu and ratio = zeta/w.
     """
     nu, w, zeta = sympy.symbols("nu w zeta", positive=True)
     resolvent = _resolvent([w], [nu], zeta)
@@ -238,16 +239,16 @@ def _told(
     means = S.extract(range(0, S.rows, 1 + p), range(0, S.rows, 1 + p))
     return (
         Step("Finite part of D S on the constants of the clusters", latex(means)),
-        Step("Divergent", divergent),
+        Step("Divergent", rf"\text{{{divergent}}}"),
         Step("Woodbury", r"\beta = (\Lambda^{-1} + S)^{-1} Y,\quad o = Y - \Lambda^{-1}\beta,\quad \Lambda = n P_a r"),
         *(Step("Output", f"{name} = {latex(value)}") for name, value in results.items()),
     )
 
 
 def two_clusters(length: Positive, sigma: Positive, T: Positive, V: Positive) -> Derived:
-    """(m, q): output m y and its variance for means ±length e1, labels ±1, at n = alpha D and fixed length.
+    """(m, q): output m y and its variance for means ±length·e_1, labels ±1, at n = alpha D and fixed length.
 
-    T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+    T is the T of `response` at nu = alpha and w = w_1, V the variance that it gives.
 
     Closed form, for reading and for tests.
     """
@@ -285,9 +286,9 @@ def _crossover(
 
 
 def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Positive) -> Derived:
-    """(m, q): output m y and its variance on XOR with means of length·D^(1/4), at n = alpha D.
+    """(m, q): output m y and its variance on XOR with means of norm length·D^(1/4), at n = alpha D.
 
-    curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1), V = response(T, zeta/w1).
+    curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1, V the variance that it gives.
 
     Closed form, for reading and for tests.
     """
@@ -299,10 +300,10 @@ def xor(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Posi
 
 
 def three_clusters(length: Positive, sigma: Positive, curvature: Real, T: Positive, V: Positive) -> Derived:
-    """(m_outer, m_centre, q): outputs on three clusters with outer means of length·D^(1/4), and their variance.
+    """(m_outer, m_centre, q): outputs on three clusters, outer means of norm length·D^(1/4), and their variance.
 
-    Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T = marchenko_pastur(alpha, zeta/w1),
-    V = response(T, zeta/w1).
+    Inner-product kernel at n = alpha D; curvature = F_uu/F_u at 0; T is the T of `response` at nu = alpha and w = w_1,
+    V the variance that it gives.
 
     Closed form, for reading and for tests.
     """
@@ -316,10 +317,10 @@ def three_clusters(length: Positive, sigma: Positive, curvature: Real, T: Positi
 def parity(
     length: Positive, sigma: Positive, even_slope: Real, odd_slope: Real, alpha: Positive, r: Positive, V: Positive
 ) -> Derived:
-    """(m, q): output m y and its variance on the parity mixture with means ±sqrt(D) m1 e1 ± length e2, at n = alpha D.
+    """(m, q): output m y and its variance on the parity mixture with means ±sqrt(D) m1 e1 ± length·e2, at n = alpha D.
 
     even_slope, odd_slope = [F_u(m1^2) ± F_u(-m1^2)]/2, the kernel being expanded between samples on the same and on
-    opposite sides of the first axis; r and V: `two_channels` at sigma^2 even_slope and sigma^2 odd_slope.
+    opposite sides of the first axis; r and V: `two_channels` at sigma^2·even_slope and sigma^2·odd_slope.
     """
     x = alpha * r
     sign = Symbol("s", positive=True)  # the first coordinate, of length sqrt D, is where the kernel is expanded
@@ -354,7 +355,8 @@ def products(
 def quadratic_xor(length: Positive, sigma: Positive, T: Positive, V: Positive) -> Derived:
     """(theta, q): on XOR with means of fixed length the output is theta (x_2^2 - x_1^2)/2 + sqrt(q) normal noise.
 
-    Inner-product kernel at n = alpha D^2/2 samples; T = marchenko_pastur(alpha, zeta/w2), V = response(T, zeta/w2).
+    Inner-product kernel at n = alpha D^2/2 samples; T is the T of `response` at nu = alpha and w = w_2, V the variance
+    that it gives.
 
     Closed form, for reading and for tests.
     """
@@ -430,5 +432,5 @@ def derivations() -> list[Formula]:
         Step("Woodbury", rf"S \to S + t\,u u^T,\ u_a = 1:\quad o \to {latex(limit)}"),
         Step("Coefficients", r"\textstyle\sum_a \beta_a = 0"),
     )
-    docstring = "Outputs on two clusters of constants F_ab with an intercept: S diverges along u = (1, 1)."
+    docstring = "Outputs on two clusters of constants F_ab with an intercept b: S diverges along u = (1, 1)."
     return [Formula("intercept", docstring, (F11, F12, F22, x1, x2, y1, y2), Derived(tuple(limit), steps=steps))]

@@ -47,9 +47,9 @@ NOTATION = {
     "same": r"\delta_{jl}",
     "other_sigma": r"\sigma'",
     "overlap": r"V\cdot V'",
-    "other_length": "m'",
+    "other_length": r"\mu'",
     "spike": r"F_{\delta}",
-    "length": "m",
+    "length": r"\mu",
 }
 latex = in_letters(NOTATION)
 
@@ -110,11 +110,13 @@ def coefficients(
 
 
 def taylor(at: Jet, first: Place, second: OtherPlace, same: Real, D: Positive) -> Derived:
-    """(S_11, S_1g', S_gg', S_1xi', S_gxi', S_xixi'): the kernel between two clusters on the features 1, g_j, xi.
+    """S_(1 1), S_(1 g'), S_(g g'), S_(1 xi'), S_(g xi'), S_(xi xi'): the kernel between features of two clusters.
 
-    at: the kernel and its derivatives at the clusters (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A'); first:
-    own = A_j, other = A'_j for the coordinate j of the first cluster, and its noise; second: own_prime = A'_l and
-    other_prime = A_l for l of the second, and its noise; same = 1 if j = l, else 0.
+    The features of a cluster are 1, g_j and xi, and omega = z.z'/sqrt(D) is what the bulk adds to u.
+
+    The kernel and its derivatives are those at (N, N', u) = (|A|^2 + sigma^2, |A'|^2 + sigma'^2, A.A').  The coordinate
+    j has own = A_j and other = A'_j and the noise sigma of the first cluster; the coordinate l has own_prime = A'_l and
+    other_prime = A_l and the noise of the second; same = 1 if j = l, else 0.
     """
     dN, du, values = coefficients(at, first, second, same, D)
     names = ("S_{1 1}", "S_{1 g'}", "S_{g g'}", r"S_{1 \xi'}", r"S_{g \xi'}", r"S_{\xi \xi'}")
@@ -168,7 +170,7 @@ def norm_spike(F: Real, F1: Real, F2: Real, F12: Real) -> Derived:
 
 
 def low(Fu: Real, overlap: Real, other_prime: Real, same: Real, sigma: Positive) -> Derived:
-    """(S_11, S_1g', S_gg') D at means of order 1, without what diverges as D grows.
+    """S_(1 1), S_(1 g') and S_(g g') times D at means of order 1, without what diverges as D grows.
 
     overlap: inner product of the means; other_prime: the coordinate l of the first; same = 1 if j = l, else 0.
     """
@@ -183,9 +185,9 @@ def low(Fu: Real, overlap: Real, other_prime: Real, same: Real, sigma: Positive)
 
 
 def crossover(Fuu: Real, spike: Real, overlap: Real, length: Real, other_length: Real, sigma: Positive) -> Derived:
-    """(S_11, S_1xi', S_xixi') D at means of order D^(1/4), without what diverges as D grows.
+    """S_(1 1), S_(1 xi') and S_(xi xi') times D at means of order D^(1/4), without what diverges as D grows.
 
-    overlap, length, other_length: V.V', |V|^2 and |V'|^2 of the means V D^(1/4); spike: `norm_spike`.
+    overlap = V.V', length = |V|^2 and other_length = |V'|^2 of the means V D^(1/4); spike is `norm_spike`.
     """
     D = Symbol("D", positive=True)
     xi, xi_ = sympy.symbols("xi xi'", real=True)
@@ -203,7 +205,7 @@ def channels(
 ) -> Derived:
     """(w1, w2, zeta): weights of the linear and of the quadratic channel, and the ridge made by all higher orders.
 
-    F, Fu, Fuu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
+    F, F_u, F_uu: the kernel at (N, N', u) of two clusters; diagonal = F(N, N, N), of which zeta (for a cluster with
     itself) keeps what the orders 0, 1, 2 do not explain.  The linear channel has D directions, the quadratic D^2/2.
     """
     D = Symbol("D", positive=True)

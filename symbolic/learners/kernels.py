@@ -134,7 +134,9 @@ KERNELS: dict[str, Kernel] = {
         Kernel("arccos0", "1 - theta/pi, theta the angle of x and x'", lambda: _arc_cosine(0)),
         Kernel("arccos1", "sqrt(N N') [sin(theta) + (pi - theta) cos(theta)]/pi", lambda: _arc_cosine(1)),
         Kernel("exponential", "exp(s x.x'/D)", _given(sympy.exp(parameter * inner)), "rate s", 1.0),
-        Kernel("laplace", "exp(-|x - x'|/(w sqrt D))", _given(sympy.exp(-sqrt(_distance) / parameter)), "width w", 1.0),
+        Kernel(
+            "laplace", "exp(-|x - x'|/(w sqrt(D)))", _given(sympy.exp(-sqrt(_distance) / parameter)), "width w", 1.0
+        ),
         Kernel("polynomial", "(1 + x.x'/D)^d", _given((1 + inner) ** parameter), "degree d"),
         Kernel("rbf", "exp(-|x - x'|^2/(2 w^2 D))", _given(sympy.exp(-_distance / (2 * parameter**2))), "width w", 1.0),
         *_tangents(),
@@ -202,4 +204,9 @@ def generated() -> str:
 
 def derivations() -> list[Formula]:
     """The kernels, for the document."""
-    return [Formula(k.name, k.text, ARGUMENTS, value(k)) for k in KERNELS.values()]
+    found = []
+    for kernel in KERNELS.values():
+        text = kernel.text.replace("neural", "Neural") + "."
+        named = f"  The parameter s is the {kernel.meaning}." if kernel.meaning else "  There is no parameter s."
+        found.append(Formula(kernel.name, text + named, ARGUMENTS, value(kernel)))
+    return found

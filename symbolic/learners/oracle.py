@@ -1,12 +1,12 @@
 """Oracle: the error of the Bayes rule on an isotropic Gaussian mixture with known means.
 
     x | a ~ N(mean_a, sigma^2 I),   label y_a = ±1,   weight P_a
-    rule:   yhat(x) = sign D(x),    D(x) = sum_a y_a P_a exp[(mean_a·x - |mean_a|^2/2)/sigma^2]
+    rule:   yhat(x) = sign S(x),    S(x) = sum_a y_a P_a exp[(mean_a·x - |mean_a|^2/2)/sigma^2]
     error:  sum_a P_a P(yhat != y_a | a)
 
-A mixture is given as data, a list of clusters.  D is formed and factorised by sympy; where each factor depends on one
-coordinate only, its real zeros cut space into boxes, and the Gaussian integral over a box is a product of Phi.  Where D
-does not factorise, two formulas serve a numerical solver: D along a line as an exponential sum, and the mass of a
+A mixture is given as data, a list of clusters.  S is formed and factorised by sympy; where each factor depends on one
+coordinate only, its real zeros cut space into boxes, and the Gaussian integral over a box is a product of Phi.  Where S
+does not factorise, two formulas serve a numerical solver: S along a line as an exponential sum, and the mass of a
 cluster on a piece of that line.  All errors are homogeneous of degree one in the weights, which need not sum to 1.
 """
 
@@ -67,7 +67,7 @@ latex = in_letters(NOTATION)
 
 @dataclass(frozen=True)
 class _Cuts:
-    """Where one factor of D changes sign along its coordinate: ascending thresholds, and the sign beyond the last."""
+    """Where one factor of S changes sign along its coordinate: ascending thresholds, and the sign beyond the last."""
 
     thresholds: tuple[sympy.Expr, ...]
     sign: int
@@ -120,10 +120,10 @@ def _cuts(factor: sympy.Expr, x: sympy.Symbol) -> _Cuts:
         raise AssertionError("the logarithmic form of arccosh is wrong")
     steps = (
         Step("Hyperbolic form", rf"{latex(factor)} = 0 \iff \cosh\Bigl({latex(k * x)}\Bigr) = R"),
-        Step("Zeros", rf"{name} = \pm {latex(1 / k)} \operatorname{{arccosh}} R,\quad \log R = {latex(log_R)}"),
-        Step("Logarithmic form", r"\operatorname{arccosh} e^\ell = \ell + \log\bigl(1 + \sqrt{1 - e^{-2\ell}}\bigr)"),
+        Step("Zeros", rf"{name} = \pm {latex(1 / k)} \operatorname{{arcosh}} R,\quad \log R = {latex(log_R)}"),
+        Step("Logarithmic form", r"\operatorname{arcosh} e^\ell = \ell + \log\bigl(1 + \sqrt{1 - e^{-2\ell}}\bigr)"),
         Step(
-            "No zeros", r"R \le 1 \implies D \text{ keeps its sign: } \ell = \max(0, \log R) = 0 \text{ and } \tau = 0"
+            "No zeros", r"R \le 1 \implies S \text{ keeps its sign: } \ell = \max(0, \log R) = 0 \text{ and } \tau = 0"
         ),
     )
     definitions = ((reach, sympy.Max(0, log_R)), (threshold, inverse / k))
@@ -144,16 +144,18 @@ def _mass(lower: sympy.Expr, upper: sympy.Expr, mean: sympy.Expr, sigma: sympy.E
 
 
 def factorised_error(clusters: Sequence[Cluster], sigma: sympy.Symbol, x: Sequence[sympy.Symbol]) -> Derived:
-    """Error of the Bayes rule of a mixture whose D factorises into functions of one coordinate each."""
+    """Error of the Bayes rule of a mixture whose S factorises into functions of one coordinate each."""
     name = ", ".join(latex(xi) for xi in x)
-    D = sum(c.label * c.weight * _ratio_to_centre(c, x, sigma) for c in clusters)
-    rule = r"\sum_a y_a P_a \exp\Bigl[\Bigl(\mu_a\cdot x - \frac{|\mu_a|^2}{2}\Bigr)\Big/\sigma^2\Bigr]"
+    S = sum(c.label * c.weight * _ratio_to_centre(c, x, sigma) for c in clusters)
+    rule = (
+        r"\sum_a y_a P_a \exp\Bigl[\Bigl(\mathrm{mean}_a\cdot x - \tfrac12 |\mathrm{mean}_a|^2\Bigr)\Big/\sigma^2\Bigr]"
+    )
     steps = [
-        Step("Bayes rule", rf"\hat y = \operatorname{{sign}} D({name}),\quad D({name}) = {rule}"),
-        Step("Cluster means", rf"D({name}) = {latex(sympy.powsimp(D))}"),
+        Step("Bayes rule", rf"\hat y = \operatorname{{sign}} S({name}),\quad S({name}) = {rule}"),
+        Step("Cluster means", rf"S({name}) = {latex(sympy.powsimp(S))}"),
     ]
-    factorised = sympy.factor(D)
-    steps.append(Step("Factorisation", rf"D({name}) = {latex(factorised)}"))
+    factorised = sympy.factor(S)
+    steps.append(Step("Factorisation", rf"S({name}) = {latex(factorised)}"))
 
     cuts: dict[sympy.Symbol, _Cuts] = {}
     sign = 1
@@ -219,10 +221,10 @@ def xor(separation: Positive, sigma: Positive) -> Derived:
 
 
 def discriminant(weight: Positive, inner_mean: Real, outer_mean: Real, outer: Real, sigma: Positive) -> Derived:
-    """(rate, log_coefficient): the term coefficient·exp(rate·x) that a cluster of a mixture contributes to D.
+    """(rate, log c): the term c exp(rate·x) that a cluster of a mixture contributes to S.
 
     The mixture has means (inner_mean, outer_mean) in the plane; x is the inner coordinate and `outer` the other one:
-    D(x) = sum_a y_a exp(log_coefficient_a + rate_a x) up to a positive factor which all clusters share.
+    S(x) = sum_a y_a c_a exp(rate_a x) up to a positive factor which all clusters share.
     """
     x = sympy.Symbol("x", real=True)
     along = _ratio_to_centre(Cluster((inner_mean,), weight, 1), (x,), sigma)
@@ -232,8 +234,8 @@ def discriminant(weight: Positive, inner_mean: Real, outer_mean: Real, outer: Re
     constant = sympy.log(weight) + exponent.coeff(x, 0) + sympy.expand_log(sympy.log(across), force=True)
     joint = weight * density(x - inner_mean, sigma**2) * density(outer - outer_mean, sigma**2)
     steps = (
-        Step("Bayes rule", rf"D(x, {latex(outer)}) = \sum_a y_a\, {latex(joint)}"),
-        Step("Shared factor", rf"D(x, {latex(outer)}) \propto \sum_a y_a \exp\Bigl[{latex(rate * x + constant)}\Bigr]"),
+        Step("Bayes rule", rf"S(x, {latex(outer)}) = \sum_a y_a\, {latex(joint)}"),
+        Step("Shared factor", rf"S(x, {latex(outer)}) \propto \sum_a y_a \exp\Bigl[{latex(rate * x + constant)}\Bigr]"),
     )
     return Derived((rate, constant), steps=steps)
 
@@ -253,10 +255,10 @@ def slice_mass(
 
 
 def radial_discriminant(weight: Positive, distance_squared: Real, sigma: Positive, dimension: Positive) -> Derived:
-    """(rate, log_coefficient): the term coefficient·exp(rate·u) of an isotropic cluster with its own sigma, in D.
+    """(rate, log c): the term c exp(rate·u) of an isotropic cluster with its own sigma, in S.
 
-    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean|^2 within
-    it, dimension that of x: |x - mean|^2 = distance_squared + u, and the density holds sigma^-dimension.
+    u = |x_perp|^2 is the squared distance of x from the span of the means, distance_squared = |x_par - mean_a|^2 within
+    it, dimension that of x: |x - mean_a|^2 = distance_squared + u, and the density holds sigma^-dimension.
     """
     u = sympy.Symbol("u", nonnegative=True)
     one = density(sympy.Integer(0), sigma**2)
@@ -271,10 +273,13 @@ def radial_discriminant(weight: Positive, distance_squared: Real, sigma: Positiv
     rate = exponent.coeff(u)
     constant = sympy.log(weight) + scale + exponent.coeff(u, 0)
     steps = (
-        Step("Pythagoras", r"|x - \mu_a|^2 = |x_\parallel - \mu_a|^2 + u,\quad u = |x_\perp|^2"),
-        Step("Product of densities", r"\prod_{i=1}^D (2\pi\sigma_a^2)^{-1/2} \propto e^{-D\log\sigma_a}"),
-        Step("Exponential sum in u", rf"D(u) \propto \sum_a y_a \exp\Bigl[{latex(rate * u + constant)}\Bigr]"),
-        Step("Law of u", r"u/\sigma_a^2 \mid a \sim \chi^2_{D - p},\quad p = \dim\operatorname{span}\{\mu_a\}"),
+        Step("Pythagoras", r"|x - \mathrm{mean}_a|^2 = |x_\parallel - \mathrm{mean}_a|^2 + u,\quad u = |x_\perp|^2"),
+        Step("Product of densities", r"\prod_{i=1}^{n_x} (2\pi\sigma_a^2)^{-1/2} \propto e^{-n_x\log\sigma_a}"),
+        Step("Exponential sum in u", rf"S(u) \propto \sum_a y_a \exp\Bigl[{latex(rate * u + constant)}\Bigr]"),
+        Step(
+            "Law of u",
+            r"u/\sigma_a^2 \mid a \sim \chi^2_{n_x - p},\quad p = \dim\operatorname{span}\{\mathrm{mean}_a\}",
+        ),
     )
     return Derived((rate, constant), steps=steps)
 

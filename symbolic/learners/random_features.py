@@ -5,7 +5,9 @@ r"""Random features: the readout of P fixed random features at its population mi
 
 Given the cluster, rho_a = f·mean_a/sqrt(D) is the mean of the field u, and the feature is a sum of Hermite orders
 
-    z = sum_j sigma^j/j! psi_j(rho_a) He_j(g_u):   order 0 the class mean, order 1 linear in x, order 2 quadratic, ...
+    z = sum_j sigma^j/j! psi_j(rho_a) He_j(g),   g = (u - rho_a)/sigma
+
+order 0 is the class mean, order 1 is linear in x, order 2 quadratic, and so on; He_j are Hermite polynomials.
 
 Features differ only by their components f ~ N(0, 1_k) along the means, so that the covariance of the features is
 
@@ -13,15 +15,17 @@ Features differ only by their components f ~ N(0, 1_k) along the means, so that 
           higher orders are noise of its own for each feature, for f_i·f_j/D is of order D^-1/2;
     spikes: what has few directions: class means, and orders 1 and 2 along the means and along |x|^2.
 
-The bulk has a diagonal deterministic equivalent A(f) (start of the derivation: one feature seen by all others, and the
-average over its Gaussian f),
+The bulk has a diagonal deterministic equivalent A(f), which follows when one feature is removed and the average over
+its Gaussian f is taken:
 
     1/A = lambda + noise + B·(1 + S)^-1 B + H·(1 + S_2)^-1 H,   S = (P/D) E[B B^T A],   S_2 likewise
 
-and spikes Z enter by Woodbury: Gamma = P E[Z Z^T A], beta = (1 + Gamma)^-1 eta, outputs Gamma beta.  Everything below
-is this with the powers of D counted: what diverges is projected out, what vanishes is dropped, the rest is solved.
+with B = (sqrt(P_a) sigma psi_1(rho_a)) and H = (sqrt(P_a) sigma^2 psi_2(rho_a)/sqrt(2)), one entry a cluster.  Spikes Z
+enter by Woodbury: Gamma = P E[Z Z^T A], beta = (1 + Gamma)^-1 Y, outputs Gamma beta, where Y is sqrt(P_a) y_a on the
+class means and 0 on the other spikes.  Everything below is this with the powers of D counted: what diverges is
+projected out, what vanishes is dropped, the rest is solved.
 
-The orders, the spikes and their powers of D are those of `feature_orders`:
+The orders, the spikes and their powers of D are those of `feature_orders`.
 
 >>> feature_orders.power_counting(sympy.Rational(1, 4))["class mean, order 2"]
 0
@@ -54,7 +58,7 @@ NOTATION = feature_orders.NOTATION | {
     "along": "p",
     "response": r"\chi",
     "bulk": "Q_{b}",
-    "length": "m",
+    "length": r"\mu",
     "odd": "s_{o}",
     "even": r"\beta_{e}",
     "ridge_slope": r"\lambda T'",
@@ -62,6 +66,14 @@ NOTATION = feature_orders.NOTATION | {
     "var_plus": "v_{+}",
     "psi_minus": r"\psi_{-}",
     "psi_plus": r"\psi_{+}",
+    "even_1": "E_{1}",
+    "even_2": "E_{2}",
+    "odd_1": "O_{1}",
+    "odd_2": "O_{2}",
+    "mean_1": "n_{1}",
+    "mean_2": "n_{2}",
+    "quadratic_1": "h_{1}",
+    "quadratic_2": "h_{2}",
 }
 latex = in_letters(NOTATION)
 
@@ -84,8 +96,8 @@ def _resolvent_equation(gamma: sympy.Expr, r: sympy.Expr) -> tuple[sympy.Expr, s
 def marchenko_pastur(gamma: Positive, r: Positive) -> Derived:
     """T(gamma, r), the positive root of gamma/T = r + 1/(1 + T): the resolvent of one set of channels.
 
-    With P = gamma D features and means of order below sqrt D, A does not depend on f; T = gamma k_1^2 A and
-    r = (lambda + k*^2)/k_1^2, where k*^2 is the variance of all orders beyond the first.
+    With P = gamma D features and means of order below sqrt(D), A(f) does not depend on f; T = gamma k_1^2 A(f) and
+    r = (lambda + k_*^2)/k_1^2, where k_*^2 is the variance of all orders beyond the first.
     """
     scaled, polynomial = _resolvent_equation(gamma, r)
     u = sympy.Symbol("u", real=True)
@@ -134,8 +146,8 @@ def signal(tau: Real, ridge_slope: Real) -> Derived:
 def low(T: Positive, ridge_slope: Real, sigma: Positive) -> Derived:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
-    With S = sum P v v^T the covariance of the cluster centres v_a = mean_a - average, phi = sum P_a y_a v_a and
-    u = (1 + gain S)^-1 phi: m_a = gain v_a·u, q = spread |u|^2.  `ridge_slope`: lambda dT/dlambda.
+    With v_a = mean_a - sum_b P_b mean_b, S = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·S)^-1 phi:
+    m_a = gain·v_a·u, q = spread·|u|^2.  `ridge_slope`: lambda dT/dlambda.
     """
     s, phi = sympy.symbols("s varphi", positive=True)  # an eigenvalue of S, the component of phi along its vector
     total = T / sigma**2 * (s + sigma**2)  # class means and noise along the means: all linear in f
@@ -179,7 +191,7 @@ def crossover(response: Positive, ridge_slope: Real, quadratic: Real, sigma: Pos
 
         G_ab = tensor (V_a·V_b)^2 + norm |V_a|^2 |V_b|^2,   centred with P.
 
-    With tau = k_2^2 response, response = gamma A = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
+    With tau = k_2^2·response, response = gamma A(f) = T/k_1^2: tensor = tau/sigma^4 from order 2 in V_a·f, and
     norm = tau/(1 + tau)/(2 sigma^4), where 1 + tau is the spike of |x|^2.  `quadratic`: k_2 at rho = 0;
     `ridge_slope`: lambda d response/dlambda.
 
@@ -212,7 +224,7 @@ def crossover(response: Positive, ridge_slope: Real, quadratic: Real, sigma: Pos
 
 
 def crossover_xor(response: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
-    """S^2 = (m/sigma)^4 tau/2 of XOR with means of length m D^(1/4) at lambda = 0; the error is Phi(-S).
+    """S^2 = (length/sigma)^4 tau/2 of XOR, means of norm length·D^(1/4), at lambda = 0; the error is Phi(-S).
 
     Closed form, for reading and for tests.
     """
@@ -220,7 +232,7 @@ def crossover_xor(response: Positive, quadratic: Real, length: Positive, sigma: 
 
 
 def crossover_three_clusters(response: Positive, quadratic: Real, length: Positive, sigma: Positive) -> Derived:
-    """S^2 = (m/sigma)^4 [tau + tau/(2 (1 + tau))]/4 of three clusters, outer means of length m D^(1/4), lambda = 0.
+    """S^2 = (length/sigma)^4 [tau + tau/(2 + 2 tau)]/4 of three clusters, outer norms length·D^(1/4), lambda = 0.
 
     Closed form, for reading and for tests.
     """
@@ -242,10 +254,10 @@ def _crossover_signal(
 def gates(psi_plus: Real, psi_minus: Real, var_plus: Real, var_minus: Real, sigma: Positive) -> Derived:
     """Means ±sqrt(D) m1 e1 ± m2 e2: (even, odd, noise) of a feature with component f1 along e1.
 
-    psi_±: psi_1(±m1 f1); var_±: Var psi(±m1 f1 + sigma g).  even, odd = sigma (psi_+ ± psi_-)/2 are its two channels,
-    noise is what order 1 leaves of its variance:
+    psi_plus and psi_minus are psi_1(±m1 f1), var_plus and var_minus are Var psi(±m1 f1 + sigma g).  The two channels
+    are beta_e, beta_o = sigma (psi_plus ± psi_minus)/2, and noise is what order 1 leaves of the variance:
 
-        1/A = lambda + noise + even^2/(1 + s_e) + odd^2/(1 + s_o),   s_e,o = gamma E[channel^2 A].
+        1/A = lambda + noise + beta_e^2/(1 + s_e) + beta_o^2/(1 + s_o),   s_e = gamma E[beta_e^2 A],  s_o likewise.
     """
     turn = sympy.Matrix([[1, 1], [1, -1]]) / sympy.sqrt(2)  # the two signs of m1 f1, each of weight 1/2
     channels = turn * sympy.Matrix([psi_plus, psi_minus]) * sigma / sympy.sqrt(2)
@@ -261,7 +273,7 @@ def gates(psi_plus: Real, psi_minus: Real, var_plus: Real, var_minus: Real, sigm
 
 
 def gate_signal(odd: Positive, second_length: Positive, sigma: Positive) -> Derived:
-    """(tau, dtau/dodd): the signal of the label, the product of two signs, through the odd gates; odd = s_o.
+    """(tau, dtau/ds_o): the signal of the label, the product of two signs, through the odd gates.
 
     tau = (m2/sigma)^2 s_o/(1 + s_o); at lambda = 0 the error is Phi(-sqrt tau).
     """
@@ -281,10 +293,10 @@ def gate_signal(odd: Positive, second_length: Positive, sigma: Positive) -> Deri
 
 
 def xor_channels(even_1: Real, even_2: Real, odd_1: Real, odd_2: Real) -> Derived:
-    """The four channels of XOR with means of length sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
+    """The four channels of XOR with means of length m sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
 
-    E_i, O_i: even and odd part in f_i of sigma psi_1(m f_i).  S is diagonal in them, by reflection of either axis and
-    exchange of the two.
+    E_i, O_i are the even and the odd part in f_i of sigma psi_1(m f_i).  S is diagonal in the channels, by reflection
+    of either axis and exchange of the two.
 
     Closed form, for reading and for tests.
     """
@@ -300,10 +312,10 @@ def xor_channels(even_1: Real, even_2: Real, odd_1: Real, odd_2: Real) -> Derive
 def xor_spikes(
     mean_1: Real, mean_2: Real, quadratic_1: Real, quadratic_2: Real, odd_1: Real, odd_2: Real, f_1: Real, f_2: Real
 ) -> Derived:
-    """XOR with means of length sqrt(D): (d, z_norm, z_along), the spikes even in f_1 and f_2, odd under their exchange.
+    """XOR, means of length m sqrt(D): (d, z_norm, z_along), the spikes even in f_1 and f_2, odd under their exchange.
 
-    mean_i, quadratic_i: even parts in f_i of psi_0(m f_i) and k_2(m f_i); odd_i: odd part of sigma psi_1(m f_i).  With
-    <p, q> = gamma E[p q A], D tau_3 = D [<d,d> - <d,z> (1 + <z,z>)^-1 <z,d>]; pmse = 1/(2 (1 + D tau_3)).
+    mean_1 and quadratic_1: even parts in f_1 of psi_0(m f_1) and of k_2(m f_1); odd_1: odd part of sigma psi_1(m f_1).
+    With <p|q> = gamma E[p q A], tau_3 = <d|d> - <d|z> (1 + <z|z>)^-1 <z|d>; pmse = 1/(2 (1 + D tau_3)).
 
     Closed form, for reading and for tests.
     """
@@ -325,9 +337,9 @@ def xor_spikes(
 
 
 def quadratic_features(T: Positive, ridge_slope: Real, length: Positive, sigma: Positive) -> Derived:
-    """P = gamma_2 D^2/2 features, XOR with means of length m: (theta, bulk) of the output theta s(x) + sqrt(bulk) g.
+    """P = gamma_2 D^2/2 features, XOR with means of order 1: (theta, bulk) of the output theta s(x) + sqrt(bulk) g.
 
-    s(x) = (x_2^2 - x_1^2)/2 for labels -1 at ±m e_1 and +1 at ±m e_2.  T = T(gamma_2, r) with
+    s(x) = (x_2^2 - x_1^2)/2 for labels -1 at ±length·e_1 and +1 at ±length·e_2.  T = T(gamma_2, r) with
     r = (lambda + k_3^2)/k_2^2, k_3^2 the variance of all orders beyond the second; `ridge_slope`: lambda dT/dlambda.
     """
     m, s2 = length, sigma**2
@@ -354,7 +366,8 @@ def quadratic_features(T: Positive, ridge_slope: Real, length: Positive, sigma: 
 def quadratic_error(along: Real, theta: Positive, bulk: Positive, length: Positive, sigma: Positive) -> Derived:
     """Density over `along` of the error of the output theta s(x) + sqrt(bulk) g on XOR; its integral is the error.
 
-    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(m/sqrt 2, sigma^2), independent; `along` is p, q and g are integrated.
+    s(x) = p q with p, q = (x_2 ± x_1)/sqrt 2 ~ N(length/sqrt 2, sigma^2), independent.  p is `along`; the average over
+    q and g is taken.
     """
     centre = length / sympy.sqrt(2)
     probability = Phi(-theta * along * centre / sympy.sqrt(theta**2 * along**2 * sigma**2 + bulk))

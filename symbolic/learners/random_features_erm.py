@@ -5,18 +5,18 @@ r"""Convex learners on random features, and on kernels, at n = alpha D samples: 
 With means of order 1 the features act as Gaussian ones of the same mean and covariance (Gaussian equivalence: Goldt and
 others 2020, Gerace and others 2020, Hu and Lu 2020):
 
-    z - E z = (k_1/sigma) F (x - E x)/sqrt(D) + k_* noise,    linear = k_1^2,  higher = k_*^2
+    z - E z = (k_1/sigma) F (x - E x)/sqrt(D) + k_* noise
 
 so that, given F, this is the problem of symbolic/learners/erm.py in P dimensions, with the spectrum of
 k_1^2 F F^T/D + k_*^2 and means (k_1/sigma) F mean_a/sqrt(D).  The sums over that spectrum are resolvents of F F^T/D,
-all of one function Y of the conjugate Vh: linear Vh Y is the T of the population minimum (random_features.py) at the
-ridge that the curvature Vh of the loss leaves, ridge/(ratio Vh).  The weights contribute
+all of one function Y of the conjugate Vh: linear·Vh·Y is the T of the population minimum (random_features.py) at the
+ridge that the curvature Vh of the loss leaves, ridge/(ratio·Vh).  The weights contribute
 
     - [qh A + mh.G mh B]/2,     A = linear Y/(1 + linear Vh Y) + higher Y,     B = linear Y/(sigma^2 (1 + linear Vh Y))
 
 to the potential; the rest of it is that of erm.py, the loss included.  ratio -> 0 is a kernel, Y = 1/ridge: the linear
-learner with V larger by higher/ridge.  Many samples, alpha -> infinity at ridge = alpha·ratio·lambda, lead to the
-population minimum at ridge lambda.
+learner with V larger by higher/ridge.  Many samples, alpha -> infinity at ridge = alpha·ratio·lambda_0, lead to the
+population minimum at the ridge lambda_0.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["FORMULAS", "NOTATION", "ORDER", "PART", "STATUS", "TITLE"]
 TITLE = "Random features and kernels, n = alpha D"
 PART, ORDER = "replica", 3
 STATUS = "Replica symmetric, on Gaussian equivalence, which Hu and Lu 2020 prove for odd activations."
-NOTATION = erm.NOTATION | {"ratio": r"\varrho", "linear": "k_1^2", "higher": "k_*^2"}
+NOTATION = erm.NOTATION | {"ratio": r"\varrho", "linear": "k_{1}^{2}", "higher": "k_{*}^{2}"}
 latex = in_letters(NOTATION)
 
 HALF = Rational(1, 2)
@@ -68,7 +68,7 @@ def _equation(Y: sympy.Symbol, Vh: sympy.Symbol, weights: Weights) -> tuple[symp
 
 
 def resolvent(Vh: Positive, weights: Weights) -> Derived:
-    """Y, without cancellation: linear Vh Y = T, the resolvent of P = D/ratio features at the ridge ridge/(ratio Vh).
+    """Y, without cancellation: linear·Vh·Y = T, the resolvent of P = D/ratio features at the ridge ridge/(ratio·Vh).
 
     It is finite at Vh = 0, where no sample holds the weights, and at ratio = 0, a kernel, where Y = 1/ridge.
     """
@@ -154,7 +154,8 @@ def overlaps(
 ) -> Derived:
     """(V, q, m_a): drive = (G mh)_a, length = mh.G mh."""
     phi = potential()
-    found = [saddle(phi, erm.qh, erm.V), saddle(phi, erm.Vh, erm.q), saddle(phi, erm.mh[0], erm.m[0])]
+    pairs = ((erm.qh, erm.V), (erm.Vh, erm.q), (erm.mh[0], erm.m[0]))
+    found = [saddle(phi, by, unknown, latex) for by, unknown in pairs]
     equation, _ = _equation(Y, Vh, weights)
     implicit = -equation.diff(Vh) / equation.diff(Y)
     # -dY/dVh and q as sums of terms of one sign
@@ -193,7 +194,7 @@ def weight_energy(
 def separable_share(linear: Positive, higher: Positive, ratio: Positive) -> Derived:
     """t: features separate the data where P = D/ratio dimensions of noise 1 do, with the Gram matrix t G/sigma^2.
 
-    Without a ridge the potential is that of P such dimensions, n = alpha ratio P, in the units of the weights.
+    Without a ridge the potential is that of P such dimensions, n = alpha·ratio·P, in the units of the weights.
     """
     Y, Vh, qh, sigma, G = sympy.symbols("Y Vh qh sigma G", positive=True)
     weights = Weights(sympy.Integer(0), linear, higher, ratio)

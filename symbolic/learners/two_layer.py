@@ -4,12 +4,14 @@ A step averages over a batch of B fresh samples; it moves w_k along the samples,
 of a bath of temperature T, and v_k:
 
     w_k <- w_k - eta_k/sqrt(D) <push_k x> - (eta_k kappa/D) w_k + sqrt(2 eta_k T/D) xi_k,    push_k = dl/dlambda_k
-    v_k <- v_k - eta_v,k/D <dl/dv_k> - (eta_v,k kappa_v/D) v_k,      l = loss(phi, y), phi = s sum_i v_i g(lambda_i)
+    v_k <- v_k - eta_(v,k)/D <dl/dv_k> - (eta_(v,k) kappa_v/D) v_k
 
-Inputs have the variance rho_au in cluster a along the directions of node u, a share s_u of all (isotropic: one node).
-Multiplied out to order 1/D (`quenched.symbolic.calculus.increments`), what a sample contributes to w_k.Pi_u r_b/D and
-w_k.Pi_u w_l/D is push_k push_l and push_k times a bare field, which Stein's lemma replaces by its regression on the
-preactivations,
+with the loss l(phi, y), the output phi = s sum_i v_i g(lambda_i) and the preactivations lambda_k = w_k.x/sqrt(D).
+Given the cluster a, x ~ N(mean_a, Omega_a) with mean_a of order 1 and Omega_a = sum_u rho_au Pi_u: the variance is
+rho_au along the directions of node u, a share share_u of all (isotropic: one node).  D grows at a fixed number K of
+neurons, and time is t = steps/D.  Multiplied out to order 1/D (`quenched.symbolic.calculus.increments`), what a sample
+contributes to w_k.Pi_u r_b/D and w_k.Pi_u w_l/D is push_k push_l and push_k times a bare field, which Stein's lemma
+replaces by its regression on the preactivations,
 
     E_a[push_k f] = E_a[f] force_ak + sum_n Cov_a(f, lambda_n) response_akn        for any field f:
 
@@ -26,7 +28,7 @@ hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import sympy
@@ -409,14 +411,15 @@ def generated() -> str:
 
 def _multiplied() -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """The table of inner products, and the increments before and after powers of D are counted."""
-    pairs = [("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l"), ("xi_k", "xi_l"), ("xi_k", "w_l")]
+    pairs = [("x", "x"), ("w_k", "x"), ("r_b", "x"), ("w_k", "r_b"), ("w_k", "w_l")]
+    pairs += [("xi_k", "xi_l"), ("xi_k", "w_l"), ("xi_k", "r_b"), ("xi_k", "x")]
     one = sympy.S.One
-    products = {(x, y): sympy.expand(inner_product({x: one}, {y: one})) for x, y in pairs}
     written = {"xi_k": r"\xi_k", "xi_l": r"\xi_l"}
-    table = [
-        Step("Table", rf"{written.get(x, x)}\cdot\Pi_u {written.get(y, y)} = {latex(value)}")
-        for (x, y), value in products.items()
-    ]
+    products: dict[sympy.Expr, list[str]] = {}
+    for x, y in pairs:
+        value = sympy.expand(inner_product({x: one}, {y: one}))
+        products.setdefault(value, []).append(rf"{written.get(x, x)}\cdot\Pi_u {written.get(y, y)}")
+    table = [Step("Table", f"{' = '.join(lefts)} = {latex(value)}") for value, lefts in products.items()]
     moved = dict(zip((r"D\,\delta R_{ubk}", r"D\,\delta Q_{ukl}"), multiplied_out(), strict=True))
     lines = [Step("Multiply out", f"{left} = {latex(value)}") for left, value in moved.items()]
     lines += [
@@ -430,29 +433,28 @@ _TOLD = {
     "update": "The gradient of the loss by a preactivation, of which the weights move along the sample x.",
     "inner_products": """Inner products in node u, of which the increments of the order parameters consist.
 
-x stands for the average over the batch: of the products of two samples a fraction 1/B is of one with itself,
-|Pi_u x|^2 = D share_u rho_au to leading order; those of two independent ones are of order sqrt(D), chi of order 1, and
-zeta for a vector xi_k of the bath.
+x is the average over the batch.  A fraction 1/B of its products is of a sample with itself, |Pi_u x|^2 = D share_u
+rho_au to leading order.  Independent vectors have products of order sqrt(D) and mean 0: chi is of order 1 for two
+samples, zeta for a vector xi_k of the bath (another number in each line).
 """,
     "increments": """The move dw_k of w_k in one step, multiplied out in R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u
 w_l/D.
 
 One unit of time is D steps: increments of order 1/D add up to rates.  The fluctuations of D increments have zero mean
-and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.
+and add up to D^-1/2; they vanish as D grows, and so do terms of order D^-3/2.  This counting is not a proof.
 """,
     "on_sphere": """The rates of R and Q if weights keep their length: a step is scaled back by |w_k|/|w_k + dw_k|.
 
 D times the fraction by which |w_k|^2 = D squared_k grows in the step is growth_k; it has the terms of second order in
 eta_k, and those of a bath.
 """,
-    "rates": """The six lines: `increments` averaged over the sample, each field replaced by its regression, and
-dv_o/dt, in which o is the neuron k of one output, or output and neuron (c, k).
+    "rates": """The learning equations: `increments` averaged over the sample and the bath, each field replaced by its
+regression, and dv_o/dt, in which o is the neuron k of one output, or output and neuron (c, k).
 
-Indices that the left-hand side does not have are summed; mean_uab is the part of mean_a.r_b in node u, M_uak that of
-E_a[lambda_k].
+Indices that the left-hand side does not have are summed; mean_uab is the part of E_a[nu_b] = mean_a.r_b/sqrt(D) in
+node u, M_uak that of E_a[lambda_k] = mean_a.w_k/sqrt(D).
 """,
-    "step_averages": """What the six lines ask for: sums over neurons of averages of g and its derivatives in one
-cluster.
+    "step_averages": """What the rates ask for: sums over neurons of averages of g and its derivatives in one cluster.
 
 <g'_k g_i>_a is E_a[g'(lambda_k) g(lambda_i)], I_kl the unit matrix, Delta^2 the variance of the label noise.
 """,
@@ -460,7 +462,7 @@ cluster.
 
 
 def derivation(found: Equations) -> list[Formula]:
-    """The equations of a loss step by step: update rule, inner products, increments, six lines, averages of a step."""
+    """The equations of a loss step by step: update rule, inner products, increments, rates, averages of a step."""
     table, moved = _multiplied()
     first, *rest = found.steps
     held = r"\operatorname{squared}_k", r"\operatorname{growth}_k", r"dR_{ubk}^{\rm held}", r"dQ_{ukl}^{\rm held}"
@@ -480,7 +482,9 @@ def derivation(found: Equations) -> list[Formula]:
 
 def derivations() -> list[Formula]:
     """The equations of the half squared loss, for the document."""
-    return derivation(equations())
+    update, *rest = derivation(equations())
+    told = update.docstring + "  Here and in the averages of a step, l = (phi - y)^2/2."
+    return [replace(update, docstring=told), *rest]
 
 
 def tangents() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:

@@ -2,9 +2,9 @@
 
 A fixed point is a state X = (R, Q, v) at which all rates vanish, F(X) = 0.  It is found by Newton's method and judged
 by the eigenvalues of J = dF/dX: it attracts if all of them have negative real parts.  What is derived is the product of
-J with a direction, the tangent of the six lines (`two_layer.py`), from which solvers build J column by column.  Weights
-of clusters, variances, means and labels do not move.  A delta before an array is its change along the direction: that
-of an average of fields of means m and covariances c in cluster a is, by Price's theorem (`gradients.py`),
+J with a direction, the tangent of the rates (`two_layer.py`), from which solvers build J column by column.  Weights of
+clusters, variances, means and labels do not move.  A delta before an array is its change along the direction.  For an
+average of fields of means m and covariances c in cluster a it is, by Price's theorem (`gradients.py`),
 
     delta <F>_a = sum_i (d<F>_a/dm_i) delta m_i + sum_(i <= j) (d<F>_a/dc_ij) delta c_ij
 
@@ -26,7 +26,7 @@ PART, ORDER = "stability", 1
 STATUS = "Exact derivatives, of the equations at large D."
 
 _TOLD = {
-    "rates_tangent": "The tangent of the six lines.",
+    "rates_tangent": "The tangent of the rates.",
     "pull_tangent": "The tangent of the pull of w_k along w_i.",
     "step_averages_tangent": "The tangent of the averages of a step, where dl/dphi = F0 + F1 phi.",
     "step_noise_tangent": "The tangent of E_a[push_k push_l], where (dl/dphi)^2 = S0 + S1 phi + S2 phi^2.",

@@ -10,7 +10,7 @@ from importlib import metadata
 
 from quenched.symbolic.manuscript.typeset import Book
 
-__all__ = ["PARTS", "front", "title"]
+__all__ = ["PARTS", "SYMBOLS", "front", "title"]
 
 PARTS = {
     "calculus": (
@@ -21,19 +21,22 @@ derivation names the one that it applied.""",
     ),
     "learning": (
         "The learning equations",
-        """From the update rule of stochastic gradient descent to six lines that close: nothing in them depends on D,
-and a loss, an activation or a teacher enters by averages of one step alone.""",
+        """From the update rule of stochastic gradient descent to the rates of the order parameters R, Q and v.  The
+rates close and do not depend on D.  A loss, an activation or a teacher enters by four averages of one step.""",
     ),
-    "errors": ("Errors and the oracle", "What nobody can beat who knows the means and the variance of the clusters."),
+    "errors": (
+        "Errors and the oracle",
+        "The least error of a rule that knows the means and the variance of the clusters.",
+    ),
     "replica": (
         "Learning from finitely many samples per dimension",
-        """With n = alpha D samples, used as often as a learner likes, the order parameters solve saddle-point
-equations.  They are derivatives of one potential each, which the replica method gives.""",
+        """A learner has n = alpha D samples and uses them as often as it likes.  Its order parameters solve
+saddle-point equations, the derivatives of a potential, which the replica method gives.""",
     ),
     "features": (
         "Random features and kernels",
-        """Where only the readout learns, the features are what they are from the beginning.  Their covariance has a
-bulk with a deterministic equivalent, and finitely many spikes.""",
+        """Only the readout learns; the features are random and fixed.  Their covariance has a bulk with a deterministic
+equivalent, and finitely many spikes.""",
     ),
     "stability": ("Fixed points and the Jacobian", ""),
     "further": ("Further learners", ""),
@@ -54,30 +57,32 @@ _INTRODUCTION = """*What is derived from what.*  The input is a definition: an u
 prior, a kernel.  `two_layer.py` multiplies an update out and counts powers of D; what is left are averages over the
 local fields, which are jointly normal given the cluster.  `rules.py` has the rules by which they are taken, with
 proofs, and `worked_averages.py` takes two of them in full.  The chapters on n = alpha D samples differentiate
-potentials instead, and those on features and kernels expand in Hermite orders and solve for resolvents; all of them
-take their averages by the same rules.
+potentials.  Those on features and kernels expand in Hermite orders and solve for resolvents.  All of them take their
+averages by the same rules.
 
-*Assumptions.*  Inputs are x = mean_a + (normal vector of covariance Omega_a) given the cluster a, with commuting
-covariances; means span finitely many directions and are of order 1, of order D^(1/4) or of order D^(1/2) where a
-section says so; the number K of neurons stays finite; time t = steps/D and the ratio alpha = n/D stay finite as D
-grows.  Each step of the dynamics sees fresh samples.
+*Assumptions.*  Given the cluster a, an input is x ~ N(mean_a, Omega_a); the covariances commute.  The means span
+finitely many directions.  They are of order 1, or of order D^(1/4) or D^(1/2) where a section says so.  The number K of
+neurons, the time t = steps/D and the ratio alpha = n/D stay finite as D grows.  Each step of the dynamics sees fresh
+samples.
 
-*What is rigorous.*  The rules of the calculus, the averages and the errors of the oracle are exact for any D.  The
-learning equations are exact as D grows at fixed t: the averages are exact, and fluctuations are of order D^(-1/2).
-Potentials from the replica method are not a proof; for the models here proofs exist in the cases that the chapters
-name.  Deterministic equivalents for features and kernels are derived by removing one direction or one feature at a
-time, which is not rigorous; the package checks them against direct evaluation at finite D.  The table says what each
-chapter rests on.
+*What is rigorous.*  The rules of the calculus, the averages and the errors of the oracle are exact at any D.  The
+learning equations are the limit of large D at fixed t; their averages are exact, the limit is proved in the cases that
+the table names, and fluctuations are of order D^(-1/2).  Potentials from the replica method are not a proof; the table
+names the proofs that exist.  Deterministic equivalents for features and kernels are derived by removing one direction
+or one feature at a time.  That is not rigorous, and the package checks them against direct evaluation at finite D.
 
 *How to read it.*  A derivation is a sequence of numbered lines, each with the rule that led to it.  A name in
-typewriter letters is a function or a module of the package: what is printed is what runs."""
+typewriter letters is a function or a module of the package, which is generated from the same derivation.  Where the
+document was made with `quenched derive --certify`, a certificate says how many digits of a function agree with
+quadrature of its definition.  The table says what each chapter rests on."""
 
-_SYMBOLS = (
+SYMBOLS = (
     ("D, K, C", "dimension of the inputs, number of neurons, number of clusters"),
     ("x, y", "an input and its label; y = y_a, +1 or -1, in cluster a"),
+    ("E, E_a", "average; average given the cluster a"),
     ("P_a, mean_a", "weight and mean of cluster a; mean_a = mu_a/sqrt(D)"),
     ("sigma, Omega_a", "standard deviation of isotropic noise; covariance of the inputs of cluster a"),
-    ("rho_au, s_u", "variance in cluster a along the directions of node u of the spectrum; share of these (share_u)"),
+    ("rho_au, share_u", "variance in cluster a along the directions of node u of the spectrum; their share of all"),
     ("Pi_u", "projector on the directions of node u"),
     ("w_k, v_k", "weights and readout of neuron k"),
     ("g, g', g''", "activation and its derivatives; g_k = g(lambda_k)"),
@@ -86,22 +91,30 @@ _SYMBOLS = (
     ("r_b", "reference vectors of squared length D that span the means"),
     ("phi, s", "output of the network, s sum_k v_k g(lambda_k), and its scale"),
     ("l, push_k", "loss l(phi, y) and its slope dl/dlambda_k"),
+    ("force, response", "averages of one step, E_a[push_k] and E_a[d push_k/dlambda_n]"),
+    ("noise, readout", "averages of one step, E_a[push_k push_l] and E_a[dl/dv_k]"),
+    ("F_0, F_1; S_0, S_1, S_2", "coefficients of dl/dphi and of (dl/dphi)^2 in phi, for a loss of degree 2"),
     ("R_ubk, Q_ukl", "order parameters w_k.Pi_u r_b/D and w_k.Pi_u w_l/D"),
-    ("M_uak", "overlap of mean a with neuron k, part of E_a[lambda_k] in node u"),
+    ("M_uak", "overlap of the mean of cluster a with neuron k: the part of E_a[lambda_k] in node u"),
+    ("I_kl", "unit matrix"),
     ("eta, kappa", "learning rate and weight decay of the first layer; eta_v, kappa_v of the readout"),
     ("B, t", "samples in a step; time, steps/D"),
+    ("xi_k, T", "dynamics: normal vector of the bath that moves w_k, temperature of the bath"),
     ("Delta^2", "variance of the label noise"),
-    ("chi", "a number of order 1: the rest of an inner product of two independent samples"),
+    ("chi, zeta", "dynamics: numbers of order 1 and mean 0, inner products of independent vectors over sqrt(D)"),
     ("alpha, n", "samples per dimension, n = alpha D"),
     ("Q, Lam", "replica chapters: overlaps of estimate and truth, and their conjugates"),
     ("V, q, m_a, Vh, qh, mh_a", "convex learners: susceptibility, variance, mean of the output; conjugates"),
     ("psi, k_0, k_1, k_2, k_*", "feature function, its Hermite coefficients and the rest"),
-    ("gamma, T", "features per dimension, P/D; resolvent of Marchenko and Pastur"),
+    ("P, gamma", "features: their number, and features per dimension P/D"),
+    ("T, lambda", "features: resolvent of Marchenko and Pastur, ridge"),
     ("F(N, N', u)", "kernel of N = |x|^2/D, N' = |x'|^2/D, u = x.x'/D"),
     (
         "Phi_n, H, delta",
-        "normal distribution function of n variables, Heaviside's step (theta in derivations), Dirac's delta",
+        "normal distribution function of n variables, Heaviside's step, Dirac's delta",
     ),
+    ("varphi_n", "density of n normal variables of zero mean and unit variance"),
+    ("Gamma(x), O(x)", "Euler's function, in power laws; terms of order x"),
     ("m_i, c_ij", "mean and covariance of the fields of an average"),
     (
         "m_(1|0), c_(12|0)",
@@ -115,17 +128,18 @@ _SYMBOLS = (
 _CONVENTIONS = (
     ("field w.x/sqrt(D)", "w.x with |w| of order 1 (Saad and Solla 1995)", "w = sqrt(D) w'; Q, R, eta as there"),
     ("step eta/sqrt(D) of w", "step eta'/D of w/sqrt(D) (Saad and Solla 1995)", "eta = eta'"),
+    ("readout step eta_v/D", "readout step eta'", "eta_v = D eta'"),
     ("loss (phi - y)^2/2", "(phi - y)^2", "eta = 2 eta', kappa = kappa'/2, risk = risk'/2"),
-    ("g = erf(x/sqrt 2)", "erf(x)", "w = sqrt 2 w', Q = 2 Q', R = sqrt 2 R', eta = 2 eta', kappa = kappa'/2"),
     (
-        "decay (eta kappa/D) w",
-        "lambda'/2 |w|^2 added to the loss of a step",
-        "kappa = lambda' D for a step eta w/sqrt(D)",
+        "g = erf(x/sqrt 2)",
+        "erf(x)",
+        "w = sqrt 2 w', Q = 2 Q', R = sqrt 2 R', eta = 2 eta', kappa = kappa'/2; v, eta_v, kappa_v as there",
     ),
+    ("decay (eta kappa/D) w", "(lambda'/2) |w|^2 added to the loss of a step of size eta", "kappa = D lambda'"),
     ("time t = steps/D", "steps, or eta steps/D", "t = steps'/D, t = t'/eta"),
     ("ridge (lambda/2)|w|^2 beside sum_i l_i", "beside the mean of l_i", "lambda = n lambda'"),
     ("the same, beside sum_i (phi - y)^2/2", "lambda' |w|^2 beside sum_i (phi - y)^2", "lambda = lambda'"),
-    ("the same, for the logistic loss", "C sum_i l_i + |w|^2/2 (scikit-learn)", "lambda = 1/C"),
+    ("the same, of w.x/sqrt(D)", "C sum_i l_i + |w|^2/2 of w.x (scikit-learn)", "lambda = 1/(C D), w = sqrt(D) w'"),
     ("noise sigma", "Delta = sigma^2 (Mignacco and others 2020)", "sigma = sqrt(Delta)"),
     (
         "alpha = n/D, ratio = D/P",
@@ -183,7 +197,7 @@ read results of a paper in the package, translate its parameters first and its o
             "Indices: clusters a, neurons k, l, i, j, reference vectors b, nodes u; "
             "what a left-hand side does not have is summed."
         ),
-        _table(book, _SYMBOLS, wide, ("symbol", "meaning")),
+        _table(book, SYMBOLS, wide, ("symbol", "meaning")),
         r"\section*{Conventions of other papers}\addcontentsline{toc}{section}{Conventions of other papers}",
         prose(translate),
         _table(book, _CONVENTIONS, three, ("here", "elsewhere", "translation")),

@@ -162,7 +162,7 @@ def bibtex(keys: Collection[str] | None = None) -> str:
 
 
 def bibliography(text: str, uncited: Collection[str] = ()) -> str:
-    """The works that a document cites, as LaTeX, in the order of `LITERATURE`."""
+    """The works that a document cites, as LaTeX, in the order of `LITERATURE`; nothing if it cites none."""
     keys = {key for group in re.findall(r"\\cite\{([^}]*)\}", text) for key in group.split(",")} | set(uncited)
     lines = [r"\begin{thebibliography}{99}"]
     for work in LITERATURE:
@@ -171,4 +171,4 @@ def bibliography(text: str, uncited: Collection[str] = ()) -> str:
             names = people[0] if len(people) == 1 else ", ".join(people[:-1]) + " and " + people[-1]
             online = rf" \href{{https://arxiv.org/abs/{work.arxiv}}}{{arXiv:{work.arxiv}}}." if work.arxiv else ""
             lines.append(rf"\bibitem{{{work.key}}} {names}. \emph{{{work.title}}}. {work.where} ({work.year}).{online}")
-    return "\n".join([*lines, r"\end{thebibliography}"])
+    return "\n".join([*lines, r"\end{thebibliography}"]) if len(lines) > 1 else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import metadata
 
 import sympy
 
@@ -21,20 +22,18 @@ from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.language.parse import VARIABLE, parse
 from quenched.symbolic.learners import two_layer
 from quenched.symbolic.losses import LABEL, OUTPUT, Loss
-from quenched.symbolic.manuscript.front import title
 from quenched.symbolic.manuscript.typeset import Book, Chapter
 
 __all__ = ["own"]
 
 _FRONT = """From the update rule to the equations of the order parameters, on Gaussian mixtures in high dimension.  Each
-line names the rule that led to it; `quenched derive --latex` writes the document that proves the rules and tells
+line names the rule that led to it; `quenched derive --latex` writes the document that proves the rules and explains
 symbols and conventions.  R_ubk = w_k.Pi_u r_b/D and Q_ukl = w_k.Pi_u w_l/D are overlaps of weights w_k and reference
-vectors r_b in node u of the spectrum, M_uak parts of the means of the preactivations lambda_k in cluster a, rho_au and
-share_u variances and shares; P_a, y_a are the weights and labels of the clusters, v_k readouts, s the output scale, eta
-and kappa learning rates and decays, B samples in a step."""
+vectors r_b in node u of the spectrum; M_uak is the part of E_a[lambda_k] in node u.  P_a and y_a are weights and labels
+of the clusters, v_k readouts, s the output scale, eta and kappa learning rates and decays, B samples in a step."""
 
-_OPEN = """What the six lines ask for.  The loss is no polynomial of degree 2 in phi, so that these averages do not open
-into averages of products of the activation: solvers take them by quadrature over the fields where these are few, and by
+_OPEN = """What the rates ask for.  The loss is no polynomial of degree 2 in phi, so these averages do not open into
+averages of products of the activation.  Solvers take them by quadrature over the fields where these are few, and by
 quasi-Monte Carlo with an error estimate otherwise."""
 
 _SAMPLED = (
@@ -89,6 +88,7 @@ def _equations(loss: Loss) -> Chapter:
         gradient = Derived(sympy.Integer(0), steps=(Step("Gradient", push),))
         formulas[first] = replace(formulas[first], outcome=gradient)
         formulas[last] = replace(formulas[last], docstring=_OPEN, outcome=Derived(sympy.Integer(0), steps=steps))
+    formulas = [formula for formula in formulas if formula.name != "on_sphere"]
     told = inspect.cleandoc(two_layer.__doc__ or "")
     return Chapter("equations", "The learning equations", told, formulas, part="own")
 
@@ -101,8 +101,11 @@ def _averages(activation: Activation) -> Chapter:
         return Chapter("averages", "Averages", _SAMPLED, [], part="own")
     names = ("one_field", "two_fields")
     formulas = [replace(averages.formula(activation, g), name=name) for name, g in zip(names, groups, strict=True)]
-    told = "Those over three and four fields follow by the same rules: `quenched derive --activation` prints them all."
-    return Chapter("averages", "Averages", told, formulas, part="own")
+    told = """Fields x_i have means m_i and covariances c_ij; m_(1|0) and c_(11|0) are given x_0 = 0.  d_0 is the
+density of x_0 at 0, p_01 = E[H(x_0) H(x_1)], e_01 = E[x_0 x_1] and e_(0|p1) = E[x_0 H(x_1)], with H or Phi as the
+activation has it.  Averages over three and four fields follow by the same rules: `quenched derive --activation` prints
+them."""
+    return Chapter("averages", "Averages", told, formulas, part="own", flowing=True)
 
 
 def own(activation: str, loss: str, digits: Mapping[str, str] | None = None) -> str:
@@ -118,5 +121,6 @@ def own(activation: str, loss: str, digits: Mapping[str, str] | None = None) -> 
     told = {field: known[f"{name}_{n}"] for n, field in ((1, "one_field"), (2, "two_fields")) if f"{name}_{n}" in known}
     book = Book([_activation(g), _loss(l), _equations(l), _averages(g)], told)
     heading = rf"Learning equations of $g(x) = {latex(g.expression)}$ under the loss $l = {latex(l.expression)}$"
-    front = title(heading) + "\n\n\\small\n" + book.prose(_FRONT)
-    return book.document(front, {"own": ("", "")})
+    version = rf"\texttt{{quenched}} {metadata.version('quenched')}"
+    front = rf"{{\Large {heading}\par}}\smallskip {version}" + "\n\n\\small\n" + book.prose(_FRONT)
+    return book.document(front, {"own": ("", "")}, margin=20)

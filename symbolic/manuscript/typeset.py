@@ -60,7 +60,8 @@ _WRITTEN = {"xor": "XOR", "ntk": "neural tangent kernel of", "erf": "erf", "relu
 class Chapter:
     """A module of symbolic/ as a chapter: what it says, what it derives, its letters, where it stands in the argument.
 
-    `source` is the path of its module, `functions` name -> dotted name of the generated function.
+    `source` is the path of its module, `functions` name -> dotted name of the generated function.  The lines of a
+    `flowing` chapter, the last of a document, are small text without numbers.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Chapter:
     part: str = ""
     status: str = ""
     functions: Mapping[str, str] = field(default_factory=dict)
+    flowing: bool = False
 
 
 def _label(*names: str) -> str:
@@ -143,9 +145,9 @@ class Book:
         flowing = {"Let"} | (_REDUCTION if sum(step.rule in _REDUCTION for step in steps) > _FLOWING else set())
         return lambda rule: rule not in flowing
 
-    def _steps(self, steps: Sequence[Step], label: Callable[[], str]) -> list[str]:
+    def _steps(self, steps: Sequence[Step], label: Callable[[], str], numbered: Callable[[str], bool]) -> list[str]:
         """One numbered line for each step that stands apart."""
-        lines, numbered, before = [], self._apart(steps), True
+        lines, before = [], True
         for rule, run in groupby(steps, key=lambda step: step.rule):
             apart = numbered(rule)
             formulas = [rf"$\displaystyle {breakable(step.latex)}$" for step in run]
@@ -157,7 +159,7 @@ class Book:
             before = apart
         return lines
 
-    def _told(self, formula: Formula, chapter: Chapter) -> list[Step]:
+    def told(self, formula: Formula, chapter: Chapter) -> list[Step]:
         """The steps of a formula, with what its value is named after and its result."""
         latex, outcome = in_letters(chapter.letters), formula.outcome
         steps = list(outcome.steps)
@@ -175,8 +177,8 @@ class Book:
 
     def _formula(self, formula: Formula, chapter: Chapter) -> str:
         names = (chapter.name, formula.name)
-        steps = self._told(formula, chapter)
-        apart = self._apart(steps)
+        steps = self.told(formula, chapter)
+        apart = (lambda _: False) if chapter.flowing else self._apart(steps)
         counted = sum(1 for step in steps if apart(step.rule))
         places = iter(range(1, counted + 1))
 
@@ -194,7 +196,7 @@ class Book:
             names_ = ", ".join(rf"${latex(a)}$ is \texttt{{{escape(a.name)}}}" for a in known)
             parts.append(rf"\source{{In code, {names_}.}}")
         if steps:
-            lines = self._steps(steps, label)
+            lines = self._steps(steps, label, apart)
             parts.append("\\begin{rules}\n" + "\n".join(lines) + "\n\\end{rules}")
         parts += [told] if proof else []
         return "\n\n".join(part for part in parts if part)
@@ -215,6 +217,7 @@ class Book:
             status = f" {self.prose(chapter.status)}" if chapter.status else ""
             parts.append(rf"\source{{Module: \texttt{{{escape(chapter.source)}}}.{status}}}")
         parts += [self.prose(chapter.docstring, chapter)]
+        parts += [r"\footnotesize"] if chapter.flowing else []
         parts += [self._formula(formula, chapter) for formula in chapter.formulas]
         return "\n\n".join(parts)
 
@@ -234,8 +237,8 @@ class Book:
         table = "\n".join([r"\begin{longtable}{@{}p{9.5cm}ll@{}}", head, *rows, r"\end{longtable}"])
         return "\\section{Index of results}\n\n{\\small\n" + table + "\n}" if rows else ""
 
-    def document(self, front: str, parts: Mapping[str, tuple[str, str]], back: str = "") -> str:
-        """The LaTeX document: what stands before, the parts (name -> title, introduction), the end."""
+    def document(self, front: str, parts: Mapping[str, tuple[str, str]], margin: int = 25) -> str:
+        """The LaTeX document: what stands before, the parts (name -> title, introduction); its margin in mm."""
         body = [front]
         for name, (title, introduction) in parts.items():
             if chosen := [chapter for chapter in self.chapters if chapter.part == name]:
@@ -243,6 +246,8 @@ class Book:
                 body += [r"\appendix\footnotesize" if appendix else rf"\part{{{prose(title)}}}" if title else ""]
                 body += [self.prose(introduction)] if introduction else []
                 body += [self.chapter(chapter) for chapter in chosen]
-        body += [back, self.index()]
+        body += [self.index()]
         text = "\n\n".join(part for part in body if part)
-        return "\n\n".join([PREAMBLE, r"\begin{document}", text, bibliography(text), "\\end{document}\n"])
+        end = [part for part in (bibliography(text),) if part]
+        preamble = PREAMBLE.replace("margin=25mm", f"margin={margin}mm")
+        return "\n\n".join([preamble, r"\begin{document}", text, *end, "\\end{document}\n"])

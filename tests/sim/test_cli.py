@@ -187,6 +187,7 @@ def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         (["dynamics", "--spectrum", "mp:"], "spectrum mp takes a number, got ''"),
         (["dynamics", "--spectrum", "mp:0"], "spectrum 'mp:0': ratio must be finite and > 0, got 0"),
         (["dynamics", "--data", "digits", "--covariance", "shared", "--project"], "--project is of --covariance full"),
+        (["dynamic", "--K", "4"], "No such command .dynamic., did you mean .dynamics.?"),
         (["dynamics", "--force"], "--force is of files: add --output"),
         (["dynamics", "--lr", "0"], "lr must be > 0 where --second-lr is not given or 0"),
         (["dynamics", "--sigma", "1e200"], r"sigma must be finite and > 0 and <= 1e\+60, got 1e\+200"),

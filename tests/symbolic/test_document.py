@@ -14,7 +14,7 @@ from quenched.symbolic.calculus import worked_averages
 from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.language.prose import GREEK
 from quenched.symbolic.learners import two_layer
-from quenched.symbolic.manuscript.front import PARTS, front
+from quenched.symbolic.manuscript.front import PARTS, SYMBOLS, front
 from quenched.symbolic.manuscript.literature import unknown
 from quenched.symbolic.manuscript.typeset import Book, Chapter
 
@@ -42,6 +42,24 @@ def assert_on_the_page(log: str) -> None:
     assert "multiply defined" not in log
 
 
+def assert_well_set(text: str) -> None:
+    """Nothing that TeX refuses, or that no author would write; without a LaTeX engine."""
+    faults = {
+        "double subscript": r"_\{[^{}]*\}_|_\{[^{}]*\{[^{}]*\}[^{}]*\}_",
+        "minus within a fraction": r"\\frac\{-",
+        "lost star": r"\w\\,\$|\w\\,\^",
+        "empty index": r"_\{\}",
+        "index outside its braces": r"_\{[a-z]\},[a-z]\b(?!\()",
+        "a function in italics": r"\\operatorname\{(?:sqrt|asin)\}",
+        "exponent outside its braces": r"\^\{-\d\}[a-z]",
+    }
+    body = text[text.index(r"\begin{document}") :]
+    for name, fault in faults.items():
+        assert re.findall(f".{{0,40}}(?:{fault}).{{0,20}}", body) == [], name
+    formulas = re.findall(r"\$([^$]*)\$", body)
+    assert [f for f in formulas if re.search(r"(?:^|, | = )([^=,]*[^=,\s]) = \1(?= = |,|$)", f)] == []
+
+
 def words(text: str) -> str:
     """What stands in words: mathematics, code, labels and references left out."""
     text = text[text.index(r"\begin{document}") : text.index(r"\begin{thebibliography}")]
@@ -62,6 +80,44 @@ def text(book: Book) -> str:
 
 def test_the_derivation_compiles_and_stays_on_the_page(text: str, tmp_path: Path) -> None:
     assert_on_the_page(compiled(text, tmp_path, runs=2))
+
+
+def test_formulas_are_well_set(text: str) -> None:
+    assert_well_set(text)
+
+
+_NAMES = sorted(GREEK | {"varepsilon", "ell", "varrho"}, key=len, reverse=True)
+
+
+def symbols(latex: str) -> set[str]:
+    """Letters of a formula, indices and words aside."""
+    latex = re.sub(r"\\(?:text|mbox|texttt|label|numbered|named|operatorname|mathrm)\{[^{}]*\}", "", latex)
+    greek = re.findall(rf"\\({'|'.join(_NAMES)})(?![A-Za-z])", latex)
+    bare = re.sub(r"[_^]\{[^{}]*\}|[_^]\w", "", re.sub(r"\\[A-Za-z]+", "", latex))
+    return {*greek, *re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", bare)}
+
+
+def said(prose: str) -> set[str]:
+    return symbols(" ".join(re.findall(r"\$([^$]*)\$", prose)))
+
+
+def test_every_symbol_is_defined_before_it_is_used(book: Book) -> None:
+    """By the table of symbols, the head of the chapter, the text of the section, or a line before."""
+    table = said(" ".join(book.prose(text) for row in SYMBOLS for text in row)) | {"pi", "d", "e", "n"}
+    assert {"lambda", "R", "chi"} <= table
+    missing = []
+    for chapter in book.chapters:
+        if chapter.part == "tables":
+            continue
+        head = table | said(book.prose(chapter.docstring, chapter)) | symbols(" ".join(chapter.letters.values()))
+        for formula in chapter.formulas:
+            known = head | said(book.prose(formula.docstring, chapter)) | {a.name for a in formula.arguments}
+            for step in book.told(formula, chapter):
+                lefts = re.findall(r"(?:^|,|;|\\quad|\\ )\s*([^=,;]{1,40}?)=", step.latex)
+                bound = re.findall(r"(?<![A-Za-z\\])d(\\[a-z]+|[a-z])", step.latex)  # of an integral
+                known |= symbols(" ".join([*lefts, *bound]))
+                missing += [(formula.name, symbol, step.latex) for symbol in sorted(symbols(step.latex) - known)]
+    assert missing == []
 
 
 def test_chapters_stand_in_the_order_of_the_argument(book: Book) -> None:
@@ -144,15 +200,16 @@ def test_any_docstring_compiles(tmp_path: Path) -> None:
     compiled(text, tmp_path)
 
 
-@pytest.mark.parametrize(("activation", "loss", "pages"), [("x**2 - 2", "(phi - y)**2", 4), ("tanh(x)", "logistic", 3)])
-def test_a_document_of_ones_own(activation: str, loss: str, pages: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("activation", "loss"), [("x**2 - 2", "(phi - y)**2"), ("tanh(x)", "logistic")])
+def test_a_document_of_ones_own(activation: str, loss: str, tmp_path: Path) -> None:
     text = document.own(activation, loss, {f"{activation.replace(' ', '')}_1": "25 digits"})
     assert text.index("Inner products") < text.index(r"dQ_{ukl}/dt") < text.index("Step averages")
     assert (r"\langle g'_{k}\,g_{i} \rangle_{a}" in text) == (loss != "logistic")
     assert ("no closed form" in text) == (activation == "tanh(x)")
+    assert_well_set(text)
     log = compiled(text, tmp_path, runs=2)
     assert_on_the_page(log)
-    assert int(re.findall(r"\((\d+) pages", log)[0]) <= pages
+    assert int(re.findall(r"\((\d+) pages", log)[0]) <= 3
 
 
 def test_a_document_of_ones_own_wants_equations() -> None:

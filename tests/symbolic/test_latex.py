@@ -45,3 +45,24 @@ def test_letters_of_the_paper() -> None:
     assert latex(sympy.IndexedBase("F1")[a]) == "F_{1,a}"
     assert latex(sympy.Symbol("spread")) == r"\mathrm{spread}"
     assert latex(sympy.Integer(2) ** 50) == "2^{50}"
+    assert latex(sympy.IndexedBase("eta_v")[k]) == r"\eta_{v,k}"
+    assert latex(sympy.Heaviside(sympy.Symbol("x"))) == r"H\left(x\right)"
+
+
+def test_formulas_as_one_writes_them() -> None:
+    """One root above and one below a fraction, no sum that starts with a minus sign, the same value."""
+    a, b, c = sympy.symbols("a b c", positive=True)
+    for expression, printed in (
+        (sympy.sqrt(2) * c / (2 * sympy.sqrt(sympy.pi) * sympy.sqrt(a)), r"\frac{c}{\sqrt{2 \pi a}}"),
+        (c / (sympy.sqrt(a) * sympy.sqrt(b)), r"\frac{c}{\sqrt{a b}}"),
+        (99 * sympy.sqrt(2) * b / (200 * sympy.sqrt(sympy.pi)), r"\frac{99 b}{100 \sqrt{2 \pi}}"),
+        (sympy.sqrt(2) * a / (sympy.sqrt(sympy.pi) * b), r"\frac{\sqrt{2} a}{\sqrt{\pi} b}"),
+        ((a - b) / c, r"\frac{a - b}{c}"),
+        ((b - a) / c, r"\frac{b - a}{c}"),
+        ((-a - b) / c, r"- \frac{a + b}{c}"),
+        (1 + (-a - b) / c, r"1 - \frac{a + b}{c}"),
+        (1 - (-a - b) / c, r"1 + \frac{a + b}{c}"),
+        (4 * a - 2 * b + 1 - 2 * c, "4 a - 2 b - 2 c + 1"),
+        (sympy.asin(a), r"\arcsin{\left(a \right)}"),
+    ):
+        assert latex(expression) == printed

@@ -59,6 +59,7 @@ def test_refuses_what_is_not_an_expression_in_x(text):
         ("log(x)", "not finite and real"),
         ("sqrt(x)", "not finite and real"),
         ("2", "constant"),
+        ("x^2", r"'\^' at character 2 is not understood \(a power is written x\*\*2\)"),
     ],
 )
 def test_refuses_what_has_no_equations(text, reason):

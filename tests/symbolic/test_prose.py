@@ -32,6 +32,10 @@ LETTERS = {"ridge": r"\lambda", "weight_plus": "P_{+}"}
         ("<g'_k g_i>_a is an average", r"$\langle g'_{k} g_{i}\rangle _{a}$ is an average"),
         ("Stein's lemma, a field's mean; 3 fields, 100 % of", r"Stein's lemma, a field's mean; 3 fields, 100 \% of"),
         ("`some_name`, see `x`", r"\texttt{some\_name}, see \texttt{x}"),
+        ("the error theta - theta* below alpha*.", r"the error $\theta - \theta^{*}$ below $\alpha^{*}$."),
+        ("ridge = lambda = x_1, ridge_a", r"$\lambda = x_{1}$, $\operatorname{ridge}_{a}$"),
+        ("the vector x_ridge", r"the vector $x_{\mathrm{ridge}}$"),
+        ("x = 2 ridge steps of `a --flag`", r"$x = 2 \lambda$ steps of \texttt{a -{}-flag}"),
     ],
 )  # fmt: skip
 def test_inline(ascii: str, latex: str) -> None:

@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 
-# risk_transform(F, d, T, ζ, γ, B) = F/(2 γ ζ (1 - γ (-d ζ + T)/(2 B)))
+# risk_transform(Y, d, T, ζ, γ, B) = Y/(2 γ ζ (1 - γ (-d ζ + T)/(2 B)))
 # Derived by: Laplace's transform; Forcing; Partial fractions; Deterministic equivalent; Volterra equation
 def risk_transform(target: float, degrees: float, trace: float, zeta: float, lr: float, batch: float) -> float:
     """L(s), the Laplace transform of the risk of theta = 0 at the start over the steps, at s = 2 lr zeta.
@@ -27,9 +27,9 @@ def risk_transform(target: float, degrees: float, trace: float, zeta: float, lr:
 # target_term(a, b, x, g) = g x^(-(2 a + 2 b - 1)/(2 a)) γ((2 a + 2 b - 1)/(2 a))/(2 a)
 # Derived by: Mellin transform of an exponential
 def target_term(a: float, b: float, x: float, gain: float) -> float:
-    """What of the target is not yet learned of features enough, x = 2 lr steps: gain sum_j j^(-2a-2b) exp(-x j^-2a).
+    """The target not yet learned, for many features, x = 2 lr steps: gain·sum_j j^(-2a-2b) exp(-x j^(-2a)).
 
-    gain = 1/(1 - K(0)), K(0) = lr trace/(2 batch), is what SGD's own noise makes of it.
+    gain = 1/(1 - K(0)), K(0) = lr·trace/(2 batch), is the factor by which SGD's own noise raises it.
 
     A closed form, for reading and for tests.
     """
@@ -39,7 +39,7 @@ def target_term(a: float, b: float, x: float, gain: float) -> float:
 # noise_term(a, x, γ, B, S, g) = g² γ S x^(-(4 a - 1)/(2 a)) γ((4 a - 1)/(2 a))/(4 a B)
 # Derived by: First order at small s; Mellin transform of an exponential
 def noise_term(a: float, x: float, lr: float, batch: float, source: float, gain: float) -> float:
-    """What SGD's noise leaves, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2 K(n) source/(2 lr).
+    """The noise of SGD, x = 2 lr steps, source = sum_j beta_j^2 finite: gain^2·K(n)·source/(2 lr).
 
     A closed form, for reading and for tests.
     """
@@ -59,7 +59,7 @@ def edge_equation(a: float, edge: float) -> float:
 # floor_term(a, b, κ_0, g) = -π κ_0 κ_0^((2 b - 1)/(2 a)) g/(2 a sin(π (2 b - 1)/(2 a)))
 # Derived by: Mellin transform of a fraction
 def floor_term(a: float, b: float, edge: float, gain: float) -> float:
-    """What features cannot represent, kappa = edge, for many inputs and b < 1/2; for b > 1/2: gain source edge.
+    """The target that features cannot represent, kappa = edge, many inputs, b < 1/2; for b > 1/2: gain·source·edge.
 
     A closed form, for reading and for tests.
     """
@@ -69,9 +69,9 @@ def floor_term(a: float, b: float, edge: float, gain: float) -> float:
 # embedding_term(a, x, P, S, g) = π g S x^(-(a - 1/2)/a)/(2 a P sin(π/(2 a)) γ(1 - (a - 1/2)/a))
 # Derived by: First order in 1/P; Euler's integral
 def embedding_term(a: float, x: float, features: float, source: float, gain: float) -> float:
-    """What random features distort of the first directions, x = 2 lr steps, 2a > 1 and source = sum_j beta_j^2 finite.
+    """The distortion of the first directions by features, x = 2 lr steps, 2a > 1, source = sum_j beta_j^2 finite.
 
-    kappa - zeta = zeta degrees/P to first order in 1/P adds source (kappa - zeta)/s to the forcing.
+    kappa - zeta = zeta·degrees/P to first order in 1/P adds source·(kappa - zeta)/s to the forcing.
 
     A closed form, for reading and for tests.
     """
@@ -81,10 +81,10 @@ def embedding_term(a: float, x: float, features: float, source: float, gain: flo
 # term_exponents(a, b) = -(2 a + 2 b - 1)/(2 a), -(4 a - 1)/(2 a), -(2 a - 1)/(2 a), 1, -1, -2 a - 2 b + 1, -2 a
 # Derived by: Logarithmic derivatives
 def term_exponents(a: float, b: float) -> tuple[float, ...]:
-    """Powers of x in target, noise, embedding; of lr in noise; of P in embedding, in the floor at b < 1/2 and b > 1/2.
+    """Powers of x in target, noise, embedding; of the rate in noise; of P in embedding, floor at b < 1/2, at b > 1/2.
 
-    Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^-2a, which holds for 2a > 1 and, at D/P
-    fixed, where j/P and kappa P^2a have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
+    Logarithmic derivatives of the terms at fixed gain; the floor with kappa = P^(-2a), which holds for 2a > 1 and, at
+    D/P fixed, where j/P and kappa P^(2a) have a limit in sum_j lambda_j/(lambda_j + kappa) = P, for 2a < 1 too.
     """
     return (
         -(2*a + 2*b - 1)/(2*a),
