@@ -8,7 +8,7 @@ from __future__ import annotations
 from numpy import einsum, eye, float64
 from numpy.typing import NDArray
 
-__all__ = ["momentum_rates"]
+__all__ = ["momentum_rates", "velocity_rates"]
 
 
 # dS_ubk = -friction S_ubk - κ R_ubk η_k - P_a η_k force_ak mean_uab - R_ubi η_k pull_uki
@@ -16,7 +16,6 @@ __all__ = ["momentum_rates"]
 # dC_ukl = -friction C_ukl - κ Q_ukl η_l - M_uak P_a η_l force_al - Q_uki η_l pull_uli + U_ukl
 # dU_ukl = 2 T friction I_kl η_k share_u - 2 friction U_ukl - κ C_ukl η_k - κ C_ulk η_l - C_uik η_l pull_uli - C_uil η_k
 #   pull_uki - P_a V_uak η_l force_al - P_a V_ual η_k force_ak + P_a η_k η_l noise_akl ρ_au share_u/B
-# dp_o = -friction p_o + drive_o
 def momentum_rates(
     P: NDArray[float64],  # (C,) weights of the clusters
     rho: NDArray[float64],  # (C, U) variance of the inputs of a cluster along the directions of node u
@@ -29,8 +28,6 @@ def momentum_rates(
     Q: NDArray[float64],  # (U, K, K) overlaps w_k.w_l/D, parts in node u
     C: NDArray[float64],  # (U, K, K) overlaps w_k.p_l/D
     U: NDArray[float64],  # (U, K, K) overlaps p_k.p_l/D
-    p: NDArray[float64],  # (K,) velocities of the readout, or of all that has none along x
-    drive: NDArray[float64],  # (K,) its rates without momentum
     force: NDArray[float64],  # (C, K) E_a[dl/dlambda_k]
     pull: NDArray[float64],  # (U, K, K) how w_k is pulled along w_i
     noise: NDArray[float64],  # (C, K, K) E_a[dl/dlambda_k dl/dlambda_l]
@@ -39,8 +36,8 @@ def momentum_rates(
     friction: float,  # gamma, D times 1 - beta
     B: float,  # samples in a step
     T: float,  # temperature of the bath
-) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64], NDArray[float64], NDArray[float64]]:
-    """Time derivatives of the overlaps of weights with velocities p_k, and of these; dR/dt = S, dv/dt = p."""
+) -> tuple[NDArray[float64], NDArray[float64], NDArray[float64], NDArray[float64]]:
+    """Time derivatives of the overlaps of weights with velocities p_k, and of these; dR/dt = S."""
     I = eye(len(eta))
     dS = (
         -friction*S
@@ -70,8 +67,18 @@ def momentum_rates(
         + 2*T*friction*einsum("kl,k,u->ukl", I, eta, share)
         + 1/B*einsum("a,k,l,akl,au,u->ukl", P, eta, eta, noise, rho, share)
     )
-    dp = (
+    return dS, dQ, dC, dU
+
+
+# dp_o = -friction p_o + drive_o
+def velocity_rates(
+    p: NDArray[float64],  # (K,) velocities of the readout v
+    drive: NDArray[float64],  # (K,) rates of v without momentum
+    friction: float,  # gamma, D times 1 - beta
+) -> NDArray[float64]:
+    """Time derivatives of the velocities of the readout; dv/dt = p."""
+    dp: NDArray[float64] = (
         -friction*p
         + drive
     )
-    return dS, dQ, dC, dU, dp
+    return dp

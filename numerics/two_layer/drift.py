@@ -35,7 +35,7 @@ from quenched.numerics.two_layer.local_fields import Fields, densities
 from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, step_averages
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates
-from quenched.theory.momentum import momentum_rates
+from quenched.theory.momentum import momentum_rates, velocity_rates
 
 __all__ = [
     "CLOSED_FORM_NEURONS",
@@ -194,12 +194,11 @@ class Equations:
         S = np.pad(first[:, :, K:], ((0, 0), (0, 0), (0, more)))
         C, U = (np.pad(part, ((0, 0), (0, more), (0, more))) for part in (Gram[:, :K, K:], Gram[:, K:, K:]))
         C[:, K:, :K] = self.fields.weights @ S[:, :, :K]  # w*_m.Pi_u p_k/D
-        arrays = M, self.means @ S, A, S, Q, C, U, p.ravel(), drive.ravel(), force, pull, noise, eta
-        numbers = kappa, float(self.rule.rates(t).friction), B, T
-        dS, dQ, dC, dU, dp = self.momentum_rates(*self.constants, *arrays, *numbers)
+        arrays, friction = (M, self.means @ S, A, S, Q, C, U), float(self.rule.rates(t).friction)
+        dS, dQ, dC, dU = self.momentum_rates(*self.constants, *arrays, force, pull, noise, eta, kappa, friction, B, T)
         dQ, dC, dU = (part[:, :K, :K] for part in (dQ, dC, dU))
         moved = np.concatenate([S[:, :, :K], dS[:, :, :K]], axis=2)
-        return moved, np.block([[dQ, dC], [dC.swapaxes(1, 2), dU]]), np.stack([p, dp.reshape(p.shape)])
+        return moved, np.block([[dQ, dC], [dC.swapaxes(1, 2), dU]]), np.stack([p, velocity_rates(p, drive, friction)])
 
     def _amplification(self, A: Array, Q: Array, parameters: Parameters) -> float:
         """By how much an error of the averages grows in the rates."""

@@ -144,22 +144,30 @@ _MEANINGS = {
     "S": "(U, b, K) overlaps p_k.r_b/D of velocities, parts in node u",
     "C": "(U, K, K) overlaps w_k.p_l/D",
     "U": "(U, K, K) overlaps p_k.p_l/D",
-    "p": "(K,) velocities of the readout, or of all that has none along x",
-    "drive": "(K,) its rates without momentum",
+    "p": "(K,) velocities of the readout v",
+    "drive": "(K,) rates of v without momentum",
     "friction": "gamma, D times 1 - beta",
 }
 
 
 def generated() -> str:
-    """The function of theory/momentum.py."""
-    found, indices = rates(), {"S": "ubk", "Q": "ukl", "C": "ukl", "U": "ukl", "p": "o"}
-    return array_function(
+    """The functions of theory/momentum.py."""
+    found, indices = rates(), {"S": "ubk", "Q": "ukl", "C": "ukl", "U": "ukl"}
+    overlaps = array_function(
         "momentum_rates",
-        "P rho share mean M V R S Q C U p drive force pull noise eta ; kappa friction B T",
+        "P rho share mean M V R S Q C U force pull noise eta ; kappa friction B T",
         {f"d{name}": (found[name], free) for name, free in indices.items()},
-        "Time derivatives of the overlaps of weights with velocities p_k, and of these; dR/dt = S, dv/dt = p.",
+        "Time derivatives of the overlaps of weights with velocities p_k, and of these; dR/dt = S.",
         meanings=_MEANINGS,
     )
+    others = array_function(
+        "velocity_rates",
+        "p drive ; friction",
+        {"dp": (found["p"], "o")},
+        "Time derivatives of the velocities of the readout; dv/dt = p.",
+        meanings=_MEANINGS,
+    )
+    return f"{overlaps}\n\n\n{others}"
 
 
 _TOLD = {
