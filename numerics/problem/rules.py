@@ -316,8 +316,7 @@ class LearningRule(Record, ABC):
         return first and second and not self.biased
 
     def require_plain(self, purpose: str) -> None:
-        """ValueError for a rule with schedules, frozen parts, a sphere, a bath or momentum, which `purpose` does not know.
-        """
+        """ValueError for a rule with schedules, frozen parts, a sphere, a bath or momentum: `purpose` knows none."""
         found = [f"frozen={self.frozen}"] if self.frozen else []
         found += ["sphere=True"] if self.sphere else []
         found += [f"temperature={rate_text(self.temperature)}"] if self.temperature != 0 else []

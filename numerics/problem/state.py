@@ -147,8 +147,7 @@ class _Learner(Record):
 
     @property
     def both(self) -> Self:
-        """Weights and velocities as the weights of 2K neurons, with readouts of 0; the state itself without velocities.
-        """
+        """Weights and velocities as the weights of 2K neurons, with readouts of 0; the state itself without velocities."""
         if self.velocity is None:
             return self
         first, Q, _ = self.vectors
@@ -178,7 +177,9 @@ class _Learner(Record):
         try:
             _ = self.both if check else None
         except ValueError as error:
-            raise ValueError(f"velocity must go with the weights, [[Q, C], [C^T, U]] in the place of Q: {error}") from error
+            raise ValueError(
+                f"velocity must go with the weights, [[Q, C], [C^T, U]] in the place of Q: {error}"
+            ) from error
 
     def _store_parameters(self, v: Array, b: npt.ArrayLike | None, c: float | None) -> None:
         """v, and b and c both or neither: the one that is not given is 0."""

@@ -34,7 +34,9 @@ chi = Symbol("chi", real=True)
 zeta = Symbol("zeta", real=True)
 """The same of a vector xi of the bath."""
 
-Vector = dict[str, sympy.Expr]  # coefficients of x, of w_k, w_l, p_k, p_l, of xi_k, xi_l and of the reference vector r_b
+Vector = dict[
+    str, sympy.Expr
+]  # coefficients of x, of w_k, w_l, p_k, p_l, of xi_k, xi_l and of the reference vector r_b
 
 _INDEX = {"k": k, "l": l, "b": b}
 _FIELDS = {"r": nu, "w": lam, "p": pi}
