@@ -147,7 +147,7 @@ class _Learner(Record):
 
     @property
     def both(self) -> Self:
-        """Weights and velocities as the weights of 2K neurons, with readouts of 0; the state itself without velocities."""
+        """Weights and velocities as the weights of 2K neurons, with readouts of 0; the state itself without."""
         if self.velocity is None:
             return self
         first, Q, _ = self.vectors
@@ -178,7 +178,7 @@ class _Learner(Record):
             _ = self.both if check else None
         except ValueError as error:
             raise ValueError(
-                f"velocity must go with the weights, [[Q, C], [C^T, U]] in the place of Q: {error}"
+                f"velocity must go with the weights, Q standing for [[Q, C], [C^T, U]]: {error}"
             ) from error
 
     def _store_parameters(self, v: Array, b: npt.ArrayLike | None, c: float | None) -> None:

@@ -6,19 +6,19 @@ their velocities, a step being a time of 1/D:
     p_k <- (1 - gamma/D) p_k - eta_k/sqrt(D) <push_k x> - (eta_k kappa/D) w_k + sqrt(2 gamma eta_k T/D) xi_k
     w_k <- w_k + p_k/D
 
-and the same of v_o (and of thresholds and intercept), whose velocity is p_o.  This is the heavy ball u <- beta u + step,
-w <- w + u with u = p/D and beta = 1 - gamma/D, at the learning rate eta/D: its memory of D/gamma steps is as long as the
-time in which the network learns, so that a sample must move w_k by a fraction 1/D of what it does without momentum.
+and the same of v_o (and of thresholds and intercept), whose velocity is p_o.  This is the heavy ball u <- beta u +
+step, w <- w + u with u = p/D and beta = 1 - gamma/D, at the learning rate eta/D: its memory of D/gamma steps is as long
+as the time in which the network learns, so that a sample moves w_k at once by 1/D of what it does without momentum.
 
 |p_k|^2 is of order D as |w_k|^2 is, and with S_ubk = p_k.Pi_u r_b/D, C_ukl = w_k.Pi_u p_l/D, U_ukl = p_k.Pi_u p_l/D the
 increments close (`quenched.symbolic.calculus.increments`).  |x|^2 = D rho enters where two moves along x meet:
 
-    U: |dp|^2 ~ eta^2 push^2 |x|^2/D, of order 1 in a step as in Q without momentum: the noise of samples heats the velocities
-    C: dw.dp, Q: |dw|^2, of order 1/D and 1/D^2 in a step: their noise vanishes as D grows
+    U: |dp|^2 is eta^2 push^2 |x|^2/D, of order 1, as |dw|^2 is without momentum: the noise of samples heats velocities
+    C: dw.dp is of order 1/D, Q: |dw|^2 of order 1/D^2: their noise vanishes as D grows
 
-Of a sample's field pi_k = p_k.x/sqrt(D) Stein's lemma leaves E_a[pi_k] force + sum_n Cov_a(pi_k, lambda_n) response, the
-covariance being rho C: no average of a step is new.  To leading order w'' + gamma w' = -eta grad E[l]; `overdamped`
-shows that gamma -> infinity is SGD without momentum at the rate eta/gamma, with its noise, of second order in the rate.
+Of a sample's field pi_k = p_k.x/sqrt(D) Stein's lemma leaves E_a[pi_k] force + sum_n Cov_a(pi_k, lambda_n) response,
+the covariance being rho C: no average of a step is new.  To leading order w'' + gamma w' = -eta grad E[l]; `overdamped`
+shows that gamma -> infinity is SGD without momentum at the rate eta/gamma, its noise of second order in it included.
 The bath is that of a friction gamma: exp(-H/T) is the law of weights that it leads to as eta -> 0, and the velocities
 are independent of them, N(0, eta_k T) in each direction.
 """
@@ -35,7 +35,6 @@ from quenched.symbolic.calculus.increments import (
     D,
     I,
     Q,
-    R,
     S,
     T,
     U,
@@ -179,8 +178,8 @@ pi_k is p_k.x/sqrt(D), drive_o is D times the increment of v_o by a step without
 Where two moves along x meet, |x|^2 of order D makes up for a power of 1/D in dU alone: samples heat the velocities; in
 dC and dQ their noise is of order 1/D and 1/D^2.  V_uak is the part of E_a[pi_k] from node u.
 """,
-    "overdamped": """As gamma grows at fixed eta/gamma, written eta: S, C, U and p are where their rates vanish to leading
-order, and R, Q and v have the equations without momentum, the term of second order in eta among them.
+    "overdamped": """As gamma grows at fixed eta/gamma, written eta: S, C, U and p are where their rates vanish to
+leading order, and R, Q and v have the equations without momentum, the term of second order in eta among them.
 """,
 }
 
