@@ -175,7 +175,7 @@ class Vectors(Engine):
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
         """Vectors of a block, twice, and weights, twice; blocks are cut before replicas are."""
-        K, D, B = problem.network.K, problem.D, problem.rule.batch + problem.bath
+        K, D, B = (1 + problem.rule.momentum) * problem.network.K, problem.D, problem.rule.batch + problem.bath
         memory.check(problem, 2 * (B + K) * D + memory.tests)
         samples = max(B, min(BLOCK, (memory.numbers // D - 2 * K) // 2))
         per_replica = 2 * (samples + K) * D + memory.tests
