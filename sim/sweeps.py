@@ -223,6 +223,7 @@ class Sweep:
             there = np.arange(K) < np.array([network.K for network in networks])[:, None, None, None, None, None]
             variables["b"] = (*_DIMS, "time", "neuron"), np.where(there, c[..., None], np.nan)
             variables["c"] = (*_DIMS, "time"), c
+        variables |= self._velocities(sizes, shape)
         if self._charged:
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
@@ -245,8 +246,29 @@ class Sweep:
 
     def present(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Of a variable that not every cell has, where it is: R has no entry where there is no teacher."""
-        taught = np.array([mixture.taught.neurons > 0 for mixture in self.axes()[0]])
-        return {"R": taught[:, None, None, None, None]}
+        taught = np.array([mixture.taught.neurons > 0 for mixture in self.axes()[0]])[:, None, None, None, None]
+        moving = np.array([rule.momentum for rule in self.axes()[2]])[:, None, None]
+        biased = np.array([rule.biased for rule in self.axes()[2]])[:, None, None]
+        where = dict.fromkeys(("M_dot", "C", "U", "v_dot"), moving) | dict.fromkeys(("b_dot", "c_dot"), moving & biased)
+        return {"R": taught, "R_dot": taught & moving} | where
+
+    def _velocities(self, sizes: Mapping[str, int], shape: tuple[int, ...]) -> dict[str, Any]:
+        """The variables of velocities, where rules have such; NaN where a rule has none."""
+        mixtures, _, rules, _, _ = self.axes()
+        if not any(rule.momentum for rule in rules):
+            return {}
+        output = ("output",) if any(mixture.classes is not None for mixture in mixtures) else ()
+        dims = {"M_dot": ("cluster", "neuron"), "C": ("neuron", "neuron_"), "U": ("neuron", "neuron_")}
+        dims |= {"v_dot": (*output, "neuron")}
+        if any(rule.biased for rule in rules):
+            dims |= {"b_dot": ("neuron",), "c_dot": ()}
+        if teachers := max(mixture.taught.neurons for mixture in mixtures):
+            dims["R_dot"], sizes = ("teacher", "neuron"), {**sizes, "teacher": teachers}
+        places = {name: (*_DIMS, "time", *given) for name, given in dims.items()}
+        return {
+            name: (axes, np.full((*shape, len(self.t), *(sizes[dim] for dim in axes[6:])), np.nan))
+            for name, axes in places.items()
+        }
 
 
 def sweep(
@@ -297,7 +319,8 @@ def sweep(
         backend = "numpy" if backend == "auto" else backend
     elif backend == "auto":
         backend = find_engine(spec.engine).auto(math.prod(len(axis) for axis in spec.axes()))
-    where = get_backend("numpy" if any(mixture.classes is not None for mixture in spec.axes()[0]) else backend)
+    hosted = any(each.classes is not None for each in spec.axes()[0]) or any(rule.momentum for rule in spec.axes()[2])
+    where = get_backend("numpy" if hosted else backend)
     spec.require(find_engine(spec.engine).on(where))
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:

@@ -166,8 +166,9 @@ class LearningRule(Record, ABC):
         more += [f"B = {self.batch}"] if self.batch > 1 else []
         more += [r"|w_k|\ \text{kept}"] if self.sphere else []
         if self.momentum:
-            gamma = self._written("friction") or "0"
-            more += [rf"p \to (1 - \frac{{{gamma}}}{{D}})\, p + \delta", r"x \to x + \frac{1}{D}\, p"]
+            gamma = self._written("friction")
+            kept = rf"(1 - \frac{{{gamma}}}{{D}})\, p" if gamma else "p"
+            more += [rf"p \to {kept} + \delta", r"x \to x + \frac{1}{D}\, p"]
         more += [rf"\text{{frozen: {', '.join(self.frozen)}}}"] if self.frozen else []
         more += [] if self.diffusion else [r"\eta \to 0"]
         return "$" + r",\quad ".join([first, second, *steps, *more]) + "$"
