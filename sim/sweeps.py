@@ -223,7 +223,7 @@ class Sweep:
             there = np.arange(K) < np.array([network.K for network in networks])[:, None, None, None, None, None]
             variables["b"] = (*_DIMS, "time", "neuron"), np.where(there, c[..., None], np.nan)
             variables["c"] = (*_DIMS, "time"), c
-        variables |= self._velocities(sizes, shape)
+        variables |= self._velocities(sizes, variables)
         if self._charged:
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
@@ -248,27 +248,29 @@ class Sweep:
         """Of a variable that not every cell has, where it is: R has no entry where there is no teacher."""
         taught = np.array([mixture.taught.neurons > 0 for mixture in self.axes()[0]])[:, None, None, None, None]
         moving = np.array([rule.momentum for rule in self.axes()[2]])[:, None, None]
-        biased = np.array([rule.biased for rule in self.axes()[2]])[:, None, None]
-        where = dict.fromkeys(("M_dot", "C", "U", "v_dot"), moving) | dict.fromkeys(("b_dot", "c_dot"), moving & biased)
-        return {"R": taught, "R_dot": taught & moving} | where
+        names = ("M_dot", "C", "U", "v_dot", "b_dot", "c_dot")
+        return {"R": taught, "R_dot": taught & moving} | dict.fromkeys(names, moving)
 
-    def _velocities(self, sizes: Mapping[str, int], shape: tuple[int, ...]) -> dict[str, Any]:
-        """The variables of velocities, where rules have such; NaN where a rule has none."""
+    def _velocities(self, sizes: Mapping[str, int], known: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables of velocities, where rules have such; NaN where a rule has none; of biases 0 where they are."""
         mixtures, _, rules, _, _ = self.axes()
         if not any(rule.momentum for rule in rules):
             return {}
         output = ("output",) if any(mixture.classes is not None for mixture in mixtures) else ()
         dims = {"M_dot": ("cluster", "neuron"), "C": ("neuron", "neuron_"), "U": ("neuron", "neuron_")}
         dims |= {"v_dot": (*output, "neuron")}
-        if any(rule.biased for rule in rules):
-            dims |= {"b_dot": ("neuron",), "c_dot": ()}
         if teachers := max(mixture.taught.neurons for mixture in mixtures):
             dims["R_dot"], sizes = ("teacher", "neuron"), {**sizes, "teacher": teachers}
-        places = {name: (*_DIMS, "time", *given) for name, given in dims.items()}
-        return {
-            name: (axes, np.full((*shape, len(self.t), *(sizes[dim] for dim in axes[6:])), np.nan))
-            for name, axes in places.items()
+        shape = known["pmse"][1].shape
+        found = {
+            name: ((*_DIMS, "time", *given), np.full((*shape, *(sizes[dim] for dim in given)), np.nan))
+            for name, given in dims.items()
         }
+        for name in {"b", "c"} & set(known):
+            axes, values = known[name]
+            moving = np.array([rule.momentum for rule in rules]).reshape(-1, *[1] * (values.ndim - 3))
+            found[f"{name}_dot"] = axes, np.where(moving, values, np.nan)
+        return found
 
 
 def sweep(

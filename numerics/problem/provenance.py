@@ -245,8 +245,8 @@ def state_at(dataset: xr.Dataset, t: float | None = None) -> OrderParameters | D
 
 
 def _velocity_in(dataset: xr.Dataset, first: str) -> Velocity | None:
-    """The velocity of a state; `first`: the variable of its overlaps with means."""
-    if first not in dataset:
+    """The velocity of a state; `first`: the variable of its overlaps with means, NaN in a sweep without."""
+    if first not in dataset or np.isnan(dataset[first].values).all():
         return None
     rows = [dataset[first].values] + ([dataset["R_dot"].values] if first == "M_dot" and "R_dot" in dataset else [])
     others = [np.atleast_1d(dataset[name].values) for name in ("b_dot", "c_dot") if name in dataset]
