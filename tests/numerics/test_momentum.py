@@ -161,9 +161,9 @@ def test_friction_is_all_that_takes_energy(friction: float) -> None:
 
 
 def test_a_large_friction_is_plain_sgd_at_the_rate_over_it() -> None:
-    """The difference is a/friction + ..: two frictions without that term are 10 times closer, and far from the flow.
+    """The difference is a/friction + b/friction^2 + .. with a, b < 1; two frictions are combined to be rid of a.
 
-    The noise, of second order in the rate, is 0.02 in Q, and is met.
+    The noise, of second order in the rate, is part of the limit: the flow is 100 times further off in Q.
     """
     start, h, names = random_state(PAIR, ERF, 500, 1), 0.5, ("M", "Q", "v")
 
@@ -176,9 +176,9 @@ def test_a_large_friction_is_plain_sgd_at_the_rate_over_it() -> None:
     for name, *values in zip(names, plain, flow, one, two, strict=True):
         exact, calm, near, nearer = values
         off, rest = np.abs(nearer - exact).max(), np.abs(2 * nearer - near - exact).max()
-        assert off < 2e-3, name
-        assert rest < off / 10, name
-        assert name != "Q" or np.abs(calm - exact).max() > 20 * rest
+        assert off < 1 / 200, name
+        assert rest < 1 / (100 * 200), name
+        assert name != "Q" or np.abs(calm - exact).max() > 100 * rest
 
 
 @pytest.mark.parametrize("friction", [1.0, 4.0])
