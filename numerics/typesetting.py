@@ -167,9 +167,10 @@ def _with_momentum(writer: _Writer, rule: LearningRule, nodes: bool) -> list[str
     """The rates of overlaps with velocities; what v, b and c are moved by, g, and their velocities p."""
     lines = [line.replace("_{bk}", "_{ubk}").replace("_{kl}", "_{ukl}") if nodes else line for line in _VELOCITIES]
     lines += writer.function(momentum_rates)
-    writer.rates = {name: letter for name, letter in _RATES.items() if name == "dp"}
+    parameters: dict[str, Callable[..., Any]] = {"v": two_layer.rates}
+    parameters |= {"b": bias_rates, "c": bias_rates} if rule.biased else {}
     writer.gone |= {"dR", "dQ"}
-    for letter, function in (("v", two_layer.rates), *((x, bias_rates) for x in "bc" if rule.biased)):
+    for letter, function in parameters.items():
         writer.symbols |= {f"d{letter}": f"g^{{{letter}}}", "drive": f"g^{{{letter}}}", "p": f"p^{{{letter}}}"}
         writer.rates = {"dp": f"p^{{{letter}}}"}
         others = {f"d{x}" for x in "vbc" if x != letter}

@@ -203,6 +203,12 @@ class Sweep:
         """Whether a rule has another loss than the square."""
         return any(rule.loss != "square" for rule in self.axes()[2])
 
+    @property
+    def hosted(self) -> bool:
+        """Whether it runs on the host: the kernels of a card have neither several outputs nor velocities."""
+        mixtures, _, rules, _, _ = self.axes()
+        return any(each.classes is not None for each in mixtures) or any(rule.momentum for rule in rules)
+
     def blank(self) -> xr.Dataset:
         """The dataset of the results before anything is known."""
         import xarray as xr
@@ -321,8 +327,7 @@ def sweep(
         backend = "numpy" if backend == "auto" else backend
     elif backend == "auto":
         backend = find_engine(spec.engine).auto(math.prod(len(axis) for axis in spec.axes()))
-    hosted = any(each.classes is not None for each in spec.axes()[0]) or any(rule.momentum for rule in spec.axes()[2])
-    where = get_backend("numpy" if hosted else backend)
+    where = get_backend("numpy" if spec.hosted else backend)
     spec.require(find_engine(spec.engine).on(where))
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:

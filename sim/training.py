@@ -31,6 +31,7 @@ from quenched.numerics.problem.checks import (
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
+from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, with_biases, with_velocity
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state, readout_dims
@@ -178,9 +179,7 @@ def simulate(
     kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
     for problem in problems[1:]:
         choose_engine(engine, where, problem, chosen, len(names))
-    biased = any(problem.rule.biased for problem in problems)
-    moving = any(problem.rule.momentum for problem in problems)
-    states = [with_velocity(each, moving) for each in _initial_states(joint, network, biased, D, names, chosen.state)]
+    states = _initial_states(joint, network, [piece.rule for piece in pieces.pieces], D, names, chosen.state)
     replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
     memory = where.memory() if chosen.memory is None else chosen.memory
@@ -274,18 +273,20 @@ def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
 def _initial_states(
     mixture: Mixture,
     network: TwoLayer,
-    biased: bool,
+    rules: Sequence[LearningRule],
     D: int,
     seeds: Sequence[int],
     state: State | Sequence[State] | None,
 ) -> Sequence[State]:
-    """One initial state per seed, with biases where some learn or some have them."""
+    """One initial state per seed, with biases where some learn or some have them, with velocities where rules have."""
+    biased, moving = any(rule.biased for rule in rules), any(rule.momentum for rule in rules)
     if state is None:
-        return [with_biases(random_state(mixture, network, D, seed), biased) for seed in seeds]
+        drawn = [random_state(mixture, network, D, seed) for seed in seeds]
+        return [with_velocity(with_biases(each, biased), moving) for each in drawn]
     kinds = (OrderParameters, Densities)
     states = [state] * len(seeds) if isinstance(state, kinds) else records("state", state, kinds)
     learn = biased or any(each.b is not None for each in states)
-    states = [with_biases(each, learn) for each in states]
+    states = [with_velocity(with_biases(each, learn), moving) for each in states]
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():

@@ -236,12 +236,13 @@ def state_at(dataset: xr.Dataset, t: float | None = None) -> OrderParameters | D
                 f"dataset must have one state, got {dict(zip(extra, dataset[name].shape, strict=False))}: choose one "
                 f"of them first, dataset.isel({extra[0]}=0)"
             )
-    biases = (dataset["b"].values, dataset["c"].item()) if "b" in dataset and "c" in dataset else (None, None)
+    biased = "b" in dataset and "c" in dataset
+    b, c = (dataset["b"].values if biased else None), (dataset["c"].item() if biased else None)
     moving = _velocity_in(dataset, "A_dot_u" if spectral else "M_dot")
     if spectral:
-        return Densities(dataset["A_u"].values, dataset["Q_u"].values, dataset["v"].values, *biases, moving)
+        return Densities(dataset["A_u"].values, dataset["Q_u"].values, dataset["v"].values, b, c, moving)
     rows = [dataset["M"].values] + ([dataset["R"].values] if "R" in dataset else [])
-    return OrderParameters(np.concatenate(rows), dataset["Q"].values, dataset["v"].values, *biases, moving)
+    return OrderParameters(np.concatenate(rows), dataset["Q"].values, dataset["v"].values, b, c, moving)
 
 
 def _velocity_in(dataset: xr.Dataset, first: str) -> Velocity | None:

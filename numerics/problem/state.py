@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -150,17 +150,18 @@ class _Learner(Record):
         """Weights and velocities as the weights of 2K neurons, with readouts of 0; the state itself without."""
         if self.velocity is None:
             return self
-        first, Q, _ = self.vectors
-        return type(self)(first, Q, np.zeros(Q.shape[-1]))
+        (first, Q, _), make = self.vectors, cast(Any, type(self))
+        found: Self = make(first, Q, np.zeros(Q.shape[-1]))
+        return found
 
     @classmethod
     def of_vectors(cls, first: Array, Q: Array, parameters: Array, K: int, *, derivative: bool = False) -> Self:
         """The state of K neurons whose `vectors` these are; `derivative`: they are time derivatives."""
-        make: Any = cls.derivative if derivative else cls
+        make = cast(Any, cls).derivative if derivative else cast(Any, cls)
         if first.shape[-1] == K:
-            return make(first, Q, *split(parameters, K))  # type: ignore[no-any-return]
+            return make(first, Q, *split(parameters, K))
         moving = Velocity(first[..., K:], Q[..., :K, K:], Q[..., K:, K:], parameters[1])
-        return make(first[..., :K], Q[..., :K, :K], *split(parameters[0], K), moving)  # type: ignore[no-any-return]
+        return make(first[..., :K], Q[..., :K, :K], *split(parameters[0], K), moving)
 
     def _store_velocity(self, velocity: Velocity | Mapping[str, Any] | None, check: bool = True) -> None:
         """Of the shapes of the state, and such that there are weights and velocities with these overlaps."""

@@ -105,8 +105,7 @@ class DensityDrift(Densities):
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
     """`local_fields`, `pull`, `rates` and `on_sphere` of `two_layer`, `bias_rates` and `momentum_rates`, compiled."""
-    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere)
-    functions += (bias_rates, momentum_rates)
+    functions = two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere, bias_rates, momentum_rates
     return load_compiled("equations", [contraction(function).text for function in functions])
 
 
