@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSGD
     from quenched.numerics.problem.specification import Specification, problem_of
     from quenched.numerics.problem.spectrum import Spectrum
-    from quenched.numerics.problem.state import Densities, OrderParameters
+    from quenched.numerics.problem.state import Densities, OrderParameters, Velocity
     from quenched.numerics.random_features import random_features_error
     from quenched.numerics.random_features_erm import kernel_erm_error, random_features_erm_error
     from quenched.numerics.scaling.equivalent import power_law_floor, power_law_risk
@@ -46,6 +46,7 @@ __all__ = [
     "Spectrum",
     "Teacher",
     "TwoLayer",
+    "Velocity",
     "average",
     "bayes_error",
     "closed_form",
@@ -90,6 +91,7 @@ _HOME = {
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
     "TwoLayer": "problem.network",
+    "Velocity": "problem.state",
     "average": "averages.gaussian_average",
     "bayes_error": "bayes",
     "closed_form": "averages.gaussian_average",
