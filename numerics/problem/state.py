@@ -112,9 +112,10 @@ class Velocity(Record):
     v: Array
 
     def __post_init__(self) -> None:
-        for name in ("M", "C", "U", "v"):
-            value = getattr(self, name)
-            self._set(**{name: finite_array(name, value, (None,) * real_array(name, value).ndim)})
+        nodes = (None,) * (real_array("M", self.M).ndim == 3)
+        for name in ("M", "C", "U"):
+            self._set(**{name: finite_array(name, getattr(self, name), (*nodes, None, None))})
+        self._set(v=_readout(self.v, None))
 
 
 class _Learner(Record):

@@ -90,7 +90,7 @@ class Vectors(Engine):
         """Weights with the overlaps of the initial states, and the generators of what is drawn."""
         batch = self.batch
         both, K = self._weights(), batch.problem.network.K
-        self.W, self.P = both[:, :K], both[:, K:]
+        self.W, self.P = both[:, :K, :], both[:, K:, :]
         self._stop()
         self.normals = batch.backend.normals(batch.seeds, DATA, batch.dtype)
         self.choices = generators(batch.seeds, CLUSTER)
