@@ -471,7 +471,7 @@ def test_the_table_knows_every_argument_of_every_public_function() -> None:
         assert set(parameters(name)) <= {place(name, argument) for argument in kinds}, name
         assert {place(name, argument) for argument in given} <= set(parameters(name)), name
     internal = ("to_dict", "arrays", "from_dict", "derivative", "check_labelled", "check_isotropic", "check_signs")
-    internal += ("check_charged",)
+    internal += ("check_charged", "of_vectors")
     for kind in (Mixture, Spectrum, Densities, OrderParameters):
         for name, member in inspect.getmembers(kind, callable):
             if not name.startswith("_") and name not in internal:
