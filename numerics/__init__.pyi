@@ -21,6 +21,7 @@ from .problem.specification import problem_of as problem_of
 from .problem.spectrum import Spectrum as Spectrum
 from .problem.state import Densities as Densities
 from .problem.state import OrderParameters as OrderParameters
+from .problem.state import Velocity as Velocity
 from .random_features import random_features_error as random_features_error
 from .random_features_erm import kernel_erm_error as kernel_erm_error
 from .random_features_erm import random_features_erm_error as random_features_erm_error

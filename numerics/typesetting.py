@@ -23,6 +23,7 @@ from quenched.symbolic.language.grammar import CLASS_LOSSES, LOSS, expression, s
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates, mean_slope, shifted
 from quenched.theory.losses import LOSSES
+from quenched.theory.momentum import momentum_rates, velocity_rates
 
 __all__ = ["LearningEquations", "equations"]
 
@@ -32,6 +33,7 @@ _SYMBOLS = {
     "kappa": r"\kappa",
     "eta_v": r"\eta_{v}",
     "kappa_v": r"\kappa_v",
+    "friction": r"\gamma",
     "eta_b": r"\eta_b",
     "kappa_b": r"\kappa_b",
     "eta_c": r"\eta_c",
@@ -59,7 +61,8 @@ _SYMBOLS = {
     "pi": r"\pi",
     "inf": r"\infty",
 }
-_RATES = {"dR": "R", "dQ": "Q", "dv": "v", "db": "b", "dc": "c"}  # time derivatives
+_RATES = {"dR": "R", "dQ": "Q", "dv": "v", "db": "b", "dc": "c", "dS": "S", "dC": "C", "dU": "U", "dp": "p"}
+"""Time derivatives."""
 _SHARED = ("eta", "eta_v")  # rates, which all neurons share unless some are frozen
 _COEFFICIENTS = {
     3: "F_{0,a}",
@@ -76,6 +79,10 @@ _DEFINITIONS = {
     "readout": r"r_{ak} = E_a\!\left[\frac{\partial l}{\partial v_k}\right]",
     "slope": r"u_{a} = E_a\!\left[\frac{\partial l}{\partial \phi}\right]",
 }  # the averages of a step
+_VELOCITIES = (
+    r"S_{bk} = p_k \cdot r_b / D,\; C_{kl} = w_k \cdot p_l / D,\; U_{kl} = p_k \cdot p_l / D",
+    r"\frac{dR_{bk}}{dt} = S_{bk}",
+)
 _CLASS_LOSSES = {"cross-entropy": r"\log \sum_{c} e^{\phi_{c}} - \sum_{c} y_{c}\, \phi_{c}"}
 
 
@@ -97,8 +104,9 @@ class LearningEquations:
 def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed: bool = False) -> LearningEquations:
     r"""The equations that learning follows for D -> infinity: averages of one step, and the rates of R, Q and v.
 
-    R_bk = w_k·r_b/D are the overlaps with reference vectors r_b, M_ak = w_k·mu_a/D among them.  `closed`: also the
-    averages of a step in terms of those of the activation, and these in closed form, over one and two fields, where
+    R_bk = w_k·r_b/D are the overlaps with reference vectors r_b, M_ak = w_k·mu_a/D among them; of a rule with momentum
+    S_bk are those of velocities p_k, V_ak among them, p^v the velocities of v, and g^v what moves them.  `closed`: also
+    the averages of a step in terms of those of the activation, and these in closed form, over one and two fields, where
     there is one.  Raises ValueError for an argument of another kind, and for `closed` where a teacher makes the labels.
 
     >>> from quenched.numerics import GradientFlow
@@ -141,15 +149,42 @@ def equations(mixture: Mixture, network: TwoLayer, rule: LearningRule, *, closed
     if mixture.classes is not None:
         definitions = [line.replace("r_{ak}", "r_{ack}").replace("v_k", "v_{ck}") for line in definitions]
     lines = [rf"l = {_loss(rule)}", *definitions, *writer.function(two_layer.pull)]
-    lines += writer.function(two_layer.rates)
-    if rule.sphere:
-        lines += writer.function(two_layer.on_sphere)
-    if rule.biased:
-        lines += writer.function(bias_rates)
+    if rule.momentum:
+        lines += _with_momentum(writer, rule, nodes)
+    else:
+        lines += writer.function(two_layer.rates)
+        if rule.sphere:
+            lines += writer.function(two_layer.on_sphere)
+        if rule.biased:
+            lines += writer.function(bias_rates)
     if closed:
         lines += _closed_step(writer, rule, asked["noise"])
         lines += _closed_averages(network.activation)
     return LearningEquations(tuple(dict.fromkeys(lines)))  # averages over one and two fields share variables
+
+
+def _with_momentum(writer: _Writer, rule: LearningRule, nodes: bool) -> list[str]:
+    """The rates of overlaps with velocities; what v, b and c are moved by, g, and their velocities p."""
+    lines = [line.replace("_{bk}", "_{ubk}").replace("_{kl}", "_{ukl}") if nodes else line for line in _VELOCITIES]
+    lines += writer.function(momentum_rates)
+    parameters: dict[str, Callable[..., Any]] = {"v": two_layer.rates}
+    parameters |= {"b": bias_rates, "c": bias_rates} if rule.biased else {}
+    writer.gone |= {"dR", "dQ"}
+    for letter, function in parameters.items():
+        writer.symbols |= {f"d{letter}": f"g^{{{letter}}}", "drive": f"g^{{{letter}}}", "p": f"p^{{{letter}}}"}
+        writer.rates = {"dp": f"p^{{{letter}}}"}
+        others = {f"d{x}" for x in "vbc" if x != letter}
+        writer.gone |= others
+        lines += writer.function(function)
+        index = "" if letter == "c" else writer.readout if letter == "v" else "k"
+        moved = writer.function(velocity_rates, free=index)
+        lines += [
+            rf"\frac{{d{writer.indexed(letter, index)}}}{{dt}} = {writer.indexed(f'p^{{{letter}}}', index)}",
+            *moved,
+        ]
+        writer.gone -= others
+    writer.gone -= {"dR", "dQ"}
+    return lines
 
 
 def _loss(rule: LearningRule) -> str:
@@ -203,6 +238,7 @@ class _Writer:
     """
 
     readout = "k"
+    rates: Mapping[str, str] = _RATES  # what is the time derivative of what
 
     def __init__(
         self, gone: set[str], ones: set[str], symbols: Mapping[str, str], nodes: bool, *, shared: bool = False
@@ -235,9 +271,9 @@ class _Writer:
         if _callee(value) == "eye" or name in self.gone:
             return []
         self.free = next((_output(call) for call in ast.walk(value) if _callee(call) == "einsum"), free)
-        moving, text = _RATES.get(name), self.sum(value)
+        moving, text = self.rates.get(name), self.sum(value)
         self.arrays |= {name} if self.free else set()
-        written = self._indexed(moving or self.name(name), self.free)
+        written = self.indexed(moving or self.name(name), self.free)
         if moving:
             return [rf"\frac{{d{written}}}{{dt}} = {text}"]
         return [f"{written} = {text}"] if text != "0" else []
@@ -281,7 +317,7 @@ class _Writer:
             case ast.Call():
                 return self._call(node)
             case ast.Name():
-                return self._indexed(self.name(node.id), self.free if node.id in self.arrays else "")
+                return self.indexed(self.name(node.id), self.free if node.id in self.arrays else "")
             case ast.Constant():
                 return str(node.value)
         raise ValueError(f"generated code is written as LaTeX where it is sums and products, got {ast.dump(node)}")
@@ -315,7 +351,7 @@ class _Writer:
         operands = [(operand, index) for operand, index in zip(node.args[1:], inputs, strict=True)]
         named = [operand.id if isinstance(operand, ast.Name) else "" for operand, _ in operands]
         factors = [
-            self._indexed(self._operand(operand), index)
+            self.indexed(self._operand(operand), index)
             for (operand, index), name in zip(operands, named, strict=True)
             if name not in self.ones | self.shared
         ]
@@ -328,7 +364,7 @@ class _Writer:
         """An array of an `einsum`, whose indices come after it."""
         return self.name(node.id) if isinstance(node, ast.Name) else self.term(node)
 
-    def _indexed(self, text: str, indices: str) -> str:
+    def indexed(self, text: str, indices: str) -> str:
         kept = (indices if self.nodes else indices.replace("u", "")).replace("o", self.readout)
         base, power, exponent = text.partition("^")
         if kept and base.endswith("}") and "_{" in base:

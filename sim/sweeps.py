@@ -203,6 +203,12 @@ class Sweep:
         """Whether a rule has another loss than the square."""
         return any(rule.loss != "square" for rule in self.axes()[2])
 
+    @property
+    def hosted(self) -> bool:
+        """Whether it runs on the host: the kernels of a card have neither several outputs nor velocities."""
+        mixtures, _, rules, _, _ = self.axes()
+        return any(each.classes is not None for each in mixtures) or any(rule.momentum for rule in rules)
+
     def blank(self) -> xr.Dataset:
         """The dataset of the results before anything is known."""
         import xarray as xr
@@ -223,6 +229,7 @@ class Sweep:
             there = np.arange(K) < np.array([network.K for network in networks])[:, None, None, None, None, None]
             variables["b"] = (*_DIMS, "time", "neuron"), np.where(there, c[..., None], np.nan)
             variables["c"] = (*_DIMS, "time"), c
+        variables |= self._velocities(sizes, variables)
         if self._charged:
             variables["loss"] = (*_DIMS, "time"), np.full((*shape, len(times)), np.nan)
         if most := max(mixture.taught.neurons for mixture in mixtures):
@@ -245,8 +252,31 @@ class Sweep:
 
     def present(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Of a variable that not every cell has, where it is: R has no entry where there is no teacher."""
-        taught = np.array([mixture.taught.neurons > 0 for mixture in self.axes()[0]])
-        return {"R": taught[:, None, None, None, None]}
+        taught = np.array([mixture.taught.neurons > 0 for mixture in self.axes()[0]])[:, None, None, None, None]
+        moving = np.array([rule.momentum for rule in self.axes()[2]])[:, None, None]
+        names = ("M_dot", "C", "U", "v_dot", "b_dot", "c_dot")
+        return {"R": taught, "R_dot": taught & moving} | dict.fromkeys(names, moving)
+
+    def _velocities(self, sizes: Mapping[str, int], known: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables of velocities, where rules have such; NaN where a rule has none; of biases 0 where they are."""
+        mixtures, _, rules, _, _ = self.axes()
+        if not any(rule.momentum for rule in rules):
+            return {}
+        output = ("output",) if any(mixture.classes is not None for mixture in mixtures) else ()
+        dims = {"M_dot": ("cluster", "neuron"), "C": ("neuron", "neuron_"), "U": ("neuron", "neuron_")}
+        dims |= {"v_dot": (*output, "neuron")}
+        if teachers := max(mixture.taught.neurons for mixture in mixtures):
+            dims["R_dot"], sizes = ("teacher", "neuron"), {**sizes, "teacher": teachers}
+        shape = known["pmse"][1].shape
+        found = {
+            name: ((*_DIMS, "time", *given), np.full((*shape, *(sizes[dim] for dim in given)), np.nan))
+            for name, given in dims.items()
+        }
+        for name in {"b", "c"} & set(known):
+            axes, values = known[name]
+            moving = np.array([rule.momentum for rule in rules]).reshape(-1, *[1] * (values.ndim - 3))
+            found[f"{name}_dot"] = axes, np.where(moving, values, np.nan)
+        return found
 
 
 def sweep(
@@ -297,7 +327,7 @@ def sweep(
         backend = "numpy" if backend == "auto" else backend
     elif backend == "auto":
         backend = find_engine(spec.engine).auto(math.prod(len(axis) for axis in spec.axes()))
-    where = get_backend("numpy" if any(mixture.classes is not None for mixture in spec.axes()[0]) else backend)
+    where = get_backend("numpy" if spec.hosted else backend)
     spec.require(find_engine(spec.engine).on(where))
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:

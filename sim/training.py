@@ -31,7 +31,8 @@ from quenched.numerics.problem.checks import (
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, with_biases
+from quenched.numerics.problem.rules import LearningRule
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, with_biases, with_velocity
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state, readout_dims
 from quenched.sim.backend import Backend, get_backend
@@ -55,7 +56,10 @@ _AXES: dict[str, tuple[str, ...]] = {
     "v": ("neuron",),
     "b": ("neuron",),
     "c": (),
+    "C": ("neuron", "neuron_"),
+    "U": ("neuron", "neuron_"),
 }
+_AXES |= {f"{name}_dot": _AXES[name] for name in ("M", "R", "v", "b", "c")}
 
 
 class Options(TypedDict, total=False):
@@ -149,7 +153,7 @@ def simulate(
     that of the largest output, v is (.., output, neuron), and pmse that to the one-hot label.
 
     Returns a dataset with dimensions seed, time, cluster, neuron, neuron_: M, Q, v, biases b and c where there are
-    such, pmse, classification_error,
+    such, of a rule with momentum C, U and the velocities X_dot of X as in `integrate`, pmse, classification_error,
     tie_probability, where the rule has another loss than "square" its mean `loss`, at labels without noise, and
     R (.., teacher, neuron), the overlaps with the weights of a teacher; the coordinate `time` is n/D and `step` is n.
     Its attributes hold all inputs as JSON.
@@ -175,8 +179,7 @@ def simulate(
     kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
     for problem in problems[1:]:
         choose_engine(engine, where, problem, chosen, len(names))
-    biased = any(problem.rule.biased for problem in problems)
-    states = _initial_states(joint, network, biased, D, names, chosen.state)
+    states = _initial_states(joint, network, [piece.rule for piece in pieces.pieces], D, names, chosen.state)
     replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
     memory = where.memory() if chosen.memory is None else chosen.memory
@@ -207,7 +210,7 @@ def simulate(
         found.records.pop("loss", None)  # of which one?
     each = ("task",) if len(pieces.tasks) > 1 else ()
     times = np.array(steps) / D
-    dims = _AXES | {"v": readout_dims(joint)[1:]}
+    dims = _AXES | dict.fromkeys(("v", "v_dot"), readout_dims(joint)[1:])
     return xr.Dataset(
         {name: (("seed", "time", *dims.get(name, each)), values) for name, values in found.records.items()},
         coords={"seed": names, "time": times, "step": ("time", steps)} | (pieces.labels(times) if each else {}),
@@ -234,13 +237,14 @@ def choose_engine(
 ) -> tuple[type[Engine], Backend]:
     """The engine, and where it runs.  ValueError: it cannot run the problem so.
 
-    What has several outputs runs on the host: the kernels of a card have one.
+    What has several outputs, or momentum, runs on the host: the kernels of a card have one output and no velocities.
     """
     kind = find_engine(name)
     if reason := kind.refuses(problem):
         raise ValueError(reason)
     if backend == "auto":
-        backend = kind.auto(replicas) if problem.mixture.classes is None else "numpy"
+        plain = problem.mixture.classes is None and not problem.rule.momentum
+        backend = kind.auto(replicas) if plain else "numpy"
     given = {"backend": backend, "test": options.test, "dtype": options.dtype}
     for option, allowed in kind.accepts.items():
         value = given[option]
@@ -269,18 +273,20 @@ def step_counts(t: npt.ArrayLike, D: int) -> list[int]:
 def _initial_states(
     mixture: Mixture,
     network: TwoLayer,
-    biased: bool,
+    rules: Sequence[LearningRule],
     D: int,
     seeds: Sequence[int],
     state: State | Sequence[State] | None,
 ) -> Sequence[State]:
-    """One initial state per seed, with biases where some learn or some have them."""
+    """One initial state per seed, with biases where some learn or some have them, with velocities where rules have."""
+    biased, moving = any(rule.biased for rule in rules), any(rule.momentum for rule in rules)
     if state is None:
-        return [with_biases(random_state(mixture, network, D, seed), biased) for seed in seeds]
+        drawn = [random_state(mixture, network, D, seed) for seed in seeds]
+        return [with_velocity(with_biases(each, biased), moving) for each in drawn]
     kinds = (OrderParameters, Densities)
     states = [state] * len(seeds) if isinstance(state, kinds) else records("state", state, kinds)
     learn = biased or any(each.b is not None for each in states)
-    states = [with_biases(each, learn) for each in states]
+    states = [with_velocity(with_biases(each, learn), moving) for each in states]
     if len(states) != len(seeds):
         raise ValueError(f"state must be one record or one per seed ({len(seeds)}), got {len(states)}")
     for each in {id(one): one for one in states}.values():

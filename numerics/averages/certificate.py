@@ -32,7 +32,7 @@ from quenched.numerics.averages.multiprecision import precise_averages
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import converged, legendre
 from quenched.theory import activations as theory
-from quenched.theory import biases, normal, two_layer
+from quenched.theory import biases, momentum, normal, two_layer
 
 __all__ = ["Certificate", "certify", "certify_equations", "digits", "document"]
 
@@ -118,7 +118,7 @@ def _compiled(name: str, layouts: Iterable[str], mean: Array, covariance: Array)
 
 def certify_equations() -> list[Certificate]:
     """Certificates of the normal probabilities and of the learning equations."""
-    return [*_normal_certificates(), *_learning_certificates()]
+    return [*_normal_certificates(), *_learning_certificates(), *_momentum_certificates()]
 
 
 def _normal_certificates() -> Iterator[Certificate]:
@@ -204,6 +204,48 @@ def _learning_certificates() -> Iterator[Certificate]:
         ):
             error, gap = np.max(abs(rough - expected)), np.max(abs(value - expected))
             yield Certificate(formula, part, f"K = 2, {name}", "compiled", _digits(gap), 10.0, float(error))
+
+
+def _momentum_certificates() -> Iterator[Certificate]:
+    """`theory.momentum`: the rates of velocities, against averages over a Gauss-Hermite grid of inputs.
+
+    Weights and velocities in a space of three dimensions, the first that of the means.
+    """
+    P, y, T = np.array([0.6, 0.4]), np.array([1.0, -1.0]), np.array([[0.8], [-0.7]])
+    sigma2, eta, v = np.array([0.5, 0.3]), np.array([0.7, 0.4]), np.array([0.9, -0.6])
+    W = np.array([[0.7, 0.6, 0.0], [-0.4, 0.2, 0.5]])
+    V = np.array([[0.3, -0.5, 0.4], [0.6, 0.1, -0.2]])  # the velocities
+    kappa, friction, batch, bath = 0.2, 1.3, 2.0, 0.3
+    Q, C, U = W @ W.T, W @ V.T, V @ V.T
+
+    def sampled(order: int) -> tuple[Array, ...]:
+        """From the update rule: p moves by -eta push x - eta kappa w - friction p and the bath, w by p."""
+        z, w = np.polynomial.hermite_e.hermegauss(order)
+        grid = np.stack([axis.ravel() for axis in np.meshgrid(z, z, z)], axis=1)
+        weights = np.prod(np.meshgrid(w, w, w), axis=0).ravel() / (2 * np.pi) ** 1.5
+        a = np.repeat([0, 1], len(grid))
+        x = np.sqrt(sigma2[a])[:, None] * np.tile(grid, (2, 1)) + np.pad(T, ((0, 0), (0, 2)))[a]
+        g, dg = (function(x @ W.T) for function in activation_functions("erf"))
+        push, p = v * dg * ((g @ v) - y[a])[:, None], (P[a] * np.tile(weights, 2))[:, None]
+        force = -eta[:, None] * ((p * push).T @ x + kappa * W) - friction * V
+        heat = np.outer(eta, eta) / batch * ((p * sigma2[a][:, None] * push).T @ push)
+        along = force @ V.T
+        dU = along + along.T + heat + 2 * friction * bath * np.diag(eta)
+        return force[:, 0], C + C.T, U + W @ force.T, dU
+
+    rho, share, mean, R, S = sigma2[:, None], np.ones(1), T[None], W.T[None, :1], V.T[None, :1]
+    M, average, covariance = two_layer.local_fields(T, rho, R, Q[None])
+    *_, F0, F1, S0, S1, S2 = coefficients("square", y, 0.0)
+    found = tables("erf", average, covariance)
+    force, response, _ = two_layer.step_averages(F0, F1, v, found, 1.0)
+    pull, noise = two_layer.pull(P, rho, response), two_layer.step_noise(S0, S1, S2, v, found, 1.0)
+    overlaps = M, T @ S, R, S, Q[None], C[None], U[None]
+    numbers = kappa, friction, batch, bath
+    values = momentum.momentum_rates(P, rho, share, mean, *overlaps, force, pull, noise, eta, *numbers)
+    values = values[0][:, 0], *values[1:]
+    for part, value, rough, expected in zip(("dS", "dQ", "dC", "dU"), values, sampled(36), sampled(44), strict=True):
+        error, gap = np.max(abs(rough - expected)), np.max(abs(value[0] - expected))
+        yield Certificate("momentum_rates", part, "K = 2, erf", "compiled", _digits(gap), 10.0, float(error))
 
 
 # --- the document -----------------------------------------------------------------------------------------------------

@@ -123,11 +123,11 @@ def _check(mixture: Mixture, network: TwoLayer, rule: LearningRule, state: Densi
         raise ValueError(f"mixture must have a linear teacher without noise at its fields, got {taught!r}")
     if network.K != 1 or network.activation != "linear":
         raise ValueError(f"network must be one linear neuron, got {network!r}")
-    plain = rule.steady and not (rule.sphere or rule.biased or rule.scheduled["temperature"])
+    plain = rule.steady and not (rule.sphere or rule.biased or rule.momentum or rule.scheduled["temperature"])
     if not plain or rule.loss != "square" or rule.scheduled["kappa"] or rule.learning(1)[0][0] == 0:
         raise ValueError(
-            "rule must have the square loss and a constant rate alone, no decay, sphere, bath or biases, for a linear "
-            f"student, got {rule!r}"
+            "rule must have the square loss and a constant rate alone, no decay, sphere, bath, momentum or biases, for "
+            f"a linear student, got {rule!r}"
         )
     if rule.learning(1)[1][0] and rule.scheduled["eta_v"]:
         raise ValueError(f"rule must not train the readout of a linear student: frozen=('v',), got {rule!r}")

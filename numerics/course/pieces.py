@@ -69,7 +69,7 @@ class Course:
         """A state as one of a task alone."""
         if isinstance(state, Densities) or len(self.tasks) == 1:
             return state
-        return replace(state, M=state.M[self.rows(task)])
+        return replace(state, M=state.M[self.rows(task)], velocity=None)
 
     def at(self, t: float) -> Piece:
         """The piece that holds at a time; of two that meet there, the later."""

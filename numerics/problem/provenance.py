@@ -25,7 +25,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import GradientFlow, OnlineSGD
 from quenched.numerics.problem.spectrum import Spectrum
-from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.problem.state import Densities, OrderParameters, Velocity
 from quenched.numerics.scaling.power_law import PowerLaw
 
 if TYPE_CHECKING:
@@ -236,11 +236,26 @@ def state_at(dataset: xr.Dataset, t: float | None = None) -> OrderParameters | D
                 f"dataset must have one state, got {dict(zip(extra, dataset[name].shape, strict=False))}: choose one "
                 f"of them first, dataset.isel({extra[0]}=0)"
             )
-    biases = (dataset["b"].values, dataset["c"].item()) if "b" in dataset and "c" in dataset else ()
+    biased = "b" in dataset and "c" in dataset
+    b, c = (dataset["b"].values if biased else None), (dataset["c"].item() if biased else None)
+    moving = _velocity_in(dataset, "A_dot_u" if spectral else "M_dot")
     if spectral:
-        return Densities(dataset["A_u"].values, dataset["Q_u"].values, dataset["v"].values, *biases)
+        return Densities(dataset["A_u"].values, dataset["Q_u"].values, dataset["v"].values, b, c, moving)
     rows = [dataset["M"].values] + ([dataset["R"].values] if "R" in dataset else [])
-    return OrderParameters(np.concatenate(rows), dataset["Q"].values, dataset["v"].values, *biases)
+    return OrderParameters(np.concatenate(rows), dataset["Q"].values, dataset["v"].values, b, c, moving)
+
+
+def _velocity_in(dataset: xr.Dataset, first: str) -> Velocity | None:
+    """The velocity of a state; `first`: the variable of its overlaps with means, NaN in a sweep without."""
+    if first not in dataset or np.isnan(dataset[first].values).all():
+        return None
+    rows = [dataset[first].values] + ([dataset["R_dot"].values] if first == "M_dot" and "R_dot" in dataset else [])
+    others = [np.atleast_1d(dataset[name].values) for name in ("b_dot", "c_dot") if name in dataset]
+    C, U = ("C", "U") if first == "M_dot" else ("C_u", "U_u")
+    v = dataset["v_dot"].values
+    return Velocity(
+        np.concatenate(rows), dataset[C].values, dataset[U].values, np.concatenate([v, *others]) if others else v
+    )
 
 
 def _place(times: Array, t: float | None) -> int:

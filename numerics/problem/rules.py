@@ -26,7 +26,8 @@ __all__ = ["GradientFlow", "LearningRule", "OnlineSGD", "Rates"]
 
 Array = npt.NDArray[np.float64]
 
-_SCHEDULED = ("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature")
+_SCHEDULED = ("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature", "friction")
+_ABSENT = ("second_lr", "second_weight_decay", "friction")  # may be None
 _BIASES = ("bias_lr", "bias_decay", "intercept_lr", "intercept_decay")
 _LAYERS = (("eta", "w"), ("eta_v", "v"))
 _SYMBOLS = {
@@ -35,6 +36,7 @@ _SYMBOLS = {
     "second_lr": "η_v",
     "second_weight_decay": "κ_v",
     "temperature": "T",
+    "friction": "γ",
     "bias_lr": "η_b",
     "bias_decay": "κ_b",
     "intercept_lr": "η_c",
@@ -51,6 +53,7 @@ class Rates(NamedTuple):
     eta_v: Array
     kappa_v: Array
     temperature: Array
+    friction: Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,6 +89,15 @@ class LearningRule(Record, ABC):
     to exp(-H/T), H = D E[l] + kappa sum_k |w_k|^2/2.  The readout has no bath: what would go with this law is of order
     1/sqrt(D), and nor have thresholds and intercept.
 
+    gamma = `friction` (None: there are no velocities): momentum beta = 1 - gamma/D.  Each weight, readout, threshold
+    and intercept x has a velocity p, at rest unless the state has one, that the step above moves in the place of x:
+
+        p_k <- (1 - gamma/D) p_k + (the step above of w_k),     w_k <- w_k + p_k/D
+
+    which is the heavy ball u <- beta u + step, w <- w + u at the rates lr/D.  To leading order w'' + gamma w' =
+    -eta grad E[l]; as gamma grows, it is SGD at the rate lr/gamma.  xi_k has the factor sqrt(2 gamma eta T/D), for
+    which the law is as above.  Velocities of what is frozen are 0; weights on a sphere have none.
+
     This is the base of the rules; one is made as a child of it.
 
     >>> rule = OnlineSGD(lr=0.5, weight_decay=0.01, second_lr=0.1)
@@ -107,12 +119,13 @@ class LearningRule(Record, ABC):
     frozen: tuple[str, ...] = ()
     sphere: bool = False
     temperature: Rate = 0.0
+    friction: Rate | None = None
 
     def __post_init__(self) -> None:
         self._set(loss=expression_text(self.loss, RULE_LOSS), batch=integer("batch", self.batch, at_least=1))
         self._set(label_noise=number("label_noise", self.label_noise), sphere=flag("sphere", self.sphere))
         for name in _SCHEDULED:
-            if (value := getattr(self, name)) is not None or not name.startswith("second"):
+            if (value := getattr(self, name)) is not None or name not in _ABSENT:
                 self._set(**{name: rate(name, value)})
         for name in _BIASES:
             self._set(**{name: number(name, getattr(self, name))})
@@ -120,6 +133,9 @@ class LearningRule(Record, ABC):
             if value := getattr(self, name):
                 raise ValueError(f"{name} must be 0 for loss={self.loss!r}, got {value}: several outputs have none")
         self._set(frozen=_parts(self.frozen))
+        if self.sphere and self.momentum:
+            text = rate_text(self._friction)
+            raise ValueError(f"friction must be None where sphere=True keeps the lengths of weights, got {text}")
 
     def _repr_latex_(self) -> str:
         """The step, and its numbers, for notebooks; `quenched.numerics.equations` shows what follows from it."""
@@ -135,7 +151,9 @@ class LearningRule(Record, ABC):
         slope = r"\frac{\partial l}{\partial \phi}"
         first = step("w_k", "eta kappa", r"\sqrt{D}", rf"{push}\, x")
         if T := self._written("temperature"):
-            first += rf" + \sqrt{{{_product('2', _product(self._written('eta'), T))}/D}}\, \xi_k"
+            heat = _product("2", _product(self._written("eta"), T))
+            heat = _product(self._written("friction") or "0", heat) if self.momentum else heat
+            first += rf" + \sqrt{{{heat}/D}}\, \xi_k"
         second = step("v_k", "eta_v kappa_v", "D", readout)
         further = (("b_k", "eta_b kappa_b", push), ("c", "eta_c kappa_c", slope))
         steps = [
@@ -147,6 +165,10 @@ class LearningRule(Record, ABC):
         more += [rf"y \to y + {self.label_noise:.4g}\,\mathcal{{N}}(0, 1)"] if self.label_noise else []
         more += [f"B = {self.batch}"] if self.batch > 1 else []
         more += [r"|w_k|\ \text{kept}"] if self.sphere else []
+        if self.momentum:
+            gamma = self._written("friction")
+            kept = rf"(1 - \frac{{{gamma}}}{{D}})\, p" if gamma else "p"
+            more += [rf"p \to {kept} + \delta", r"x \to x + \frac{1}{D}\, p"]
         more += [rf"\text{{frozen: {', '.join(self.frozen)}}}"] if self.frozen else []
         more += [] if self.diffusion else [r"\eta \to 0"]
         return "$" + r",\quad ".join([first, second, *steps, *more]) + "$"
@@ -176,11 +198,26 @@ class LearningRule(Record, ABC):
 
     @property
     def scheduled(self) -> dict[str, Rate]:
-        """The rates by their letters, those of the second layer filled in."""
+        """The rates by their letters, those of the second layer filled in, and a friction of 0 where there is none."""
         second = self.lr if self.second_lr is None else self.second_lr
         decay = self.weight_decay if self.second_weight_decay is None else self.second_weight_decay
-        letters = "eta", "kappa", "eta_v", "kappa_v", "temperature"
-        return dict(zip(letters, (self.lr, self.weight_decay, second, decay, self.temperature), strict=True))
+        letters = "eta", "kappa", "eta_v", "kappa_v", "temperature", "friction"
+        values = self.lr, self.weight_decay, second, decay, self.temperature, self._friction
+        return dict(zip(letters, values, strict=True))
+
+    @property
+    def momentum(self) -> bool:
+        """Whether there are velocities.
+
+        >>> OnlineSGD(0.1).momentum, OnlineSGD(0.1, friction=2.0).momentum, OnlineSGD(0.1, friction=0.0).momentum
+        (False, True, True)
+        """
+        return self.friction is not None
+
+    @property
+    def _friction(self) -> Rate:
+        """The friction, 0 where there are no velocities for it to act on."""
+        return 0.0 if self.friction is None else self.friction
 
     @property
     def steady(self) -> bool:
@@ -209,7 +246,7 @@ class LearningRule(Record, ABC):
 
     def _named(self) -> list[tuple[str, Rate]]:
         """The rates by the names of the fields that hold them."""
-        names = ["lr", "weight_decay", "second_lr", "second_weight_decay", "temperature"]
+        names = list(_SCHEDULED)
         for i in (2, 3):
             names[i] = names[i - 2] if getattr(self, names[i]) is None else names[i]
         return list(zip(names, self.scheduled.values(), strict=True))
@@ -280,10 +317,11 @@ class LearningRule(Record, ABC):
         return first and second and not self.biased
 
     def require_plain(self, purpose: str) -> None:
-        """ValueError for a rule with schedules, frozen parts, a sphere or a bath, which `purpose` does not know."""
+        """ValueError for a rule with schedules, frozen parts, a sphere, a bath or momentum: `purpose` knows none."""
         found = [f"frozen={self.frozen}"] if self.frozen else []
         found += ["sphere=True"] if self.sphere else []
         found += [f"temperature={rate_text(self.temperature)}"] if self.temperature != 0 else []
+        found += [f"friction={rate_text(self._friction)}"] if self.momentum else []
         found += [f"the schedule {rate_text(value)!r}" for value in self.scheduled.values() if not is_constant(value)]
         if found:
             raise ValueError(f"rule must have constant rates and free weights for {purpose}, got {found[0]}")

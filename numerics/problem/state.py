@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,13 @@ from quenched.numerics.problem.network import TwoLayer
 __all__ = [
     "Densities",
     "OrderParameters",
+    "Velocity",
     "check_fit",
     "matrices",
     "nearest_overlaps",
     "split",
     "with_biases",
+    "with_velocity",
     "without_spectrum",
 ]
 
@@ -92,12 +94,94 @@ def matrices(arrays: Mapping[str, Array]) -> str:
     return "$" + r",\quad ".join(found) + "$"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Velocity(Record):
+    """The velocities p_k of a network that learns with momentum, w_k <- w_k + p_k/D in a step, by their overlaps.
+
+    `M`: p_k·mu_a/D as the M of the state, (C, K), or p_k·Pi_u e_b/sqrt(D) as its A, (U, p, K); `C` w_k·p_l/D and `U`
+    p_k·p_l/D, as Q, (K, K) or in each node (U, K, K); `v`: the velocities of the readout, as v, or where the state has
+    biases of v, b and c one after the other, (2K + 1,).
+
+    >>> moving = Velocity(M=[[0.5]], C=[[0.5]], U=[[0.3]], v=[0.0])
+    >>> OrderParameters(M=[[1.0]], Q=[[1.0]], v=[1.0], velocity=moving).check(Mixture([[1.0]], [1], sigma=1.0))
+    """
+
+    M: Array
+    C: Array
+    U: Array
+    v: Array
+
+    def __post_init__(self) -> None:
+        nodes = (None,) * (real_array("M", self.M).ndim == 3)
+        for name in ("M", "C", "U"):
+            self._set(**{name: finite_array(name, getattr(self, name), (*nodes, None, None))})
+        self._set(v=_readout(self.v, None))
+
+
 class _Learner(Record):
-    """What states have beside the overlaps: the readout v, and where there are biases thresholds b and intercept c."""
+    """What states have beside the overlaps: the readout v, and where there are biases thresholds b and intercept c.
+
+    Those of networks that learn with momentum have a velocity.
+    """
 
     v: Array
     b: Array | None
     c: float | None
+    velocity: Velocity | None
+
+    @property
+    def _overlaps(self) -> tuple[Array, Array]:
+        """M, or A, and Q."""
+        raise NotImplementedError
+
+    @property
+    def vectors(self) -> tuple[Array, Array, Array]:
+        """M (or A) and Q of w_1..w_K, p_1..p_K together, and both `parameters` and their velocities, (2, ..).
+
+        Without velocities: M (or A), Q and `parameters`.
+        """
+        (first, Q), moving = self._overlaps, self.velocity
+        if moving is None:
+            return first, Q, self.parameters
+        whole = np.block([[Q, moving.C], [moving.C.swapaxes(-1, -2), moving.U]])
+        return np.concatenate([first, moving.M], axis=-1), whole, np.stack([self.parameters, moving.v])
+
+    @property
+    def both(self) -> Self:
+        """Weights and velocities as the weights of 2K neurons, with readouts of 0; the state itself without."""
+        if self.velocity is None:
+            return self
+        (first, Q, _), make = self.vectors, cast(Any, type(self))
+        found: Self = make(first, Q, np.zeros(Q.shape[-1]))
+        return found
+
+    @classmethod
+    def of_vectors(cls, first: Array, Q: Array, parameters: Array, K: int, *, derivative: bool = False) -> Self:
+        """The state of K neurons whose `vectors` these are; `derivative`: they are time derivatives."""
+        make = cast(Any, cls).derivative if derivative else cast(Any, cls)
+        if first.shape[-1] == K:
+            return make(first, Q, *split(parameters, K))
+        moving = Velocity(first[..., K:], Q[..., :K, K:], Q[..., K:, K:], parameters[1])
+        return make(first[..., :K], Q[..., :K, :K], *split(parameters[0], K), moving)
+
+    def _store_velocity(self, velocity: Velocity | Mapping[str, Any] | None, check: bool = True) -> None:
+        """Of the shapes of the state, and such that there are weights and velocities with these overlaps."""
+        if isinstance(velocity, Mapping):
+            velocity = Velocity.from_dict(velocity, "velocity")
+        self._set(velocity=None if velocity is None else record("velocity", velocity, Velocity))
+        if velocity is None:
+            return
+        first, Q = self._overlaps
+        wanted = {"M": first.shape, "C": Q.shape, "U": Q.shape, "v": self.parameters.shape}
+        for name, shape in wanted.items():
+            if (found := getattr(velocity, name).shape) != shape:
+                raise ValueError(f"velocity must have {name} of shape {shape}, got {found}")
+        try:
+            _ = self.both if check else None
+        except ValueError as error:
+            raise ValueError(
+                f"velocity must go with the weights, Q standing for [[Q, C], [C^T, U]]: {error}"
+            ) from error
 
     def _store_parameters(self, v: Array, b: npt.ArrayLike | None, c: float | None) -> None:
         """v, and b and c both or neither: the one that is not given is 0."""
@@ -123,14 +207,16 @@ class _Learner(Record):
 
     def arrays(self) -> dict[str, Array]:
         """The fields that there are, as arrays by name."""
-        return {
+        found = {
             name: np.atleast_1d(value) for name, value in vars(self).items() if name in _LETTERS and value is not None
         }
+        moving = self.velocity
+        return found | ({} if moving is None else {"S": moving.M, "C": moving.C, "U": moving.U, "p": moving.v})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields; b and c where there are such."""
-        found = super().to_dict()
-        return found if self.b is not None else {name: value for name, value in found.items() if name not in ("b", "c")}
+        """The fields; b and c, and the velocity, where there are such."""
+        absent = {"b": self.b is None, "c": self.b is None, "velocity": self.velocity is None}
+        return {name: value for name, value in super().to_dict().items() if not absent.get(name)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,7 +225,8 @@ class OrderParameters(_Learner):
 
     `M` (C, K), `Q` (K, K) symmetric and positive semi-definite up to rounding (stored exactly symmetric), `v` (K,), or
     (c, K) where there are c outputs, one for each class of the mixture.  `b` (K,) and `c`, both or neither, and of one
-    output: thresholds and intercept, lambda_k = w_k·x/sqrt(D) + b_k, phi = .. + c.
+    output: thresholds and intercept, lambda_k = w_k·x/sqrt(D) + b_k, phi = .. + c.  `velocity`: of a network that
+    learns with momentum; None is at rest.
     Weights with these overlaps exist only if Q is large enough for M: `check(mixture)`.
 
     >>> state = OrderParameters(M=[[0.5], [-0.5]], Q=[[0.25]], v=[1.0])     # a weight along the mean: w/sqrt(D) = e1/2
@@ -155,6 +242,7 @@ class OrderParameters(_Learner):
     v: Array
     b: Array | None = None
     c: float | None = None
+    velocity: Velocity | None = None
 
     def __post_init__(self) -> None:
         self._store(self.M, self.Q, self.v, self.b, self.c)
@@ -166,6 +254,11 @@ class OrderParameters(_Learner):
             raise ValueError(f"Q must be positive semi-definite, got the eigenvalue {smallest:.6g}")
         Q.flags.writeable = False
         self._set(Q=Q)
+        self._store_velocity(self.velocity)
+
+    @property
+    def _overlaps(self) -> tuple[Array, Array]:
+        return self.M, self.Q
 
     def _store(
         self, M: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike, b: npt.ArrayLike | None, c: float | None
@@ -183,6 +276,7 @@ class OrderParameters(_Learner):
         v: npt.ArrayLike,
         b: npt.ArrayLike | None = None,
         c: float | None = None,
+        velocity: Velocity | None = None,
     ) -> Self:
         """The same record for time derivatives dM/dt, dQ/dt, dv/dt, which need not be positive semi-definite.
 
@@ -191,6 +285,7 @@ class OrderParameters(_Learner):
         """
         record = object.__new__(cls)
         record._store(M, Q, v, b, c)
+        record._store_velocity(velocity, check=False)
         return record
 
     def _repr_latex_(self) -> str:
@@ -222,8 +317,8 @@ class OrderParameters(_Learner):
         return np.asarray(A, dtype=np.float64)
 
     def check(self, mixture: Mixture, D: float | None = None) -> None:
-        """ValueError unless real weight vectors with these overlaps exist for this mixture (see `projections`)."""
-        self.projections(mixture, D)
+        """ValueError unless real vectors, weights and velocities, with these overlaps exist for this mixture."""
+        self.both.projections(mixture, D)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -233,6 +328,7 @@ class Densities(_Learner):
     `A` (U, p, K): A_ubk = e_b·Pi_u w_k/sqrt(D) for the basis e_b of the means; `Q` (U, K, K): w_k·Pi_u w_l/D, positive
     semi-definite in each node; `v` (K,), or (c, K) of c outputs; `b` (K,) and `c` as in `OrderParameters`.  Their sums
     over u are the overlaps A and Q; the local fields of cluster a have the covariance sigma_a^2 sum_u rho_au Q_u.
+    `velocity` as in `OrderParameters`, in each node.
 
     >>> Densities(A=[[[0.5]], [[0.5]]], Q=[[[0.5]], [[0.5]]], v=[1.0]).overlaps(Mixture.two_clusters(1.0)).M.ravel()
     array([ 1., -1.])
@@ -243,6 +339,7 @@ class Densities(_Learner):
     v: Array
     b: Array | None = None
     c: float | None = None
+    velocity: Velocity | None = None
 
     def __post_init__(self) -> None:
         self._store(self.A, self.Q, self.v, self.b, self.c)
@@ -251,6 +348,11 @@ class Densities(_Learner):
             raise ValueError(f"Q must be symmetric in each node, got |Q - Q^T| up to {asymmetry:.6g}")
         if (smallest := np.linalg.eigvalsh(self.Q).min()) < -_ROUNDING * scale:
             raise ValueError(f"Q must be positive semi-definite in each node, got the eigenvalue {smallest:.6g}")
+        self._store_velocity(self.velocity)
+
+    @property
+    def _overlaps(self) -> tuple[Array, Array]:
+        return self.A, self.Q
 
     def _store(
         self, A: npt.ArrayLike, Q: npt.ArrayLike, v: npt.ArrayLike, b: npt.ArrayLike | None, c: float | None
@@ -269,10 +371,12 @@ class Densities(_Learner):
         v: npt.ArrayLike,
         b: npt.ArrayLike | None = None,
         c: float | None = None,
+        velocity: Velocity | None = None,
     ) -> Self:
         """The same record for time derivatives, which need not be positive semi-definite."""
         record = object.__new__(cls)
         record._store(A, Q, v, b, c)
+        record._store_velocity(velocity, check=False)
         return record
 
     @classmethod
@@ -288,26 +392,29 @@ class Densities(_Learner):
         array([0.75, 0.25])
         """
         record("mixture", mixture, Mixture), record("state", state, OrderParameters)
-        A, G = state.projections(mixture), mixture.alignment
+        A, G = state.both.projections(mixture), mixture.alignment
+        _, Q, parameters = state.vectors
         aligned, share = G @ A, mixture.shares[:, None, None]
-        return cls(aligned, share * state.Q + (A.T @ aligned - share * (A.T @ A)), state.v, state.b, state.c)
+        return cls.of_vectors(aligned, share * Q + (A.T @ aligned - share * (A.T @ A)), parameters, state.K)
 
     def _repr_latex_(self) -> str:
         """A, Q in each node and v as matrices, for notebooks; b and c."""
         return matrices(self.arrays())
 
     def overlaps(self, mixture: Mixture) -> OrderParameters:
-        """M, Q and v: the sums over the nodes."""
+        """M, Q and v: the sums over the nodes; the velocity's in the same way."""
         record("mixture", mixture, Mixture)
-        return OrderParameters(mixture.references @ self.A.sum(axis=0), self.Q.sum(axis=0), self.v, self.b, self.c)
+        A, Q, parameters = self.vectors
+        return OrderParameters.of_vectors(mixture.references @ A.sum(axis=0), Q.sum(axis=0), parameters, self.K)
 
     def check(self, mixture: Mixture) -> None:
         """ValueError unless the state fits the mixture: A of its nodes and coordinates, Q_u large enough for A_u."""
         G = record("mixture", mixture, Mixture).alignment
         if self.A.shape[:2] != G.shape[:2]:
             raise ValueError(f"A must have shape (nodes, p, K) = {(*G.shape[:2], self.K)}, got {self.A.shape}")
-        rest = self.Q - self.A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ self.A
-        if (smallest := np.linalg.eigvalsh(rest).min()) < -_ROUNDING * np.abs(self.Q).max():
+        A, Q, _ = self.vectors
+        rest = Q - A.swapaxes(1, 2) @ np.linalg.pinv(G, rcond=1e-10, hermitian=True) @ A
+        if (smallest := np.linalg.eigvalsh(rest).min()) < -_ROUNDING * np.abs(Q).max():
             raise ValueError(f"Q is too small for A: Q_u - A_u^T G_u^+ A_u has the eigenvalue {smallest:.6g}")
 
 
@@ -317,7 +424,25 @@ def with_biases(state: S, needed: bool) -> S:
     >>> with_biases(OrderParameters(M=[[0.0]], Q=[[1.0]], v=[0.5]), True).parameters
     array([0.5, 0. , 0. ])
     """
-    return replace(state, c=0.0) if needed and state.b is None else state
+    if not needed or state.b is not None:
+        return state
+    moving = state.velocity
+    if moving is not None:
+        moving = replace(moving, v=np.concatenate([moving.v, np.zeros(state.K + 1)]))
+    return replace(state, c=0.0, velocity=moving)
+
+
+def with_velocity(state: S, needed: bool) -> S:
+    """The state at rest where it has no velocity and one is `needed`; without its velocity where none is.
+
+    >>> with_velocity(OrderParameters(M=[[0.0]], Q=[[1.0]], v=[0.5]), True).vectors[1].tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
+    if not needed or state.velocity is not None:
+        return state if needed or state.velocity is None else replace(state, velocity=None)
+    first = state.M if isinstance(state, OrderParameters) else state.A
+    zero = np.zeros_like(state.Q)
+    return replace(state, velocity=Velocity(np.zeros_like(first), zero, zero, np.zeros_like(state.parameters)))
 
 
 def without_spectrum(state: OrderParameters | Densities) -> OrderParameters:

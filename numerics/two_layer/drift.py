@@ -22,11 +22,20 @@ from quenched.numerics.problem.checks import integer, number, record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.rules import LearningRule, Rates
-from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, matrices, split, with_biases
+from quenched.numerics.problem.state import (
+    Densities,
+    OrderParameters,
+    check_fit,
+    matrices,
+    split,
+    with_biases,
+    with_velocity,
+)
 from quenched.numerics.two_layer.local_fields import Fields, densities
 from quenched.numerics.two_layer.step_averages import CLOSED_FORM_NEURONS, Averages, Sampling, step_averages
 from quenched.theory import two_layer
 from quenched.theory.biases import bias_rates
+from quenched.theory.momentum import momentum_rates, velocity_rates
 
 __all__ = [
     "CLOSED_FORM_NEURONS",
@@ -62,10 +71,9 @@ class Drift(OrderParameters):
     method: str
 
     @classmethod
-    def of(cls, rates: Derivatives, error: float, method: str) -> Drift:
-        """The record of derivatives, which need not be positive semi-definite."""
-        dM, dQ, moved = rates
-        record = cls.derivative(dM, dQ, *split(moved, dM.shape[1]))
+    def of(cls, rates: Derivatives, error: float, method: str, K: int) -> Drift:
+        """The record of derivatives of the `vectors` of a state, which need not be positive semi-definite."""
+        record = cls.of_vectors(*rates, K, derivative=True)
         record._set(error=error, method=method)
         return record
 
@@ -82,10 +90,10 @@ class DensityDrift(Densities):
     method: str
 
     @classmethod
-    def of(cls, rates: Derivatives, error: float, method: str) -> DensityDrift:
-        """The record of derivatives, which need not be positive semi-definite."""
+    def of(cls, rates: Derivatives, error: float, method: str, K: int) -> DensityDrift:
+        """The record of derivatives of the `vectors` of a state, which need not be positive semi-definite."""
         dA, dQ, moved = rates
-        record = cls.derivative(dA, (dQ + dQ.swapaxes(1, 2)) / 2, *split(moved, dA.shape[2]))
+        record = cls.of_vectors(dA, (dQ + dQ.swapaxes(1, 2)) / 2, moved, K, derivative=True)
         record._set(error=error, method=method)
         return record
 
@@ -96,15 +104,16 @@ class DensityDrift(Densities):
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    """`local_fields`, `pull`, `rates` and `on_sphere` of `two_layer`, and `bias_rates`, compiled."""
-    functions = (two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere, bias_rates)
+    """`local_fields`, `pull`, `rates` and `on_sphere` of `two_layer`, `bias_rates` and `momentum_rates`, compiled."""
+    functions = two_layer.local_fields, two_layer.pull, two_layer.rates, two_layer.on_sphere, bias_rates, momentum_rates
     return load_compiled("equations", [contraction(function).text for function in functions])
 
 
 class Equations:
     """(A (U, p, K), Q (U, K, K), v) -> their time derivatives, an error and a method, for one problem.
 
-    v: the `parameters` of a state, (K,), (c, K) of c outputs, or (2K + 1,) with thresholds and intercept.
+    v: the `parameters` of a state, (K,), (c, K) of c outputs, or (2K + 1,) with thresholds and intercept.  Of a rule
+    with momentum all three are those of weights and velocities together, the `vectors` of a state.
     The error of closed forms takes time to state: it is NaN unless `stated`.
     """
 
@@ -122,6 +131,7 @@ class Equations:
         compiled = _compiled()
         self.local_fields, self.pull, self.rates = compiled.local_fields, compiled.pull, compiled.rates
         self.on_sphere, self.bias_rates = compiled.on_sphere if rule.sphere else None, compiled.bias_rates
+        self.momentum_rates = compiled.momentum_rates
         self.P, self.means, self.rho = mixture.weights, mixture.means, np.ascontiguousarray(mixture.eigenvalues)
         mean = np.ascontiguousarray(mixture.means @ self.fields.G)  # mean_a·Pi_u e_b, (U, C, p)
         self.constants = self.P, self.rho, np.ascontiguousarray(mixture.shares), mean
@@ -144,7 +154,10 @@ class Equations:
 
     def __call__(self, A: Array, Q: Array, v: Array, t: float = 0.0) -> tuple[Derivatives, float, str]:
         """dA/dt, dQ/dt and dv/dt at time t, the error of an entry, and how the averages were had."""
-        K, shape, parameters = self.fields.learning, v.shape, self.parameters(t)
+        K, parameters, whole = self.fields.learning, self.parameters(t), (A, Q, v)
+        if self.rule.momentum:
+            A, Q, v = (np.ascontiguousarray(each) for each in (A[:, :, :K], Q[:, :K, :K], v[0]))
+        shape = v.shape
         v, b, c = self.parts(v)
         learned = v.size
         A, Q, v = self.fields.joined(A, Q, v)
@@ -163,10 +176,28 @@ class Equations:
             if b is not None:
                 db, dc = self.bias_rates(self.P, force[:, :K], slope, b, c or 0.0, *self.biases)
                 moved = np.concatenate([moved, self.thresholds * db, [dc]])
-            return dA, dQ, moved
+            return self._with_momentum(whole, moved, (M, A, Q), averages, t) if self.rule.momentum else (dA, dQ, moved)
 
         largest = self._amplification(A, Q, parameters) if self.stated else 1.0
         return self._follow(average, covariance, v, c, rates, largest)
+
+    def _with_momentum(
+        self, whole: Derivatives, drive: Array, joined: Derivatives, averages: tuple[Array, ...], t: float
+    ) -> Derivatives:
+        """The rates of the `vectors` of a state, `whole`, by the averages of a step; `drive`: those of its parameters
+        without momentum; `joined`: M, A and Q with the teacher's weights, which have no velocity.
+        """
+        K, (M, A, Q), (force, pull, noise, _) = self.fields.learning, joined, averages
+        first, Gram, (_, p) = whole
+        more, (eta, _, kappa, _, B, T) = len(self.fields.activations) - K, self.parameters(t)
+        S = np.pad(first[:, :, K:], ((0, 0), (0, 0), (0, more)))
+        C, U = (np.pad(part, ((0, 0), (0, more), (0, more))) for part in (Gram[:, :K, K:], Gram[:, K:, K:]))
+        C[:, K:, :K] = self.fields.weights @ S[:, :, :K]  # w*_m.Pi_u p_k/D
+        arrays, friction = (M, self.means @ S, A, S, Q, C, U), float(self.rule.rates(t).friction)
+        dS, dQ, dC, dU = self.momentum_rates(*self.constants, *arrays, force, pull, noise, eta, kappa, friction, B, T)
+        dQ, dC, dU = (part[:, :K, :K] for part in (dQ, dC, dU))
+        moved = np.concatenate([S[:, :, :K], dS[:, :, :K]], axis=2)
+        return moved, np.block([[dQ, dC], [dC.swapaxes(1, 2), dU]]), np.stack([p, velocity_rates(p, drive, friction)])
 
     def _amplification(self, A: Array, Q: Array, parameters: Parameters) -> float:
         """By how much an error of the averages grows in the rates."""
@@ -253,12 +284,13 @@ def drift_arrays(
 
     A (p, K) holds the overlaps of the weights with the orthonormal basis in which the mixture's means are given, so
     that M = means A; Q (K, K); v (K,), (c, K) of c outputs, or the `parameters` (2K + 1,) of a state with biases.
-    Where the inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are the parts in each.  Where sampling is
+    Where the inputs have a spectrum of U nodes, A (U, p, K) and Q (U, K, K) are the parts in each.  Of a rule with
+    momentum the three are the `vectors` of a state: A (p, 2K), Q (2K, 2K) and (2, ..).  Where sampling is
     needed, the same 2^15 quasi-random points (`seed`) serve every state.
     Raises ValueError for a mixture whose means grow with D (scaling other than 0).
     """
     equations = Equations(mixture, network, rule, PATH._replace(seed=seed), stated=False)
-    nodes, p, K = len(mixture.shares), mixture.dimensions, network.K
+    nodes, p, K = len(mixture.shares), mixture.dimensions, (1 + rule.momentum) * network.K
 
     def evaluate(A: Array, Q: Array, v: Array, t: float = 0.0) -> Derivatives:
         (dA, dQ, dv), _, _ = equations(A.reshape(nodes, p, K), Q.reshape(nodes, K, K), v, t)
@@ -290,7 +322,8 @@ def drift(
     ValueError if state and problem do not fit together.
 
     Where the inputs have a spectrum, the rates are those of the densities (`DensityDrift`); a state given by its
-    overlaps alone is spread over the nodes as weights without preferred directions are (`Densities.spread`).
+    overlaps alone is spread over the nodes as weights without preferred directions are (`Densities.spread`).  Where the
+    rule has momentum, those of the velocity are the `velocity` of the record: `quenched.theory.momentum`.
 
     >>> from quenched.numerics.problem.rules import OnlineSGD
     >>> mixture, network = Mixture.two_clusters(sigma=1.0), TwoLayer(K=1, activation="linear")
@@ -303,10 +336,10 @@ def drift(
     record("state", state, (OrderParameters, Densities))
     tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
     check_fit(mixture, network, state)
-    start = with_biases(densities(mixture, state), rule.biased)
+    start = with_velocity(with_biases(densities(mixture, state), rule.biased), rule.momentum)
     check_lengths(rule, start)
     rates, error, method = Equations(mixture, network, rule, Sampling(tolerance, seed, _POINTS))(
-        start.A, start.Q, start.parameters, number("t", t)
+        *start.vectors, number("t", t)
     )
     if "Monte Carlo" in method and not error <= tolerance:
         logging.getLogger(__name__).warning(
@@ -316,5 +349,5 @@ def drift(
         )
     if mixture.spectrum is None and isinstance(state, OrderParameters):
         dA, dQ, dv = rates
-        return Drift.of((mixture.references @ dA[0], (dQ[0] + dQ[0].T) / 2, dv), error, method)
-    return DensityDrift.of(rates, error, method)
+        return Drift.of((mixture.references @ dA[0], (dQ[0] + dQ[0].T) / 2, dv), error, method, state.K)
+    return DensityDrift.of(rates, error, method, state.K)

@@ -3,7 +3,7 @@
 The state (M, Q, v) is integrated as A (p, K), the upper triangle of Q - A^T A, and v, with A_bk = w_k·e_b/sqrt(D) the
 projections of the weights on the coordinates of the means: M = means A keeps the linear relations between the means
 exact (four XOR clusters have two independent ones), and Q - A^T A >= 0 belongs to what is outside their span.  Inputs
-with a spectrum have such a state in each node.
+with a spectrum have such a state in each node.  Velocities of a rule with momentum are K more vectors beside weights.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.activations import piecewise_linear
 from quenched.numerics.course.initial import frames, random_state
 from quenched.numerics.course.linear import LinearStudent
+from quenched.numerics.course.momentum import stopped, velocity_variables
 from quenched.numerics.course.pieces import Course, Mixtures, Piece, Rules, course
 from quenched.numerics.problem.checks import (
     FINEST,
@@ -33,7 +34,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.schedules import rate_text
-from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, split, with_biases
+from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, with_biases, with_velocity
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.drift import check_lengths, drift_arrays
 from quenched.numerics.two_layer.errors import QUANTITIES, asked_quantities, errors_many
@@ -112,6 +113,8 @@ def integrate(
     eigenvalue (cluster, node) and share (node) of each node; M, Q and R are their sums.
 
     Where biases learn, or the state has some, b (time, neuron) and c (time) are the thresholds and the intercept.
+    Where the rule has momentum (from rest, unless the state has a velocity), C and U (time, neuron, neuron_) are the
+    overlaps w_k.p_l/D and p_k.p_l/D of its velocities, and X_dot is the velocity of X, M_dot that of M and so on.
     A list of pairs (mixture, until) in place of the mixture, or (rule, until) in place of the rule, is a problem that
     changes in time, while the network stays: `quenched.numerics.course.pieces`.  The state then has the overlaps with
     the means of all different mixtures, as `random_state` of that list has, and M and R do.  These mixtures are the
@@ -203,6 +206,8 @@ def _variables(
             "eigenvalue": (("cluster", "node"), np.concatenate([task.eigenvalues for task in plan.tasks])),
             "share": (("node",), joint.shares),
         }
+    if states[0].velocity is not None:
+        variables |= velocity_variables(joint, states, totals, readout_dims(joint))
     losses = {piece.rule.loss for piece in plan.pieces}
     charged = None if losses == {"square"} or len(losses) > 1 else losses.pop()
     seen = totals if joint.spectrum is None else states
@@ -255,25 +260,32 @@ class _Trajectory:
         self.plan, self.mixture, self.network, self.atol, self.evaluations = plan, mixture, network, atol, 0
         self.solver = partial(getattr(scipy.integrate, method), rtol=rtol, atol=atol)
         self.as_overlaps = mixture.spectrum is None and isinstance(state, OrderParameters)
-        readout = None if mixture.classes is None else state.v.shape
-        self.coordinates = Coordinates(mixture.dimensions, network.K, len(mixture.shares), readout)
         self.known = rtol, atol
         self.vanished: dict[int, float] = {}
         self.inverse = np.linalg.pinv(mixture.alignment, rcond=1e-10, hermitian=True)
         begin = with_biases(densities(mixture, state), any(piece.rule.biased for piece in plan.pieces))
         check_lengths(plan.pieces[0].rule, begin)
         self.biased = begin.b is not None
-        inside = begin.A.swapaxes(1, 2) @ (self.inverse @ begin.A)
-        self.start = self.coordinates.pack(begin.A, begin.Q - inside, begin.parameters)
+        begin = with_velocity(begin, any(piece.rule.momentum for piece in plan.pieces))
+        A, _, v = begin.vectors
+        self.coordinates = Coordinates(A.shape[1], A.shape[2], len(A), None if v.ndim == 1 else v.shape)
+        self.start = self._packed(begin)
         self._take(plan.pieces[0])
+
+    def _packed(self, state: Densities) -> Array:
+        """The coordinates of a state."""
+        A, Q, v = state.vectors
+        return self.coordinates.pack(A, Q - A.swapaxes(1, 2) @ (self.inverse @ A), v)
 
     def _take(self, piece: Piece) -> None:
         """The equations of a piece."""
         rule = self.rule = piece.rule
         self.derivative = drift_arrays(self.plan.tasks[piece.task], self.network, rule)
+        K = self.network.K
+        self.still = K if self.coordinates.K > K and not rule.momentum else None  # beyond: velocities that stay 0
         # the slope of relu at 0 depends on the side: a neuron that shrinks to 0 gets there, and has no direction there;
         # one with a threshold is on one side of it
-        quiet = not rule.diffusion and rule.temperature == 0 and not self.biased
+        quiet = not rule.diffusion and rule.temperature == 0 and not (self.biased or rule.momentum)
         self.vanishing = quiet and _vanishes(self.network.activation)
 
     def unpack(self, y: Array) -> tuple[Array, Array, Array]:
@@ -286,7 +298,11 @@ class _Trajectory:
         if not np.abs(y).max() < _OVERFLOW:
             return np.full_like(y, np.nan)
         A, Q, v = self.unpack(y)
-        dA, dQ, dv = self.derivative(A, Q, v, min(t, self.latest))
+        if (K := self.still) is None:
+            dA, dQ, dv = self.derivative(A, Q, v, min(t, self.latest))
+        else:
+            dA, dQ, dv = (np.zeros_like(each) for each in (A, Q, v))
+            dA[..., :K], dQ[..., :K, :K], dv[0] = self.derivative(A[..., :K], Q[..., :K, :K], v[0], min(t, self.latest))
         held = list(self.vanished)
         dA[..., held], dQ[..., held], dQ[..., held, :] = 0, 0, 0
         moved = dA.swapaxes(1, 2) @ (self.inverse @ A)
@@ -300,6 +316,9 @@ class _Trajectory:
             if piece.since > 0 and piece.since >= end:
                 break
             self._take(piece)
+            if self.coordinates.K > self.network.K:
+                A, Q, v = self.unpack(y)
+                y = self._packed(stopped(Densities.of_vectors(A, Q, v, self.network.K, derivative=True), piece.rule))
             last = min(end, piece.until)
             cuts = [t for t in piece.rule.breaks if piece.since < t < last]
             for since, until in pairwise([piece.since, *cuts, last]):
@@ -394,7 +413,7 @@ class _Trajectory:
             W = (vectors * np.maximum(values, 0)[:, None, :]) @ vectors.swapaxes(1, 2)
             Q = W + A.swapaxes(1, 2) @ (self.inverse @ A)
         try:
-            found = Densities(A, Q, *split(v, Q.shape[-1]))
+            found = Densities.of_vectors(A, Q, v, self.network.K)
             found.check(self.mixture)
         except ValueError as error:
             cause = f"no weights have the overlaps found ({error})"
@@ -404,10 +423,10 @@ class _Trajectory:
     def _failure(self, good: tuple[float, Array], end: float, cause: str, remedy: str) -> IntegrationError:
         # derivative(): not validated, as rounding near an overflow can break semidefiniteness
         A, Q, v = self.unpack(good[1])
-        parameters = split(v, Q.shape[-1])
-        last: OrderParameters | Densities = Densities.derivative(A, Q, *parameters)
+        last: OrderParameters | Densities = Densities.of_vectors(A, Q, v, self.network.K, derivative=True)
         if self.as_overlaps:
-            last = OrderParameters.derivative(self.mixture.references @ A[0], Q[0], *parameters)
+            M = self.mixture.references @ A[0]
+            last = OrderParameters.of_vectors(M, Q[0], v, self.network.K, derivative=True)
         return IntegrationError(
             f"the integration stopped at t = {good[0]:.6g} of {end:.6g}: {cause} (there |Q| <= "
             f"{np.abs(Q).max():.3g}, |v| <= {np.abs(v).max():.3g}; full state in .state); {remedy}",

@@ -137,7 +137,7 @@ class Problem:
         )
         labels = (taught.neurons, taught.activation, taught.sign, taught.field_noise > 0)
         rule = self.rule.loss, self.rule.batch, self.rule.biased, self.rule.sphere, self.rule.steady, self.bath
-        return data, labels, (network.K, network.activation), rule, self.D
+        return data, labels, (network.K, network.activation), (*rule, self.rule.momentum), self.D
 
 
 class Memory(NamedTuple):
@@ -176,7 +176,8 @@ class Law(NamedTuple):
 class Overlaps(NamedTuple):
     """M (S, R, K) with all references, the means first; Q (S, K, K); v (S, K), or all parameters (S, 2K + 1).
 
-    v is (S, c, K) where there are c outputs.
+    v is (S, c, K) where there are c outputs.  Where there are velocities, of weights and velocities together, as the
+    `vectors` of a state: M (S, R, 2K), Q (S, 2K, 2K), and v with one more dimension, of two, after the first.
     """
 
     M: Array
@@ -237,6 +238,21 @@ class Batch:
             more = (self.problem.network.K + 1) * biased
             return np.pad(self.states.v, ((0, 0), (0, more)))
         return np.stack([with_biases(state, biased).parameters for state in self.states])
+
+    @property
+    def moving(self) -> bool:
+        """Whether there are velocities: the rule has momentum, or that of another stage has and states say so."""
+        if isinstance(self.states, States):
+            return self.problem.rule.momentum
+        return self.problem.rule.momentum or any(state.velocity is not None for state in self.states)
+
+    def velocities(self) -> Array:
+        """The velocities of `parameters` at the start: those of the states, or 0."""
+        zero = np.zeros_like(self.parameters())
+        if isinstance(self.states, States):
+            return zero
+        states = [with_biases(state, self.problem.rule.biased) for state in self.states]
+        return np.stack([v if each.velocity is None else each.velocity.v for each, v in zip(states, zero, strict=True)])
 
     def shifted(self, means: Array, v: Array) -> Array:
         """Means (S, C, K) of the network's fields with their thresholds, of the parameters v."""

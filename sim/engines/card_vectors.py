@@ -156,7 +156,7 @@ class CardVectors(Vectors):
     def refuses(cls, problem: Problem) -> str | None:
         """More samples in a step than lanes in a warp; rates that change, and weights that are not free; classes."""
         try:
-            problem.rule.require_plain("vectors on a card (backend='numpy' and engine='overlaps' take any)")
+            problem.rule.require_plain("vectors on a card (backend='numpy' takes any)")
         except ValueError as error:
             return str(error)
         B = problem.rule.batch

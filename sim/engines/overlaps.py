@@ -120,7 +120,9 @@ class Chain(Engine):
 
     @classmethod
     def refuses(cls, problem: Problem) -> str | None:
-        """A spectrum: there are then as many order parameters as directions."""
+        """A spectrum: there are then as many order parameters as directions.  Momentum: the basis has no velocities."""
+        if problem.rule.momentum:
+            return f"engine must be 'vectors' where the rule has a friction, got {problem.rule}"
         return "engine must be 'vectors' where inputs have a spectrum" if problem.mixture.spectrum is not None else None
 
     @classmethod

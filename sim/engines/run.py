@@ -14,7 +14,7 @@ from quenched.numerics.averages.losses import CLASS_LOSSES, loss_functions
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.rules import LearningRule
 from quenched.sim.backend import Normals
-from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Plan, Problem
+from quenched.sim.engines.base import TEST, Batch, Engine, Memory, Overlaps, Plan, Problem
 from quenched.sim.engines.checkpoint import Checkpoint, Moment
 from quenched.sim.processes import one_blas_thread
 
@@ -22,7 +22,7 @@ __all__ = ["Outcome", "Protocol", "Stage", "plan", "run"]
 
 Array = npt.NDArray[np.float64]
 
-STATE = ("M", "R", "Q", "v", "b", "c")
+STATE = ("M", "R", "Q", "v", "b", "c", "M_dot", "R_dot", "C", "U", "v_dot", "b_dot", "c_dot")
 """What is recorded of the state; the rest are errors, one for each task."""
 
 
@@ -231,9 +231,8 @@ def _together(relay: _Relay, draws: Normals, protocol: Protocol, block: int, bef
 def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, before: int) -> dict[str, Array]:
     """What is recorded at one time, each an array (S, ...); NaN where a replica has diverged since step `before`."""
     batch = engine.batch
-    frame = batch.problem.frame
-    clusters = frame.clusters
-    law, (M, Q, v) = engine.observe(before)
+    law, overlaps = engine.observe(before)
+    v = overlaps.v[:, 0] if batch.moving else overlaps.v
     with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
         errors = engine.errors(protocol.per_cluster)
         if errors is None:
@@ -243,13 +242,26 @@ def _record(engine: Engine, draws: Normals, protocol: Protocol, block: int, befo
                 fields = engine.draw(law, draws, protocol.per_cluster)
             errors = (_errors if batch.problem.mixture.classes is None else _class_errors)(batch, fields, v)
     engine.lose(~np.isfinite(errors["pmse"]), before)
-    K = batch.problem.network.K
-    biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.ndim == 2 and v.shape[1] > K else {}
-    taught = {"R": M[:, clusters:]} if frame.taught.neurons else {}
-    found = {"M": M[:, :clusters], "Q": Q, "v": v[..., :K]} | biases | taught | errors
+    found = _state(batch, overlaps) | errors
     for values in found.values():
         values[engine.good < engine.steps] = np.nan
     return found
+
+
+def _state(batch: Batch, overlaps: Overlaps) -> dict[str, Array]:
+    """The order parameters by their names, each an array (S, ...)."""
+    (M, Q, v), K, frame = overlaps, batch.problem.network.K, batch.problem.frame
+
+    def named(M: Array, v: Array, end: str) -> dict[str, Array]:
+        biases = {"b": v[:, K:-1], "c": v[:, -1]} if v.ndim == 2 and v.shape[1] > K else {}
+        taught = {"R": M[:, frame.clusters :]} if frame.taught.neurons else {}
+        first = {"M": M[:, : frame.clusters], "v": v[..., :K]}
+        return {name + end: values for name, values in (first | biases | taught).items()}
+
+    if not batch.moving:
+        return named(M, v, "") | {"Q": Q}
+    found = named(M[..., :K], v[:, 0], "") | named(M[..., K:], v[:, 1], "_dot")
+    return found | {"Q": Q[:, :K, :K], "C": Q[:, :K, K:], "U": Q[:, K:, K:]}
 
 
 def _numbers(batch: Batch, of: Callable[[Mixture], Any]) -> Array:

@@ -11,6 +11,9 @@ With an output for each class, c_jk takes sum_c v_ck F_jc for v_k F_j.
 Two matrix products per block (X W^T and X X^T) give all that is needed; the steps then run on arrays of a few numbers
 per replica, and one more product (C^T X) brings the weights up to date.
 
+With momentum a step moves velocities p_k in the place of the weights, and then these along them: a step after the
+other, as it is told.
+
 Rates, and with them rho and c, may differ from step to step (schedules) and from neuron to neuron (frozen ones).  The
 vectors xi_k of a bath are K more rows of X in each step, each with a coefficient for its own neuron only.  Weights that
 keep their length are scaled back by a factor that follows from the same inner products, and goes into rho and c.
@@ -20,12 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import CLASS_LOSSES, loss_functions
+from quenched.numerics.problem.state import with_velocity
 from quenched.sim.backend import Normals, generator_words, generators, restore_generators
 from quenched.sim.engines.base import (
     BATH,
@@ -55,7 +60,8 @@ _WIDE = 2**14  # components of all inputs of a step
 class Vectors(Engine):
     """Weights W (S, K, D) and readouts v (S, K) of S replicas, trained on samples X (S, n, D), a block at a time.
 
-    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).
+    Where there are biases, v holds all parameters: v, b and c, (S, 2K + 1).  Where there are velocities, P (S, K, D)
+    are those of W and p those of v; of what the rule does not move they are 0.
 
     With NumPy a replica depends on those beside it by rounding at most: each has its own streams of inputs, clusters
     and label noise.
@@ -75,7 +81,7 @@ class Vectors(Engine):
         self.labels = np.stack([mixture.one_hot if classes else mixture.labels for mixture in mixtures])
         self.changes = self._class_changes if classes else self._changes
         self.thresholds = np.stack([np.cumsum(mixture.weights)[:-1] for mixture in mixtures])
-        self.v = batch.array(batch.parameters())
+        self.v, self.p = batch.array(batch.parameters()), batch.array(batch.velocities())
         self._set_rule()
         self._set_teacher()
         self._prepare()
@@ -83,7 +89,9 @@ class Vectors(Engine):
     def _prepare(self) -> None:
         """Weights with the overlaps of the initial states, and the generators of what is drawn."""
         batch = self.batch
-        self.W = self._weights()
+        both, K = self._weights(), batch.problem.network.K
+        self.W, self.P = both[:, :K, :], both[:, K:, :]
+        self._stop()
         self.normals = batch.backend.normals(batch.seeds, DATA, batch.dtype)
         self.choices = generators(batch.seeds, CLUSTER)
         self.noises = generators(batch.seeds, NOISE)
@@ -91,10 +99,21 @@ class Vectors(Engine):
         self.hidden = generators(batch.seeds, HIDDEN)
 
     def _weights(self) -> Any:
-        """Those of each state in an orientation of its seed, (S, K, D)."""
+        """Those of each state in an orientation of its seed, (S, K, D), and after them velocities where there are."""
         places, frames = [self.frames[i] for i in self.frame], generators(self.batch.seeds, FRAME)
-        each = [place.weights(*one) for place, *one in zip(places, self.batch.states, frames, strict=True)]
+        states = [with_velocity(state, self.batch.moving).both for state in self.batch.states]
+        each = [place.weights(*one) for place, *one in zip(places, states, frames, strict=True)]
         return self.batch.array(np.stack(each))
+
+    def _stop(self) -> None:
+        """No velocities of what the rule does not move: `quenched.numerics.course.momentum.stopped`."""
+        if not self.batch.moving:
+            return
+        first, second, third = self.learning * self.batch.problem.rule.momentum
+        beyond = [third, np.full((len(third), 1), float(self.batch.problem.rule.momentum))]
+        factor = self.batch.array(np.concatenate([second, *beyond], axis=1)[:, : self.p.shape[-1]])
+        self.P = self.batch.array(first)[:, :, None] * self.P
+        self.p = (factor if len(self.p.shape) == 2 else factor[:, None, :]) * self.p
 
     def _set_rule(self) -> None:
         """The numbers of the rule as arrays over replicas, of as many axes as they are used with."""
@@ -118,12 +137,15 @@ class Vectors(Engine):
         self.rho_b, self.rho_c = batch.array(1 - thresholds * eta_b * kappa_b / D), batch.array(1 - eta_c * kappa_c / D)
 
     def _rates(self, steps: int) -> tuple[Any, ...]:
-        """Of the next steps, (S, steps or 1, K): rates of c and of v, the decays of both, what a bath vector gets."""
+        """Of the next steps, (S, steps or 1, K): rates of c and of v, the decays of both, what a bath vector gets, and
+        of velocities the part that is lost by friction and that which weights give by decaying.
+        """
         batch, D = self.batch, self.batch.problem.D
         now = [problem.rates(self.steps, steps) for problem in batch.problems]
-        eta, kappa, eta_v, kappa_v, T = (
-            np.stack([np.broadcast_to(each[i], (steps,)) for each in now])[batch.which][:, :, None] for i in range(5)
+        eta, kappa, eta_v, kappa_v, T, gamma = (
+            np.stack([np.broadcast_to(each[i], (steps,)) for each in now])[batch.which][:, :, None] for i in range(6)
         )
+        heat = gamma * T if batch.problem.rule.momentum else T
         first, second = (factors[:, None, :] for factors in self.learning[:2])
         scale = batch.numbers(lambda problem: problem.network.output_scale)[:, None, None] / batch.problem.rule.batch
         return tuple(
@@ -133,7 +155,9 @@ class Vectors(Engine):
                 eta_v * scale / D * second,
                 1 - eta * kappa / D * first,
                 1 - eta_v * kappa_v / D * second,
-                np.sqrt(2 * eta * T / D * first),
+                np.sqrt(2 * eta * heat / D * first),
+                gamma / D * np.ones_like(first),
+                eta * kappa / D * first,
             )
         )
 
@@ -151,7 +175,7 @@ class Vectors(Engine):
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:
         """Vectors of a block, twice, and weights, twice; blocks are cut before replicas are."""
-        K, D, B = problem.network.K, problem.D, problem.rule.batch + problem.bath
+        K, D, B = (1 + problem.rule.momentum) * problem.network.K, problem.D, problem.rule.batch + problem.bath
         memory.check(problem, 2 * (B + K) * D + memory.tests)
         samples = max(B, min(BLOCK, (memory.numbers // D - 2 * K) // 2))
         per_replica = 2 * (samples + K) * D + memory.tests
@@ -165,7 +189,8 @@ class Vectors(Engine):
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Weights, readouts, and the generators of inputs, clusters and label noise."""
         host = self.batch.backend.to_host
-        return super().state() | {
+        moving = {"P": np.array(host(self.P)), "p": np.array(host(self.p))} if self.batch.moving else {}
+        return (super().state() | moving) | {
             "W": np.array(host(self.W)),
             "v": np.array(host(self.v)),
             "normals": self.normals.state(),
@@ -179,6 +204,9 @@ class Vectors(Engine):
         """Go on from there, on whichever device; the inputs go on where they were if it is of the same kind."""
         super().restore(arrays)
         self.W, self.v = self.batch.array(arrays["W"]), self.batch.array(arrays["v"])
+        if self.batch.moving:
+            self.P, self.p = self.batch.array(arrays["P"]), self.batch.array(arrays["p"])
+            self._stop()
         self.normals.restore(arrays["normals"])
         restore_generators(self.choices, arrays["choices"])
         restore_generators(self.noises, arrays["noises"])
@@ -215,26 +243,64 @@ class Vectors(Engine):
 
     def advance(self, steps: int) -> None:
         """A block of `steps` steps of B samples."""
-        xp, root, problem = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem
-        B, bath, sphere = problem.rule.batch, problem.bath, problem.rule.sphere
+        xp, problem = self.batch.backend.xp, self.batch.problem
+        B, K = problem.rule.batch, problem.network.K
         chosen = zip(self.choices, self.thresholds[self.mixture], strict=True)
         cluster = np.stack([np.searchsorted(bounds, u.random(steps * B), side="right") for u, bounds in chosen])
         X = self.inputs(cluster, self.normals)
         y = self.targets(X, cluster)
-        rows = B + bath
-        if bath:
+        if problem.bath:
             X = self._with_bath(X, self.heat, steps)
+        parts: tuple[Any, ...] = (self.v,)
+        if len(self.v.shape) == 2 and self.v.shape[1] > K:
+            parts = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
+        parts, moved = (self._by_velocities if problem.rule.momentum else self._in_a_block)(X, y, parts, steps)
+        self.v = xp.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+        readout = parts[0] if len(parts[0].shape) == 2 else xp.sum(parts[0], axis=1)
+        finite = self.batch.backend.to_host(xp.all(xp.isfinite(readout + moved), axis=1))
+        alive = finite & (self.good == self.steps)
+        self.steps += steps
+        self.good[alive] = self.steps
+
+    def _by_velocities(self, X: Any, y: Any, parts: tuple[Any, ...], steps: int) -> tuple[tuple[Any, ...], Any]:
+        """Steps with momentum: what becomes of v, or v, b and c; and a number (S, K) for each weight, finite as it is.
+
+        p <- (1 - gamma/D) p + (the step of x without momentum),     x <- x + p/D,     of weights and parameters x
+        """
+        xp, D, problem = self.batch.backend.xp, self.batch.problem.D, self.batch.problem
+        B, rows, rates = problem.rule.batch, problem.rule.batch + problem.bath, self.constant or self._rates(steps)
+        ends = (0, problem.network.K, 2 * problem.network.K, 2 * problem.network.K + 1)
+        for step in range(steps):
+            rate, rate_v, _, rho_v, kick, lost, decay = (
+                each[:, step if each.shape[1] > 1 else 0, :][:, None, :] for each in rates
+            )
+            x = X[:, step * rows : (step + 1) * rows, :]
+            field = xp.matmul(x[:, :B, :], self.W.mT) / math.sqrt(D)
+            c, after = self.changes(parts, field, y[:, step * B : (step + 1) * B], (rate, rate_v, rho_v))
+            if problem.bath:
+                c = xp.concat([c, kick * self.batch.array(np.eye(problem.bath))[None, :, :]], axis=1)
+            self.P = self.P - lost.mT * self.P - decay.mT * self.W + xp.matmul(c.mT, x)
+            self.W = self.W + self.P / D
+            moved = [new - old for new, old in zip(after, parts, strict=True)]
+            friction = lost[:, 0, :1] if len(self.p.shape) == 2 else lost[:, :, :1]
+            self.p = self.p - friction * self.p + (xp.concat(moved, axis=1) if len(moved) > 1 else moved[0])
+            along = [self.p] if len(parts) == 1 else [self.p[:, i:j] for i, j in pairwise(ends)]
+            parts = tuple(part + p / D for part, p in zip(parts, along, strict=True))
+        return parts, xp.sum(self.P, axis=2)
+
+    def _in_a_block(self, X: Any, y: Any, parts: tuple[Any, ...], steps: int) -> tuple[tuple[Any, ...], Any]:
+        """Steps without momentum: what becomes of v, or v, b and c; and the sum (S, K) of all coefficients."""
+        xp, root, problem = self.batch.backend.xp, math.sqrt(self.batch.problem.D), self.batch.problem
+        B, bath, sphere = problem.rule.batch, problem.bath, problem.rule.sphere
+        rows = B + bath
         gram = xp.matmul(X, X.mT) / root
         fields = xp.matmul(X, self.W.mT) / root  # of the samples to come, with the present weights
         squares = xp.sum(self.W * self.W, axis=2)[:, None, :] / root if sphere else None
         increments = xp.empty_like(fields)  # sum_j increments_jk x_j is what the block adds to w_k
         rates = self.constant or self._rates(steps)
-        K, decays = problem.network.K, []
-        parts: tuple[Any, ...] = (self.v,)
-        if len(self.v.shape) == 2 and self.v.shape[1] > K:
-            parts = self.v[:, :K], self.v[:, K:-1], self.v[:, -1:]
+        decays: list[Any] = []
         for step in range(steps):
-            rate, rate_v, rho, rho_v, kick = (
+            rate, rate_v, rho, rho_v, kick, _, _ = (
                 each[:, step if each.shape[1] > 1 else 0, :][:, None, :] for each in rates
             )
             first = step * rows
@@ -258,12 +324,7 @@ class Vectors(Engine):
             increments[:, now, :] = kept * increments[:, now, :]
             kept = kept * decays[step]
         self.W = kept.mT * self.W + xp.matmul(increments.mT, X)
-        self.v = xp.concat(parts, axis=1) if len(parts) > 1 else parts[0]
-        readout = parts[0] if len(parts[0].shape) == 2 else xp.sum(parts[0], axis=1)
-        finite = self.batch.backend.to_host(xp.all(xp.isfinite(readout + xp.sum(increments, axis=1)), axis=1))
-        alive = finite & (self.good == self.steps)
-        self.steps += steps
-        self.good[alive] = self.steps
+        return parts, xp.sum(increments, axis=1)
 
     def _with_bath(self, X: Any, heat: Normals, steps: int) -> Any:
         """The inputs (S, steps B, D) with the vectors of the bath after those of each step."""
@@ -304,9 +365,11 @@ class Vectors(Engine):
         """Of the weights with all references, with each other, and the readouts."""
         xp, D, host = self.batch.backend.xp, self.batch.problem.D, self.batch.backend.to_host
         references = np.stack([geometry.references for geometry in self.frames])[self.frame]
-        A = host(self.W[:, :, : references.shape[2]]).astype(np.float64) / math.sqrt(D)
-        Q = host(xp.matmul(self.W, self.W.mT)).astype(np.float64) / D
-        return Overlaps(references @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(self.v).astype(np.float64))
+        moving = self.batch.moving
+        W, v = (xp.concat([self.W, self.P], axis=1), xp.stack([self.v, self.p], axis=1)) if moving else (self.W, self.v)
+        A = host(W[:, :, : references.shape[2]]).astype(np.float64) / math.sqrt(D)
+        Q = host(xp.matmul(W, W.mT)).astype(np.float64) / D
+        return Overlaps(references @ A.swapaxes(1, 2), (Q + Q.swapaxes(1, 2)) / 2, host(v).astype(np.float64))
 
     def law(self) -> Law:
         """From the weights and the teacher's, together (S, N, D): the same matrix in each cluster if isotropic."""

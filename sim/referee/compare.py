@@ -1,6 +1,7 @@
 """Theory against simulation: is each simulated mean where the learning curve says, within its own error bar?
 
-For every recorded number (each time; M_ak, R_mk, Q_kl with k <= l, v_k, b_k and c, the errors), over S seeds:
+For every recorded number (each time; M_ak, R_mk, Q_kl with k <= l, v_k, b_k and c, of a rule with momentum the same of
+its velocities, the errors), over S seeds:
 
     z = (mean - theory)/SE,    SE^2 = s^2/S + (error of the theory's number)^2,    s: standard deviation over the seeds
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["OBSERVABLES", "Comparison", "compare"]
 
 OBSERVABLES = (
-    *("M", "R", "Q", "v", "b", "c"),
+    *("M", "R", "Q", "v", "b", "c", "M_dot", "R_dot", "C", "U", "v_dot", "b_dot", "c_dot"),
     *("pmse", "loss", "overlaps", "norms", "classification_error", "tie_probability"),
 )
 # What theory and simulation record in the same way, and has to be the same for a comparison to mean anything.
@@ -139,7 +140,7 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
     columns: dict[str, list[np.ndarray]] = {}
     for name in (name for name in OBSERVABLES if name in theory and (name != "loss" or name in simulation)):
         exact, runs = theory[name].values, simulation[name].values
-        if name in ("Q", "norms"):  # symmetric: each pair once
+        if name in ("Q", "U", "norms"):  # symmetric: each pair once
             upper = np.triu_indices(exact.shape[-1])
             exact, runs = exact[:, *upper], runs[:, :, *upper]
             index = np.array([f"{k},{l}" for k, l in zip(*upper, strict=True)])

@@ -22,6 +22,7 @@ from quenched.symbolic.language.grammar import CLASS_LOSSES
 __all__ = ["SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
+_VECTORS_D = 1000
 SPECIFIED = "specification"  # what the mixture of a specification is called
 
 
@@ -66,6 +67,7 @@ _VARIANTS = (  # a control has two neurons: a single one hardly moves if it star
     Variant("erf", 2, control=False, teacher="sign"),
     Variant("relu", 2, control=False, teacher="each cluster"),
     Variant("relu", 2, options=(("bias_lr", 0.5), ("intercept_lr", 0.5))),
+    Variant("erf", 2, options=(("lr", 1.0), ("friction", 1.5), ("weight_decay", 0.1))),
 )
 
 
@@ -98,6 +100,10 @@ class Case:
     control: bool
     teacher: str = ""
     problem: Specification | None = None
+
+    def dimension(self, D: int) -> int:
+        """D, or where only vectors can run the rule, whose steps cost D, no more than 1000."""
+        return min(D, _VECTORS_D) if self.rule.momentum else D
 
     @property
     def data(self) -> Mixture:
@@ -139,7 +145,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 74 of other losses, batches, rules and teachers."""
+        """240 cells, and 82 of other losses, batches, rules and teachers."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),

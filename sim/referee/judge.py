@@ -191,7 +191,7 @@ def _jobs(grid: Grid, cases: Sequence[Case], engine: str, backend: str) -> dict[
     for D in reversed(grid.bias_D):
         jobs["bias", D] = D, max(20, round(grid.bias_runs / D)), chain
     for i, (case, D) in enumerate(product(cases, grid.D)):
-        jobs["runs", i] = grid, case, i // len(grid.D) * len(grid.D), D, i, engine, backend
+        jobs["runs", i] = grid, case, i // len(grid.D) * len(grid.D), case.dimension(D), i, engine, backend
     return jobs
 
 
@@ -301,7 +301,11 @@ def _runs(grid: Grid, case: Case, number: int, D: int, cell: int, engine: str, b
 
 
 def _engine(case: Case, engine: str, backend: str) -> tuple[str, str]:
-    """Engine and backend of a case: several outputs, which the kernels of a card do not have, on the host's chain."""
+    """Engine and backend of a case: several outputs, which the kernels of a card do not have, on the host's chain; a
+    rule with momentum, which the chain does not have, on vectors.
+    """
+    if case.rule.momentum:
+        return "vectors", "numpy"
     return (engine, backend) if backend == "numpy" or case.data.classes is None else ("overlaps", "numpy")
 
 
@@ -311,7 +315,7 @@ def _judged(
     """The cells of a case, its control at the last D, and all z."""
     (theory, other), _ = done["theory", number]
     cells, controls, z = [], [], []
-    for i, D in enumerate(grid.D):
+    for i, D in enumerate(map(case.dimension, grid.D)):
         runs, _ = done["runs", number * len(grid.D) + i]
         found = compare(theory.assign_coords(time=runs.time), runs, significance=level)
         cells.append(_cell(case, D, found))

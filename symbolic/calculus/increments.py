@@ -26,16 +26,22 @@ __all__ = ["growth", "in_limit", "increments", "inner_product", "multiplied_out"
 a, b, u, k, l = (Idx(name) for name in "abukl")
 D, B, kappa, T = sympy.symbols("D B kappa T", positive=True)
 eta, R, Q, I = (IndexedBase(name) for name in ("eta", "R", "Q", "I"))
+S, C, U = (IndexedBase(name) for name in "SCU")  # of velocities p_k: p_k.r_b/D, w_k.p_l/D, p_k.p_l/D
 rho, share = IndexedBase("rho"), IndexedBase("share")
-nu, lam, push = (Function(name) for name in ("nu", "lambda", "push"))
+nu, lam, pi, push = (Function(name) for name in ("nu", "lambda", "pi", "push"))
 chi = Symbol("chi", real=True)
 """Of order 1 and mean 0: the inner product of two independent vectors, over sqrt(D)."""
 zeta = Symbol("zeta", real=True)
 """The same of a vector xi of the bath."""
 
-Vector = dict[str, sympy.Expr]  # coefficients of x, of w_k, w_l, of xi_k, xi_l and of the reference vector r_b
+Vector = dict[
+    str, sympy.Expr
+]  # coefficients of x, of w_k, w_l, p_k, p_l, of xi_k, xi_l and of the reference vector r_b
 
-_NEURON = {"w_k": k, "w_l": l}
+_INDEX = {"k": k, "l": l, "b": b}
+_FIELDS = {"r": nu, "w": lam, "p": pi}
+# of two kinds of vectors: their overlaps, and whether the indices stand the other way round
+_OVERLAPS = {"rw": (R, False), "pr": (S, True), "ww": (Q, False), "pw": (C, True), "pp": (U, False)}
 
 
 def inner_product(one: Vector, two: Vector) -> sympy.Expr:
@@ -56,14 +62,12 @@ def inner_product(one: Vector, two: Vector) -> sympy.Expr:
                 total += c * d * sympy.sqrt(D) * zeta
             elif pair == ("x", "x"):
                 total += c * d * (D * share[u] * rho[a, u] / B + (1 - 1 / B) * sympy.sqrt(D) * chi)
-            elif pair == ("r_b", "x"):
-                total += c * d * sympy.sqrt(D) * nu(b)
-            elif pair[0] == "r_b":
-                total += c * d * D * R[u, b, _NEURON[pair[1]]]
             elif pair[1] == "x":
-                total += c * d * sympy.sqrt(D) * lam(_NEURON[pair[0]])
+                total += c * d * sympy.sqrt(D) * _FIELDS[pair[0][0]](_INDEX[pair[0][-1]])
             else:
-                total += c * d * D * Q[u, _NEURON[pair[0]], _NEURON[pair[1]]]
+                overlap, turned = _OVERLAPS[pair[0][0] + pair[1][0]]
+                first, second = (_INDEX[name[-1]] for name in (reversed(pair) if turned else pair))
+                total += c * d * D * overlap[u, first, second]
     return total
 
 

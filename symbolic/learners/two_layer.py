@@ -35,6 +35,7 @@ import sympy
 from sympy import Function, Idx, IndexedBase, Symbol
 
 from quenched.symbolic.calculus.increments import (
+    C,
     I,
     Q,
     R,
@@ -46,6 +47,7 @@ from quenched.symbolic.calculus.increments import (
     multiplied_out,
     nu,
     on_sphere,
+    pi,
     push,
     rho,
     zeta,
@@ -57,6 +59,7 @@ from quenched.symbolic.losses import LABEL, OUTPUT, label_noise_average
 
 __all__ = [
     "AVERAGES",
+    "MEANINGS",
     "ORDER",
     "PART",
     "STATUS",
@@ -70,6 +73,7 @@ __all__ = [
     "generated",
     "half_squared_loss",
     "in_cluster",
+    "in_node",
     "increments",
     "quadratic",
     "slots",
@@ -86,13 +90,12 @@ STATUS = (
 # and i j ... (summed)
 a, b, u, o, k, l, *DUMMIES = (Idx(name) for name in ("a", "b", "u", "o", "k", "l", "i", "j", "m", "n", "p", "q"))
 kappa_v, s = sympy.symbols("kappa_v s", positive=True)
-M, v, P, y, eta_v = (IndexedBase(name) for name in ("M", "v", "P", "y", "eta_v"))
+M, V, v, P, y, eta_v = (IndexedBase(name) for name in ("M", "V", "v", "P", "y", "eta_v"))
 mean, direction = IndexedBase("mean"), IndexedBase("e")
 pull = IndexedBase("pull")
 force, response, noise, readout = (IndexedBase(name) for name in ("force", "response", "noise", "readout"))
 phi, label = OUTPUT, LABEL
-g, dg = Function("g"), Function("dg")
-probe = Symbol("f", real=True)
+g, dg, probe = Function("g"), Function("dg"), Symbol("f", real=True)
 
 STEIN = "Stein: regression of any field"
 SUMS = "Averages of one step: sum over neurons, average over label noise"
@@ -111,13 +114,13 @@ def slots(pattern: str) -> tuple[str, ...]:
 # --- averages over the sample
 
 
-def _in_node(expression: sympy.Expr) -> sympy.Expr:
-    """sum_a P_a E_a[...] of push_k times a field of node u, by Stein, or times another push."""
+def in_node(expression: sympy.Expr) -> sympy.Expr:
+    """sum_a P_a E_a[...] of push_k times a field of node u, by Stein, or times another push; V_uak: the mean of pi."""
     total, i = sympy.Integer(0), DUMMIES[0]
     for term in sympy.Add.make_args(sympy.expand(expression)):
         powers = [f.as_base_exp() for f in sympy.Mul.make_args(term)]
         pushes = [f.args[0] for f, power in powers if f.func == push for _ in range(power)]
-        bare = [f for f, _ in powers if f.func in (nu, lam)]
+        bare = [f for f, _ in powers if f.func in (nu, lam, pi)]
         coefficient = term / sympy.Mul(*(push(n) for n in pushes), *bare)
         if term.has(zeta):  # the bath knows neither samples nor weights
             continue
@@ -128,9 +131,11 @@ def _in_node(expression: sympy.Expr) -> sympy.Expr:
         else:
             (neuron,), (field,) = pushes, bare
             (index,) = field.args
-            average, overlap = (
-                (mean[u, a, index], R[u, index, i]) if field.func == nu else (M[u, a, index], Q[u, index, i])
-            )
+            average, overlap = {
+                nu: (mean[u, a, index], R[u, index, i]),
+                lam: (M[u, a, index], Q[u, index, i]),
+                pi: (V[u, a, index], C[u, i, index]),
+            }[field.func]
             # Cov_a(f, lambda_i) = rho_au times the overlap, and pull_uki = sum_a P_a rho_au response_aki
             total += coefficient * (P[a] * average * force[a, neuron] + pull[u, neuron, i] * overlap)
     return sympy.expand(total)
@@ -244,7 +249,7 @@ class Equations:
 
 
 def _equations(step: StepAverages, first: Step) -> Equations:
-    dR, dQ = (_in_node(increment) for increment in increments())
+    dR, dQ = (in_node(increment) for increment in increments())
     dv = -eta_v[o] * P[a] * readout[a, o] - eta_v[o] * kappa_v * v[o]
     drag = P[a] * rho[a, u] * response[a, k, DUMMIES[0]]
     rates = (("dR_{ubk}/dt", dR), ("dQ_{ukl}/dt", dQ), ("dv_o/dt", dv))
@@ -281,7 +286,7 @@ def quadratic() -> Equations:
 
 # --- what theory/ and the document take
 
-_MEANINGS = {
+MEANINGS = {
     "P": "(C,) weights of the clusters",
     "rho": "(C, U) variance of the inputs of a cluster along the directions of node u",
     "share": "(U,) fraction of all directions in node u",
@@ -395,7 +400,7 @@ def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
 def generated() -> str:
     """The functions of theory/two_layer.py: a step, and its tangents."""
     outputs, patterns = _outputs(), quadratic().patterns
-    write = partial(array_function, patterns=patterns, meanings=_MEANINGS)
+    write = partial(array_function, patterns=patterns, meanings=MEANINGS)
     squared, grown = growth()
     inner = {"on_sphere": {"squared": (squared, "k"), "growth": (grown, "k")}}
     texts = [

@@ -33,9 +33,10 @@ def test_every_average_has_its_digits(name: str) -> None:
 
 def test_the_other_formulas_have_their_digits() -> None:
     records = certify_equations()
-    learning = {"rates", "risk", "bias_rates", "on_sphere"}
+    learning = {"rates", "risk", "bias_rates", "on_sphere", "momentum_rates"}
     assert {r.formula for r in records} == {"Phi2", "Phi3", "Phi4", *learning}
-    assert {r.layout for r in records} == {"", "dR", "dQ", "dv", "db", "dc", "dR_held", "dQ_held"}
+    parts = {"", "dR", "dQ", "dv", "db", "dc", "dR_held", "dQ_held", "dS", "dC", "dU"}
+    assert {r.layout for r in records} == parts
     assert [r for r in records if r.digits < r.required] == []
 
 

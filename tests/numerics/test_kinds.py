@@ -19,6 +19,7 @@ from quenched.numerics import (
     Spectrum,
     Teacher,
     TwoLayer,
+    Velocity,
     integrate,
 )
 
@@ -92,7 +93,7 @@ DENSITIES = Densities([[[0.0], [0.0]]], [[[1.0]]], [0.5])
 SHAPE = {"sigma": "number", "separation": "number", "scaling": "real"}
 LAW = {"low": "number", "high": "number", "nodes": "integer", "quantiles": "flag"}
 RATES = {
-    **dict.fromkeys(("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature"), "rate"),
+    **dict.fromkeys(("lr", "weight_decay", "second_lr", "second_weight_decay", "temperature", "friction"), "rate"),
     "frozen": "parts",
     "sphere": "flag",
     "label_noise": "number",
@@ -181,14 +182,19 @@ CALLS: dict[str, Call] = {
     "OrderParameters": (
         OrderParameters,
         {"M": [[1.0]], "Q": [[1.0]], "v": [1.0]},
-        {"M": "array", "Q": "array", "v": "array", "b": "array", "c": "real"},
+        {"M": "array", "Q": "array", "v": "array", "b": "array", "c": "real", "velocity": "record"},
     ),
     "OrderParameters.projections": (STATE.projections, {"mixture": XOR}, {"mixture": "record", "D": "number"}),
     "OrderParameters.check": (STATE.check, {"mixture": XOR}, {"mixture": "record", "D": "number"}),
     "Densities": (
         Densities,
         {"A": [[[1.0]]], "Q": [[[1.0]]], "v": [1.0]},
-        {"A": "array", "Q": "array", "v": "array", "b": "array", "c": "real"},
+        {"A": "array", "Q": "array", "v": "array", "b": "array", "c": "real", "velocity": "record"},
+    ),
+    "Velocity": (
+        Velocity,
+        {"M": [[1.0]], "C": [[1.0]], "U": [[1.0]], "v": [1.0]},
+        dict.fromkeys(("M", "C", "U", "v"), "array"),
     ),
     "Densities.spread": (Densities.spread, {"mixture": XOR, "state": STATE}, {"mixture": "record", "state": "record"}),
     "Densities.overlaps": (DENSITIES.overlaps, {"mixture": XOR}, {"mixture": "record"}),
@@ -465,7 +471,7 @@ def test_the_table_knows_every_argument_of_every_public_function() -> None:
         assert set(parameters(name)) <= {place(name, argument) for argument in kinds}, name
         assert {place(name, argument) for argument in given} <= set(parameters(name)), name
     internal = ("to_dict", "arrays", "from_dict", "derivative", "check_labelled", "check_isotropic", "check_signs")
-    internal += ("check_charged",)
+    internal += ("check_charged", "of_vectors")
     for kind in (Mixture, Spectrum, Densities, OrderParameters):
         for name, member in inspect.getmembers(kind, callable):
             if not name.startswith("_") and name not in internal:

@@ -181,7 +181,7 @@ def test_a_grid_of_one_loss_and_batch() -> None:
 
 
 def test_both_grids_have_each_kind_of_rule() -> None:
-    for grid, cells in ((Grid(), 26), (Grid.full(), 314)):
+    for grid, cells in ((Grid(), 27), (Grid.full(), 322)):
         cases = grid.cases()
         assert len(cases) * len(grid.D) == cells
         special = {(c.rule.loss, c.rule.batch, c.network.K) for c in cases}

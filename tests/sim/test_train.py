@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +145,14 @@ STRICT = Backend(
 
 
 @pytest.mark.parametrize("test", ["fields", "vectors"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_the_program_is_written_in_the_array_api_standard(test: str, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "friction"), [("float64", None), ("float32", None), ("float64", 1.5)])
+def test_the_program_is_written_in_the_array_api_standard(test: str, dtype: str, friction: float | None) -> None:
     """array-api-strict has nothing beyond the standard, and promotes no dtype; its results are NumPy's.
 
     Up to rounding, eps sqrt(D) per step, times 45 steps: 5e-14 in float64 and 1.5e-5 in float32.
     """
     mixture, network, sgd = CASES["all options"]
+    sgd = replace(sgd, friction=friction)
     runs = [
         simulate(mixture, network, sgd, 30, [0.0, 1.5], [1, 2], backend=b, test=test, test_samples=60, dtype=dtype)
         for b in (STRICT, "numpy")
