@@ -33,7 +33,7 @@ _SYMBOLS = {
     "kappa": r"\kappa",
     "eta_v": r"\eta_{v}",
     "kappa_v": r"\kappa_v",
-    "friction": r"\gamma",
+    "friction": r"\zeta",
     "eta_b": r"\eta_b",
     "kappa_b": r"\kappa_b",
     "eta_c": r"\eta_c",

@@ -89,13 +89,13 @@ class LearningRule(Record, ABC):
     to exp(-H/T), H = D E[l] + kappa sum_k |w_k|^2/2.  The readout has no bath: what would go with this law is of order
     1/sqrt(D), and nor have thresholds and intercept.
 
-    gamma = `friction` (None: there are no velocities): momentum beta = 1 - gamma/D.  Each weight, readout, threshold
+    zeta = `friction` (None: there are no velocities): momentum beta = 1 - zeta/D.  Each weight, readout, threshold
     and intercept x has a velocity p, at rest unless the state has one, that the step above moves in the place of x:
 
-        p_k <- (1 - gamma/D) p_k + (the step above of w_k),     w_k <- w_k + p_k/D
+        p_k <- (1 - zeta/D) p_k + (the step above of w_k),     w_k <- w_k + p_k/D
 
-    which is the heavy ball u <- beta u + step, w <- w + u at the rates lr/D.  To leading order w'' + gamma w' =
-    -eta grad E[l]; as gamma grows, it is SGD at the rate lr/gamma.  xi_k has the factor sqrt(2 gamma eta T/D), for
+    which is the heavy ball u <- beta u + step, w <- w + u at the rates lr/D.  To leading order w'' + zeta w' =
+    -eta grad E[l]; as zeta grows, it is SGD at the rate lr/zeta.  xi_k has the factor sqrt(2 zeta eta T/D), for
     which the law is as above.  Velocities of what is frozen are 0; weights on a sphere have none.
 
     This is the base of the rules; one is made as a child of it.
@@ -166,8 +166,8 @@ class LearningRule(Record, ABC):
         more += [f"B = {self.batch}"] if self.batch > 1 else []
         more += [r"|w_k|\ \text{kept}"] if self.sphere else []
         if self.momentum:
-            gamma = self._written("friction")
-            kept = rf"(1 - \frac{{{gamma}}}{{D}})\, p" if gamma else "p"
+            zeta = self._written("friction")
+            kept = rf"(1 - \frac{{{zeta}}}{{D}})\, p" if zeta else "p"
             more += [rf"p \to {kept} + \delta", r"x \to x + \frac{1}{D}\, p"]
         more += [rf"\text{{frozen: {', '.join(self.frozen)}}}"] if self.frozen else []
         more += [] if self.diffusion else [r"\eta \to 0"]

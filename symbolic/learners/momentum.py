@@ -1,13 +1,13 @@
-r"""Momentum with 1 - beta = gamma/D, gamma the friction: weights have velocities, whose overlaps are order parameters.
+r"""Momentum with 1 - beta = zeta/D, zeta the friction: weights have velocities, whose overlaps are order parameters.
 
 A step moves the velocities as that of the plain rule moves what they are velocities of, and weights and readouts along
 their velocities, a step being a time of 1/D:
 
-    p_k <- (1 - gamma/D) p_k - eta_k/sqrt(D) <push_k x> - (eta_k kappa/D) w_k + sqrt(2 gamma eta_k T/D) xi_k
+    p_k <- (1 - zeta/D) p_k - eta_k/sqrt(D) <push_k x> - (eta_k kappa/D) w_k + sqrt(2 zeta eta_k T/D) xi_k
     w_k <- w_k + p_k/D
 
 and the same of v_o (and of thresholds and intercept), whose velocity is p_o.  This is the heavy ball u <- beta u +
-step, w <- w + u with u = p/D and beta = 1 - gamma/D, at the learning rate eta/D: its memory of D/gamma steps is as long
+step, w <- w + u with u = p/D and beta = 1 - zeta/D, at the learning rate eta/D: its memory of D/zeta steps is as long
 as the time in which the network learns, so that a sample moves w_k at once by 1/D of what it does without momentum.
 
 |p_k|^2 is of order D as |w_k|^2 is, and with S_ubk = p_k.Pi_u r_b/D, C_ukl = w_k.Pi_u p_l/D, U_ukl = p_k.Pi_u p_l/D the
@@ -17,9 +17,9 @@ increments close (`quenched.symbolic.calculus.increments`).  |x|^2 = D rho enter
     C: dw.dp is of order 1/D, Q: |dw|^2 of order 1/D^2: their noise vanishes as D grows
 
 Of a sample's field pi_k = p_k.x/sqrt(D) Stein's lemma leaves E_a[pi_k] force + sum_n Cov_a(pi_k, lambda_n) response,
-the covariance being rho C: no average of a step is new.  To leading order w'' + gamma w' = -eta grad E[l]; `overdamped`
-shows that gamma -> infinity is SGD without momentum at the rate eta/gamma, its noise of second order in it included.
-The bath is that of a friction gamma: exp(-H/T) is the law of weights that it leads to as eta -> 0, and the velocities
+the covariance being rho C: no average of a step is new.  To leading order w'' + zeta w' = -eta grad E[l]; `overdamped`
+shows that zeta -> infinity is SGD without momentum at the rate eta/zeta, its noise of second order in it included.
+The bath is that of a friction zeta: exp(-H/T) is the law of weights that it leads to as eta -> 0, and the velocities
 are independent of them, N(0, eta_k T) in each direction.
 """
 
@@ -61,7 +61,7 @@ TITLE = "Momentum"
 PART, ORDER = "learning", 7
 STATUS = "Exact as D grows at fixed t, like the equations that it changes."
 
-gamma = Symbol("friction", positive=True)
+zeta = Symbol("friction", positive=True)
 o = Idx("o")
 v, p, drive = (IndexedBase(name) for name in ("v", "p", "drive"))
 one = sympy.Integer(1)
@@ -71,13 +71,13 @@ def _moved(index: Idx) -> tuple[Vector, Vector]:
     """dw_k and dp_k of a step: the velocity first, and the weight along the new one."""
     rate = eta[index]
     force: Vector = {
-        f"p_{index}": -gamma / D,
+        f"p_{index}": -zeta / D,
         "x": -rate / sympy.sqrt(D) * push(index),
         f"w_{index}": -rate * kappa / D,
-        f"xi_{index}": sympy.sqrt(2 * gamma * T / D) * sympy.sqrt(rate),
+        f"xi_{index}": sympy.sqrt(2 * zeta * T / D) * sympy.sqrt(rate),
     }
     step = {name: value / D for name, value in force.items()}
-    return step | {f"p_{index}": (1 - gamma / D) / D}, force
+    return step | {f"p_{index}": (1 - zeta / D) / D}, force
 
 
 @cache
@@ -95,7 +95,7 @@ def increments() -> dict[str, sympy.Expr]:
             + inner_product(moved_k, {f"{second}_l": one})
             + inner_product(moved_k, moved_l)
         )
-    pulled = drive[o] - gamma * p[o]
+    pulled = drive[o] - zeta * p[o]
     return {name: sympy.expand(value) for name, value in found.items()} | {"v": p[o] + pulled / D, "p": pulled}
 
 
@@ -114,17 +114,17 @@ def rates() -> dict[str, sympy.Expr]:
 
 @cache
 def overdamped() -> dict[str, sympy.Expr]:
-    """dR/dt, dQ/dt and dv/dt to leading order as gamma grows at fixed eta/gamma, which is written eta.
+    """dR/dt, dQ/dt and dv/dt to leading order as zeta grows at fixed eta/zeta, which is written eta.
 
-    S, C and p are then of order 1, U of order gamma; they relax at rates of order gamma, in no time, to where the
+    S, C and p are then of order 1, U of order zeta; they relax at rates of order zeta, in no time, to where the
     leading terms of their own rates are in balance.
 
     >>> overdamped()["R"] - two_layer.equations().dR, overdamped()["Q"] - two_layer.equations().dQ
     (0, 0)
     """
-    small = Symbol("epsilon", positive=True)  # 1/gamma
+    small = Symbol("epsilon", positive=True)  # 1/zeta
     heat, found = U[u, k, l], rates()
-    scaled = {x: x / small for x in (eta[k], eta[l], drive[o], heat)} | {gamma: 1 / small}
+    scaled = {x: x / small for x in (eta[k], eta[l], drive[o], heat)} | {zeta: 1 / small}
     settled: dict[sympy.Expr, sympy.Expr] = {}
     for name, x, order in (("U", heat, 2), ("C", C[u, k, l], 1), ("S", S[u, b, k], 1), ("p", p[o], 1)):
         leading = sympy.expand(small**order * found[name].subs(scaled, simultaneous=True)).subs(small, 0)
@@ -145,7 +145,7 @@ _MEANINGS = {
     "U": "(U, K, K) overlaps p_k.p_l/D",
     "p": "(K,) velocities of the readout v",
     "drive": "(K,) rates of v without momentum",
-    "friction": "gamma, D times 1 - beta",
+    "friction": "zeta, D times 1 - beta",
 }
 
 
@@ -178,7 +178,7 @@ pi_k is p_k.x/sqrt(D), drive_o is D times the increment of v_o by a step without
 Where two moves along x meet, |x|^2 of order D makes up for a power of 1/D in dU alone: samples heat the velocities; in
 dC and dQ their noise is of order 1/D and 1/D^2.  V_uak is the part of E_a[pi_k] from node u.
 """,
-    "overdamped": """As gamma grows at fixed eta/gamma, written eta: S, C, U and p are where their rates vanish to
+    "overdamped": """As zeta grows at fixed eta/zeta, written eta: S, C, U and p are where their rates vanish to
 leading order, and R, Q and v have the equations without momentum, the term of second order in eta among them.
 """,
 }

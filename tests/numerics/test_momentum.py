@@ -55,7 +55,7 @@ def mean_step(rule: OnlineSGD, state: OrderParameters, D: float) -> dict[str, np
     given the cluster.  Coefficients depend on the two of the weights alone, in which there is a grid of Gauss and
     Hermite; in the others all is linear, and they are at their mean given these two.
     """
-    eta, gamma, kappa, T = (
+    eta, zeta, kappa, T = (
         float(rule.eta),
         float(rule.friction or 0.0),
         float(rule.kappa),
@@ -77,16 +77,16 @@ def mean_step(rule: OnlineSGD, state: OrderParameters, D: float) -> dict[str, np
         push, readout = s * F * v[0][:, None] * dg, s * F * g
         B = np.zeros((grid.shape[1], 8, 8)) + np.eye(8)
         for k in range(2):
-            B[:, 2 + k, 2 + k] -= gamma / D
+            B[:, 2 + k, 2 + k] -= zeta / D
             B[:, 2 + k, k] -= eta * kappa / D
-            B[:, 2 + k, 4 + k] += np.sqrt(2 * gamma * eta * T / D)
+            B[:, 2 + k, 4 + k] += np.sqrt(2 * zeta * eta * T / D)
             B[:, 2 + k, 7] -= eta * push[k] / np.sqrt(D)
             B[:, k] += B[:, 2 + k] / D  # along the new velocity
         whole = np.zeros((grid.shape[1], 8, 8)) + G
         whole[:, known, 7] = whole[:, 7, known] = field.T / np.sqrt(D)
         whole[:, 7, 7] = 0.8**2  # |x|^2/D but for terms of order 1/D
         total += 0.5 * D * np.einsum("n,nij->ij", weights, B @ whole @ B.swapaxes(1, 2) - whole)
-        p = (1 - gamma / D) * v[1][:, None] - float(rule.eta_v) / D * (readout + float(rule.kappa_v) * v[0][:, None])
+        p = (1 - zeta / D) * v[1][:, None] - float(rule.eta_v) / D * (readout + float(rule.kappa_v) * v[0][:, None])
         moved += 0.5 * D * np.stack([p / D, p - v[1][:, None]]) @ weights
     parts = {"M": PAIR.means @ total[6:7, :2], "Q": total[:2, :2], "v": moved[0]}
     return parts | {"S": PAIR.means @ total[6:7, 2:4], "C": total[:2, 2:4], "U": total[2:4, 2:4], "p": moved[1]}
@@ -252,11 +252,11 @@ def test_equations_show_velocities() -> None:
     lines = equations(PAIR, ERF, OnlineSGD(0.5, friction=2.0)).lines
     assert r"\frac{dQ_{kl}}{dt} = C_{kl} + C_{lk}" in lines
     heat = next(line for line in lines if line.startswith(r"\frac{dU_{kl}}{dt}"))
-    assert r"-2 \gamma U_{kl}" in heat
+    assert r"-2 \zeta U_{kl}" in heat
     assert r"{\eta}^{2} \sum_{a} P_{a}\, N_{akl}" in heat
     assert "N_{akl}" not in "".join(equations(PAIR, ERF, GradientFlow(0.5, friction=2.0)).lines)
     assert all("p_k" not in line for line in equations(PAIR, ERF, OnlineSGD(0.5)).lines)
-    assert r"\gamma" not in OnlineSGD(0.5)._repr_latex_()
+    assert r"\zeta" not in OnlineSGD(0.5)._repr_latex_()
     assert r"(1 - \frac{2}{D})\, p" in OnlineSGD(0.5, friction=2.0)._repr_latex_()
 
 

@@ -38,10 +38,10 @@ def test_a_large_friction_is_plain_sgd_at_the_rate_over_it() -> None:
 
 
 def test_the_force_on_velocities_is_that_of_the_plain_rule() -> None:
-    """dS/dt + gamma S is dR/dt without momentum, and of dC_kl/dt the terms of w_k.p_l are half of dQ_kl/dt."""
-    plain, found, gamma = two_layer.equations(), momentum.rates(), momentum.gamma
-    assert sympy.expand(found["S"] + gamma * momentum.S[u, two_layer.b, k] - plain.dR) == 0
-    half = found["C"] + gamma * momentum.C[u, k, l] - U[u, k, l]
+    """dS/dt + zeta S is dR/dt without momentum, and of dC_kl/dt the terms of w_k.p_l are half of dQ_kl/dt."""
+    plain, found, zeta = two_layer.equations(), momentum.rates(), momentum.zeta
+    assert sympy.expand(found["S"] + zeta * momentum.S[u, two_layer.b, k] - plain.dR) == 0
+    half = found["C"] + zeta * momentum.C[u, k, l] - U[u, k, l]
     other = half.subs({k: l, l: k}, simultaneous=True).subs(momentum.Q[u, l, k], momentum.Q[u, k, l])
     rest = sympy.expand(plain.dQ - half - other)
     assert all(term.has(noise) or term.has(momentum.T) for term in sympy.Add.make_args(rest))
