@@ -130,4 +130,4 @@ def _grid(run: Run, large: bool) -> Grid:
     return grid if run.seeds is None else replace(grid, seeds=run.seeds)
 
 
-VERB = command(validate, run=Run())
+VERB = command(validate, changing=True, run=Run())

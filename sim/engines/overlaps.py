@@ -121,7 +121,8 @@ class Chain(Engine):
     @classmethod
     def refuses(cls, problem: Problem) -> str | None:
         """A spectrum: there are then as many order parameters as directions."""
-        return "engine must be 'vectors' where inputs have a spectrum" if problem.mixture.spectrum is not None else None
+        spectral = problem.mixture.spectrum is not None
+        return "engine must be 'vectors' where inputs have a spectrum" if spectral else super().refuses(problem)
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:

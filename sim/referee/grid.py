@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from quenched.numerics.course.pieces import Mixtures, Rules, course, timed
 from quenched.numerics.problem.checks import record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
 from quenched.numerics.problem.network import Teacher, TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.two_layer.flow import random_state
+from quenched.sim.engines.base import Problem
+from quenched.sim.training import problems_of
 from quenched.symbolic.language.grammar import CLASS_LOSSES
 
 __all__ = ["SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
@@ -89,18 +92,19 @@ TEACHERS: dict[str, Callable[[Mixture], Teacher]] = {"sign": _sign, "each cluste
 class Case:
     """A problem of the grid: the names of its mixture and teacher, the network, the rule, whether it has a control.
 
-    `problem`: the specification that it is, which has a mixture and an initial state of its own.
+    `problem`: the specification that it is, which has a mixture and an initial state of its own; mixture and rule may
+    change in time.
     """
 
     mixture: str
     network: TwoLayer
-    rule: OnlineSGD
+    rule: Rules
     control: bool
     teacher: str = ""
     problem: Specification | None = None
 
     @property
-    def data(self) -> Mixture:
+    def data(self) -> Mixtures:
         """The mixture, with the labels of its teacher."""
         if self.problem is not None:
             return self.problem.mixture
@@ -108,6 +112,15 @@ class Case:
         if not self.teacher:
             return mixture
         return replace(mixture, labels=np.zeros(mixture.clusters), teacher=TEACHERS[self.teacher](mixture))
+
+    @property
+    def rules(self) -> tuple[LearningRule, ...]:
+        """The rule, or all of them in the order of time."""
+        return tuple(each for each, _ in timed("rule", self.rule, LearningRule))  # type: ignore[type-abstract]
+
+    def problems(self, D: int) -> tuple[Problem, ...]:
+        """What an engine runs in dimension D: one problem, or one for each piece."""
+        return problems_of(course(self.data, self.rule), self.network, D)
 
     def start(self, D: int, seed: int) -> OrderParameters | Densities:
         """The initial state: of random weights in dimension D, or that of the specification."""
@@ -169,11 +182,13 @@ class Grid:
         if self.problem is not None:
             self.problem.need("network", "rule")
             network, rule = record("network", self.problem.network, TwoLayer), self.problem.rule
-            if not isinstance(rule, OnlineSGD):
-                raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {rule!r}")
-            if rule.idle:
+            case = Case(SPECIFIED, network, rule or OnlineSGD(0.0), True, problem=self.problem)
+            for each in case.rules:
+                if not isinstance(each, OnlineSGD):
+                    raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {each!r}")
+            if all(each.idle for each in case.rules):
                 raise ValueError(f"rule must have a rate > 0: nothing is learned, got {rule!r}")
-            return [Case(SPECIFIED, network, rule, True, problem=self.problem)]
+            return [case]
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
