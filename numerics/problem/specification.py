@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -55,11 +55,13 @@ class Specification(Record):
     """One problem; what is None is not part of it, and whoever needs it has a default or says that it is missing.
 
     `mixture`, `network`, `rule`: the law of the data, the network, the learning rule.  A problem that changes in time
-    has pairs (mixture, until) or (rule, until) in their place (`quenched.numerics.course.pieces`).  `D`: input
-    dimension; `t`:
-    increasing times in units of D steps.  The initial state is `state`, or else that of Gaussian random weights of the
-    seed `initial`, v_k ~ N(0, `readout_scale`^2/K).  `seeds`: those of simulations; `engine` and `test_samples` as in
-    `quenched.sim.simulate`.  `sigma`: noise levels of an error curve, and `learner`: its learners, name -> options.
+    has pairs (mixture, until) or (rule, until) in their place (`quenched.numerics.course.pieces`).
+
+    `D`: input dimension; `t`: increasing times in units of D steps.  The initial state is `state`, or else that of
+    Gaussian random weights of the seed `initial`, v_k ~ N(0, `readout_scale`^2/K).  `seeds`: those of simulations;
+    `engine` and `test_samples` as in `quenched.sim.simulate`.  `sigma`: noise levels of an error curve, and `learner`:
+    its learners, name -> options.
+
     `power_law`: a power-law problem, and `draw` the seed of its features: mixture, network, rule and state are then
     those of `power_law_problem`, and are left out.
 
@@ -141,7 +143,7 @@ class Specification(Record):
         return isinstance(self.mixture, tuple) or isinstance(self.rule, tuple)
 
     def constant(self, purpose: str) -> Mixture:
-        """The one mixture.  ValueError: there is none, or mixture or rule change in time, which `purpose` does not know.
+        """The one mixture.  ValueError: there is none, or mixture or rule change in time, unknown to the `purpose`.
 
         >>> Specification([(Mixture.xor(0.5), 1.0), (Mixture.xor(0.4), None)]).constant("fixed points")
         Traceback (most recent call last):
@@ -156,8 +158,8 @@ class Specification(Record):
 
     def _key(self) -> tuple[Any, ...]:
         """The learners in any order."""
-        *parts, learner = super()._key()
-        return *parts, None if learner is None else frozenset(learner.items())
+        kind, *parts = super()._key()
+        return kind, *(frozenset(part.items()) if isinstance(part, dict) else part for part in parts)
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ def command(function: Callable[..., None], *, changing: bool = False, **records:
             problem = read_problem(values["spec"])
             problem.need("mixture")
             if not changing:
-                problem.constant(f"quenched {str(ctx.info_name)}")
+                problem.constant(f"quenched {ctx.info_name}")
         chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in given}
         arguments = {
             name: {key: _rebuilt(_adopted(each, problem, key), chosen) for key, each in record.items()}
