@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from quenched.numerics.course.pieces import Mixtures, Rules, course, timed
+from quenched.numerics.course.pieces import Mixtures, Rules, course, joint_mixture, timed
 from quenched.numerics.problem.checks import record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
@@ -17,15 +17,19 @@ from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.scaling.power_law import PowerLaw
 from quenched.numerics.two_layer.flow import random_state
 from quenched.sim.engines.base import Problem
 from quenched.sim.training import problems_of
 from quenched.symbolic.language.grammar import CLASS_LOSSES
 
-__all__ = ["SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
+__all__ = ["POWER_LAW", "SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
 SPECIFIED = "specification"  # what the mixture of a specification is called
+POWER_LAW = "power law"  # and that of the power-law problem
+_MOST = 400  # its dimension: 50 directions for each of its eigenvalues
+_POWERS = Specification(power_law=PowerLaw(0.8, 0.6, 24, 8, rate=0.15, batch=2, label_noise=0.2), draw=1)
 
 
 def _refereed() -> tuple[str, ...]:
@@ -93,7 +97,7 @@ class Case:
     """A problem of the grid: the names of its mixture and teacher, the network, the rule, whether it has a control.
 
     `problem`: the specification that it is, which has a mixture and an initial state of its own; mixture and rule may
-    change in time.
+    change in time.  `most`: the largest dimension that it is simulated in, where no engine for any dimension takes it.
     """
 
     mixture: str
@@ -102,6 +106,14 @@ class Case:
     control: bool
     teacher: str = ""
     problem: Specification | None = None
+    most: int | None = None
+
+    def dimension(self, D: int) -> int:
+        """Where it runs in a cell at D: with as many directions for each eigenvalue of a power law."""
+        if self.most is None:
+            return D
+        nodes = joint_mixture(self.data).default_dimension
+        return min(D, self.most) // nodes * nodes
 
     @property
     def data(self) -> Mixtures:
@@ -134,6 +146,7 @@ class Grid:
     `variants`: networks with other losses, batches, biases or teachers, at the last of the rates, on each of the
     mixtures `varied`, or where the loss has several outputs on the mixture three-classes.  `bias_D`: where the bias is
     measured, with `bias_runs` runs times D at each, and 20 at least.
+    `power_law`: whether a linear student of random features is among them, on vectors in a smaller dimension.
     `problem`: a specification that is judged instead of all these.
     """
 
@@ -148,6 +161,7 @@ class Grid:
     varied: tuple[str, ...] = ("two-clusters",)
     bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
     bias_runs: float = 1e6
+    power_law: bool = True
     problem: Specification | None = None
 
     @classmethod
@@ -172,7 +186,7 @@ class Grid:
         variants = tuple(
             Variant(activation, K, loss, batch, control=K == 2) for activation, K in product(self.activations, (1, 2))
         )
-        return replace(self, activations=(), variants=variants, varied=self.mixtures)
+        return replace(self, activations=(), variants=variants, varied=self.mixtures, power_law=False)
 
     def cases(self) -> list[Case]:
         """Every problem; those of the first K and rate have a control, and so have the variants.
@@ -198,4 +212,6 @@ class Grid:
             for one in self.variants
             for name in ((_CLASSES,) if one.loss in CLASS_LOSSES else self.varied)
         ]
-        return [*plain, *others]
+        network, rule = record("network", _POWERS.network, TwoLayer), record("rule", _POWERS.rule, OnlineSGD)
+        law = [Case(POWER_LAW, network, rule, True, problem=_POWERS, most=_MOST)] if self.power_law else []
+        return [*plain, *others, *law]

@@ -138,7 +138,7 @@ def check(grid: Grid, significance: float, processes: int) -> list[Case]:
     integer("seeds", grid.seeds, at_least=2)
     cases = grid.cases()
     for case, D in product(cases, grid.D):
-        integer("D", D, at_least=case.network.K + joint_mixture(case.data).dimensions)
+        integer("D", case.dimension(D), at_least=case.network.K + joint_mixture(case.data).dimensions)
     return cases
 
 
@@ -298,7 +298,8 @@ def _runs(grid: Grid, case: Case, number: int, D: int, cell: int, engine: str, b
     samples = None if case.problem is None else case.problem.test_samples
     options: dict[str, Any] = {} if samples is None else {"test_samples": samples}
     how = _engine(case, engine, backend)
-    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, *how, state=state, **options)
+    size = case.dimension(D)
+    return simulate(case.data, case.network, case.rule, size, grid.times, seeds, *how, state=state, **options)
 
 
 def _engine(case: Case, engine: str, backend: str) -> tuple[str, str]:
@@ -320,11 +321,11 @@ def _judged(
         found = compare(theory.assign_coords(time=runs.time), runs, significance=level)
         about = records_of(runs)["simulation"]
         way = _way(about["engine"], about["backend"])
-        cells.append(_cell(case, D, found, way))
+        cells.append(_cell(case, found, way))
         z.append(_varying(found.table))
         if other is not None and i == len(grid.D) - 1:
             wrong = other.assign_attrs(theory.attrs).assign_coords(time=runs.time)
-            controls.append(_cell(case, D, compare(wrong, runs, significance=level), way))
+            controls.append(_cell(case, compare(wrong, runs, significance=level), way))
     return cells, controls, np.concatenate(z)
 
 
@@ -353,7 +354,7 @@ def _way(engine: str, backend: str) -> str:
     return engine if (engine, backend) == ("overlaps", "numpy") else f"{engine}, {backend}"
 
 
-def _cell(case: Case, D: int, found: Comparison, engine: str) -> Cell:
+def _cell(case: Case, found: Comparison, engine: str) -> Cell:
     from scipy.special import stdtr
 
     table, S = found.table, found.seeds
@@ -362,7 +363,7 @@ def _cell(case: Case, D: int, found: Comparison, engine: str) -> Cell:
     tail = np.divide(excess, error, out=np.zeros_like(error), where=error > 0).max()
     at = int(np.abs(table.z.values).argmax())
     row = {name: values.values[at] for name, values in table.data_vars.items()}
-    scale = table.allowance.values * D  # the largest theoretical value of the observable
+    scale = table.allowance.values * found.D  # the largest theoretical value of the observable
     shown = (scale > 0) & (error > 0)
     first, pieces = case.rules[0], len(course(case.data, case.rule).pieces)
     return Cell(
@@ -372,7 +373,7 @@ def _cell(case: Case, D: int, found: Comparison, engine: str) -> Cell:
         batch=first.batch,
         options=", ".join(filter(None, [_options(first), f"the first of {pieces} pieces" if pieces > 1 else ""])),
         lr=float(first.rates(0.0).eta),
-        D=D,
+        D=found.D,
         numbers=len(error),
         worst=f"{row['observable']}[{row['index']}]" if row["index"] else str(row["observable"]),
         t=float(row["time"]),
