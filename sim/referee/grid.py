@@ -166,7 +166,7 @@ class Grid:
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 74 of other losses, batches, rules and teachers."""
+        """240 cells, and 76 of other losses, batches, rules, teachers and a power law."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
