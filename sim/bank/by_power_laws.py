@@ -1,8 +1,8 @@
 """Independent routes to power laws: exponentials of matrices, transforms inverted on the real axis, drawn features.
 
-The solvers follow kappa through the complex plane and sum over a contour.  Here the risk of few inputs is the exponential
-of a matrix; that of the equivalent of few features is inverted from real s (Stehfest 1970), where kappa is real and found
-by bisection; and features are drawn, of which the equivalent is the mean up to 1/P.
+The solvers follow kappa through the complex plane and sum over a contour.  Here the risk of few inputs is the
+exponential of a matrix; that of the equivalent of few features is inverted from real s (Stehfest 1970), where kappa is
+real and found by bisection; and features are drawn, of which the equivalent is the mean up to 1/P.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def far_frontier(parameters: Parameters) -> tuple[Number, Number]:
     """The exponent of the least risk in compute, 1/4 < a < 0.293 and b > 1/2, D/P = 4, rate 1/4: from three budgets.
 
     At f = 10^(n/omega), n = 6, 7, 8, the local exponent along the best P of three terms, in logarithms: of the target,
-    of the noise of SGD, and what random features and the end of the sum over j add; the limit is Aitken's, and its error
-    the difference from that of n = 5, 6, 7.
+    of the noise of SGD, and what random features and the end of the sum over j add; the limit is Aitken's, and its
+    error the difference from that of n = 5, 6, 7.
     """
     ctx = context(_DIGITS)
     a, b = ctx.mpf(parameters["a"]), ctx.mpf(parameters["b"])

@@ -68,8 +68,8 @@ def show(
 
     Columns of a result: variable, its dimensions, its least and largest value, units, meaning.  Columns of a
     specification: part, its value, "default" where the file leaves it out, units, meaning; of a power law its phase and
-    exponents; then the equations of learning for D -> infinity, as LaTeX.  A problem that changes in time is shown piece
-    by piece.
+    exponents; then the equations of learning for D -> infinity, as LaTeX.  A problem that changes in time is shown
+    piece by piece.
 
     Example:  quenched show run.nc
     Example:  quenched show problem.toml

@@ -190,8 +190,8 @@ def comparison(
 ) -> Figure:
     """pmse and classification error against time, side by side, for several runs by name.
 
-    A run without the dimension seed is a line, one with it points; one of several tasks is a run for each.  `levels`: errors to draw as horizontal lines,
-    (value, error) with its error as a band.  Both axes are logarithmic.
+    A run without the dimension seed is a line, one with it points; one of several tasks is a run for each.  `levels`:
+    errors to draw as horizontal lines, (value, error) with its error as a band.  Both axes are logarithmic.
     """
     figure = Figure(figsize=(PAGE, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)

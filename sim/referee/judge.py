@@ -316,7 +316,7 @@ def _judged(
     """The cells of a case, its control at the last D, and all z."""
     (theory, other), _ = done["theory", number]
     cells, controls, z = [], [], []
-    for i, D in enumerate(grid.D):
+    for i in range(len(grid.D)):
         runs, _ = done["runs", number * len(grid.D) + i]
         found = compare(theory.assign_coords(time=runs.time), runs, significance=level)
         about = records_of(runs)["simulation"]

@@ -288,7 +288,7 @@ def three_terms(a: float, b: float, f: float, P: float) -> tuple[np.ndarray, np.
 
 
 def local_exponent(a: float, b: float, f: float) -> tuple[float, float]:
-    """d log risk/d log f at the best P, which is that at fixed P, and log10 of this P; no matrix, no float overflows."""
+    """d log risk/d log f at the best P, which is that at fixed P, and log10 of this P; no float overflows."""
 
     def shares(P: float) -> np.ndarray:
         logs = three_terms(a, b, f, P)[0]
@@ -306,7 +306,7 @@ def local_exponent(a: float, b: float, f: float) -> tuple[float, float]:
 def test_target_noise_and_early_term_are_the_risk(
     a: float, b: float, P: int, ratio: int, rate: float, batch: int
 ) -> None:
-    """Where 1 << x << P^2a: what is left of the risk is the early term, to (x/P^2a)^(1/2a - 1) and 1e-6 of a contour."""
+    """Where 1 << x << P^2a: the rest of the risk is the early term, to (x/P^2a)^(1/2a - 1) and 1e-6 of a contour."""
     law, x = PowerLaw(a, b, inputs=ratio * 10**P, features=10**P, rate=rate, batch=batch), 1e9
     risk = float(power_law_risk(law, [x / (2 * law.lr)]).risk[0])
     noise = theory.noise_term(a, x, law.lr, float(batch), law.source, 1.0)

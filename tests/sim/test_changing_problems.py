@@ -194,7 +194,7 @@ def test_dynamics_and_its_results(
     theory, runs = xr.load_dataset(tmp_path / "run.nc"), xr.load_dataset(tmp_path / "run_simulation.nc")
     expected = integrate(TASKS, spec.network, RULES, spec.start(), spec.t)
     np.testing.assert_array_equal(theory.pmse, expected.pmse)
-    last = [line.split() for line in printed.splitlines() if line.startswith("1.5 ")][0]
+    last = next(line.split() for line in printed.splitlines() if line.startswith("1.5 "))
     assert last[1:] == ["0", *(f"{float(expected[n][-1, i]):.6f}" for i in (0, 1) for n in NAMES)]
     known = Specification(TASKS, spec.network, RULES, t=spec.t, state=spec.start())
     assert problem_of(theory) == known
@@ -251,7 +251,7 @@ def test_verbs_of_one_problem_refuse_several(
     file.write_text(FILE[: FILE.index("[[")] + '[mixture]\nkind = "xor"\nsigma = 0.4\n')
     assert run(monkeypatch, verb, file) == 2
     assert f"rule must not change in time for quenched {verb}, got 2 pieces" in capfd.readouterr().err
-    with pytest.raises(ValueError, match="rule must not change in time here, got a table with until = 0.75"):
+    with pytest.raises(ValueError, match=r"rule must not change in time here, got a table with until = 0\.75"):
         read_spec(file)
 
 
