@@ -11,6 +11,16 @@
 
 One file describes one problem for every verb (`read_problem`).  A list where one value is due spans an axis, which only
 a sweep has (`read_spec`): sigma = [0.3, 0.5], or several tables [[mixture]].
+
+Tables with `until` follow each other in time: the problem changes at these times, and the last table may leave it out.
+
+    mixture = [{ kind = "two-clusters", sigma = 0.5, until = 10 }, { kind = "xor", sigma = 0.5 }]
+    rule = [{ lr = 0.5, until = 30 }, { lr = 0.05 }]
+
+A power law makes mixture, network, rule and state by itself, from features of the seed `draw`:
+
+    power_law = { a = 1.25, b = 0.75, inputs = 400, features = 100 }
+    draw = 0
 """
 
 from __future__ import annotations
@@ -35,13 +45,14 @@ from quenched.numerics.problem.rules import GradientFlow, LearningRule, OnlineSG
 from quenched.numerics.problem.specification import Specification, problem_of
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.problem.texts import spectrum, taught
+from quenched.numerics.scaling.power_law import PowerLaw
 from quenched.sim.samples import from_data
 from quenched.sim.sweeps import Sweep
 
 __all__ = ["read_problem", "read_spec"]
 
 # What a table of the specification may hold, and how deep an array a value is: one level more is an axis of the grid.
-_MEANS = {"means": 2, "labels": 1, "weights": 1, "sigma": 0, "scaling": 0}
+_MEANS = {"means": 2, "labels": 1, "weights": 1, "sigma": 0, "scaling": 0, "classes": 1}
 _DATA = {"data": 0, "covariance": 0, "shrinkage": 0, "project": 0, "sigma": 0}
 _MORE = {"spectrum": 0, "teacher": 0}  # of any mixture
 _NETWORK = {field.name: 0 for field in fields(TwoLayer)}
@@ -65,7 +76,7 @@ def read_problem(path: str | os.PathLike[str]) -> Specification:
     `sigma`, the noise levels of an error curve, and tables [[learner]] with the `kind` and the options of its learners;
     one that has a network takes network, rule, last time, D and initial state of the file where its table has none.
     A mixture may have a `spectrum`, "mp:0.5" or { law = "mp:0.5", directions = 500 } or { eigenvalues = [..], .. }, and
-    a `teacher`, "erf:2" or { weights = [..], v = [..], activation = ".." }.  Only `mixture` is needed.
+    a `teacher`, "erf:2" or { weights = [..], v = [..], activation = ".." }.  Only `mixture` is needed, or `power_law`.
 
     ValueError: what cannot be read, is not known, is missing, or has several values, with its place.
 
@@ -87,11 +98,13 @@ def read_problem(path: str | os.PathLike[str]) -> Specification:
             raise ValueError(f"spec must be a file of a result, got {str(path)!r}: {error}") from error
     given = _parsed(path)
     _known("spec", given, _PARTS)
-    if "mixture" not in given:
+    if not {"mixture", "power_law"} & set(given):
         raise ValueError(f"spec must have mixture, got only {', '.join(given) or 'nothing'}")
     parts: dict[str, Any] = {name: given[name] for name in ("readout_scale", "engine", "test_samples") if name in given}
-    parts |= {name: _one(name, given) for name in ("mixture", "network", "rule") if name in given}
-    for name in ("D", "initial"):
+    parts |= {name: _in_time(name, given) for name in ("mixture", "network", "rule") if name in given}
+    if "power_law" in given:
+        parts["power_law"] = PowerLaw.from_dict(given["power_law"], "power_law")
+    for name in ("D", "initial", "draw"):
         if name in given:
             values = integers(name, given[name])
             if len(values) > 1:
@@ -238,6 +251,8 @@ def _records(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The records of the tables [[name]], each spanned by its lists, called by what varies in it."""
     found: dict[str, Any] = {}
     for table in _tables(name, given[name]):
+        if "until" in table and name != "network":
+            raise ValueError(f"{name} must not change in time here, got a table with until = {table['until']!r}")
         make, depths, title = _KINDS[name](table)
         _known(name, table, [*depths, "name", *(["kind"] if name != "network" else [])])
         axes = {key: _axis(table[key], depth) for key, depth in depths.items() if key in table}
@@ -260,6 +275,18 @@ def _one(name: str, given: Mapping[str, Any]) -> Any:
     if len(found) > 1:
         raise ValueError(_several(name, "; ".join(found)))
     return next(iter(found.values()))
+
+
+def _in_time(name: str, given: Mapping[str, Any]) -> Any:
+    """The record of a table, or pairs of one and its end of tables with `until`."""
+    tables = _tables(name, given[name])
+    if name == "network" or not any("until" in table for table in tables):
+        return _one(name, given)
+    pairs = []
+    for table in tables:
+        rest = {key: value for key, value in table.items() if key != "until"}
+        pairs.append((_one(name, {name: rest}), table.get("until")))
+    return pairs
 
 
 def _several(name: str, got: str) -> str:

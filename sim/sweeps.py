@@ -42,7 +42,7 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.flow import random_state
-from quenched.sim.backend import get_backend
+from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, Engine, Problem
 from quenched.sim.engines.run import Protocol, run
@@ -157,15 +157,21 @@ class Sweep:
             activation_functions(network.activation)
         for rule in rules.values():
             rule.check_until(float(times[-1]))
-        self.require(kind)
+        self.place(kind, "numpy")
 
-    def require(self, kind: type[Engine]) -> None:
-        """ValueError where this engine, or its form for a card, cannot run a point of the grid."""
+    def place(self, kind: type[Engine], backend: str) -> Backend:
+        """Where this engine runs all of the grid.  ValueError: it, or its form there, cannot run a point of it."""
         _, networks, rules, dimensions, _ = self.axes()
-        mixtures: dict[str, Mixture] = _named("mixtures", self.mixtures, Mixture)
-        for (m, mixture), network, rule in product(mixtures.items(), networks, rules):
-            if reason := kind.refuses(Problem(mixture, network, rule, dimensions[0])):
-                raise ValueError(f"{reason}, as in mixture {m!r}")
+        points: dict[str, list[Problem]] = {
+            name: [Problem(mixture, network, rule, dimensions[0]) for network, rule in product(networks, rules)]
+            for name, mixture in _named("mixtures", self.mixtures, Mixture).items()
+        }
+        replicas = math.prod(len(axis) for axis in self.axes())
+        where = kind.place(backend, [each for problems in points.values() for each in problems], replicas)
+        for name, problems in points.items():
+            if reason := kind.objection(problems, where):
+                raise ValueError(f"{reason}, as in mixture {name!r}")
+        return where
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for `provenance`: the records stay records, of which it keeps the kind."""
@@ -202,12 +208,6 @@ class Sweep:
     def _charged(self) -> bool:
         """Whether a rule has another loss than the square."""
         return any(rule.loss != "square" for rule in self.axes()[2])
-
-    @property
-    def hosted(self) -> bool:
-        """Whether it runs on the host: the kernels of a card have neither several outputs nor velocities."""
-        mixtures, _, rules, _, _ = self.axes()
-        return any(each.classes is not None for each in mixtures) or any(rule.momentum for rule in rules)
 
     def blank(self) -> xr.Dataset:
         """The dataset of the results before anything is known."""
@@ -325,10 +325,7 @@ def sweep(
     workers = (os.cpu_count() or 1) if processes is None else integer("processes", processes, at_least=1)
     if executor is not None or scheduler is not None:
         backend = "numpy" if backend == "auto" else backend
-    elif backend == "auto":
-        backend = find_engine(spec.engine).auto(math.prod(len(axis) for axis in spec.axes()))
-    where = get_backend("numpy" if spec.hosted else backend)
-    spec.require(find_engine(spec.engine).on(where))
+    where = spec.place(find_engine(spec.engine), backend)
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:
         given = executor if scheduler is None else stack.enter_context(_cluster(scheduler))

@@ -35,7 +35,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters, check_fit, with_biases, with_velocity
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.two_layer.flow import random_state, readout_dims
-from quenched.sim.backend import Backend, get_backend
+from quenched.sim.backend import Backend
 from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Batch, DivergenceError, Engine, Problem, State
 from quenched.sim.engines.checkpoint import Checkpoint
@@ -44,7 +44,9 @@ from quenched.sim.engines.run import Protocol, Stage, plan, run
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["DivergenceError", "SimulationOptions", "choose_engine", "options_of", "simulate", "step_counts"]
+__all__ = [
+    "DivergenceError", "SimulationOptions", "choose_engine", "options_of", "problems_of", "simulate", "step_counts",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -175,10 +177,8 @@ def simulate(
     D = integer("D", D, at_least=joint.dimensions + network.K)
     steps, names = step_counts(t, D), seed_numbers(seeds)
     pieces.check_until(float(increasing_times("t", t)[-1]))
-    problems = _problems(pieces, network, D)
-    kind, where = choose_engine(engine, backend, problems[0], chosen, len(names))
-    for problem in problems[1:]:
-        choose_engine(engine, where, problem, chosen, len(names))
+    problems = problems_of(pieces, network, D)
+    kind, where = choose_engine(engine, backend, problems, chosen, len(names))
     states = _initial_states(joint, network, [piece.rule for piece in pieces.pieces], D, names, chosen.state)
     replicas = Batch(problems[:1], np.zeros(len(names), np.int64), names, states, where, chosen.dtype)
     per_cluster = -(-chosen.test_samples // max(task.clusters for task in pieces.tasks))
@@ -218,7 +218,7 @@ def simulate(
     )
 
 
-def _problems(pieces: Course, network: TwoLayer, D: int) -> tuple[Problem, ...]:
+def problems_of(pieces: Course, network: TwoLayer, D: int) -> tuple[Problem, ...]:
     """The problem of each piece; all have the reference vectors of all tasks."""
     placed = pieces.joint if len(pieces.tasks) > 1 else None
     return tuple(Problem(pieces.tasks[piece.task], network, piece.rule, D, placed) for piece in pieces.pieces)
@@ -233,29 +233,22 @@ def options_of(name: str, kind: Callable[..., T], given: Mapping[str, Any]) -> T
 
 
 def choose_engine(
-    name: str, backend: str | Backend, problem: Problem, options: SimulationOptions, replicas: int
+    name: str, backend: str | Backend, problems: Sequence[Problem], options: SimulationOptions, replicas: int
 ) -> tuple[type[Engine], Backend]:
-    """The engine, and where it runs.  ValueError: it cannot run the problem so.
-
-    What has several outputs, or momentum, runs on the host: the kernels of a card have one output and no velocities.
-    """
+    """The engine of all these problems, the pieces of a run, and where it runs.  ValueError: it cannot run one so."""
     kind = find_engine(name)
-    if reason := kind.refuses(problem):
+    if reason := next(filter(None, map(kind.refuses, problems)), None):
         raise ValueError(reason)
-    if backend == "auto":
-        plain = problem.mixture.classes is None and not problem.rule.momentum
-        backend = kind.auto(replicas) if plain else "numpy"
     given = {"backend": backend, "test": options.test, "dtype": options.dtype}
     for option, allowed in kind.accepts.items():
         value = given[option]
         if (value.name if isinstance(value, Backend) else value) not in allowed:
             only = " or ".join(map(repr, allowed))
             raise ValueError(f"{option} must be {only} with engine={name!r}, got {value!r}")
-    where = get_backend(backend)
-    kind = kind.on(where)
-    if reason := kind.refuses(problem):
+    where = kind.place(backend, problems, replicas)
+    if reason := kind.objection(problems, where):
         raise ValueError(reason)
-    return kind, where
+    return kind.on(where), where
 
 
 def step_counts(t: npt.ArrayLike, D: int) -> list[int]:

@@ -44,6 +44,7 @@ NOTATION = {
     "source": "S",
     "gain": "g",
     "features": "P",
+    "inputs": "D",
 }
 latex = in_letters(NOTATION)
 u, c, j, s = (Symbol(name, positive=True) for name in ("u", "c", "j", "s"))
@@ -196,6 +197,40 @@ def embedding_term(a: Positive, x: Positive, features: Positive, source: Positiv
     return Derived(value, steps=steps)
 
 
+def early_term(
+    a: Positive, features: Positive, inputs: Positive, lr: Positive, batch: Positive, source: Positive
+) -> Derived:
+    """What random features, and the end of the sum over inputs, add to the risk while x = 2 lr steps is small against
+    P^2a, for 1/4 < a < 1/2 and source = sum_j beta_j^2 finite: a constant, of the order of the floor at D/P fixed.
+
+    There is no gain: K, of which the last directions have most, has hardly begun.  At a < 1/3 this is the largest
+    correction to target and noise, at a > 1/3 what of K there is.
+
+    A closed form, for reading and for tests.
+    """
+    D, per_zeta = inputs, Symbol("w", positive=True)
+    up_to = D ** (1 - 2 * a) / (1 - 2 * a)  # from 0 to D, 2a < 1
+    beyond = D ** (1 - 4 * a) / (4 * a - 1)  # from D on, 4a > 1
+    for value, power in ((up_to, 2 * a), (-beyond, 4 * a)):
+        if sympy.simplify(value.diff(D) - D**-power) != 0:
+            raise AssertionError(f"{value} is no integral of j^-({power})")
+    # kappa - zeta = (kappa/P) sum_j lambda_j/(lambda_j + kappa), most of it of lambda_j below kappa
+    shift = up_to / features
+    # trace - zeta degrees = sum_j lambda_j (lambda_j + kappa - zeta)/(lambda_j + kappa): the sum without end, of which
+    # the noise is made, and this over zeta
+    kernel = lr / (2 * batch) * (up_to * shift - beyond) * per_zeta
+    forcing = source / (2 * lr) * (1 + shift * per_zeta)
+    # 1/s at s = 2 lr zeta is the transform of 1
+    first = (forcing * (1 + kernel)).diff(per_zeta).subs(per_zeta, 0)
+    value = sympy.Add(*(2 * lr * term for term in sympy.Add.make_args(first)))
+    steps = (
+        Step("Random features", rf"\kappa - \zeta \to {latex(shift)}"),
+        Step("End of the sum", rf"\int_D^\infty j^{{-4a}} dj = {latex(beyond)}"),
+        Step("First order at large s", rf"F (1 + K) \ni \frac1s \left[{latex(value)}\right]"),
+    )
+    return Derived(value, steps=steps)
+
+
 def term_exponents(a: Positive, b: Positive) -> Derived:
     """Powers of x in target, noise, embedding; of the rate in noise; of P in embedding, floor at b < 1/2, at b > 1/2.
 
@@ -235,5 +270,6 @@ FORMULAS = (
     edge_equation,
     floor_term,
     embedding_term,
+    early_term,
     term_exponents,
 )

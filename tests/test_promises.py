@@ -160,7 +160,7 @@ def test_the_referee_knows_of_a_mixture_an_activation_a_loss_and_an_engine(exten
     grid = Grid(
         mixtures=("reversed-pair",), activations=("shifted",), K=(1,), D=(50,), seeds=5, times=(0.5,),
         variants=(Variant("shifted", 1, loss="hyperbolic", control=False),), varied=("reversed-pair",),
-        bias_D=(20, 40, 80), bias_runs=400.0,
+        bias_D=(20, 40, 80), bias_runs=400.0, power_law=False,
     )  # fmt: skip
     verdict = judge(grid, engine="toy", processes=1)
     assert [cell.mixture for cell in verdict.cells] == 2 * ["reversed-pair"]

@@ -10,7 +10,7 @@ the weights of the teachers in the same order.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -24,9 +24,10 @@ from quenched.numerics.problem.network import Teacher
 from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
 
-__all__ = ["Course", "Mixtures", "Piece", "Rules", "course", "joint_mixture"]
+__all__ = ["Course", "Mixtures", "Piece", "Rules", "course", "joint_mixture", "mapped", "timed"]
 
 Kind = TypeVar("Kind", bound=Record)
+Other = TypeVar("Other", bound=Record)
 
 Mixtures = Mixture | Sequence[tuple[Mixture, float | None]]
 """A mixture, or mixtures with the times until which they hold."""
@@ -109,7 +110,7 @@ def course(mixture: Mixtures, rule: Rules) -> Course:
     >>> [(piece.task, piece.since, piece.until) for piece in found.pieces], found.joint.references.shape
     ([(0, 0.0, 10.0), (1, 10.0, inf)], (6, 2))
     """
-    mixtures, rules = _timed("mixture", mixture, Mixture), _timed("rule", rule, LearningRule)  # type: ignore[type-abstract]
+    mixtures, rules = timed("mixture", mixture, Mixture), timed("rule", rule, LearningRule)  # type: ignore[type-abstract]
     found: list[Mixture] = []
     which = []
     for each, _ in mixtures:
@@ -131,13 +132,19 @@ def course(mixture: Mixtures, rule: Rules) -> Course:
 def joint_mixture(mixture: Mixtures) -> Mixture:
     """The mixture, or that of the reference vectors of all tasks."""
     tasks: list[Mixture] = []
-    for each, _ in _timed("mixture", mixture, Mixture):
+    for each, _ in timed("mixture", mixture, Mixture):
         tasks += [each] if each not in tasks else []
     return Course((), _common(tasks)).joint
 
 
-def _timed(name: str, value: Any, kind: type[Kind]) -> list[tuple[Kind, float]]:
-    """Pairs of a record and the time until which it holds."""
+def timed(name: str, value: Any, kind: type[Kind]) -> list[tuple[Kind, float]]:
+    """Pairs of a record and the time until which it holds, inf where it has no end; one pair of a single record.
+
+    ValueError: neither a record of this kind nor pairs of one and growing times.
+
+    >>> timed("mixture", [(Mixture.xor(0.5), 2.0), (Mixture.xor(0.4), None)], Mixture)[1]
+    (Mixture(means=array(4, 2), labels=[-1, -1, 1, 1], sigma=0.4), inf)
+    """
     if isinstance(value, kind):
         return [(value, math.inf)]
     wanted = f"{name} must be a {kind.__name__} or a list of pairs ({kind.__name__}, until)"
@@ -155,6 +162,13 @@ def _timed(name: str, value: Any, kind: type[Kind]) -> list[tuple[Kind, float]]:
             raise ValueError(f"{name}: until must increase, got {end:g} after {found[-1][1]:g}")
         found.append((each, end))
     return found
+
+
+def mapped(change: Callable[[Kind], Other], value: Kind | Sequence[tuple[Kind, float | None]]) -> Any:
+    """`change` of a record, or of the record of each pair, whose times stay."""
+    if isinstance(value, Record):
+        return change(value)
+    return tuple((change(each), until) for each, until in value)
 
 
 def _common(tasks: Sequence[Mixture]) -> tuple[Mixture, ...]:

@@ -361,14 +361,16 @@ def records(name: str, value: Any, kinds: type[T] | tuple[type[Any], ...]) -> li
     return [record(name, entry, kinds) for entry in value]
 
 
-def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> tuple[int, ...]:
-    """One or more integers, of a sequence or alone, each >= `at_least`; at most `most` of them.
+def integers(
+    name: str, value: Any, *, at_least: int = 0, at_most: int = _LARGEST, most: int = _MOST
+) -> tuple[int, ...]:
+    """One or more integers, of a sequence or alone, each >= `at_least`, <= `at_most`; no more than `most` of them.
 
     >>> integers("seeds", 3), integers("seeds", range(2))
     ((3,), (0, 1))
     """
     if isinstance(value, (int, np.integer)) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return (integer(name, value, at_least=at_least),)
+        return (integer(name, value, at_least=at_least, at_most=at_most),)
     if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, Iterable):
         raise ValueError(f"{name} must be one or more integers >= {at_least}, got {shown(value)}")
     if np.ma.is_masked(value):
@@ -377,7 +379,7 @@ def integers(name: str, value: Any, *, at_least: int = 0, most: int = _MOST) -> 
     for entry in value:
         if len(entries) == most:
             raise ValueError(f"{name} must be at most {most} integers, got more: {shown(value)}")
-        entries.append(integer(name, entry, at_least=at_least))
+        entries.append(integer(name, entry, at_least=at_least, at_most=at_most))
     if not entries:
         raise ValueError(f"{name} must be one or more integers >= {at_least}, got none")
     return tuple(entries)

@@ -98,13 +98,22 @@ def _packed(value: Any, keep: bool) -> Any:
     """Arrays beyond `_LARGE` numbers as shape and digest, and, if `keep`, their compressed bytes."""
     if isinstance(value, dict):
         return {name: _packed(part, keep) for name, part in value.items()}
-    if isinstance(value, list) and value and isinstance(value[0], (list, float)):
+    if isinstance(value, list) and _numeric(value):
         array = np.asarray(value, dtype="<f8")
         if array.size > _LARGE:
             data = array.tobytes()
             found = {"shape": list(array.shape), "sha256": hashlib.sha256(data).hexdigest()}
             return found | ({"zlib": base64.b64encode(zlib.compress(data, 9)).decode("ascii")} if keep else {})
+    elif isinstance(value, list):  # of records, or pairs of them and times
+        return [_packed(part, keep) for part in value]
     return value
+
+
+def _numeric(value: Any) -> bool:
+    """Whether nested lists hold numbers of fractions: an array, of which the first entry tells."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return isinstance(value, float)
 
 
 # --- attributes -> records
@@ -168,6 +177,8 @@ def _parsed(name: str, text: Any) -> Any:
 
 def _unpacked(name: str, value: Any) -> Any:
     """Packed arrays as arrays; ValueError where only a digest was kept, or the data do not have it."""
+    if isinstance(value, list) and any(isinstance(part, (dict, list)) for part in value):
+        return [_unpacked(name, part) for part in value]
     if not isinstance(value, dict):
         return value
     if "sha256" not in value or "shape" not in value:

@@ -12,13 +12,15 @@ records back to the last bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.course.pieces import Mixtures, Rules, joint_mixture, timed
 from quenched.numerics.problem.checks import (
     LEFT_OUT,
     Record,
@@ -37,6 +39,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import records_of
 from quenched.numerics.problem.rules import GradientFlow, LearningRule
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.scaling.power_law import PowerLaw, PowerLawProblem, power_law_problem
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,10 +54,16 @@ Lent = TypeVar("Lent", bound=Options)
 class Specification(Record):
     """One problem; what is None is not part of it, and whoever needs it has a default or says that it is missing.
 
-    `mixture`, `network`, `rule`: the law of the data, the network, the learning rule.  `D`: input dimension; `t`:
-    increasing times in units of D steps.  The initial state is `state`, or else that of Gaussian random weights of the
-    seed `initial`, v_k ~ N(0, `readout_scale`^2/K).  `seeds`: those of simulations; `engine` and `test_samples` as in
-    `quenched.sim.simulate`.  `sigma`: noise levels of an error curve, and `learner`: its learners, name -> options.
+    `mixture`, `network`, `rule`: the law of the data, the network, the learning rule.  A problem that changes in time
+    has pairs (mixture, until) or (rule, until) in their place (`quenched.numerics.course.pieces`).
+
+    `D`: input dimension; `t`: increasing times in units of D steps.  The initial state is `state`, or else that of
+    Gaussian random weights of the seed `initial`, v_k ~ N(0, `readout_scale`^2/K).  `seeds`: those of simulations;
+    `engine` and `test_samples` as in `quenched.sim.simulate`.  `sigma`: noise levels of an error curve, and `learner`:
+    its learners, name -> options.
+
+    `power_law`: a power-law problem, and `draw` the seed of its features: mixture, network, rule and state are then
+    those of `power_law_problem`, and are left out.
 
     ValueError: a part that is none, by its name.
 
@@ -63,9 +72,9 @@ class Specification(Record):
     (2, ('mixture', 'network', 'rule', 'D', 't', 'initial'))
     """
 
-    mixture: Mixture
+    mixture: Mixtures = LEFT_OUT
     network: TwoLayer | None = None
-    rule: LearningRule | None = None
+    rule: Rules | None = None
     D: int | None = None
     t: Array = LEFT_OUT
     initial: int | None = None
@@ -76,10 +85,17 @@ class Specification(Record):
     test_samples: int | None = None
     sigma: Array = LEFT_OUT
     learner: Mapping[str, Options] | None = None
+    power_law: PowerLaw | None = None
+    draw: int | None = None
 
     def __post_init__(self) -> None:
-        record("mixture", self.mixture, Mixture)
-        kinds: dict[str, Any] = {"network": TwoLayer, "rule": LearningRule, "state": (OrderParameters, Densities)}
+        if self.power_law is not None or self.draw is not None:
+            self._draw()
+        else:
+            self._set(mixture=_in_time("mixture", self.mixture, Mixture))
+        if self.rule is not None:
+            self._set(rule=_in_time("rule", self.rule, LearningRule))
+        kinds: dict[str, Any] = {"network": TwoLayer, "state": (OrderParameters, Densities)}
         for name, kind in kinds.items():
             if (value := getattr(self, name)) is not None:
                 record(name, value, kind)
@@ -101,11 +117,49 @@ class Specification(Record):
             raise ValueError(f"state must have K = {self.network.K} neurons like the network, got {self.state.K}")
         if self.state is not None and self.initial is not None:
             raise ValueError(f"initial must be left out where a state is given, got {self.initial}")
+        if self.changes:
+            joint_mixture(self.mixture)  # refuses mixtures that no network meets one after the other
+            for name in ("sigma", "learner"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} must be left out where a problem changes in time: error curves are of one"
+                    )
+
+    def _draw(self) -> None:
+        """The records of a power law, at the features of the seed `draw`; none of them without it."""
+        law = record("power_law", self.power_law, PowerLaw)
+        made: dict[str, Any] = dict.fromkeys(("mixture", "network", "rule", "state"))
+        if self.draw is not None:
+            self._set(draw=integer("draw", self.draw))
+            made = power_law_problem(law, self.draw)._asdict()
+        for name, value in made.items():
+            if (given := getattr(self, name)) is not None and given != value:
+                raise ValueError(f"{name} must be left out where a power law with a draw makes it, got {shown(given)}")
+        self._set(**made)
+
+    @property
+    def changes(self) -> bool:
+        """Whether mixture or rule change in time: there are pairs in their place."""
+        return isinstance(self.mixture, tuple) or isinstance(self.rule, tuple)
+
+    def constant(self, purpose: str) -> Mixture:
+        """The one mixture.  ValueError: there is none, or mixture or rule change in time, unknown to the `purpose`.
+
+        >>> Specification([(Mixture.xor(0.5), 1.0), (Mixture.xor(0.4), None)]).constant("fixed points")
+        Traceback (most recent call last):
+        ...
+        ValueError: mixture must not change in time for fixed points, got 2 pieces
+        """
+        self.need("mixture")
+        for name in ("mixture", "rule"):
+            if isinstance(value := getattr(self, name), tuple):
+                raise ValueError(f"{name} must not change in time for {purpose}, got {len(value)} pieces")
+        return record("mixture", self.mixture, Mixture)
 
     def _key(self) -> tuple[Any, ...]:
         """The learners in any order."""
-        *parts, learner = super()._key()
-        return *parts, None if learner is None else frozenset(learner.items())
+        kind, *parts = super()._key()
+        return kind, *(frozenset(part.items()) if isinstance(part, dict) else part for part in parts)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -122,6 +176,8 @@ class Specification(Record):
         """
         for name in names:
             if getattr(self, name) is None:
+                if self.power_law is not None:
+                    raise ValueError(f"draw, the seed of the features, must be beside power_law: it makes the {name}")
                 raise ValueError(f"{name} must be part of the specification, which has only {', '.join(self.given)}")
 
     def start(self) -> OrderParameters | Densities:
@@ -133,10 +189,10 @@ class Specification(Record):
 
         if self.state is not None:
             return self.state
-        self.need("network")
+        self.need("mixture", "network")
         network = record("network", self.network, TwoLayer)
         scale = 1.0 if self.readout_scale is None else self.readout_scale
-        D = self.D or self.mixture.default_dimension
+        D = self.D or joint_mixture(self.mixture).default_dimension
         return random_state(self.mixture, network, D, self.initial or 0, readout_scale=scale)
 
     def lend(self, options: Lent) -> Lent:
@@ -167,21 +223,15 @@ class Specification(Record):
         K = 2
         activation = "erf"
         """
-        plain = [name for name in self.given if not is_dataclass(getattr(self, name)) and name != "learner"]
+        told = [name for name in self.given if self.power_law is None or name not in PowerLawProblem._fields]
+        tables = {name: _tables(getattr(self, name)) for name in told if name in _TABLES}
+        plain = [name for name in told if name not in (*_TABLES, "learner")]
         blocks = ["".join(f"{name} = {_toml(getattr(self, name))}\n" for name in plain)]
-        tables: dict[str, dict[str, Any]] = {"mixture": {"kind": "means"} | _changed(self.mixture)}
-        if self.network is not None:
-            tables["network"] = _changed(self.network)
-        if self.rule is not None:
-            tables["rule"] = _of_rule(self.rule)
-        if self.state is not None:
-            tables["state"] = _changed(self.state)
-        for name, table in tables.items():
-            blocks.append(f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items()))
+        for name, several in tables.items():
+            title = f"[{name}]" if len(several) == 1 and "until" not in several[0] else f"[[{name}]]"
+            blocks += [_block(title, table) for table in several]
         for name, options in (self.learner or {}).items():
-            said = {"kind": name} | self._beyond(name, options)
-            lines = [f"{key} = {_toml(value)}\n" for key, value in said.items()]
-            blocks.append("[[learner]]\n" + "".join(lines))
+            blocks.append(_block("[[learner]]", {"kind": name} | self._beyond(name, options)))
         return "\n".join(block for block in blocks if block)
 
     def _beyond(self, name: str, options: Options) -> dict[str, Any]:
@@ -194,9 +244,15 @@ class Specification(Record):
             if one == getattr(usual, each.name):
                 continue
             if one is None and each.name == "D":  # TOML has no None: the number that it stands for
-                one = self.mixture.default_dimension
+                one = joint_mixture(self.mixture).default_dimension
             found[each.name] = _of_rule(one) if isinstance(one, LearningRule) else one
         return found
+
+
+def _in_time(name: str, value: Any, kind: type[Record]) -> Any:
+    """A record as it is, pairs of one and its end as tuples; what has no end has None."""
+    pairs = timed(name, value, kind)
+    return value if isinstance(value, kind) else tuple((each, None if math.isinf(t) else t) for each, t in pairs)
 
 
 def _learners(value: Any) -> dict[str, Options]:
@@ -213,6 +269,28 @@ def _learners(value: Any) -> dict[str, Options]:
 
 # --- as text
 
+_TABLES = ("mixture", "network", "rule", "state", "power_law")
+"""The parts that are tables."""
+
+
+def _tables(value: Record | Sequence[tuple[Record, float | None]]) -> list[dict[str, Any]]:
+    """The table of a record, or those of pairs, with the times until which they hold.
+
+    The last has none where it has no end, unless it is the only one: a table alone is that of a record.
+    """
+    if isinstance(value, Record):
+        kind = {"kind": "means"} if isinstance(value, Mixture) else {}
+        return [kind | (_of_rule(value) if isinstance(value, LearningRule) else _changed(value))]
+    found = []
+    for each, until in value:
+        end = math.inf if until is None and len(value) == 1 else until
+        found.append(({} if end is None else {"until": end}) | _tables(each)[0])
+    return found
+
+
+def _block(title: str, table: Mapping[str, Any]) -> str:
+    return f"{title}\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
+
 
 def _changed(value: Record) -> dict[str, Any]:
     """The fields of a record that differ from their defaults, or have none, as TOML can say them."""
@@ -226,7 +304,7 @@ def _changed(value: Record) -> dict[str, Any]:
             continue
         found[each.name] = _of_rule(one) if isinstance(one, LearningRule) else one
     if isinstance(value, Mixture):
-        if value.teacher is not None:
+        if value.teacher is not None or value.classes is not None:
             del found["labels"]
         if (value.weights == 1 / value.clusters).all():
             del found["weights"]
@@ -251,6 +329,8 @@ def _toml(value: Any) -> str:
         return _toml(value.tolist())
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if value == math.inf:
+        return "inf"
     return json.dumps(value)  # texts, booleans, integers and finite floats are written alike in JSON and TOML
 
 
@@ -260,9 +340,11 @@ def _toml(value: Any) -> str:
 def problem_of(dataset: xr.Dataset | Mapping[str, Any]) -> Specification:
     """The problem that a dataset was computed from, its records equal to those that were given.
 
-    Of `integrate`, `simulate`, `fixed_points`, `fluctuations`, `curve`, error curves, message passing, features and
-    kernels; of a cell of a sweep, `problem_of(results.isel(mixture=0, network=0, rule=0, D=0))`; or of a mapping of
-    attributes, such as those of a solution.  What else a result depends on, such as tolerances, is in `records_of`.
+    Of `integrate`, `simulate`, `compare` (its table), `fixed_points`, `fluctuations`, `curve`, error curves, message
+    passing, features and kernels, risks of power laws; of a cell of a sweep,
+    `problem_of(results.isel(mixture=0, network=0, rule=0, D=0))`; or of a mapping of attributes, such as those of a
+    solution.  A problem that changed in time has its pairs again.  What else a result depends on, such as tolerances,
+    is in `records_of`.
 
     ValueError: there is no problem in it, or several.
 
@@ -274,12 +356,12 @@ def problem_of(dataset: xr.Dataset | Mapping[str, Any]) -> Specification:
     True
     """
     found = records_of(dataset)
-    for name in ("mixture", "sgd"):
-        if isinstance(found.get(name), list):
-            raise ValueError(f"dataset must hold one problem, got {len(found[name])} in time: see records_of")
     if "sweep" in found:
         found = _cell(dataset, found["sweep"])
-    if not isinstance(found.get("mixture"), Mixture):
+    law = found.get("law")
+    if "mixture" not in found and isinstance(law, PowerLaw):
+        return Specification(power_law=law, draw=found.get("seed"))
+    if not isinstance(found.get("mixture"), (Mixture, list)):
         raise ValueError(f"dataset must have the attribute mixture, got only {', '.join(found) or 'none'}")
     parts: dict[str, Any] = {"mixture": found["mixture"]}
     parts |= {"network": found.get("network"), "rule": found.get("sgd", found.get("rule"))}

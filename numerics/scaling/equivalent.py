@@ -45,7 +45,8 @@ class _Features:
         j, self.weights = law.nodes()
         self.P = math.inf if law.features is None else float(law.features)  # inf: the inputs themselves
         self.lam = j ** (-2 * law.a)
-        self.power = self.weights * j ** (-2 * law.a - 2 * law.b)
+        self.beta = self.weights * j ** (-2 * law.b)
+        self.power = self.beta * self.lam
         self.noise = law.label_noise**2
         self.trace = float(self.weights @ self.lam)
 
@@ -56,6 +57,23 @@ class _Features:
     def target(self, kappa: Any) -> Any:
         """sum_j lambda_j beta_j^2 kappa/(lambda_j + kappa) and the label noise."""
         return kappa * ((1 / (self.lam + kappa[..., None])) @ self.power) + self.noise
+
+    def forcing(self, kappa: Complex, zeta: Complex, per_step: float) -> Complex:
+        """The target at (times, contour), less C zeta (1 - K) with C = sum_j beta_j^2 over the directions of lambda_j >
+        |zeta|, and K = `per_step` (trace - zeta degrees).
+
+        The transform is then less by a constant, that of a peak at no steps, which the risk later does not have.  At
+        many steps the constant is nearly all of it: what is left is summed without differences of large numbers.
+        """
+        shift = kappa * self.degrees(kappa) / self.P  # kappa - zeta
+        over = 1 / (self.lam + kappa[..., None])
+        fast = self.lam > np.abs(zeta[:, :1])
+        slow = np.einsum("tcj,tj->tc", over, np.where(fast, 0.0, self.power))
+        error = np.einsum("tcj,tj->tc", over, np.where(fast, self.beta, 0.0))
+        kernel = over @ (self.weights * self.lam**2) + shift * (over @ (self.weights * self.lam))
+        source = (fast @ self.beta)[:, None]
+        found: Complex = source * (shift + zeta * per_step * kernel) - kappa**2 * error + kappa * slow + self.noise
+        return found
 
     def excess(self, kappa: Complex, zeta: Complex) -> tuple[Complex, Complex]:
         """kappa - zeta - kappa degrees/P and its derivative."""
@@ -121,7 +139,8 @@ def risk_at(law: PowerLaw, steps: Array, contours: tuple[int, ...] = CONTOURS) -
         zeta: Any = z / (2 * law.lr * steps[:, None])
         kappa = features.kappas(zeta)
         degrees: Any = features.degrees(kappa)
-        transform: Any = risk_transform(features.target(kappa), degrees, features.trace, zeta, law.lr, law.batch)
+        forcing: Any = features.forcing(kappa, zeta, law.lr / (2 * law.batch))
+        transform: Any = risk_transform(forcing, degrees, features.trace, zeta, law.lr, law.batch)
         found.append((transform @ weights).imag / steps)
     # exp(z) <= exp(0.13 N) beside results of order 1 in these units
     rounding = 1e-14 * np.abs(transform * weights).sum(axis=1) / steps

@@ -24,7 +24,7 @@ from quenched.numerics.problem.checks import Result, finite_array, integers, num
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import describing
 from quenched.numerics.scaling.equivalent import CONTOURS, risk_at
-from quenched.numerics.scaling.power_law import PowerLaw
+from quenched.numerics.scaling.power_law import MOST_FEATURES, PowerLaw
 from quenched.theory.scaling.power_laws import term_exponents
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _line(u: Array, v: Array, weights: Array, known: bool) -> tuple[float, float
 class ScalingExponents(Result):
     """Exponents of a phase: of the risk in steps where P is not felt (`time`), in P after many steps (`size`), in the
     compute at its best (`compute`), and of the best size (`optimal_size`), P ~ f^optimal_size; `terms`: which of the
-    risk are equal there.
+    risk are equal there.  `crossover`: the largest of the other terms falls against them as f^crossover; None: there is
+    no other.  Below f = 10^(1/|crossover|) fits find neither this phase nor another.
     """
 
     phase: str
@@ -147,6 +148,7 @@ class ScalingExponents(Result):
     compute: float
     optimal_size: float
     terms: tuple[str, str]
+    crossover: float | None = None
 
 
 _PHASES = {
@@ -172,7 +174,8 @@ def scaling_exponents(a: float, b: float) -> ScalingExponents:
     ValueError: 2a + 2b <= 1, where y has no finite variance; a or b on the boundary of a phase, where exponents have
     logarithms beside them.
 
-    In IVb finite sizes are far from these exponents: its noise depends on D/P by powers below 4a - 1 < 0.172.
+    In IVb compute is far too small everywhere: what is of the order of the floor falls against target and noise by the
+    power (4a - 1)(b - 1/2)/(2b - a - 2ab) of f, for a = 0.27, b = 0.7 one decade in 47.
 
     >>> scaling_exponents(1.0, 0.25)
     ScalingExponents(phase='Ia', time=-0.75, size=-1.5, compute=-0.5, optimal_size=0.333333, terms=('target', 'floor'))
@@ -198,7 +201,9 @@ def scaling_exponents(a: float, b: float) -> ScalingExponents:
     if best is None or name is None or a in (0.25, 0.5) or b == 0.5 or (a > 0.5 and a == b):
         raise ValueError(f"a and b must lie inside of a phase, not on its boundary, got a = {a:g}, b = {b:g}")
     unaware = [x for x, P in terms.values() if P == 0 and x]
-    return ScalingExponents(name, max(unaware), terms["floor"][1], best[0], best[1], best[2])
+    value, p, pair = best
+    others = [x + (P - (1 - lr) * x) * p - value for term, (x, P) in terms.items() if term not in pair]
+    return ScalingExponents(name, max(unaware), terms["floor"][1], value, p, pair, max(others, default=None))
 
 
 def _terms(a: float, b: float) -> tuple[dict[str, tuple[float, float]], float]:
@@ -239,7 +244,7 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
     from scipy.interpolate import CubicSpline
 
     record("law", law, PowerLaw)
-    sizes = sorted(set(integers("features", features, at_least=1)))
+    sizes = sorted(set(integers("features", features, at_least=1, at_most=MOST_FEATURES)))
     if len(sizes) < 6:
         raise ValueError(f"features must be six or more different sizes, got {shown(features)}")
     if law.features is None:
@@ -269,6 +274,6 @@ def compute_frontier(law: PowerLaw, features: Sequence[int], compute: npt.ArrayL
             "optimal_features": ("budget", where),
             "interior": ("budget", (best >= _INTERIOR) & (best < len(sizes) - _INTERIOR)),
         },
-        {"features": np.array(sizes), "budget": f},
+        {"features": np.array(sizes, dtype=np.int64 if sizes[-1] < 2**63 else np.float64), "budget": f},
         provenance(law=law),
     )

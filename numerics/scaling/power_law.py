@@ -28,10 +28,12 @@ from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.numerics.problem.state import Densities
 
-__all__ = ["PowerLaw", "PowerLawProblem", "power_law_problem"]
+__all__ = ["MOST_FEATURES", "PowerLaw", "PowerLawProblem", "power_law_problem"]
 
 Array = npt.NDArray[np.float64]
 
+MOST_FEATURES = 10**100
+"""Features, and inputs: their number is one of a sum, which takes 14 nodes a decade."""
 _LARGEST = 2**27  # entries of F: 1 GB
 _EXACT = 64  # inputs that are summed one by one; the others in blocks
 _BLOCK, _ORDER = 1.5, 6  # ratio of the ends of a block, Gauss nodes in it: sums of j^-p to 1e-12
@@ -61,8 +63,8 @@ class PowerLaw(Record):
     label_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        D = integer("inputs", self.inputs, at_least=2)
-        P = None if self.features is None else integer("features", self.features, at_least=1)
+        D = integer("inputs", self.inputs, at_least=2, at_most=MOST_FEATURES)
+        P = None if self.features is None else integer("features", self.features, at_least=1, at_most=MOST_FEATURES)
         if P is not None and P > D:
             raise ValueError(f"features must be at most inputs = {D}, got {P}")
         rate = number("rate", self.rate, positive=True)
@@ -114,15 +116,15 @@ class PowerLaw(Record):
         while start <= self.inputs:
             stop = min(max(start + 1, int(_BLOCK * start)), self.inputs + 1)
             x, w = _gauss_of_integers(stop - start)
-            points.append(start + x)
+            points.append(float(start) + x)
             weights.append(w)
             start = stop
         return np.concatenate(points), np.concatenate(weights)
 
 
-def _gauss_of_integers(n: int) -> tuple[Array, Array]:
-    """Nodes and weights of sums over 0..n - 1, exact to degree 11: Gram's polynomials, by Golub and Welsch."""
-    order = min(n, _ORDER)
+def _gauss_of_integers(number: int) -> tuple[Array, Array]:
+    """Nodes and weights of sums over 0..number - 1, exact to degree 11: Gram's polynomials, by Golub and Welsch."""
+    order, n = min(number, _ORDER), float(number)
     k = np.arange(1.0, order)
     from scipy.linalg import eigh_tridiagonal
 

@@ -18,6 +18,7 @@ from quenched.numerics import (
     Mixture,
     OnlineSGD,
     OrderParameters,
+    PowerLaw,
     Spectrum,
     Teacher,
     TwoLayer,
@@ -32,8 +33,11 @@ from quenched.numerics import (
     kernel_erm_error,
     kernel_error,
     oracle_error,
+    power_law_floor,
+    power_law_risk,
     random_features_erm_error,
     random_features_error,
+    scaling_exponents,
     state_evolution,
 )
 from quenched.numerics.bayes import critical_alpha, first_order_transition
@@ -232,6 +236,21 @@ def _evolution(p: Parameters) -> tuple[Number, Number]:
     return float(found.overlaps[-1, 0, 0]), 1e-12
 
 
+def _law(p: Parameters) -> PowerLaw:
+    names = ("a", "b", "inputs", "features", "rate", "batch")
+    return PowerLaw(**{name: p[name] for name in names if name in p})
+
+
+def _power_law_risk(p: Parameters) -> tuple[Number, Number]:
+    found = power_law_risk(_law(p), [p["steps"]])
+    return float(found.risk[0]), float(found.risk_error[0])
+
+
+def _power_law_floor(p: Parameters) -> tuple[Number, Number]:
+    value = power_law_floor(_law(p))
+    return value, 1e-12 * value
+
+
 COMPUTED: dict[str, Callable[[Parameters], tuple[Number, Number]]] = {
     "average": _average,
     "bayes_error": _bayes,
@@ -248,8 +267,11 @@ COMPUTED: dict[str, Callable[[Parameters], tuple[Number, Number]]] = {
     "kernel_error": _kernel,
     "largest rate": _largest_rate,
     "oracle_error": _oracle,
+    "power_law_floor": _power_law_floor,
+    "power_law_risk": _power_law_risk,
     "random_features_erm_error": _features_erm,
     "random_features_error": _features,
+    "scaling_exponents": lambda p: (scaling_exponents(p["a"], p["b"]).compute, 1e-14),
     "separability_threshold": lambda p: (separability_threshold(mixture(p["mixture"])), 1e-7),
     "state_evolution": _evolution,
 }

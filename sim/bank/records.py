@@ -22,7 +22,7 @@ from importlib import resources
 from typing import Any
 
 from quenched.numerics.compiled.precision import context
-from quenched.sim.bank import by_averages, by_lazy, by_mixtures, by_networks, by_replica
+from quenched.sim.bank import by_averages, by_lazy, by_mixtures, by_networks, by_power_laws, by_replica
 from quenched.sim.bank.problems import COMPUTED
 from quenched.sim.bank.quadratures import Number, Parameters, Route
 
@@ -37,7 +37,7 @@ def _another(parameters: Parameters) -> tuple[Number, Number]:
 
 ROUTES: dict[str, Route] = {"another derivation": _another} | {
     name.replace("_", " "): getattr(module, name)
-    for module in (by_averages, by_lazy, by_mixtures, by_networks, by_replica)
+    for module in (by_averages, by_lazy, by_mixtures, by_networks, by_power_laws, by_replica)
     for name in module.__all__
 }
 """The independent routes, by the names that records use."""

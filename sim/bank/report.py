@@ -21,6 +21,7 @@ _SUBJECTS = {
     "erm": "Convex learners and separability",
     "bayes": "Bayes-optimal learning",
     "amp": "Message passing",
+    "power-law": "Power laws of linear students",
 }
 
 _HEAD = """# Reference bank

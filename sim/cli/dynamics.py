@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.course.pieces import Mixtures, Rules, course, joint_mixture, mapped, timed
 from quenched.numerics.problem.checks import integer, number
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
@@ -74,7 +75,7 @@ def dynamics(
     problem: Specification | None,
     inputs: problems.NoisyInputs,
     network: TwoLayer,
-    rule: LearningRule,
+    rule: Rules,
     run: Run,
     files: Files,
     given: Collection[str],
@@ -83,6 +84,8 @@ def dynamics(
 
     Columns: the time t in units of D steps; pmse, half the mean square error; the classification error, with ties
     counted half.  The last lines are the mean over simulations and the error of the oracle, the least of any rule.
+    Where a specification names several mixtures, one after the other: the task that is learned from t on, and both for
+    each of the tasks.
     With --output the whole curve is written as .nc or .csv, and that of simulations beside it as STEM_simulation.
 
     Example:  quenched dynamics
@@ -95,16 +98,13 @@ def dynamics(
     """
     files.check(given)
     _check(inputs, run, given)
-    if rule.idle:
-        lr = rate_text(rule.lr)
-        frozen = f" and frozen {','.join(rule.frozen)}" if rule.frozen else ""
-        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {lr}{frozen}")
+    _require_learning([each for each, _ in timed("rule", rule, LearningRule)])  # type: ignore[type-abstract]
     D = None if run.D is None else integer("D", run.D, at_least=1)
     number("t", run.t, positive=True), integer("initial", run.initial)
     times, seeds = run.times(given, _TIMES[0]), run.names(given)
     targets = _prepare(files, run)
     mixture, D = _mixture(inputs, run, D)
-    rule = problems.gradient_flow(rule) if run.gradient_flow else rule
+    rule = mapped(problems.gradient_flow, rule) if run.gradient_flow else rule
     state = _start(mixture, network, D, run, given)
     asked = _asked(problem, D, run.times(given, _TIMES[1]), seeds)
     if run.simulate:
@@ -113,7 +113,9 @@ def dynamics(
         from quenched.sim.processes import Work
 
         with progress("integrating") as report:
-            job = mixture, network, rule, state, times
+            # the rates of a power law are of all sizes
+            method = "DOP853" if problem is None or problem.power_law is None else "linear"
+            job = mixture, network, rule, state, times, method
             theory = Work(1, report, journal).once(_integrated, *job)
         runs = None
         if run.simulate:
@@ -121,6 +123,14 @@ def dynamics(
         oracle = _oracle(mixture)
         _table(theory, runs, oracle)
         _write(theory, runs, oracle, files, run.plot)
+
+
+def _require_learning(rules: Sequence[LearningRule]) -> None:
+    """ValueError: nothing moves, whatever the rule."""
+    if all(rule.idle for rule in rules):
+        lr = rate_text(rules[0].lr)
+        frozen = f" and frozen {','.join(rules[0].frozen)}" if rules[0].frozen else ""
+        raise ValueError(f"lr must be > 0 where --second-lr is not given or 0: nothing is learned, got {lr}{frozen}")
 
 
 def _check(inputs: problems.NoisyInputs, run: Run, given: Collection[str]) -> None:
@@ -150,22 +160,30 @@ def _beside(path: Path) -> Path:
     return path.with_stem(f"{path.stem}_simulation")
 
 
-def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mixture, int]:
+def _mixture(inputs: problems.NoisyInputs, run: Run, D: int | None) -> tuple[Mixtures, int]:
     """The inputs at their dimension: with a spectrum whose nodes are the directions where they are simulated."""
+    if isinstance(inputs.given, tuple):
+        size = D or joint_mixture(inputs.given).default_dimension
+        return mapped(lambda mixture: _oriented(mixture, size, run.initial), inputs.given), size
     mixture = inputs.build(inputs.sigma)
     D = D or mixture.default_dimension
     if inputs.spectrum is not None:
         mixture = problems.with_spectrum(mixture, inputs.spectrum, D if run.simulate else None)
     if inputs.teacher is not None:
         mixture = problems.taught(mixture, inputs.teacher)
+    return _oriented(mixture, D, run.initial), D
+
+
+def _oriented(mixture: Mixture, D: int, seed: int) -> Mixture:
+    """With the directions of the means drawn, where each node of the spectrum is one direction."""
     law = mixture.spectrum
-    if law is not None and law.alignment is None and law.nodes == D:  # each node is one direction: draw the means'
-        mixture = replace(mixture, spectrum=law.oriented(mixture.dimensions, run.initial))
-    return mixture, D
+    if law is None or law.alignment is not None or law.nodes != D:
+        return mixture
+    return replace(mixture, spectrum=law.oriented(mixture.dimensions, seed))
 
 
 def _start(
-    mixture: Mixture, network: TwoLayer, D: int, run: Run, given: Collection[str]
+    mixture: Mixtures, network: TwoLayer, D: int, run: Run, given: Collection[str]
 ) -> OrderParameters | Densities:
     from quenched.numerics.problem.provenance import state_at
     from quenched.numerics.two_layer.flow import random_state
@@ -180,15 +198,15 @@ def _start(
 
 
 def _integrated(
-    mixture: Mixture, network: TwoLayer, rule: LearningRule, state: OrderParameters | Densities, t: np.ndarray
+    mixture: Mixtures, network: TwoLayer, rule: Rules, state: OrderParameters | Densities, t: np.ndarray, method: str
 ) -> xr.Dataset:
     from quenched.numerics.two_layer.flow import integrate
 
-    return integrate(mixture, network, rule, state, t)
+    return integrate(mixture, network, rule, state, t, method=method)
 
 
 def _simulated(
-    problem: tuple[Mixture, TwoLayer, LearningRule],
+    problem: tuple[Mixtures, TwoLayer, Rules],
     asked: dict[str, Any],
     state: OrderParameters | Densities,
     checkpoint: Path | None,
@@ -209,35 +227,42 @@ def _asked(problem: Specification | None, D: int, t: npt.NDArray[np.float64], se
     return {"D": D, "t": t, "seeds": seeds, "engine": "vectors"} | named
 
 
-def _require_simulation(mixture: Mixture, network: TwoLayer, rule: LearningRule, asked: dict[str, Any]) -> None:
+def _require_simulation(mixture: Mixtures, network: TwoLayer, rule: Rules, asked: dict[str, Any]) -> None:
     """ValueError, before anything is computed, for what cannot be simulated."""
-    from quenched.sim.engines.base import Problem
-    from quenched.sim.training import SimulationOptions, choose_engine, step_counts
+    from quenched.sim.training import SimulationOptions, choose_engine, problems_of, step_counts
 
-    D = integer("D", asked["D"], at_least=mixture.dimensions + network.K)
+    pieces = course(mixture, rule)
+    D = integer("D", asked["D"], at_least=pieces.joint.dimensions + network.K)
     step_counts(asked["t"], D)
-    choose_engine(asked["engine"], "auto", Problem(mixture, network, rule, D), SimulationOptions(), len(asked["seeds"]))
+    problems = problems_of(pieces, network, D)
+    choose_engine(asked["engine"], "auto", problems, SimulationOptions(), len(asked["seeds"]))
 
 
-def _oracle(mixture: Mixture) -> float | None:
-    """Error of the Bayes rule, None where it is not known how to compute it."""
+def _oracle(mixture: Mixtures) -> float | None:
+    """Error of the Bayes rule, None where it is not known how to compute it, or where there are several."""
     from quenched.numerics.oracle import oracle_error
 
+    if not isinstance(mixture, Mixture):
+        return None
     return float(oracle_error(mixture)) if problems.has_oracle(mixture) else None
 
 
 def _table(theory: xr.Dataset, runs: xr.Dataset | None, oracle: float | None) -> None:
-    rows = []
-    for i in np.unique(np.linspace(0, theory.sizes["time"] - 1, _ROWS).round().astype(int)):
-        at = theory.isel(time=i)
-        rows.append([f"{float(at.time):g}", f"{float(at.pmse):.6f}", f"{float(at.classification_error):.6f}"])
+    tasks = range(theory.sizes.get("task", 0))
+
+    def row(name: str, at: xr.Dataset) -> list[str]:
+        pairs = np.stack([np.atleast_1d(at.pmse), np.atleast_1d(at.classification_error)], axis=1)
+        return [name, *([str(int(at.learned))] if tasks else []), *(f"{value:.6f}" for value in pairs.ravel())]
+
+    shown = np.unique(np.linspace(0, theory.sizes["time"] - 1, _ROWS).round().astype(int))
+    rows = [row(f"{float(theory.time[i]):g}", theory.isel(time=i)) for i in shown]
     if runs is not None:
-        end = runs.isel(time=-1).mean("seed")
-        name = f"{float(runs.time[-1]):g} simulated"
-        rows.append([name, f"{float(end.pmse):.6f}", f"{float(end.classification_error):.6f}"])
+        end = runs.isel(time=-1)
+        rows.append(row(f"{float(end.time):g} simulated", end.mean("seed")))
     if oracle is not None:
         rows.append(["oracle", "", f"{oracle:.6f}"])
-    print_table(["t", "pmse", "classification error"], rows)
+    several = ["learned", *(f"{name} {i}" for i in tasks for name in ("pmse", "error"))]
+    print_table(["t", *(several if tasks else ["pmse", "classification error"])], rows)
 
 
 def _write(
@@ -262,6 +287,7 @@ def _write(
 
 VERB = command(
     dynamics,
+    changing=True,
     inputs=problems.NoisyInputs(),
     network=TwoLayer(4, "relu"),
     rule=OnlineSGD(0.5),

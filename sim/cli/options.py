@@ -102,14 +102,15 @@ def refuse(given: Collection[str], one: str, others: Collection[str], reason: st
             raise ValueError(f"{flag(other)} does not go together with {flag(one)}: {reason}")
 
 
-def command(function: Callable[..., None], **records: Any) -> Callable[..., None]:
+def command(function: Callable[..., None], *, changing: bool = False, **records: Any) -> Callable[..., None]:
     """`function`, whose arguments in `records` are records, as a function of the fields of these records.
 
     `records`: for each argument its default record, or a mapping of records by name, that share options of one name.
     An argument called `given` gets the names of the options that are on the command line.
 
     With an argument called `problem` the verb takes a specification: a file, read into that argument (None: there is
-    none).  The records then start from it (`_adopted`), and flags override what it says.
+    none).  The records then start from it (`_adopted`), and flags override what it says.  `changing`: whether the verb
+    takes a problem that changes in time.
     """
     flat: dict[str, inspect.Parameter] = {}
     hints = get_type_hints(function, include_extras=True)
@@ -135,6 +136,9 @@ def command(function: Callable[..., None], **records: Any) -> Callable[..., None
             from quenched.sim.specifications import read_problem
 
             problem = read_problem(values["spec"])
+            problem.need("mixture")
+            if not changing:
+                problem.constant(f"quenched {ctx.info_name}")
         chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in given}
         arguments = {
             name: {key: _rebuilt(_adopted(each, problem, key), chosen) for key, each in record.items()}
@@ -222,7 +226,11 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 
 def _rebuilt(record: Any, values: Mapping[str, Any]) -> Any:
     """The record with the given values in the place of its defaults."""
-    changes = {}
+    if isinstance(record, tuple):  # rules, one after the other
+        for name in sorted({each.name for rule, _ in record for each in fields(rule)} & set(values)):
+            raise ValueError(f"{flag(name)} does not go together with the {len(record)} rules of the specification")
+        return record
+    changes: dict[str, Any] = {}
     for each in fields(record):
         if not each.init and each.name in values:
             kind = type(record).__name__

@@ -11,6 +11,8 @@ from typing import Self
 
 import numpy as np
 
+from quenched.numerics.course.pieces import Mixtures
+from quenched.numerics.problem.checks import record
 from quenched.numerics.problem.learner import option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import known, named
@@ -44,7 +46,7 @@ class Named:
 
     mixture: str = option("xor", f"{known()}.")
     separation: float = option(1.0, "Length of the mean vectors.")
-    given: Mixture | None = part()
+    given: Mixtures | None = part()
 
     def of(self, problem: Specification) -> Self:
         """The inputs of a specification."""
@@ -56,11 +58,17 @@ class Named:
             for name in ("mixture", "separation", "data", "covariance", "shrinkage", "project"):
                 if name in given:
                     raise ValueError(f"{flag(name)} does not go together with a specification, which has a mixture")
+        if isinstance(self.given, tuple):
+            for name in ("sigma", "spectrum", "teacher"):
+                if name in given:
+                    several = f"the {len(self.given)} mixtures of the specification"
+                    raise ValueError(f"{flag(name)} does not go together with {several}")
 
     def build(self, sigma: float | None = None) -> Mixture:
         """The mixture, at this noise."""
         if self.given is not None:
-            return self.given if sigma is None else replace(self.given, sigma=sigma)
+            found = record("mixture", self.given, Mixture)
+            return found if sigma is None else replace(found, sigma=sigma)
         return mixture(self.mixture, sigma, self.separation)
 
 

@@ -89,7 +89,9 @@ def title(result: xr.Dataset, number: int = 0) -> str:
     """Network and learning rate, as far as the attributes tell them."""
     network, rule = (json.loads(result.attrs.get(name, "{}")) for name in ("network", "sgd"))
     parts = [f"K = {network['K']}, {network['activation']}"] if network else []
-    parts += [f"η = {rate_text(rate('lr', rule['lr']))}"] if rule else []
+    rules = [each for each, _ in rule] if isinstance(rule, list) else [rule] if rule else []
+    rates = dict.fromkeys(rate_text(rate("lr", each["lr"])) for each in rules)
+    parts += [f"η = {', then '.join(rates)}"] if rates else []
     text = ", ".join(parts) or "result"
     return text if not number else f"{text} ({number + 1})"
 
@@ -104,7 +106,8 @@ def dynamics(
     """Learning against time, one column a title: pmse, classification error, overlaps M_ak, squared norms Q_kk.
 
     `theory`: solutions of the ODE by title (dims time, cluster, neuron, neuron_); `simulation`: runs at the same
-    parameters by the same title (one more dim, seed); `oracle`: an error level to draw; `clusters`: whose overlaps to
+    parameters by the same title (one more dim, seed); where there are several tasks, an error has a line for each, by
+    colour; `oracle`: an error level to draw; `clusters`: whose overlaps to
     show, all if None (in a symmetric mixture half of them mirror the others).
     """
     figure = Figure(figsize=(min(COLUMN * max(len(theory), 1.3) + 0.2, 2.2 * PAGE), 6.6), layout="constrained")
@@ -115,8 +118,9 @@ def dynamics(
     for column, (title, run) in zip(grid.T, theory.items(), strict=True):
         pair = run, (simulation or {}).get(title)
         column[0].set_title(title)
-        observable(column[0], *pair, "pmse", _BLACK)
-        observable(column[1], *pair, "classification_error", _BLACK)
+        for axes, name in zip(column[:2], ("pmse", "classification_error"), strict=True):
+            for look, place in _tasks(run):
+                observable(axes, pair[0], pair[1], name, look, **place)
         for k in range(run.sizes["neuron"]):
             for a in shown:
                 observable(column[2], *pair, "M", cue[a], cluster=a, neuron=k)
@@ -136,8 +140,16 @@ def dynamics(
     if oracle is not None:
         legend.append(Line2D([], [], label="oracle", **LEVEL))
     legend += [key(cue[a], f"$M_{{ak}}$ of cluster $a = {a + 1}$") for a in shown]
+    most = max(theory.values(), key=lambda run: run.sizes.get("task", 0))
+    legend += [key(look, f"errors on task {place['task']}", point=False) for look, place in _tasks(most) if place]
     figure.legend(handles=legend, loc="outside lower center", ncols=2 if len(theory) == 1 else 3)
     return figure
+
+
+def _tasks(run: xr.Dataset) -> list[tuple[Cue, dict[str, int]]]:
+    """The look and the place of the errors of each task; of a problem that has one task, black, without a place."""
+    number = run.sizes.get("task", 0)
+    return [(look, {"task": i}) for i, look in enumerate(cues(number))] if number else [(_BLACK, {})]
 
 
 @styled
@@ -178,13 +190,17 @@ def comparison(
 ) -> Figure:
     """pmse and classification error against time, side by side, for several runs by name.
 
-    A run without the dimension seed is a line, one with it points; `levels`: errors to draw as horizontal lines,
-    (value, error) with its error as a band.  Both axes are logarithmic.
+    A run without the dimension seed is a line, one with it points; one of several tasks is a run for each.  `levels`:
+    errors to draw as horizontal lines, (value, error) with its error as a band.  Both axes are logarithmic.
     """
     figure = Figure(figsize=(PAGE, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     letters((left, right))
-    for cue, (name, run) in zip(cues(len(runs)), runs.items(), strict=True):
+    single: dict[str, xr.Dataset] = {}
+    for name, run in runs.items():
+        parts = {f"{name}, task {i}": run.isel(task=i) for i in range(run.sizes.get("task", 0))}
+        single |= parts or {name: run}
+    for cue, (name, run) in zip(cues(len(single)), single.items(), strict=True):
         for axes, values, label in (left, run.pmse, name), (right, run.classification_error, None):
             if "seed" in run.dims:
                 points(axes, run.time, values, cue, label)

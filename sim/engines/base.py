@@ -9,7 +9,7 @@ derive a class from `Engine` in a file of its own and name it in `quenched.sim.e
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -25,7 +25,7 @@ from quenched.numerics.problem.network import Teacher, TwoLayer
 from quenched.numerics.problem.rules import LearningRule, Rates
 from quenched.numerics.problem.schedules import Rate, rate_text
 from quenched.numerics.problem.state import Densities, OrderParameters, with_biases
-from quenched.sim.backend import Backend, Normals
+from quenched.sim.backend import Backend, Normals, get_backend
 from quenched.sim.engines.geometry import root
 from quenched.sim.engines.states import States
 
@@ -301,6 +301,8 @@ class Engine(ABC):
     """Module and class of its form for a card, a child of this class, where it has one; loaded where it runs."""
     any_dimension: ClassVar[bool] = False
     """Whether the cost of a step does not depend on D."""
+    several_outputs: ClassVar[bool] = True
+    """Whether it has an output for each class; the kernels of a card have one."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -310,7 +312,23 @@ class Engine(ABC):
     @classmethod
     def refuses(cls, problem: Problem) -> str | None:
         """Why it cannot run this problem, as the end of a sentence; None where it can."""
-        return None
+        classes = problem.mixture.classes is not None
+        return "backend must be 'numpy' where clusters have classes" if classes and not cls.several_outputs else None
+
+    @classmethod
+    def objection(cls, problems: Iterable[Problem], backend: Backend) -> str | None:
+        """Why it, or its form for this backend, cannot run one of the problems; None where it runs them all."""
+        kinds = cls, cls.on(backend)
+        reasons = (kind.refuses(problem) for problem in problems for kind in kinds)
+        return next(filter(None, reasons), None)
+
+    @classmethod
+    def place(cls, backend: str | Backend, problems: Sequence[Problem], replicas: int) -> Backend:
+        """Where it runs: as asked; of "auto" on a card only where one answers that refuses none of the problems."""
+        if backend != "auto":
+            return get_backend(backend)
+        where = get_backend(cls.auto(replicas))
+        return get_backend("numpy") if cls.objection(problems, where) else where
 
     @classmethod
     def on(cls, backend: Backend) -> type[Engine]:

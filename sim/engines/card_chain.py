@@ -30,11 +30,7 @@ class CardChain(Chain):
     else, and a run on the host that goes on from a state of this engine has the same.
     """
 
-    @classmethod
-    def refuses(cls, problem: Problem) -> str | None:
-        """Classes: the kernels of a card have one output."""
-        several = "backend must be 'numpy' where clusters have classes"
-        return super().refuses(problem) if problem.mixture.classes is None else several
+    several_outputs = False
 
     def _prepare(self) -> None:
         """Everything on the card, and kernels for these sizes and functions."""

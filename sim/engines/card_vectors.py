@@ -28,6 +28,8 @@ class CardVectors(Vectors):
     All random numbers of a replica are those of a counter whose key is its seed: they depend on nothing else.
     """
 
+    several_outputs = False
+
     def _prepare(self) -> None:
         """Kernels for these sizes and functions, numbers of the rule and tables on the card, weights made there."""
         batch, problem, xp, numbers = self.batch, self.batch.problem, self.batch.backend.xp, self.batch.numbers
@@ -154,15 +156,13 @@ class CardVectors(Vectors):
 
     @classmethod
     def refuses(cls, problem: Problem) -> str | None:
-        """More samples in a step than lanes in a warp; rates that change, and weights that are not free; classes."""
+        """More samples in a step than lanes in a warp; rates that change, and weights that are not free."""
         try:
             problem.rule.require_plain("vectors on a card (backend='numpy' takes any)")
         except ValueError as error:
             return str(error)
         B = problem.rule.batch
-        if problem.mixture.classes is not None:
-            return "backend must be 'numpy' where clusters have classes"
-        return f"batch must be at most {BLOCK} on a card, got {B}" if B > BLOCK else None
+        return f"batch must be at most {BLOCK} on a card, got {B}" if B > BLOCK else super().refuses(problem)
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:

@@ -123,7 +123,8 @@ class Chain(Engine):
         """A spectrum: there are then as many order parameters as directions.  Momentum: the basis has no velocities."""
         if problem.rule.momentum:
             return f"engine must be 'vectors' where the rule has a friction, got {problem.rule}"
-        return "engine must be 'vectors' where inputs have a spectrum" if problem.mixture.spectrum is not None else None
+        spectral = problem.mixture.spectrum is not None
+        return "engine must be 'vectors' where inputs have a spectrum" if spectral else super().refuses(problem)
 
     @classmethod
     def plan(cls, problem: Problem, replicas: int, memory: Memory) -> Plan:

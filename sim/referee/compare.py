@@ -62,8 +62,8 @@ class Comparison:
     """What `compare` found.
 
     `table`: a dataset along `entry` (one recorded number each) with the variables observable, index, time (of message
-    passing: the iteration), theory, simulation, standard_error, z, allowance (the O(1/D) term) and agrees;
-    `threshold`: c.
+    passing: the iteration), theory, simulation, standard_error, z, allowance (the O(1/D) term) and agrees, and the
+    attributes of the simulation: `problem_of` gives its problem; `threshold`: c.
     """
 
     table: xr.Dataset
@@ -172,6 +172,6 @@ def compare(theory: xr.Dataset, simulation: xr.Dataset, *, significance: float =
     table["agrees"] = (
         np.abs(table["simulation"] - table["theory"]) <= threshold * table["standard_error"] + table["allowance"]
     )
-    return Comparison(
-        xr.Dataset({column: ("entry", values) for column, values in table.items()}), threshold, significance, seeds, D
-    )
+    variables = {column: ("entry", values) for column, values in table.items()}
+    at = {"t": json.dumps(times.tolist())} if "time" in theory.dims else {}
+    return Comparison(xr.Dataset(variables, attrs=simulation.attrs | at), threshold, significance, seeds, D)

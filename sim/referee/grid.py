@@ -9,21 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from quenched.numerics.course.pieces import Mixtures, Rules, course, joint_mixture, timed
 from quenched.numerics.problem.checks import record
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.named_mixtures import NAMED, named
 from quenched.numerics.problem.network import Teacher, TwoLayer
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
+from quenched.numerics.scaling.power_law import PowerLaw
 from quenched.numerics.two_layer.flow import random_state
+from quenched.sim.engines.base import Problem
+from quenched.sim.training import problems_of
 from quenched.symbolic.language.grammar import CLASS_LOSSES
 
-__all__ = ["SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
+__all__ = ["POWER_LAW", "SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
-_VECTORS_D = 1000
+_MOST_VECTORS = 1000  # the dimension of what runs on vectors alone, whose steps cost D
 SPECIFIED = "specification"  # what the mixture of a specification is called
+POWER_LAW = "power law"  # and that of the power-law problem
+_MOST = 400  # its dimension: 50 directions for each of its eigenvalues
+_POWERS = Specification(power_law=PowerLaw(0.8, 0.6, 24, 8, rate=0.15, batch=2, label_noise=0.2), draw=1)
 
 
 def _refereed() -> tuple[str, ...]:
@@ -91,22 +98,27 @@ TEACHERS: dict[str, Callable[[Mixture], Teacher]] = {"sign": _sign, "each cluste
 class Case:
     """A problem of the grid: the names of its mixture and teacher, the network, the rule, whether it has a control.
 
-    `problem`: the specification that it is, which has a mixture and an initial state of its own.
+    `problem`: the specification that it is, which has a mixture and an initial state of its own; mixture and rule may
+    change in time.  `most`: the largest dimension that it is simulated in, where no engine for any dimension takes it.
     """
 
     mixture: str
     network: TwoLayer
-    rule: OnlineSGD
+    rule: Rules
     control: bool
     teacher: str = ""
     problem: Specification | None = None
+    most: int | None = None
 
     def dimension(self, D: int) -> int:
-        """D, or where only vectors can run the rule, whose steps cost D, no more than 1000."""
-        return min(D, _VECTORS_D) if self.rule.momentum else D
+        """Where it runs in a cell at D: with as many directions for each eigenvalue of a power law."""
+        if self.most is None:
+            return D
+        nodes = 1 if self.problem is None else joint_mixture(self.data).default_dimension
+        return min(D, self.most) // nodes * nodes
 
     @property
-    def data(self) -> Mixture:
+    def data(self) -> Mixtures:
         """The mixture, with the labels of its teacher."""
         if self.problem is not None:
             return self.problem.mixture
@@ -114,6 +126,15 @@ class Case:
         if not self.teacher:
             return mixture
         return replace(mixture, labels=np.zeros(mixture.clusters), teacher=TEACHERS[self.teacher](mixture))
+
+    @property
+    def rules(self) -> tuple[LearningRule, ...]:
+        """The rule, or all of them in the order of time."""
+        return tuple(each for each, _ in timed("rule", self.rule, LearningRule))  # type: ignore[type-abstract]
+
+    def problems(self, D: int) -> tuple[Problem, ...]:
+        """What an engine runs in dimension D: one problem, or one for each piece."""
+        return problems_of(course(self.data, self.rule), self.network, D)
 
     def start(self, D: int, seed: int) -> OrderParameters | Densities:
         """The initial state: of random weights in dimension D, or that of the specification."""
@@ -127,6 +148,7 @@ class Grid:
     `variants`: networks with other losses, batches, biases or teachers, at the last of the rates, on each of the
     mixtures `varied`, or where the loss has several outputs on the mixture three-classes.  `bias_D`: where the bias is
     measured, with `bias_runs` runs times D at each, and 20 at least.
+    `power_law`: whether a linear student of random features is among them, on vectors in a smaller dimension.
     `problem`: a specification that is judged instead of all these.
     """
 
@@ -141,11 +163,12 @@ class Grid:
     varied: tuple[str, ...] = ("two-clusters",)
     bias_D: tuple[int, ...] = (100, 200, 400, 1000, 10_000, 100_000)
     bias_runs: float = 1e6
+    power_law: bool = True
     problem: Specification | None = None
 
     @classmethod
     def full(cls) -> Grid:
-        """240 cells, and 82 of other losses, batches, rules and teachers."""
+        """240 cells, and 84 of other losses, batches, rules, teachers and a power law."""
         return cls(
             activations=("linear", "erf", "sin", "relu", "abs"),
             K=(1, 2, 4),
@@ -165,7 +188,7 @@ class Grid:
         variants = tuple(
             Variant(activation, K, loss, batch, control=K == 2) for activation, K in product(self.activations, (1, 2))
         )
-        return replace(self, activations=(), variants=variants, varied=self.mixtures)
+        return replace(self, activations=(), variants=variants, varied=self.mixtures, power_law=False)
 
     def cases(self) -> list[Case]:
         """Every problem; those of the first K and rate have a control, and so have the variants.
@@ -175,18 +198,30 @@ class Grid:
         if self.problem is not None:
             self.problem.need("network", "rule")
             network, rule = record("network", self.problem.network, TwoLayer), self.problem.rule
-            if not isinstance(rule, OnlineSGD):
-                raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {rule!r}")
-            if rule.idle:
+            case = Case(SPECIFIED, network, rule or OnlineSGD(0.0), True, problem=self.problem)
+            for each in case.rules:
+                if not isinstance(each, OnlineSGD):
+                    raise ValueError(f"rule must be an OnlineSGD, which can be simulated, got {each!r}")
+            if all(each.idle for each in case.rules):
                 raise ValueError(f"rule must have a rate > 0: nothing is learned, got {rule!r}")
-            return [Case(SPECIFIED, network, rule, True, problem=self.problem)]
+            return [case]
         plain = [
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
         ]
+        rules = [(one, one.rule(self.rates[-1])) for one in self.variants]
         others = [
-            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control, one.teacher)
-            for one in self.variants
+            Case(
+                name,
+                TwoLayer(one.K, one.activation),
+                rule,
+                one.control,
+                one.teacher,
+                most=_MOST_VECTORS if rule.momentum else None,
+            )
+            for one, rule in rules
             for name in ((_CLASSES,) if one.loss in CLASS_LOSSES else self.varied)
         ]
-        return [*plain, *others]
+        network, rule = record("network", _POWERS.network, TwoLayer), record("rule", _POWERS.rule, OnlineSGD)
+        law = [Case(POWER_LAW, network, rule, True, problem=_POWERS, most=_MOST)] if self.power_law else []
+        return [*plain, *others, *law]

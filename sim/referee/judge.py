@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.course.pieces import Rules, course, joint_mixture, mapped
 from quenched.numerics.problem.checks import integer
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.problem.provenance import provenance
-from quenched.numerics.problem.rules import OnlineSGD
+from quenched.numerics.problem.provenance import provenance, records_of
+from quenched.numerics.problem.rules import LearningRule, OnlineSGD
 from quenched.numerics.problem.schedules import is_constant, scaled
 from quenched.numerics.problem.state import Densities, OrderParameters, without_spectrum
 from quenched.numerics.two_layer.flow import integrate, random_state
 from quenched.sim.backend import Backend, get_backend
 from quenched.sim.engines import find_engine
-from quenched.sim.engines.base import Problem
 from quenched.sim.fluctuations import moments
 from quenched.sim.journal import Journal
 from quenched.sim.processes import Work
@@ -60,7 +60,7 @@ BIAS = Mixture.xor(0.5), TwoLayer(2, "relu"), OnlineSGD(0.5), 5.0  # to this tim
 
 @dataclass(frozen=True)
 class Cell:
-    """What came out of one cell.
+    """What came out of one cell; of a problem that changes in time, its rule is the first.
 
     `options` are what the rule has beside loss, batch and a rate that stays; `lr` is that of t = 0.  `numbers` were
     compared; `worst` is the one of largest |z|.  `p`: p-value of the cell.  `mean_z2`: mean of z^2, which is
@@ -85,6 +85,7 @@ class Cell:
     mean_z2: float
     resolution: float
     p: float
+    engine: str
 
     @property
     def problem(self) -> str:
@@ -137,7 +138,7 @@ def check(grid: Grid, significance: float, processes: int) -> list[Case]:
     integer("seeds", grid.seeds, at_least=2)
     cases = grid.cases()
     for case, D in product(cases, grid.D):
-        integer("D", D, at_least=case.network.K + case.data.dimensions)
+        integer("D", case.dimension(D), at_least=case.network.K + joint_mixture(case.data).dimensions)
     return cases
 
 
@@ -171,7 +172,7 @@ def judge(
     found = [cell for one, _, _ in results for cell in one]
     return Verdict(
         grid,
-        engine if (engine, backend) == ("overlaps", "numpy") else f"{engine}, {backend}",
+        _way(engine, backend),
         significance,
         found,
         [control for _, one, _ in results for control in one],
@@ -210,7 +211,7 @@ def _finish(
         return do(names, work)
     here = replace(work, processes=_LANES, beside=where.beside) if large else replace(work, processes=1)
     if large:  # all kernels of the card, before any of them runs: to load one, a card waits for those that run
-        structures = {Problem(case.data, case.network, case.rule, STATE_D).structure: case for case in cases}
+        structures = {each.structure: case for case in cases for each in case.problems(STATE_D)}
         compiling = [(*jobs["runs", 0][-2:], case) for case in structures.values()]
         replace(here, progress=None, journal=None).map(_compile, compiling)
     share = len(simulated) / len(names)
@@ -271,7 +272,7 @@ def _compiling(cases: Sequence[Case]) -> list[int]:
     """
     first: dict[tuple[str, str], int] = {}
     for i, case in enumerate(cases):
-        first.setdefault((case.network.activation, case.rule.loss), i)
+        first.setdefault((case.network.activation, case.rules[0].loss), i)
     return list(first.values())
 
 
@@ -297,16 +298,16 @@ def _runs(grid: Grid, case: Case, number: int, D: int, cell: int, engine: str, b
     samples = None if case.problem is None else case.problem.test_samples
     options: dict[str, Any] = {} if samples is None else {"test_samples": samples}
     how = _engine(case, engine, backend)
-    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, *how, state=state, **options)
+    size = case.dimension(D)
+    return simulate(case.data, case.network, case.rule, size, grid.times, seeds, *how, state=state, **options)
 
 
 def _engine(case: Case, engine: str, backend: str) -> tuple[str, str]:
-    """Engine and backend of a case: several outputs, which the kernels of a card do not have, on the host's chain; a
-    rule with momentum, which the chain does not have, on vectors.
-    """
-    if case.rule.momentum:
-        return "vectors", "numpy"
-    return (engine, backend) if backend == "numpy" or case.data.classes is None else ("overlaps", "numpy")
+    """Engine and backend of a case: those asked for, or where these refuse it the first on the host that does not."""
+    ways = dict.fromkeys([(engine, backend), (engine, "numpy"), ("overlaps", "numpy"), ("vectors", "numpy")])
+    problems = case.problems(STATE_D)
+    takes = (way for way in ways if find_engine(way[0]).objection(problems, get_backend(way[1])) is None)
+    return next(takes, (engine, backend))
 
 
 def _judged(
@@ -315,34 +316,45 @@ def _judged(
     """The cells of a case, its control at the last D, and all z."""
     (theory, other), _ = done["theory", number]
     cells, controls, z = [], [], []
-    for i, D in enumerate(map(case.dimension, grid.D)):
+    for i in range(len(grid.D)):
         runs, _ = done["runs", number * len(grid.D) + i]
         found = compare(theory.assign_coords(time=runs.time), runs, significance=level)
-        cells.append(_cell(case, D, found))
+        about = records_of(runs)["simulation"]
+        way = _way(about["engine"], about["backend"])
+        cells.append(_cell(case, found, way))
         z.append(_varying(found.table))
         if other is not None and i == len(grid.D) - 1:
             wrong = other.assign_attrs(theory.attrs).assign_coords(time=runs.time)
-            controls.append(_cell(case, D, compare(wrong, runs, significance=level)))
+            controls.append(_cell(case, compare(wrong, runs, significance=level), way))
     return cells, controls, np.concatenate(z)
 
 
-def _wrong(case: Case) -> OnlineSGD:
-    """A rule that the runs of the case have to be told from."""
-    rule = case.rule
-    if rule.batch > 1 and case.problem is None:
-        return replace(rule, batch=1)
-    second = None if rule.second_lr is None else scaled(rule.second_lr, WRONG)
-    biases = {name: WRONG * getattr(rule, name) for name in ("bias_lr", "intercept_lr")}
-    return replace(rule, lr=scaled(rule.lr, WRONG), second_lr=second, **biases)
+def _wrong(case: Case) -> Rules:
+    """A rule that the runs of the case have to be told from; of several, each."""
+
+    def wrong(rule: LearningRule) -> LearningRule:
+        if rule.batch > 1 and case.problem is None:
+            return replace(rule, batch=1)
+        second = None if rule.second_lr is None else scaled(rule.second_lr, WRONG)
+        biases = {name: WRONG * getattr(rule, name) for name in ("bias_lr", "intercept_lr")}
+        return replace(rule, lr=scaled(rule.lr, WRONG), second_lr=second, **biases)
+
+    found: Rules = mapped(wrong, case.rule)
+    return found
 
 
-def _options(rule: OnlineSGD) -> str:
+def _options(rule: LearningRule) -> str:
     """What the rule has, in a few words, beside what a cell holds itself."""
     held = {"loss", "batch"} | ({"lr"} if is_constant(rule.lr) else set())
     return ", ".join(words for name, words in rule.words.items() if name not in held)
 
 
-def _cell(case: Case, D: int, found: Comparison) -> Cell:
+def _way(engine: str, backend: str) -> str:
+    """Engine and backend in a word or two: the chain on the host is the usual one."""
+    return engine if (engine, backend) == ("overlaps", "numpy") else f"{engine}, {backend}"
+
+
+def _cell(case: Case, found: Comparison, engine: str) -> Cell:
     from scipy.special import stdtr
 
     table, S = found.table, found.seeds
@@ -351,16 +363,17 @@ def _cell(case: Case, D: int, found: Comparison) -> Cell:
     tail = np.divide(excess, error, out=np.zeros_like(error), where=error > 0).max()
     at = int(np.abs(table.z.values).argmax())
     row = {name: values.values[at] for name, values in table.data_vars.items()}
-    scale = table.allowance.values * D  # the largest theoretical value of the observable
+    scale = table.allowance.values * found.D  # the largest theoretical value of the observable
     shown = (scale > 0) & (error > 0)
+    first, pieces = case.rules[0], len(course(case.data, case.rule).pieces)
     return Cell(
         mixture=case.mixture + (f", teacher: {case.teacher}" if case.teacher else ""),
         network=f"{case.network.activation}, K = {case.network.K}",
-        loss=case.rule.loss,
-        batch=case.rule.batch,
-        options=_options(case.rule),
-        lr=float(case.rule.rates(0.0).eta),
-        D=D,
+        loss=first.loss,
+        batch=first.batch,
+        options=", ".join(filter(None, [_options(first), f"the first of {pieces} pieces" if pieces > 1 else ""])),
+        lr=float(first.rates(0.0).eta),
+        D=found.D,
         numbers=len(error),
         worst=f"{row['observable']}[{row['index']}]" if row["index"] else str(row["observable"]),
         t=float(row["time"]),
@@ -371,6 +384,7 @@ def _cell(case: Case, D: int, found: Comparison) -> Cell:
         mean_z2=float((_varying(table) ** 2).mean()),
         resolution=float(np.median(found.threshold * error[shown] / scale[shown])),
         p=float(min(1, len(error) * 2 * stdtr(S - 1, -max(0.0, tail)))),
+        engine=engine,
     )
 
 

@@ -151,6 +151,7 @@ def _conditions(verdict: Verdict) -> list[str]:
         f"{problems[0]}; D = {_list(grid.D)}; {S} runs per cell (engine: {verdict.engine}), compared at "
         f"t = {_list(grid.times)}.",
         *problems[1:],
+        *_elsewhere(verdict),
         f"- {sum(cell.numbers for cell in verdict.cells)} numbers were compared, of which {len(verdict.z)} vary from "
         "run to run.  Mean of their z² over the cells: "
         f"{np.mean([cell.mean_z2 for cell in verdict.cells]):.3f}{expected} where fluctuations are as the standard "
@@ -170,6 +171,15 @@ def _variants(verdict: Verdict) -> list[str]:
         for kind, found in (("rules", rules), ("mixtures", mixtures))
         if found
     ]
+
+
+def _elsewhere(verdict: Verdict) -> list[str]:
+    """The cells that the engine asked for refuses, and what ran them."""
+    others: dict[str, list[str]] = {}
+    for cell in verdict.cells:
+        if cell.engine.partition(",")[0] != verdict.engine.partition(",")[0]:
+            others.setdefault(cell.engine, []).append(f"{cell.mixture}, {cell.problem}")
+    return [f"- Ran by {engine}: {'; '.join(dict.fromkeys(cells))}." for engine, cells in others.items()]
 
 
 def _limit(verdict: Verdict) -> list[str]:

@@ -434,6 +434,8 @@ CALLS: dict[str, Call] = {
             "test_samples": "integer",
             "sigma": "number",
             "learner": "learners",
+            "power_law": "record",
+            "draw": "integer",
         },
     ),
     "problem_of": (numerics.problem_of, {"dataset": RUN}, {"dataset": "attributes"}),

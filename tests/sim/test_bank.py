@@ -37,6 +37,10 @@ QUICK = [
     "bayes/two-clusters",
     "bayes/xor",
     "bayes/xor-threshold",
+    "power-law/inputs",
+    "power-law/features",
+    "power-law/floor",
+    "power-law/exponent",
 ]
 """Those that take half a second at most; `quenched verify --all` takes minutes."""
 
@@ -70,6 +74,7 @@ def test_every_subject_and_every_route_is_there() -> None:
         "erm",
         "bayes",
         "rate",
+        "power-law",
     }
     assert {entry.check["route"] for entry in bank()} == set(ROUTES)
     fields_of_averages = {len(entry.parameters["mean"]) for entry in bank() if entry.subject == "average"}

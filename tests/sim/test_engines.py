@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from threadpoolctl import threadpool_info
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, Spectrum, TwoLayer, random_state
 from quenched.numerics.problem.network import Teacher
 from quenched.sim import engines, simulate, sweep
-from quenched.sim.backend import generator_words, generators, get_backend, restore_generators
-from quenched.sim.engines import ENGINES, find_engine
+from quenched.sim.backend import Backend, generator_words, generators, get_backend, restore_generators
+from quenched.sim.engines import ENGINES, base, find_engine
 from quenched.sim.engines.base import Batch, Engine, Problem
 from quenched.sim.engines.overlaps import Chain
 from quenched.sim.engines.run import Outcome, Protocol, run
 from quenched.sim.processes import local_processes, one_blas_thread
+from quenched.sim.referee import judge
+from quenched.sim.referee.grid import Case
 from quenched.sim.sweeps import Sweep
 
 NUMPY = get_backend("numpy")
@@ -222,3 +225,40 @@ def test_states_without_a_spectrum_are_order_parameters() -> None:
         problem = Problem(Mixture.xor(0.4), TwoLayer(2, "relu"), OnlineSGD(0.5), D)
         with pytest.raises(ValueError, match="state must be OrderParameters"):
             find_engine(name)(Batch((problem,), np.zeros(1, np.int64), [0], [densities], NUMPY, "float64"))
+
+
+# --- where engines run
+
+CLASSES = Problem(Mixture.three_classes(0.5), TwoLayer(1, "erf"), OnlineSGD(0.5, loss="cross-entropy"), 20)
+
+
+@pytest.mark.parametrize("name", ["vectors", "overlaps"])
+def test_what_a_card_refuses_is_asked_of_the_engine(
+    name: str, host_card: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By `simulate`, a sweep and the referee: "auto" goes to the host, "cupy" is refused, a cell goes elsewhere."""
+    kind, host = find_engine(name), get_backend("numpy")
+    assert kind.objection([CLASSES], host) is None
+    assert kind.objection([CLASSES], host_card) == "backend must be 'numpy' where clusters have classes"
+    monkeypatch.setattr(base, "get_backend", lambda asked: host if asked == "numpy" else host_card)
+    assert kind.place("auto", [CLASSES], 10**6).name == "numpy"
+    plain = replace(CLASSES, mixture=Mixture.xor(0.5), rule=OnlineSGD(0.5))
+    assert kind.place("auto", [plain], 10**6).name == "cupy"
+    assert kind.place("auto", [plain, CLASSES], 10**6).name == "numpy"
+    spec = Sweep([CLASSES.mixture], [CLASSES.network], [CLASSES.rule], 20, 2, [0.5], engine=name)
+    assert spec.place(kind, "auto").name == "numpy"
+    with pytest.raises(ValueError, match="backend must be 'numpy' where clusters have classes, as in mixture '0'"):
+        sweep(spec, tmp_path / "s.zarr", backend="cupy")
+    monkeypatch.setattr(judge, "get_backend", lambda asked: host if asked == "numpy" else host_card)
+    case = Case("three-classes", CLASSES.network, CLASSES.rule, False)
+    assert judge._engine(case, name, "cupy") == (name, "numpy")
+    assert judge._engine(replace(case, mixture="xor", rule=OnlineSGD(0.5)), name, "cupy") == (name, "cupy")
+
+
+def test_what_a_card_refuses_is_said_once(root: Path) -> None:
+    """No caller asks for classes to choose where an engine runs."""
+    sentence = "backend must be 'numpy' where clusters have classes"
+    said = [path for path in (root / "sim").rglob("*.py") if sentence in path.read_text()]
+    assert [path.name for path in said] == ["base.py"]
+    for name in ("training", "referee/judge"):
+        assert ".classes" not in (root / "sim" / f"{name}.py").read_text(), name

@@ -82,7 +82,7 @@ def relay(rules: Any, D: int, engine: str, backend: Backend) -> _Relay:
     """The engines of the pieces of a problem, for two seeds."""
     pieces = course(TASKS, rules)
     problems = [Problem(pieces.tasks[each.task], NETWORK, each.rule, D, pieces.joint) for each in pieces.pieces]
-    kind, where = choose_engine(engine, backend, problems[0], SimulationOptions(), 2)
+    kind, where = choose_engine(engine, backend, problems, SimulationOptions(), 2)
     batch = Batch((problems[0],), np.zeros(2, np.int64), [3, 4], [STATE, STATE], where, "float64")
     stages = [Stage(each.task, each.rule, np.rint(each.until * D)) for each in pieces.pieces]
     return _Relay(batch, Protocol(kind, [], 1, False, 2**28, stages, pieces.tasks))

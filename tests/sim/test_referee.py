@@ -24,7 +24,7 @@ from quenched.sim.training import simulate
 
 SMALL = Grid(
     mixtures=("two-clusters", "xor"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
-    variants=(), bias_D=(50, 100, 200), bias_runs=1e5,
+    variants=(), power_law=False, bias_D=(50, 100, 200), bias_runs=1e5,
 )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def test_a_grid_of_one_loss_and_batch() -> None:
 
 
 def test_both_grids_have_each_kind_of_rule() -> None:
-    for grid, cells in ((Grid(), 27), (Grid.full(), 322)):
+    for grid, cells in ((Grid(), 28), (Grid.full(), 324)):
         cases = grid.cases()
         assert len(cases) * len(grid.D) == cells
         special = {(c.rule.loss, c.rule.batch, c.network.K) for c in cases}

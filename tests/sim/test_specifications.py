@@ -209,9 +209,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mixture": "xor"}, "mixture must be a Mixture, got 'xor'"),
+        ({"mixture": "xor"}, "mixture must be a Mixture or a list of pairs .*, got 'xor'"),
         ({"network": 3}, "network must be a TwoLayer, got 3"),
-        ({"rule": 0.5}, "rule must be a LearningRule, got 0.5"),
+        ({"rule": 0.5}, "rule must be a LearningRule or a list of pairs .*, got 0.5"),
         ({"t": [1.0, 0.5]}, "t must increase"),
         ({"seeds": [1, -1]}, "seeds must be an integer >= 0, got -1"),
         ({"sigma": [0.5, -1.0]}, "sigma must be > 0, got -1"),

@@ -9,7 +9,8 @@ from numpy import pi, sin
 from scipy.special import gamma
 
 __all__ = [
-    "edge_equation", "embedding_term", "floor_term", "noise_term", "risk_transform", "target_term", "term_exponents",
+    "early_term", "edge_equation", "embedding_term", "floor_term", "noise_term", "risk_transform", "target_term",
+    "term_exponents",
 ]
 
 
@@ -76,6 +77,22 @@ def embedding_term(a: float, x: float, features: float, source: float, gain: flo
     A closed form, for reading and for tests.
     """
     return pi*gain*source/(2*a*features*x**((a - 1/2)/a)*sin(pi/(2*a))*gamma(1 - (a - 1/2)/a))
+
+
+# Derived by: Random features; End of the sum; First order at large s
+def early_term(a: float, features: float, inputs: float, lr: float, batch: float, source: float) -> float:
+    """What random features, and the end of the sum over inputs, add to the risk while x = 2 lr steps is small against
+    P^2a, for 1/4 < a < 1/2 and source = sum_j beta_j^2 finite: a constant, of the order of the floor at D/P fixed.
+
+    There is no gain: K, of which the last directions have most, has hardly begun.  At a < 1/3 this is the largest
+    correction to target and noise, at a > 1/3 what of K there is.
+
+    A closed form, for reading and for tests.
+    """
+    return (
+        inputs**(1 - 2*a)*source/(features*(1 - 2*a)) + lr*source*(-inputs**(1 - 4*a)/(4*a - 1) + inputs**(2 -
+        4*a)/(features*(1 - 2*a)**2))/(2*batch)
+    )
 
 
 # term_exponents(a, b) = -(2 a + 2 b - 1)/(2 a), -(4 a - 1)/(2 a), -(2 a - 1)/(2 a), 1, -1, -2 a - 2 b + 1, -2 a
