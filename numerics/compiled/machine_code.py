@@ -22,6 +22,8 @@ from quenched.numerics.compiled.cache import place, read, source_of, write
 
 __all__ = ["callback", "njit"]
 
+_FUNCTION = ("py_func", "__wrapped__")  # where a compiled function has what it was made from
+
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit`, with the machine code in the checked cache."""
@@ -112,11 +114,12 @@ def _origin(function: FunctionType) -> str:
         digest.update(f"{found.__module__}.{found.__qualname__}\0".encode() + text)
         for name in sorted(_names(found.__code__)):
             value = found.__globals__.get(name)
-            called = getattr(value, "py_func", None) or getattr(value, "__wrapped__", None)
-            if isinstance(called, FunctionType) and called not in seen:
-                seen.add(called)
-                waiting.append(called)
-            elif isinstance(value, (int, float, str, tuple)):
+            called = [
+                found for found in (getattr(value, a, None) for a in _FUNCTION) if isinstance(found, FunctionType)
+            ]
+            waiting += [function for function in called if function not in seen]
+            seen.update(called)
+            if not called and isinstance(value, (int, float, str, tuple)):
                 digest.update(f"{name} = {value!r}\0".encode())
     return digest.hexdigest()
 
