@@ -258,34 +258,29 @@ def _canonical(layout: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _gather(
-    activation: str, K: int, limit: int, clusters: int
-) -> tuple[NDArray[np.int64], tuple[tuple[str, Any], ...]]:
-    """Where in all averages of all clusters the entries of all tables stand, and of each table its name and shape."""
+def _table_function(activation: str, K: int, limit: int, clusters: int) -> Callable[[Array, Array], dict[str, Array]]:
+    """(mean, covariance) -> the tables in the order of `patterns`, each contiguous."""
     subsets, widths, places = index_sets(activation, K, limit)
-    width = sum(len(members) * width for members, width in zip(subsets, widths, strict=True))
+    compiled = _compiled(activation)
+    fills, width = [], 0
+    for n, members in enumerate(subsets[:K], start=1):  # averages over more fields than there are are not compiled
+        fills.append((getattr(compiled, f"fill_{n}"), n < 3, members, width))
+        width += widths[n - 1] * len(members)
     start = width * np.arange(clusters)[:, None]
     index = np.concatenate([(start + place).ravel() for place in places.values()])
-    return index, tuple((name, (clusters,) + (K,) * (name.count(",") + 1)) for name in places)
+    shapes = [(name, (clusters,) + (K,) * (name.count(",") + 1)) for name in places]
+    ends = np.cumsum([0, *(math.prod(shape) for _, shape in shapes)]).tolist()
+    parts = [(name, slice(*ends[n : n + 2]), shape) for n, (name, shape) in enumerate(shapes)]
 
+    def evaluate(mean: Array, covariance: Array) -> dict[str, Array]:
+        means, given, regular = consistent(mean, covariance)
+        flat = np.empty((clusters, width))
+        for fill, pairs, members, offset in fills:
+            fill(means, given if pairs else regular, members, flat, offset)
+        entries = flat.take(index)
+        return {name: entries[part].reshape(shape) for name, part, shape in parts}
 
-def _tables(activation: str, mean: Array, covariance: Array, limit: int) -> dict[str, Array]:
-    """The tables in the order of `patterns`; averages over more fields than there are need not be compiled."""
-    clusters, K = mean.shape
-    subsets, widths, _ = index_sets(activation, K, limit)
-    index, shapes = _gather(activation, K, limit, clusters)
-    compiled = _compiled(activation)
-    means, given, regular = consistent(mean, covariance)
-    flat = np.empty((clusters, sum(len(members) * width for members, width in zip(subsets, widths, strict=True))))
-    offset = 0
-    for n, members in enumerate(subsets[:K], start=1):
-        getattr(compiled, f"fill_{n}")(means, given if n < 3 else regular, members, flat, offset)
-        offset += widths[n - 1] * len(members)
-    entries = flat.take(index)
-    found, first = {}, 0
-    for name, shape in shapes:
-        found[name] = entries[first : (first := first + math.prod(shape))].reshape(shape)
-    return found
+    return evaluate
 
 
 def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_LIMIT) -> dict[str, Array]:
@@ -302,7 +297,7 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
         merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
         return {pattern: expanded(table, place) for pattern, table in merged.items()}
     most = min(2 if limit <= 2 else FIELD_LIMIT, len(value_averages(activation).places))
-    found = _tables(activation, mean, covariance, most)
+    found = _table_function(activation, mean.shape[1], most, len(mean))(mean, covariance)
     if "dg,dg" in found:
         fix_constant_fields(found, constant_field_factor(activation, mean, covariance))
     return found if limit >= most else {name: found[name] for name in found if name.count(",") < limit}

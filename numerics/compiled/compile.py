@@ -16,7 +16,6 @@ from typing import Any
 from quenched.numerics.compiled.cache import module
 from quenched.numerics.compiled.contractions import Contraction
 from quenched.numerics.compiled.precision import float_tree
-from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
 __all__ = ["callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
