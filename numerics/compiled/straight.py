@@ -50,8 +50,7 @@ def straight(function: Callable[..., Any]) -> Any:
 
         return write
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def written(typing: Any, out: Any, numbers: Any) -> Any:
+    def typed(typing: Any, out: Any, numbers: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             from numba.core import cgutils
 
@@ -65,6 +64,7 @@ def straight(function: Callable[..., Any]) -> Any:
 
         return types.void(out, numbers), generate
 
+    written: Any = intrinsic(typed)
     written.py_func = function  # what `machine_code` looks for: the callees are among its names
     return written
 
@@ -110,7 +110,7 @@ class _Emitter:
                 return self.known[name]
             case ast.Name(id=name):
                 return self._constant(self.meanings[name])
-            case ast.Constant(value=value):
+            case ast.Constant(value=int() | float() as value):
                 return self._constant(value)
             case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() as power)):
                 return self._power(self.emit(left), power)
