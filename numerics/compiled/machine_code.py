@@ -22,8 +22,6 @@ from quenched.numerics.compiled.cache import place, read, source_of, write
 
 __all__ = ["callback", "njit"]
 
-_FUNCTION = ("py_func", "__wrapped__")  # where a compiled function has what it was made from
-
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit`, with the machine code in the checked cache."""
@@ -105,23 +103,30 @@ def _versions() -> str:
 @lru_cache(maxsize=1024)
 def _origin(function: FunctionType) -> str:
     """A digest of what a function and the compiled functions that it reaches are made of; "" if that is not known."""
-    digest, seen, waiting = hashlib.sha256(), {function}, [function]
-    while waiting:
-        found = waiting.pop()
+    digest = hashlib.sha256()
+    for found in _reached(function):
         text = source_of(found.__module__)
         if not text:
             return ""
         digest.update(f"{found.__module__}.{found.__qualname__}\0".encode() + text)
         for name in sorted(_names(found.__code__)):
             value = found.__globals__.get(name)
-            called = [
-                found for found in (getattr(value, a, None) for a in _FUNCTION) if isinstance(found, FunctionType)
-            ]
-            waiting += [function for function in called if function not in seen]
-            seen.update(called)
-            if not called and isinstance(value, (int, float, str, tuple)):
+            if isinstance(value, (int, float, str, tuple)):
                 digest.update(f"{name} = {value!r}\0".encode())
     return digest.hexdigest()
+
+
+def _reached(function: FunctionType) -> list[FunctionType]:
+    """The function, and what the compiled functions are made from that it calls, directly or not."""
+    found = [function]
+    for caller in found:  # which grows on the way
+        for name in sorted(_names(caller.__code__)):
+            value = caller.__globals__.get(name)
+            for attribute in ("py_func", "__wrapped__"):
+                called = getattr(value, attribute, None)
+                if isinstance(called, FunctionType) and called not in found:
+                    found.append(called)
+    return found
 
 
 def _names(code: CodeType) -> set[str]:
