@@ -1,6 +1,7 @@
 """Strict settings for every test: floating-point trouble raises; stored text is compared, never silently rewritten."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def floating_point_raises() -> Iterator[None]:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture
+def underived(tmp_path: Path) -> Path:
+    """A cache of nothing derived, for a process that has to derive; machine code, named by what it is of, is there."""
+    from quenched.numerics.compiled.cache import cache_folder
+
+    folder, known = tmp_path / "cache", cache_folder() / "machine"
+    folder.mkdir(mode=0o700)
+    if known.is_dir():
+        shutil.copytree(known, folder / "machine", ignore=shutil.ignore_patterns(".draft-*"))
+    return folder
 
 
 @pytest.fixture(scope="module")

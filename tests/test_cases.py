@@ -114,11 +114,11 @@ def quenched(*arguments: str, cwd: Path, **environment: str) -> "subprocess.Comp
     )
 
 
-def test_a_working_directory_full_of_the_names_of_modules(tmp_path: Path) -> None:
+def test_a_working_directory_full_of_the_names_of_modules(tmp_path: Path, underived: Path) -> None:
     for name in ("random", "sympy", "numpy", "json"):
         (tmp_path / f"{name}.py").write_text("print('mine')\nraise SystemExit(3)\n", encoding="utf-8")
     command = [str(Path(sys.executable).with_name("quenched")), "dynamics", *SMALL, "--activation", "x+Max(x,0)/2"]
-    cache = {**os.environ, "QUENCHED_CACHE": str(tmp_path / "cache")}
+    cache = {**os.environ, "QUENCHED_CACHE": str(underived)}
     done = subprocess.run(command, cwd=tmp_path, env=cache, capture_output=True, text=True, check=False)
     assert (done.returncode, "mine" in done.stdout + done.stderr) == (0, False), done.stderr
 
@@ -150,10 +150,10 @@ for name in ("gleu", "x+Max(sin(x),0)/3"):
 """
 
 
-def test_without_sympy(tmp_path: Path) -> None:
+def test_without_sympy(tmp_path: Path, underived: Path) -> None:
     """Named activations do, a misspelt name says what was meant, a derivation says what it needs in one sentence."""
     (tmp_path / "sympy.py").write_text("raise ModuleNotFoundError(\"No module named 'sympy'\", name='sympy')\n")
-    blocked = os.environ | {"PYTHONPATH": str(tmp_path), "QUENCHED_CACHE": str(tmp_path / "cache")}
+    blocked = os.environ | {"PYTHONPATH": str(tmp_path), "QUENCHED_CACHE": str(underived)}
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, env=blocked, capture_output=True, text=True, check=False, timeout=300)

@@ -224,7 +224,7 @@ print(repr(float(rate.v[0])), rate.error)
 """
 
 
-def test_an_elementary_function_is_one_entry_of_one_table(tmp_path: Path) -> None:
+def test_an_elementary_function_is_one_entry_of_one_table(tmp_path: Path, underived: Path) -> None:
     """asinh, in a copy of the sources: read, derived, generated, compiled; its drift against Gauss-Hermite nodes.
 
     dv/dt = -E[(v g - y) g] with the fields N(y 0.3, 1): 200 nodes are exact to 1e-12 for a function analytic in a strip
@@ -239,7 +239,7 @@ def test_an_elementary_function_is_one_entry_of_one_table(tmp_path: Path) -> Non
     text = table.read_text()
     assert text.count(before) == 1
     table.write_text(text.replace(before, ENTRY + before))
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QUENCHED_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "QUENCHED_CACHE": str(underived)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", SCRIPT], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -8,6 +8,7 @@ E[g'(lambda_1) g(lambda_1)], is the average over the one field that is left.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import combinations, product
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages.coincident_fields import TINY, distinct, relative_error, repeated
+from quenched.numerics.averages.coincident_fields import TINY, consistent, distinct, relative_error, repeated
 from quenched.numerics.compiled.cache import derived_module
 from quenched.numerics.compiled.compile import callbacks, load_compiled, scalar_function
 from quenched.numerics.compiled.derivation import NoSympyError
@@ -149,35 +150,26 @@ def compiled_activation(activation: str) -> tuple[Any, Any]:
 _FILL = """
 @kept(error_model="numpy", nogil=True)
 def fill_{label}(mean, covariance, subsets, flat, offset):
+    values = empty({size})
     for a in range(mean.shape[0]):
         place = offset
         for s in range(subsets.shape[0]):
             {indices} = subsets[s]{before}
-            values = {function}(
-                {means},
-                {covariances},
+            {function}(
+                values,
+                (
+                    {means},
+                    {covariances},
+                ),
             )
-            for o, value in enumerate(values):
-                flat[a, place + o] = value
+            for o in range({size}):
+                flat[a, place + o] = values[o]
             place += {size}
 """
 _RAISE = """
             factor = raised(
                 mean[a, i], mean[a, j], covariance[a, i, i], covariance[a, i, j], covariance[a, j, j]
             )"""
-_TABLES = """
-@kept(error_model="numpy", nogil=True)
-def tables_{limit}_{fields}(mean, covariance, width, {subsets}, {indices}):
-    clusters, K = mean.shape
-    flat = empty((clusters, width))
-    means, given, regular = consistent(mean, covariance)
-    offset = 0
-    {fills}
-    {outputs}
-    for a in range(clusters):
-        {gathers}
-    return {results}
-"""
 
 
 def fill_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> list[str]:
@@ -204,45 +196,11 @@ def fill_text(groups: Mapping[str, tuple[int, Callable[..., Any]]]) -> list[str]
     return parts
 
 
-def _tables_text(found: theory.Averages, limit: int, fields: int) -> str:
-    """tables_LIMIT_FIELDS(mean, covariance, width, index sets, places): the tables, in the order of `patterns`.
-
-    Of a network of fewer neurons than `limit`, so that averages over more `fields` need not be compiled.
-    """
-    names = [f"t_{pattern.replace(',', '_')}" for pattern in _patterns(found, limit)]
-    numbers = range(1, fields + 1)
-    widths = [max(places.values()) + 1 for places in found.places]
-    fills = [
-        f"fill_{n}(means, {'given' if n < 3 else 'regular'}, s{n}, flat, offset)\n"
-        f"    offset += {widths[n - 1]} * len(s{n})"
-        for n in numbers
-    ]
-    shapes = [", ".join(["clusters"] + ["K"] * (name.count("g"))) for name in names]
-    outputs = [f"{name} = empty(({shape}))" for name, shape in zip(names, shapes, strict=True)]
-    gathers = [
-        f"row = {name}[a].reshape(-1)\n        for t in range(len(row)):\n            row[t] = flat[a, i{name}[t]]"
-        for name in names
-    ]
-    return _TABLES.format(
-        limit=limit,
-        fields=fields,
-        subsets=", ".join(f"s{n}" for n in numbers),
-        indices=", ".join(f"i{name}" for name in names),
-        fills="\n    ".join(fills),
-        outputs="\n    ".join(outputs),
-        gathers="\n        ".join(gathers),
-        results=", ".join(names),
-    )
-
-
 @lru_cache(maxsize=64)
 def _compiled(activation: str) -> Any:
-    """fill_1 .. fill_4, and tables_2_1 .. tables_4_4, as far as there are averages."""
-    found = value_averages(activation)
-    groups = {str(n): (n, function) for n, function in enumerate(found.groups, start=1)}
-    limits = sorted({min(limit, len(groups)) for limit in (2, FIELD_LIMIT)})
-    tables = [_tables_text(found, limit, fields) for limit in limits for fields in range(1, limit + 1)]
-    return load_compiled("averages", [*fill_text(groups), *tables])
+    """fill_1 .. fill_4, as far as there are averages."""
+    groups = {str(n): (n, function) for n, function in enumerate(value_averages(activation).groups, start=1)}
+    return load_compiled("averages", fill_text(groups))
 
 
 # --- tables
@@ -300,15 +258,27 @@ def _canonical(layout: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _table_function(activation: str, K: int, limit: int) -> Callable[[Array, Array], dict[str, Array]]:
+def _table_function(activation: str, K: int, limit: int, clusters: int) -> Callable[[Array, Array], dict[str, Array]]:
+    """(mean, covariance) -> the tables in the order of `patterns`, each contiguous."""
     subsets, widths, places = index_sets(activation, K, limit)
-    fields = min(limit, K)
-    fill = getattr(_compiled(activation), f"tables_{limit}_{fields}")
-    width = sum(len(members) * width for members, width in zip(subsets, widths, strict=True))
-    constants = (width, *subsets[:fields], *places.values())
+    compiled = _compiled(activation)
+    fills, width = [], 0
+    for n, members in enumerate(subsets[:K], start=1):  # averages over more fields than there are are not compiled
+        fills.append((getattr(compiled, f"fill_{n}"), n < 3, members, width))
+        width += widths[n - 1] * len(members)
+    start = width * np.arange(clusters)[:, None]
+    index = np.concatenate([(start + place).ravel() for place in places.values()])
+    shapes = [(name, (clusters,) + (K,) * (name.count(",") + 1)) for name in places]
+    ends = np.cumsum([0, *(math.prod(shape) for _, shape in shapes)]).tolist()
+    parts = [(name, slice(*ends[n : n + 2]), shape) for n, (name, shape) in enumerate(shapes)]
 
     def evaluate(mean: Array, covariance: Array) -> dict[str, Array]:
-        return dict(zip(places, fill(mean, covariance, *constants), strict=True))
+        means, given, regular = consistent(mean, covariance)
+        flat = np.empty((clusters, width))
+        for fill, pairs, members, offset in fills:
+            fill(means, given if pairs else regular, members, flat, offset)
+        entries = flat.take(index)
+        return {name: entries[part].reshape(shape) for name, part, shape in parts}
 
     return evaluate
 
@@ -327,7 +297,7 @@ def tables(activation: str, mean: Array, covariance: Array, limit: int = FIELD_L
         merged = tables(activation, mean[:, kept], covariance[:, kept[:, None], kept], limit)
         return {pattern: expanded(table, place) for pattern, table in merged.items()}
     most = min(2 if limit <= 2 else FIELD_LIMIT, len(value_averages(activation).places))
-    found = _table_function(activation, mean.shape[1], most)(mean, covariance)
+    found = _table_function(activation, mean.shape[1], most, len(mean))(mean, covariance)
     if "dg,dg" in found:
         fix_constant_fields(found, constant_field_factor(activation, mean, covariance))
     return found if limit >= most else {name: found[name] for name in found if name.count(",") < limit}

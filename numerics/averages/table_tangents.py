@@ -39,11 +39,12 @@ def tangent_{label}(mean, covariance, subsets, mean_z, covariance_z, out):
     for a in range(mean.shape[0]):
         for s in range(subsets.shape[0]):
             {indices} = subsets[s]
-            values = {function}(
-                {arguments},
+            {function}(
+                gradient,
+                (
+                    {arguments},
+                ),
             )
-            for o, value in enumerate(values):
-                gradient[o] = value
             for o in range(out.shape[2]):
                 for z in range(out.shape[3]):
                     out[a, s, o, z] = (

@@ -16,12 +16,9 @@ from typing import Any
 from quenched.numerics.compiled.cache import module
 from quenched.numerics.compiled.contractions import Contraction
 from quenched.numerics.compiled.precision import float_tree
-from quenched.symbolic.language.grammar import syntax_tree
 from quenched.theory.functions import FUNCTIONS
 
-__all__ = ["PARALLEL", "callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
-
-PARALLEL = 1 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
+__all__ = ["callbacks", "contraction", "definition", "load_compiled", "scalar_function"]
 
 _PRELUDE = (
     '''"""Compiled form of {kind}, written by quenched.numerics.compiled.compile."""
@@ -31,17 +28,11 @@ from numpy import arange, array, empty, pi, zeros
 from quenched.numerics.averages.coincident_fields import consistent, raised
 from quenched.numerics.compiled.double_double import minus, over, plus, remainder, residual, times
 from quenched.numerics.compiled.machine_code import callback, njit as kept
-from quenched.numerics.probability.orthant import Phi, Phi2, Phi3, Phi4
+from quenched.numerics.compiled.straight import straight
+from quenched.numerics.probability.orthant import Phi, Phi2, Phi2_of_pair, Phi3, Phi4
 '''
     + "".join(function.compiled for function in FUNCTIONS.values())
-    + f"""
-
-@njit(error_model="numpy")
-def Phi2_of_pair(h, k, r):
-    return Phi2(h, k, r if abs(r) < {PARALLEL} else (1.0 if r > 0.0 else -1.0))
-
-
-"""
+    + "\n\n"
 )
 
 
@@ -114,12 +105,6 @@ class _DoubledRegression(ast.NodeTransformer):
         value = ast.Assign([target], self._value(ast.Name(name + "_", ast.Load())))
         return [pair, value]
 
-    def visit_Return(self, node: ast.Return) -> ast.Return:
-        """All elements as floats: the compiler wants tuples of one type."""
-        if isinstance(node.value, ast.Tuple):
-            node.value.elts = [ast.Call(ast.Name("float", ast.Load()), [element], []) for element in node.value.elts]
-        return node
-
 
 def _name(node: ast.expr) -> str:
     """The name of the function that an expression calls, "" if it calls none."""
@@ -127,9 +112,9 @@ def _name(node: ast.expr) -> str:
 
 
 def scalar_function(function: Callable[..., Any]) -> tuple[str, int]:
-    """The text of a generated function of the moments of fields, and how many numbers it returns."""
+    """The text of a generated function of the moments of fields (`straight`), and how many numbers it returns."""
     found = definition(function)
-    found.decorator_list = [syntax_tree('njit(error_model="numpy")', "eval").body]
+    found.decorator_list = [ast.Name("straight", ast.Load())]
     result = found.body[-1]
     size = len(result.value.elts) if isinstance(result, ast.Return) and isinstance(result.value, ast.Tuple) else 1
     _DoubledRegression().visit(found)

@@ -7,7 +7,7 @@ products: T. J. Dekker, Numer. Math. 18 (1971) 224.
 
 from __future__ import annotations
 
-from numba import njit
+from quenched.numerics.compiled.machine_code import njit
 
 __all__ = ["minus", "over", "plus", "remainder", "residual", "times"]
 

@@ -103,22 +103,30 @@ def _versions() -> str:
 @lru_cache(maxsize=1024)
 def _origin(function: FunctionType) -> str:
     """A digest of what a function and the compiled functions that it reaches are made of; "" if that is not known."""
-    digest, seen, waiting = hashlib.sha256(), {function}, [function]
-    while waiting:
-        found = waiting.pop()
+    digest = hashlib.sha256()
+    for found in _reached(function):
         text = source_of(found.__module__)
         if not text:
             return ""
         digest.update(f"{found.__module__}.{found.__qualname__}\0".encode() + text)
         for name in sorted(_names(found.__code__)):
             value = found.__globals__.get(name)
-            called = getattr(value, "py_func", None) or getattr(value, "__wrapped__", None)
-            if isinstance(called, FunctionType) and called not in seen:
-                seen.add(called)
-                waiting.append(called)
-            elif isinstance(value, (int, float, str, tuple)):
+            if isinstance(value, (int, float, str, tuple)):
                 digest.update(f"{name} = {value!r}\0".encode())
     return digest.hexdigest()
+
+
+def _reached(function: FunctionType) -> list[FunctionType]:
+    """The function, and what the compiled functions are made from that it calls, directly or not."""
+    found = [function]
+    for caller in found:  # which grows on the way
+        for name in sorted(_names(caller.__code__)):
+            value = caller.__globals__.get(name)
+            for attribute in ("py_func", "__wrapped__"):
+                called = getattr(value, attribute, None)
+                if isinstance(called, FunctionType) and called not in found:
+                    found.append(called)
+    return found
 
 
 def _names(code: CodeType) -> set[str]:

@@ -35,13 +35,14 @@ import numpy.typing as npt
 from quenched.numerics.compiled.machine_code import njit
 from quenched.numerics.probability.gauss_kronrod import GAUSS, KRONROD, NODES
 
-__all__ = ["Phi", "Phi2", "Phi3", "Phi4", "fill_Phi2", "fill_Phi3", "fill_Phi4"]
+__all__ = ["Phi", "Phi2", "Phi2_of_pair", "Phi3", "Phi4", "fill_Phi2", "fill_Phi3", "fill_Phi4"]
 
 Array = npt.NDArray[np.float64]
 Two = tuple[float, float]
 Four = tuple[float, float, float, float]
 Six = tuple[float, float, float, float, float, float]
 
+_PARALLEL = 1.0 - 4e-16  # two fields of a larger correlation are parallel; it is known up to rounding
 _FAR = 38.0  # Phi(-38) < 1e-314
 _NEGLIGIBLE = 9.0  # Phi(-9) = 1e-19: below the rounding of the integrals
 _EQUAL = 1.0 - 5e-16  # |r| above this is |r| = 1 in Phi3 and Phi4; changes them by less than 5e-9
@@ -170,6 +171,12 @@ def Phi2(h: float, k: float, r: float) -> float:
     if r <= -1.0:
         return max(0.0, Phi(h) - Phi(-k))
     return Phi(h) - _phi2_near_one(h, -k, -r)
+
+
+@njit(error_model="numpy")
+def Phi2_of_pair(h: float, k: float, r: float) -> float:
+    """Phi2 of two fields, which are parallel where their correlation is 1 or -1 up to rounding."""
+    return Phi2(h, k, r if abs(r) < _PARALLEL else (1.0 if r > 0.0 else -1.0))
 
 
 # ---------------------------------------------------------------------------------------------------- Phi3, Phi4

@@ -58,7 +58,7 @@ from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.state import without_spectrum
 from quenched.sim.backend import generator_words, generators, restore_generators
 from quenched.sim.engines.base import CHAIN, Batch, Engine, Law, Memory, Overlaps, Plan, Problem, State
-from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance, advance_several
+from quenched.sim.engines.chain_step import Data, Numbers, Replica, Rule, advance, advance_plainly, advance_several
 from quenched.sim.engines.geometry import root
 from quenched.sim.engines.states import States
 
@@ -156,11 +156,12 @@ class Chain(Engine):
 
     def advance(self, steps: int) -> None:
         """Do `steps` steps with each replica that is still finite."""
-        do = advance if self.batch.problem.mixture.classes is None else advance_several
         living = np.flatnonzero(self.good == self.steps)
         threads = max(1, min(numba.config.NUMBA_NUM_THREADS, len(living)))  # type: ignore[attr-defined]
         problem, which, rates = self.batch.problem, self.batch.which, self.rates(steps)
         sizes = problem.rule.batch, problem.bath
+        plain = (*sizes, problem.teachers) == (1, 0, 0)
+        do = advance_several if problem.mixture.classes is not None else advance_plainly if plain else advance
 
         def run(first: int) -> None:
             for i in living[first::threads]:
