@@ -84,9 +84,7 @@ def square(V: Positive, label: Real, second: Positive, overlap: Real, mean: Real
     w, y = fields(2)
     plain, (_, y_plain, *_) = derived(erm.square).values, specification_symbols(erm.square)
     f = (y - w) / (1 + V)
-    law = GaussianAlgebra(
-        (w, y), (mean, label), ((variance, overlap), (overlap, second - label**2)), printed=latex
-    )
+    law = GaussianAlgebra((w, y), (mean, label), ((variance, overlap), (overlap, second - label**2)), printed=latex)
     cost = V * f**2 / 2 + (w + V * f - y) ** 2 / 2
     found = [sympy.factor(law.average(sympy.expand(part))) for part in (f, f**2, f.diff(w), cost)]
     if f.diff(y) != -f.diff(w):
@@ -94,7 +92,9 @@ def square(V: Positive, label: Real, second: Positive, overlap: Real, mean: Real
     for here, there in zip(found, plain, strict=True):  # a label of the cluster
         if sympy.simplify(here.subs({second: label**2, overlap: 0}) - there.subs(y_plain, label)) != 0:
             raise AssertionError("without a teacher the averages are not those of the square loss")
-    return Derived(tuple(found), steps=(Step("Stationarity", f"f = {latex(f)}"), *_label_noise(found[1], V), *_vector()))
+    return Derived(
+        tuple(found), steps=(Step("Stationarity", f"f = {latex(f)}"), *_label_noise(found[1], V), *_vector())
+    )
 
 
 def _label_noise(squared: sympy.Expr, V: sympy.Symbol) -> tuple[Step, ...]:
