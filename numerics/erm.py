@@ -94,8 +94,8 @@ def erm_error(
     """Errors of the minimiser of sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2 at n = alpha D, D -> infinity.
 
     `mixture`: labels by cluster, means of order 1 (scaling 0), one sigma; isotropic, or with a spectrum that all
-    clusters share; or isotropic with a teacher, as in `random_features_erm_error`.  `loss`: square, logistic, hinge, or a convex expression in phi and y.  The residual of the saddle
-    point is at most 1e-10.
+    clusters share; or isotropic with a teacher, as in `random_features_erm_error`.  `loss`: square, logistic, hinge, or
+    a convex expression in phi and y.  The residual of the saddle point is at most 1e-10.
 
     ValueError: alpha <= 0, a loss that is not convex, a ridge of 0 where no minimiser exists (below the separability
     threshold, which the message tells), mixtures outside of this.  `SaddlePointError`: no solution was found.
@@ -183,7 +183,10 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
 
 
 def check_mixture(mixture: Mixture) -> None:
-    """ValueError unless it has both labels by cluster, or a teacher of isotropic inputs, means of order 1, one covariance."""
+    """ValueError unless it has means of order 1, one covariance, and both labels by cluster or a teacher.
+
+    Inputs of a teacher are isotropic.
+    """
     if record("mixture", mixture, Mixture).teacher is None:
         mixture.check_labelled()
     else:

@@ -110,7 +110,7 @@ class FeatureWeights:
 
 
 def _check_inputs(mixture: Mixture) -> float:
-    """sigma of isotropic clusters with means of order 1 and both labels, or a teacher; ValueError for other mixtures."""
+    """sigma of isotropic clusters, means of order 1, with both labels or a teacher; ValueError for other mixtures."""
     if record("mixture", mixture, Mixture).teacher is None:
         mixture.check_isotropic()
     check_mixture(mixture)
@@ -153,16 +153,19 @@ def random_features_erm_error(
         min_(w, b)  sum_i l(w.(z_i - E z)/sqrt(P) + b, y_i) + (ridge/2)|w|^2,   z_k = psi(f_k.x/sqrt(D)), |f_k|^2 = D
 
     `mixture`: isotropic with one sigma and means of order 1 (scaling 0).  `loss`: square, logistic, hinge, or a convex
-    expression in phi and y.  Labels are those of the clusters, or of the mixture's teacher: any with the square loss,
-    the sign of one field in each cluster (sign=True and one neuron, or linear ones) with others.  `label_noise`: with
-    the square loss, the standard deviation of Gaussian noise on the labels of training.  Errors are on labels without
-    it; a teacher's `field_noise` is in both.  Of a teacher only its linear part is learned, the vector
-    sum_m v_m c_1m w*_m with c_1m = E[g'(nu_m)], and the rest is noise; n ~ D^2 is out of scope.  Features are centred, as in `random_features_error`, to which this comes at
+    expression in phi and y.  Features are centred, as in `random_features_error`, to which this comes at
     alpha -> infinity with ridge = alpha lambda/gamma.  At gamma -> infinity it is `kernel_erm_error`.  Corrections are
     of order 1/D.
 
+    Labels are those of the clusters, or of the mixture's teacher: any teacher with the square loss, the sign of one
+    field in each cluster (`sign=True` and one neuron, or linear ones) with another.  Its linear part is learned, for
+    the square loss the vector sum_m v_m c_1m w*_m, c_1m = E[g'(nu_m)]; what is beyond is noise, and n of order D^2 out
+    of scope.  `label_noise`: with the square loss, the standard deviation of Gaussian noise on the labels of training;
+    errors are on labels without it.  A teacher's `field_noise` is in both.
+
     ValueError: alpha or gamma <= 0, ridge < 0, a loss that is not convex, a ridge of 0 where no minimiser exists (below
-    the separability threshold of the features, which the message tells), mixtures outside of this.
+    the separability threshold of the features, which the message tells), mixtures outside of this, other losses than
+    the square one with label noise or with a teacher whose labels are not signs of one field.
     `SaddlePointError`: no solution was found.
 
     Test error peaks where the features just fit the samples, at a small ridge:
@@ -171,6 +174,13 @@ def random_features_erm_error(
     >>> [round(random_features_erm_error(two, "relu", "square", 2.0, g, 1e-4).classification_error, 3)
     ...  for g in (0.5, 2.0, 8.0)]
     [0.355, 0.448, 0.286]
+
+    and so it does where a teacher makes the labels:
+
+    >>> from quenched.numerics import Teacher
+    >>> taught = Mixture([[0.0]], teacher=Teacher([[1.0]], [1.0], "erf"))
+    >>> [round(random_features_erm_error(taught, "relu", "square", 2.0, g, 1e-4).pmse, 3) for g in (0.5, 2.0, 8.0)]
+    [0.145, 0.925, 0.107]
     """
     options = {"intercept": intercept, "label_noise": label_noise}
     (found,) = random_features_erm_curve(mixture, activation, loss, [alpha], gamma, ridge, **options)

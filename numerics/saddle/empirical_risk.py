@@ -78,8 +78,8 @@ class Weights(Protocol):
 class ErmError(LearnerError):
     """A linear classifier at its saddle point.
 
-    `classification_error` on new inputs and its numerical error; `pmse`, E[(w - y)^2]/2 of the output w there, and its
-    numerical error, where the label noise of training is not part of y; `training_error` and `training_loss` per sample;
+    `classification_error` on new inputs and its numerical error; `pmse`, E[(w - y)^2]/2 of the output w there, without
+    the label noise of training, and its numerical error; `training_error` and `training_loss` per sample;
     `energy`: the minimum of the objective per dimension, E/D.  `means` (C,): m_a, the mean of w.x in each cluster;
     `variance`: q; `susceptibility`: V; `intercept`: b; `direction` (p,): w, or what it does through the features, along
     the coordinates of the means.

@@ -6,8 +6,10 @@ f is the root of f + dl/dphi(w + V f, y), which rises with f.  It lies between 0
 by bisection and inverse quadratic interpolation in turn (Chandrupatla 1997): Newton's method alone cycles for a
 logistic loss at large V, and has no slope at the kink of a hinge.  A kink at h, where the slope goes from l- to l+,
 holds the prox of all w from h + V l- to h + V l+.  E[f'] = E[(w - mean) f]/spread^2 by Stein's rule, so that no second
-derivative is needed.  Where labels are random given w, each is weighted with Phi(base + slope xi).  The integral is adaptive: panels end at those w, and a panel is halved until its halves agree
-with it, and f at their ends with the polynomial through its nodes.
+derivative is needed.  Where labels are random given w, each is weighted with its probability Phi(base + slope xi).
+
+The integral is adaptive: panels end at those w, and a panel is halved until its halves agree with it, and f at
+their ends with the polynomial through its nodes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy.typing as npt
 from quenched.numerics.averages.losses import compiled_loss, compiled_value, kinks
 from quenched.numerics.compiled.machine_code import njit
 
-__all__ = ["Channel", "Moves", "proximal_averages", "proximal_move", "proximal_moves"]
+__all__ = ["Channel", "Moves", "proximal_averages", "proximal_move", "proximal_moves", "proximal_points"]
 
 Array = npt.NDArray[np.float64]
 Law = tuple[float, float, float, float, float, float]  # y, V, mean and spread of the field, base and slope
@@ -216,6 +218,28 @@ def proximal_move(name: str, y: float, V: float, w: float) -> float:
     0.25
     """
     return float(_move(compiled_loss(name), kinks(name, y), y, V, w))
+
+
+@njit(error_model="numpy")
+def _points(slope: Any, kinks: Array, y: float, V: float, w: Array) -> Array:
+    """prox(w) of each w (n,)."""
+    found = np.empty_like(w)
+    for i in range(len(w)):
+        found[i] = w[i] + V * _move(slope, kinks, y, V, w[i])
+    return found
+
+
+def proximal_points(name: str, labels: Array, V: float, w: Array) -> Array:
+    """prox(w) of a loss at labels ±1 and fields w, both (n,).
+
+    >>> proximal_points("hinge", np.array([1.0, -1.0]), 0.5, np.array([0.0, -3.0])).tolist()
+    [0.5, -3.0]
+    """
+    found = np.empty_like(w)
+    for y in (1.0, -1.0):
+        here = labels == y
+        found[here] = _points(compiled_loss(name), kinks(name, y), y, V, w[here])
+    return found
 
 
 def proximal_moves(

@@ -163,8 +163,9 @@ def _taught() -> tuple[Step, ...]:
         Step("Heat equation", r"E[\psi(u_k) y] = E\psi\,E y + E[\psi'] E[y']\,\mathrm{Cov}(u_k, \nu) + O(D^{-1})"),
         Step(
             "Teacher's fields",
-            r"\mathrm{Cov}(w, \nu_m) = \sum_k \tfrac{w_k}{\sqrt P}\,\tfrac{k_1}{\sigma}\,\sigma^2\,\tfrac{f_k\cdot w^*_m}{D}"
-            r" = \sigma^2\,v\cdot w^*_m,\quad v = \tfrac{k_1}{\sigma} F^T w/\sqrt P",
+            r"\mathrm{Cov}(w, \nu_m) = \sum_k \tfrac{w_k}{\sqrt P}\,\tfrac{k_1}{\sigma}\,"
+            r"\sigma^2\,\tfrac{f_k\cdot w^*_m}{D} = \sigma^2\,v\cdot w^*_m,\quad "
+            r"v = \tfrac{k_1}{\sigma} F^T w/\sqrt P",
         ),
     )
 
