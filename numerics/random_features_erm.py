@@ -182,8 +182,8 @@ def random_features_erm_error(
     >>> [round(random_features_erm_error(taught, "relu", "square", 2.0, g, 1e-4).pmse, 3) for g in (0.5, 2.0, 8.0)]
     [0.145, 0.925, 0.107]
     """
-    options = {"intercept": intercept, "label_noise": label_noise}
-    (found,) = random_features_erm_curve(mixture, activation, loss, [alpha], gamma, ridge, **options)
+    asked = mixture, activation, loss, [alpha], gamma, ridge
+    (found,) = random_features_erm_curve(*asked, intercept=intercept, label_noise=label_noise)
     return found
 
 

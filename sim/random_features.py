@@ -371,8 +371,8 @@ class Training:
             check_taught(mixture, elsewhere=False)
             if self.readout == "population":
                 raise ValueError(
-                    "readout must be 'samples' or 'sgd' where a teacher makes the labels, got 'population': the average "
-                    "of y z over all inputs has no formula at finite D"
+                    "readout must be 'samples' or 'sgd' where a teacher makes the labels, got 'population': E[y z] "
+                    "has no formula at finite D"
                 )
         if self.readout == "samples" and self.loss != "square":
             check_minimised(self.loss, ridge, self.intercept)
@@ -395,7 +395,12 @@ class Training:
 
     def to_dict(self) -> dict[str, Any]:
         """What the attributes of a dataset keep."""
-        found = {"readout": self.readout, "samples": self.samples, "intercept": self.intercept, "dtype": self.dtype}
+        found: dict[str, Any] = {
+            "readout": self.readout,
+            "samples": self.samples,
+            "intercept": self.intercept,
+            "dtype": self.dtype,
+        }
         found |= {"lr": self.lr, "decay": str(self.decay)} if self.readout == "sgd" else {}
         found |= {"loss": self.loss} if self.loss != "square" else {}
         return found | ({"label_noise": self.label_noise} if self.label_noise else {})

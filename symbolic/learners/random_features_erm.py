@@ -32,6 +32,7 @@ from typing import NamedTuple
 import sympy
 from sympy import Rational, Symbol
 
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
 from quenched.symbolic.calculus.replica import heat, saddle
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step, derived, specification_symbols
@@ -148,17 +149,18 @@ def _terms(Y: sympy.Expr, Vh: sympy.Expr, sigma: sympy.Expr, weights: Weights) -
 
 def _taught() -> tuple[Step, ...]:
     """What features see of a teacher: the first order in the covariance of a feature's field and the teacher's."""
-    u, nu, e, q, s, sigma, k1 = sympy.symbols("u nu epsilon q s sigma k_1", positive=True)
+    u, nu, e, q, s, sigma = sympy.symbols("u nu epsilon q s sigma", positive=True)
     psi, y = sympy.Function("psi")(u), sympy.Function("y")(nu)
     zero = sympy.Integer(0)
     slope = heat(psi * y, (u, nu), (zero, zero), sympy.Matrix([[q, e], [e, s]]), e)
     if sympy.expand(slope - psi.diff(u) * y.diff(nu)) != 0:
         raise AssertionError("the first order is not the product of slopes")
-    # E[psi'] = k_1/sigma by Stein's rule, Cov(u_k, nu) = sigma^2 f_k.w*/D
-    known, weight, row, star = k1 / sigma, *sympy.symbols("w f w_star", real=True)
-    seen = weight * known * sigma**2 * row * star
-    if sympy.simplify(seen - sigma**2 * (known * row * weight) * star) != 0:
-        raise AssertionError("the covariance with a teacher's field is not sigma^2 v.w*")
+    # E[psi'] = k_1/sigma by Stein's rule, checked for a cubic psi; and Cov(u_k, nu) = sigma^2 f_k.w*/D
+    (x,), a = fields(1), Symbol("a", real=True)
+    law, cubic = GaussianAlgebra((x,), (0,), ((sigma**2,),)), x**3 + a * x
+    k1 = law.average(sympy.expand(x * cubic)) / sigma
+    if sympy.expand(law.average(sympy.expand(cubic.diff(x))) - k1 / sigma) != 0:
+        raise AssertionError("the average slope of a feature is not k_1/sigma")
     return (
         Step("Heat equation", r"E[\psi(u_k) y] = E\psi\,E y + E[\psi'] E[y']\,\mathrm{Cov}(u_k, \nu) + O(D^{-1})"),
         Step(
