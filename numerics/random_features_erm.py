@@ -276,6 +276,7 @@ class RandomFeaturesErmOptions(ErmOptions):
 
     activation: str = option("relu", "Activation of the features: a name or an expression in x.")
     gamma: float = option(2.0, "Random features per dimension, P/D.")
+    label_noise: float = option(0.0, "Standard deviation of the noise on training labels.")
 
     @property
     def caption(self) -> str:
@@ -298,7 +299,8 @@ class KernelErmOptions(ErmOptions):
 def _on_features(mixture: Mixture, options: RandomFeaturesErmOptions) -> Solution:
     """`random_features_erm_error` as a solution."""
     asked = options.activation, options.loss, options.alpha, options.gamma, options.ridge
-    return random_features_erm_error(mixture, *asked, intercept=not options.without_intercept).solution()
+    intercept = not options.without_intercept
+    return random_features_erm_error(mixture, *asked, intercept=intercept, label_noise=options.label_noise).solution()
 
 
 def _of_kernel(mixture: Mixture, options: KernelErmOptions) -> Solution:
