@@ -17,7 +17,7 @@ __all__ = ["border", "drive", "label_law", "move_slope", "square"]
 def drive(alpha: float, weight: float, move: float, mean: float, response: float, along: float) -> float:
     """A cluster's term of h along one direction: means of E[f] and, for a field nu, of response = E[df/dnu].
 
-    mean: of the cluster; along = dCov(w, nu)/dv = sigma^2 w*.  Of several fields each adds its along·response.
+    `mean` is the cluster's, `along` the derivative of Cov(w, nu) by v; of several fields each adds such a term.
     """
     return alpha*weight*(along*response + mean*move)
 

@@ -25,14 +25,15 @@ from quenched.numerics.saddle.continuation import followed
 from quenched.numerics.saddle.labels import Labels, Output
 from quenched.numerics.saddle.proximal import Channel
 from quenched.numerics.saddle.solve import RESIDUAL, Saddle, SaddlePointError, amplification, jacobian, solve
-from quenched.theory import erm, erm_teachers
+from quenched.theory import erm
+from quenched.theory import erm_teachers as generated
 
 __all__ = ["Equations", "ErmError", "Weights", "minimiser"]
 
 Array = npt.NDArray[np.float64]
 
 theory: Any = erm  # ufunc expressions: they take arrays where their signature says float
-taught_theory: Any = erm_teachers
+erm_teachers: Any = generated
 
 _ADVICE = "take a larger ridge, or alpha further from the separability threshold"
 _WIDEST = 1e6  # the largest intercept, in units of 1 + sqrt(q)
@@ -135,7 +136,7 @@ class Equations:
         P = self.mixture.weights
         mh, qh, Vh = theory.conjugates(self.alpha, P, found.move, found.squared, found.slope)
         response = np.broadcast_to(found.response, P.shape)
-        terms = taught_theory.drive(
+        terms = erm_teachers.drive(
             self.alpha, P[:, None], found.move[:, None], self.mixture.means, response[:, None], found.along
         )
         return np.asarray(mh), np.asarray(terms), float(np.sum(qh)), float(np.sum(Vh))

@@ -23,14 +23,15 @@ from quenched.numerics.lazy.taught import LabelMoments, TaughtOutputs, check_tau
 from quenched.numerics.probability.normal import normal_probability
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.saddle.proximal import Channel, proximal_averages, proximal_moves
-from quenched.theory import erm, erm_teachers
+from quenched.theory import erm
+from quenched.theory import erm_teachers as generated
 
 __all__ = ["ClusterLabels", "Labels", "Output", "TaughtLabels", "labels_of"]
 
 Array = npt.NDArray[np.float64]
 
 theory: Any = erm  # ufunc expressions: they take arrays where their signature says float
-taught_theory: Any = erm_teachers
+erm_teachers: Any = generated
 
 _SQUARE_ERROR, _HINGE_ERROR = 2e-15, 2e-12  # of closed averages, relative; those of the hinge cancel up to V^2 eps
 _CANCELS = 0.02  # V/sqrt(1 + q) below which the closed averages of the hinge loss, differences over V^2, are not used
@@ -130,7 +131,7 @@ class TaughtLabels:
     def _square(self, V: float, output: Output, moments: LabelMoments) -> tuple[Array, ...]:
         """theory.square in each cluster."""
         along = self.mixture.sigmas[:, None] * moments.slope
-        found = taught_theory.square(V, moments.mean, moments.square, along @ output.v, output.means, output.spread**2)
+        found = erm_teachers.square(V, moments.mean, moments.square, along @ output.v, output.means, output.spread**2)
         return tuple(np.broadcast_to(part, output.means.shape) for part in found)
 
     def channel(self, loss: str, V: float, output: Output) -> Channel:
@@ -143,8 +144,8 @@ class TaughtLabels:
         (level, along, power), s = self.spaces, output.spread
         with np.errstate(divide="ignore", invalid="ignore"):  # of labels that are constant in a cluster
             covariance = along @ output.v
-            law = np.array(taught_theory.label_law(s**2, level, power, covariance))
-            density, means, variance = taught_theory.border(output.means, s**2, level, power, covariance)
+            law = np.array(erm_teachers.label_law(s**2, level, power, covariance))
+            density, means, variance = erm_teachers.border(output.means, s**2, level, power, covariance)
         law[1, power == 0] = 0.0
         turns = power > 0
         C = len(level)
@@ -157,7 +158,7 @@ class TaughtLabels:
             at = proximal_moves(loss, there, V, np.tile(means[turns], 2), np.sqrt(np.tile(variance[turns], 2)))
             response[turns] = density[turns] * (at.move[: turns.sum()] - at.move[turns.sum() :])
             error += at.error
-        slope = taught_theory.move_slope(s**2, regressed, covariance, response)
+        slope = erm_teachers.move_slope(s**2, regressed, covariance, response)
         return Channel(move, squared, slope, envelope, error, response, along)
 
     def errors(self, loss: str, V: float, output: Output) -> Errors:

@@ -55,7 +55,7 @@ HALF = Rational(1, 2)
 def drive(alpha: Positive, weight: Positive, move: Real, mean: Real, response: Real, along: Real) -> Derived:
     """A cluster's term of h along one direction: means of E[f] and, for a field nu, of response = E[df/dnu].
 
-    mean: of the cluster; along = dCov(w, nu)/dv = sigma^2 w*.  Of several fields each adds its along·response.
+    `mean` is the cluster's, `along` the derivative of Cov(w, nu) by v; of several fields each adds such a term.
     """
     t, q, s, b, level = sympy.symbols("t q s b level", real=True)
     w, nu = fields(2)
