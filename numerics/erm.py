@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import check_minimised, convex_loss
+from quenched.numerics.lazy.taught import check_taught
 from quenched.numerics.problem.checks import expression_text, flag, number, record
 from quenched.numerics.problem.learner import Learner, Options, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.whitening import whitened
 from quenched.numerics.saddle.empirical_risk import Equations, ErmError, minimiser
+from quenched.numerics.saddle.labels import labels_of
 from quenched.numerics.saddle.solve import SaddlePointError
 from quenched.symbolic.language.grammar import LOSS
 from quenched.theory import erm
@@ -31,6 +33,7 @@ __all__ = [
     "ErmOptions",
     "SpectrumWeights",
     "check_mixture",
+    "check_separable",
     "erm_curve",
     "erm_error",
     "optimal_ridge",
@@ -66,11 +69,11 @@ class SpectrumWeights:
         """The same with another ridge."""
         return replace(self, ridge=ridge)
 
-    def gain(self, Vh: float) -> Array:
+    def gain(self, Vh: float, p: int) -> Array:
         """K (p, p): v = K h."""
         rho, _, G = self._nodes
         found: Array = np.einsum("u,upq->pq", 1 / (self.ridge + rho * Vh), G)
-        return found
+        return found[:p, :p]
 
     def overlaps(self, h: Array, qh: float, Vh: float) -> tuple[float, float, Array]:
         """V, q and v (p,)."""
@@ -91,8 +94,8 @@ def erm_error(
     """Errors of the minimiser of sum_i l(w.x_i/sqrt(D) + b, y_i) + (ridge/2)|w|^2 at n = alpha D, D -> infinity.
 
     `mixture`: labels by cluster, means of order 1 (scaling 0), one sigma; isotropic, or with a spectrum that all
-    clusters share.  `loss`: square, logistic, hinge, or a convex expression in phi and y.  The residual of the saddle
-    point is at most 1e-10.
+    clusters share; or isotropic with a teacher, as in `random_features_erm_error`.  `loss`: square, logistic, hinge, or
+    a convex expression in phi and y.  The residual of the saddle point is at most 1e-10.
 
     ValueError: alpha <= 0, a loss that is not convex, a ridge of 0 where no minimiser exists (below the separability
     threshold, which the message tells), mixtures outside of this.  `SaddlePointError`: no solution was found.
@@ -150,6 +153,8 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
     3.70003
     """
     check_mixture(mixture)
+    if mixture.teacher is not None:
+        raise ValueError(f"mixture must have labels by cluster for a separability threshold, got {mixture.teacher!r}")
     if (mixture.eigenvalues == 0).any():
         raise ValueError(
             "mixture must have variance in all directions, got a spectrum with eigenvalue 0, whose directions separate "
@@ -178,16 +183,30 @@ def separability_threshold(mixture: Mixture, *, intercept: bool = True) -> float
 
 
 def check_mixture(mixture: Mixture) -> None:
-    """ValueError unless it has both labels by cluster, means of order 1 and one covariance."""
-    record("mixture", mixture, Mixture)
-    mixture.check_labelled()
+    """ValueError unless it has means of order 1, one covariance, and both labels by cluster or a teacher.
+
+    Inputs of a teacher are isotropic.
+    """
+    if record("mixture", mixture, Mixture).teacher is None:
+        mixture.check_labelled()
+    else:
+        check_taught(mixture, elsewhere=False)
     if (mixture.eigenvalues != mixture.eigenvalues[0]).any():
         raise ValueError(
             "mixture must have one covariance for all clusters, got sigmas or eigenvalues that differ: "
             f"{mixture.sigmas.tolist()}"
         )
-    if len(np.unique(mixture.labels)) == 1:
+    if mixture.teacher is None and len(np.unique(mixture.labels)) == 1:
         raise ValueError(f"mixture must have both labels, got only {mixture.labels[0]:g}")
+
+
+def check_separable(mixture: Mixture, loss: str, rising: bool) -> None:
+    """ValueError: no ridge, a loss without a minimiser on separable data, and labels by a teacher.
+
+    Up to which alpha these are separable is not known here.
+    """
+    if mixture.teacher is not None and not rising:
+        raise ValueError(f"ridge must be > 0 for loss={loss!r} where a teacher makes the labels, got 0")
 
 
 def _checked(
@@ -205,13 +224,15 @@ def _checked(
             raise ValueError("ridge must be > 0 where the spectrum has directions without variance, got 0")
         if rising and alpha <= 1:
             raise ValueError(f"ridge must be > 0 at alpha <= 1, where every sample can be fitted, got 0 at {alpha:g}")
+        check_separable(mixture, loss, rising)
         if not rising and alpha <= (threshold := separability_threshold(mixture, intercept=intercept)):
             raise ValueError(
                 f"ridge must be > 0 below the separability threshold alpha* = {threshold:.6g}, where {loss!r} has no "
                 f"minimiser, got 0 at alpha = {alpha:g}"
             )
     asked = {"loss": loss, "alpha": alpha, "ridge": ridge, "intercept": bool(intercept)}
-    equations = Equations(mixture, loss, alpha, SpectrumWeights(mixture, ridge), bool(intercept))
+    weights = SpectrumWeights(mixture, ridge)
+    equations = Equations(mixture, labels_of(mixture, loss), loss, alpha, weights, bool(intercept))
     return equations, {"mixture": mixture, **asked}
 
 

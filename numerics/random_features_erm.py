@@ -8,6 +8,9 @@ Features and kernels act as k_1 times the input plus noise of variance k_*^2 (Ga
 symbolic/learners/random_features_erm.py), so that both are saddle points of `quenched.numerics.saddle.empirical_risk`
 with weights of their own; a kernel is the limit gamma -> infinity of its features.  For the square loss it is kernel
 ridge regression with this ridge.
+
+Labels may come from a teacher.  With n, P and D of one order its linear part is learned, and for the square loss the
+rest is noise (symbolic/learners/erm_teachers.py); orders beyond the first take n of order D^2, and are out of scope.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import check_minimised, convex_loss
-from quenched.numerics.erm import ErmOptions, check_mixture, separability_threshold
+from quenched.numerics.erm import ErmOptions, check_mixture, check_separable, separability_threshold
 from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.lazy.kernels import kernel_functions, kernel_names, local_kernel
 from quenched.numerics.problem.checks import expression_text, flag, number, record
@@ -29,6 +32,7 @@ from quenched.numerics.problem.learner import Learner, Solution, option
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.saddle.empirical_risk import Equations, ErmError, minimiser
+from quenched.numerics.saddle.labels import Labels, labels_of
 from quenched.symbolic.language.grammar import LOSS
 from quenched.theory import kernel_ridge, random_features_erm
 
@@ -76,9 +80,9 @@ class FeatureWeights:
         with np.errstate(divide="ignore", invalid="ignore"):  # of the form that is not taken
             return float(theory.resolvent(np.float64(Vh), self._all))
 
-    def gain(self, Vh: float) -> Array:
+    def gain(self, Vh: float, p: int) -> Array:
         """K (p, p) = K_11 1: v = K h."""
-        return np.array(theory.overlaps(Vh, 0.0, self.sigma, self._resolvent(Vh), self._all, 1.0, 0.0)[2])
+        return np.eye(p) * theory.overlaps(Vh, 0.0, self.sigma, self._resolvent(Vh), self._all, 1.0, 0.0)[2]
 
     def overlaps(self, h: Array, qh: float, Vh: float) -> tuple[float, float, Array]:
         """V, q and v (p,)."""
@@ -106,14 +110,15 @@ class FeatureWeights:
 
 
 def _check_inputs(mixture: Mixture) -> float:
-    """sigma of isotropic clusters with means of order 1 and both labels; ValueError for other mixtures."""
-    record("mixture", mixture, Mixture).check_isotropic()
+    """sigma of isotropic clusters, means of order 1, with both labels or a teacher; ValueError for other mixtures."""
+    if record("mixture", mixture, Mixture).teacher is None:
+        mixture.check_isotropic()
     check_mixture(mixture)
     return mixture.isotropic_sigma
 
 
 def _equations(
-    mixture: Mixture, loss: str, alpha: float, weights: FeatureWeights, intercept: bool, learner: str
+    mixture: Mixture, labels: Labels, loss: str, alpha: float, weights: FeatureWeights, intercept: bool, learner: str
 ) -> Equations:
     """The saddle point of checked arguments; ValueError where there is no minimiser, or no convex loss."""
     rising = convex_loss(loss)
@@ -123,12 +128,13 @@ def _equations(
             raise ValueError(f"ridge must be > 0 for {learner} without orders beyond the first, got 0")
         if rising and alpha * weights.ratio <= 1:
             raise ValueError(f"ridge must be > 0 for {learner} where n <= P fits every sample, got 0")
+        check_separable(mixture, loss, rising)
         if not rising and alpha <= (threshold := weights.separability(mixture, intercept)):
             raise ValueError(
                 f"ridge must be > 0 below the separability threshold of {learner}, alpha* = {threshold:.6g}, where "
                 f"{loss!r} has no minimiser, got 0 at alpha = {alpha:g}"
             )
-    return Equations(mixture, loss, alpha, weights, intercept)
+    return Equations(mixture, labels, loss, alpha, weights, intercept)
 
 
 def random_features_erm_error(
@@ -140,18 +146,26 @@ def random_features_erm_error(
     ridge: float = 1.0,
     *,
     intercept: bool = True,
+    label_noise: float = 0.0,
 ) -> ErmError:
     """Errors of a convex learner on P = gamma D random features of an activation, n = alpha D samples, D -> infinity.
 
         min_(w, b)  sum_i l(w.(z_i - E z)/sqrt(P) + b, y_i) + (ridge/2)|w|^2,   z_k = psi(f_k.x/sqrt(D)), |f_k|^2 = D
 
-    `mixture`: labels by cluster, means of order 1 (scaling 0), one sigma, isotropic.  `loss`: square, logistic, hinge,
-    or a convex expression in phi and y.  Features are centred, as in `random_features_error`, to which this comes at
+    `mixture`: isotropic with one sigma and means of order 1 (scaling 0).  `loss`: square, logistic, hinge, or a convex
+    expression in phi and y.  Features are centred, as in `random_features_error`, to which this comes at
     alpha -> infinity with ridge = alpha lambda/gamma.  At gamma -> infinity it is `kernel_erm_error`.  Corrections are
     of order 1/D.
 
+    Labels are those of the clusters, or of the mixture's teacher: any teacher with the square loss, the sign of one
+    field in each cluster (`sign=True` and one neuron, or linear ones) with another.  Its linear part is learned, for
+    the square loss the vector sum_m v_m c_1m w*_m, c_1m = E[g'(nu_m)]; what is beyond is noise, and n of order D^2 out
+    of scope.  `label_noise`: with the square loss, the standard deviation of Gaussian noise on the labels of training;
+    errors are on labels without it.  A teacher's `field_noise` is in both.
+
     ValueError: alpha or gamma <= 0, ridge < 0, a loss that is not convex, a ridge of 0 where no minimiser exists (below
-    the separability threshold of the features, which the message tells), mixtures outside of this.
+    the separability threshold of the features, which the message tells), mixtures outside of this, other losses than
+    the square one with label noise or with a teacher whose labels are not signs of one field.
     `SaddlePointError`: no solution was found.
 
     Test error peaks where the features just fit the samples, at a small ridge:
@@ -160,8 +174,16 @@ def random_features_erm_error(
     >>> [round(random_features_erm_error(two, "relu", "square", 2.0, g, 1e-4).classification_error, 3)
     ...  for g in (0.5, 2.0, 8.0)]
     [0.355, 0.448, 0.286]
+
+    and so it does where a teacher makes the labels:
+
+    >>> from quenched.numerics import Teacher
+    >>> taught = Mixture([[0.0]], teacher=Teacher([[1.0]], [1.0], "erf"))
+    >>> [round(random_features_erm_error(taught, "relu", "square", 2.0, g, 1e-4).pmse, 3) for g in (0.5, 2.0, 8.0)]
+    [0.153, 0.875, 0.037]
     """
-    (found,) = random_features_erm_curve(mixture, activation, loss, [alpha], gamma, ridge, intercept=intercept)
+    asked = mixture, activation, loss, [alpha], gamma, ridge
+    (found,) = random_features_erm_curve(*asked, intercept=intercept, label_noise=label_noise)
     return found
 
 
@@ -174,6 +196,7 @@ def random_features_erm_curve(
     ridge: float = 1.0,
     *,
     intercept: bool = True,
+    label_noise: float = 0.0,
 ) -> list[ErmError]:
     """`random_features_erm_error` at each alpha, in their order, each from the solution before it."""
     sigma = _check_inputs(mixture)
@@ -185,6 +208,9 @@ def random_features_erm_curve(
     if weights.linear + weights.higher == 0:
         raise ValueError(f"activation must vary, got {activation!r}, whose features are constant")
     asked = {"activation": activation, "loss": loss, "gamma": gamma, "ridge": ridge}
+    noise = number("label_noise", label_noise)
+    labels = labels_of(mixture, loss, noise)
+    asked |= {"label_noise": noise} if noise else {}
     seen = mixture
     if not flag("intercept", intercept):  # centred features: so are the inputs that they see
         seen = replace(mixture, means=mixture.means - mixture.weights @ mixture.means)
@@ -192,7 +218,7 @@ def random_features_erm_curve(
     start: Array | None = None
     for each in alphas:
         alpha = number("alpha", each, positive=True)
-        equations = _equations(seen, loss, alpha, weights, bool(intercept), f"{gamma:g} D features")
+        equations = _equations(seen, labels, loss, alpha, weights, bool(intercept), f"{gamma:g} D features")
         problem = {"mixture": mixture, "alpha": alpha, "intercept": bool(intercept), **asked}
         error, start = minimiser(equations, start, problem)
         found.append(error)
@@ -236,7 +262,7 @@ def kernel_erm_error(
         raise ValueError(f"kernel must vary, got {functions.name!r}, which is constant on these inputs")
     free = bool(flag("intercept", intercept)) or abs(float(at.F[0, 0])) > _ROUNDING * scale
     weights = FeatureWeights(ridge, linear, higher, 0.0, sigma)
-    equations = _equations(mixture, loss, alpha, weights, free, f"kernel {functions.name!r}")
+    equations = _equations(mixture, labels_of(mixture, loss), loss, alpha, weights, free, f"kernel {functions.name!r}")
     asked = {"kernel": functions.name, "loss": loss, "alpha": alpha, "ridge": ridge, "intercept": bool(intercept)}
     return minimiser(equations, None, {"mixture": mixture, **asked})[0]
 
@@ -250,6 +276,7 @@ class RandomFeaturesErmOptions(ErmOptions):
 
     activation: str = option("relu", "Activation of the features: a name or an expression in x.")
     gamma: float = option(2.0, "Random features per dimension, P/D.")
+    label_noise: float = option(0.0, "Standard deviation of the noise on training labels.")
 
     @property
     def caption(self) -> str:
@@ -272,7 +299,8 @@ class KernelErmOptions(ErmOptions):
 def _on_features(mixture: Mixture, options: RandomFeaturesErmOptions) -> Solution:
     """`random_features_erm_error` as a solution."""
     asked = options.activation, options.loss, options.alpha, options.gamma, options.ridge
-    return random_features_erm_error(mixture, *asked, intercept=not options.without_intercept).solution()
+    intercept = not options.without_intercept
+    return random_features_erm_error(mixture, *asked, intercept=intercept, label_noise=options.label_noise).solution()
 
 
 def _of_kernel(mixture: Mixture, options: KernelErmOptions) -> Solution:

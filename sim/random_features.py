@@ -9,8 +9,11 @@ coefficients c_k of each feature,
     Cov_a[z_i, z_j] = sum_k>0 c_k(rho_ia) c_k(rho_ja) r_ij^k   for i != j,   Var_a z_i,   rho_ia = f_i·mean_a/sqrt(D)
 
 where r_ij is of order D^-1/2, so that few orders suffice; what is left out is bounded and reported.  Nothing is sampled
-but the features, and the training set where there is one.  Matrices are made in blocks of rows; one P x P matrix and
-its Cholesky factor are kept, 4 GB at P = 16,000.
+but the features, and the training set where there is one; where a teacher makes the labels, errors are counted on fresh
+inputs.  Matrices are made in blocks of rows; one P x P matrix and its Cholesky factor are kept, 4 GB at P = 16,000.
+
+Losses other than the square one are minimised by the alternating direction method of multipliers: the outputs h_s are
+variables of their own, moved by the proximal operator of the loss, and tied to the readout by multipliers.
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from quenched.numerics.averages.activations import activation_value
+from quenched.numerics.averages.losses import check_minimised, convex_loss
 from quenched.numerics.lazy.hermite import hermite_orders
+from quenched.numerics.lazy.taught import check_taught
 from quenched.numerics.problem.checks import (
+    expression_text,
     flag,
     function,
     increasing_times,
@@ -40,10 +46,12 @@ from quenched.numerics.problem.checks import (
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.variables import described
+from quenched.numerics.saddle.proximal import proximal_points
 from quenched.sim.backend import Backend, generators, get_backend
-from quenched.sim.engines.base import CLUSTER, DATA
-from quenched.sim.samples import draw_clusters
+from quenched.sim.engines.base import CLUSTER, DATA, HIDDEN, NOISE, TEST
+from quenched.sim.samples import draw_clusters, draw_labels
 from quenched.sim.training import options_of
+from quenched.symbolic.language.grammar import LOSS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,12 +60,19 @@ __all__ = ["Features", "Training", "simulate_features"]
 
 Array = npt.NDArray[np.float64]
 
-FEATURES = 100  # the use that the random stream of a seed is put to, beside those of sim.engines
+FEATURES, TEST_HIDDEN = 100, 101  # uses that the random stream of a seed is put to, beside those of sim.engines
 _ROWS = 512  # of a block of a P x P matrix
 _STEPS = 64  # samples of SGD whose inner products are formed together
 _TAIL = 1e-7  # largest entry of a covariance that its Mehler sum may leave out
 _ORDERS = 40
-_OPTIONS: dict[str, tuple[str, ...]] = {"population": (), "samples": ("samples",), "sgd": ("t", "lr", "decay")}
+_RELAXED = 1.6  # of a step of the alternating directions, at most 2
+_LEFT, _ROUNDS = 1e-8, 20_000  # what the constraint and the slope may be off, relative; rounds until then
+_BALANCE = 10  # rounds after which the penalty is set anew
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "population": (),
+    "samples": ("samples", "loss", "label_noise"),
+    "sgd": ("t", "lr", "decay"),
+}
 """The readouts, and the options of `Training` that one of them alone has."""
 
 
@@ -169,20 +184,81 @@ class Features:
             x[i:j, :] = xp.linalg.solve(L[i:j, i:j].T, known)
         return x
 
-    def samples(self, normals: Any, choices: np.random.Generator, n: int) -> tuple[Any, Any]:
-        """Centred features (n, P) of n fresh inputs and their labels (n,)."""
-        mixture = self.mixture
-        cluster = draw_clusters(mixture, choices, n)
-        X = normals((n, self.D))[0, :, :] * self.array(mixture.sigmas[cluster])[:, None]
-        X[:, : mixture.dimensions] = X[:, : mixture.dimensions] + self.array(self.means[cluster])
-        Z = self.psi(self.xp.matmul(X, self.F.T)) - self.average
-        return Z, self.array(mixture.labels[cluster])
+    def samples(
+        self, normals: Any, choices: np.random.Generator, n: int, hidden: np.random.Generator | None = None
+    ) -> tuple[Any, Any]:
+        """Centred features (n, P) of n fresh inputs and their labels (n,); `hidden`: of the noise of teacher fields."""
+        return self.seen(normals, draw_clusters(self.mixture, choices, n), hidden)
 
-    def ridge(self, n: int, ridge: float, seed: int, intercept: bool) -> tuple[Any, float]:
+    def seen(self, normals: Any, cluster: npt.NDArray[np.int64], hidden: np.random.Generator | None) -> tuple[Any, Any]:
+        """The same of given clusters (n,)."""
+        mixture, p = self.mixture, self.mixture.dimensions
+        X = normals((len(cluster), self.D))[0, :, :] * self.array(mixture.sigmas[cluster])[:, None]
+        X[:, :p] = X[:, :p] + self.array(self.means[cluster])
+        Z = self.psi(self.xp.matmul(X, self.F.T)) - self.average
+        return Z, self.array(draw_labels(mixture, cluster, self.backend.to_host(X[:, :p]), hidden))
+
+    def training_set(self, n: int, seed: int, label_noise: float = 0.0) -> tuple[Any, Any]:
+        """The n samples of a seed, with label_noise·N(0, 1) on the labels."""
+        normals = self.backend.normals([seed], DATA, self.dtype)
+        Z, y = self.samples(normals, generators([seed], CLUSTER)[0], n, generators([seed], HIDDEN)[0])
+        if label_noise:
+            y = y + self.array(label_noise * generators([seed], NOISE)[0].standard_normal(n))
+        return Z, y
+
+    def measured(self, w: Any, b: float, seed: int, count: int) -> tuple[Array, Array]:
+        """pmse and classification error of readouts w (P, n) and intercept b, `count` fresh inputs of each cluster."""
+        normals, hidden = self.backend.normals([seed], TEST, self.dtype), generators([seed], TEST_HIDDEN)[0]
+        squares, wrong = np.zeros(w.shape[1]), np.zeros(w.shape[1])
+        for a, weight in enumerate(self.mixture.weights.tolist()):
+            for start in range(0, count, _ROWS):
+                Z, y = self.seen(normals, np.full(min(_ROWS, count - start), a), hidden)
+                output = self.backend.to_host(self.xp.matmul(Z, w)).astype(np.float64) + b
+                label = self.backend.to_host(y).astype(np.float64)[:, None]
+                margin = np.sign(label) * np.sign(output)
+                squares += weight / count * ((output - label) ** 2).sum(axis=0) / 2
+                wrong += weight / count * np.where(margin == 0, 0.5, margin < 0).sum(axis=0)
+        return squares, wrong
+
+    def minimise(self, data: tuple[Any, Any], loss: str, ridge: float, intercept: bool) -> tuple[Any, float]:
+        """argmin_(w, b) sum_s l(w·z_s + b, y_s)/n + ridge |w|^2/2 on samples (Z, y): w (P, 1) and b.
+
+        With the singular values of Z, centred where there is an intercept, a round costs two products with
+        n x min(n, P) numbers for any penalty.  RuntimeError: it is not found after 20,000 rounds.
+        """
+        Z, y = (self.backend.to_host(part).astype(np.float64) for part in data)
+        n, centre = len(y), Z.mean(axis=0) if intercept else np.zeros(self.P)
+        U, values, Vt = np.linalg.svd(Z - centre, full_matrices=False)
+        held, penalty = n * ridge, 1.0
+        h, u, fit = np.zeros(n), np.zeros(n), np.zeros(n)
+        for count in range(1, _ROUNDS + 1):
+            before, target = h, h - u
+            level = float(target.mean()) if intercept else 0.0
+            along = U.T @ target
+            fit = U @ (values**2 / (values**2 + held / penalty) * along) + level
+            relaxed = _RELAXED * fit + (1 - _RELAXED) * h
+            h = proximal_points(loss, y, 1 / penalty, relaxed + u)
+            u = u + relaxed - h
+            off, moved = float(np.linalg.norm(fit - h)), float(np.linalg.norm(h - before))
+            size, slope = max(float(np.linalg.norm(h)), 1.0), max(float(np.linalg.norm(u)), 1e-300)
+            if off <= _LEFT * size and moved <= _LEFT * slope:
+                break
+            if count % _BALANCE == 0:  # both shrink alike: a larger penalty ties h to the readout more closely
+                factor = math.sqrt((off / size + 1e-300) / (moved / slope + 1e-300))
+                factor = min(max(factor, 0.2), 5.0) if not 0.5 < factor < 2 else 1.0
+                penalty, u = penalty * factor, u / factor
+        else:
+            raise RuntimeError(
+                f"the minimum of the {loss!r} loss was not found: after {_ROUNDS} rounds outputs are off by "
+                f"{off / size:.3g}; raise the ridge (now {ridge:g})"
+            )
+        w = Vt.T @ (values / (values**2 + held / penalty) * along)
+        return self.array(w[:, None]), level - float(centre @ w)
+
+    def ridge(self, n: int, ridge: float, seed: int, intercept: bool, label_noise: float = 0.0) -> tuple[Any, float]:
         """Ridge regression on n samples, argmin_(w, b) sum_s (w·z_s + b - y_s)^2/n + ridge |w|^2: w (P, 1) and b."""
         xp = self.xp
-        normals = self.backend.normals([seed], DATA, self.dtype)
-        Z, y = self.samples(normals, generators([seed], CLUSTER)[0], n)
+        Z, y = self.training_set(n, seed, label_noise)
         y = xp.reshape(y, (n, 1))
         centre, level = xp.zeros_like(Z[0, :]), 0.0
         if intercept:  # b = mean(y - w·z): what is left is the problem without it, of samples around their mean
@@ -201,13 +277,14 @@ class Features:
         w <- w - eta_s/P [(w·z - y) z + ridge w] with one fresh sample a step, eta_s = lr/(1 + s/(decay D)).
         """
         xp = self.xp
-        normals, choices = self.backend.normals([seed], DATA, self.dtype), generators([seed], CLUSTER)[0]
+        normals = self.backend.normals([seed], DATA, self.dtype)
+        choices, hidden = generators([seed], CLUSTER)[0], generators([seed], HIDDEN)[0]
         w = xp.zeros((self.P, 1), dtype=self.F.dtype)
         now, found = 0, []
         for stop in steps:
             while now < stop:
                 n = min(_STEPS, stop - now)
-                Z, y = self.samples(normals, choices, n)
+                Z, y = self.samples(normals, choices, n, hidden)
                 eta = lr / (1 + (now + np.arange(n)) / (decay * self.D)) / self.P
                 shrink = 1 - eta * ridge
                 gram = self.backend.to_host(xp.matmul(Z, Z.T)).astype(np.float64)
@@ -229,10 +306,12 @@ class Features:
 class Training:
     """How `simulate_features` finds the readout, and where it computes; an option of another readout is refused.
 
-    `readout`: "population", the minimum of the mean square error on the whole mixture plus ridge |w|^2; "samples",
-    ridge regression on `samples` = n inputs; "sgd", online SGD from w = 0, recorded after round(t D) steps for each of
-    `t`, at the learning rate lr/(1 + t/decay): with a finite decay it ends at the population minimum.  `intercept`: the
-    first two have a constant beside the features, which the ridge does not hold.
+    `readout`: "population", the minimum of the mean square error on the whole mixture plus ridge |w|^2; "samples", the
+    minimum of sum_s l(w·z_s + b, y_s)/n + ridge |w|^2/2 on `samples` = n inputs, where l is the `loss`, convex, and
+    labels have `label_noise`·N(0, 1) in training with the square loss; "sgd", online SGD from w = 0, recorded after
+    round(t D) steps for each of `t`, at the learning rate lr/(1 + t/decay): with a finite decay it ends at the
+    population minimum.  `intercept`: the first two have a constant beside the features, which the ridge does not hold.
+    `test_samples`: fresh inputs, where a teacher makes the labels.
     """
 
     readout: str = "population"
@@ -241,6 +320,9 @@ class Training:
     lr: float = 0.5
     decay: float = np.inf
     intercept: bool = False
+    loss: str = "square"
+    label_noise: float = 0.0
+    test_samples: int = 4000
     backend: str | Backend = "auto"
     dtype: str = "float64"
 
@@ -259,8 +341,17 @@ class Training:
                     raise ValueError(f"{each.name} must be given for readout={owner!r}, got None")
         if flag("intercept", self.intercept) and self.readout == "sgd":
             raise ValueError("intercept must be False for readout='sgd', whose readout has none, got True")
+        object.__setattr__(self, "loss", expression_text(self.loss, LOSS))
+        noise = number("label_noise", self.label_noise)
+        integer("test_samples", self.test_samples, at_least=1)
         if self.readout == "samples":
             integer("samples", self.samples, at_least=2 if self.intercept else 1)
+            if self.loss != "square":
+                convex_loss(self.loss)
+                if noise:
+                    raise ValueError(
+                        f"label_noise must be 0 for loss={self.loss!r}, which labels ±1 charge, got {noise}"
+                    )
         if self.readout == "sgd":
             number("lr", self.lr, positive=True)
             if not real("decay", self.decay) > 0:
@@ -272,19 +363,47 @@ class Training:
             return []
         return [round(time * D) for time in increasing_times("t", self.t).tolist()]
 
+    def check(self, mixture: Mixture, ridge: float) -> None:
+        """ValueError: a mixture that is not isotropic, or what has no minimum or no formula."""
+        if record("mixture", mixture, Mixture).teacher is None:
+            mixture.check_isotropic()
+        else:
+            check_taught(mixture, elsewhere=False)
+            if self.readout == "population":
+                raise ValueError(
+                    "readout must be 'samples' or 'sgd' where a teacher makes the labels, got 'population': E[y z] "
+                    "has no formula at finite D"
+                )
+        if self.readout == "samples" and self.loss != "square":
+            check_minimised(self.loss, ridge, self.intercept)
+            if not ridge > 0:
+                raise ValueError(f"ridge must be > 0 for loss={self.loss!r} on given features, got {ridge:g}")
+
     def train(self, features: Features, seed: int, ridge: float) -> tuple[Any, float]:
         """Readouts (P, n), n = 1 but for SGD, and the intercept."""
         if self.readout == "sgd":
             return features.sgd(self.steps(features.D), self.lr, self.decay, ridge, seed), 0.0
         if self.readout == "samples" and self.samples is not None:
-            return features.ridge(self.samples, ridge, seed, self.intercept)
+            if self.loss == "square":
+                return features.ridge(self.samples, ridge, seed, self.intercept, self.label_noise)
+            data = features.training_set(self.samples, seed)
+            if bool(features.xp.any(features.xp.abs(data[1]) != 1)):
+                raise ValueError(f"loss must be 'square' for labels other than +1 and -1, got {self.loss!r}")
+            return features.minimise(data, self.loss, ridge, self.intercept)
         mixture = features.mixture
         return features.population(ridge), float(mixture.weights @ mixture.labels) if self.intercept else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """What the attributes of a dataset keep."""
-        found = {"readout": self.readout, "samples": self.samples, "intercept": self.intercept, "dtype": self.dtype}
-        return found | ({"lr": self.lr, "decay": str(self.decay)} if self.readout == "sgd" else {})
+        found: dict[str, Any] = {
+            "readout": self.readout,
+            "samples": self.samples,
+            "intercept": self.intercept,
+            "dtype": self.dtype,
+        }
+        found |= {"lr": self.lr, "decay": str(self.decay)} if self.readout == "sgd" else {}
+        found |= {"loss": self.loss} if self.loss != "square" else {}
+        return found | ({"label_noise": self.label_noise} if self.label_noise else {})
 
 
 def simulate_features(
@@ -300,11 +419,13 @@ def simulate_features(
 ) -> xr.Dataset:
     """Errors of P random features of an activation in dimension D, for each seed its own features.
 
-    `training`: the fields of `Training`: readout ("population", "samples" or "sgd"), samples, t, lr, decay, intercept,
-    and backend, dtype as in `simulate`.  Given features and readout, means and variances of the output and the pmse are
-    exact, from Mehler sums.  The classification error is that of a Gaussian output in each cluster, which it has for
-    P of order D as both grow, and not for P of order D^2, where its part of order two has few directions.  `progress`
-    is called with the fraction done.
+    `training`: the fields of `Training`: readout ("population", "samples" or "sgd"), samples, loss, label_noise, t, lr,
+    decay, intercept, test_samples, and backend, dtype as in `simulate`.  Given features and readout, means and
+    variances of the output and the pmse are exact, from Mehler sums.  The classification error is that of a Gaussian
+    output in each cluster, which it has for P of order D as both grow, and not for P of order D^2, where its part of
+    order two has few directions.  Where a teacher makes the labels (readouts "samples" and "sgd") both errors are
+    averages over `test_samples` fresh inputs, as many from each cluster, whose labels have the noise of the teacher's
+    fields and no other.  `progress` is called with the fraction done.
 
     Returns a dataset with dimensions seed, cluster, and time with "sgd": pmse, classification_error, mean, variance;
     `truncation` (seed): the largest entry that a covariance leaves out.
@@ -319,11 +440,11 @@ def simulate_features(
     """
     import xarray as xr
 
-    record("mixture", mixture, Mixture).check_isotropic()
+    how, ridge = options_of("simulate_features", Training, training), number("ridge", ridge)
+    how.check(mixture, ridge)
     function("progress", progress)
     D, P = integer("D", D, at_least=mixture.dimensions), integer("P", P, at_least=1)
-    ridge, names = number("ridge", ridge), seed_numbers(seeds)
-    how = options_of("simulate_features", Training, training)
+    names = seed_numbers(seeds)
     steps, chosen = how.steps(D), get_backend(how.backend)
     records = []
     for done, seed in enumerate(names, 1):
@@ -331,13 +452,12 @@ def simulate_features(
         w, b = how.train(features, seed, ridge)
         mean, variance = features.outputs(w)
         mean = mean + b
-        wrong = ndtr(-mixture.labels * mean / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny)))
-        found = {
-            "pmse": ((mixture.labels - mean) ** 2 + variance) @ mixture.weights / 2,
-            "classification_error": wrong @ mixture.weights,
-            "mean": mean,
-            "variance": variance,
-        }
+        if mixture.teacher is None:
+            tails = ndtr(-mixture.labels * mean / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny)))
+            pmse, wrong = ((mixture.labels - mean) ** 2 + variance) @ mixture.weights / 2, tails @ mixture.weights
+        else:
+            pmse, wrong = features.measured(w, b, seed, -(-how.test_samples // mixture.clusters))
+        found = {"pmse": pmse, "classification_error": wrong, "mean": mean, "variance": variance}
         records.append(
             {name: value if steps else value[0] for name, value in found.items()} | {"truncation": features.truncation}
         )

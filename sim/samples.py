@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from quenched.numerics.averages.activations import activation_value
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.texts import number_list
 
-__all__ = ["Labelled", "digits", "draw_clusters", "from_data", "labelled", "mnist", "mnist_folder"]
+__all__ = ["Labelled", "digits", "draw_clusters", "draw_labels", "from_data", "labelled", "mnist", "mnist_folder"]
 
 Array = npt.NDArray[np.float64]
 
@@ -41,6 +42,30 @@ def draw_clusters(mixture: Mixture, random: np.random.Generator, n: int) -> npt.
     [2, 1, 0, 0]
     """
     return np.searchsorted(np.cumsum(mixture.weights)[:-1], random.random(n), side="right")
+
+
+def draw_labels(
+    mixture: Mixture, cluster: npt.NDArray[np.int64], x: Array, hidden: np.random.Generator | None = None
+) -> Array:
+    """The labels (n,) of inputs of the clusters (n,) whose coordinates along the means are x (n, p).
+
+    `hidden`: what the noise of a teacher's fields is drawn from; ValueError: it has noise, and there is none.
+
+    >>> from quenched.numerics import Teacher
+    >>> taught = Mixture([[0.0]], teacher=Teacher([[2.0]], [1.0], "linear", sign=True))
+    >>> draw_labels(taught, np.zeros(2, int), np.array([[0.5], [-1.0]])).tolist()
+    [1.0, -1.0]
+    """
+    teacher = mixture.teacher
+    if teacher is None:
+        return mixture.labels[cluster].astype(np.float64)
+    fields = x.astype(np.float64) @ teacher.weights.T
+    if teacher.field_noise:
+        if hidden is None:
+            raise ValueError(f"hidden must be given for a teacher with field_noise={teacher.field_noise}, got None")
+        fields = fields + teacher.field_noise * hidden.standard_normal(fields.shape)
+    said = (activation_value(teacher.activation)(fields) * teacher.readouts(mixture.clusters)[cluster]).sum(axis=1)
+    return np.sign(said) if teacher.sign else np.asarray(said)
 
 
 def digits() -> Labelled:

@@ -25,8 +25,8 @@ def resolvent(
     return where(middle > 0, 2/(middle + root), (-middle + root)/(2*Vh*linear*(Vh*higher*ratio + ridge)))
 
 
-# Derived by: Weights, an eigenvalue x of F F^T/D; Spectrum; Term of the weights; Potential; Derivative by qh;
-#   Derivative by Vh; Derivative by mh_1
+# Derived by: Weights, an eigenvalue x of F F^T/D; Spectrum; Term of the weights; Heat equation; Teacher's fields;
+#   Potential; Derivative by qh; Derivative by Vh; Derivative by mh_1
 def overlaps(
     Vh: float,
     qh: float,

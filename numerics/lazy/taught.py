@@ -13,6 +13,7 @@ cluster the output is m_a + o_a·g + noise, of variance q_a in all, normal toget
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.two_layer.field_quadrature import pair_tables
 from quenched.numerics.two_layer.local_fields import Fields
 
-__all__ = ["LabelMoments", "TaughtOutputs", "check_taught", "label_moments", "taught_errors"]
+__all__ = ["LabelMoments", "TaughtOutputs", "check_taught", "label_moments", "sign_errors", "taught_errors"]
 
 Array = npt.NDArray[np.float64]
 
@@ -151,24 +152,9 @@ def taught_errors(
     The classification error is that of the signs, P(y phi < 0) + P(y phi = 0)/2: of the normal output given the
     teacher's fields, averaged over these by quasi-Monte Carlo.
     """
-    taught, P = _Taught(mixture), mixture.weights
-    m, o, q = outputs
+    P, (m, o, q) = mixture.weights, outputs
     squares = moments.square - 2 * moments.mean * m - 2 * (o * moments.slope).sum(axis=1) + m**2 + q
-    roots = taught.roots()
-    inverse = np.linalg.pinv(roots, rcond=_SINGULAR, hermitian=True)
-    shared = np.einsum("anm,amp,ap->an", inverse, taught.along, o)  # the output is m + shared·z + what is independent
-    left = np.sqrt(np.maximum(q - (shared**2).sum(axis=1), 0))
-
-    def given(z: Array) -> Array:
-        y = np.sign(taught.labels(taught.mean[:, None] + z @ roots))
-        output = m[:, None] + shared @ z.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            wrong = np.where(
-                left[:, None] > 0, ndtr(-y * output / left[:, None]), np.heaviside(-y * np.sign(output), 0.5)
-            )
-        return np.asarray(P @ wrong)
-
-    found = randomised(given, taught.mean.shape[1], tolerance=_TOLERANCE, seed=0, points=_POINTS)
+    wrong, sampled = sign_errors(mixture, outputs)
     size = 1 + float(np.abs(m).max() + np.sqrt(q.max()))
     # outputs that are off by delta have another sign where |output| < delta: with a probability of at most sqrt(2/pi)
     # delta/spread if their density is normal, whatever the labels are; else for sure or never
@@ -177,9 +163,38 @@ def taught_errors(
     return ReadoutErrors(
         pmse=float(P @ squares / 2),
         pmse_error=(error + moments.error) * size**2,
-        classification_error=float(found.value),
-        classification_error_error=float(found.error) + float(P @ turned),
+        classification_error=float(P @ wrong),
+        classification_error_error=sampled + float(P @ turned),
         mean=m,
         variance=q,
         method=method,
     )
+
+
+def sign_errors(
+    mixture: Mixture, outputs: TaughtOutputs, threshold: Callable[[Array], Array] | None = None, noise: float = 0.0
+) -> tuple[Array, float]:
+    """P(y (phi - threshold(y)) < 0), a tie counting one half, in each cluster (C,), and its standard error over all.
+
+    `threshold`: 0 if None; `noise`: the standard deviation of that of the labels, which are disturbed by it here.
+    """
+    taught, (m, o, q) = _Taught(mixture), outputs
+    roots, fields = taught.roots(), taught.mean.shape[1]
+    inverse = np.linalg.pinv(roots, rcond=_SINGULAR, hermitian=True)
+    shared = np.einsum("anm,amp,ap->an", inverse, taught.along, o)  # the output is m + shared·z + what is independent
+    left = np.sqrt(np.maximum(q - (shared**2).sum(axis=1), 0))
+
+    def given(z: Array) -> Array:
+        y = taught.labels(taught.mean[:, None] + z[:, :fields] @ roots)
+        y = y + noise * z[:, fields] if noise else y
+        output = m[:, None] + shared @ z[:, :fields].T
+        output = output if threshold is None else output - threshold(y)
+        y = np.sign(y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            wrong = np.where(
+                left[:, None] > 0, ndtr(-y * output / left[:, None]), np.heaviside(-y * np.sign(output), 0.5)
+            )
+        return np.vstack([wrong, mixture.weights @ wrong]).T
+
+    found = randomised(given, fields + bool(noise), tolerance=_TOLERANCE, seed=0, points=_POINTS)
+    return found.value[:-1], float(found.error[-1])

@@ -6,12 +6,15 @@ f is the root of f + dl/dphi(w + V f, y), which rises with f.  It lies between 0
 by bisection and inverse quadratic interpolation in turn (Chandrupatla 1997): Newton's method alone cycles for a
 logistic loss at large V, and has no slope at the kink of a hinge.  A kink at h, where the slope goes from l- to l+,
 holds the prox of all w from h + V l- to h + V l+.  E[f'] = E[(w - mean) f]/spread^2 by Stein's rule, so that no second
-derivative is needed.  The integral is adaptive: panels end at those w, and a panel is halved until its halves agree
-with it, and f at their ends with the polynomial through its nodes.
+derivative is needed.  Where labels are random given w, each is weighted with its probability Phi(base + slope xi).
+
+The integral is adaptive: panels end at those w, and a panel is halved until its halves agree with it, and f at
+their ends with the polynomial through its nodes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +23,10 @@ import numpy.typing as npt
 from quenched.numerics.averages.losses import compiled_loss, compiled_value, kinks
 from quenched.numerics.compiled.machine_code import njit
 
-__all__ = ["Channel", "proximal_averages", "proximal_move"]
+__all__ = ["Channel", "Moves", "proximal_averages", "proximal_move", "proximal_moves", "proximal_points"]
 
 Array = npt.NDArray[np.float64]
-Law = tuple[float, float, float, float]  # y, V, mean and spread of the field
+Law = tuple[float, float, float, float, float, float]  # y, V, mean and spread of the field, base and slope
 
 _REACH = 9.0  # standard deviations
 _BEYOND = 4e-18  # of the size of what is averaged at that distance: twice phi(9), for 1, xi, and growth beyond
@@ -40,11 +43,26 @@ _SEEN = 1e-11  # of f at the ends of a panel, times its width/100: a kink nearer
 
 
 class Channel(NamedTuple):
-    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,); their error, relative to the largest among the clusters."""
+    """E[f], E[f^2], E[f'] and E[M] in each cluster (C,); their error, relative to the largest among the clusters.
+
+    `response` (C,), `along` (C, p): where a teacher makes the labels, E[df/dnu] and d Cov(w, nu)/dv.
+    """
 
     move: Array
     squared: Array
     slope: Array
+    envelope: Array
+    error: float
+    response: Array | float = 0.0
+    along: Array | float = 0.0
+
+
+class Moves(NamedTuple):
+    """E[f], E[f^2], E[xi f] and E[M] of each label and field (n,); their error, relative to the largest of them."""
+
+    move: Array
+    squared: Array
+    regressed: Array
     envelope: Array
     error: float
 
@@ -87,16 +105,22 @@ def _move(slope: Any, kinks: Array, y: float, V: float, w: float) -> float:
 
 
 @njit(error_model="numpy")
+def _probability(law: Law, xi: float) -> float:
+    """Of the label at xi: Phi(base + slope xi), 1 at base = infinity."""
+    return 1.0 if law[4] == np.inf else 0.5 * math.erfc(-(law[4] + law[5] * xi) / np.sqrt(2.0))
+
+
+@njit(error_model="numpy")
 def _panel(slope: Any, value: Any, kinks: Array, law: Law, low: float, high: float, rule: Array, out: Array) -> None:
     """Integrals of f, f^2, xi f and the envelope over a piece of xi ~ N(0, 1), and of their absolute values."""
-    y, V, mean, spread = law
+    y, V, mean, spread = law[:4]
     nodes, weights, ends = rule[0], rule[1], rule[2]
     out[:] = 0.0
     upper = lower = 0.0
     half, centre = (high - low) / 2, (high + low) / 2
     for i in range(len(nodes)):
         xi = centre + half * nodes[i]
-        share = half * weights[i] * np.exp(-xi * xi / 2) / np.sqrt(2 * np.pi)
+        share = half * weights[i] * np.exp(-xi * xi / 2) / np.sqrt(2 * np.pi) * _probability(law, xi)
         w = mean + spread * xi
         f = _move(slope, kinks, y, V, w)
         envelope = V * f * f / 2 + value(w + V * f, y)
@@ -110,14 +134,14 @@ def _panel(slope: Any, value: Any, kinks: Array, law: Law, low: float, high: flo
         lower += ends[len(nodes) - 1 - i] * f
     off_high = abs(upper - _move(slope, kinks, y, V, mean + spread * high)) * np.exp(-high * high / 2)
     off_low = abs(lower - _move(slope, kinks, y, V, mean + spread * low)) * np.exp(-low * low / 2)
-    out[6] = 0.01 * half * max(off_high, off_low)
+    out[6] = 0.01 * half * max(off_high, off_low) * max(_probability(law, low), _probability(law, high))
 
 
 @njit(error_model="numpy")
 def _edges(kinks: Array, law: Law) -> Array:
-    """The ends of panels: equal ones, and the ends of what kinks hold."""
-    _, V, mean, spread = law
-    found = np.empty(_PANELS + 1 + 2 * len(kinks))
+    """The ends of panels: equal ones, the ends of what kinks hold, and where both labels have the same probability."""
+    _, V, mean, spread, base, slope = law
+    found = np.empty(_PANELS + 2 + 2 * len(kinks))
     for i in range(_PANELS + 1):
         found[i] = -_REACH + 2 * _REACH * i / _PANELS
     count = _PANELS + 1
@@ -127,6 +151,9 @@ def _edges(kinks: Array, law: Law) -> Array:
             if -_REACH < edge < _REACH:
                 found[count] = edge
                 count += 1
+    if abs(base) < _REACH * abs(slope):
+        found[count] = -base / slope
+        count += 1
     found[:count].sort()
     return found[:count]
 
@@ -140,8 +167,10 @@ def _averages(
     That is what lies beyond the reach, and by how much panels that are not halved any more differ from their halves.
     NaN throughout where the loss overflows.
     """
+    if law[4] == -np.inf:
+        return 0.0, 0.0, 0.0, 0.0, 0.0
     edges = _edges(kinks, law)
-    y, V, mean, spread = law
+    y, V, mean, spread = law[:4]
     panels = len(edges) - 1
     lows, highs = np.empty(panels + _DEPTH + 2), np.empty(panels + _DEPTH + 2)
     wholes, depths = np.empty((panels + _DEPTH + 2, 7)), np.zeros(panels + _DEPTH + 2)
@@ -191,16 +220,50 @@ def proximal_move(name: str, y: float, V: float, w: float) -> float:
     return float(_move(compiled_loss(name), kinks(name, y), y, V, w))
 
 
-def proximal_averages(name: str, labels: Array, V: float, means: Array, spread: float) -> Channel:
-    """The averages of a loss in each cluster, for labels (C,) and fields N(means (C,), spread^2)."""
+@njit(error_model="numpy")
+def _points(slope: Any, kinks: Array, y: float, V: float, w: Array) -> Array:
+    """prox(w) of each w (n,)."""
+    found = np.empty_like(w)
+    for i in range(len(w)):
+        found[i] = w[i] + V * _move(slope, kinks, y, V, w[i])
+    return found
+
+
+def proximal_points(name: str, labels: Array, V: float, w: Array) -> Array:
+    """prox(w) of a loss at labels ±1 and fields w, both (n,).
+
+    >>> proximal_points("hinge", np.array([1.0, -1.0]), 0.5, np.array([0.0, -3.0])).tolist()
+    [0.5, -3.0]
+    """
+    found = np.empty_like(w)
+    for y in (1.0, -1.0):
+        here = labels == y
+        found[here] = _points(compiled_loss(name), kinks(name, y), y, V, w[here])
+    return found
+
+
+def proximal_moves(
+    name: str, labels: Array, V: float, means: Array, spreads: Array, laws: Array | None = None
+) -> Moves:
+    """The averages for labels y (n,) and fields N(means, spreads^2) (n,), without E[f'].
+
+    `laws` (n, 2): base and slope, which weight what is averaged with Phi(base + slope xi), the label's probability.
+    """
     functions = compiled_loss(name), compiled_value(name)
+    laws = np.tile([np.inf, 0.0], (len(labels), 1)) if laws is None else laws
     rows = [
-        _averages(*functions, kinks(name, y), (y, V, mean, spread), _RULE, _ACCURACY)
-        for y, mean in zip(labels.tolist(), means.tolist(), strict=True)
+        _averages(*functions, kinks(name, y), (y, V, mean, spread, base, slope), _RULE, _ACCURACY)
+        for y, mean, spread, (base, slope) in zip(
+            labels.tolist(), means.tolist(), spreads.tolist(), laws.tolist(), strict=True
+        )
     ]
     first, second, regressed, envelope, unsettled = np.array(rows).T
-    # a cluster whose f is next to nothing has a large relative error, which does not matter beside the others
+    # a label whose f is next to nothing has a large relative error, which does not matter beside the others
     shares = [size / max(float(size.max()), 1e-300) for size in (np.abs(first), second)]
-    return Channel(
-        first, second, regressed / spread, envelope, _ERROR + float((unsettled * np.max(shares, axis=0)).max())
-    )
+    return Moves(first, second, regressed, envelope, _ERROR + float((unsettled * np.max(shares, axis=0)).max()))
+
+
+def proximal_averages(name: str, labels: Array, V: float, means: Array, spread: float) -> Channel:
+    """The averages of a loss in each cluster, for labels (C,) and fields N(means (C,), spread^2)."""
+    found = proximal_moves(name, labels, V, means, np.full(len(labels), spread))
+    return Channel(found.move, found.squared, found.regressed / spread, found.envelope, found.error)

@@ -6,7 +6,8 @@
 
 for two clusters at +-1 (m = w.mean, q = sigma^2 |w|^2), M_a(V, w) = min_h (h - w)^2/(2 V) + l(y_a h) the Moreau
 envelope: the conjugate variables of the replica potential are eliminated, derivatives are numerical, the minimum over h
-is found at each node.  No envelope identity, no equation of the solver.
+is found at each node.  No envelope identity, no equation of the solver.  `taught_potential` is the same for labels by a
+teacher, `taught_features` the closed form of Mei and Montanari (2022) for the square loss on random features.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from typing import Any
 
 from quenched.numerics.compiled.precision import context
 from quenched.numerics.probability.quadrature import legendre
-from quenched.sim.bank.quadratures import Number, Parameters, normal_mean, worse
+from quenched.sim.bank.quadratures import FACTORS, Number, Parameters, normal_mean, worse
 
-__all__ = ["bayes_overlap", "convex_potential", "critical_ratio", "evolved", "known_means", "separable", "spinodal"]
+__all__ = [
+    "bayes_overlap", "convex_potential", "critical_ratio", "evolved", "known_means", "separable", "spinodal",
+    "taught_features", "taught_potential",
+]  # fmt: skip
 
 _DIGITS = 30
 _REACH = 11
@@ -79,6 +83,37 @@ def _average(ctx: Any, f: Callable[[Any], Any], mean: Any, scale: Any, kinks: li
     return total
 
 
+def _stationary(ctx: Any, phi: Callable[..., Any], start: list[float]) -> list[Any]:
+    """Where the derivatives of phi, differences of order four, vanish: Newton's method, the curvature of the start."""
+    small = ctx.mpf(10) ** -5
+
+    def shifted(x: list[Any], i: int, k: int) -> list[Any]:
+        return [v + (k * small if i == j else 0) for j, v in enumerate(x)]
+
+    def gradient(x: list[Any]) -> Any:
+        found = []
+        for i in range(len(start)):
+            steps = [phi(*shifted(x, i, k)) for k in (-2, -1, 1, 2)]
+            found.append((steps[0] - 8 * steps[1] + 8 * steps[2] - steps[3]) / (12 * small))
+        return ctx.matrix(found)
+
+    x = [ctx.mpf(value) for value in start]
+    here = gradient(x)
+    curvature = ctx.matrix(len(start), len(start))  # at the start: a few digits are enough for steps that shrink
+    for j in range(len(start)):
+        for i, value in enumerate((gradient(shifted(x, j, 1)) - here) / small):
+            curvature[i, j] = value
+    for _ in range(12):
+        move = ctx.lu_solve(curvature, here)
+        x = [v - d for v, d in zip(x, move, strict=True)]
+        if ctx.norm(move) < ctx.mpf(10) ** -17:
+            break
+        here = gradient(x)
+    else:
+        raise RuntimeError("no stationary point near the start of the record")
+    return x
+
+
 def convex_potential(parameters: Parameters) -> tuple[Number, Number]:
     """Classification error of a convex loss with ridge and intercept on two clusters at +-1 of given `weights`."""
     ctx, spec = context(24), parameters["mixture"]
@@ -94,33 +129,7 @@ def convex_potential(parameters: Parameters) -> tuple[Number, Number]:
             )  # fmt: skip
         return total
 
-    small = ctx.mpf(10) ** -5
-
-    def shifted(x: list[Any], i: int, k: int) -> list[Any]:
-        return [v + (k * small if i == j else 0) for j, v in enumerate(x)]
-
-    def gradient(x: list[Any]) -> Any:
-        found = []
-        for i in range(4):
-            steps = [phi(*shifted(x, i, k)) for k in (-2, -1, 1, 2)]
-            found.append((steps[0] - 8 * steps[1] + 8 * steps[2] - steps[3]) / (12 * small))
-        return ctx.matrix(found)
-
-    x = [ctx.mpf(value) for value in parameters["check"]["start"]]
-    here = gradient(x)
-    curvature = ctx.matrix(4, 4)  # at the start: a few digits are enough for steps that shrink
-    for j in range(4):
-        for i, value in enumerate((gradient(shifted(x, j, 1)) - here) / small):
-            curvature[i, j] = value
-    for _ in range(12):
-        move = ctx.lu_solve(curvature, here)
-        x = [v - d for v, d in zip(x, move, strict=True)]
-        if ctx.norm(move) < ctx.mpf(10) ** -17:
-            break
-        here = gradient(x)
-    else:
-        raise RuntimeError("no stationary point near the start of the record")
-    m, b, q, _ = x
+    m, b, q, _ = _stationary(ctx, phi, parameters["check"]["start"])
     error = sum(w * ctx.ncdf(-(m + y * b) / ctx.sqrt(q)) for w, y in zip(P, (1, -1), strict=True))
     return error, 1e-15  # of the differences: steps of 1e-5, order 4, 1e-20/12 times a fifth derivative
 
@@ -243,3 +252,64 @@ def spinodal(parameters: Parameters) -> tuple[Number, Number]:
         one, other = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, other) if alpha(one) < alpha(other) else (one, high)
     return alpha((low + high) / 2), 1e-10
+
+
+def taught_potential(parameters: Parameters) -> tuple[Number, Number]:
+    """Classification error of a linear learner, y = sign(nu), nu = x_1 + noise, sigma = 1, no intercept.
+
+        phi(m, q, V) = alpha sum_y E[Phi(y E[nu | w]/spread) M(V, y, w)] + (m^2 - q)/(2 V) + ridge q/2
+
+    w ~ N(0, q) with Cov(w, nu) = m; the error is that of two normal variables, arccos(m/sqrt(q Var nu))/pi.
+    """
+    ctx, teacher = context(24), parameters["mixture"]["teacher"]
+    alpha, ridge = ctx.mpf(parameters["alpha"]), ctx.mpf(parameters["ridge"])
+    power = 1 + ctx.mpf(teacher["field_noise"]) ** 2
+    envelope, _ = _ENVELOPES[parameters["loss"]]
+
+    def phi(m: Any, q: Any, V: Any) -> Any:
+        slope = m / q / ctx.sqrt(power - m * m / q)
+        average = _average(
+            ctx, lambda w: 2 * ctx.ncdf(slope * w) * envelope(ctx, V, w), ctx.zero, ctx.sqrt(q), []
+        )  # labels of both signs are alike
+        return alpha * average + (m * m - q) / (2 * V) + ridge * q / 2
+
+    m, q, _ = _stationary(ctx, phi, parameters["check"]["start"])
+    return ctx.acos(m / ctx.sqrt(q * power)) / ctx.pi, 1e-15  # of the differences, as in `convex_potential`
+
+
+def taught_features(parameters: Parameters) -> tuple[Number, Number]:
+    """pmse of ridge regression on random features, y = erf(nu/sqrt 2) of one neuron, with noise s in training.
+
+    F_1^2 B + (F_*^2 + s^2) V + F_*^2 with B and V of Mei and Montanari (2022, Definition 1, Theorem 2): zeta = k_1/k_*,
+    psi_1 = P/D, psi_2 = n/D, their ridge, in units of k_*^2, is that of the record over alpha.
+    """
+    ctx, teacher = context(_DIGITS), parameters["mixture"]["teacher"]
+    sizes = (parameters[name] for name in ("gamma", "alpha", "ridge", "label_noise"))
+    p1, p2, ridge, noise = (ctx.mpf(size) for size in sizes)
+    factor = FACTORS[parameters["activation"]]
+    zero, one, square = (
+        normal_mean(ctx, weighted, ctx.zero, ctx.one, 40)
+        for weighted in (lambda x: factor(ctx, x), lambda x: x * factor(ctx, x), lambda x: factor(ctx, x) ** 2)
+    )
+    rest = square - zero**2 - one**2
+    z, level = one**2 / rest, ridge / p2 / rest
+    a = b = ctx.mpc(0, 1)
+    end = ctx.mpc(0, ctx.sqrt(p1 * p2 * level))
+    for step in (1000, 300, 100, 30, 10, 5, 3, 2, 1.5, 1):  # down the imaginary axis
+        for _ in range(20_000):
+            before = a
+            a = p1 / (-step * end - b - z * b / (1 - z * a * b))
+            b = p2 / (-step * end - a - z * a / (1 - z * a * b))
+            if abs(a - before) < ctx.eps * 10 * abs(a):
+                break
+    c = (a * b).real
+    E0 = -(c**5) * z**3 + 3 * c**4 * z**2 + (p1 * p2 - p2 - p1 + 1) * c**3 * z**3 - 2 * c**3 * z**2 - 3 * c**3 * z
+    E0 += (p1 + p2 - 3 * p1 * p2 + 1) * c**2 * z**2 + 2 * c**2 * z + c**2 + 3 * p1 * p2 * c * z - p1 * p2
+    E1 = p2 * c**3 * z**2 - p2 * c**2 * z + p1 * p2 * c * z - p1 * p2
+    E2 = c**5 * z**3 - 3 * c**4 * z**2 + (p1 - 1) * c**3 * z**3 + 2 * c**3 * z**2 + 3 * c**3 * z
+    E2 += (-p1 - 1) * c**2 * z**2 - 2 * c**2 * z - c**2
+    w2 = ctx.mpf(teacher["weights"][0][0]) ** 2
+    linear = 2 / ctx.pi * w2 / (1 + w2)
+    higher = 2 / ctx.pi * ctx.asin(w2 / (1 + w2)) - linear
+    value = (linear * E1 / E0 + (higher + noise**2) * E2 / E0 + higher) / 2
+    return value, value * 1e-25

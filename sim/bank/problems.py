@@ -203,15 +203,15 @@ def _kernel(p: Parameters) -> tuple[Number, Number]:
 
 
 def _erm(p: Parameters) -> tuple[Number, Number]:
-    found = erm_error(mixture(p["mixture"]), p["loss"], p["alpha"], p["ridge"])
+    found = erm_error(mixture(p["mixture"]), p["loss"], p["alpha"], p["ridge"], intercept=p.get("intercept", True))
     return found.classification_error, found.classification_error_error
 
 
 def _features_erm(p: Parameters) -> tuple[Number, Number]:
-    found = random_features_erm_error(
-        mixture(p["mixture"]), p["activation"], p["loss"], p["alpha"], p["gamma"], p["ridge"]
-    )
-    return found.classification_error, found.classification_error_error
+    asked = mixture(p["mixture"]), p["activation"], p["loss"], p["alpha"], p["gamma"], p["ridge"]
+    found = random_features_erm_error(*asked, label_noise=p.get("label_noise", 0.0))
+    name = p.get("quantity", "classification_error")
+    return getattr(found, name), getattr(found, f"{name}_error")
 
 
 def _kernel_erm(p: Parameters) -> tuple[Number, Number]:

@@ -81,6 +81,7 @@ class _Printer(LatexPrinter):
         if len(name) > 1 and label in (name, rf"\mathrm{{{name}}}"):  # a word, and no Greek letter
             label = rf"\operatorname{{{name}}}"  # which keeps its distance from other factors
         after = "{}" if label.startswith(r"\operatorname") else ""  # a minus after an operator would be a sign
+        label = f"{{{label}}}" if "_" in label else label  # eta_v has a subscript already
         return rf"{label}_{{{''.join(indices)}}}{after}"
 
     def _print_Function(self, expr: Any, exp: str | None = None) -> str:

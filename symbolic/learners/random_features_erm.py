@@ -17,6 +17,12 @@ ridge that the curvature Vh of the loss leaves, ridge/(ratio·Vh).  The weights 
 to the potential; the rest of it is that of erm.py, the loss included.  ratio -> 0 is a kernel, Y = 1/ridge: the linear
 learner with V larger by higher/ridge.  Many samples, alpha -> infinity at ridge = alpha·ratio·lambda_0, lead to the
 population minimum at the ridge lambda_0.
+
+A teacher's fields nu_m = w*_m.x/sqrt(D) are among what a linear learner sees, and no more than that: a feature and a
+label depend on each other by Cov(u_k, nu_m) = O(D^-1/2), in first order by k_1 and E[dy/dnu_m].  So the learner's field
+and the nu_m are jointly normal, Cov(w, nu_m) = sigma^2 v.w*_m, and erm_teachers.py says what the labels do, with the h
+that it gives in place of sum_a mh_a mean_a.  Orders of the teacher beyond the first are learned from n ~ D^2 on: they
+are noise here.
 """
 
 from __future__ import annotations
@@ -26,7 +32,8 @@ from typing import NamedTuple
 import sympy
 from sympy import Rational, Symbol
 
-from quenched.symbolic.calculus.replica import saddle
+from quenched.symbolic.calculus.gaussian import GaussianAlgebra, fields
+from quenched.symbolic.calculus.replica import heat, saddle
 from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Positive, Real, Step, derived, specification_symbols
 from quenched.symbolic.learners import erm
@@ -140,6 +147,31 @@ def _terms(Y: sympy.Expr, Vh: sympy.Expr, sigma: sympy.Expr, weights: Weights) -
     return seen + weights.higher * Y, seen / sigma**2
 
 
+def _taught() -> tuple[Step, ...]:
+    """What features see of a teacher: the first order in the covariance of a feature's field and the teacher's."""
+    u, nu, e, q, s, sigma = sympy.symbols("u nu epsilon q s sigma", positive=True)
+    psi, y = sympy.Function("psi")(u), sympy.Function("y")(nu)
+    zero = sympy.Integer(0)
+    slope = heat(psi * y, (u, nu), (zero, zero), sympy.Matrix([[q, e], [e, s]]), e)
+    if sympy.expand(slope - psi.diff(u) * y.diff(nu)) != 0:
+        raise AssertionError("the first order is not the product of slopes")
+    # E[psi'] = k_1/sigma by Stein's rule, checked for a cubic psi; and Cov(u_k, nu) = sigma^2 f_k.w*/D
+    (x,), a = fields(1), Symbol("a", real=True)
+    law, cubic = GaussianAlgebra((x,), (0,), ((sigma**2,),)), x**3 + a * x
+    k1 = law.average(sympy.expand(x * cubic)) / sigma
+    if sympy.expand(law.average(sympy.expand(cubic.diff(x))) - k1 / sigma) != 0:
+        raise AssertionError("the average slope of a feature is not k_1/sigma")
+    return (
+        Step("Heat equation", r"E[\psi(u_k) y] = E\psi\,E y + E[\psi'] E[y']\,\mathrm{Cov}(u_k, \nu) + O(D^{-1})"),
+        Step(
+            "Teacher's fields",
+            r"\mathrm{Cov}(w, \nu_m) = \sum_k \tfrac{w_k}{\sqrt P}\,\tfrac{k_1}{\sigma}\,"
+            r"\sigma^2\,\tfrac{f_k\cdot w^*_m}{D} = \sigma^2\,v\cdot w^*_m,\quad "
+            r"v = \tfrac{k_1}{\sigma} F^T w/\sqrt P",
+        ),
+    )
+
+
 def potential() -> sympy.Expr:
     """E/D for two clusters: that of erm.py, with the term of the weights in Y(Vh)."""
     weights = Weights(erm.ridge, *sympy.symbols("linear higher ratio", positive=True))
@@ -179,7 +211,7 @@ def overlaps(
         gap = plain - wanted.subs({drive: field, length: quadratic, seen: 1 + X})
         if sympy.simplify(gap) != 0:
             raise AssertionError(f"{wanted} is not {plain}")
-    steps = (*_spectral(), Step("Potential", latex(phi)), *(step for _, step in found))
+    steps = (*_spectral(), *_taught(), Step("Potential", latex(phi)), *(step for _, step in found))
     return Derived(values, ((seen, 1 + X), (fall, falls)), steps)
 
 

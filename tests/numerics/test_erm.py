@@ -103,7 +103,7 @@ def test_a_panel_that_does_not_settle_counts_as_error() -> None:
     """
     averages = partial(proximal._averages, compiled_loss("hinge"), compiled_value("hinge"))
     told, withheld = (
-        averages(places, (1.0, 1e-12, 0.3, 1.0), proximal._RULE, 1e-15)
+        averages(places, (1.0, 1e-12, 0.3, 1.0, np.inf, 0.0), proximal._RULE, 1e-15)
         for places in (kinks("hinge", 1.0), np.empty((0, 3)))
     )
     assert told[4] < 1e-16

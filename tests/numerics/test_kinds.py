@@ -373,6 +373,7 @@ CALLS: dict[str, Call] = {
             "gamma": "number",
             "ridge": "number",
             "intercept": "flag",
+            "label_noise": "number",
         },
     ),
     "kernel_erm_error": (
