@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from quenched.numerics.two_layer.continuation import curve
     from quenched.numerics.two_layer.drift import drift
     from quenched.numerics.two_layer.errors import errors, errors_many
+    from quenched.numerics.two_layer.exit_times import Threshold, exit_time, pointing_anywhere
     from quenched.numerics.two_layer.fixed_points import fixed_point, fixed_points
     from quenched.numerics.two_layer.flow import integrate, random_state
     from quenched.numerics.two_layer.fluctuations import fluctuations
@@ -45,6 +46,7 @@ __all__ = [
     "Specification",
     "Spectrum",
     "Teacher",
+    "Threshold",
     "TwoLayer",
     "average",
     "bayes_error",
@@ -56,6 +58,7 @@ __all__ = [
     "erm_error",
     "errors",
     "errors_many",
+    "exit_time",
     "fit_exponent",
     "fixed_point",
     "fixed_points",
@@ -65,6 +68,7 @@ __all__ = [
     "kernel_error",
     "linear_mean",
     "oracle_error",
+    "pointing_anywhere",
     "power_law_floor",
     "power_law_problem",
     "power_law_risk",
@@ -89,6 +93,7 @@ _HOME = {
     "Specification": "problem.specification",
     "Spectrum": "problem.spectrum",
     "Teacher": "problem.network",
+    "Threshold": "two_layer.exit_times",
     "TwoLayer": "problem.network",
     "average": "averages.gaussian_average",
     "bayes_error": "bayes",
@@ -100,6 +105,7 @@ _HOME = {
     "erm_error": "erm",
     "errors": "two_layer.errors",
     "errors_many": "two_layer.errors",
+    "exit_time": "two_layer.exit_times",
     "fit_exponent": "scaling.exponents",
     "fixed_point": "two_layer.fixed_points",
     "fixed_points": "two_layer.fixed_points",
@@ -109,6 +115,7 @@ _HOME = {
     "kernel_error": "kernel_ridge",
     "linear_mean": "course.linear",
     "oracle_error": "oracle",
+    "pointing_anywhere": "two_layer.exit_times",
     "power_law_floor": "scaling.equivalent",
     "power_law_problem": "scaling.power_law",
     "power_law_risk": "scaling.equivalent",
