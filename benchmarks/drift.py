@@ -110,6 +110,32 @@ drift(m, n, OnlineSGD(0.5), random_state(m, n, 1000, 0))
 """
 
 
+def without_closed_forms() -> None:
+    """Print the time of a drift whose averages are quadratures or sampled, beside that of the closed one."""
+    mixture = Mixture.xor(0.4)
+    print("\none drift on XOR by its loss, CPU time: of the square loss, of another, ratio, stated error of the other")
+    for loss, activation, K, tolerance in (
+        ("logistic", "relu", 1, 1e-8), ("logistic", "erf", 1, 1e-8), ("logistic", "relu", 2, 1e-8),
+        ("logistic", "erf", 2, 1e-8), ("hinge", "relu", 2, 1e-8), ("hinge", "erf", 2, 1e-6),
+        ("logistic", "relu", 4, 1e-4), ("logistic", "erf", 4, 1e-4),
+    ):  # fmt: skip
+        network = TwoLayer(K, activation)
+        state = random_state(mixture, network, D=1000, seed=0)
+        plain, charged = OnlineSGD(lr=0.5), OnlineSGD(lr=0.5, loss=loss)
+        closed = seconds(lambda n=network, s=state, r=plain: drift(mixture, n, r, s))
+        took = seconds(lambda n=network, s=state, r=charged, t=tolerance: drift(mixture, n, r, s, tolerance=t))
+        found = drift(mixture, network, charged, state, tolerance=tolerance)
+        print(
+            f"{loss:8} {activation:4} K={K} {closed * 1e3:9.2f} ms {took * 1e3:8.2f} ms {took / closed:8.1f}"
+            f"   {found.error:.1e} ({found.method})"
+        )
+    three, network = Mixture(2 * np.eye(3), classes=[0, 1, 2], sigma=0.7), TwoLayer(3, "relu")
+    state, rule = random_state(three, network, D=1000, seed=0), OnlineSGD(lr=0.5, loss="cross-entropy")
+    took = seconds(lambda: drift(three, network, rule, state, tolerance=1e-4))
+    found = drift(three, network, rule, state, tolerance=1e-4)
+    print(f"cross-entropy, three classes, relu K=3: {took * 1e3:.1f} ms, {found.error:.1e} ({found.method})")
+
+
 def main() -> None:
     """Print the table."""
     # first of all: a child of a large process starts with that one's peak memory
@@ -155,6 +181,7 @@ def main() -> None:
         )
     closed = drift(mixture, TwoLayer(8, "relu"), sgd, random_state(mixture, TwoLayer(8, "relu"), D=1000, seed=0))
     print(f"limit at K=8: {comb(8, 4) * 4} Phi_4, {comb(8, 4) * 16 + comb(8, 3) * 4} Phi_3 a drift ({closed.method})")
+    without_closed_forms()
     print(f"first drift in a fresh process, wall time: {warm:.2f} s with compiled code cached, {cold:.1f} s without")
     print(f"peak memory of that process {memory:.0f} MB, of this one "
           f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")  # fmt: skip

@@ -93,6 +93,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         *_bank("drift", "error", "fixed-point", "dynamics", "rate"), f"{NUMERICS}spectral.py", f"{NUMERICS}flow.py",
         f"{NUMERICS}stationary.py", f"{NUMERICS}errors.py", f"{NUMERICS}losses.py", f"{NUMERICS}continuation.py",
     ),
+    "numerics/step/*.py": (f"{NUMERICS}step_quadrature.py", f"{NUMERICS}losses.py", f"{NUMERICS}dynamics.py"),
     "numerics/signs/*.py": (*_bank("error"), f"{NUMERICS}errors.py", f"{NUMERICS}cones.py", f"{NUMERICS}intervals.py"),
     "numerics/probability/*.py": (f"{NUMERICS}normal.py", f"{NUMERICS}quadrature.py", f"{NUMERICS}oracle.py"),
 }  # fmt: skip
@@ -100,7 +101,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 Result = dict[str, Any]
 """A line of the journal: a mutant, its outcome, the test that saw it, seconds."""
-SKIPPED = ("numerics/two_layer/quadrature_text.py", "numerics/two_layer/learner.py")
+SKIPPED = ("numerics/step/quadrature_text.py", "numerics/step/cells_text.py", "numerics/two_layer/learner.py")
 """Text of generated code, and tables: their mutants are those of what they write or name."""
 _SECONDS = 40  # of processor time for the tests of a mutant
 _BROKEN, _COMPILED = 70, 71  # exit status of a fork that broke, and of one whose function is compiled

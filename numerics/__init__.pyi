@@ -36,6 +36,9 @@ from .two_layer.continuation import curve as curve
 from .two_layer.drift import drift as drift
 from .two_layer.errors import errors as errors
 from .two_layer.errors import errors_many as errors_many
+from .two_layer.exit_times import Threshold as Threshold
+from .two_layer.exit_times import exit_time as exit_time
+from .two_layer.exit_times import pointing_anywhere as pointing_anywhere
 from .two_layer.fixed_points import fixed_point as fixed_point
 from .two_layer.fixed_points import fixed_points as fixed_points
 from .two_layer.flow import integrate as integrate

@@ -12,7 +12,7 @@ lambda (`growth_rate`), runs leave it when exp(lambda t)/sqrt(D) is of order 1:
 
     t_learn = ln(D)/(2 lambda) + a random number whose law does not depend on D + o(1)
 
-`learning_times` measures it.
+`learning_times` measures it; the theory of its law is `quenched.numerics.exit_time`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.problem.checks import integer, number, record, seed_numbers
+from quenched.numerics.problem.checks import integer, number, record, records, seed_numbers
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance, state_at
@@ -34,6 +34,7 @@ from quenched.numerics.problem.rules import LearningRule
 from quenched.numerics.problem.state import OrderParameters, without_spectrum
 from quenched.numerics.problem.variables import described
 from quenched.numerics.two_layer.drift import Drift, drift
+from quenched.numerics.two_layer.exit_times import Threshold
 from quenched.numerics.two_layer.flow import integrate
 from quenched.numerics.two_layer.fluctuations import component_names, components
 from quenched.sim.backend import Backend, get_backend
@@ -94,7 +95,7 @@ def moments(
     together = _BATCH if where.name == "numpy" else _ON_A_CARD
     for start in range(0, n, together):
         chosen = names[start : start + together]
-        for i, overlaps in enumerate(_runs(problem, steps, chosen, state, where)):
+        for i, overlaps in enumerate(_runs(problem, steps, chosen, [state] * len(chosen), where)):
             M, Q, v = overlaps
             d = components(M[:, : mixture.clusters], Q, v) - theory[i]
             first[i] += d.sum(axis=0)
@@ -130,39 +131,45 @@ def learning_times(
     sgd: LearningRule,
     D: int,
     seeds: int | Sequence[int],
-    state: OrderParameters,
+    state: OrderParameters | Sequence[OrderParameters],
     *,
-    level: float,
+    level: float | Threshold,
     t: float,
     resolution: float = 0.25,
     progress: Report | None = None,
 ) -> Array:
     """When each run has learned: the first time that every neuron has an overlap |M_ak| >= `level`, (seeds,).
 
-    Runs start from `state`, are looked at every `resolution`, and in between the overlap is taken as linear: 0 where
-    the state has that overlap.
+    `level` may be a `Threshold` with another observable.  Runs start from `state`, or from one for each seed (such as
+    those of `pointing_anywhere`), are looked at every `resolution`, and in between the observable is taken as linear: 0
+    where the state is past it.
 
     ValueError: bad input.  RuntimeError: some runs have not learned by time `t`.
     """
     stride = max(1, round(number("resolution", resolution, positive=True) * D))
     looks = math.ceil(number("t", t, positive=True) * D / stride)
-    level, names = number("level", level, positive=True, at_most=math.inf), seed_numbers(seeds)
-    before = np.full(len(names), _least_overlap(state.M[None])[0])
-    found = np.where(before >= level, 0.0, np.nan)
+    names = seed_numbers(seeds)
+    if not isinstance(level, Threshold):
+        level = Threshold(number("level", level, positive=True, at_most=math.inf))
+    states = [state] * len(names) if isinstance(state, OrderParameters) else records("state", state, OrderParameters)
+    if len(states) != len(names):
+        raise ValueError(f"state must be one, or one for each of {len(names)} seeds, got {len(states)}")
+    before = level.above(*(np.stack([getattr(one, name) for one in states]) for name in ("M", "Q", "v")))
+    found = np.where(before >= 0, 0.0, np.nan)
     steps = [stride * (i + 1) for i in range(looks)]
     problem = _problem(mixture, network, sgd, D)
-    for stop, overlaps in zip(steps, _runs(problem, steps, names, state, get_backend("numpy")), strict=True):
-        overlap = _least_overlap(overlaps.M)
-        new = np.isnan(found) & (overlap >= level)
-        found[new] = (stop - stride * (overlap - level)[new] / (overlap - before)[new]) / D
-        before = overlap
+    for stop, overlaps in zip(steps, _runs(problem, steps, names, states, get_backend("numpy")), strict=True):
+        above = level.above(*overlaps)
+        new = np.isnan(found) & (above >= 0)
+        found[new] = (stop - stride * above[new] / (above - before)[new]) / D
+        before = above
         if progress is not None:
             progress(stop / steps[-1])
         if not np.isnan(found).any():
             return found
     raise RuntimeError(
-        f"{int(np.isnan(found).sum())} of {len(names)} runs have no overlap of {level:g} by t = {t:g} at D = {D}: "
-        "raise t, or lower the level"
+        f"{int(np.isnan(found).sum())} of {len(names)} runs have no overlap of {level.level:g} by t = {t:g} at D = {D}"
+        ": raise t, or lower the level"
     )
 
 
@@ -180,11 +187,6 @@ def _problem(mixture: Mixture, network: TwoLayer, rule: LearningRule, D: int) ->
     if mixture.spectrum is not None:
         raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
     return problem
-
-
-def _least_overlap(M: Array) -> Array:
-    """Of the neuron that overlaps least, the largest overlap with a mean, for M (n, C, K)."""
-    return np.asarray(np.abs(M).max(axis=1).min(axis=1))
 
 
 def plateau(
@@ -252,12 +254,13 @@ def log_law(times: xr.DataArray) -> tuple[float, float]:
 
 
 def _runs(
-    problem: Problem, steps: Sequence[int], seeds: Sequence[int], state: OrderParameters, backend: Backend
+    problem: Problem, steps: Sequence[int], seeds: Sequence[int], states: Sequence[OrderParameters], backend: Backend
 ) -> Iterator[Overlaps]:
-    """The chain of all seeds, after each of the step counts."""
-    state.check(problem.mixture, problem.D)
+    """The chain of all seeds, each from its state, after each of the step counts."""
+    for one in {id(state): state for state in states}.values():
+        one.check(problem.mixture, problem.D)
     kind, which = find_engine("overlaps").on(backend), np.zeros(len(seeds), np.int64)
-    run = kind(Batch((problem,), which, seeds, [state] * len(seeds), backend, "float64"))
+    run = kind(Batch((problem,), which, seeds, states, backend, "float64"))
     for before, stop in pairwise([0, *steps]):
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
             run.advance(stop - run.steps)

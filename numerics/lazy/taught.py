@@ -26,7 +26,7 @@ from quenched.numerics.lazy.readout import ReadoutErrors
 from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
-from quenched.numerics.two_layer.field_quadrature import pair_tables
+from quenched.numerics.step.field_quadrature import pair_tables
 from quenched.numerics.two_layer.local_fields import Fields
 
 __all__ = ["LabelMoments", "TaughtOutputs", "check_taught", "label_moments", "sign_errors", "taught_errors"]

@@ -43,7 +43,7 @@ from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.state import Densities, OrderParameters, check_fit
 from quenched.numerics.signs.largest_output import largest_output
 from quenched.numerics.signs.output_signs import Law, Sampling, Signs, counted, padded, signs, square_root
-from quenched.numerics.two_layer.field_quadrature import pair_tables
+from quenched.numerics.step.field_quadrature import pair_tables
 from quenched.numerics.two_layer.local_fields import Fields, fields
 from quenched.symbolic.language.grammar import RULE_LOSS
 from quenched.theory import two_layer

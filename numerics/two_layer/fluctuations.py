@@ -42,7 +42,7 @@ from quenched.theory import fluctuations as theory
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["component_names", "components", "fluctuations"]
+__all__ = ["NoisyPath", "check_fluctuating", "component_names", "components", "fluctuations"]
 
 Array = npt.NDArray[np.float64]
 Rules = list[tuple[Array, Array]]
@@ -90,24 +90,9 @@ def fluctuations(
     """
     import xarray as xr
 
-    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
-    record("state", state, OrderParameters)
-    rule.require_plain("fluctuations")
+    check_fluctuating(mixture, network, rule, state)
     times, rtol, seed = increasing_times("t", t), tolerance("rtol", rtol, at_least=FINEST), integer("seed", seed)
-    mixture.check_signs()
-    if mixture.spectrum is not None:
-        raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
-    teacher = mixture.teacher
-    if teacher is not None and (teacher.sign or teacher.field_noise or teacher.v.ndim == 2):
-        raise ValueError(
-            f"mixture must have a teacher without sign, field_noise and readouts by cluster here, got {teacher!r}: "
-            "what one sample adds is not averaged over those"
-        )
-    if rule.biased or state.b is not None:
-        raise ValueError("rule and state must have no biases: their fluctuations are not among those derived")
-    if state.K != network.K:
-        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
-    path = _Path(mixture, network, rule, seed)
+    path = NoisyPath(mixture, network, rule, seed)
     found, covariances = path.integrate(state, times, rtol)
     value, error = path.merged(covariances, rtol)
     parts = [path.coordinates.unpack(x) for x in found]
@@ -124,6 +109,26 @@ def fluctuations(
         coords={"time": times, "component": names, "component_": names},
         attrs=provenance(mixture=mixture, network=network, sgd=rule, initial_state=state, seed=seed),
     )
+
+
+def check_fluctuating(mixture: Mixture, network: TwoLayer, rule: OnlineSGD, state: OrderParameters) -> None:
+    """ValueError: a problem whose fluctuations are not derived, or a state that does not fit it."""
+    record("mixture", mixture, Mixture), record("network", network, TwoLayer), record("rule", rule, OnlineSGD)
+    record("state", state, OrderParameters)
+    rule.require_plain("fluctuations")
+    mixture.check_signs()
+    if mixture.spectrum is not None:
+        raise ValueError(f"mixture must have isotropic inputs, got the spectrum {mixture.spectrum}")
+    teacher = mixture.teacher
+    if teacher is not None and (teacher.sign or teacher.field_noise or teacher.v.ndim == 2):
+        raise ValueError(
+            f"mixture must have a teacher without sign, field_noise and readouts by cluster here, got {teacher!r}: "
+            "what one sample adds is not averaged over those"
+        )
+    if rule.biased or state.b is not None:
+        raise ValueError("rule and state must have no biases: their fluctuations are not among those derived")
+    if state.K != network.K:
+        raise ValueError(f"state must have K = {network.K} neurons like the network, got {state.K}")
 
 
 def components(M: Array, Q: Array, v: Array) -> Array:
@@ -202,31 +207,42 @@ class _Diffusion:
         return force * s * v[:K] * slope[:, :K], force * s * value[:, :K]
 
 
-class _Path:
+class NoisyPath:
     """The equations of a problem with those of the fluctuations beside them."""
 
     def __init__(self, mixture: Mixture, network: TwoLayer, rule: OnlineSGD, seed: int) -> None:
-        self.mixture, self.K = mixture, network.K
+        self.mixture, self.network, self.rule = mixture, network, rule
         self.drift = drift_arrays(mixture, network, rule, seed=seed)
         self.tangents = drift_tangents(mixture, network, rule)
         self.diffusion = _Diffusion(mixture, network, rule, seed)
         self.coordinates = self.diffusion.coordinates
 
-    def integrate(self, state: OrderParameters, times: Array, rtol: float) -> tuple[Array, Array]:
-        """States (T, n) and covariances (T, R, n, n) in the coordinates."""
+    def place(self, state: OrderParameters) -> Array:
+        """The coordinates (n,) of a state."""
         start = densities(self.mixture, state)
-        x = self.coordinates.pack(start.A[0], start.Q[0], start.v)
+        return self.coordinates.pack(start.A[0], start.Q[0], start.v)
+
+    def rates(self, x: Array) -> Array:
+        """dx/dt (n,)."""
+        return self.coordinates.pack(*self.drift(*self.coordinates.unpack(x)))
+
+    def integrate(
+        self, state: OrderParameters, times: Array, rtol: float, spread: Array | float = 0.0
+    ) -> tuple[Array, Array]:
+        """States (T, n) and covariances (T, R, n, n) in the coordinates; `spread` (n, n) is the covariance at t = 0."""
+        x = self.place(state)
         n, R = len(x), len(self.diffusion.rules)
-        y = np.concatenate([x, np.zeros(R * n * n)])
+        first = np.broadcast_to(spread, (R, n, n))
+        y = np.concatenate([x, first.ravel()])
 
         def rates(_: float, y: Array) -> Array:
             unpacked, Sigma = self.coordinates.unpack(y[:n]), y[n:].reshape(R, n, n)
             turned = self.jacobian(y[:n]) @ Sigma
             speed = turned + turned.swapaxes(1, 2) + self.diffusion(*unpacked)
-            return np.concatenate([self.coordinates.pack(*self.drift(*unpacked)), speed.ravel()])
+            return np.concatenate([self.rates(y[:n]), speed.ravel()])
 
         if times[-1] == 0:
-            return np.repeat(x[None], len(times), axis=0), np.zeros((len(times), R, n, n))
+            return np.repeat(x[None], len(times), axis=0), np.repeat(first[None], len(times), axis=0)
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
             found = solve_ivp(rates, (0.0, times[-1]), y, "DOP853", times, rtol=rtol, atol=rtol * 1e-2)
         if not found.success or not np.isfinite(found.y).all():

@@ -11,7 +11,7 @@ They are had in the first of these ways that applies:
    relu at 2^15 points an entry E[g'_k g'_l (phi - y)^2] has a standard error of 4e-3 of it, and if the part of phi of
    Hermite order <= 1, 2, 4 in each field were averaged exactly, one of 1.5e-3, 7e-4, 5e-4: no control variate of low
    orders reaches 1e-4, as g'_k g'_l jumps;
-2. by adaptive quadrature over one or two fields (`quenched.numerics.two_layer.field_quadrature`);
+2. by adaptive quadrature over one or two fields (`quenched.numerics.step.field_quadrature`);
 3. by randomised quasi-Monte Carlo, with its standard error.
 
 A network with several outputs has push_k = s g'(lambda_k) sum_c F_c v_ck, F_c = dl/dphi_c, and readouts for each of
@@ -39,7 +39,7 @@ from quenched.numerics.averages.losses import CLASS_LOSSES, coefficients, kinks,
 from quenched.numerics.compiled.compile import contraction, load_compiled
 from quenched.numerics.probability.quadrature import randomised
 from quenched.numerics.problem.rules import LearningRule
-from quenched.numerics.two_layer.field_quadrature import ClassQuadrature, FieldQuadrature
+from quenched.numerics.step.field_quadrature import ClassQuadrature, FieldQuadrature
 from quenched.numerics.two_layer.local_fields import Fields
 from quenched.theory import two_layer
 from quenched.theory.biases import mean_slope, shifted, shifted_slope

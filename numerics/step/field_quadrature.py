@@ -1,7 +1,8 @@
-"""Averages of one step over one or two local fields by adaptive quadrature, for any loss and activation.
+"""Averages of one step over one or two local fields by quadrature, for any loss and activation.
 
-The whole quadrature is compiled for each pair of loss and activations from the source that
-`quenched.numerics.two_layer.quadrature_text` writes, where its rules are described.
+The whole quadrature is compiled for each pair of loss and activations from its source: that of
+`quenched.numerics.step.cells_text`, integrals over the output, for two piecewise linear activations and a loss of one
+output; otherwise that of `quenched.numerics.step.quadrature_text`, integrals over one field or both.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages.activations import value_averages
+from quenched.numerics.averages.activations import piecewise_linear, value_averages
 from quenched.numerics.averages.losses import CLASS_LOSSES, loss, noise_rule
 from quenched.numerics.averages.losses import kinks as loss_kinks
 from quenched.numerics.compiled.compile import definition, load_compiled
-from quenched.numerics.two_layer.quadrature_text import component_count, quadrature_text
+from quenched.numerics.step.cells_text import cells_text
+from quenched.numerics.step.quadrature_text import component_count, quadrature_text
 
 __all__ = ["ClassQuadrature", "FieldQuadrature", "pair_tables"]
 
 Array = NDArray[np.float64]
 
-_TOLERANCE = (1e-11, 1e-9)  # of a panel of averages over one field and over two, in units of their factors
+_ALONG, _BOTH = 1e-11, 1e-9  # tolerance of a panel of integrals over one variable and over two, of one output
 _USELESS = 1e-4  # an error, relative to 1 + the largest average, at which averages say nothing
 
 
@@ -44,12 +46,30 @@ def _compiled(loss_name: str, activations: tuple[str, ...], outputs: int = 0) ->
         parts = [_named(charged.term, "loss_term"), _named(charged.slope, "loss_slope")]
     else:
         parts = [_named(loss(loss_name).slope, "loss_slope")]
-    for n, name in enumerate(activations):
-        found = value_averages(name)  # that of a teacher may jump
-        parts += [_named(found.g, f"g_{n}"), _named(found.dg, f"dg_{n}")]
     smooth = outputs > 0 or not any(len(loss_kinks(loss_name, y)) for y in (1.0, -1.0))
-    parts.append(quadrature_text(len(activations), [_kinks(name) for name in activations], smooth, outputs))
+    kinks = [_kinks(name) for name in activations]
+    parts += [*_activation_texts(activations), quadrature_text(len(activations), kinks, smooth, outputs)]
     return load_compiled("field_quadrature", parts).step
+
+
+@lru_cache(maxsize=64)
+def _compiled_cells(loss_name: str, activations: tuple[str, ...]) -> Any:
+    """The compiled integrals over the output of two piecewise linear fields; None for other activations."""
+    pieces = [found for name in activations if (found := piecewise_linear(name)) is not None]
+    if len(pieces) != 2 or len(activations) != 2:
+        return None
+    labels = (-1.0, 0.0, 1.0) if loss(loss_name).invariant else (-1.0, 1.0)  # 0 where a teacher makes them
+    loss_cuts = [(y, float(row[0])) for y in labels for row in loss_kinks(loss_name, y)]
+    slope = _named(loss(loss_name).slope, "loss_slope")
+    return load_compiled(
+        "field_quadrature", [slope, *_activation_texts(activations), cells_text(pieces, loss_cuts)]
+    ).step
+
+
+def _activation_texts(activations: tuple[str, ...]) -> list[str]:
+    """g_n and dg_n of the fields."""
+    found = [value_averages(name) for name in activations]  # that of a teacher may jump
+    return [text for n, one in enumerate(found) for text in (_named(one.g, f"g_{n}"), _named(one.dg, f"dg_{n}"))]
 
 
 def _kinks(activation: str) -> Array:
@@ -71,8 +91,13 @@ class FieldQuadrature:
     """Averages of one step over one or two fields, of which the first `learning` belong to the network."""
 
     def __init__(self, loss_name: str, activations: list[str], learning: int, labels: Array, noise: float) -> None:
-        self.loss_name = loss_name
-        self.step = _compiled(loss_name, tuple(activations))
+        self.loss_name, names = loss_name, tuple(activations)
+        self.step, self.tolerance = None, _ALONG
+        self.joined = len(names) == learning or loss(loss_name).invariant  # phi - y is then the output of all fields
+        if self.joined:
+            self.step = _compiled_cells(loss_name, names)
+        if self.step is None:
+            self.step, self.tolerance = _compiled(loss_name, names), (_ALONG, _BOTH)[len(names) - 1]
         self.learning, self.labels, self.noise = learning, labels, noise_rule(noise)
         exact = noise == 0 or loss(loss_name).moments is not None
         self.fewer = None if exact else noise_rule(noise, 3 * self.noise.shape[1] // 4)
@@ -86,10 +111,10 @@ class FieldQuadrature:
         """
         C, N = mean.shape
         L = _triangles(covariance)
-        taught = np.arange(N) >= self.learning
+        taught = (np.arange(N) >= self.learning) & (not self.joined)
         found = np.empty((C, component_count(N)))
         weight, label = np.where(taught, 0.0, output), np.where(taught, -output, 0.0)
-        error = self.step(mean, L, weight, label, offset, self.labels, self.noise, _TOLERANCE[N - 1], found)
+        error = self.step(mean, L, weight, label, offset, self.labels, self.noise, self.tolerance, found)
         if not error <= _USELESS * (1 + np.abs(found).max()):
             raise ValueError(
                 f"loss {self.loss_name!r} grows too fast for outputs that spread by {self._spread(L, weight):.3g}: its "
@@ -97,7 +122,7 @@ class FieldQuadrature:
             )
         if self.fewer is not None:  # what the rule over the label noise is off by: its difference to a shorter one
             other = np.empty_like(found)
-            self.step(mean, L, weight, label, offset, self.labels, self.fewer, _TOLERANCE[N - 1], other)
+            self.step(mean, L, weight, label, offset, self.labels, self.fewer, self.tolerance, other)
             error += float(np.abs(other - found).max())
         return (*_split(found[:, :-1], N, N), found[:, -1]), L, float(error)
 
@@ -122,7 +147,7 @@ class ClassQuadrature:
         L = _triangles(covariance)
         found = np.empty((C, component_count(N, len(output))))
         weight, none = np.ascontiguousarray(output), noise_rule(0.0)
-        error = self.step(mean, L, weight, np.zeros(N), 0.0, self.classes, none, _TOLERANCE[N - 1], found)
+        error = self.step(mean, L, weight, np.zeros(N), 0.0, self.classes, none, (_ALONG, _BOTH)[N - 1], found)
         return _split(found, N, output.size), L, float(error)
 
 
@@ -150,9 +175,9 @@ def pair_tables(
     for name in dict.fromkeys(activations):
         (chosen,) = np.nonzero(np.array(activations) == name)
         fields = mean[:, chosen].reshape(-1, 1), covariance[:, chosen, chosen].reshape(-1, 1, 1)
-        found, error = _averaged((name,), *fields, 0.0, -1.0, _TOLERANCE[0])
+        found, error = _averaged((name,), *fields, 0.0, -1.0, _ALONG)
         slope[:, chosen], first[:, chosen] = found[:, 0].reshape(C, -1), found[:, 1].reshape(C, -1)
-        squares, square_error = _averaged((name,), *fields, 1.0, 0.0, _TOLERANCE[0])
+        squares, square_error = _averaged((name,), *fields, 1.0, 0.0, _ALONG)
         both[:, chosen, chosen] = squares[:, 1].reshape(C, -1)
         for pattern, value in (("g", error), ("dg", error), ("g,g", square_error)):
             errors[pattern] = max(errors[pattern], value)
@@ -177,6 +202,6 @@ def _averaged(
     mean, covariance = np.ascontiguousarray(mean), np.ascontiguousarray(covariance)
     found = np.empty((len(mean), component_count(N)))
     weights = np.array([weight, 0.0])[:N]
-    labels, step = np.full(len(mean), y), _compiled("square", activations)
+    labels, step = np.full(len(mean), y), _compiled_cells("square", activations) or _compiled("square", activations)
     error = step(mean, _triangles(covariance), weights, np.zeros(N), 0.0, labels, noise_rule(0.0), tolerance, found)
     return found, float(error)

@@ -4,7 +4,7 @@ With lambda = M + L z, L lower triangular, the average over z_0 is an integral o
 sums over panels, which end where an activation has a kink; a panel is bisected until Gauss-Kronrod rules of 10 and 21
 points agree (R. Piessens et al., QUADPACK, 1983, whose estimate of the error of the finer rule is used).  Kinks of the
 loss and steep slopes are found by bisection.  Where loss and both activations are smooth, the trapezoidal rule is
-tried first.  `quenched.numerics.two_layer.field_quadrature` compiles the source.
+tried first.  `quenched.numerics.step.field_quadrature` compiles the source.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
-__all__ = ["component_count", "quadrature_text"]
+__all__ = ["FORCE", "REACH", "RULE", "adaptive_text", "beyond_text", "component_count", "quadrature_text"]
 
 Array = NDArray[np.float64]
 
 _INNER = 0.03  # of the tolerance, of a panel of an inner integral, times its weight in the outer one
-_STEP_LENGTH = 0.25  # of the trapezoidal rule, in standard deviations
-_REACH = 9.5  # standard deviations: exp(-45) of the weight is outside
-_EDGE = _REACH  # radius at which the integrand is taken, to estimate what lies outside
+_STEP_LENGTH, _COARSEST = 0.125, 8  # the finest step of the trapezoidal rule, in standard deviations; the first one
+_NEAR = 7.5  # standard deviations: where the integrand times exp(-28) is negligible there, points beyond are left out
+_LEFT_OUT = 0.01  # of the tolerance: what is beyond may be that large
+REACH = 9.5  # standard deviations: exp(-45) of the weight is outside
 _NEGLIGIBLE = 1e-21  # weight of a sample that is left out: averages of powers may have 10^6 times their size there
 _LEVELS = 40  # bisections of a panel, after which it is accepted with its error
 
@@ -149,7 +150,7 @@ def cut_{level}(cuts):
     ends.sort()
     return ends
 '''
-_FORCE = '''
+FORCE = '''
 @njit(error_model="numpy")
 def force(phi, target, noise):
     """F and F^2, averaged over the label noise."""
@@ -160,11 +161,11 @@ def force(phi, target, noise):
         second += noise[1, r] * slope * slope
     return first, second
 '''
+RULE = f"""
+NODES, KRONROD, GAUSS = array({NODES[::-1].tolist()}), array({KRONROD[::-1].tolist()}), array({GAUSS[-2::-2].tolist()})
+COEFFICIENTS, ENDS = array({COEFFICIENTS[[4, 5, 6, 7, 11, 12, 13, 14, 15]].tolist()}), array({ENDS.tolist()})
+"""
 _STEP = '''
-NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
-COEFFICIENTS, ENDS = array({coefficients}), array({ends})
-
-
 {levels}
 
 @kept(error_model="numpy", nogil=True)
@@ -179,7 +180,7 @@ def step(mean, L, weight, label, offset, y, noise, tolerance, found):
         data[14] = y[a]
         cuts[:] = 2 * {reach}
         {place}
-        worst = max(worst, beyond(found[a], data, noise))
+        worst = max(worst, beyond(found[a], {reach}, data, noise))
         {smooth}
         if L[a, 0, 0] > 0.0 or {N} == 2:
             worst = max(worst, integrate_outer(found[a], cut_outer(cuts), data, noise))
@@ -200,16 +201,16 @@ def value_{level}(x, values, data, noise):
 # What a loss that grows exponentially has where the quadrature does not look.
 _BEYOND = """
 @njit(error_model="numpy")
-def beyond(values, data, noise):
-    # the largest average over what is {edge} standard deviations away, as the integrand there says
+def beyond(values, edge, data, noise):
+    # the largest average over what is `edge` standard deviations away, as the integrand there says
     largest = 0.0
     for n in range({directions}):
         angle = 2 * pi * n / {directions}
-        x = {edge} * cos(angle)
+        x = edge * cos(angle)
         {outer}value_{level}({inner}, values, data, noise)
         for c in range({components}):
             largest = max(largest, abs(values[c]))
-    return {measure!r} * largest
+    return {measure} * exp(-edge * edge / 2) * largest
 """
 # For two fields and smooth activations: exp(-2 pi d/h) is the error of the trapezoidal rule of step h for integrands
 # that are analytic within d of the real line, so that the change from step 2 h is the root of it.
@@ -218,28 +219,40 @@ DENSITY = {step} * exp(-0.5 * ({step} * arange({reach})) ** 2) / sqrt(2 * pi)
 
 
 @njit(error_model="numpy")
-def trapezoidal(total, data, noise):
-    # the integral over both fields, into `total`; its error
-    values, coarse, size = empty({components}), zeros({components}), zeros({components})
-    total[:] = 0.0
-    for i in range(1 - {reach}, {reach}):
+def lattice(stride, between, radius, total, size, values, data, noise):
+    # add the points whose indices are multiples of stride; those of 2 stride are already there if `between`
+    last = int(radius / {step}) // stride * stride
+    for i in range(-last, last + 1, stride):
         x = {step} * i
         field = data[0] + data[2] * x
         data[10], data[11], data[12] = x, g_0(field), dg_0(field)
-        for j in range(1 - {reach}, {reach}):
+        apart = 2 * stride if between and i % (2 * stride) == 0 else stride
+        first = stride if apart > stride else 0
+        most = int(sqrt(max(0.0, radius * radius - x * x)) / {step})
+        for j in range(-((most + first) // apart) * apart + first, most + 1, apart):
             weight = DENSITY[abs(i)] * DENSITY[abs(j)]
-            if weight < {negligible}:
-                continue
             value_inner({step} * j, values, data, noise)
-            factor = 4.0 * weight if i % 2 == 0 and j % 2 == 0 else 0.0
             for c in range({components}):
                 total[c] += weight * values[c]
                 size[c] += weight * abs(values[c])
-                coarse[c] += factor * values[c]
-    error = 0.0
-    for c in range({components}):
-        if size[c] > 0.0:
-            error = max(error, size[c] * (10.0 * (total[c] - coarse[c]) / size[c]) ** 2 + 1e-15 * size[c])
+
+
+@njit(error_model="numpy")
+def trapezoidal(total, radius, tolerance, data, noise):
+    # the integral over both fields within a radius, into `total`, with steps that are halved; its error
+    values, coarse, sums, size = empty({components}), empty({components}), zeros({components}), zeros({components})
+    stride, error = {coarsest}, 1e300
+    lattice(stride, False, radius, sums, size, values, data, noise)
+    while stride > 1 and error > tolerance:
+        coarse[:] = stride * stride * sums
+        stride //= 2
+        lattice(stride, True, radius, sums, size, values, data, noise)
+        total[:] = stride * stride * sums
+        error = 0.0
+        for c in range({components}):
+            whole = stride * stride * size[c]
+            if whole > 0.0:
+                error = max(error, whole * (10.0 * (total[c] - coarse[c]) / whole) ** 2 + 1e-15 * whole)
     return error
 """
 _OUTER = """
@@ -308,17 +321,37 @@ def _value(level: str, lines: list[str], values: list[str]) -> str:
     )
 
 
-def _beyond(N: int, components: int) -> str:
-    """The function of what is beyond the reach."""
+def adaptive_text(level: str, components: int) -> str:
+    """`integrate_{level}(total, ends, data, noise)` and `cut_{level}(cuts)`, which give it panels, for `value_{level}`.
+
+    Both take the tolerance from data[15]; the inner level the weight of its integral from data[13].
+    """
+    inner = level == "inner"
+    return _ADAPTIVE.format(
+        level=level,
+        components=components,
+        share=_INNER if inner else 1.0,
+        scale="data[13]" if inner else "1.0",
+        remember="" if inner else "data[13] = weight_fine",
+        remember_end="" if inner else "data[13] = share * density",
+        unseen=repr(2 * (1 - float(NODES[-1]))),
+        golden=0.6180339887498949,
+        levels=_LEVELS,
+        reach=REACH,
+        negligible=_NEGLIGIBLE,
+    )
+
+
+def beyond_text(N: int, components: int) -> str:
+    """The function of what is beyond an edge."""
     outer = "field = data[0] + data[2] * x\n        data[10], data[11], data[12] = x, g_0(field), dg_0(field)\n        "
     return _BEYOND.format(
-        edge=_EDGE,
         directions=2 if N == 1 else 16,
         outer="" if N == 1 else outer,
         level="outer" if N == 1 else "inner",
-        inner="x" if N == 1 else f"{_EDGE} * sin(angle)",
+        inner="x" if N == 1 else "edge * sin(angle)",
         components=components,
-        measure=math.exp(-(_EDGE**2) / 2) * (2 / math.sqrt(2 * math.pi) if N == 1 else _EDGE),
+        measure=repr(2 / math.sqrt(2 * math.pi)) if N == 1 else "edge",
     )
 
 
@@ -352,47 +385,26 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int 
     components = component_count(N, outputs)
     numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
 
-    def adaptive(level: str) -> str:
-        inner = level == "inner"
-        return _ADAPTIVE.format(
-            level=level,
-            components=components,
-            share=_INNER if inner else 1.0,
-            scale="data[13]" if inner else "1.0",
-            remember="" if inner else "data[13] = weight_fine",
-            remember_end="" if inner else "data[13] = share * density",
-            unseen=repr(2 * (1 - float(NODES[-1]))),
-            golden=0.6180339887498949,
-            levels=_LEVELS,
-            reach=_REACH,
-            negligible=_NEGLIGIBLE,
-        )
-
     first = "outer" if N == 1 else "inner"
-    sample = _class_sample(first, N, outputs) if outputs else _FORCE + _sample(first, N)
-    levels = [sample, adaptive("outer")]
+    sample = _class_sample(first, N, outputs) if outputs else FORCE + _sample(first, N)
+    levels = [RULE, sample, adaptive_text("outer", components)]
     if N == 2:
-        levels[1:1] = [adaptive("inner"), _OUTER.format(kinks=numbers[1])]
-    levels.append(_beyond(N, components))
+        levels[1:1] = [adaptive_text("inner", components), _OUTER.format(kinks=numbers[1])]
+    levels.append(beyond_text(N, components))
     smooth = N == 2 and smooth_loss and not any(len(found) for found in kinks)
     if smooth:
-        reach = int(_REACH / _STEP_LENGTH) + 1
-        levels.append(
-            _TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, negligible=_NEGLIGIBLE, components=components)
-        )
+        reach = int(REACH / _STEP_LENGTH) + 1
+        levels.append(_TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, coarsest=_COARSEST, components=components))
     attempt = [
-        "error = trapezoidal(found[a], data, noise)",
+        f"near = beyond(found[a], {_NEAR}, data, noise)",
+        f"radius = {_NEAR} if near <= {_LEFT_OUT} * tolerance else {REACH}",
+        "error = trapezoidal(found[a], radius, tolerance, data, noise)",
         "if error <= tolerance:",
-        "    worst = max(worst, error)",
+        f"    worst = max(worst, error + (near if radius == {_NEAR} else 0.0))",
         "    continue",
     ]
     return _STEP.format(
-        nodes=NODES[::-1].tolist(),
-        kronrod=KRONROD[::-1].tolist(),
-        gauss=GAUSS[-2::-2].tolist(),
-        coefficients=COEFFICIENTS[[4, 5, 6, 7, 11, 12, 13, 14, 15]].tolist(),
-        ends=ENDS.tolist(),
-        reach=_REACH,
+        reach=REACH,
         negligible=_NEGLIGIBLE,
         N=N,
         size=17 + outputs * N,

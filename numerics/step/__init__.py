@@ -1,0 +1,1 @@
+"""The averages of one step by quadrature, where no algebra closes them."""
