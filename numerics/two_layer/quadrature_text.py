@@ -14,9 +14,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.compiled.machine_code import njit
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
-__all__ = ["component_count", "quadrature_text"]
+__all__ = ["component_count", "panel_ends", "quadrature_text"]
 
 Array = NDArray[np.float64]
 
@@ -129,25 +130,6 @@ def integrate_{level}(total, ends, data, noise):
         count += 2
     return error
 
-
-@njit(error_model="numpy")
-def cut_{level}(cuts):
-    """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
-    ends = empty(len(cuts) + 5)
-    ends[0], ends[1], ends[2], ends[3] = -{reach}, -4.0, 4.0, {reach}
-    count = 4
-    central = True
-    for cut in cuts:
-        if abs(cut) < {reach}:
-            ends[count] = cut
-            count += 1
-            central = central and abs(cut) > 2.0
-    if central:
-        ends[count] = 0.0
-        count += 1
-    ends = ends[:count]
-    ends.sort()
-    return ends
 '''
 _FORCE = '''
 @njit(error_model="numpy")
@@ -161,6 +143,8 @@ def force(phi, target, noise):
     return first, second
 '''
 _STEP = '''
+from quenched.numerics.two_layer.quadrature_text import panel_ends
+
 NODES, KRONROD, GAUSS = array({nodes}), array({kronrod}), array({gauss})
 COEFFICIENTS, ENDS = array({coefficients}), array({ends})
 
@@ -182,7 +166,7 @@ def step(mean, L, weight, label, offset, y, noise, tolerance, found):
         worst = max(worst, beyond(found[a], data, noise))
         {smooth}
         if L[a, 0, 0] > 0.0 or {N} == 2:
-            worst = max(worst, integrate_outer(found[a], cut_outer(cuts), data, noise))
+            worst = max(worst, integrate_outer(found[a], panel_ends(cuts), data, noise))
         else:
             value_outer(0.0, found[a], data, noise)
     return worst
@@ -249,8 +233,28 @@ def value_outer(x, values, data, noise):
     data[10], data[11], data[12] = x, g_0(field), dg_0(field)
     if data[5] == 0.0:
         return value_inner(0.0, values, data, noise)
-    return integrate_inner(values, cut_inner(({kinks} - data[1] - data[4] * x) / data[5]), data, noise)
+    return integrate_inner(values, panel_ends(({kinks} - data[1] - data[4] * x) / data[5]), data, noise)
 """
+
+
+@njit(error_model="numpy")
+def panel_ends(cuts: Array) -> Array:
+    """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
+    ends = np.empty(len(cuts) + 5)
+    ends[0], ends[1], ends[2], ends[3] = -_REACH, -4.0, 4.0, _REACH
+    count = 4
+    central = True
+    for cut in cuts:
+        if abs(cut) < _REACH:
+            ends[count] = cut
+            count += 1
+            central = central and abs(cut) > 2.0
+    if central:
+        ends[count] = 0.0
+        count += 1
+    ends = ends[:count]
+    ends.sort()
+    return ends
 
 
 def component_count(N: int, outputs: int = 0) -> int:
@@ -364,7 +368,6 @@ def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int 
             unseen=repr(2 * (1 - float(NODES[-1]))),
             golden=0.6180339887498949,
             levels=_LEVELS,
-            reach=_REACH,
             negligible=_NEGLIGIBLE,
         )
 
