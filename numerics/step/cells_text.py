@@ -34,6 +34,7 @@ _LINES = 4  # that bound a cell
 # its components along e and n; tolerance 15
 _CHORD = '''
 from numpy import inf
+from quenched.numerics.step.quadrature_text import panel_ends
 
 
 @njit(error_model="numpy")
@@ -122,7 +123,7 @@ def cell(i, j, mean, L, weight, data, noise, cuts, found):
     place_cuts(cuts, data, L, e0, e1)
     total = empty(4)
     error = beyond(total, {reach}, data, noise)
-    error += integrate_outer(total, cut_outer(cuts), data, noise)
+    error += integrate_outer(total, panel_ends(cuts), data, noise)
     F, along, across, square = total[0], total[1], total[2], total[3]
     z0, z1 = e0 * along - e1 * across, e1 * along + e0 * across
     found[0] += slope_0 * F

@@ -14,9 +14,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from quenched.numerics.compiled.machine_code import njit
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
-__all__ = ["FORCE", "REACH", "RULE", "adaptive_text", "beyond_text", "component_count", "quadrature_text"]
+__all__ = ["FORCE", "REACH", "RULE", "adaptive_text", "beyond_text", "component_count", "panel_ends", "quadrature_text"]
 
 Array = NDArray[np.float64]
 
@@ -130,25 +131,6 @@ def integrate_{level}(total, ends, data, noise):
         count += 2
     return error
 
-
-@njit(error_model="numpy")
-def cut_{level}(cuts):
-    """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
-    ends = empty(len(cuts) + 5)
-    ends[0], ends[1], ends[2], ends[3] = -{reach}, -4.0, 4.0, {reach}
-    count = 4
-    central = True
-    for cut in cuts:
-        if abs(cut) < {reach}:
-            ends[count] = cut
-            count += 1
-            central = central and abs(cut) > 2.0
-    if central:
-        ends[count] = 0.0
-        count += 1
-    ends = ends[:count]
-    ends.sort()
-    return ends
 '''
 FORCE = '''
 @njit(error_model="numpy")
@@ -166,6 +148,9 @@ NODES, KRONROD, GAUSS = array({NODES[::-1].tolist()}), array({KRONROD[::-1].toli
 COEFFICIENTS, ENDS = array({COEFFICIENTS[[4, 5, 6, 7, 11, 12, 13, 14, 15]].tolist()}), array({ENDS.tolist()})
 """
 _STEP = '''
+from quenched.numerics.step.quadrature_text import panel_ends
+
+
 {levels}
 
 @kept(error_model="numpy", nogil=True)
@@ -183,7 +168,7 @@ def step(mean, L, weight, label, offset, y, noise, tolerance, found):
         worst = max(worst, beyond(found[a], {reach}, data, noise))
         {smooth}
         if L[a, 0, 0] > 0.0 or {N} == 2:
-            worst = max(worst, integrate_outer(found[a], cut_outer(cuts), data, noise))
+            worst = max(worst, integrate_outer(found[a], panel_ends(cuts), data, noise))
         else:
             value_outer(0.0, found[a], data, noise)
     return worst
@@ -262,8 +247,28 @@ def value_outer(x, values, data, noise):
     data[10], data[11], data[12] = x, g_0(field), dg_0(field)
     if data[5] == 0.0:
         return value_inner(0.0, values, data, noise)
-    return integrate_inner(values, cut_inner(({kinks} - data[1] - data[4] * x) / data[5]), data, noise)
+    return integrate_inner(values, panel_ends(({kinks} - data[1] - data[4] * x) / data[5]), data, noise)
 """
+
+
+@njit(error_model="numpy")
+def panel_ends(cuts: Array) -> Array:
+    """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
+    ends = np.empty(len(cuts) + 5)
+    ends[0], ends[1], ends[2], ends[3] = -REACH, -4.0, 4.0, REACH
+    count = 4
+    central = True
+    for cut in cuts:
+        if abs(cut) < REACH:
+            ends[count] = cut
+            count += 1
+            central = central and abs(cut) > 2.0
+    if central:
+        ends[count] = 0.0
+        count += 1
+    ends = ends[:count]
+    ends.sort()
+    return ends
 
 
 def component_count(N: int, outputs: int = 0) -> int:
@@ -322,9 +327,9 @@ def _value(level: str, lines: list[str], values: list[str]) -> str:
 
 
 def adaptive_text(level: str, components: int) -> str:
-    """`integrate_{level}(total, ends, data, noise)` and `cut_{level}(cuts)`, which give it panels, for `value_{level}`.
+    """`integrate_{level}(total, ends, data, noise)` of `value_{level}`, over the panels of `panel_ends`.
 
-    Both take the tolerance from data[15]; the inner level the weight of its integral from data[13].
+    It takes the tolerance from data[15]; the inner level the weight of its integral from data[13].
     """
     inner = level == "inner"
     return _ADAPTIVE.format(
@@ -337,7 +342,6 @@ def adaptive_text(level: str, components: int) -> str:
         unseen=repr(2 * (1 - float(NODES[-1]))),
         golden=0.6180339887498949,
         levels=_LEVELS,
-        reach=REACH,
         negligible=_NEGLIGIBLE,
     )
 
