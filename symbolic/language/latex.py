@@ -80,13 +80,15 @@ class _Printer(LatexPrinter):
             return rf"{name[0]}_{{{name[1]},{''.join(indices)}}}"
         if len(name) > 1 and label in (name, rf"\mathrm{{{name}}}"):  # a word, and no Greek letter
             label = rf"\operatorname{{{name}}}"  # which keeps its distance from other factors
+        if "_{" in label and label.endswith("}"):  # one subscript, of the name and the indices
+            return f"{label[:-1]},{''.join(indices)}}}"
         after = "{}" if label.startswith(r"\operatorname") else ""  # a minus after an operator would be a sign
         label = f"{{{label}}}" if "_" in label else label  # eta_v has a subscript already
         return rf"{label}_{{{''.join(indices)}}}{after}"
 
     def _print_Function(self, expr: Any, exp: str | None = None) -> str:
         name = type(expr).__name__
-        if name in {*_PRIMES, "nu", "lambda", "push"}:  # fields and activations carry an index
+        if name in {*_PRIMES, "nu", "lambda", "pi", "push"}:  # fields and activations carry an index
             base = _PRIMES.get(name, r"\operatorname{push}" if name == "push" else rf"\{name}")
             text = f"{base}_{{{self._print(expr.args[0])}}}" + ("{}" if name == "push" and exp is None else "")
             return text if exp is None else rf"{text}^{{{exp}}}"

@@ -48,18 +48,33 @@ from quenched.symbolic.calculus.increments import (
     kappa,
     l,
     push,
+    rho,
     u,
 )
 from quenched.symbolic.language.arrays import array_function
-from quenched.symbolic.language.latex import latex
+from quenched.symbolic.language.latex import in_letters
 from quenched.symbolic.language.notation import Derived, Formula, Step
 from quenched.symbolic.learners import two_layer
 
-__all__ = ["ORDER", "PART", "STATUS", "TITLE", "derivations", "generated", "increments", "overdamped", "rates"]
+__all__ = [
+    "NOTATION",
+    "ORDER",
+    "PART",
+    "STATUS",
+    "TITLE",
+    "derivations",
+    "generated",
+    "increments",
+    "overdamped",
+    "rates",
+]
 
 TITLE = "Momentum"
 PART, ORDER = "learning", 7
 STATUS = "Exact as D grows at fixed t, like the equations that it changes."
+NOTATION = {"friction": r"\gamma"}
+
+latex = in_letters(NOTATION)
 
 zeta = Symbol("friction", positive=True)
 o = Idx("o")
@@ -171,7 +186,8 @@ def generated() -> str:
 
 _TOLD = {
     "increments": """D times the increments by one step, multiplied out by the inner products of the chapter before;
-pi_k is p_k.x/sqrt(D), drive_o is D times the increment of v_o by a step without momentum.
+pi_k is p_k.x/sqrt(D), drive_o is D times the increment of v_o by a step without momentum.  Terms beyond 1/D are left
+out here, but for those of |x|^2, which have rho.
 """,
     "momentum_rates": """The limit of large D, averaged over the sample.
 
@@ -192,7 +208,10 @@ def derivations() -> list[Formula]:
     """Increments, their limit, and that of a large friction, as a section of the document."""
     found = {"increments": [], "momentum_rates": [], "overdamped": []}  # type: dict[str, list[Step]]
     for name, value in increments().items():
-        found["increments"].append(Step("Multiply out", rf"D\,\delta {_named(name)} = {latex(value)}"))
+        terms = sympy.Add.make_args(value)
+        kept = [term for term in terms if term.has(rho) or term.as_coeff_exponent(D)[1] >= -1]
+        more = r" + \cdots" if len(kept) < len(terms) else ""
+        found["increments"].append(Step("Multiply out", rf"D\,\delta {_named(name)} = {latex(sympy.Add(*kept))}{more}"))
     for name, value in rates().items():
         found["momentum_rates"].append(Step("Power counting, average", rf"d{_named(name)}/dt = {latex(value)}"))
     for name, value in overdamped().items():
