@@ -81,9 +81,11 @@ def mnist(folder: str | Path) -> Labelled:
 
 
 def mnist_folder() -> Path | None:
-    """The folder of MNIST's files, which QUENCHED_MNIST names; None: it does not."""
-    given = os.environ.get("QUENCHED_MNIST")
-    return Path(given) if given else None
+    """The folder of MNIST's files: QUENCHED_MNIST names it, or it is `mnist_t10k` in that of QUENCHED_REFDATA."""
+    if given := os.environ.get("QUENCHED_MNIST"):
+        return Path(given)
+    published = Path(os.environ.get("QUENCHED_REFDATA", ""), "mnist_t10k")
+    return published if published.is_dir() else None
 
 
 def _idx(path: Path) -> npt.NDArray[np.uint8]:

@@ -98,10 +98,9 @@ def test_theory_imports_only_numpy_scipy_and_math(path: Path) -> None:
 def test_public_modules_list_what_they_export(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert any(
-        isinstance(node, ast.Assign | ast.AnnAssign)
-        and any(isinstance(t, ast.Name) and t.id == "__all__" for t in targets)
+        isinstance(part, ast.Name) and part.id == "__all__" and isinstance(part.ctx, ast.Store)
         for node in tree.body
-        for targets in [getattr(node, "targets", None) or [getattr(node, "target", None)]]
+        for part in ast.walk(node)
     ), f"{name(path)} has no __all__"
 
 

@@ -258,9 +258,11 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     exits.legend(handles=[key(c, names[D], point=False) for D, c in sizes_.items()])
     learned = [K for K in widths if bool(main.success.sel(K=K).max() > 0)]
     handles = [key(widths[K], f"chain, $K = {K}$", line=False) for K in learned]
-    followed = key(cue, f"equations, $K = {limit.attrs['K']}$", line=False)
-    followed.set_markerfacecolor(cue.colour)
-    time.legend(handles=[*handles, followed])
+    if bool(limit.learning_time.notnull().any()):
+        followed = key(cue, f"equations, $K = {limit.attrs['K']}$", line=False)
+        followed.set_markerfacecolor(cue.colour)
+        handles.append(followed)
+    time.legend(handles=handles)
     return canvas
 
 

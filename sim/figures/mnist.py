@@ -1,6 +1,7 @@
 """Figure `mnist`: as `digits`, on images of MNIST, whose files the user has: odd against even, D = 784.
 
-It is made where `QUENCHED_MNIST` names a folder with MNIST's idx files, or where they are beside the repository.
+It is made where `QUENCHED_MNIST` names a folder with MNIST's idx files, or `QUENCHED_REFDATA` one that has them in its
+folder mnist_t10k.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from quenched.numerics import Mixture, Spectrum, bayes_error, erm_error
-from quenched.numerics.averages.losses import loss_functions
+from quenched.numerics.averages.losses import compiled_loss, compiled_value, kinks, loss_functions
 from quenched.numerics.erm import ErmOptions, erm_curve, optimal_ridge, separability_threshold
 from quenched.numerics.learners import error_of
+from quenched.numerics.saddle import proximal
 from quenched.numerics.saddle.proximal import proximal_averages, proximal_move
 from quenched.numerics.saddle.solve import RESIDUAL
 
@@ -91,6 +93,22 @@ def test_closed_and_integrated_averages_agree() -> None:
         both = closed.classification_error_error + integrated.classification_error_error
         assert abs(closed.classification_error - integrated.classification_error) <= both < 1e-8
         assert closed.training_error == pytest.approx(integrated.training_error, abs=1e-9)
+
+
+def test_a_panel_that_does_not_settle_counts_as_error() -> None:
+    """At V = 1e-12 the hinge's f falls from 1 to 0 within a width that 38 halvings do not reach, its place withheld.
+
+    What the halves of that last panel differ by bounds how far the average is from the one that knows the place:
+    4.3e-15, beside 5.6e-17 beyond the reach of the panels.
+    """
+    averages = partial(proximal._averages, compiled_loss("hinge"), compiled_value("hinge"))
+    told, withheld = (
+        averages(places, (1.0, 1e-12, 0.3, 1.0), proximal._RULE, 1e-15)
+        for places in (kinks("hinge", 1.0), np.empty((0, 3)))
+    )
+    assert told[4] < 1e-16
+    assert 1e-15 < withheld[4] < 1e-14
+    assert abs(withheld[0] - told[0]) <= withheld[4] * told[0]
 
 
 @pytest.mark.parametrize("loss", ["logistic", HINGE, "(1 - y*phi)**4/4"])

@@ -194,7 +194,10 @@ def test_mnist_is_made_where_its_files_are(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match="data must be a folder of files NAME-images-idx3-ubyte"):
         figures.make("mnist", tmp_path)
     monkeypatch.delenv("QUENCHED_MNIST")
+    monkeypatch.setenv("QUENCHED_REFDATA", str(tmp_path))
     assert "QUENCHED_MNIST" in figures.missing("mnist")
+    (tmp_path / "mnist_t10k").mkdir()
+    assert not figures.missing("mnist")
 
 
 def test_resume_leaves_what_is_there(
