@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -408,7 +409,7 @@ class _Saddle:
 
 def _one_direction(
     saddle: _Saddle, limit: Threshold, S: Array, S_error: Array, D: int, samples: int, seed: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The law for one unstable direction."""
     rate, distance = saddle.rates[0].real, _SMALL * (1 + float(np.abs(saddle.x).max()))
 
@@ -430,7 +431,7 @@ def _one_direction(
 
 def _several(
     saddle: _Saddle, limit: Threshold, S: Array, S_error: Array, D: int, samples: int, seed: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The law for several of them, at points."""
     distance = _SMALL * (1 + float(np.abs(saddle.x).max()))
     values, vectors = np.linalg.eigh(S)
