@@ -92,7 +92,8 @@ class FieldQuadrature:
 
     def __init__(self, loss_name: str, activations: list[str], learning: int, labels: Array, noise: float) -> None:
         self.loss_name, names = loss_name, tuple(activations)
-        self.step, self.tolerance = None, _ALONG
+        self.step: Any = None
+        self.tolerance = _ALONG
         self.joined = len(names) == learning or loss(loss_name).invariant  # phi - y is then the output of all fields
         if self.joined:
             self.step = _compiled_cells(loss_name, names)

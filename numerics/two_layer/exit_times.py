@@ -8,8 +8,9 @@ diffusion (`fluctuations`), and near x* the unstable part of that grows:
     exp(-Lambda t) L^T (x_D - x*)  ->  zeta/sqrt(D),    zeta ~ N(0, S),
     S = exp(-Lambda u) (L^T Sigma(u) L + X) exp(-Lambda^T u),    Lambda X + X Lambda^T = L^T diffusion(x*) L
 
-at any u so late that x(u) = x*.  From there on the noise is small beside the distance, and runs follow the equations:
-T is the time at which the solution that is x* + R exp(Lambda t) zeta/sqrt(D) for small distances passes a threshold.
+at any u so late that x(u) = x*; Sigma(u) is had from the adjoint equations, which do not grow.
+From there on the noise is small beside the distance, and runs follow the equations: T is the time at which the solution
+that is x* + R exp(Lambda t) zeta/sqrt(D) for small distances passes a threshold.
 For one direction, S = s^2, from a distance delta to either side the threshold is passed after the times t_+ and t_-:
 
     T = log(delta sqrt(D)/(s |Z|))/lambda + t_(sign Z),    Z ~ N(0, 1),
@@ -29,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +39,7 @@ from scipy.linalg import expm, schur, solve_continuous_lyapunov
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from quenched.numerics.probability.quadrature import scrambled_normals
+from quenched.numerics.probability.quadrature import legendre, scrambled_normals
 from quenched.numerics.problem.checks import Result, flag, integer, real, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -56,11 +58,12 @@ _UNSTABLE = 1e-6  # of the largest eigenvalue: smaller real parts are zero modes
 _SLOW = 0.5  # of the largest rate: directions that are slower have not grown when runs leave, see the head
 _REST = 1e-6  # rates, relative to 1 + |x|, at which the flow counts as being at the fixed point that Newton finds next
 _NEAR = 1e-3  # relative: Newton's steps from there must not lead farther
-_CLOSE = 0.05  # relative to 1 + |x*|: the mean trajectory has reached the plateau
+_CLOSE = 0.1  # relative: the growth still to come is that at the plateau, and this has been reached
 _EARLY = 0.05  # of the runs may have left by then
 _OFFSET = 0.1  # of the fluctuations: what `start` may be off the plateau along its unstable directions
 _SMALL = 1e-4  # distance from which the equations are followed, relative to 1 + |x*|; the error is of that order
 _COARSE = 10.0  # the same at this many times the distance shows it
+_PANELS, _NODES = 16, 6  # of the integral of the diffusion on the way, 1/rate long: exp(-32) is left out; Gauss's nodes
 _TIMES = 60.0  # 1/rate: the longest that a solution is followed
 _HALF = (np.euler_gamma + math.log(2)) / 2  # -E log |Z|
 
@@ -112,9 +115,9 @@ class ExitTime(Result):
     `rates` (m,): eigenvalues of the equations at the `plateau` that runs leave it by, the largest first; `log_slope`:
     1/(2 Re rates[0]), how the times grow with log D; `variance` (m, m): S, of the fluctuations that leave, with its
     numerical error.  `mean`, its numerical error, and `deviation`, the standard deviation.  `arrival`: when the mean
-    trajectory is within 5 % of the plateau.  `constants`: (t_+, t_-) of the distance `distance` for one direction; for
-    several, the sorted `times` at points of the law of S.  What is left out vanishes as D grows.  `attrs`: where it
-    comes from.
+    trajectory has reached the plateau: the growth still to come is that there to 10 %.  `constants`: (t_+, t_-) of
+    the distance `distance` for one direction; for several, the sorted `times` at points of the law of S.  What is left
+    out vanishes as D grows.  `attrs`: where it comes from.
     """
 
     mean: float
@@ -186,8 +189,8 @@ def exit_time(
     threshold, or is past it.
 
     >>> from quenched.numerics import Mixture, OnlineSGD, TwoLayer
-    >>> mixture, network = Mixture.three_clusters(0.5), TwoLayer(K=1, activation="abs")
-    >>> start = OrderParameters(M=[[0.0], [0.0], [0.0]], Q=[[1.0]], v=[-1.0])
+    >>> mixture, network = Mixture.three_clusters(0.2), TwoLayer(K=1, activation="relu")
+    >>> start = OrderParameters(M=[[0.0], [0.0], [0.0]], Q=[[0.25]], v=[-1.0])
     >>> found = exit_time(mixture, network, OnlineSGD(0.5, second_lr=0.0), start, 1000, threshold=0.4)
     >>> bool(found.quantile(0.1) < found.mean < found.quantile(0.9))
     True
@@ -196,9 +199,10 @@ def exit_time(
     D, seed = integer("D", D, at_least=mixture.dimensions + network.K), integer("seed", seed)
     samples, anywhere = integer("samples", samples, at_least=2), flag("anywhere", anywhere)
     limit = threshold if isinstance(threshold, Threshold) else Threshold(threshold)
-    saddle = _Saddle(NoisyPath(mixture, network, rule, seed), start)
-    spread = _anywhere(saddle.path, start) if anywhere else 0.0
-    S = saddle.leaving(start, spread)
+    path = NoisyPath(mixture, network, rule, seed)
+    spread = _anywhere(path, start) if anywhere else 0.0
+    saddle = _Saddle(path, start)
+    S = saddle.leaving(spread)
     value, error = S.mean(axis=0), _error(S, saddle.path.diffusion.sampled)
     saddle.check_offset(value, D)
     found = _one_direction if len(value) == 1 else _several
@@ -226,7 +230,7 @@ def exit_time(
     if result.arrival > 0 and (early := result.quantile(_EARLY)) < result.arrival:
         raise PlateauError(
             f"D must be larger: {_EARLY:.0%} of the runs would have left by t = {early:.4g}, and the plateau is "
-            f"reached, within {_CLOSE:.0%}, at t = {result.arrival:.4g}"
+            f"reached, for growth within {_CLOSE:.0%}, at t = {result.arrival:.4g}"
         )
     return result
 
@@ -265,11 +269,9 @@ class _Saddle:
 
     def __init__(self, path: NoisyPath, start: OrderParameters) -> None:
         self.path = path
-        times, states = self._follow(path.place(start))
-        self.arrival, self.reached = float(times[-1]), states[-1]
+        self.arrival, self.reached = self._follow(path.place(start))
         self.x = self._fixed(self.reached)
-        far = np.flatnonzero(np.abs(states - self.x).max(axis=1) > _CLOSE * (1 + np.abs(self.x).max()))
-        self.close = float(times[far[-1] + 1]) if len(far) else 0.0
+        self.close = 0.0
         J = path.jacobian(self.x)
         values = np.linalg.eigvals(J)
         if (leading := float(values.real.max())) <= _UNSTABLE * float(np.abs(values).max()):
@@ -285,26 +287,37 @@ class _Saddle:
         values = np.linalg.eigvals(self.Lambda).astype(np.complex128)
         self.rates = values[np.argsort(-values.real, kind="stable")]
 
-    def _follow(self, x: Array) -> tuple[Array, Array]:
-        """Times and states (T, n) on the way to where the flow rests."""
+    def _follow(self, x: Array) -> tuple[float, Array]:
+        """When and where the flow comes to rest; `way` is how it gets there."""
         path = self.path
 
         def moving(_: float, y: Array) -> float:
             return float(np.abs(path.rates(y)).max() / (1 + np.abs(y).max()) - _REST)
 
         if moving(0.0, x) <= 0:
-            return np.zeros(1), x[None]
+            self.way: Callable[[float], Array] = lambda _: x
+            return 0.0, x
         moving.terminal = True  # type: ignore[attr-defined]
         end = 1000.0 / max(path.rule.eta, path.rule.eta_v)
         with np.errstate(over="ignore", invalid="ignore"):
-            found = solve_ivp(lambda _, y: path.rates(y), (0.0, end), x, "DOP853", events=moving, rtol=1e-9, atol=1e-12)
+            found = solve_ivp(
+                lambda _, y: path.rates(y),
+                (0.0, end),
+                x,
+                "DOP853",
+                events=moving,
+                dense_output=True,
+                rtol=1e-9,
+                atol=1e-12,
+            )
         if found.status != 1:
             least = min(moving(0.0, y) + _REST for y in found.y.T)
             raise PlateauError(
                 f"start must lead to a fixed point: the slowest that the state moves is {least:.3g} of its size per "
-                f"unit of time, until t = {found.t[-1]:.6g}; take a start with the plateau's symmetry, or the plateau itself"
+                f"unit of time, until t = {found.t[-1]:.6g}; take a start with the plateau's symmetry, or the plateau"
             )
-        return found.t, found.y.T
+        self.way = found.sol
+        return float(found.t[-1]), found.y[:, -1]
 
     def _fixed(self, x: Array) -> Array:
         """The fixed point beside x."""
@@ -327,16 +340,36 @@ class _Saddle:
         A, Q, v = self.path.coordinates.unpack(x)
         return OrderParameters.derivative(self.path.mixture.references @ A, Q, v)
 
-    def leaving(self, start: OrderParameters, spread: Array | float) -> Array:
-        """S (R, m, m), by each of the rules of the diffusion."""
-        _, Sigma = self.path.integrate(start, np.array([self.arrival]), 1e-7, spread)
-        back, found = expm(-self.Lambda * self.arrival), []
-        at_rest = self.path.diffusion(*self.path.coordinates.unpack(self.x))
-        for before, diffusion in zip(Sigma[0], at_rest, strict=True):
-            later = solve_continuous_lyapunov(self.Lambda, self.L.T @ diffusion @ self.L)
-            S = back @ (self.L.T @ before @ self.L + later) @ back.T
-            found.append((S + S.T) / 2)
-        return np.stack(found)
+    def leaving(self, spread: Array | float) -> Array:
+        """S (R, m, m), by each of the rules of the diffusion, from the covariance `spread` at the start.
+
+        L^T exp(-Lambda t) propagated from t to late times is exp(-Lambda t) N(t)^T, dN/dt = N Lambda^T - J^T N, so that
+
+            S = N(0)^T spread N(0) + int_0^u exp(-Lambda t) N^T diffusion N exp(-Lambda^T t) dt + what follows at rest.
+        """
+        path, m, end = self.path, len(self.Lambda), self.arrival
+        last = path.diffusion(*path.coordinates.unpack(self.x))
+        rest = np.stack([solve_continuous_lyapunov(self.Lambda, self.L.T @ each @ self.L) for each in last])
+        back = expm(-self.Lambda * end)
+        found = back @ rest @ back.T
+        N0 = self.L
+        if end > 0:
+
+            def along(t: float, y: Array) -> Array:
+                N = y.reshape(-1, m)
+                return np.asarray(N @ self.Lambda.T - path.jacobian(self.way(t)).T @ N).ravel()
+
+            adjoint = solve_ivp(along, (end, 0.0), self.L.ravel(), "DOP853", rtol=1e-7, atol=1e-9, dense_output=True)
+            N0 = adjoint.y[:, -1].reshape(-1, m)
+            far = np.flatnonzero(np.abs(adjoint.y.T - self.L.ravel()).max(axis=1) > _CLOSE * np.abs(self.L).max())
+            self.close = float(adjoint.t[far[0]]) if len(far) else 0.0
+            panel = 1 / self.rates[0].real
+            cuts = np.append(np.arange(0.0, min(end, _PANELS * panel), panel), min(end, _PANELS * panel))
+            for t, weight in zip(*legendre(cuts, _NODES), strict=True):
+                N = adjoint.sol(t).reshape(-1, m) @ expm(-self.Lambda.T * t)
+                found = found + weight * (N.T @ path.diffusion(*path.coordinates.unpack(self.way(t))) @ N)
+        found = found + N0.T @ np.broadcast_to(spread, (len(N0), len(N0))) @ N0
+        return np.asarray((found + found.swapaxes(1, 2)) / 2)
 
     def check_offset(self, S: Array, D: int) -> None:
         """PlateauError: the start is off the plateau by more than runs scatter."""
@@ -368,15 +401,15 @@ class _Saddle:
         if found.status != 1:
             raise PlateauError(
                 f"threshold must be passed on the way from the plateau: until t = {found.t[-1]:.4g} after it, the "
-                f"largest that the observable gets is {max(above(0.0, y) for y in found.y.T) + limit.level:.6g}, level is "
-                f"{limit.level:g}"
+                f"largest that the observable gets is {max(above(0.0, y) for y in found.y.T) + limit.level:.6g}, level "
+                f"is {limit.level:g}"
             )
         return float(found.t_events[0][0])
 
 
 def _one_direction(
     saddle: _Saddle, limit: Threshold, S: Array, S_error: Array, D: int, samples: int, seed: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The law for one unstable direction."""
     rate, distance = saddle.rates[0].real, _SMALL * (1 + float(np.abs(saddle.x).max()))
 
@@ -398,7 +431,7 @@ def _one_direction(
 
 def _several(
     saddle: _Saddle, limit: Threshold, S: Array, S_error: Array, D: int, samples: int, seed: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The law for several of them, at points."""
     distance = _SMALL * (1 + float(np.abs(saddle.x).max()))
     values, vectors = np.linalg.eigh(S)
