@@ -159,7 +159,7 @@ class Sweep:
             rule.check_until(float(times[-1]))
         self.place(kind, "numpy")
 
-    def place(self, kind: type[Engine], backend: str) -> Backend:
+    def place(self, kind: type[Engine], backend: str | Backend) -> Backend:
         """Where this engine runs all of the grid.  ValueError: it, or its form there, cannot run a point of it."""
         _, networks, rules, dimensions, _ = self.axes()
         points: dict[str, list[Problem]] = {
@@ -325,7 +325,7 @@ def sweep(
     workers = (os.cpu_count() or 1) if processes is None else integer("processes", processes, at_least=1)
     if executor is not None or scheduler is not None:
         backend = "numpy" if backend == "auto" else backend
-    where = spec.place(find_engine(spec.engine), backend)
+    where = spec.place(find_engine(spec.engine), backend if backend == "auto" else get_backend(backend))
     workers = workers if where.name == "numpy" else 1
     with ExitStack() as stack:
         given = executor if scheduler is None else stack.enter_context(_cluster(scheduler))
