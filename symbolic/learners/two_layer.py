@@ -242,11 +242,6 @@ class Equations:
     step: StepAverages
     steps: tuple[Step, ...]
 
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """The averages that appear, shortest first."""
-        return self.step.patterns
-
 
 def _equations(step: StepAverages, first: Step) -> Equations:
     dR, dQ = (in_node(increment) for increment in increments())
@@ -266,7 +261,7 @@ def _equations(step: StepAverages, first: Step) -> Equations:
 def equations(loss: Callable[[sympy.Expr, sympy.Expr], sympy.Expr] = half_squared_loss) -> Equations:
     """Derive the order-parameter equations of a learning rule on the given loss, a polynomial in phi and y.
 
-    >>> equations().patterns
+    >>> equations().step.patterns
     ('ddg', 'dg', 'g', 'ddg,g', 'dg,dg', 'dg,g', 'g,g', 'dg,dg,g', 'dg,dg,g,g')
     """
     value = loss(phi, label)
@@ -399,7 +394,7 @@ def _outputs() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
 
 def generated() -> str:
     """The functions of theory/two_layer.py: a step, and its tangents."""
-    outputs, patterns = _outputs(), quadratic().patterns
+    outputs, patterns = _outputs(), quadratic().step.patterns
     write = partial(array_function, patterns=patterns, meanings=MEANINGS)
     squared, grown = growth()
     inner = {"on_sphere": {"squared": (squared, "k"), "growth": (grown, "k")}}
@@ -501,4 +496,4 @@ def tangents() -> dict[str, dict[str, tuple[sympy.Expr, str]]]:
     }
 
 
-AVERAGES = equations().patterns
+AVERAGES = equations().step.patterns

@@ -111,10 +111,10 @@ def test_any_quadratic_loss_is_the_generated_form():
 
 def test_polynomial_losses_need_no_new_formula():
     correlation = equations(lambda output, target: -output * target)
-    assert "dg,g" not in correlation.patterns  # a loss linear in the output does not see it
-    assert correlation.patterns == ("ddg", "dg", "g", "dg,dg")
+    assert "dg,g" not in correlation.step.patterns  # a loss linear in the output does not see it
+    assert correlation.step.patterns == ("ddg", "dg", "g", "dg,dg")
     quartic = equations(lambda output, target: (output - target) ** 4 / 4)
-    assert max(len(pattern.split(",")) for pattern in quartic.patterns) == 8  # g' g' and six g
+    assert max(len(pattern.split(",")) for pattern in quartic.step.patterns) == 8  # g' g' and six g
 
 
 def test_risk_is_the_average_loss():
