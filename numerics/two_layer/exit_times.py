@@ -190,7 +190,7 @@ def exit_time(
 
     >>> from quenched.numerics import Mixture, OnlineSGD, TwoLayer
     >>> mixture, network = Mixture.three_clusters(0.2), TwoLayer(K=1, activation="relu")
-    >>> start = OrderParameters(M=[[0.0], [0.0], [0.0]], Q=[[0.25]], v=[-1.0])
+    >>> start = OrderParameters(M=[[0.0], [0.0], [0.0]], Q=[[25 / 99]], v=[-1.0])  # at rest
     >>> found = exit_time(mixture, network, OnlineSGD(0.5, second_lr=0.0), start, 1000, threshold=0.4)
     >>> bool(found.quantile(0.1) < found.mean < found.quantile(0.9))
     True
