@@ -207,13 +207,14 @@ def _phase(axes: Axes, found: xr.Dataset) -> None:
     """Contours of the Bayes-optimal error of XOR over alpha and sigma; nothing is learned in the hatched region."""
     error = found.classification_error
     lines = axes.contour(error.alpha, error.sigma, error, LEVELS, colors="0.2", linewidths=1)
-    axes.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=7, inline_spacing=2)
     critical = found.critical_alpha
     axes.plot(critical, found.sigma, color="black", lw=2)
     low = float(error.alpha.min())
     axes.fill_betweenx(found.sigma, low, critical, where=critical > low, facecolor="0.9", hatch="//", edgecolor="0.7")
     axes.set(xscale="log", xlabel=r"$\alpha = n/D$", ylabel=r"$\sigma$", title="XOR, Bayes-optimal")
     axes.set(xlim=(low, float(error.alpha.max())), ylim=(float(found.sigma.min()), float(found.sigma.max())))
+    # last, as lines are cut where labels stand on these axes
+    axes.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=7, inline_spacing=2)
     text: dict[str, Any] = {
         "ha": "center",
         "va": "center",

@@ -121,7 +121,6 @@ def _plane(axes: Axes) -> None:
     """Contours of the exponent of compute, phases by name, between the lines on which they meet."""
     grid = np.array([[_compute_exponent(a, b) for a in PHASE_A] for b in PHASE_B])
     lines = axes.contour(PHASE_A, PHASE_B, -grid, levels=np.arange(0.1, 1.0, 0.1), colors="0.6", linewidths=0.6)
-    axes.clabel(lines, fmt="%.1f", fontsize=6)
     edge: dict[str, Any] = {"color": "0.0", "lw": 1.0}
     axes.plot([0, 0.5], [0.5, 0], **edge)
     axes.plot([0.5, PHASE_A[-1]], [0.5, PHASE_A[-1]], **edge)
@@ -133,6 +132,7 @@ def _plane(axes: Axes) -> None:
         upright: dict[str, Any] = {"rotation": 90} if name in ("Ic", "IVa", "IVb") else {}
         axes.text(a, b, name, ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 0.6}, **upright)
     axes.set(xlabel="capacity exponent $a$", ylabel="source exponent $b$", xlim=(0, PHASE_A[-1]), ylim=(0, 2))
+    axes.clabel(lines, fmt="%.1f", fontsize=6)
 
 
 def _compute_exponent(a: float, b: float) -> float:
