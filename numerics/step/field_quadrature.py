@@ -24,7 +24,7 @@ from quenched.numerics.compiled.compile import definition, load_compiled
 from quenched.numerics.step.cells_text import cells_text
 from quenched.numerics.step.quadrature_text import component_count, quadrature_text
 
-__all__ = ["ClassQuadrature", "FieldQuadrature", "pair_tables"]
+__all__ = ["ClassQuadrature", "FieldQuadrature", "kink_places", "pair_tables", "triangles"]
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ def _compiled(loss_name: str, activations: tuple[str, ...], outputs: int = 0) ->
     else:
         parts = [_named(loss(loss_name).slope, "loss_slope")]
     smooth = outputs > 0 or not any(len(loss_kinks(loss_name, y)) for y in (1.0, -1.0))
-    kinks = [_kinks(name) for name in activations]
+    kinks = [kink_places(name) for name in activations]
     parts += [*_activation_texts(activations), quadrature_text(len(activations), kinks, smooth, outputs)]
     return load_compiled("field_quadrature", parts).step
 
@@ -72,12 +72,16 @@ def _activation_texts(activations: tuple[str, ...]) -> list[str]:
     return [text for n, one in enumerate(found) for text in (_named(one.g, f"g_{n}"), _named(one.dg, f"dg_{n}"))]
 
 
-def _kinks(activation: str) -> Array:
-    """Where g or g' jumps."""
+def kink_places(activation: str) -> Array:
+    """Where g or g' jumps.
+
+    >>> kink_places("relu").tolist()
+    [0.0]
+    """
     return np.array([float(Fraction(position)) for position, _ in value_averages(activation).jumps])
 
 
-def _triangles(covariance: Array) -> Array:
+def triangles(covariance: Array) -> Array:
     """L (C, N, N), lower triangular, with L L^T the covariances of one or two fields, which may be singular."""
     L = np.zeros_like(covariance)
     L[:, 0, 0] = np.sqrt(np.maximum(covariance[:, 0, 0], 0))
@@ -111,7 +115,7 @@ class FieldQuadrature:
         output (N,): s v_n, of which those of a teacher have the other sign; `offset`: the intercept of the output.
         """
         C, N = mean.shape
-        L = _triangles(covariance)
+        L = triangles(covariance)
         taught = (np.arange(N) >= self.learning) & (not self.joined)
         found = np.empty((C, component_count(N)))
         weight, label = np.where(taught, 0.0, output), np.where(taught, -output, 0.0)
@@ -145,7 +149,7 @@ class ClassQuadrature:
         output (outputs, K): s v_cn.
         """
         C, N = mean.shape
-        L = _triangles(covariance)
+        L = triangles(covariance)
         found = np.empty((C, component_count(N, len(output))))
         weight, none = np.ascontiguousarray(output), noise_rule(0.0)
         error = self.step(mean, L, weight, np.zeros(N), 0.0, self.classes, none, (_ALONG, _BOTH)[N - 1], found)
@@ -204,5 +208,5 @@ def _averaged(
     found = np.empty((len(mean), component_count(N)))
     weights = np.array([weight, 0.0])[:N]
     labels, step = np.full(len(mean), y), _compiled_cells("square", activations) or _compiled("square", activations)
-    error = step(mean, _triangles(covariance), weights, np.zeros(N), 0.0, labels, noise_rule(0.0), tolerance, found)
+    error = step(mean, triangles(covariance), weights, np.zeros(N), 0.0, labels, noise_rule(0.0), tolerance, found)
     return found, float(error)

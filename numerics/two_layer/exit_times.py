@@ -203,7 +203,7 @@ def exit_time(
     spread = _anywhere(path, start) if anywhere else 0.0
     saddle = _Saddle(path, start)
     S = saddle.leaving(spread)
-    value, error = S.mean(axis=0), _error(S, saddle.path.diffusion.sampled)
+    value, error = path.diffusion.points.merged(S)
     saddle.check_offset(value, D)
     found = _one_direction if len(value) == 1 else _several
     law = found(saddle, limit, value, error, D, samples, seed)
@@ -255,13 +255,6 @@ def _anywhere(path: NoisyPath, start: OrderParameters) -> Array:
     found = np.zeros((n, n))
     found[: p * K, : p * K] = np.kron(np.eye(p), start.Q)
     return found
-
-
-def _error(each: Array, sampled: bool) -> Array:
-    """Of the mean over rules, (R, ...)."""
-    if sampled:
-        return np.asarray(each.std(axis=0, ddof=1) / math.sqrt(len(each)))
-    return np.asarray(np.abs(each[0] - each[-1]))
 
 
 class _Saddle:

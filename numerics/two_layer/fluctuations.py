@@ -15,17 +15,13 @@ integrated for several such rules at once, whose spread is the error.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.integrate import solve_ivp
 
-from quenched.numerics.averages.activations import piecewise_linear, value_averages
-from quenched.numerics.averages.losses import kinks, loss, loss_functions
-from quenched.numerics.probability.quadrature import REPLICATES, scrambled_normals
+from quenched.numerics.averages.losses import loss_functions
 from quenched.numerics.problem.checks import FINEST, increasing_times, integer, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -37,6 +33,7 @@ from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.flow import Coordinates, IntegrationError
 from quenched.numerics.two_layer.jacobian import drift_tangents
 from quenched.numerics.two_layer.local_fields import Fields, densities
+from quenched.numerics.two_layer.sample_points import sample_points
 from quenched.theory import fluctuations as theory
 
 if TYPE_CHECKING:
@@ -45,12 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["NoisyPath", "check_fluctuating", "component_names", "components", "fluctuations"]
 
 Array = npt.NDArray[np.float64]
-Rules = list[tuple[Array, Array]]
 
-_EXACT = (3, 4)  # Gauss-Hermite nodes a field, for polynomials of degree 4 in the fields: exact to degree 5
-_SMOOTH = (40, 30)  # nodes a field of one or two smooth ones, the better first
-_MOST_EXACT = 6  # fields, 4^6 nodes
-_POINTS = 11  # 2^_POINTS points of each scrambled Sobol sequence
 _STEP = 1e-5  # of a difference, relative to the size of a coordinate
 _SINGULAR = 1e-8  # relative: fields of a smaller spread are functions of the others
 
@@ -154,27 +146,23 @@ class _Diffusion:
         self.mixture, self.rule, self.fields = mixture, rule, Fields(mixture, network)
         self.labels, self.slope = mixture.labels.astype(np.float64), loss_functions(rule.loss)[1]
         self.coordinates = Coordinates(mixture.dimensions, network.K)
-        dimension = len(self.fields.activations) + (rule.label_noise > 0)
-        self.rules = _exact_rules(self.fields, rule, dimension) or _smooth_rules(self.fields, rule, dimension)
-        self.sampled = not self.rules
-        if self.sampled:
-            self.rules = _sobol_rules(dimension, seed)
+        self.points = sample_points(self.fields, rule, seed)
 
     def __call__(self, A: Array, Q: Array, v: Array) -> Array:
         """In the coordinates of `Coordinates`."""
         joined_A, joined_Q, joined_v = (x for x in self.fields.joined(A[None], Q[None], v))
-        return np.stack([self._by(z, w, joined_A[0], joined_Q[0], joined_v) for z, w in self.rules])
+        return np.stack([self._by(r, joined_A[0], joined_Q[0], joined_v) for r in range(self.points.count)])
 
-    def _by(self, z: Array, weights: Array, A: Array, Q: Array, v: Array) -> Array:
-        """By one rule: points (n, fields), the label noise last, and weights (n,)."""
+    def _by(self, which: int, A: Array, Q: Array, v: Array) -> Array:
+        """By one rule of `points`."""
         rule, mixture, K = self.rule, self.mixture, self.fields.learning
         n = len(self.coordinates.pack(A[:, :K], Q[:K, :K], v[:K]))
-        values, vectors = np.linalg.eigh((Q + Q.T) / 2)
-        root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-        along = A @ np.linalg.pinv(root, rcond=_SINGULAR, hermitian=True)  # nu - mean = sigma along z + a rest
+        root = self.points.root(Q)
+        along = A @ np.linalg.pinv(root, rcond=_SINGULAR)  # nu - mean = sigma along z + a rest
         product_, mean = np.zeros((n, n)), np.zeros(n)
         noise, spread = [], []
         for P, centre, sigma, y in zip(mixture.weights, mixture.means, mixture.sigmas, self.labels, strict=True):
+            z, weights = self.points(which, centre @ A, sigma * root, v, float(y))
             inside = z[:, : len(root)]
             lam = centre @ A + sigma * inside @ root
             push, readout = self._slopes(lam, v, y + rule.label_noise * z[:, -1] if rule.label_noise else y)
@@ -231,7 +219,7 @@ class NoisyPath:
     ) -> tuple[Array, Array]:
         """States (T, n) and covariances (T, R, n, n) in the coordinates; `spread` (n, n) is the covariance at t = 0."""
         x = self.place(state)
-        n, R = len(x), len(self.diffusion.rules)
+        n, R = len(x), self.diffusion.points.count
         first = np.broadcast_to(spread, (R, n, n))
         y = np.concatenate([x, first.ravel()])
 
@@ -275,48 +263,11 @@ class NoisyPath:
         turn = np.stack([components(self.mixture.means @ A, Q, v) for A, Q, v in unit], axis=1)
         each = turn @ covariances @ turn.T
         steps = rtol * np.abs(each).max(axis=(1, 2, 3), keepdims=True)[:, 0]
-        if self.diffusion.sampled:
-            return each.mean(axis=1), each.std(axis=1, ddof=1) / np.sqrt(each.shape[1]) + steps
-        return each[:, 0], np.abs(each[:, 0] - each[:, 1]) + steps
+        value, error = self.diffusion.points.merged(each.swapaxes(0, 1))
+        return value, error + steps
 
 
 def _packed(dR: Array, dQ: Array, dv: Array) -> Array:
     """Rows of increments in the order of `Coordinates`."""
     upper = np.triu_indices(dQ.shape[-1])
     return np.concatenate([dR.reshape(len(dR), -1), dQ[:, upper[0], upper[1]], dv], axis=1)
-
-
-# --- points
-
-
-def _exact_rules(fields: Fields, rule: OnlineSGD, dimension: int) -> Rules:
-    """For a linear network and teacher under a loss of degree 2: products of four fields."""
-    for name in set(fields.activations):
-        pieces = piecewise_linear(name) if value_averages(name).pieces is not None else None
-        if pieces is None or len(pieces[0]):
-            return []
-    if loss(rule.loss).coefficients is None or dimension > _MOST_EXACT:
-        return []
-    return [_hermite(nodes, dimension) for nodes in _EXACT]
-
-
-def _smooth_rules(fields: Fields, rule: OnlineSGD, dimension: int) -> Rules:
-    """For one or two fields of smooth functions."""
-    bent = any(value_averages(name).jumps for name in fields.activations)
-    if dimension > 2 or bent or any(len(kinks(rule.loss, y)) for y in (1.0, -1.0)):
-        return []
-    return [_hermite(nodes, dimension) for nodes in _SMOOTH]
-
-
-@lru_cache(maxsize=16)
-def _hermite(nodes: int, dimension: int) -> tuple[Array, Array]:
-    """The product of Gauss-Hermite rules: points (n, dimension) and weights (n,)."""
-    z, w = np.polynomial.hermite_e.hermegauss(nodes)
-    points = np.array(list(product(z, repeat=dimension)))
-    return points, np.array(list(product(w / w.sum(), repeat=dimension))).prod(axis=1)
-
-
-def _sobol_rules(dimension: int, seed: int) -> Rules:
-    """Scrambled Sobol points, mapped to normals."""
-    weights = np.full(2**_POINTS, 2.0**-_POINTS)
-    return [(scrambled_normals(dimension, seed, r, 0, 2**_POINTS), weights) for r in range(REPLICATES)]
