@@ -7,10 +7,9 @@ Runs of online SGD in dimension D, all from one state, scatter about the solutio
 with J the Jacobian of the equations and the diffusion the covariance of what one sample adds, derived in
 symbolic/learners/fluctuations.py.  It is integrated beside the equations in the coordinates (A, Q, v) of `flow`.
 
-The diffusion has averages of products of two increments, up to the fourth power of dl/dphi.  They are sums over points:
-exact for linear networks under a loss of degree 2; of a Gauss-Hermite rule where one or two fields are all and
-activation and loss are smooth; of scrambled Sobol points otherwise.  As Sigma is linear in the diffusion, it is
-integrated for several such rules at once, whose spread is the error.
+The diffusion has averages of products of two increments, up to the fourth power of dl/dphi.  They are sums over points
+(`sample_points`): of rules that resolve kinks where one or two fields are all, of scrambled Sobol points otherwise.  As
+Sigma is linear in the diffusion, it is integrated for several rules at once, and their differences are the error.
 """
 
 from __future__ import annotations
@@ -65,9 +64,12 @@ def fluctuations(
 
     Returns a dataset with the dimensions time, component, component_; components are M_ak, Q_kl with k <= l, and v_k,
     as in `quenched.sim.fluctuations.moments`: theory (time, component), the solution of the equations, and covariance,
-    lim D Cov(x_D), with covariance_error, how far the averages in the diffusion leave it open (two Gauss-Hermite rules:
-    their difference; Sobol points: the standard error of the mean of eight sequences), and `rtol` of the largest entry
-    for the integration.  Where the drift itself is sampled, what that leaves open is not in it.
+    lim D Cov(x_D), with covariance_error, how far the averages in the diffusion leave it open, and `rtol` of the
+    largest entry for the integration.  With one or two normals, of neurons, a teacher's and label noise, it is a bound:
+    the largest difference from a coarser rule.  Beyond, and for losses with kinks beside label noise or two neurons
+    with a curved activation, averages are sampled: it is the standard error of the mean of eight sequences, wider by
+    1.18 as Student's t is with seven degrees of freedom, or half of what twice the points have changed, if that is
+    more.  Where the drift itself is sampled, what that leaves open is not in it.
 
     ValueError: rules other than `OnlineSGD`, or with schedules, frozen parts, a sphere or a bath; inputs with a
     spectrum, means that grow with D, states without weights.

@@ -3,11 +3,11 @@
 The fields are m + z root, and label noise is one more normal.  Several rules stand side by side; what they give
 differently is the error.
 
-* Linear networks under a loss of degree 2: products of Gauss-Hermite rules that are exact.
-* One or two smooth fields: products of two Gauss-Hermite rules.
-* One field with kinks: Gauss-Legendre on panels that end at the kinks of the activation, and where the output is at a
-  kink of the loss.  Two: the same, nested, z_1 inside z_0, where loss or both activations have no other than straight
-  pieces.  Two rules, of which the coarser has fewer nodes and ends sooner: what lies beyond shows as well.
+* Linear networks under a loss of degree 2: products of Gauss-Hermite rules, which are exact.
+* One field: Gauss-Legendre on panels that end at the kinks of the activation, and where the output is at a kink of the
+  loss.  Two: the same, nested, z_1 inside z_0, where either has kinks; with kinks of the loss if both activations are
+  piecewise linear.  Two rules, of which the coarser has fewer nodes and ends sooner: what lies beyond shows as well.
+* Two smooth fields: products of two Gauss-Hermite rules.
 * Else: scrambled Sobol points.  Averages are of products that grow with the fourth power of z, to which normal points
   give too little of the tails, all alike: points are spread wider, and weigh less.
 """
@@ -34,9 +34,12 @@ __all__ = ["SamplePoints", "sample_points"]
 Array = npt.NDArray[np.float64]
 
 _EXACT = (3, 4)  # Gauss-Hermite nodes a field, for polynomials of degree 4 in the fields: exact to degree 5
-_SMOOTH = (40, 30)  # nodes a field of one or two smooth ones, the better first
+_SMOOTH = (40, 30)  # nodes a field of two smooth ones, the better first
 _MOST_EXACT = 6  # fields, 4^6 nodes
-_PANELS = {1: ((12.0, 20), (10.0, 14)), 2: ((9.0, 12), (7.5, 9))}  # of so many fields: reach and nodes, the better first
+_PANELS = {
+    1: ((12.0, 20), (10.0, 14)),
+    2: ((9.0, 12), (7.5, 9)),
+}  # of so many fields: reach and nodes, the better first
 _WIDTH = 3.0  # of a panel, at most; in units of one field, where its activation is bent, ..
 _FINEST = 20.0  # .. of which so many standard deviations count
 _STEEP = 0.7  # a kink along a line, z_1 in terms of z_0, that is steeper than 1/0.7 is a step of the outer integral, ..
@@ -72,7 +75,7 @@ def sample_points(fields: Fields, rule: OnlineSGD, seed: int) -> SamplePoints:
     kinked = any(len(kinks(rule.loss, y)) for y in (1.0, -1.0))
     if dimension > 2:
         return _Spread(dimension, seed)
-    if not kinked and not any(map(len, marks)):
+    if dimension == 2 and not kinked and not any(map(len, marks)):
         return _Products(_SMOOTH, dimension)
     taught = len(fields.activations) > fields.learning and not loss(rule.loss).invariant
     straight = dimension == 1 or all(piecewise_linear(name) is not None for name in fields.activations)
