@@ -54,7 +54,6 @@ class SamplePoints(Protocol):
     """`count` rules, by number, the best first; `root` of a covariance as they need it."""
 
     count: int
-    sampled: bool
 
     def root(self, Q: Array) -> Array:
         """R (N, N) with R^T R = Q."""
@@ -98,8 +97,6 @@ def _symmetric_root(Q: Array) -> Array:
 class _Products:
     """Two products of Gauss-Hermite rules."""
 
-    sampled = False
-
     def __init__(self, nodes: tuple[int, int], dimension: int) -> None:
         self.rules, self.count = [_hermite(n, dimension) for n in nodes], len(nodes)
 
@@ -118,8 +115,6 @@ class _Products:
 
 class _Spread:
     """Eight scrambled Sobol sequences, and the first halves of all of them together."""
-
-    sampled = True
 
     def __init__(self, dimension: int, seed: int) -> None:
         n, half = 2**_POINTS, 2 ** (_POINTS - 1)
@@ -145,7 +140,7 @@ class _Spread:
 class _Split:
     """Panels that end at kinks, for one or two normals."""
 
-    sampled, count = False, 2
+    count = 2
 
     def __init__(self, fields: Fields, rule: OnlineSGD, marks: list[Array]) -> None:
         self.fields, self.loss, self.marks = fields, rule.loss, marks
@@ -227,7 +222,7 @@ class _Split:
 
 
 def _apart(each: Array) -> tuple[Array, Array]:
-    """The first of two sets of matrices (2, .., n, n), and of each the largest difference: one entry may agree by luck."""
+    """The first of two sets of matrices (2, .., n, n), and of each the largest difference: an entry may agree by luck."""
     gaps = np.abs(each[0] - each[1]).max(axis=(-2, -1), keepdims=True)
     return each[0], np.broadcast_to(gaps, each[0].shape)
 
