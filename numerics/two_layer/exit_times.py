@@ -178,8 +178,8 @@ def exit_time(
     directions, and the equations from there to the `threshold`, a `Threshold` or a level of the least overlap.
 
     The law is that of large D: its correction at finite D vanishes as D grows, is not computed, and `mean_error` does
-    not hold it.  Measured for three clusters (sigma = 0.5, one abs neuron, v = -1, lr = 0.5, level 0.4), the mean of the
-    law and that of runs with its standard error:
+    not hold it.  Measured for three clusters (sigma = 0.5, one abs neuron, v = -1, lr = 0.5, level 0.4), the mean of
+    the law and that of runs with its standard error:
 
         D = 3000    15.53    15.63 ± 0.07
         D = 300     12.63    12.81 ± 0.08
@@ -268,6 +268,14 @@ def _anywhere(path: NoisyPath, start: OrderParameters) -> Array:
     return found
 
 
+def _invariant(J: Array, chosen: Callable[[float], bool]) -> tuple[Array, Array, Array]:
+    """R, L, Lambda of the eigenvalues whose real parts are chosen: J R = R Lambda, L^T J = Lambda L^T, L^T R = 1."""
+    (_, basis, m), (_, dual, _) = (schur(A, sort=lambda re, im=0.0: chosen(re)) for A in (J, J.T))
+    R, dual = basis[:, :m], dual[:, :m]
+    L = dual @ np.linalg.inv(dual.T @ R).T
+    return R, L, L.T @ J @ R
+
+
 class _Saddle:
     """The fixed point that a start leads to, and its unstable directions."""
 
@@ -283,11 +291,8 @@ class _Saddle:
                 f"start must not lead to a stable fixed point, as it does by t = {self.arrival:.6g}: runs do not leave "
                 "it"
             )
-        _, basis, m = schur(J, sort=lambda re, im=0.0: re > _SLOW * leading)
-        _, dual, _ = schur(J.T, sort=lambda re, im=0.0: re > _SLOW * leading)
-        self.R, dual = basis[:, :m], dual[:, :m]
-        self.L = dual @ np.linalg.inv(dual.T @ self.R).T  # L^T R = 1
-        self.Lambda = self.L.T @ J @ self.R
+        self.R, self.L, self.Lambda = _invariant(J, lambda re: re > _SLOW * leading)
+        self.falling = _invariant(J, lambda re: re < 0)
         values = np.linalg.eigvals(self.Lambda).astype(np.complex128)
         self.rates = values[np.argsort(-values.real, kind="stable")]
 
@@ -323,6 +328,13 @@ class _Saddle:
         self.way = found.sol
         return float(found.t[-1]), found.y[:, -1]
 
+    def along(self, t: float) -> Array:
+        """The state on the way, and, after the arrival, the linear rest of it, as long again."""
+        if t <= self.arrival:
+            return self.way(t)
+        R, L, Lambda = self.falling
+        return np.asarray(self.x + R @ expm(Lambda * (t - self.arrival)) @ (L.T @ (self.reached - self.x)))
+
     def _fixed(self, x: Array) -> Array:
         """The fixed point beside x."""
         path = self.path
@@ -351,7 +363,7 @@ class _Saddle:
 
             S = N(0)^T spread N(0) + int_0^u exp(-Lambda t) N^T diffusion N exp(-Lambda^T t) dt + what follows at rest.
         """
-        path, m, end = self.path, len(self.Lambda), self.arrival
+        path, m, end = self.path, len(self.Lambda), 2 * self.arrival
         last = path.diffusion(*path.coordinates.unpack(self.x))
         rest = np.stack([solve_continuous_lyapunov(self.Lambda, self.L.T @ each @ self.L) for each in last])
         back = expm(-self.Lambda * end)
@@ -359,19 +371,26 @@ class _Saddle:
         N0 = self.L
         if end > 0:
 
-            def along(t: float, y: Array) -> Array:
+            def adjoint_rates(t: float, y: Array) -> Array:
                 N = y.reshape(-1, m)
-                return np.asarray(N @ self.Lambda.T - path.jacobian(self.way(t)).T @ N).ravel()
+                return np.asarray(N @ self.Lambda.T - path.jacobian(self.along(t)).T @ N).ravel()
 
-            adjoint = solve_ivp(along, (end, 0.0), self.L.ravel(), "DOP853", rtol=1e-7, atol=1e-9, dense_output=True)
+            adjoint = solve_ivp(
+                adjoint_rates, (end, 0.0), self.L.ravel(), "DOP853", rtol=1e-7, atol=1e-9, dense_output=True
+            )
             N0 = adjoint.y[:, -1].reshape(-1, m)
-            far = np.flatnonzero(np.abs(adjoint.y.T - self.L.ravel()).max(axis=1) > _CLOSE * np.abs(self.L).max())
-            self.close = float(adjoint.t[far[0]]) if len(far) else 0.0
+
+            def apart(y: Array) -> Array:
+                return np.asarray(np.abs(y.T - self.L.ravel()).max(axis=-1) / np.abs(self.L).max() - _CLOSE)
+
+            far = np.flatnonzero(apart(adjoint.y) > 0)
+            steps = adjoint.t[far[0] - 1 : far[0] + 1] if len(far) else ()
+            self.close = float(brentq(lambda t: apart(adjoint.sol(t)), *steps)) if len(far) else 0.0
             panel = 1 / self.rates[0].real
             cuts = np.append(np.arange(0.0, min(end, _PANELS * panel), panel), min(end, _PANELS * panel))
             for t, weight in zip(*legendre(cuts, _NODES), strict=True):
                 N = adjoint.sol(t).reshape(-1, m) @ expm(-self.Lambda.T * t)
-                found = found + weight * (N.T @ path.diffusion(*path.coordinates.unpack(self.way(t))) @ N)
+                found = found + weight * (N.T @ path.diffusion(*path.coordinates.unpack(self.along(t))) @ N)
         found = found + N0.T @ np.broadcast_to(spread, (len(N0), len(N0))) @ N0
         return np.asarray((found + found.swapaxes(1, 2)) / 2)
 

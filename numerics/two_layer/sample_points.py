@@ -222,7 +222,7 @@ class _Split:
 
 
 def _apart(each: Array) -> tuple[Array, Array]:
-    """The first of two sets of matrices (2, .., n, n), and of each the largest difference: an entry may agree by luck."""
+    """The first of two sets of matrices (2, .., n, n); the largest difference of each, as entries may agree by luck."""
     gaps = np.abs(each[0] - each[1]).max(axis=(-2, -1), keepdims=True)
     return each[0], np.broadcast_to(gaps, each[0].shape)
 
