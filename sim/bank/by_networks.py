@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import fsolve
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq, fsolve
 from scipy.special import erf, erfinv, ndtr
 
 from quenched.numerics.compiled.precision import context
@@ -21,7 +22,7 @@ from quenched.numerics.probability.quadrature import legendre
 from quenched.sim.bank.quadratures import Number, Parameters, worse
 
 __all__ = [
-    "committee_plateau", "error_rates", "fluctuation", "largest_rate", "least_squares", "linear_curve", "mean_squares",
+    "committee_plateau", "error_rates", "escape", "fluctuation", "largest_rate", "least_squares", "linear_curve", "mean_squares",
     "resting", "specialised", "step",
 ]  # fmt: skip
 
@@ -232,6 +233,46 @@ def fluctuation(parameters: Parameters) -> tuple[Number, Number]:
     strength = eta**2 * (one * other + 2 * both**2 - 2 * (m - 1) ** 2 - both**2)
     rate = 2 * eta * (1 + s)
     return strength / rate * -math.expm1(-rate * t), 1e-14
+
+
+def escape(parameters: Parameters) -> tuple[Number, Number]:
+    """Mean of log(D)/(2 rate) + .. until one neuron with M = 0 overlaps by `level`, along `direction` d: M = a means d.
+
+    The rates are those of `step`, of a and Q alone.  At rest a is an Ornstein-Uhlenbeck process that grows, its noise
+    D d<a^2>/dt = lr^2 E[push^2] ((mean d)^2 + sigma^2), as d.x and lambda are independent; it leaves as normal numbers
+    of variance noise/(2 rate), E log |Z| = -(gamma + log 2)/2, times exp(rate t), until the rates take over.
+    """
+    means, y, P, sigma = _mixture(parameters)
+    eta, D = parameters["lr"], parameters["D"]
+    g, dg = _ACTIVATIONS[parameters["activation"]]
+    (_, Q0, v), along = _state(parameters), means @ np.array(parameters["direction"], float)
+    a = int(np.argmax(np.abs(along)))
+
+    def moves(x: Array) -> Array:
+        dM, dQ, _ = _rates(parameters, x[0] * along[:, None], np.array([[x[1]]]), v)
+        return np.array([dM[a, 0] / along[a], dQ[0, 0]])
+
+    rest = float(brentq(lambda q: moves(np.array([0.0, q]))[1], Q0[0, 0] / 2, 2 * Q0[0, 0], xtol=1e-15, rtol=1e-14))
+    near, far = (float(moves(np.array([h, rest]))[0]) / h for h in (1e-3, 2e-3))  # a is odd
+    rate = (4 * near - far) / 3
+    field, weight = _fields(np.zeros(1), sigma**2 * np.array([[rest]]))
+    pushes = [float(weight @ ((v[0] * g(field[:, 0]) - label) * v[0] * dg(field[:, 0])) ** 2) for label in y]
+    noise = eta**2 * float(P @ (pushes * (along**2 + sigma**2)))
+
+    def passed(_: float, x: Array) -> float:
+        return float(x[0] * np.abs(along).max() - parameters["level"])
+
+    passed.terminal = True  # type: ignore[attr-defined]
+
+    def mean(delta: float) -> float:
+        path = solve_ivp(
+            lambda _, x: moves(x), (0, 60 / rate), [delta, rest], "DOP853", events=passed, rtol=1e-10, atol=1e-13
+        )
+        start = math.log(delta) - 0.5 * math.log(noise / (2 * rate) / D) + (np.euler_gamma + math.log(2)) / 2
+        return float(start / rate + path.t_events[0][0])
+
+    value = mean(1e-4)
+    return value, abs(mean(1e-3) - value) + 1e-8
 
 
 def largest_rate(parameters: Parameters) -> tuple[Number, Number]:

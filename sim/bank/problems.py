@@ -27,6 +27,7 @@ from quenched.numerics import (
     drift,
     erm_error,
     errors,
+    exit_time,
     fixed_point,
     fluctuations,
     integrate,
@@ -138,6 +139,13 @@ def _fluctuations(p: Parameters) -> tuple[Number, Number]:
         raise ValueError("fluctuations are of online SGD: leave out flow")
     found = fluctuations(problem, network, rule, _state(p["state"]), [0.0, p["t"]], rtol=1e-9)
     return float(found.covariance[-1, 0, 0]), float(found.covariance_error.max())
+
+
+def _exit_time(p: Parameters) -> tuple[Number, Number]:
+    problem, network = _two_layer(p)
+    rule = OnlineSGD(p["lr"], second_lr=p["second_lr"])
+    found = exit_time(problem, network, rule, _state(p["state"]), p["D"], threshold=p["level"])
+    return found.mean, found.mean_error
 
 
 def _largest_rate(p: Parameters) -> tuple[Number, Number]:
@@ -259,6 +267,7 @@ COMPUTED: dict[str, Callable[[Parameters], tuple[Number, Number]]] = {
     "erm_error": _erm,
     "errors": _errors,
     "errors of a committee": _plateau,
+    "exit_time": _exit_time,
     "first_order_transition": _transition,
     "fixed_point": _fixed_point,
     "fluctuations": _fluctuations,
