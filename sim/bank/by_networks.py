@@ -22,8 +22,8 @@ from quenched.numerics.probability.quadrature import legendre
 from quenched.sim.bank.quadratures import Number, Parameters, worse
 
 __all__ = [
-    "committee_plateau", "error_rates", "escape", "fluctuation", "largest_rate", "least_squares", "linear_curve", "mean_squares",
-    "resting", "specialised", "step",
+    "committee_plateau", "error_rates", "escape", "fluctuation", "largest_rate", "least_squares", "linear_curve",
+    "mean_squares", "resting", "specialised", "step",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
