@@ -1,7 +1,8 @@
 # make test        the tests
 # make reproduce   four main figures and their data, into results/
 # make derive      rewrite theory/ from symbolic/
-# make derivation  the derivation as a document: derivation.tex, and derivation.pdf where pdflatex is installed
+# make derivation  the derivation as a document: derivation.tex, and derivation.pdf where pdflatex is installed; with the
+#                  digits of every formula, which are counted first (minutes) and listed in certificate.md
 # make docs        the site, offline and strict, into docs/_build
 # make lint        ruff and mypy alone;  make format: lay the code out
 #
@@ -24,7 +25,7 @@ derive: .venv/derive.stamp
 	@$(BIN)/quenched derive
 
 derivation: .venv/derive.stamp
-	@$(BIN)/quenched derive --force --latex derivation.tex
+	@$(BIN)/quenched derive --force --certify certificate.md --latex derivation.tex
 	@if command -v pdflatex > /dev/null; then for run in 1 2 3; do \
 		pdflatex -interaction=batchmode -halt-on-error derivation.tex > /dev/null || exit 1; done; fi
 
