@@ -55,7 +55,7 @@ def underived(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def derived_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def derived_here() -> Iterator[None]:
     """Averages of integrands are derived in this process, which saves the half second that another takes to start."""
     from quenched.symbolic import expectation
 
@@ -69,6 +69,5 @@ def derived_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         return builds[option](text, *more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("QUENCHED_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr("quenched.numerics.compiled.cache.derived_text", derived_text)
         yield
