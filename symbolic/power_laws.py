@@ -201,10 +201,11 @@ def early_term(
     a: Positive, features: Positive, inputs: Positive, lr: Positive, batch: Positive, source: Positive
 ) -> Derived:
     """What random features, and the end of the sum over inputs, add to the risk while x = 2 lr steps is small against
-    P^2a, for 1/4 < a < 1/2 and source = sum_j beta_j^2 finite: a constant, of the order of the floor at D/P fixed.
+    P^2a, for a between 1/4 and 1/2 and source = sum_j beta_j^2 finite: a constant, of the order of the floor at fixed
+    D/P.
 
-    There is no gain: K, of which the last directions have most, has hardly begun.  At a < 1/3 this is the largest
-    correction to target and noise, at a > 1/3 what of K there is.
+    There is no gain: K, of which the last directions have most, has hardly begun.  For a below 1/3 this is the largest
+    correction to target and noise, above 1/3 what of K there is.
 
     A closed form, for reading and for tests.
     """

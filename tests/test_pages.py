@@ -49,13 +49,16 @@ def test_the_examples_of_a_page_run(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_specifications_of_the_pages_are_read(tmp_path: Path) -> None:
-    (problem,) = re.findall(r"```toml\n(.*?)```", (DOCS / "how_to" / "problem.md").read_text(), flags=re.DOTALL)
+    problem, *others = re.findall(r"```toml\n(.*?)```", (DOCS / "how_to" / "problem.md").read_text(), flags=re.DOTALL)
     (grid,) = re.findall(r"```toml\n(.*?)```", (DOCS / "how_to" / "cluster.md").read_text(), flags=re.DOTALL)
     for name, text in (("problem", problem), ("grid", grid)):
         (tmp_path / f"{name}.toml").write_text(text)
     found = read_problem(tmp_path / "problem.toml")
     assert (found.D, found.seeds, len(found.t)) == (500, (0, 1, 2, 3, 4), 61)
     assert len(read_spec(tmp_path / "problem.toml").cells()) == 5
+    for i, text in enumerate(others):
+        (tmp_path / f"{i}.toml").write_text(text)
+        read_problem(tmp_path / f"{i}.toml")
     assert len(read_spec(tmp_path / "grid.toml").cells()) == 2 * 2 * 2 * 2 * 8
 
 
@@ -112,9 +115,9 @@ def test_a_public_name_is_in_the_reference_with_an_example(package: str, name: s
     assert ">>>" in (inspect.getdoc(getattr(import_module(f"quenched.{package}"), name)) or "")
 
 
-HELPERS = {"Densities", "LearningRule", "OnlineSGD", "OrderParameters", "PowerLaw", "Specification", "Sweep", "Teacher",
-           "TwoLayer", "plot", "power_law_problem", "problem_of", "random_state", "read_problem", "read_spec",
-           "records_of", "state_at"}  # fmt: skip
+HELPERS = {"Densities", "LearningRule", "OnlineSGD", "OrderParameters", "PowerLaw", "Specification", "Sweep",
+           "Teacher", "Threshold", "TwoLayer", "Velocity", "plot", "power_law_problem", "problem_of",
+           "random_state", "read_problem", "read_spec", "records_of", "state_at"}  # fmt: skip
 """Public names that hold, draw or read a problem and compute no result."""
 
 

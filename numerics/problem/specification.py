@@ -127,10 +127,11 @@ class Specification(Record):
 
     def _draw(self) -> None:
         """The records of a power law, at the features of the seed `draw`; none of them without it."""
+        if self.draw is not None:
+            self._set(draw=integer("draw", self.draw))
         law = record("power_law", self.power_law, PowerLaw)
         made: dict[str, Any] = dict.fromkeys(("mixture", "network", "rule", "state"))
         if self.draw is not None:
-            self._set(draw=integer("draw", self.draw))
             made = power_law_problem(law, self.draw)._asdict()
         for name, value in made.items():
             if (given := getattr(self, name)) is not None and given != value:

@@ -40,7 +40,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from quenched.numerics.probability.quadrature import legendre, scrambled_normals
-from quenched.numerics.problem.checks import Result, flag, integer, real, tolerance
+from quenched.numerics.problem.checks import Result, finite_array, flag, integer, real, record, tolerance
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
 from quenched.numerics.problem.provenance import provenance
@@ -96,7 +96,8 @@ class Threshold:
     observable: Observable = least_overlap
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "level", real("level", self.level))
+        level = float(finite_array("level", real("level", self.level), ()))
+        object.__setattr__(self, "level", level)
         if not callable(self.observable):
             raise ValueError(f"observable must be a function, got {self.observable!r}")
 
@@ -206,10 +207,15 @@ def exit_time(
     >>> bool(found.quantile(0.1) < found.mean < found.quantile(0.9))
     True
     """
+    start = record("start", start, OrderParameters)
     check_fluctuating(mixture, network, rule, start)
     D, seed = integer("D", D, at_least=mixture.dimensions + network.K), integer("seed", seed)
     samples, anywhere = integer("samples", samples, at_least=2), flag("anywhere", anywhere)
-    limit = threshold if isinstance(threshold, Threshold) else Threshold(threshold)
+    limit = (
+        threshold
+        if isinstance(threshold, Threshold)
+        else Threshold(float(finite_array("threshold", real("threshold", threshold), ())))
+    )
     path = NoisyPath(mixture, network, rule, seed)
     spread = _anywhere(path, start) if anywhere else 0.0
     saddle = _Saddle(path, start)
@@ -249,8 +255,16 @@ def exit_time(
 def pointing_anywhere(mixture: Mixture, state: OrderParameters, D: int, seed: int) -> OrderParameters:
     """The state of weights in D dimensions with the Gram matrix Q of `state` that point anywhere, for one seed.
 
-    Their components along a direction are N(0, Q)/sqrt(D), to leading order.
+    Their components along a direction are N(0, Q)/sqrt(D), to leading order.  ValueError: bad input.
+
+    >>> from quenched.numerics import Mixture
+    >>> state = OrderParameters(M=[[0.0], [0.0]], Q=[[1.0]], v=[1.0])
+    >>> made = pointing_anywhere(Mixture.two_clusters(1.0), state, D=10**6, seed=0)
+    >>> bool(0 < abs(made.M[0, 0]) < 0.005), made.Q.item()
+    (True, 1.0)
     """
+    mixture, state = record("mixture", mixture, Mixture), record("state", state, OrderParameters)
+    D = integer("D", D, at_least=mixture.dimensions + state.K)
     rng = np.random.default_rng([integer("seed", seed), 77])
     values, vectors = np.linalg.eigh(state.Q)
     A = rng.standard_normal((mixture.dimensions, state.K)) @ ((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)

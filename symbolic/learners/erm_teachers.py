@@ -15,7 +15,7 @@ its derivative by v at fixed q is given by the heat equation, and holds for any 
 For the square loss f is linear in y and sum_m w*_m E[df/dnu_m] = sum_m w*_m E[dy/dnu_m]/(1 + V): of all neurons one
 vector counts, sum_m v_m c_1m w*_m where y = sum_m v_m g(nu_m), c_1m = E[g'(nu_m)], and what is not linear in x enters
 by its variance alone, as label noise does.  For another loss and y = sign(nu) a sample weighs the probability of its
-label given w, and df/dnu = (f_+ - f_-) delta(nu) is conditioned on the border nu = 0.
+label given w, and df/dnu is the jump of f at the border nu = 0, conditioned on it.
 """
 
 from __future__ import annotations

@@ -258,6 +258,33 @@ CALLS: dict[str, Call] = {
             "seed": "integer",
         },
     ),
+    "exit_time": (
+        numerics.exit_time,
+        {
+            "mixture": Mixture.three_clusters(0.2),
+            "network": TwoLayer(1, "relu"),
+            "rule": OnlineSGD(0.5, second_lr=0.0),
+            "start": OrderParameters(np.zeros((3, 1)), [[25 / 99]], [-1.0]),
+            "D": 1000,
+            "threshold": 0.4,
+        },
+        {
+            **PROBLEM,
+            "rule": "rule",
+            "start": "record",
+            "D": "integer",
+            "threshold": "real",
+            "anywhere": "flag",
+            "samples": "integer",
+            "seed": "integer",
+        },
+    ),
+    "Threshold": (numerics.Threshold, {"level": 0.4}, {"level": "real", "observable": "function"}),
+    "pointing_anywhere": (
+        numerics.pointing_anywhere,
+        {"mixture": XOR, "state": STATE, "D": 100, "seed": 0},
+        {"mixture": "record", "state": "record", "D": "integer", "seed": "integer"},
+    ),
     "integrate": (
         numerics.integrate,
         {"mixture": XOR, "network": NETWORK, "rule": RULE, "state": STATE, "t": [1.0]},

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from quenched.numerics import Mixture, OnlineSGD, OrderParameters, Spectrum, TwoLayer, random_state
 from quenched.numerics.problem.network import Teacher
-from quenched.sim import engines, simulate, sweep
+from quenched.sim import engines, simulate, sweep, sweeps
 from quenched.sim.backend import Backend, generator_words, generators, get_backend, restore_generators
 from quenched.sim.engines import ENGINES, base, find_engine
 from quenched.sim.engines.base import Batch, Engine, Problem
@@ -240,7 +240,8 @@ def test_what_a_card_refuses_is_asked_of_the_engine(
     kind, host = find_engine(name), get_backend("numpy")
     assert kind.objection([CLASSES], host) is None
     assert kind.objection([CLASSES], host_card) == "backend must be 'numpy' where clusters have classes"
-    monkeypatch.setattr(base, "get_backend", lambda asked: host if asked == "numpy" else host_card)
+    for module in (base, sweeps):
+        monkeypatch.setattr(module, "get_backend", lambda asked: host if asked == "numpy" else host_card)
     assert kind.place("auto", [CLASSES], 10**6).name == "numpy"
     plain = replace(CLASSES, mixture=Mixture.xor(0.5), rule=OnlineSGD(0.5))
     assert kind.place("auto", [plain], 10**6).name == "cupy"

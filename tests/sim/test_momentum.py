@@ -120,7 +120,14 @@ def test_the_referee_has_a_cell_of_it() -> None:
     (own,) = [one for one in Grid().variants if dict(one.options).get("friction")]
     small = Variant("erf", 2, options=own.options)
     grid = Grid(
-        mixtures=(), variants=(small,), D=(100_000,), seeds=8, times=(0.5, 1.0), bias_D=(100, 200), bias_runs=2e4
+        mixtures=(),
+        variants=(small,),
+        D=(100_000,),
+        seeds=8,
+        times=(0.5, 1.0),
+        bias_D=(100, 200),
+        bias_runs=2e4,
+        power_law=False,
     )
     (case,) = grid.cases()
     assert case.dimension(100_000) == 1000

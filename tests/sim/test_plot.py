@@ -136,6 +136,7 @@ CHANGED = {
     "frozen": ("w0", "v1"),
     "sphere": True,
     "temperature": 0.1,
+    "friction": 1.0,
 }
 
 

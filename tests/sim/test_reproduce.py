@@ -52,6 +52,7 @@ REFUSED = {
     "bias_decay": 0.1,
     "intercept_decay": 0.1,
     "second_lr": "1/(1 + t)",
+    "friction": 1.0,
 }
 
 

@@ -129,9 +129,9 @@ def functions() -> list[tuple[Path, ast.FunctionDef]]:
 def test_theory_is_small() -> None:
     """Learning, features, kernels take 9,250 lines; replica theory and named activations 650, biases and rules 160.
 
-    Several outputs take 20, power laws 130.
+    Several outputs take 20, power laws 150, momentum 80, labels by teachers in replica theory 50.
     """
-    assert sum(len(path.read_text().splitlines()) for path in THEORY.rglob("*.py")) < 10_350
+    assert sum(len(path.read_text().splitlines()) for path in THEORY.rglob("*.py")) < 10_450
 
 
 def test_what_no_solver_calls_says_so() -> None:
