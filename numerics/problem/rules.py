@@ -36,7 +36,7 @@ _SYMBOLS = {
     "second_lr": "η_v",
     "second_weight_decay": "κ_v",
     "temperature": "T",
-    "friction": "γ",
+    "friction": "ζ",
     "bias_lr": "η_b",
     "bias_decay": "κ_b",
     "intercept_lr": "η_c",

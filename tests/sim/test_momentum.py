@@ -136,7 +136,7 @@ def test_the_referee_has_a_cell_of_it() -> None:
     assert not found.denied
     assert not found.missed
     assert found.cells[0].D == 200
-    assert "γ = 1.5" in found.cells[0].options
+    assert "ζ = 1.5" in found.cells[0].options
 
 
 def test_a_specification_has_a_friction(tmp_path: Path) -> None:
