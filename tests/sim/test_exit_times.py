@@ -148,7 +148,7 @@ OFF = OrderParameters([[0.0], [0.0], [0.05], [-0.05]], STATE.Q, STATE.v)
     [
         ({"rule": GradientFlow(second_lr=0.0)}, ValueError, "rule must be an OnlineSGD"),
         ({"D": 2}, ValueError, "D must be"),
-        ({"threshold": "high"}, ValueError, "level must be a real number"),
+        ({"threshold": "high"}, ValueError, "threshold must be a real number"),
         ({"start": OFF, "anywhere": True}, ValueError, "start must have no overlaps with anywhere=True"),
         ({"start": OFF}, PlateauError, "start must not lead to a stable fixed point"),
         ({"threshold": 2.0}, PlateauError, "threshold must be passed on the way from the plateau: until t = "),
