@@ -110,7 +110,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "weight_decay": ("weight decay kappa", "1"),
     "second_lr": ("learning rate of the second layer", "1"),
     "second_weight_decay": ("weight decay of the second layer", "1"),
-    "friction": ("friction gamma, D times 1 - beta of the momentum", "1/(D steps)"),
+    "friction": ("friction zeta, D times 1 - beta of the momentum", "1/(D steps)"),
     "bias_lr": ("learning rate of the thresholds", "1"),
     "bias_decay": ("decay of the thresholds", "1"),
     "intercept_lr": ("learning rate of the intercept", "1"),

@@ -142,10 +142,10 @@ class Vectors(Engine):
         """
         batch, D = self.batch, self.batch.problem.D
         now = [problem.rates(self.steps, steps) for problem in batch.problems]
-        eta, kappa, eta_v, kappa_v, T, gamma = (
+        eta, kappa, eta_v, kappa_v, T, zeta = (
             np.stack([np.broadcast_to(each[i], (steps,)) for each in now])[batch.which][:, :, None] for i in range(6)
         )
-        heat = gamma * T if batch.problem.rule.momentum else T
+        heat = zeta * T if batch.problem.rule.momentum else T
         first, second = (factors[:, None, :] for factors in self.learning[:2])
         scale = batch.numbers(lambda problem: problem.network.output_scale)[:, None, None] / batch.problem.rule.batch
         return tuple(
@@ -156,7 +156,7 @@ class Vectors(Engine):
                 1 - eta * kappa / D * first,
                 1 - eta_v * kappa_v / D * second,
                 np.sqrt(2 * eta * heat / D * first),
-                gamma / D * np.ones_like(first),
+                zeta / D * np.ones_like(first),
                 eta * kappa / D * first,
             )
         )
@@ -265,7 +265,7 @@ class Vectors(Engine):
     def _by_velocities(self, X: Any, y: Any, parts: tuple[Any, ...], steps: int) -> tuple[tuple[Any, ...], Any]:
         """Steps with momentum: what becomes of v, or v, b and c; and a number (S, K) for each weight, finite as it is.
 
-        p <- (1 - gamma/D) p + (the step of x without momentum),     x <- x + p/D,     of weights and parameters x
+        p <- (1 - zeta/D) p + (the step of x without momentum),     x <- x + p/D,     of weights and parameters x
         """
         xp, D, problem = self.batch.backend.xp, self.batch.problem.D, self.batch.problem
         B, rows, rates = problem.rule.batch, problem.rule.batch + problem.bath, self.constant or self._rates(steps)

@@ -72,7 +72,7 @@ __all__ = [
 TITLE = "Momentum"
 PART, ORDER = "learning", 7
 STATUS = "Exact as D grows at fixed t, like the equations that it changes."
-NOTATION = {"friction": r"\gamma"}
+NOTATION = {"friction": r"\zeta"}
 
 latex = in_letters(NOTATION)
 
