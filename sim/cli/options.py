@@ -44,7 +44,7 @@ HELP = {
     "batch": "Fresh samples a step.",
     "frozen": "What does not learn: w (first layer), v (readout), w3, v3, 3 (both of neuron 3); repeat for more.",
     "sphere": "Scale each weight back to its length after a step.",
-    "friction": "Momentum beta = 1 - gamma/D of this friction gamma; a number, or in time like lr (default: none).",
+    "friction": "Momentum beta = 1 - zeta/D of this friction zeta; a number, or in time like lr (default: none).",
     "temperature": "Temperature T of a bath on the first layer; a number, or in time like lr.",
 }
 """Fields of records of numerics, which know nothing of a command line."""
