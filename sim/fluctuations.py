@@ -168,8 +168,8 @@ def learning_times(
         if not np.isnan(found).any():
             return found
     raise RuntimeError(
-        f"{int(np.isnan(found).sum())} of {len(names)} runs have no overlap of {level.level:g} by t = {t:g} at D = {D}"
-        ": raise t, or lower the level"
+        f"{int(np.isnan(found).sum())} of {len(names)} runs have not reached the level {level.level:g} by t = {t:g} at "
+        f"D = {D}: raise t, or lower the level"
     )
 
 

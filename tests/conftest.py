@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def floating_point_raises() -> Iterator[None]:
     """
     with np.errstate(divide="raise", over="raise", invalid="raise", under="ignore"):
         yield
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The exit code of `quenched ARGUMENTS`, run in this process."""
+    from quenched.sim.cli import main
+
+    def called(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        return int(end.value.code or 0)
+
+    return called
 
 
 @pytest.fixture(scope="session")

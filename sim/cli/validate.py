@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB"]
 
+_SEEDS = 40  # runs on vectors, whose spread is larger at their smaller D
+
 
 @dataclass(frozen=True)
 class Run:
     """The grid, the engine and the report."""
 
-    full: bool = option(False, "316 cells in minutes, instead of 27 in seconds.")
-    quick: bool = option(False, "27 cells in seconds (the default).")
+    full: bool = option(False, "All mixtures, activations and rules: hundreds of cells, a quarter of an hour.")
+    quick: bool = option(False, "A few of each, in seconds (the default).")
     engine: str = option("overlaps", f"{', '.join(ENGINES)}: vectors is SGD itself, overlaps its chain at any D.")
     backend: str | None = option(
         None,
@@ -115,14 +117,16 @@ def validate(problem: Specification | None, run: Run, given: Collection[str]) ->
 
 def _grid(run: Run, large: bool) -> Grid:
     """The grid that the options ask for."""
-    from quenched.sim.referee.grid import Grid
+    from quenched.sim.referee.grid import VECTORS_D, Grid
 
     grid = Grid.full() if run.full else Grid()
     if not large:
-        grid = replace(grid, D=(1000,), seeds=40)
+        grid = replace(grid, D=(VECTORS_D,), seeds=_SEEDS)
     if run.problem is not None:
         times = () if run.problem.t is None else tuple(float(t) for t in run.problem.t if t > 0)
         grid = replace(grid, problem=run.problem, times=times or grid.times)
+        if not all(case.chained for case in grid.cases()):
+            grid = replace(grid, D=(VECTORS_D,), seeds=_SEEDS)
     elif run.loss is not None or run.batch is not None:
         grid = grid.of_rule("square" if run.loss is None else run.loss, 1 if run.batch is None else run.batch)
     if run.D:

@@ -19,17 +19,18 @@ from quenched.numerics.problem.specification import Specification
 from quenched.numerics.problem.state import Densities, OrderParameters
 from quenched.numerics.scaling.power_law import PowerLaw
 from quenched.numerics.two_layer.flow import random_state
+from quenched.sim.backend import get_backend
+from quenched.sim.engines import find_engine
 from quenched.sim.engines.base import Problem
 from quenched.sim.training import problems_of
 from quenched.symbolic.language.grammar import CLASS_LOSSES
 
-__all__ = ["POWER_LAW", "SIGMA", "SPECIFIED", "TEACHERS", "Case", "Grid", "Variant"]
+__all__ = ["POWER_LAW", "SIGMA", "SPECIFIED", "TEACHERS", "VECTORS_D", "Case", "Grid", "Variant"]
 
 SIGMA = 0.4  # noise per component of every mixture
-_MOST_VECTORS = 1000  # the dimension of what runs on vectors alone, whose steps cost D
+VECTORS_D = 1000  # the dimension of what runs on vectors alone, whose steps cost D
 SPECIFIED = "specification"  # what the mixture of a specification is called
 POWER_LAW = "power law"  # and that of the power-law problem
-_MOST = 400  # its dimension: 50 directions for each of its eigenvalues
 _POWERS = Specification(power_law=PowerLaw(0.8, 0.6, 24, 8, rate=0.15, batch=2, label_noise=0.2), draw=1)
 
 
@@ -99,7 +100,7 @@ class Case:
     """A problem of the grid: the names of its mixture and teacher, the network, the rule, whether it has a control.
 
     `problem`: the specification that it is, which has a mixture and an initial state of its own; mixture and rule may
-    change in time.  `most`: the largest dimension that it is simulated in, where no engine for any dimension takes it.
+    change in time.
     """
 
     mixture: str
@@ -108,14 +109,22 @@ class Case:
     control: bool
     teacher: str = ""
     problem: Specification | None = None
-    most: int | None = None
+
+    @property
+    def chained(self) -> bool:
+        """Whether the exact chain runs it, whose steps cost the same in any dimension."""
+        return find_engine("overlaps").objection(self.problems(VECTORS_D), get_backend("numpy")) is None
 
     def dimension(self, D: int) -> int:
-        """Where it runs in a cell at D: with as many directions for each eigenvalue of a power law."""
-        if self.most is None:
+        """Where it runs in a cell at D: what is not `chained` no higher than `VECTORS_D`, but for a user's problem.
+
+        With a spectrum, with as many directions for each eigenvalue.
+        """
+        if self.mixture == SPECIFIED or self.chained:
             return D
-        nodes = 1 if self.problem is None else joint_mixture(self.data).default_dimension
-        return min(D, self.most) // nodes * nodes
+        spectrum = joint_mixture(self.data).spectrum
+        nodes = 1 if spectrum is None else spectrum.nodes
+        return min(D, VECTORS_D) // nodes * nodes
 
     @property
     def data(self) -> Mixtures:
@@ -209,19 +218,11 @@ class Grid:
             Case(mixture, TwoLayer(K, activation), OnlineSGD(lr), (K, lr) == (self.K[0], self.rates[0]))
             for mixture, activation, K, lr in product(self.mixtures, self.activations, self.K, self.rates)
         ]
-        rules = [(one, one.rule(self.rates[-1])) for one in self.variants]
         others = [
-            Case(
-                name,
-                TwoLayer(one.K, one.activation),
-                rule,
-                one.control,
-                one.teacher,
-                most=_MOST_VECTORS if rule.momentum else None,
-            )
-            for one, rule in rules
+            Case(name, TwoLayer(one.K, one.activation), one.rule(self.rates[-1]), one.control, one.teacher)
+            for one in self.variants
             for name in ((_CLASSES,) if one.loss in CLASS_LOSSES else self.varied)
         ]
         network, rule = record("network", _POWERS.network, TwoLayer), record("rule", _POWERS.rule, OnlineSGD)
-        law = [Case(POWER_LAW, network, rule, True, problem=_POWERS, most=_MOST)] if self.power_law else []
+        law = [Case(POWER_LAW, network, rule, True, problem=_POWERS)] if self.power_law else []
         return [*plain, *others, *law]

@@ -298,8 +298,7 @@ def _runs(grid: Grid, case: Case, number: int, D: int, cell: int, engine: str, b
     samples = None if case.problem is None else case.problem.test_samples
     options: dict[str, Any] = {} if samples is None else {"test_samples": samples}
     how = _engine(case, engine, backend)
-    size = case.dimension(D)
-    return simulate(case.data, case.network, case.rule, size, grid.times, seeds, *how, state=state, **options)
+    return simulate(case.data, case.network, case.rule, D, grid.times, seeds, *how, state=state, **options)
 
 
 def _engine(case: Case, engine: str, backend: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import io
 import re
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from quenched.numerics import (
     random_state,
 )
 from quenched.sim import compare, read_problem, read_spec, simulate
-from quenched.sim.cli import main
 from quenched.sim.drawing.plot import plot
 
 SMALL = st.floats(-3, 3)
@@ -174,21 +173,14 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    return int(end.value.code or 0)
-
-
 def test_dynamics_and_its_results(
-    file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    file: Path, run: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The numbers of `integrate`; theory, runs, their comparison and the file say the same problem."""
     spec = read_problem(file)
     assert (spec.mixture, spec.rule) == (TASKS, RULES)
     outputs = ["-o", tmp_path / "run.nc", "-o", tmp_path / "run.csv", "--plot", tmp_path / "run.png"]
-    assert run(monkeypatch, "dynamics", file, "--simulate", *outputs) == 0
+    assert run("dynamics", file, "--simulate", *outputs) == 0
     printed = capfd.readouterr().out
     assert re.search(r"t +learned +pmse 0 +error 0 +pmse 1 +error 1", printed)
     theory, runs = xr.load_dataset(tmp_path / "run.nc"), xr.load_dataset(tmp_path / "run_simulation.nc")
@@ -220,8 +212,8 @@ def test_runs_of_several_tasks_are_drawn() -> None:
     assert len(plot(runs).axes[0].containers) == 2
 
 
-def test_show_tells_each_piece(file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "show", file) == 0
+def test_show_tells_each_piece(file: Path, run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("show", file) == 0
     printed = capfd.readouterr().out
     rows = {line.split()[0]: line for line in printed.splitlines() if line}
     assert re.search(r"mixture\[1\].sigma +0\.4 +1 +noise", rows["mixture[1].sigma"])
@@ -237,19 +229,19 @@ def test_show_tells_each_piece(file: Path, monkeypatch: pytest.MonkeyPatch, capf
         ("1", "", "0", rules[3]),
     ]
     assert printed.count(r"\frac{dv_{k}}{dt}") == 2  # frozen in the second
-    assert run(monkeypatch, "show", file, "--toml") == 0
+    assert run("show", file, "--toml") == 0
     file.write_text(capfd.readouterr().out)
     assert (read_problem(file).mixture, read_problem(file).rule) == (TASKS, RULES)
 
 
 @pytest.mark.parametrize("verb", ["curve", "fixed-points"])
 def test_verbs_of_one_problem_refuse_several(
-    verb: str, file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    verb: str, file: Path, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, verb, file) == 2
+    assert run(verb, file) == 2
     assert f"mixture must not change in time for quenched {verb}, got 3 pieces" in capfd.readouterr().err
     file.write_text(FILE[: FILE.index("[[")] + '[mixture]\nkind = "xor"\nsigma = 0.4\n')
-    assert run(monkeypatch, verb, file) == 2
+    assert run(verb, file) == 2
     assert f"rule must not change in time for quenched {verb}, got 2 pieces" in capfd.readouterr().err
     with pytest.raises(ValueError, match=r"rule must not change in time here, got a table with until = 0\.75"):
         read_spec(file)
@@ -266,9 +258,9 @@ def test_verbs_of_one_problem_refuse_several(
     ],
 )
 def test_flags_that_pieces_do_not_leave_open(
-    flags: list[Any], message: str, file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    flags: list[Any], message: str, file: Path, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "dynamics", file, *flags) == 2
+    assert run("dynamics", file, *flags) == 2
     assert message in " ".join(capfd.readouterr().err.split())
 
 

@@ -5,8 +5,8 @@ import csv
 import json
 import re
 import shlex
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -50,14 +50,6 @@ SHORT = {
 }
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Exit code of `quenched ARGUMENTS`, run in this process."""
-    monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    return int(end.value.code or 0)
-
-
 def test_every_verb_is_a_file_and_has_an_example() -> None:
     assert {"derive", "dynamics", "curve", "validate", "sweep", "reproduce", "fixed-points", "plot", "show"} <= set(
         main.verbs()
@@ -68,32 +60,32 @@ def test_every_verb_is_a_file_and_has_an_example() -> None:
 
 
 def test_derive_check_prints_what_is_stale_and_exits_1(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("quenched.symbolic.generate.check", lambda folder: ["stale: theory/normal.py\n-old\n+new\n"])
-    assert run(monkeypatch, "derive", "--check") == 1
+    assert run("derive", "--check") == 1
     assert "stale: theory/normal.py\n-old\n+new\n" in capfd.readouterr().out
     monkeypatch.setattr("quenched.symbolic.generate.check", lambda folder: [])
-    assert run(monkeypatch, "derive", "--check") == 0
+    assert run("derive", "--check") == 0
     assert capfd.readouterr().out == ""
 
 
-def test_derive_prints_one_activation(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "derive", "--activation", "x**2-2") == 0
+def test_derive_prints_one_activation(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("derive", "--activation", "x**2-2") == 0
     assert capfd.readouterr().out.startswith('"""The averages of the activation x**2 - 2.')
 
 
-def test_derive_certifies_an_activation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert run(monkeypatch, "derive", "--activation", "x", "--certify", tmp_path / "table.md") == 0
+def test_derive_certifies_an_activation(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run("derive", "--activation", "x", "--certify", tmp_path / "table.md") == 0
     table = (tmp_path / "table.md").read_text()
     assert re.search(r"^\| `x_2` \| Stein \| \d+ \| 30\.0 ", table, re.MULTILINE)
     assert " 0 below the digits required" in table
 
 
-def test_dynamics_writes_what_it_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_dynamics_writes_what_it_computes(run: Callable[..., int], tmp_path: Path) -> None:
     data, picture = tmp_path / "run.nc", tmp_path / "run.png"
     small = ["--K", 2, "--activation", "erf", "--D", 50, "-t", 1, "--simulate", "--seeds", 2]
-    assert run(monkeypatch, "dynamics", *small, "-o", data, "--plot", picture) == 0
+    assert run("dynamics", *small, "-o", data, "--plot", picture) == 0
     theory, runs = xr.load_dataset(data), xr.load_dataset(tmp_path / "run_simulation.nc")
     assert theory.M.dims == ("time", "cluster", "neuron")
     assert theory.attrs["initial_state"] == runs.attrs["initial_state"]
@@ -101,23 +93,23 @@ def test_dynamics_writes_what_it_computes(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_dynamics_goes_on_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_dynamics_goes_on_from_a_file(run: Callable[..., int], tmp_path: Path) -> None:
     """Twice the time is once and once again, to the error of the integrator, rtol = 1e-8 a step."""
     small = ["dynamics", "--K", 2, "--activation", "erf"]
-    assert run(monkeypatch, *small, "-t", 2, "-o", tmp_path / "whole.nc") == 0
-    assert run(monkeypatch, *small, "-t", 1, "-o", tmp_path / "first.nc") == 0
-    assert run(monkeypatch, *small, "-t", 1, "--state", tmp_path / "first.nc", "-o", tmp_path / "second.nc") == 0
+    assert run(*small, "-t", 2, "-o", tmp_path / "whole.nc") == 0
+    assert run(*small, "-t", 1, "-o", tmp_path / "first.nc") == 0
+    assert run(*small, "-t", 1, "--state", tmp_path / "first.nc", "-o", tmp_path / "second.nc") == 0
     whole, second = (xr.load_dataset(tmp_path / f"{name}.nc").isel(time=-1) for name in ("whole", "second"))
     for name in ("M", "Q", "v"):
         np.testing.assert_allclose(second[name], whole[name], atol=1e-6)
 
 
 def test_curve_writes_csv_netcdf_and_picture(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    run: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files = [tmp_path / f"curve.{suffix}" for suffix in ("csv", "nc", "png")]
     options = [part for file in files for part in ("-o", file)]
-    assert run(monkeypatch, "curve", "--learner", "oracle", "--sigma", "0.5:1:2", *options) == 0
+    assert run("curve", "--learner", "oracle", "--sigma", "0.5:1:2", *options) == 0
     lines = files[0].read_text().splitlines()
     assert lines[0].startswith('# mixture: {"means"')
     (header, *rows) = csv.reader(line for line in lines if not line.startswith("# "))
@@ -129,23 +121,21 @@ def test_curve_writes_csv_netcdf_and_picture(
     assert capfd.readouterr().err == ""  # quiet in a pipe
 
 
-def test_spectra_teachers_and_the_gradient_flow(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_spectra_teachers_and_the_gradient_flow(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--K", 2, "--activation", "erf", "-t", 1]
     taught = ["--mixture", "two-clusters", "--spectrum", "mp:0.5", "--teacher", "erf:1", "--simulate", "--D", 60]
-    assert run(monkeypatch, "dynamics", *taught, "--seeds", 2, "--label-noise", 0.1, *small) == 0
+    assert run("dynamics", *taught, "--seeds", 2, "--label-noise", 0.1, *small) == 0
     assert "1 simulated" in capfd.readouterr().out
     options = ["--gradient-flow", "--output-scale", 2, "--second-weight-decay", 0.1]
-    assert run(monkeypatch, "dynamics", *options, *small) == 0
+    assert run("dynamics", *options, *small) == 0
     assert "oracle" in capfd.readouterr().out
     shared = ["--data", "digits", "--covariance", "shared", "--sigma", "0.5", "--starts", 1]
-    assert run(monkeypatch, "curve", *shared, *small) == 0
+    assert run("curve", *shared, *small) == 0
     assert "two-layer" in capfd.readouterr().out
 
 
 def test_the_loss_and_the_batch_reach_the_rule(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    run: Callable[..., int], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """What is written says which rule was integrated and simulated, and where learning ends.
 
@@ -154,20 +144,20 @@ def test_the_loss_and_the_batch_reach_the_rule(
     small = ["--mixture", "two-clusters", "--sigma", 0.4, "--K", 1, "--activation", "erf", "--loss", "logistic"]
     run_file, end = tmp_path / "run.nc", tmp_path / "end.nc"
     short = ["-t", 1, "--D", 60, "--simulate", "--seeds", 2, "-o", run_file]
-    assert run(monkeypatch, "dynamics", *small, *short, "--batch", 4) == 0
+    assert run("dynamics", *small, *short, "--batch", 4) == 0
     for path in (run_file, tmp_path / "run_simulation.nc"):
         rule = json.loads(xr.load_dataset(path).attrs["sgd"])
         assert (rule["loss"], rule["batch"]) == ("logistic", 4)
-    assert run(monkeypatch, "fixed-points", *small, "--seeds", 1, "-o", end) == 0
+    assert run("fixed-points", *small, "--seeds", 1, "-o", end) == 0
     found = xr.load_dataset(end).isel(solution=0)
     assert json.loads(found.attrs["sgd"])["loss"] == "logistic"
     assert abs(float(found.classification_error) - ndtr(-1 / 0.4)) < 1e-6
 
 
-def test_data_stand_in_for_a_mixture(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_data_stand_in_for_a_mixture(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--K", 1, "--activation", "linear", "--D", 64, "-t", 0.5]
-    assert run(monkeypatch, "dynamics", "--data", "digits", *small) == 0
-    assert run(monkeypatch, "curve", "--data", "digits", "--sigma", "0.5,0.6", "--initial", 1, *small) == 0
+    assert run("dynamics", "--data", "digits", *small) == 0
+    assert run("curve", "--data", "digits", "--sigma", "0.5,0.6", "--initial", 1, *small) == 0
     assert "two-layer" in capfd.readouterr().out
 
 
@@ -253,20 +243,19 @@ def test_a_mistake_costs_one_line(
     arguments: list[str],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., int],
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(monkeypatch, *arguments) == 2
+    assert run(*arguments) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert re.search(message, line)
     assert not any(tmp_path.iterdir())
 
 
-def test_an_unstable_run_says_what_to_change(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, "dynamics", "--activation", "linear", "--K", 1, "--lr", 1000, "--second-lr", 0) == 1
+def test_an_unstable_run_says_what_to_change(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("dynamics", "--activation", "linear", "--K", 1, "--lr", 1000, "--second-lr", 0) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert "lower lr" in line
 
@@ -293,69 +282,69 @@ def shortened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("shortened")
 @pytest.mark.parametrize(("verb", "example"), EXAMPLES)
-def test_examples_run(verb: str, example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(verb: str, example: str, monkeypatch: pytest.MonkeyPatch, run: Callable[..., int]) -> None:
     extra = SHORT.get(verb, [])
     if verb == "curve" and "oracle --digits" not in example and not re.search("random|kernel", example):
         extra = ["-t", "0.5", "--starts", "1"]
     if "--follow" in example:
         extra = [*extra, "--values", "0.4:0.41:2"]
     if "run.nc" in example and "-o run.nc" not in example:
-        assert run(monkeypatch, "dynamics", "-t", 0.5, "--simulate", "--seeds", 2, "--D", 50, "-o", "run.nc") == 0
+        assert run("dynamics", "-t", 0.5, "--simulate", "--seeds", 2, "--D", 50, "-o", "run.nc") == 0
     if "problem.toml" in example:
         Path("problem.toml").write_text(PROBLEM)
     if verb == "verify":
         few = [entry for entry in records.bank() if entry.id in ("oracle/xor", "average/relu-relu", "erm/square")]
         monkeypatch.setattr(records, "bank", lambda: few)
     if "cupy" in example and find_spec("cupy") is None:
-        assert run(monkeypatch, *shlex.split(example), *extra) == 1
+        assert run(*shlex.split(example), *extra) == 1
         return
     # a small grid may be denied, which is exit 1 of validate
-    assert run(monkeypatch, *shlex.split(example), *extra) in ((0, 1) if verb == "validate" else (0,))
+    assert run(*shlex.split(example), *extra) in ((0, 1) if verb == "validate" else (0,))
 
 
-def test_nothing_is_overwritten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(run: Callable[..., int], tmp_path: Path) -> None:
     data = tmp_path / "deep" / "curve.csv"
     line = ["curve", "--learner", "oracle", "--sigma", "0.5,1", "-o", data]
-    assert run(monkeypatch, *line) == 0
+    assert run(*line) == 0
     before = data.read_bytes()
     data.write_bytes(b"mine")
-    assert run(monkeypatch, *line) == 2
+    assert run(*line) == 2
     assert data.read_bytes() == b"mine"
-    assert run(monkeypatch, *line, "--force") == 0
+    assert run(*line, "--force") == 0
     assert data.read_bytes() == before
     (tmp_path / "run_simulation.nc").touch()
-    assert run(monkeypatch, "dynamics", "--simulate", "-o", tmp_path / "run.nc") == 2
+    assert run("dynamics", "--simulate", "-o", tmp_path / "run.nc") == 2
     (tmp_path / "report.md").touch()
-    assert run(monkeypatch, "validate", "--report", tmp_path) == 2
+    assert run("validate", "--report", tmp_path) == 2
     (tmp_path / "digits.png").touch()
-    assert run(monkeypatch, "reproduce", "digits", "--folder", tmp_path) == 2
+    assert run("reproduce", "digits", "--folder", tmp_path) == 2
 
 
-def test_a_trajectory_as_csv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_trajectory_as_csv(run: Callable[..., int], tmp_path: Path) -> None:
     small = ["--K", 2, "--activation", "erf", "--D", 50, "-t", 1, "--simulate", "--seeds", 2]
-    assert run(monkeypatch, "dynamics", *small, "-o", tmp_path / "run.csv", "-o", tmp_path / "run.nc") == 0
+    assert run("dynamics", *small, "-o", tmp_path / "run.csv", "-o", tmp_path / "run.nc") == 0
     theory = xr.load_dataset(tmp_path / "run.nc")
     rows = list(csv.DictReader(x for x in (tmp_path / "run.csv").read_text().splitlines() if x[0] != "#"))
     assert [float(row["M[1,0]"]) for row in rows] == theory.M[:, 1, 0].values.tolist()
     assert (tmp_path / "run_simulation.csv").read_text().count("\n") > 2 * 21
 
 
-def test_a_plain_dynamics_shows_learning(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "dynamics") == 0
+def test_a_plain_dynamics_shows_learning(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("dynamics") == 0
     lines = [line.split() for line in capfd.readouterr().out.splitlines()]
     first, last, best = float(lines[1][2]), float(lines[5][2]), float(lines[6][1])
     assert first > 0.45
     assert best < last < best + 0.03
 
 
-def test_every_variable_of_every_file_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_variable_of_every_file_is_explained(run: Callable[..., int], tmp_path: Path) -> None:
     """Long name and units, of what the verbs write; names of things have no unit."""
     small = ["--K", 2, "--activation", "erf", "-t", 1]
-    run(monkeypatch, "dynamics", *small, "--simulate", "--seeds", 2, "--D", 50, "-o", tmp_path / "a.nc")
+    run("dynamics", *small, "--simulate", "--seeds", 2, "--D", 50, "-o", tmp_path / "a.nc")
     taught = ["--mixture", "two-clusters", "--spectrum", "mp:0.5", "--teacher", "erf:1"]
-    run(monkeypatch, "dynamics", *small, *taught, "-o", tmp_path / "b.nc")
-    run(monkeypatch, "curve", *small, "--starts", 1, "--sigma", "0.5", "-o", tmp_path / "c.nc")
-    run(monkeypatch, "fixed-points", "--seeds", 1, "-o", tmp_path / "d.nc")
+    run("dynamics", *small, *taught, "-o", tmp_path / "b.nc")
+    run("curve", *small, "--starts", 1, "--sigma", "0.5", "-o", tmp_path / "c.nc")
+    run("fixed-points", "--seeds", 1, "-o", tmp_path / "d.nc")
     files = sorted(tmp_path.glob("*.nc"))
     assert [path.stem for path in files] == ["a", "a_simulation", "b", "c", "d"]
     for path in files:
@@ -367,21 +356,21 @@ def test_every_variable_of_every_file_is_explained(monkeypatch: pytest.MonkeyPat
 
 
 def test_show_says_what_is_in_a_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    run: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "dynamics", "--K", 2, "--activation", "erf", "-t", 1, "-o", tmp_path / "a.nc") == 0
+    assert run("dynamics", "--K", 2, "--activation", "erf", "-t", 1, "-o", tmp_path / "a.nc") == 0
     capfd.readouterr()
-    assert run(monkeypatch, "show", tmp_path / "a.nc") == 0
+    assert run("show", tmp_path / "a.nc") == 0
     text = capfd.readouterr().out
     assert "time 101, cluster 4, neuron 2" in text
     assert '  network.activation = "erf"\n' in text
     assert re.search(r"^Q  +time, neuron, neuron_  .*  1  +overlap of weights, w_k.w_l/D$", text, re.MULTILINE)
 
 
-def test_the_version(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_version(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     import quenched
 
-    assert run(monkeypatch, "--version") == 0
+    assert run("--version") == 0
     assert capfd.readouterr().out == f"quenched {metadata.version('quenched')}\n"
     assert quenched.__version__ == metadata.version("quenched")
     with pytest.raises(AttributeError, match="module 'quenched' has no attribute 'nothing'"):

@@ -169,7 +169,9 @@ def test_what_is_learned_at_the_start_takes_no_time() -> None:
 def test_what_does_not_happen_is_said() -> None:
     mixture, network = Mixture.three_clusters(0.5), TwoLayer(1, "abs")
     state = plateau(mixture, network, FROZEN, [-1.0])
-    with pytest.raises(RuntimeError, match=r"3 of 3 runs have no overlap of 0\.4 by t = 0\.5 at D = 50: raise t"):
+    with pytest.raises(
+        RuntimeError, match=r"3 of 3 runs have not reached the level 0\.4 by t = 0\.5 at D = 50: raise t"
+    ):
         learning_times(mixture, network, FROZEN, 50, range(3), state, level=0.4, t=0.5)
     with pytest.raises(RuntimeError, match=r"there is no plateau: after t = 1 the order parameters still move"):
         plateau(mixture, network, FROZEN, [-1.0], t=1.0)

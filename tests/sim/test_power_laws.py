@@ -1,6 +1,6 @@
 """Power laws in the one specification, in the referee, and in files of results."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from quenched.numerics import (
     problem_of,
 )
 from quenched.sim import read_problem
-from quenched.sim.cli import main
 from quenched.sim.referee import judge as judging
 from quenched.sim.referee.grid import POWER_LAW, Grid
 
@@ -39,13 +38,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "law.toml"
     path.write_text(FILE)
     return path
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    return int(end.value.code or 0)
 
 
 def test_a_law_and_a_draw_are_the_records_of_the_problem(file: Path, tmp_path: Path) -> None:
@@ -74,24 +66,22 @@ def test_results_say_their_law_or_their_records(tmp_path: Path) -> None:
     assert read_problem(tmp_path / "run.nc") == expected
 
 
-def test_verbs_of_a_law(
-    file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_verbs_of_a_law(file: Path, run: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """`dynamics` by one eigendecomposition, `show` with the phase, and without a draw a sentence that asks for it."""
-    assert run(monkeypatch, "dynamics", file, "--simulate", "--seeds", 2, "-o", tmp_path / "run.nc") == 0
+    assert run("dynamics", file, "--simulate", "--seeds", 2, "-o", tmp_path / "run.nc") == 0
     found = xr.load_dataset(tmp_path / "run.nc")
     expected = integrate(*power_law_problem(LAW, 1), [0.0, 0.5], method="linear")
     np.testing.assert_array_equal(found.pmse, expected.pmse)
     assert xr.load_dataset(tmp_path / "run_simulation.nc").sizes["seed"] == 2
-    assert run(monkeypatch, "show", file) == 0
+    assert run("show", file) == 0
     printed = capfd.readouterr().out
     assert "phase II: the least risk falls with the compute f as f^-0.642857, at the best size f^0.428571" in printed
     assert "source exponent, target j^(-b)" in printed
     file.write_text(FILE.replace("draw = 1", "").replace("b = 0.6", "b = 0.8"))
-    assert run(monkeypatch, "show", file) == 0
+    assert run("show", file) == 0
     assert "no phase: a and b must lie inside of a phase, not on its boundary" in capfd.readouterr().out
     for verb in ("dynamics", "validate", "curve"):
-        assert run(monkeypatch, verb, file) == 2
+        assert run(verb, file) == 2
         assert "draw, the seed of the features, must be beside power_law" in capfd.readouterr().err
 
 
@@ -115,11 +105,11 @@ def test_a_cell_of_the_referee() -> None:
     """On vectors, which take a spectrum; it agrees, and rates a quarter too large do not."""
     grid = Grid()
     case = grid.cases()[-1]
-    assert (case.mixture, case.dimension(10_000), case.dimension(90)) == (POWER_LAW, 400, 88)
+    assert (case.mixture, case.dimension(10_000), case.dimension(90)) == (POWER_LAW, 1000, 88)
     assert judging._engine(case, "overlaps", "numpy") == ("vectors", "numpy")
     done = {("theory", 0): (judging._theory(grid, case, 0), 0.0)}
-    done["runs", 0] = judging._runs(grid, case, 0, 10_000, 0, "overlaps", "numpy"), 0.0
+    done["runs", 0] = judging._runs(grid, case, 0, case.dimension(10_000), 0, "overlaps", "numpy"), 0.0
     (cell,), (control,), _ = judging._judged(grid, case, done, 0, 0.01)
-    assert (cell.D, cell.engine) == (400, "vectors, numpy")
+    assert (cell.D, cell.engine) == (1000, "vectors, numpy")
     assert cell.p > 0.01
     assert control.p < 1e-5

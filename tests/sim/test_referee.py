@@ -1,8 +1,8 @@
 """The referee agrees where theory holds, denies where it does not, and notices when it cannot tell."""
 
 import re
-import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import xarray as xr
 from quenched.numerics import OnlineSGD, records_of
 from quenched.sim import backend as backends
 from quenched.sim.backend import Backend
-from quenched.sim.cli import main
 from quenched.sim.drawing import captions
 from quenched.sim.referee import judge as judging
 from quenched.sim.referee.grid import Grid, Variant
@@ -22,6 +21,7 @@ from quenched.sim.referee.judge import Verdict, holm, judge, power_law
 from quenched.sim.referee.report import draw, summary, write
 from quenched.sim.training import simulate
 
+ROOT = Path(__file__).parents[2]
 SMALL = Grid(
     mixtures=("two-clusters", "xor"), activations=("erf",), K=(2,), D=(3000, 4000), seeds=12, times=(1.0, 2.0),
     variants=(), power_law=False, bias_D=(50, 100, 200), bias_runs=1e5,
@@ -181,9 +181,11 @@ def test_a_grid_of_one_loss_and_batch() -> None:
 
 
 def test_both_grids_have_each_kind_of_rule() -> None:
-    for grid, cells in ((Grid(), 28), (Grid.full(), 324)):
+    """Of as many cells as the page says."""
+    page = (ROOT / "docs" / "how_to" / "validate.md").read_text()
+    for grid, cells in zip((Grid(), Grid.full()), re.findall(r"# (\d+) cells", page), strict=True):
         cases = grid.cases()
-        assert len(cases) * len(grid.D) == cells
+        assert len(cases) * len(grid.D) == int(cells)
         special = {(c.rule.loss, c.rule.batch, c.network.K) for c in cases}
         assert {("logistic", 1, 1), ("logistic", 1, 2), ("square", 4, 2)} < special
 
@@ -198,15 +200,12 @@ def test_a_referee_that_never_objects_does_not_agree(monkeypatch: pytest.MonkeyP
     assert not replace(verdict, bias=flat).agrees
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    return int(end.value.code or 0)
-
-
 def test_the_verb_writes_a_report_and_exits_by_the_verdict(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, verdict: Verdict
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    verdict: Verdict,
 ) -> None:
     given: list[tuple[Grid, dict[str, Any]]] = []
 
@@ -215,22 +214,22 @@ def test_the_verb_writes_a_report_and_exits_by_the_verdict(
         return verdict
 
     monkeypatch.setattr(judging, "judge", recorded)
-    assert run(monkeypatch, "validate", "--report", tmp_path, "--force") == 0
+    assert run("validate", "--report", tmp_path, "--force") == 0
     sizes = ["--D", 500, "--D", 700, "--seeds", 9]
-    assert run(monkeypatch, "validate", "--full", *sizes, "--report", tmp_path, "--force") == 0
+    assert run("validate", "--full", *sizes, "--report", tmp_path, "--force") == 0
     assert [grid for grid, _ in given] == [Grid(), replace(Grid.full(), D=(500, 700), seeds=9)]
     assert "agree: 0 of 4 cells denied" in capfd.readouterr().out
-    assert run(monkeypatch, "validate", "--backend", "numpy", "--report", tmp_path, "--force") == 0
+    assert run("validate", "--backend", "numpy", "--report", tmp_path, "--force") == 0
     assert (given[2][1]["engine"], given[2][1]["backend"]) == ("vectors", "numpy")
     assert "steps x replicas x D per second" in capfd.readouterr().out
     assert "steps x replicas x D per second" in (tmp_path / "report.md").read_text()
 
-    assert run(monkeypatch, "validate", "--loss", "logistic", "--batch", 8, "--report", tmp_path, "--force") == 0
+    assert run("validate", "--loss", "logistic", "--batch", 8, "--report", tmp_path, "--force") == 0
     assert given[3][0] == Grid().of_rule("logistic", 8)
 
     denied = replace(verdict, adjusted=np.full(4, 1e-5))
     monkeypatch.setattr(judging, "judge", lambda grid, **options: denied)
-    assert run(monkeypatch, "validate", "--report", tmp_path, "--force") == 1
+    assert run("validate", "--report", tmp_path, "--force") == 1
     assert "DISAGREE: 4 of 4 cells denied" in capfd.readouterr().out
 
 
@@ -246,9 +245,9 @@ def test_the_verb_writes_a_report_and_exits_by_the_verdict(
     ],
 )
 def test_bad_input_costs_a_line(
-    arguments: list[object], message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    arguments: list[object], message: str, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "validate", *arguments) == 2
+    assert run("validate", *arguments) == 2
     assert re.search(message, capfd.readouterr().err)
 
 

@@ -1,7 +1,6 @@
 """One specification: a TOML file, a record, the attributes of a dataset, and what every verb makes of it."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -32,7 +31,6 @@ from quenched.numerics.learners import learners
 from quenched.numerics.problem.state import Densities
 from quenched.numerics.two_layer.learner import TwoLayerOptions
 from quenched.sim import Sweep, read_problem, read_spec, simulate, simulate_amp, sweep
-from quenched.sim.cli import main
 from quenched.sim.error_curve import error_curve
 from quenched.sim.referee import judge as judging
 from quenched.sim.referee.grid import Grid
@@ -55,13 +53,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "problem.toml"
     path.write_text(FILE)
     return path
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["quenched", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    return int(end.value.code or 0)
 
 
 # --- files
@@ -292,9 +283,9 @@ def test_every_dataset_gives_its_problem_back_through_a_file(name: str, tmp_path
 # --- verbs
 
 
-def test_dynamics_of_a_file_and_of_its_result(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_dynamics_of_a_file_and_of_its_result(file: Path, run: Callable[..., int], tmp_path: Path) -> None:
     """The same numbers as from Python; a result is a specification of itself; flags override."""
-    assert run(monkeypatch, "dynamics", file, "--simulate", "-o", tmp_path / "run.nc") == 0
+    assert run("dynamics", file, "--simulate", "-o", tmp_path / "run.nc") == 0
     found, runs = xr.load_dataset(tmp_path / "run.nc"), xr.load_dataset(tmp_path / "run_simulation.nc")
     given = read_problem(file)
     expected = integrate(XOR, ERF, RULE, given.start(), given.t)
@@ -302,26 +293,26 @@ def test_dynamics_of_a_file_and_of_its_result(file: Path, monkeypatch: pytest.Mo
     assert runs.seed.values.tolist() == [5, 6]
     assert runs.time.values.tolist() == [0, 0.5, 1]
     assert problem_of(found) == Specification(XOR, ERF, RULE, t=given.t, state=given.start())
-    assert run(monkeypatch, "dynamics", tmp_path / "run.nc", "-o", tmp_path / "again.nc") == 0
+    assert run("dynamics", tmp_path / "run.nc", "-o", tmp_path / "again.nc") == 0
     np.testing.assert_array_equal(xr.load_dataset(tmp_path / "again.nc").Q, found.Q)
     flags = ["--K", 3, "--lr", 0.25, "--sigma", 0.5, "-t", 2, "--initial", 1, "--D", 60]
-    assert run(monkeypatch, "dynamics", file, *flags, "-o", tmp_path / "other.nc") == 0
+    assert run("dynamics", file, *flags, "-o", tmp_path / "other.nc") == 0
     other = problem_of(xr.load_dataset(tmp_path / "other.nc"))
     assert (other.mixture, other.network, other.rule) == (Mixture.xor(0.5), TwoLayer(3, "erf"), OnlineSGD(0.25))
     assert (other.t[-1], len(other.t)) == (2, 101)
     assert other.state == random_state(other.mixture, TwoLayer(3, "erf"), 60, 1)
 
 
-def test_an_engine_of_the_file_simulates(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_engine_of_the_file_simulates(file: Path, run: Callable[..., int], tmp_path: Path) -> None:
     file.write_text('engine = "overlaps"\ntest_samples = 8\n' + FILE)
-    assert run(monkeypatch, "dynamics", file, "--simulate", "--seeds", 1, "-o", tmp_path / "run.nc") == 0
+    assert run("dynamics", file, "--simulate", "--seeds", 1, "-o", tmp_path / "run.nc") == 0
     found = problem_of(xr.load_dataset(tmp_path / "run_simulation.nc"))
     assert (found.engine, found.test_samples, found.seeds) == ("overlaps", 8, (0,))
 
 
-def test_curve_of_a_file(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_curve_of_a_file(file: Path, run: Callable[..., int], tmp_path: Path) -> None:
     """Its learners and noise levels; without learners the network, rule, time and start of the file."""
-    assert run(monkeypatch, "curve", file, "--sigma", "0.5", "--starts", 1, "-o", tmp_path / "a.nc") == 0
+    assert run("curve", file, "--sigma", "0.5", "--starts", 1, "-o", tmp_path / "a.nc") == 0
     found = problem_of(xr.load_dataset(tmp_path / "a.nc"))
     assert found.learner is not None
     assert found.learner["two-layer"] == TwoLayerOptions(ERF, RULE, t=1.0, D=100, initial=8, starts=1)
@@ -329,29 +320,33 @@ def test_curve_of_a_file(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert read_problem(table).learner == {"two-layer": replace(found.learner["two-layer"], t=2.0)}
     text = 'sigma = [0.5, 0.6]\n[mixture]\nkind = "xor"\nsigma = 1.0\n[[learner]]\nkind = "oracle"\n'
     file.write_text(text)
-    assert run(monkeypatch, "curve", file, "-o", tmp_path / "b.nc") == 0
+    assert run("curve", file, "-o", tmp_path / "b.nc") == 0
     other = xr.load_dataset(tmp_path / "b.nc")
     assert (other.learner.values.tolist(), other.sigma.values.tolist()) == (["oracle"], [0.5, 0.6])
     assert problem_of(other) == read_problem(file)
-    assert run(monkeypatch, "curve", file, "--learner", "bayes", "--sigma", "0.5", "-o", tmp_path / "c.nc") == 0
+    assert run("curve", file, "--learner", "bayes", "--sigma", "0.5", "-o", tmp_path / "c.nc") == 0
     assert xr.load_dataset(tmp_path / "c.nc").learner.values.tolist() == ["bayes"]
 
 
-def test_fixed_points_of_a_file(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fixed_points_of_a_file(file: Path, run: Callable[..., int], tmp_path: Path) -> None:
     file.write_text(FILE.replace("lr = 0.5", 'kind = "gradient-flow", weight_decay = 0.1').replace("K = 2", "K = 1"))
-    assert run(monkeypatch, "fixed-points", file, "--sigma", 0.5, "-o", tmp_path / "a.nc") == 0
+    assert run("fixed-points", file, "--sigma", 0.5, "-o", tmp_path / "a.nc") == 0
     found = problem_of(xr.load_dataset(tmp_path / "a.nc"))
     assert (found.mixture, found.rule, found.seeds) == (Mixture.xor(0.5), GradientFlow(weight_decay=0.1), (5, 6))
 
 
 def test_validate_judges_the_problem_of_a_file(
-    file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., int],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Forty runs at D = 500 tell a rate of 0.5 from one of 0.625; the bias, not of the problem, is cut short."""
     monkeypatch.setattr("quenched.sim.referee.grid.Grid", partial(Grid, bias_D=(20, 40, 80), bias_runs=4e3))
     text = FILE.replace("D = 100", "D = 500").replace("number = 2", "number = 40").replace("initial = 8", "initial = 2")
     file.write_text(text.replace("last = 1", "last = 2").replace('"xor", sigma = 0.4', '"two-clusters", sigma = 0.5'))
-    code = run(monkeypatch, "validate", file, "--report", tmp_path / "report", "--processes", 1)
+    code = run("validate", file, "--report", tmp_path / "report", "--processes", 1)
     printed = capfd.readouterr().out
     assert "0 of 1 cells denied" in printed
     assert "1 of 1 controls denied" in printed
@@ -387,16 +382,19 @@ def test_what_the_file_says_is_refused_before_anything_is_computed(
     message: str,
     file: Path,
     monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., int],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     lines = FILE.replace("lr = 0.5", rule)
     file.write_text(more + "\n" + (re.sub("t = {.*", "", lines, count=1) if more.startswith("t =") else lines))
     monkeypatch.setattr("quenched.sim.cli.dynamics._integrated", pytest.fail)
-    assert run(monkeypatch, *verb[:1], file, *verb[1:]) != 0
+    assert run(*verb[:1], file, *verb[1:]) != 0
     assert re.search(message, " ".join(capfd.readouterr().err.split()))
 
 
-def test_validate_takes_engine_and_test_samples_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_takes_engine_and_test_samples_of_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., int]
+) -> None:
     """--backend alone does not change the engine; the control has every rate that learns a quarter too large."""
     given: list[Any] = []
 
@@ -407,7 +405,7 @@ def test_validate_takes_engine_and_test_samples_of_the_file(file: Path, monkeypa
     monkeypatch.setattr(judging, "judge", recorded)
     rule = "lr = 0, bias_lr = 0.2, second_lr = 0.4, intercept_lr = 0.8, batch = 2"
     file.write_text('engine = "overlaps"\ntest_samples = 8\n' + FILE.replace("lr = 0.5", rule))
-    run(monkeypatch, "validate", file, "--backend", "numpy", "--report", file.parent / "report")
+    run("validate", file, "--backend", "numpy", "--report", file.parent / "report")
     ((grid, options),) = given
     assert (options["engine"], options["backend"]) == ("overlaps", "numpy")
     (case,) = grid.cases()
@@ -417,16 +415,16 @@ def test_validate_takes_engine_and_test_samples_of_the_file(file: Path, monkeypa
 
 
 def test_show_prints_equations_defaults_and_units(
-    file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    file: Path, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "show", file) == 0
+    assert run("show", file) == 0
     printed = capfd.readouterr().out
     rows = {line.split()[0]: line for line in printed.splitlines() if line}
     assert re.search(r"rule.lr +0\.5 +1 +learning rate", rows["rule.lr"])
     assert re.search(r"rule.loss +square +default +loss l\(phi, y\)", rows["rule.loss"])
     assert re.search(r"^t +\[0.0, 0.5, 1.0\] +D steps +recorded times", rows["t"])
     assert r"\frac{dv_{k}}{dt} = -\eta_{v} \sum_{a} P_{a}\, r_{ak}" in printed
-    assert run(monkeypatch, "show", file, "--toml") == 0
+    assert run("show", file, "--toml") == 0
     file.write_text(capfd.readouterr().out)
     assert read_problem(file).mixture == XOR
 
@@ -448,20 +446,20 @@ def test_flags_that_a_specification_does_not_leave_open(
     flags: list[str],
     message: str,
     file: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., int],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert run(monkeypatch, verb, file, *flags) == 2
+    assert run(verb, file, *flags) == 2
     assert message in capfd.readouterr().err
 
 
 def test_flags_that_a_gradient_flow_does_not_have(
-    file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    file: Path, run: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text(FILE.replace("lr = 0.5", 'kind = "gradient-flow"'))
-    assert run(monkeypatch, "dynamics", file, "--batch", 2) == 2
+    assert run("dynamics", file, "--batch", 2) == 2
     assert "--batch does not go together with the GradientFlow of the specification" in capfd.readouterr().err
-    assert run(monkeypatch, "validate", file) == 2
+    assert run("validate", file) == 2
     assert "rule must be an OnlineSGD, which can be simulated" in capfd.readouterr().err
 
 
