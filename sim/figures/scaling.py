@@ -5,7 +5,7 @@ The inputs have eigenvalues j^(-2a), the target coefficients j^(-b); P features 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -139,9 +139,9 @@ def _plane(axes: Axes) -> None:
     axes.clabel(lines, fmt="%.1f", fontsize=6, manual=places)
 
 
-def _crossed(values: npt.NDArray[np.float64], levels: npt.ArrayLike) -> list[float]:
+def _crossed(values: npt.NDArray[np.float64], levels: Iterable[float]) -> list[float]:
     """Where values along `PHASE_A` rise through one of the levels, 0.06 or more from a vertical boundary or the end."""
-    above = values[:, None] >= np.asarray(levels)
+    above = values[:, None] >= np.array(list(levels))
     places = PHASE_A[1:][(above[1:] & ~above[:-1] & np.isfinite(values[:-1, None])).any(axis=1)]
     return [float(a) for a in places if min(abs(a - edge) for edge in (*_EDGES, 0.5, PHASE_A[-1])) > 0.06]
 
