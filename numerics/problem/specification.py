@@ -225,8 +225,8 @@ class Specification(Record):
         activation = "erf"
         """
         told = [name for name in self.given if self.power_law is None or name not in PowerLawProblem._fields]
-        tables = {name: _tables(getattr(self, name)) for name in told if name in _TABLES}
-        plain = [name for name in told if name not in (*_TABLES, "learner")]
+        tables = {name: _tables(value) for name in told if _tabular(value := getattr(self, name))}
+        plain = [name for name in told if name not in (*tables, "learner")]
         blocks = ["".join(f"{name} = {_toml(getattr(self, name))}\n" for name in plain)]
         for name, several in tables.items():
             title = f"[{name}]" if len(several) == 1 and "until" not in several[0] else f"[[{name}]]"
@@ -270,8 +270,10 @@ def _learners(value: Any) -> dict[str, Options]:
 
 # --- as text
 
-_TABLES = ("mixture", "network", "rule", "state", "power_law")
-"""The parts that are tables."""
+
+def _tabular(value: Any) -> bool:
+    """Whether a part is written as tables: a record, or pairs of one and its end."""
+    return isinstance(value, Record) or (isinstance(value, tuple) and isinstance(value[0], tuple))
 
 
 def _tables(value: Record | Sequence[tuple[Record, float | None]]) -> list[dict[str, Any]]:
