@@ -9,9 +9,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from quenched.sim.figures import about, figures
+from quenched.sim.drawing.captions import read
+from quenched.sim.figures import about, figures, picture
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 project = "quenched"
 author = "The quenched developers"
@@ -40,12 +42,14 @@ html_show_sphinx = False
 
 
 def with_figures(app, page, source):
-    """In place of the comment on figures of a page: a table of all that there are."""
-    rows = [f"| `{name}` | {about(name)} |" for name in figures()]
-    table = "\n".join(["| figure | what it shows |", "|---|---|", *rows])
-    source[0] = re.sub(r"<!-- figures: .* -->", lambda _: table, source[0])
+    """In place of the comment on figures of a page: all of them, each with the caption that its small copy holds."""
+    parts = []
+    for name in figures():
+        copy = picture(HERE / "figures", name)
+        parts += [f"### {name}", about(name), f"![{name}](figures/{copy.name})", str(read(copy))]
+    source[0] = re.sub(r"<!-- figures: .* -->", lambda _: "\n\n".join(parts), source[0])
 
 
 def setup(app):
-    """Connect the table of figures with the reading of pages."""
+    """Connect the figures with the reading of pages."""
     app.connect("source-read", with_figures)

@@ -18,8 +18,9 @@ import pytest
 import typer
 
 from quenched.sim.cli.main import app, verbs
+from quenched.sim.drawing.captions import read
 from quenched.sim.drawing.style import LEVEL
-from quenched.sim.figures import about, figures
+from quenched.sim.figures import about, figures, picture
 from quenched.sim.specifications import read_problem, read_spec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,11 +94,15 @@ def flags_of(command: Any) -> set[str]:
     return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
 
 
-def test_the_gallery_lists_every_figure() -> None:
-    """The site makes the table from the first lines of the files: a figure is one file."""
+def test_the_gallery_shows_every_figure_with_its_caption() -> None:
+    """From small copies, no larger than a page can bear."""
     source = [(DOCS / "gallery.md").read_text()]
     runpy.run_path(str(DOCS / "conf.py"))["with_figures"](None, "gallery", source)
-    assert [name for name in figures() if f"| `{name}` | {about(name)} |" not in source[0]] == []
+    for name in figures():
+        copy = picture(DOCS / "figures", name)
+        assert copy.stat().st_size < 200_000
+        assert (caption := read(copy)) is not None
+        assert f"### {name}\n\n{about(name)}\n\n![{name}](figures/{name}.png)\n\n{caption}" in source[0]
 
 
 def test_pages_tell_how_the_oracle_is_drawn() -> None:
