@@ -1,4 +1,4 @@
-"""What `quenched derive` writes: theory/ is what the derivation gives, in every process, and `check` sees any difference.
+"""What `quenched derive` writes: theory/ is what the derivation gives, in every process; `check` sees any difference.
 
 The document: in the order of the argument, without trivial lines or ASCII, all references resolved, on the page.  Both
 are tested in one file, that is, in one process: a formula is derived once.
