@@ -12,6 +12,8 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?= -n 2 --dist loadfile  # tests of one file share what they compile
 
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes: each would compile every module anew
+
 .PHONY: test reproduce derive derivation docs lint format
 .DELETE_ON_ERROR:
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from quenched.symbolic.expectation import user_average, user_closed_form
 from quenched.symbolic.user import user_activation, user_gradients, user_loss, user_teacher, user_teacher_gradients
 
-__all__: list[str] = []
+__all__ = ["main", "module"]
 
 _INTERVAL = 0.2  # seconds between two looks for the parent
 
@@ -29,20 +29,27 @@ def main() -> int:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="progress: %(message)s")
     try:
-        text, option, more = sys.argv[1], "".join(sys.argv[2:3]), sys.argv[3:]
-        builds: dict[str, Callable[..., str]] = {
-            "": user_activation,
-            "--average": user_average,
-            "--closed-form": user_closed_form,
-            "--gradients": user_gradients,
-            "--loss": user_loss,
-            "--teacher": user_teacher_gradients if more[1:] == ["--gradients"] else user_teacher,
-        }
-        sys.stdout.write(builds[option](text, *(more[:1] if option == "--teacher" else more)))
+        sys.stdout.write(module(*sys.argv[1:]))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def module(text: str, option: str = "", *more: str) -> str:
+    """What is printed for these arguments.
+
+    ValueError: they are refused.
+    """
+    builds: dict[str, Callable[..., str]] = {
+        "": user_activation,
+        "--average": user_average,
+        "--closed-form": user_closed_form,
+        "--gradients": user_gradients,
+        "--loss": user_loss,
+        "--teacher": user_teacher_gradients if more[1:] == ("--gradients",) else user_teacher,
+    }
+    return builds[option](text, *(more[:1] if option == "--teacher" else more))
 
 
 def _end_with(parent: int) -> None:

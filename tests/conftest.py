@@ -69,20 +69,12 @@ def underived(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def derived_here() -> Iterator[None]:
-    """Averages of integrands are derived in this process, which saves the half second that another takes to start."""
-    from quenched.symbolic import expectation
+@pytest.fixture
+def derived_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not in theory/ is derived in this process, which saves the second or two that another takes to start.
 
-    builds: dict[str, Callable[..., str]] = {
-        "--average": expectation.user_average,
-        "--closed-form": expectation.user_closed_form,
-    }
+    For tests of what is derived; that another process derives it is tested in tests/numerics/test_cache.py.
+    """
+    from quenched.symbolic.__main__ import module
 
-    def derived_text(kind: str, arguments: tuple[str, ...]) -> str:
-        text, option, *more = arguments
-        return builds[option](text, *more)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quenched.numerics.compiled.cache.derived_text", derived_text)
-        yield
+    monkeypatch.setattr("quenched.numerics.compiled.cache.derived_text", lambda kind, arguments: module(*arguments))

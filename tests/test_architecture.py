@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """Every module imported anywhere below `tree`, with the level of a relative import."""
     for node in ast.walk(tree):
@@ -42,66 +48,78 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield node.module or "", node.level
 
 
+def faults(seen: Callable[[Path], Iterator[str]], paths: Iterable[Path]) -> str:
+    """What is seen in each file, a line each: one test reads them all, and lists whatever is wrong."""
+    return "\n".join(f"{name(path)}: {fault}" for path in paths for fault in seen(path))
+
+
 def loaded(module: str) -> set[str]:
     """The modules that `import module` loads in a fresh process."""
     code = f"import sys; import {module}; print(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_a_layer_imports_only_layers_to_its_left(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    for module, level in imports(tree):
-        assert level == 0, f"{name(path)}: relative import of {module!r}"
+def misplaced(path: Path) -> Iterator[str]:
+    for module, level in imports(tree(path)):
+        if level:
+            yield f"relative import of {module!r}"
         top, _, rest = module.partition(".")
-        assert top not in LAYERS, f"{name(path)}: {module} is a folder, the module is quenched.{module}"
-        if top == "quenched":
-            layer = rest.partition(".")[0]
-            derives = name(path) in DERIVERS or module in PLAIN
-            allowed = ALLOWED[path.relative_to(ROOT).parts[0]] | ({"symbolic"} if derives else set())
-            assert layer in allowed, f"{name(path)} imports {module}"
+        if top in LAYERS:
+            yield f"{module} is a folder, the module is quenched.{module}"
+        derives = name(path) in DERIVERS or module in PLAIN
+        allowed = ALLOWED[path.relative_to(ROOT).parts[0]] | ({"symbolic"} if derives else set())
+        if top == "quenched" and rest.partition(".")[0] not in allowed:
+            yield f"imports {module}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_python_is_parsed_in_one_place(path: Path) -> None:
+def test_a_layer_imports_only_layers_to_its_left() -> None:
+    assert not (found := faults(misplaced, MODULES)), found
+
+
+def parsing(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and node.attr == "parse" and ast.unparse(node) == "ast.parse":
+            yield f"ast.parse in line {node.lineno}"
+
+
+def test_python_is_parsed_in_one_place() -> None:
     """A thread at a time: CPython 3.11 fails where two parse at once."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
-    parsing = [node.lineno for node in calls if ast.unparse(node) == "ast.parse"]
-    assert not parsing or name(path) == "symbolic/language/grammar.py", f"{name(path)}: ast.parse in lines {parsing}"
+    assert not (found := faults(parsing, [path for path in MODULES if name(path) != "symbolic/language/grammar.py"])), (
+        found
+    )
 
 
 def test_the_grammar_needs_the_standard_library_only() -> None:
     # the grammar, the table of functions that it reads, the literature
     for module in ("language/grammar", "language/functions", "manuscript/literature"):
-        tree = ast.parse((ROOT / "symbolic" / f"{module}.py").read_text())
-        others = {found for found, _ in imports(tree)} - {"quenched.symbolic.language"}
+        others = {found for found, _ in imports(tree(ROOT / "symbolic" / f"{module}.py"))} - {
+            "quenched.symbolic.language"
+        }
         assert {found.partition(".")[0] for found in others} <= sys.stdlib_module_names, module
 
 
 @pytest.mark.parametrize("deriver", sorted(DERIVERS))
 def test_deriving_is_imported_inside_a_function(deriver: str) -> None:
-    tree = ast.parse((ROOT / deriver).read_text())
-    top_level = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    top_level = [node for node in tree(ROOT / deriver).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not [m for node in top_level for m, _ in imports(node) if m.startswith(("quenched.symbolic", "sympy"))]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "theory").rglob("*.py")), ids=name)
-def test_theory_imports_only_numpy_scipy_and_math(path: Path) -> None:
+def test_theory_imports_only_numpy_scipy_and_math() -> None:
     allowed = {"numpy", "scipy", "math", "quenched", "__future__", "collections", "typing"}  # the last two for types
     allowed |= {"importlib"}  # an activation is loaded when it is asked for
-    assert {module.partition(".")[0] for module, _ in imports(ast.parse(path.read_text()))} <= allowed
+    for path in (path for path in MODULES if path.is_relative_to(ROOT / "theory")):
+        assert {module.partition(".")[0] for module, _ in imports(tree(path))} <= allowed, name(path)
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if not p.name.startswith("_") or p.parent.parent == ROOT], ids=name
-)
-def test_public_modules_list_what_they_export(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    assert any(
-        isinstance(part, ast.Name) and part.id == "__all__" and isinstance(part.ctx, ast.Store)
-        for node in tree.body
-        for part in ast.walk(node)
-    ), f"{name(path)} has no __all__"
+def unlisted(path: Path) -> Iterator[str]:
+    names = [part for node in tree(path).body for part in ast.walk(node) if isinstance(part, ast.Name)]
+    if not any(part.id == "__all__" and isinstance(part.ctx, ast.Store) for part in names):
+        yield "no __all__"
+
+
+def test_public_modules_list_what_they_export() -> None:
+    public = [path for path in MODULES if not path.name.startswith("_") or path.parent.parent == ROOT]
+    assert not (found := faults(unlisted, public)), found
 
 
 def test_every_package_folder_is_in_the_wheel() -> None:
@@ -124,7 +142,7 @@ SHORT = {
 
 def functions(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, lines without the docstring, and number of parameters of each function of a file, inner ones too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
             told = ast.get_docstring(node, clean=False) is not None
@@ -141,7 +159,7 @@ def edges() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for module, path in names.items():
         found[module] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Import):
                 found[module] |= {alias.name for alias in node.names if alias.name in names}
             elif isinstance(node, ast.ImportFrom) and node.module in names:
@@ -150,13 +168,22 @@ def edges() -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("path", HAND_WRITTEN, ids=name)
-def test_a_file_is_neither_long_nor_tiny(path: Path) -> None:
+def oversized(path: Path) -> Iterator[str]:
     lines = len(path.read_text().splitlines())
-    assert lines <= LONGEST, f"{name(path)} has {lines} lines"
-    small = path.name in ("__init__.py", "__main__.py") or path.parent == ROOT / "sim" / "cli"
-    if not small and name(path) not in SHORT:
-        assert lines >= SHORTEST, f"{name(path)} has {lines} lines: merge it, or say in SHORT why it stands alone"
+    small = path.name in ("__init__.py", "__main__.py") or path.parent == ROOT / "sim" / "cli" or name(path) in SHORT
+    if lines > LONGEST:
+        yield f"{lines} lines"
+    if lines < SHORTEST and not small:
+        yield f"{lines} lines: merge it, or say in SHORT why it stands alone"
+    for function, length, count in functions(path):
+        if length > FUNCTION:
+            yield f"{function} has {length} lines without its docstring"
+        if count > PARAMETERS:
+            yield f"{function} takes {count} arguments: options are a record"
+
+
+def test_files_and_functions_are_neither_long_nor_tiny() -> None:
+    assert not (found := faults(oversized, HAND_WRITTEN)), found
 
 
 def test_exceptions_are_needed() -> None:
@@ -181,29 +208,28 @@ def test_a_folder_holds_few_files() -> None:
         assert len(files) <= FILES, f"{name(folder)}: regroup it by subject"
 
 
-@pytest.mark.parametrize("path", HAND_WRITTEN, ids=name)
-def test_functions_are_short_and_take_few_arguments(path: Path) -> None:
-    for function, lines, count in functions(path):
-        assert lines <= FUNCTION, f"{name(path)}: {function} has {lines} lines without its docstring"
-        assert count <= PARAMETERS, f"{name(path)}: {function} takes {count} arguments: options are a record"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_private_names_stay_at_home(path: Path) -> None:
-    """Neither imported from another module nor reached through one."""
-    tree, modules = ast.parse(path.read_text()), set()
-    for node in ast.walk(tree):
+def borrowed(path: Path) -> Iterator[str]:
+    """Private names that are imported from another module or reached through one."""
+    modules: set[str] = set()
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("quenched"):
             for alias in node.names:
-                borrowed = alias.name.startswith("_") and not alias.name.startswith("__")
-                assert not borrowed, f"{name(path)} borrows {node.module}.{alias.name}"
+                if private(alias.name):
+                    yield f"borrows {node.module}.{alias.name}"
                 place = ROOT.joinpath(*f"{node.module}.{alias.name}".split(".")[1:])
                 if place.with_suffix(".py").is_file() or place.is_dir():
                     modules.add(alias.asname or alias.name)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-            private = node.attr.startswith("_") and not node.attr.startswith("__")
-            assert not private, f"{name(path)} reaches for {node.value.id}.{node.attr}"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and private(node.attr) and ast.unparse(node.value) in modules:
+            yield f"reaches for {node.value.id}.{node.attr}"
+
+
+def private(word: str) -> bool:
+    return word.startswith("_") and not word.startswith("__")
+
+
+def test_private_names_stay_at_home() -> None:
+    assert not (found := faults(borrowed, MODULES)), found
 
 
 def test_no_two_modules_import_each_other() -> None:
@@ -213,19 +239,20 @@ def test_no_two_modules_import_each_other() -> None:
     assert not mutual, mutual
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_types_are_tested_not_asserted(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Assert):
-            assert "isinstance(" not in ast.unparse(node.test), (
-                f"{name(path)}:{node.lineno}: raise an error that speaks"
-            )
+def asserted(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Assert) and "isinstance(" in ast.unparse(node.test):
+            yield f"line {node.lineno}: raise an error that speaks"
+
+
+def test_types_are_tested_not_asserted() -> None:
+    assert not (found := faults(asserted, MODULES)), found
 
 
 def test_the_rule_that_knows_the_means_is_called_oracle() -> None:
     """`bayes` in a name is left to what is Bayes-optimal given data."""
     for path in (path for path in MODULES if "oracle" in path.stem):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             for label in (getattr(node, key, None) for key in ("name", "id", "attr", "arg")):
                 assert "bayes" not in str(label).lower(), f"{name(path)}: {label}"
 

@@ -81,6 +81,7 @@ def expectations(g):
     return np.sum(w * g(x)), np.sum(w * g(x) ** 2)
 
 
+@pytest.mark.usefixtures("derived_here")
 @pytest.mark.parametrize("text", WRITTEN)
 def test_an_activation_as_a_person_writes_it(text: str) -> None:
     """pmse = (E g^2 - 2 E g + 1)/2, to its stated error and the rounding of the three terms."""

@@ -14,6 +14,7 @@ import platform
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +61,15 @@ def provenance(**records: Any) -> dict[str, str]:
     >>> provenance(seeds=[1, 2])["seeds"]
     '[1, 2]'
     """
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
     kinds = _kinds(records)
-    stored = records | ({"kinds": kinds} if kinds else {}) | {"versions": versions}
+    stored = records | ({"kinds": kinds} if kinds else {}) | {"versions": _versions()}
     return {name: _text(value) for name, value in stored.items()}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Looked up once: it takes longer than many a solution."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
 
 
 def _kinds(value: Any) -> Any:

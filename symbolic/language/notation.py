@@ -16,6 +16,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated
 
 import sympy
@@ -105,8 +106,9 @@ def specification_symbols(specification: Specification) -> tuple[sympy.Symbol, .
     return tuple(symbols)
 
 
+@cache
 def derived(specification: Specification) -> Derived:
-    """Call a specification on its symbols; a bare expression is wrapped in a `Derived`."""
+    """Call a specification on its symbols, once; a bare expression is wrapped in a `Derived`."""
     outcome = specification(*specification_arguments(specification).values())
     return outcome if isinstance(outcome, Derived) else Derived(outcome)
 

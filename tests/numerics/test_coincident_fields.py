@@ -21,6 +21,8 @@ from quenched.numerics.averages.coincident_fields import consistent, distinct, r
 from quenched.numerics.averages.multiprecision import precise_averages
 from quenched.numerics.random_features import hermite_orders
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 RNG = np.random.default_rng(0)
 B = RNG.standard_normal((3, 3))
 MEAN, COVARIANCE = RNG.standard_normal(3) * 0.5, B @ B.T / 3 + 0.2 * np.eye(3)

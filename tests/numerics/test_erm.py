@@ -19,6 +19,8 @@ from quenched.numerics.saddle import proximal
 from quenched.numerics.saddle.proximal import proximal_averages, proximal_move
 from quenched.numerics.saddle.solve import RESIDUAL
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 REFERENCE = Path(os.environ["QUENCHED_REFDATA"], "gaussmix_k2")
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published data of QUENCHED_REFDATA are absent")
 UNEQUAL = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8])

@@ -21,6 +21,8 @@ from quenched.numerics.oracle_sampling import Gaussians, sampled_error
 from quenched.numerics.probability.quadrature import legendre
 from quenched.numerics.signs import output_signs
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 ctx = context(60)
 ONE = Mixture([[1.0]], [1], sigma=1.0)
 POWERS = {"quadratic": [0, 0, 1], "he2": [-1, 0, 1], "he3": [0, -3, 0, 1], "he4": [3, 0, -6, 0, 1]}

@@ -20,6 +20,8 @@ from quenched.numerics.signs import output_signs
 from quenched.numerics.two_layer.errors import errors, errors_many
 from quenched.numerics.two_layer.flow import integrate, random_state
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 MIXTURE = Mixture([[1.0, 0.0], [-0.3, 0.7], [0.2, -1.1]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.8, 0.5, 1.1])
 
 

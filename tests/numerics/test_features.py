@@ -11,6 +11,8 @@ from quenched.numerics.lazy.hermite import hermite_orders
 from quenched.numerics.problem.spectrum import Spectrum
 from quenched.theory import random_features as theory
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 XOR = Mixture.xor(1.0, 1.4, 0.25)
 THREE = Mixture.three_clusters(1.0, 1.4, 0.25)
 HIGH = Mixture.xor(1.0, scaling=0.5)

@@ -7,6 +7,8 @@ from quenched.numerics.averages.activations import activation_functions
 from quenched.numerics.compiled.intervals import NoEnclosure, enclosure_text
 from quenched.numerics.signs.smooth_signs import compiled_enclosure
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 ACTIVATIONS = ["erf", "sin", "relu", "leaky_relu", "abs", "he2", "he3", "he4", "quadratic", "linear", "tanh(x)", "gelu"]
 ACTIVATIONS += ["swish", "softplus", "sigmoid", "x*exp(-x**2/2)", "cos(2*x)", "atan(x)", "sinh(x)/cosh(x)"]
 

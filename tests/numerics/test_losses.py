@@ -26,6 +26,8 @@ from quenched.numerics.saddle import proximal
 from quenched.numerics.saddle.proximal import proximal_averages
 from quenched.theory.losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 PHI, Y = (x.ravel() for x in np.meshgrid(np.linspace(-3, 3, 13) + 0.01, [-1.0, 1.0, 0.4]))
 
 

@@ -29,6 +29,8 @@ from quenched.numerics.two_layer.local_fields import Fields
 from quenched.numerics.two_layer.step_averages import Sampling, StepAverages
 from quenched.theory import two_layer
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 REFERENCE = Path(os.environ["QUENCHED_REFDATA"])
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published data of QUENCHED_REFDATA are absent")
 RULE = OnlineSGD(0.4, 0.1, 0.3, 0.05, label_noise=0.2)

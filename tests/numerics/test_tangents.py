@@ -10,6 +10,8 @@ from quenched.numerics.two_layer.drift import drift_arrays
 from quenched.numerics.two_layer.jacobian import drift_tangents
 from quenched.numerics.two_layer.stationary import StationaryEquations
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 UNEVEN = Mixture([[1.0, 0.2], [-0.5, 0.8], [0.1, -1.0]], [1, -1, 1], weights=[0.5, 0.3, 0.2], sigma=[0.5, 0.8, 0.6])
 SGD = OnlineSGD(lr=0.3, weight_decay=0.1, second_lr=0.4, second_weight_decay=0.2, label_noise=0.3)
 FLOW = GradientFlow(weight_decay=0.1, second_lr=0.5)

@@ -23,6 +23,8 @@ from quenched.numerics.saddle.empirical_risk import Equations, minimiser
 from quenched.numerics.saddle.labels import labels_of
 from quenched.numerics.saddle.solve import RESIDUAL
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 WEIGHTS = np.array([[1.0, 0.5, 0.0], [-0.3, 0.8, 0.6]])
 MEANS = np.array([[0.6, 0.0, 0.2], [-0.5, 0.4, 0.0]])
 UNEQUAL = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8])

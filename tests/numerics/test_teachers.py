@@ -30,6 +30,8 @@ from quenched.numerics.two_layer.stationary import StationaryEquations
 from quenched.numerics.two_layer.step_averages import ClusterTeachers, Sampling
 from quenched.numerics.two_layer.symmetry import homogeneity, parity, symmetries
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 MEANS = np.array([[0.5, -0.2], [-0.3, 0.4]])
 WEIGHTS = np.array([[0.6, 0.3], [-0.4, 0.7]])
 EACH = [[0.8, -0.4], [0.0, 0.9]]  # readouts by cluster

@@ -72,7 +72,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(
 SCRIPT = """
 from quenched.numerics import Mixture, OnlineSGD, TwoLayer
 from quenched.sim import simulate
-simulate(Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5), 100_000, [0.0, 60.0], [0, 1], "overlaps",
+simulate(Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5), 100_000, [0.0, 30.0], [0, 1], "overlaps",
          test_samples=40, checkpoint="run.nc", checkpoint_every=0.1)
 """
 
@@ -94,7 +94,7 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         time.sleep(rng.uniform(0, 0.08))
         run.kill()
         run.wait()
-    arguments: tuple[Any, ...] = (Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5), 100_000, [0.0, 60.0], [0, 1])
+    arguments: tuple[Any, ...] = (Mixture.xor(0.4), TwoLayer(3, "relu"), OnlineSGD(0.5), 100_000, [0.0, 30.0], [0, 1])
     found = simulate(*arguments, "overlaps", test_samples=40, checkpoint=file)
     xr.testing.assert_identical(found, simulate(*arguments, "overlaps", test_samples=40))
 

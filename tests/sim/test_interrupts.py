@@ -38,10 +38,15 @@ def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def finished(*arguments: str, cwd: Path) -> None:
-    """A run that nobody interrupts."""
-    done = subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def finished(run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A run that nobody interrupts: in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def done(*arguments: str) -> None:
+        assert run(*arguments) == 0
+
+    return done
 
 
 def living(group: int) -> bool:
@@ -49,6 +54,11 @@ def living(group: int) -> bool:
     listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
     rows = (line.split() for line in listed.splitlines())
     return any(int(pgid) == group and not stat.startswith("Z") for pgid, stat in rows)
+
+
+def test_where_all_is_done_nothing_is_left(tmp_path: Path, finished: Callable[..., None]) -> None:
+    finished("curve", *SMALL, "-t", "1", "--processes", "2", "-o", "c.nc", "--sigma", "0.5")
+    assert [path.name for path in tmp_path.iterdir()] == ["c.nc"]
 
 
 @pytest.mark.parametrize(
@@ -61,13 +71,8 @@ def test_curve_stops_and_goes_on(number: signal.Signals, to_all: bool, processes
 
     A terminal signals all of its processes, `kill` one.
     """
-    short = ["curve", *SMALL, "-t", "1", "--processes", processes, "-o", "c.nc"]
     long = ["curve", *SMALL, "-t", "1e9", "--processes", processes, "-o", "c.nc"]
     kept = tmp_path / "c.nc.unfinished"
-
-    finished(*short, "--sigma", "0.5", cwd=tmp_path)
-    assert not kept.exists()  # all is done: nothing is left
-    (tmp_path / "c.nc").unlink()
     process = started("curve", "--learner", "oracle", *long[1:], "--sigma", "0.5,0.6", cwd=tmp_path)
     until(lambda: len(list(kept.glob("*.json"))) == 2, process)  # of the oracle
     (os.killpg if to_all else os.kill)(process.pid, number)
@@ -80,7 +85,7 @@ def test_curve_stops_and_goes_on(number: signal.Signals, to_all: bool, processes
     assert len(list(kept.glob("*.json"))) == 2
 
 
-def test_what_is_kept_is_used(tmp_path: Path) -> None:
+def test_what_is_kept_is_used(tmp_path: Path, finished: Callable[..., None]) -> None:
     """Finished jobs of an interrupted run, marked by hand, come out of the resumed one."""
     arguments = ["curve", "--sigma", "0.5,0.6", "--learner", "oracle", "--learner", "two-layer", *SMALL[:4]]
     arguments += ["--starts", "1", "-t", "1e9", "-o", "c.nc"]
@@ -94,21 +99,21 @@ def test_what_is_kept_is_used(tmp_path: Path) -> None:
         text = path.read_text()
         path.write_text(text.replace('"value": 0.', '"value": 1.'))
     only = ["curve", "--sigma", "0.5,0.6", "--learner", "oracle", "-o", "c.nc", "--resume"]
-    finished(*only, cwd=tmp_path)
+    finished(*only)
     assert (xr.load_dataset(tmp_path / "c.nc").classification_error > 1).all()
     assert not kept.exists()
 
 
-def test_a_simulation_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_simulation_goes_on_to_the_same_bits(tmp_path: Path, finished: Callable[..., None]) -> None:
     arguments = ["dynamics", "--K", "2", "--activation", "erf", "--D", "300", "-t", "40", "--simulate", "--seeds", "2"]
-    finished(*arguments, "-o", "whole.nc", cwd=tmp_path)
+    finished(*arguments, "-o", "whole.nc")
     process = started(*arguments, "-o", "part.nc", cwd=tmp_path)
     until((tmp_path / "part.nc.unfinished" / "simulation.nc").exists, process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=PATIENCE)
     if process.returncode == 0:  # it was faster than the signal
         return
-    finished(*arguments, "-o", "part.nc", "--resume", cwd=tmp_path)
+    finished(*arguments, "-o", "part.nc", "--resume")
     for name in ("", "_simulation"):
         assert xr.load_dataset(tmp_path / f"part{name}.nc").identical(xr.load_dataset(tmp_path / f"whole{name}.nc"))
     assert not (tmp_path / "part.nc.unfinished").exists()
@@ -157,10 +162,10 @@ with interruptible():
     assert "interrupted in a long calculation" in done.stderr
 
 
-def test_fixed_points_go_on(tmp_path: Path) -> None:
+def test_fixed_points_go_on(tmp_path: Path, finished: Callable[..., None]) -> None:
     """Each initial state is a job; the resumed run ends with the same bits."""
     small = ["fixed-points", "--K", "2", "--activation", "erf", "--sigma", "0.5"]
-    finished(*small, "--seeds", "4", "-o", "whole.nc", cwd=tmp_path)
+    finished(*small, "--seeds", "4", "-o", "whole.nc")
     process = started(*small, "--seeds", "1000", "-o", "part.nc", cwd=tmp_path)
     kept = tmp_path / "part.nc.unfinished"
     until(lambda: len(list(kept.glob("*.json"))) >= 4, process)
@@ -168,7 +173,7 @@ def test_fixed_points_go_on(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert re.search(r"\(\d+ parts\) is in part\.nc\.unfinished: add --resume to go on", said)
-    finished(*small, "--seeds", "4", "-o", "part.nc", "--resume", cwd=tmp_path)
+    finished(*small, "--seeds", "4", "-o", "part.nc", "--resume")
     assert xr.load_dataset(tmp_path / "part.nc").identical(xr.load_dataset(tmp_path / "whole.nc"))
 
 

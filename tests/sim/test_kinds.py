@@ -1,6 +1,7 @@
 """Wrong kinds of argument of the public functions of sim: a ValueError that names the argument."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,17 @@ from quenched.sim import (
 
 XOR, NETWORK, RULE = Mixture.xor(0.5), TwoLayer(2, "erf"), OnlineSGD(0.2)
 STATE = random_state(XOR, NETWORK, 50, 1)
-RUN = integrate(XOR, NETWORK, RULE, STATE, [0.0, 1.0])
-RUNS = simulate(XOR, NETWORK, RULE, 50, [0.0, 1.0], 2, "overlaps", state=STATE)
 SPEC = Sweep([XOR], [NETWORK], [RULE], D=[50], seeds=[0], t=[1.0])
+
+
+@cache
+def results() -> dict[str, Any]:
+    """What `compare` takes: made when it is needed, not when tests are collected, which each worker does."""
+    return {
+        "theory": integrate(XOR, NETWORK, RULE, STATE, [0.0, 1.0]),
+        "simulation": simulate(XOR, NETWORK, RULE, 50, [0.0, 1.0], 2, "overlaps", state=STATE),
+    }
+
 
 EVER = [None, "0.4", "", b"1", True, np.bool_(True), 1 + 1j, float("nan"), object(), Mixture, {}, [1j], ["a"], ...]
 MORE = {
@@ -75,7 +84,7 @@ CALLS: dict[Callable[..., Any], tuple[dict[str, Any], dict[str, str]]] = {
         | {"iterations": "count", "start": "choice", "overlap": "number", "test_samples": "count"},
     ),
     compare: (
-        {"theory": RUN, "simulation": RUNS},
+        {},  # and `results`
         {"theory": "record", "simulation": "record", "significance": "number", "bias": "number"},
     ),
     sweep: ({"spec": SPEC, "store": "made.zarr"}, {"spec": "record", "executor": "executor", "progress": "progress"}),
@@ -94,6 +103,8 @@ def test_wrong_kinds_are_refused_by_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given, kinds = CALLS[function]
+    if function is compare:
+        given = results()
     kind = kinds[name]
     for wrong in [*EVER, *MORE[kind]]:
         if kind in FITS and FITS[kind](wrong):
@@ -113,9 +124,10 @@ def test_checkpoints_and_stores_are_paths(tmp_path: Path) -> None:
 
 
 def test_results_of_another_function_are_refused() -> None:
-    for theory, simulation in ((RUN, RUN), (RUNS, RUNS), (RUNS, RUN)):
+    run, runs = results().values()
+    for theory, simulation in ((run, run), (runs, runs), (runs, run)):
         with pytest.raises(ValueError, match="must be a result of"):
             compare(theory, simulation)
-    for wrong in (None, "a", 3, {}, [RUN]):
+    for wrong in (None, "a", 3, {}, [run]):
         with pytest.raises(ValueError, match="results must be"):
             plot(wrong)  # type: ignore[arg-type]

@@ -29,7 +29,6 @@ RULES = [
 ]
 STATE = random_state(TASKS, NETWORK, 500, seed=3)
 T = [0.2, 0.5, 1.0, 2.0]
-THEORY = integrate(TASKS, NETWORK, RULES, STATE, T)
 
 
 @pytest.mark.parametrize(("engine", "D", "seeds"), [("vectors", 200, 24), ("overlaps", 20_000, 12)])
@@ -43,11 +42,12 @@ def test_engines_follow_a_problem_that_changes(engine: str, D: int, seeds: int) 
     assert runs.sizes["task"] == 2
     assert runs.learned.values.tolist() == [0, 1, 1, 0]
     assert records_of(runs)["sgd"] == [list(pair) for pair in RULES]
-    found = compare(THEORY, runs)
+    theory = integrate(TASKS, NETWORK, RULES, STATE, T)
+    found = compare(theory, runs)
     assert found.agrees, found.worst().to_dataframe()
     if engine == "overlaps":
         wrong = [(OnlineSGD("2.5/(1 + t)", *_rest(RULES[0][0]), label_noise=0.2, batch=2), 0.8), RULES[1]]
-        other = integrate(TASKS, NETWORK, wrong, STATE, T, quantities=("pmse",)).assign_attrs(THEORY.attrs)
+        other = integrate(TASKS, NETWORK, wrong, STATE, T, quantities=("pmse",)).assign_attrs(theory.attrs)
         assert not compare(other, runs).agrees
 
 

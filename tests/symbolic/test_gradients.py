@@ -11,6 +11,8 @@ from quenched.symbolic.language.arrays import array_function, einsum, tangent
 from quenched.theory.activations import ACTIVATIONS
 from quenched.theory.gradients import GRADIENTS
 
+pytestmark = pytest.mark.usefixtures("derived_here")
+
 
 def gradients_of(name):
     """Those that are checked in, or as they are derived on first use."""
