@@ -35,6 +35,8 @@ add_module_names = False
 
 html_theme = "furo"
 html_title = f"quenched {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 

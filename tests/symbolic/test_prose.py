@@ -35,6 +35,9 @@ LETTERS = {"ridge": r"\lambda", "weight_plus": "P_{+}"}
         ("the error theta - theta* below alpha*.", r"the error $\theta - \theta^{*}$ below $\alpha^{*}$."),
         ("ridge = lambda = x_1, ridge_a", r"$\lambda = x_{1}$, $\operatorname{ridge}_{a}$"),
         ("the vector x_ridge", r"the vector $x_{\mathrm{ridge}}$"),
+        ("a classification_error along neuron_ of x_ridge", r"a \texttt{classification\_error} along \texttt{neuron\_} "
+         r"of $x_{\mathrm{ridge}}$"),
+        ("a fraction 1e-4 of 2.5e-12", r"a fraction $10^{-4}$ of $2.5\cdot 10^{-12}$"),
         ("x = 2 ridge steps of `a --flag`", r"$x = 2 \lambda$ steps of \texttt{a -{}-flag}"),
     ],
 )  # fmt: skip
