@@ -121,6 +121,18 @@ def test_curve_writes_csv_netcdf_and_picture(
     assert capfd.readouterr().err == ""  # quiet in a pipe
 
 
+def test_a_curve_says_what_it_took_for_its_learners(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    """Defaults too, as flags, beside the table and not in it."""
+    shared = ["curve", "--mixture", "two-clusters", "--sigma", "0.5", "--learner", "bayes", "--learner", "erm"]
+    assert run(*shared, "--without-intercept") == 0
+    printed = capfd.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert printed.err.splitlines() == [
+        "bayes: --alpha 2.0",
+        "erm: --loss logistic --alpha 2.0 --ridge 1.0 --without-intercept",
+    ]
+
+
 def test_spectra_teachers_and_the_gradient_flow(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--K", 2, "--activation", "erf", "-t", 1]
     taught = ["--mixture", "two-clusters", "--spectrum", "mp:0.5", "--teacher", "erf:1", "--simulate", "--D", 60]
