@@ -14,7 +14,7 @@ from quenched.sim.figures import about, figures
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "quenched"
-author = "The quenched developers"
+author = copyright = "The quenched developers"
 version = release = metadata.version("quenched")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "typeset"]
 exclude_patterns = ["_build"]

@@ -30,6 +30,8 @@ _OTHER = (
     (r"\tfrac", r"\frac"),
     (r"\mathtt", r"\texttt"),
     ("&=", "& ="),
+    (r"\lvert", "|"),
+    (r"\rvert", "|"),
 )
 _CLOSING = "|".join(
     (r"\)", r"\]", r"\}", r"\|", *(f"&#x0{c};" for c in ("0029", "005D", "007D", "007C", "2032", "27E9")))

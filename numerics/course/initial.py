@@ -29,7 +29,7 @@ def random_state(
 ) -> OrderParameters | Densities:
     """Order parameters of random weights w_k ~ N(0, a^2 I_D) and readout v_k ~ N(0, b^2/K).
 
-    a is `weight_scale` and b `readout_scale`.
+    The scales are a = `weight_scale` and b = `readout_scale`.
 
     Where the mixture has classes there are as many readouts, v_ck, with the same law.
 
