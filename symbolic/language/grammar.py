@@ -224,7 +224,7 @@ def _names(text: str, shown: str, grammar: Grammar) -> Iterator[str]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            found = re.match(r" *(\d[\w.]*|.)", text[position:], re.DOTALL)[1]
+            found = "".join(re.findall(r"^ *(\d[\w.]*|[^ ])", text[position:]))
             power = " (a power is written x**2)" if found == "^" else ""
             power = " (a product is written 2*x)" if re.fullmatch(r"\d+[A-Za-z]\w*", found) else power
             raise ValueError(
@@ -244,7 +244,8 @@ def _fault(text: str) -> str:
     >>> _fault("x*(1 + x"), _fault("2 x")
     ("'(' at character 3 is not closed", "before 'x' at character 3 an operator is missing")
     """
-    position, opened, due, place, before = 0, [], True, "", ""  # due: a number, a name or a bracket, and no operator
+    opened: list[str] = []
+    position, due, place, before = 0, True, "", ""  # due: a number, a name or a bracket, and no operator
     while position < len(text) and (token := _TOKEN.match(text, position)):
         sign, word = token["sign"], token[0].strip(" ")
         place = f"{word!r} at character {position + token[0].index(word) + 1}"
