@@ -69,6 +69,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "theory/kernel_ridge.py": (*_bank("kernel"), f"{NUMERICS}kernel_ridge.py", f"{SYMBOLIC}kernel_ridge.py"),
     "theory/kernels.py": (f"{NUMERICS}kernel_ridge.py", f"{SYMBOLIC}kernel_ridge.py"),
     "theory/random_features_erm.py": (*_bank("erm"), f"{NUMERICS}random_features_erm.py"),
+    "theory/erm_teachers.py": (*_bank("erm"), f"{NUMERICS}taught_erm.py", f"{SYMBOLIC}erm_teachers.py"),
+    "theory/biases.py": (f"{NUMERICS}biases.py", f"{SYMBOLIC}biases.py"),
+    "theory/momentum.py": (f"{NUMERICS}momentum.py", f"{SYMBOLIC}momentum.py"),
     "theory/erm.py": (*_bank("erm"), f"{NUMERICS}erm.py", f"{SYMBOLIC}erm.py"),
     "theory/bayes.py": (*_bank("bayes", "amp"), f"{NUMERICS}bayes.py", f"{SYMBOLIC}bayes.py"),
     "theory/amp.py": (f"{SYMBOLIC}amp.py", f"{SIM}amp.py"),
@@ -417,6 +420,8 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="run survivors of the journal again")
     parser.add_argument("--table", type=Path, help="write the table of the journal, run nothing")
     asked = parser.parse_args()
+    if missing := [file for file in asked.files if not (ROOT / file).is_file()]:
+        parser.error(f"no file of this repository: {', '.join(missing)}")
     known = [json.loads(line) for line in asked.journal.read_text().splitlines()] if asked.journal.exists() else []
     if asked.table:
         asked.table.write_text(table(known), encoding="utf-8")

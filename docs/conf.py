@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 project = "quenched"
-author = "The quenched developers"
+author = copyright = "The quenched developers"
 version = release = metadata.version("quenched")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "typeset"]
 exclude_patterns = ["_build"]
@@ -37,6 +37,8 @@ add_module_names = False
 
 html_theme = "furo"
 html_title = f"quenched {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 

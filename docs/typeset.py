@@ -30,6 +30,17 @@ _OTHER = (
     (r"\tfrac", r"\frac"),
     (r"\mathtt", r"\texttt"),
     ("&=", "& ="),
+    (r"\lvert", "|"),
+    (r"\rvert", "|"),
+)
+_CLOSING = "|".join(
+    (r"\)", r"\]", r"\}", r"\|", *(f"&#x0{c};" for c in ("0029", "005D", "007D", "007C", "2032", "27E9")))
+)
+# How browsers space signs: a minus after an opening bracket or a relation is near what follows; a slash, near both.
+_SPACED = (
+    (rf"(<mo[^>]*>(?!{_CLOSING})[^<]*</mo>)<mo>&#x02212;</mo>", r'\1<mo form="prefix">&#x02212;</mo>'),
+    ("<mo>&#x0002F;</mo>", '<mo lspace="0" rspace="0">&#x0002F;</mo>'),
+    ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
 )
 
 
@@ -41,7 +52,10 @@ def mathml(latex: str, display: str = "inline") -> str:
     """
     for known, other in _OTHER:
         latex = latex.replace(known, other)
-    return str(convert(latex.replace("\n", " "), display=display))
+    formula = str(convert(latex.replace("\n", " "), display=display))
+    for found, spaced in _SPACED:
+        formula = re.sub(found, spaced, formula)
+    return formula
 
 
 def _shown(translator: Any, node: Any) -> None:

@@ -112,12 +112,12 @@ def signal(tau: float, ridge_slope: float) -> tuple[float, ...]:
 
 
 # low(T, λT′, σ) = T/(σ² (T + 1)), (T² + T + λT′)/(σ² (T² + 2 T + 1))
-# Derived by: Scaling; Power counting: survives; Power counting: vanishes; Along an eigenvector of S; Shrinkage; Two
+# Derived by: Scaling; Power counting: survives; Power counting: vanishes; Along an eigenvector of W; Shrinkage; Two
 #   clusters at distance m: signal; XOR: outputs
 def low(T: float, ridge_slope: float, sigma: float) -> tuple[float, ...]:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
-    With v_a = mean_a - sum_b P_b mean_b, S = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·S)^-1 phi:
+    With v_a = mean_a - sum_b P_b mean_b, W = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·W)^-1 phi:
     m_a = gain·v_a·u, q = spread·|u|^2.  `ridge_slope`: lambda dT/dlambda.
     """
     return (
@@ -172,7 +172,7 @@ def crossover_three_clusters(response: float, quadratic: float, length: float, s
 
 # gates(ψ₊, ψ₋, v₊, v₋, σ) = σ (ψ₋ + ψ₊)/2, -σ (ψ₋ - ψ₊)/2, -ψ₋² σ²/2 - ψ₊² σ²/2 + v₋/2 + v₊/2
 # Derived by: Scaling; Power counting: diverges; Power counting: survives; Power counting: vanishes; Channels of the two
-#   signs; Even and odd in f_1: S is diagonal; Order 2 has D^2/2 directions for P = gamma D features: noise
+#   signs; Even and odd in f_1: J is diagonal; Order 2 has D^2/2 directions for P = gamma D features: noise
 def gates(psi_plus: float, psi_minus: float, var_plus: float, var_minus: float, sigma: float) -> tuple[float, ...]:
     """Means ±sqrt(D) m1 e1 ± m2 e2: (even, odd, noise) of a feature with component f1 along e1.
 
@@ -206,7 +206,7 @@ def gate_signal(odd: float, second_length: float, sigma: float) -> tuple[float, 
 def xor_channels(even_1: float, even_2: float, odd_1: float, odd_2: float) -> tuple[float, ...]:
     """The four channels of XOR with means of length m sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
 
-    E_i, O_i are the even and the odd part in f_i of sigma psi_1(m f_i).  S is diagonal in the channels, by reflection
+    E_i, O_i are the even and the odd part in f_i of sigma psi_1(m f_i).  J is diagonal in the channels, by reflection
     of either axis and exchange of the two.
 
     Closed form, for reading and for tests.

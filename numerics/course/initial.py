@@ -27,12 +27,14 @@ def random_state(
     weight_scale: float = 1.0,
     readout_scale: float = 1.0,
 ) -> OrderParameters | Densities:
-    """Order parameters of random weights w_k ~ N(0, weight_scale^2 I_D) and readout v_k ~ N(0, readout_scale^2/K).
+    """Order parameters of random weights w_k ~ N(0, a^2 I_D) and readout v_k ~ N(0, b^2/K).
+
+    The scales are a = `weight_scale` and b = `readout_scale`.
 
     Where the mixture has classes there are as many readouts, v_ck, with the same law.
 
-    Drawn exactly and without D-vectors: A_bk ~ N(0, weight_scale^2/D) on the p coordinates of the means, and
-    Q = A^T A + (weight_scale^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
+    Drawn exactly and without D-vectors: A_bk ~ N(0, a^2/D) on the p coordinates of the means, and
+    Q = A^T A + (a^2/D) L L^T with L L^T a Wishart matrix of D - p degrees of freedom in Bartlett's form
     (L lower triangular, L_jj^2 ~ chi^2_{D-p-j} for j = 0..K-1, normal below the diagonal).
 
     Of a list of pairs (mixture, until): M has the overlaps with the means of all different mixtures, then with their

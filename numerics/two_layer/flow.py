@@ -114,7 +114,7 @@ def integrate(
 
     Where biases learn, or the state has some, b (time, neuron) and c (time) are the thresholds and the intercept.
     Where the rule has momentum (from rest, unless the state has a velocity), C and U (time, neuron, neuron_) are the
-    overlaps w_k.p_l/D and p_k.p_l/D of its velocities, and X_dot is the velocity of X, M_dot that of M and so on.
+    overlaps w_k.p_l/D and p_k.p_l/D of its velocities, and `M_dot` is the velocity of M, and so on.
     A list of pairs (mixture, until) in place of the mixture, or (rule, until) in place of the rule, is a problem that
     changes in time, while the network stays: `quenched.numerics.course.pieces`.  The state then has the overlaps with
     the means of all different mixtures, as `random_state` of that list has, and M and R do.  These mixtures are the

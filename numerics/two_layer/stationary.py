@@ -12,7 +12,7 @@ dw_perp/dt = L w_perp, and their overlaps grow at the sums of two eigenvalues of
 
 Two solvers: Newton's steps in a trust region (scipy), of least norm where symmetries make J singular; and
 pseudo-transient continuation, implicit Euler steps of dx/dt = F whose length grows as the rates fall, which follows the
-flow coarsely from where Newton's steps lead nowhere (C. T. Kelley and D. E. Keyes 1998).
+flow coarsely from where Newton's steps lead nowhere (Kelley and Keyes 1998).
 
 A neuron of a homogeneous activation that dies, v_k and |w_k| -> 0 in proportion, ends where the equations have a kink:
 it is set to 0 and left out of x.  It has been seen to decay in its own direction; others it did not try.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, fields, is_dataclass, replace
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,8 @@ def curve(
 
     Columns: sigma, and the error of each learner: of "oracle", which knows the means, nothing is better; of "two-layer"
     that of the best of several initial states at time t.  The options of a learner have its name in brackets; one that
-    no chosen learner has is refused.  Files: .csv and .nc with everything, or a figure.
+    no chosen learner has is refused.  What was used for each, defaults included, is said on standard error.  Files:
+    .csv and .nc with everything, or a figure.
 
     Example:  quenched curve --sigma 0.2:1:9 --learner oracle --learner two-layer -o curve.csv -o curve.png
     Example:  quenched curve --sigma 0.5,1 --learner oracle --digits 30
@@ -83,6 +85,9 @@ def curve(
         result = error_curve(mixture, run.levels(given), chosen, work)
         _write(result, files.output)
     print_table(["sigma", *chosen], _rows(result))
+    for name, used in chosen.items():
+        if told := " ".join(_told(used)):
+            sys.stderr.write(f"{name}: {told}\n")
 
 
 def _check(chosen: dict[str, Options], table: dict[str, Options], given: Collection[str]) -> None:
@@ -102,6 +107,23 @@ def _names(options: Any) -> set[str]:
         value = getattr(options, each.name)
         found |= _names(value) if is_dataclass(value) else {each.name}
     return found
+
+
+def _told(options: Any) -> Iterator[str]:
+    """Options as flags: all that say something, of a network and a rule those that are not as always."""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if is_dataclass(value):
+            yield from (f"{flag(x.name)} {getattr(value, x.name)}" for x in fields(value) if x.name in _unusual(value))
+        elif value is True:
+            yield flag(each.name)
+        elif value is not None and value is not False:
+            yield f"{flag(each.name)} {value}"
+
+
+def _unusual(record: Any) -> set[str]:
+    """The fields of a record without a default, or with another value."""
+    return {f.name for f in fields(record) if f.default is MISSING or getattr(record, f.name) != f.default}
 
 
 def _rows(result: xr.Dataset) -> list[list[str]]:

@@ -63,7 +63,8 @@ def fixed_points(
     """Find the fixed points that learning ends in, their basins and stability; follow one along a parameter.
 
     At --lr 0, the default, the rule is the limit of small rates, the gradient flow: --second-lr is then the ratio of
-    the second rate to the first, and there is neither --batch nor --label-noise.
+    the second rate to the first, and there is neither --batch nor --label-noise.  Weights decay at 0.01 unless
+    --weight-decay says otherwise; network and rule are said on standard error.
 
     Columns of the solutions: kind (good, partial, unspecialised, by the gain over chance: in the classification error,
     with a teacher in the pmse), the share of initial states
@@ -109,6 +110,7 @@ def fixed_points(
                 OrderParameters(np.zeros((mixture.clusters, network.K)), np.eye(network.K), np.zeros(network.K)),
                 float("inf"),
             )
+        sys.stderr.write(f"{network!r}, {rule!r}\n")  # defaults included: the decay is no 0
         _solutions(found)
         result = found
         if run.follow is not None:
@@ -177,7 +179,7 @@ def _solutions(found: xr.Dataset) -> None:
                 f"{float(s.basin):.3f}",
                 f"{float(s.basin_error):.3f}",
                 f"{float(s.classification_error):.8f}",
-                f"{float(s.pmse):.8f}",
+                f"{round(float(s.pmse), 8) + 0.0:.8f}",
                 f"{float(s.leading):.3g}",
                 str(int(s.zero_modes)),
                 str(int(s.dead)),
@@ -199,7 +201,7 @@ def _points(branch: xr.Dataset, parameter: str) -> None:
             [
                 f"{float(s[parameter]):.6g}",
                 f"{float(s.classification_error):.8f}",
-                f"{float(s.pmse):.8f}",
+                f"{round(float(s.pmse), 8) + 0.0:.8f}",
                 f"{float(s.leading):.3g}",
                 "yes" if bool(s.stable) else "no",
                 "fold" if bool(s.fold) else "pitchfork" if bool(s.pitchfork) else "",

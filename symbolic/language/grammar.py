@@ -204,7 +204,8 @@ def _read(text: str, grammar: Grammar) -> _Part:
     try:
         tree = syntax_tree(text, "eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{kind} {shown} cannot be parsed: {error}") from None
+        reason = _fault(text) or f"cannot be parsed: {getattr(error, 'msg', error)}"
+        raise ValueError(f"{kind} {shown}: {reason}") from None
     level: list[ast.AST] = [tree]
     depth = -1  # the names of functions and the kinds of operators are leaves of the tree, too
     while level:
@@ -223,8 +224,9 @@ def _names(text: str, shown: str, grammar: Grammar) -> Iterator[str]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            found = text[position:].lstrip()[:1]
+            found = "".join(re.findall(r"^ *(\d[\w.]*|[^ ])", text[position:]))
             power = " (a power is written x**2)" if found == "^" else ""
+            power = " (a product is written 2*x)" if re.fullmatch(r"\d+[A-Za-z]\w*", found) else power
             raise ValueError(
                 f"{grammar.kind} {shown}: {found!r} at character {position + 1} is not "
                 f"understood{power}{_hint('', grammar)}"
@@ -232,6 +234,35 @@ def _names(text: str, shown: str, grammar: Grammar) -> Iterator[str]:
         if token["name"]:
             yield token["name"]
         position = token.end()
+
+
+def _fault(text: str) -> str:
+    """Where a text of understood tokens is no expression, in words; "" where that is not its fault.
+
+    >>> _fault("x +")
+    "after '+' at character 3 a number, a name or '(' is missing"
+    >>> _fault("x*(1 + x"), _fault("2 x")
+    ("'(' at character 3 is not closed", "before 'x' at character 3 an operator is missing")
+    """
+    opened: list[str] = []
+    position, due, place, before = 0, True, "", ""  # due: a number, a name or a bracket, and no operator
+    while position < len(text) and (token := _TOKEN.match(text, position)):
+        sign, word = token["sign"], token[0].strip(" ")
+        place = f"{word!r} at character {position + token[0].index(word) + 1}"
+        if sign == ")" and (not due or before in ("(", ",")):
+            if not opened:
+                return f"{place} closes nothing"
+            opened.pop()
+        elif sign == "(":
+            opened.append(place)
+        elif due and sign not in (None, "+", "-"):
+            return f"before {place} a number, a name or '(' is missing"
+        elif not due and sign is None:
+            return f"before {place} an operator is missing"
+        due, before, position = sign not in (None, ")"), word, token.end()
+    if due:
+        return f"after {place} a number, a name or '(' is missing"
+    return f"{opened[-1]} is not closed" if opened else ""
 
 
 def _hint(name: str, grammar: Grammar) -> str:

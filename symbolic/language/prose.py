@@ -84,6 +84,9 @@ _NAME = r"[A-Za-zû]+"
 _TOKEN = re.compile(rf"(log1p|{_NAME})(\d+)?('*)|<-|->|<=|>=|!=|\.\.\.?|\d+(?:\.\d+)?|\s+|.", re.DOTALL)
 
 
+_DECIMAL = re.compile(r"(\d+(?:\.\d+)?)e(-?\d+)(?![\w.])")  # 1e-4
+
+
 def _closing(text: str, start: int) -> int:
     """The place after the bracket that closes the one at `start`; -1 if none does."""
     depth = 0
@@ -155,6 +158,10 @@ def mathematics(text: str, letters: Mapping[str, str] | None = None) -> str:
         if (whole := re.match(r"[A-Za-z]\w*", text[place:])) and "_" in whole[0] and whole[0] in letters:
             result += " " + letters[whole[0]]
             place += whole.end()
+            continue
+        if (decimal := _DECIMAL.match(text, place)) and not result[-1:].isalnum():
+            result += rf"{decimal[1]}\cdot 10^{{{decimal[2]}}}".removeprefix(r"1\cdot ")
+            place = decimal.end()
             continue
         found: Any = _TOKEN.match(text, place)  # which takes any character
         token, place = found[0], found.end()
@@ -382,6 +389,10 @@ def _code(name: str) -> str:
     return rf"\texttt{{{escape(name)}}}"
 
 
+_VARIABLE = re.compile(r"(?<![\w\\^/.])(?:([A-Za-z]{2,})\w*_[a-z]{4,}|[a-z]{3,}_)(?![\w^/*(\[])")
+"""Names of a program that stand in a sentence without backticks: classification_error, the dimension neuron_."""
+
+
 def _inline(text: str, letters: Mapping[str, str], reference: Reference, shown: bool = False) -> str:
     held: list[str] = []
 
@@ -391,6 +402,9 @@ def _inline(text: str, letters: Mapping[str, str], reference: Reference, shown: 
 
     text = re.sub(r"``?([^`]+)``?", lambda m: hold(reference(m[1])), text)
     text = re.sub(r"(?<![\w/])[\w/]+\.py\b", lambda m: hold(reference(m[0])), text)
+    text = _VARIABLE.sub(
+        lambda m: m[0] if m[0] in letters or (m[1] and _known(m[1], {})) else hold(reference(m[0])), text
+    )
     text = re.sub(r"\s*\\cite\{[\w,-]+\}", lambda m: hold("~" + m[0].strip()), text)
     text = re.sub(r"(?<![\w*])\*([A-Za-z][^*\n]*)\*(?!\w)", lambda m: hold(rf"\emph{{{escape(m[1])}}}"), text)
     return re.sub("\x00(\\d+)\x00", lambda m: held[int(m[1])], _typeset(text, letters, shown))

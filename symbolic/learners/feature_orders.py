@@ -176,7 +176,7 @@ def spikes(
 
 
 def power_counting(exponent: sympy.Expr, features: int = 1) -> dict[str, sympy.Expr]:
-    """The exponent of D of each spike's Gamma = P amplitude^2 A, and of S = P/directions of each channel.
+    """The exponent of D of each spike's Gamma = P amplitude^2 A, and of J = P/directions of each channel.
 
     Means have lengths of order D^exponent, there are P ~ D^features features, and A is of order 1.  Above 0 a spike is
     fit exactly and a channel resolved; at 0 it survives; below it vanishes from the limit (a channel: becomes noise).

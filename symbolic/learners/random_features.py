@@ -18,7 +18,7 @@ Features differ only by their components f ~ N(0, 1_k) along the means, so that 
 The bulk has a diagonal deterministic equivalent A(f), which follows when one feature is removed and the average over
 its Gaussian f is taken:
 
-    1/A = lambda + noise + B·(1 + S)^-1 B + H·(1 + S_2)^-1 H,   S = (P/D) E[B B^T A],   S_2 likewise
+    1/A = lambda + noise + B·(1 + J)^-1 B + H·(1 + J_2)^-1 H,   J = (P/D) E[B B^T A],   J_2 likewise
 
 with B = (sqrt(P_a) sigma psi_1(rho_a)) and H = (sqrt(P_a) sigma^2 psi_2(rho_a)/sqrt(2)), one entry a cluster.  Spikes Z
 enter by Woodbury: Gamma = P E[Z Z^T A], beta = (1 + Gamma)^-1 Y, outputs Gamma beta, where Y is sqrt(P_a) y_a on the
@@ -146,10 +146,10 @@ def signal(tau: Real, ridge_slope: Real) -> Derived:
 def low(T: Positive, ridge_slope: Real, sigma: Positive) -> Derived:
     """Means of order 1: (gain, spread) = (t/sigma^2, (t + lambda dt/dlambda)/sigma^2), t = T/(1 + T).
 
-    With v_a = mean_a - sum_b P_b mean_b, S = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·S)^-1 phi:
+    With v_a = mean_a - sum_b P_b mean_b, W = sum_a P_a v_a v_a^T, phi = sum_a P_a y_a v_a and u = (1 + gain·W)^-1 phi:
     m_a = gain·v_a·u, q = spread·|u|^2.  `ridge_slope`: lambda dT/dlambda.
     """
-    s, phi = sympy.symbols("s varphi", positive=True)  # an eigenvalue of S, the component of phi along its vector
+    s, phi = sympy.symbols("s varphi", positive=True)  # an eigenvalue of W, the component of phi along its vector
     total = T / sigma**2 * (s + sigma**2)  # class means and noise along the means: all linear in f
     beta = phi / (1 + total)
     u = phi / (1 + T / (1 + T) / sigma**2 * s)
@@ -174,7 +174,7 @@ def low(T: Positive, ridge_slope: Real, sigma: Positive) -> Derived:
     steps = (
         *feature_orders.counted(sympy.Integer(0)),
         Step(
-            "Along an eigenvector of S", rf"\Gamma = {latex(total)},\quad u \propto {latex(sympy.simplify(beta / phi))}"
+            "Along an eigenvector of W", rf"\Gamma = {latex(total)},\quad u \propto {latex(sympy.simplify(beta / phi))}"
         ),
         Step("Shrinkage", rf"m_a = \frac{{t}}{{\sigma^2}} v_a\cdot u,\quad t = {latex(t)}"),
         Step("Two clusters at distance m: signal", rf"S^2 = {latex(tau)}"),
@@ -266,7 +266,7 @@ def gates(psi_plus: Real, psi_minus: Real, var_plus: Real, var_minus: Real, sigm
     steps = (
         *feature_orders.counted(half),
         Step("Channels of the two signs", r"B = \sigma(\psi_+, \psi_-)/\sqrt 2"),
-        Step("Even and odd in f_1: S is diagonal", rf"\beta = {latex(sympy.Matrix([even, odd]))}"),
+        Step("Even and odd in f_1: J is diagonal", rf"\beta = {latex(sympy.Matrix([even, odd]))}"),
         Step("Order 2 has D^2/2 directions for P = gamma D features: noise", rf"C = {latex(noise)}"),
     )
     return Derived((even, odd, noise), steps=steps)
@@ -295,7 +295,7 @@ def gate_signal(odd: Positive, second_length: Positive, sigma: Positive) -> Deri
 def xor_channels(even_1: Real, even_2: Real, odd_1: Real, odd_2: Real) -> Derived:
     """The four channels of XOR with means of length m sqrt(D): (E_1 + E_2)/2, (E_1 - E_2)/2, O_1/sqrt 2, O_2/sqrt 2.
 
-    E_i, O_i are the even and the odd part in f_i of sigma psi_1(m f_i).  S is diagonal in the channels, by reflection
+    E_i, O_i are the even and the odd part in f_i of sigma psi_1(m f_i).  J is diagonal in the channels, by reflection
     of either axis and exchange of the two.
 
     Closed form, for reading and for tests.

@@ -125,6 +125,18 @@ SYMBOLS = (
     ("<g'_0 g_1>", "E[g'(x_0) g(x_1)]; with an index a, in cluster a"),
 )
 
+_SHARED = """Some letters mean different things in different chapters, as they do in the literature.
+
+* P_a is the weight of a cluster, which a function of one cluster calls P.  Where there are features, P is their number.
+P(...) is a probability.
+* T is the temperature of the bath in the dynamics, the resolvent of Marchenko and Pastur for features and kernels, and
+a trace in the power laws.  T_ab = mu_a.mu_b/D has two indices.  Raised, T transposes.
+* S_0, S_1, S_2 are coefficients of a loss, S_ubk are overlaps of velocities (momentum), S(x) is the sum whose sign
+is the Bayes rule (oracle).  S alone is a second moment (Bayes-optimal learning), the signal of an output (features),
+the matrix of a kernel between features (kernels), a sum of squares (power laws).
+* gamma is P/D for features, and the learning rate in the power laws.  zeta is a number of mean 0 in the increments, the
+friction with momentum, and a scale of the spectrum in the power laws."""
+
 _CONVENTIONS = (
     ("field w.x/sqrt(D)", "w.x with |w| of order 1 (Saad and Solla 1995)", "w = sqrt(D) w'; Q, R, eta as there"),
     ("step eta/sqrt(D) of w", "step eta'/D of w/sqrt(D) (Saad and Solla 1995)", "eta = eta'"),
@@ -198,6 +210,7 @@ read results of a paper in the package, translate its parameters first and its o
             "what a left-hand side does not have is summed."
         ),
         _table(book, SYMBOLS, wide, ("symbol", "meaning")),
+        prose(_SHARED),
         r"\section*{Conventions of other papers}\addcontentsline{toc}{section}{Conventions of other papers}",
         prose(translate),
         _table(book, _CONVENTIONS, three, ("here", "elsewhere", "translation")),

@@ -121,6 +121,29 @@ def test_curve_writes_csv_netcdf_and_picture(
     assert capfd.readouterr().err == ""  # quiet in a pipe
 
 
+def test_a_curve_says_what_it_took_for_its_learners(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    """Defaults too, as flags, beside the table and not in it."""
+    shared = ["curve", "--mixture", "two-clusters", "--sigma", "0.5", "--learner", "bayes", "--learner", "erm"]
+    assert run(*shared, "--without-intercept") == 0
+    printed = capfd.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert printed.err.splitlines() == [
+        "bayes: --alpha 2.0",
+        "erm: --loss logistic --alpha 2.0 --ridge 1.0 --without-intercept",
+    ]
+
+
+def test_fixed_points_say_of_which_network_and_rule(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    """Their decay is no 0 by default; a pmse of -1e-16 is 0."""
+    few = ["fixed-points", "--mixture", "two-clusters", "--activation", "erf", "--K", 1, "--seeds", 1]
+    assert run(*few) == 0
+    assert "TwoLayer(K=1, activation='erf'), GradientFlow(weight_decay=0.01)" in capfd.readouterr().err
+    assert run(*few, "--teacher", "erf:1", "--weight-decay", 0) == 0
+    printed = capfd.readouterr()
+    assert "GradientFlow()" in printed.err
+    assert "-0.00000000" not in printed.out
+
+
 def test_spectra_teachers_and_the_gradient_flow(run: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--K", 2, "--activation", "erf", "-t", 1]
     taught = ["--mixture", "two-clusters", "--spectrum", "mp:0.5", "--teacher", "erf:1", "--simulate", "--D", 60]

@@ -111,6 +111,15 @@ def test_names_stand_for_their_expressions():
         ("(" * 240 + "x" + ")" * 240, "cannot be parsed"),
         ("+".join("x" * 150), "levels"),
         ("x" + " " * 600, None),
+        ("x +", r"activation 'x \+': after '\+' at character 3 a number"),
+        ("x - ( ", r"after '\(' at character 5"),
+        ("*x", r"before '\*' at character 1 a number"),
+        ("Max(x, ,1)", r"before ',' at character 8"),
+        ("2 x", "before 'x' at character 3 an operator"),
+        ("2x", r"'2x' at character 1 is not understood \(a product is written 2\*x\)"),
+        ("x)", r"'\)' at character 2 closes nothing"),
+        ("x*(1 + x", r"'\(' at character 3 is not closed"),
+        ("Max(x,)", None),
     ],
 )
 def test_limits(text, reason):

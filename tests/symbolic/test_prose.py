@@ -1,5 +1,9 @@
 """The notation of docstrings as mathematics: what is set, what stays text."""
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
 from quenched.symbolic.language.prose import mathematics, prose
@@ -35,6 +39,9 @@ LETTERS = {"ridge": r"\lambda", "weight_plus": "P_{+}"}
         ("the error theta - theta* below alpha*.", r"the error $\theta - \theta^{*}$ below $\alpha^{*}$."),
         ("ridge = lambda = x_1, ridge_a", r"$\lambda = x_{1}$, $\operatorname{ridge}_{a}$"),
         ("the vector x_ridge", r"the vector $x_{\mathrm{ridge}}$"),
+        ("a classification_error along neuron_ of x_ridge", r"a \texttt{classification\_error} along \texttt{neuron\_} "
+         r"of $x_{\mathrm{ridge}}$"),
+        ("a fraction 1e-4 of 2.5e-12", r"a fraction $10^{-4}$ of $2.5\cdot 10^{-12}$"),
         ("x = 2 ridge steps of `a --flag`", r"$x = 2 \lambda$ steps of \texttt{a -{}-flag}"),
     ],
 )  # fmt: skip
@@ -82,6 +89,18 @@ def test_authors_and_years_are_citations() -> None:
     for year in (2020, 2023):  # the preprint, and the publication
         assert prose(cited(f"by Hu and Lu ({year}).")) == r"by Hu and Lu~\cite{hu2020}."
     assert unknown(cited("Saad and Solla 1995, Nobody 1901")) == ["Nobody 1901"]
+
+
+def test_every_work_that_docstrings_and_pages_name_is_a_record() -> None:
+    """Those of symbolic/ are cited in the document, where `test_document.py` looks for them."""
+    root = Path(__file__).resolve().parents[2]
+    texts = {path: path.read_text() for path in (root / "docs").glob("**/*.md") if "_build" not in path.parts}
+    for path in (*(root / "numerics").rglob("*.py"), *(root / "sim").rglob("*.py")):
+        found = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, (ast.Module, ast.FunctionDef))]
+        texts[path] = "\n\n".join(ast.get_docstring(node) or "" for node in found)
+    known = {path: re.sub(r"\((\d{4}), ", r"(\1) (", re.sub(r"\s+", " ", text)) for path, text in texts.items()}
+    assert len(known) > 100
+    assert {str(path): names for path, text in known.items() if (names := unknown(cited(text)))} == {}
 
 
 def test_every_work_is_a_record_of_bibtex() -> None:
