@@ -20,6 +20,7 @@ import argparse
 import ast
 import copy
 import importlib
+import importlib.util
 import inspect
 import json
 import linecache
@@ -99,13 +100,34 @@ TESTS: dict[str, tuple[str, ...]] = {
     "numerics/step/*.py": (f"{NUMERICS}step_quadrature.py", f"{NUMERICS}losses.py", f"{NUMERICS}dynamics.py"),
     "numerics/signs/*.py": (*_bank("error"), f"{NUMERICS}errors.py", f"{NUMERICS}cones.py", f"{NUMERICS}intervals.py"),
     "numerics/probability/*.py": (f"{NUMERICS}normal.py", f"{NUMERICS}quadrature.py", f"{NUMERICS}oracle.py"),
+    "numerics/averages/losses.py": (f"{NUMERICS}losses.py", f"{NUMERICS}erm.py"),
+    "numerics/averages/te*.py": (f"{NUMERICS}teachers.py", f"{NUMERICS}taught_erm.py"),
+    "numerics/averages/[ag]*[ew].py": (f"{NUMERICS}gaussian_average.py", f"{NUMERICS}quadrature.py"),
+    "numerics/averages/*.py": (
+        f"{NUMERICS}averages.py", f"{NUMERICS}coincident_fields.py", f"{NUMERICS}precise.py", f"{NUMERICS}tangents.py",
+        f"{NUMERICS}certificate.py",
+    ),
+    "numerics/compiled/*.py": (
+        f"{NUMERICS}straight.py", f"{NUMERICS}intervals.py", f"{NUMERICS}precision.py", f"{NUMERICS}spectral.py",
+    ),
+    "numerics/course/*.py": (f"{NUMERICS}rules.py", f"{NUMERICS}momentum.py", f"{NUMERICS}flow.py"),
+    "numerics/problem/[fsw]*.py": (
+        f"{NUMERICS}spectrum.py", f"{NUMERICS}rules.py", f"{NUMERICS}records.py", f"{NUMERICS}oracle.py",
+    ),
+    "numerics/problem/[mnr]*.py": (f"{NUMERICS}records.py", f"{NUMERICS}named_mixtures.py", f"{NUMERICS}flow.py"),
 }  # fmt: skip
 """File, or pattern -> the tests that have to see its mutants, in the order of trying; the first pattern that fits."""
 
 Result = dict[str, Any]
 """A line of the journal: a mutant, its outcome, the test that saw it, seconds."""
-SKIPPED = ("numerics/step/quadrature_text.py", "numerics/step/cells_text.py", "numerics/two_layer/learner.py")
-"""Text of generated code, and tables: their mutants are those of what they write or name."""
+SKIPPED = (
+    "numerics/step/quadrature_text.py", "numerics/step/cells_text.py", "numerics/two_layer/learner.py",
+    "numerics/compiled/cache.py", "numerics/compiled/machine_code.py", "numerics/problem/specification.py",
+    "numerics/averages/certificate.py",
+)  # fmt: skip
+"""Text of generated code, tables, files, records and checks: their mutants are those of what they write, name or hold.
+"""
+_EXTRA = ("pytest", "hypothesis", "sympy")  # what the tests import, of the extra
 _SECONDS = 40  # of processor time for the tests of a mutant
 _BROKEN, _COMPILED = 70, 71  # exit status of a fork that broke, and of one whose function is compiled
 
@@ -426,6 +448,8 @@ def main() -> int:
     if asked.table:
         asked.table.write_text(table(known), encoding="utf-8")
         return 0
+    if lacking := [name for name in _EXTRA if importlib.util.find_spec(name) is None]:
+        parser.error(f"mutants need the extra quenched[test], of which {', '.join(lacking)} cannot be found here")
     latest = {_key(each): each for each in known}
     done = {key for key, each in latest.items() if not (asked.again and each["outcome"] != "caught")}
     work = [pair for file in chosen_files(asked.files) for pair in mutants(file, asked.number, asked.seed)]

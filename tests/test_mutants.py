@@ -85,6 +85,18 @@ def test_every_file_of_solvers_has_its_tests(mutants: ModuleType) -> None:
         mutants._wanted("theory/erm.py", [])
 
 
+def test_the_extra_that_is_not_there_is_named(
+    mutants: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is copied; the table needs none."""
+    monkeypatch.setattr(mutants.importlib.util, "find_spec", lambda name: None if name == "pytest" else "there")
+    monkeypatch.setattr(mutants, "scratch_copy", lambda _: pytest.fail("copied"))
+    monkeypatch.setattr(sys, "argv", ["mutants.py", "theory/erm.py"])
+    with pytest.raises(SystemExit):
+        mutants.main()
+    assert "error: mutants need the extra quenched[test], of which pytest cannot be found" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("case", "says"),
     [("alone", "must pass without a mutant, got 'caught': tests/bad.py::always"), ("broken", "ZeroDivisionError")],
