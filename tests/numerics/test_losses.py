@@ -66,7 +66,7 @@ def test_label_noise_is_averaged_alike_by_moments_and_by_quadrature() -> None:
 
 
 def test_coefficients_spell_the_loss_and_its_slope() -> None:
-    for name, Delta in (("square", 0.3), ("(1 - y*phi)**2/2", 0.0)):
+    for name, Delta in (("square", 0.3), ("correlation", 0.3), ("(1 - y*phi)**2/2", 0.0)):
         found = loss(name)
         l0, l1, l2, F0, F1, S0, S1, S2 = found.coefficients(Y, Delta)
         force, square = found.moments(PHI, Y, Delta)
