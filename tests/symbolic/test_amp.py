@@ -52,6 +52,16 @@ def test_the_spectral_threshold_is_that_of_the_trivial_point(weight: sympy.Expr)
     assert sympy.limit(value, alpha, sympy.oo) == 1
 
 
+def test_the_spectral_overlap_of_many_samples_is_that_of_perturbation_theory() -> None:
+    """1 - (e.v)^2 = D Var/power^2: entries (v, j) of X^T X/n are noise of variance sigma^2 (sigma^2 + power)/(alpha D).
+
+    To first order in 1/alpha; the next one is smaller by sigma^2/(alpha power).
+    """
+    alpha, sigma, power = 1e6, 0.7, 1.3
+    leak = alpha * (1 - theory.spectral_overlap(alpha, sigma, power))
+    assert leak == pytest.approx(sigma**2 * (sigma**2 + power) / power**2, rel=2 * sigma**2 / (alpha * power))
+
+
 @pytest.mark.parametrize(("alpha", "power"), [(1.5, 1.0), (0.5, 2.0)])
 def test_the_spectral_overlap_is_that_of_eigenvectors(alpha: float, power: float) -> None:
     """Twelve covariances of D = 500: within four standard errors, and O(1/D) at a slope of 10."""
