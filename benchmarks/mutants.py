@@ -84,7 +84,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "theory/bayes.py": (*_bank("bayes", "amp"), f"{NUMERICS}bayes.py", f"{SYMBOLIC}bayes.py"),
     "theory/amp.py": (f"{SYMBOLIC}amp.py", f"{SIM}amp.py"),
     "theory/fluctuations.py": (*_bank("dynamics"), f"{NUMERICS}fluctuations.py", f"{SIM}fluctuations.py"),
-    "theory/losses.py": (f"{NUMERICS}losses.py", f"{NUMERICS}erm.py"),
+    "theory/losses.py": (
+        f"{NUMERICS}losses.py::test_slope_and_curvature_are_the_derivatives",
+        f"{NUMERICS}losses.py::test_coefficients_spell_the_loss_and_its_slope", f"{NUMERICS}classes.py",
+        f"{NUMERICS}losses.py", f"{NUMERICS}erm.py",
+    ),
     "theory/scaling/*.py": (f"{SYMBOLIC}power_laws.py", f"{NUMERICS}scaling.py"),
     "numerics/scaling/*.py": (f"{NUMERICS}scaling.py",),
     "numerics/course/linear.py": (f"{NUMERICS}scaling.py",),

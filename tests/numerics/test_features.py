@@ -29,6 +29,12 @@ def tau(found) -> float:
 # --- Hermite orders
 
 
+@pytest.mark.parametrize("D", [1, 2, 7])
+def test_directions_of_order_two_are_the_pairs_of_coordinates_but_one(D: int) -> None:
+    """Products x_i x_j, i <= j, without |x|^2."""
+    assert theory.quadratic_directions(D) == len(list(itertools.combinations_with_replacement(range(D), 2))) - 1
+
+
 def test_orders_of_relu_are_known() -> None:
     """relu(sigma g): c_j = sigma He_(j-2)(0) phi(0)/sqrt(j!) for j >= 2."""
     c, higher, square, error = hermite_orders("relu", 0.0, 2.0, orders=8)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from quenched.numerics.probability import normal
 from quenched.numerics.probability.normal import Phi, normal_probability
+from quenched.theory import normal as theory
 
 
 def as_formulas_call_it(n):
@@ -290,3 +291,11 @@ def test_context_is_local():
     assert abs(Phi3(0, 0, 0, *[ctx.mpf(1) / 2] * 3, ctx=ctx) - ctx.mpf(1) / 4) < ctx.mpf(10) ** -29
     assert (mpmath.mp.prec, ctx.prec) == (before, precision)
     assert normal.Phi(0, ctx=ctx) == 0.5
+
+
+@pytest.mark.parametrize("d", [0.3, 1.0, 70.0])
+def test_proportional_fields_leave_four_rounding_units(d):
+    """x and 3 x: a - b^2/d of a = 9 d, b = 3 d is 0 but for rounding; of other fields it is Var[x + y | x] = Var[y]."""
+    floor = 4 * np.finfo(float).eps * 9 * d
+    assert theory.remainder(9 * d, 3 * d, d) == pytest.approx(floor, rel=1e-15)
+    assert theory.remainder(d + 2.0, d, d) == pytest.approx(2.0, abs=4 * floor)
