@@ -31,6 +31,18 @@ def single(kernel: str, sigma: float, alpha: float, ridge: float, order: int = 1
     return T, theory.response(T, rest / weight), Fuu / Fu
 
 
+def test_products_of_four_fields_by_quadrature() -> None:
+    """Three Gauss-Hermite nodes a unit normal are exact to its fifth power, and none comes at more than its fourth."""
+    rng = np.random.default_rng(1)
+    m, L = rng.standard_normal(4), rng.standard_normal((4, 4))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    grid, weight = (np.stack(np.meshgrid(*[of] * 4), -1).reshape(-1, 4) for of in (nodes, weights))
+    x, weight = m + grid @ L.T, weight.prod(axis=1) / weights.sum() ** 4
+    expected = [weight @ x[:, :n].prod(axis=1) for n in (2, 3, 4)]
+    found = theory.products(*m, *(L @ L.T)[np.triu_indices(4, 1)])
+    np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
 # --- kernels
 
 
