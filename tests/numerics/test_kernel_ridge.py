@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
+from scipy.special import ndtr, roots_gegenbauer
 
 from quenched.numerics import Mixture, kernel_error, oracle_error
 from quenched.numerics.lazy.kernels import kernel_functions
@@ -41,6 +41,16 @@ def test_products_of_four_fields_by_quadrature() -> None:
     expected = [weight @ x[:, :n].prod(axis=1) for n in (2, 3, 4)]
     found = theory.products(*m, *(L @ L.T)[np.triu_indices(4, 1)])
     np.testing.assert_allclose(found, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("D", [3, 8])
+def test_orders_on_a_sphere_are_orthogonal(D: int) -> None:
+    """P_l(1) = 1 and E[P_l P_m] = delta_lm/d_l over the angle of two inputs, by Gauss-Gegenbauer, which is exact here."""
+    t, mass = roots_gegenbauer(8, (D - 2) / 2)
+    *orders, d1, d2, d3 = theory.harmonics(t, D)
+    P = np.stack(orders)
+    np.testing.assert_allclose(P * (mass / mass.sum()) @ P.T, np.diag([1 / d1, 1 / d2, 1 / d3]), atol=ROUNDING)
+    np.testing.assert_allclose(theory.harmonics(1.0, D)[:3], 1.0, rtol=ROUNDING)
 
 
 # --- kernels
