@@ -45,7 +45,7 @@ def test_products_of_four_fields_by_quadrature() -> None:
 
 @pytest.mark.parametrize("D", [3, 8])
 def test_orders_on_a_sphere_are_orthogonal(D: int) -> None:
-    """P_l(1) = 1 and E[P_l P_m] = delta_lm/d_l over the angle of two inputs, by Gauss-Gegenbauer, which is exact here."""
+    """P_l(1) = 1 and E[P_l P_m] = delta_lm/d_l over the angle of two inputs, by Gauss-Gegenbauer: exact."""
     t, mass = roots_gegenbauer(8, (D - 2) / 2)
     *orders, d1, d2, d3 = theory.harmonics(t, D)
     P = np.stack(orders)
