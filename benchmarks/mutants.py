@@ -61,7 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "theory/averages/*.py": (DERIVATIVES, f"{NUMERICS}certificate.py::test_every_average_has_its_digits[{{stem}}]"),
     "theory/gradients/*.py": (f"{SYMBOLIC}gradients.py", f"{NUMERICS}tangents.py"),
     "theory/normal.py": (
-        f"{NUMERICS}normal.py", f"{NUMERICS}certificate.py::test_the_other_formulas_have_their_digits",
+        f"{NUMERICS}certificate.py::test_the_other_formulas_have_their_digits", f"{NUMERICS}normal.py",
         f"{SYMBOLIC}written_activations.py", f"{NUMERICS}averages.py",
     ),
     "theory/two_layer.py": (

@@ -16,6 +16,7 @@ from quenched.numerics.oracle_lines import coordinate_lines
 from quenched.numerics.oracle_quadrature import integrated
 from quenched.numerics.oracle_sites import Sites, reduced, turned
 from quenched.numerics.probability.exponential_sums import Numbers
+from quenched.theory import oracle as theory
 
 FLOAT = Numbers()
 
@@ -70,6 +71,22 @@ def test_closed_forms_agree_with_the_general_solver(name: str) -> None:
     value, error = general(NAMED[name])
     # the solver's own estimate, and rounding: Phi(-z) feels z^2 eps, z <= 10 here
     assert abs(value - closed.value) <= error + 1e-13 * closed.value
+
+
+@pytest.mark.parametrize(
+    ("name", "lengths", "weights"),
+    [
+        ("two_clusters", [0.9], (0.2, 0.8)),
+        ("three_clusters", [0.9], (0.6, 0.4)),
+        ("xor", [0.9], ()),
+        ("parity", [0.9, 1.4], ()),
+    ],
+)
+def test_closed_forms_do_not_depend_on_the_unit_of_length(name: str, lengths: list[float], weights: tuple) -> None:
+    """Solvers measure in sigma, and ask for sigma = 1 alone; rounding of a few operations."""
+    form = getattr(theory, name)
+    one, other = (form(*(unit * np.array(lengths)), unit * 0.7, *weights) for unit in (1, 4))
+    assert one == pytest.approx(other, rel=1e-14)
 
 
 def test_known_values() -> None:
