@@ -269,6 +269,17 @@ def test_quadratic_features_by_sampling_the_output() -> None:
     assert abs(loss.mean() - found.pmse) < 5 * loss.std() / 1e3
 
 
+def test_quadratic_features_are_the_limit_of_the_equivalent() -> None:
+    """gamma_2 D^2/2 features at finite D, by the solver of all spikes: the moments of outputs come to it as 1/D."""
+    mixture, gaps = Mixture.xor(0.6, 1.3), []
+    limit = random_features_error(mixture, "relu", 3.0, 0.05, features="quadratic")
+    for D in (4e3, 16e3):
+        finite = random_features_error(mixture, "relu", 3.0 * D / 2, 0.05, D=D)
+        gaps.append([finite.mean[0] - limit.mean[0], finite.variance[0] - limit.variance[0], finite.pmse - limit.pmse])
+    assert np.abs(gaps[1]).max() < 1 / 16e3
+    np.testing.assert_allclose(gaps[1], np.divide(gaps[0], 4), rtol=0.02)
+
+
 # --- the equivalent at finite D
 
 
