@@ -47,6 +47,13 @@ def test_orders_of_relu_are_known() -> None:
     assert float(higher) == pytest.approx(2.0 - (expected**2).sum(), abs=1e-14)
 
 
+def test_orders_of_a_cubic_are_known() -> None:
+    """x^2 + x^3 at x = s g: s^2 (He_2 + 1) + s^3 (He_3 + 3 He_1), so that s^6 E He_3^2 = 6 s^6 is beyond order 2."""
+    s = 0.7
+    found = theory.hermite_orders(s**2, 3 * s**2, 2.0, 3 * s**4 + 15 * s**6, s)
+    np.testing.assert_allclose(found, (3 * s**3, np.sqrt(2) * s**2, 6 * s**6), rtol=1e-14)
+
+
 @pytest.mark.parametrize("activation", ["relu", "abs", "erf", "sin", "leaky_relu", "he3", "erf((x + 1)/sqrt(2))"])
 def test_quadrature_agrees_with_closed_forms(activation: str) -> None:
     rho = np.array([[-3.0, 0.2], [0.0, 1.7]])

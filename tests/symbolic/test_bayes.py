@@ -6,6 +6,7 @@ import sympy
 
 from quenched.symbolic.language.notation import derived, specification_symbols
 from quenched.symbolic.learners import bayes
+from quenched.theory import bayes as theory
 
 ctx = mpmath.mp.clone()
 ctx.dps = 25
@@ -44,6 +45,7 @@ def test_the_slope_of_opposite_means(power: float) -> None:
     at = ctx.mpf(power)
     # the kink of |x| at 0 in the quadrature leaves 1e-12 of the potential, and differences half of the digits
     assert abs(average(integrand, at) - slope) < 1e-8
+    assert abs(average(lambda x: theory.opposite_means(power, float(x)), at) - slope) < 1e-8
     assert abs(average(lambda x: ctx.tanh(x) ** 2 / 2, at) - average(integrand, at)) < 1e-18
 
 
