@@ -89,6 +89,14 @@ def test_closed_forms_do_not_depend_on_the_unit_of_length(name: str, lengths: li
     assert one == pytest.approx(other, rel=1e-14)
 
 
+def test_the_term_of_a_cluster_with_its_own_sigma_is_its_weighted_density() -> None:
+    """c exp(rate u) = weight N(x; mean, sigma^2 1) (2 pi)^(3/2) at |x_par - mean| = 0.5, u = |x_perp|^2 = 0.8 of 3."""
+    for weight, sigma in ((0.2, 0.7), (0.8, 1.6)):
+        rate, constant = theory.radial_discriminant(weight, 0.5**2, sigma, 3.0)
+        density = norm.pdf(0.5, scale=sigma) * norm.pdf(math.sqrt(0.8), scale=sigma) * norm.pdf(0.0, scale=sigma)
+        assert rate * 0.8 + constant == pytest.approx(math.log(weight * density * (2 * math.pi) ** 1.5), rel=1e-14)
+
+
 def test_known_values() -> None:
     assert math.isclose(oracle_error(Mixture.two_clusters(0.4)).value, norm.cdf(-1 / 0.4), rel_tol=1e-14)
     p = norm.cdf(-1 / (math.sqrt(2) * 0.4))
