@@ -27,7 +27,7 @@ from numba import njit
 from numpy import arange, array, empty, pi, zeros
 from quenched.numerics.averages.coincident_fields import consistent, raised
 from quenched.numerics.compiled.double_double import minus, over, plus, remainder, residual, times
-from quenched.numerics.compiled.machine_code import callback, njit as kept
+from quenched.numerics.compiled.machine_code import call, callback, njit as kept
 from quenched.numerics.compiled.straight import straight
 from quenched.numerics.probability.orthant import Phi, Phi2, Phi2_of_pair, Phi3, Phi4
 '''

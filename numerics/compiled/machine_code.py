@@ -20,7 +20,7 @@ from typing import Any
 
 from quenched.numerics.compiled.cache import place, read, source_of, write
 
-__all__ = ["callback", "njit"]
+__all__ = ["address", "call", "callback", "njit"]
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -52,6 +52,53 @@ def callback(signature: str, **options: Any) -> Callable[[Callable[..., Any]], A
         return made
 
     return decorate
+
+
+def address(made: Any) -> Any:
+    """Where a `callback` of floats is, an argument of `call`; the function itself where NUMBA_DISABLE_JIT is set.
+
+    Whoever keeps the address keeps the callback.
+    """
+    return getattr(made, "address", made)
+
+
+def _call(address: Any, numbers: tuple[float, ...]) -> float:
+    """call(address, (a, b, ..)) in compiled loops: the float that the callback there makes of floats, and nothing else.
+
+    numba's own type of functions carries Python's lock and errors into each call: twice the time, and more to compile.
+    """
+    return address(*numbers)
+
+
+def _typed_call(typing: Any, address: Any, numbers: Any) -> Any:
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+
+    if any(kind != types.float64 for kind in numbers):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        real = ir.DoubleType()
+        kind = ir.FunctionType(real, [real] * len(signature.args[1])).as_pointer()
+        values = cgutils.unpack_tuple(builder, arguments[1])
+        return builder.call(builder.inttoptr(arguments[0], kind), values, attrs=("nounwind", "readnone"))
+
+    return types.float64(address, numbers), generate
+
+
+def _caller() -> Any:
+    import numba
+    from numba.extending import intrinsic
+
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return _call
+    made: Any = intrinsic(_typed_call)
+    made.py_func = _call  # what `_reached` looks for
+    return made
+
+
+call = _caller()
 
 
 class _MachineCode:
