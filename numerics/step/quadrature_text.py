@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
 __all__ = ["FORCE", "REACH", "RULE", "Functions", "adaptive_text", "beyond_text", "component_count", "panel_ends", "quadrature_text"]
@@ -271,7 +271,7 @@ def value_outer(x, values, data, noise, by):
 """
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def panel_ends(cuts: Array) -> Array:
     """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
     ends = np.empty(len(cuts) + 5)
