@@ -24,20 +24,42 @@ __all__ = ["address", "call", "callback", "inner", "njit"]
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit`, with the machine code in the checked cache."""
+    """`numba.njit`, with the machine code in the checked cache.
+
+    numba compiles anew for arrays that may not be written to, such as those of a state.  Here they are taken like the
+    rest: callers give a function that writes into an array one of their own.
+    """
     import numba
 
     def decorate(function: Callable[..., Any]) -> Any:
         made = numba.njit(no_cfunc_wrapper=True, **options)(function)
         if hasattr(made, "_cache") and hasattr(made, "py_func"):  # neither where NUMBA_DISABLE_JIT is set
             made._cache = _MachineCode(made.py_func)
+        if hasattr(made, "_compile_for_args") and hasattr(made, "_insert"):
+            made._compile_for_args = _like_the_rest(made, made._compile_for_args)
         return made
 
     return decorate
 
 
+def _like_the_rest(made: Any, compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """What numba asks for the code of `made` for arguments that it has not met."""
+    from numba import types
+
+    def code(*arguments: Any, **named: Any) -> Any:
+        kinds = [made.typeof_pyval(argument) for argument in arguments]
+        taken = [kind.copy(readonly=False) if isinstance(kind, types.Array) else kind for kind in kinds]
+        if named or taken == kinds:
+            return compiled(*arguments, **named)
+        found = made.compile(tuple(taken))
+        made._insert([kind._code for kind in kinds], found)  # so that numba finds it at once the next time
+        return found
+
+    return code
+
+
 def inner(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`njit` of what compiled functions alone call: no entry from Python, which takes a third of the time to compile."""
+    """`njit` of what compiled functions alone call: no entry from Python, a third of the time to compile."""
     return njit(no_cpython_wrapper=True, **options)
 
 

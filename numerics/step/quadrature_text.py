@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from quenched.numerics.compiled.machine_code import inner
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
-__all__ = ["FORCE", "REACH", "RULE", "Functions", "adaptive_text", "beyond_text", "component_count", "panel_ends", "quadrature_text"]
+__all__ = [
+    "FORCE",
+    "REACH",
+    "RULE",
+    "Functions",
+    "adaptive_text",
+    "beyond_text",
+    "component_count",
+    "panel_ends",
+    "quadrature_text",
+]
 
 Array = NDArray[np.float64]
 
@@ -29,7 +39,6 @@ _LEFT_OUT = 0.01  # of the tolerance: what is beyond may be that large
 REACH = 9.5  # standard deviations: exp(-45) of the weight is outside
 _NEGLIGIBLE = 1e-21  # weight of a sample that is left out: averages of powers may have 10^6 times their size there
 _LEVELS = 40  # bisections of a panel, after which it is accepted with its error
-
 
 
 class Functions(NamedTuple):
