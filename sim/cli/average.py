@@ -39,12 +39,13 @@ def average(
     Example:  quenched average "erf(x)*Max(y,0)" --mean 0,1/3 --covariance 1,0.5,1 --digits 30
     Example:  quenched average "sign(x)*sign(y)" --mean 0,0 --closed-form
     """
-    from quenched import numerics
+    from quenched.numerics import average as gaussian_average
+    from quenched.numerics import closed_form as gaussian_closed_form
 
     if closed_form or latex:
         if other := [name for name in ("digits", "seed") if name in given]:
             raise ValueError(f"{flag(other[0])} is of the value: leave out {flag('latex' if latex else 'closed_form')}")
-        found = numerics.closed_form(integrand, _entries(mean), _entries(covariance))
+        found = gaussian_closed_form(integrand, _entries(mean), _entries(covariance))
         if closed_form:
             sys.stdout.write(f"{found.text}\n")
         if latex:
@@ -53,7 +54,7 @@ def average(
     if mean is None or covariance is None:
         missing = "mean" if mean is None else "covariance"
         raise ValueError(f"{flag(missing)} is needed for a value; for a formula in symbols add --closed-form")
-    value = numerics.average(integrand, _entries(mean), _entries(covariance), digits=digits, seed=seed)
+    value = gaussian_average(integrand, _entries(mean), _entries(covariance), digits=digits, seed=seed)
     sys.stdout.write(f"value   {value.value if digits > 15 else format(value.value, f'.{digits}g')}\n")
     sys.stdout.write(f"error   {float(value.error):.1e}\n")
     sys.stdout.write(f"method  {value.method}\n")
