@@ -210,8 +210,8 @@ def comparison(
         level, uncertainty = given if isinstance(given, tuple) else (given, 0.0)
         right.axhline(level, **LEVEL)
         right.axhspan(level - uncertainty, level + uncertainty, color="0.25", alpha=0.25, lw=0)
-        right.annotate(name, (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                       ha="right", va="bottom", color="0.25", size="small")  # fmt: skip
+        right.annotate(name, (0, level), (2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                       ha="left", va="bottom", color="0.25", size="small")  # fmt: skip
     for axes, label in (left, PMSE), (right, ERROR):
         axes.set(xlabel=TIME, ylabel=label, yscale="log")
         log_ticks(axes.yaxis)

@@ -227,7 +227,7 @@ def _parameters(problem: Problem) -> Numbers:
     references = np.ascontiguousarray(mixture.references_at(D))
     thresholds = np.append(np.cumsum(mixture.weights)[:-1], np.inf)
     known = (mixture.labels if mixture.classes is None else mixture.classes).astype(np.float64)
-    data = Data(references, mixture.sigmas.copy(), known, thresholds, np.array(problem.readout))
+    data = Data(references, mixture.sigmas.copy(), known, thresholds, np.array(problem.readout, order="C"))
     s, taught = problem.network.output_scale, mixture.taught
     eta_b, kappa_b, eta_c, kappa_c = rule.biases
     first, second, third = rule.learning(problem.network.K)

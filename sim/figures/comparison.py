@@ -69,7 +69,7 @@ PANELS: dict[tuple[str, str], Mixture] = {
 }
 FOLLOWED = ("1", "D^{1/4}")  # lengths at which the equations of the network hold
 LINES = np.geomspace(0.2, 4.0, 17)  # sigma
-POINTS, EQUATIONS = LINES[2:15:4], LINES[::2]  # those of the runs, and of the equations of the network
+POINTS = LINES[2:15:4]  # those of the runs
 LEAST = 1e-5  # error at the bottom of logarithmic axes
 
 
@@ -91,11 +91,7 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     data = {"theory": _empty(names, sigma=LINES), "limit": _empty(names, sigma=LINES)}
     data |= {"simulation": _empty(names, sigma=POINTS, seed=SEEDS)}
     places = [(panel, float(sigma)) for panel in PANELS for sigma in LINES]
-    followed = [p[1] in FOLLOWED and s in EQUATIONS for p, s in places]
-    jobs = [
-        (replace(PANELS[p], sigma=s), D, NETWORKS[p[0]] if y else None)
-        for (p, s), y in zip(places, followed, strict=True)
-    ]
+    jobs = [(replace(PANELS[p], sigma=s), D, NETWORKS[p[0]] if p[1] in FOLLOWED else None) for p, s in places]
     for ((task, length), sigma), found in zip(places, work.part(0, 0.4).map(theories, jobs), strict=True):
         for learner, values in found.items():
             for name, value in zip(("theory", "limit"), values, strict=True):

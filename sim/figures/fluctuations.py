@@ -21,6 +21,7 @@ from quenched.numerics.problem.provenance import provenance
 from quenched.numerics.problem.rules import OnlineSGD
 from quenched.numerics.problem.state import OrderParameters
 from quenched.numerics.problem.variables import described
+from quenched.numerics.two_layer.exit_times import exit_time
 from quenched.numerics.two_layer.flow import random_state
 from quenched.numerics.two_layer.fluctuations import fluctuations
 from quenched.sim.drawing.captions import listed, of_network, of_rule, sizes
@@ -36,7 +37,7 @@ from quenched.sim.drawing.style import (
     power_of_ten,
     styled,
 )
-from quenched.sim.fluctuations import growth_rate, learning_times, log_law, moments, plateau
+from quenched.sim.fluctuations import learning_times, log_law, moments, plateau
 from quenched.sim.processes import Work
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ SIZES = {10: 16_000, 30: 8000, 100: 4000, 1000: 2000, 10_000: 1000}  # runs by D
 FLAT = Mixture.xor(0.5), TwoLayer(2, "abs"), OnlineSGD(lr=0.5, second_lr=0.0)  # the plateau
 READOUT, START_D = [1.0, -1.0], 1000  # of the plateau; of the state
 START, LEVEL_LEARNED, LATEST = 1, 0.5, 200.0  # seed of the state; the overlap that counts as learned; by when
+POINTS = 256  # of the law of the learning time
 COUNTS = {100: 1000, 1000: 600, 10_000: 200, 100_000: 40}
 SHOWN = {"M[0,0]": "$M_{11}$", "Q[0,0]": "$Q_{11}$", "Q[0,1]": "$Q_{12}$", "v[0]": "$v_1$"}
 
@@ -67,18 +69,27 @@ def compute(work: Work) -> dict[str, xr.Dataset]:
     for row, values in zip(time, reversed(slow), strict=True):
         row[: len(values)] = values
     noise, even, frozen = FLAT
-    learning = xr.Dataset(
-        {"learning_time": (("D", "run"), time)},
-        coords={"D": list(COUNTS)},
-        attrs=provenance(
-            mixture=noise, network=even, sgd=frozen, initial_state=flat, growth_rate=growth_rate(*FLAT, flat)
-        ),
-    )
-    return {f"D{D}": each for D, each in found.items()} | {"theory": theory, "plateau": described(learning)}
+    problem = provenance(mixture=noise, network=even, sgd=frozen, initial_state=flat)
+    learning = xr.Dataset({"learning_time": (("D", "run"), time)}, coords={"D": list(COUNTS)}, attrs=problem)
+    law = work.once(_law, flat)
+    return {f"D{D}": each for D, each in found.items()} | {
+        "theory": theory,
+        "plateau": described(learning),
+        "law": described(law),
+    }
 
 
 def _learned(D: int, runs: int, flat: OrderParameters) -> np.ndarray:
     return learning_times(*FLAT, D, range(runs), flat, level=LEVEL_LEARNED, t=LATEST)
+
+
+def _law(flat: OrderParameters) -> xr.Dataset:
+    """The law of the learning time in theory, at points of it, and how it moves with ln D."""
+    import xarray as xr
+
+    law = exit_time(*FLAT, flat, START_D, threshold=LEVEL_LEARNED, samples=POINTS)
+    found = {"mean": law.mean, "mean_error": law.mean_error, "log_slope": law.log_slope}
+    return xr.Dataset({"learning_time": ("point", law.times)}, attrs=law.attrs | provenance(**found))
 
 
 @styled
@@ -88,25 +99,33 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
     (path, limit), (mean_time, law) = figure.subplots(2, 2)
     letters((path, limit, mean_time, law))
     _variances(path, limit, {D: data[f"D{D}"] for D in SIZES}, data["theory"])
-    learning = data["plateau"]
-    rate = json.loads(learning.attrs["growth_rate"])
-    number = learning.learning_time.notnull().sum("run")
-    mean = learning.learning_time.mean("run")
-    error = learning.learning_time.std("run", ddof=1) / np.sqrt(number)
-    offset = float(((mean - np.log(mean.D) / (2 * rate)) / error**2).sum() / (1 / error**2).sum())
-    slope = r"slope $1/(2\lambda)$ of the equations, offset fitted"
-    mean_time.plot(mean.D, np.log(mean.D) / (2 * rate) + offset, color="0.0", label=slope)
+    _plateau(mean_time, law, data["plateau"].learning_time, data["law"])
+    return figure
+
+
+def _plateau(mean_time: Axes, law: Axes, times: xr.DataArray, theory: xr.Dataset) -> None:
+    """The mean learning time against D, and its law with the part that grows with D taken off."""
+    slope, expected, uncertain = (json.loads(theory.attrs[name]) for name in ("log_slope", "mean", "mean_error"))
+    offset = expected - slope * np.log(START_D)
+    mean, error = times.mean("run"), times.std("run", ddof=1) / np.sqrt(times.notnull().sum("run"))
+    line = slope * np.log(mean.D) + offset
+    mean_time.plot(mean.D, line, color="0.0", label=r"theory, $\ln D/(2\lambda) + \mathrm{const}$")
+    mean_time.fill_between(mean.D, line - uncertain, line + uncertain, color="0.0", alpha=0.15, lw=0)
     look = dict(zip(mean.D.values.tolist(), ordered(mean.sizes["D"]), strict=True))
     for D, cue in look.items():
         mean_time.errorbar(D, mean.sel(D=D), error.sel(D=D), **cue.point)
-        shifted = np.sort(learning.learning_time.sel(D=D).dropna("run").values) - np.log(D) / (2 * rate)
-        share = np.arange(1, len(shifted) + 1) / len(shifted)
-        law.step(shifted, share, where="post", color=cue.colour, ls=cue.dashes)
+        law.step(*_shares(times.sel(D=D).dropna("run").values, slope * np.log(D)), color=cue.colour, ls=cue.dashes)
+    law.step(*_shares(theory.learning_time.values, slope * np.log(START_D)), **LEVEL)
     mean_time.set(xscale="log", xlabel="dimension $D$", ylabel="learning time $t$")
     mean_time.legend(loc="upper left")
     law.set(xlabel=r"learning time $t - \ln D/(2\lambda)$", ylabel="fraction of runs", ylim=(0, 1))
-    law.legend(handles=[key(cue, f"$D = {power_of_ten(D)}$") for D, cue in look.items()], loc="lower right")
-    return figure
+    handles = [key(cue, f"$D = {power_of_ten(D)}$", point=False) for D, cue in look.items()]
+    law.legend(handles=[*handles, law.plot([], [], label="theory", **LEVEL)[0]], loc="lower right")
+
+
+def _shares(times: np.ndarray, growth: float) -> tuple[np.ndarray, np.ndarray]:
+    """Times without what grows with D, and the fraction of them by then."""
+    return np.sort(times) - growth, np.arange(1, len(times) + 1) / len(times)
 
 
 def _variances(path: Axes, limit: Axes, found: Mapping[int, xr.Dataset], theory: xr.Dataset) -> None:
@@ -151,16 +170,21 @@ def caption(data: Mapping[str, xr.Dataset]) -> str:
         f"= {sizes(SIZES)}, ± standard error, of {runs} runs, shifted sideways in (b).  (c) Mean learning time from "
         f"the plateau M = 0, v = {listed(READOUT)}, of a {of_network(network)}, on XOR, σ = {flat.sigma:g}, "
         f"{of_rule(rule)}: when every neuron has an overlap |M_ak| >= {LEVEL_LEARNED:g}; points: the chain, mean ± "
-        f"standard error of {counts} runs ({late}); line: ln D/(2 λ) + const with the growth rate λ of the equations.  "
-        "(d) Distribution of the learning time over the same runs, shifted by ln D/(2 λ): as D grows one law.  Seeds "
-        "are 0, 1, 2, .. in each."
+        f"standard error of {counts} runs ({late}); line: ln D/(2 λ) + const, rate λ and constant of theory, which "
+        f"follows the equations from {POINTS} points of the law of the fluctuations; band: its standard error.  "
+        "(d) Distribution of the learning time over the same runs, shifted by ln D/(2 λ): as D grows one law, which "
+        "theory (grey) gives.  Seeds are 0, 1, 2, .. in each."
     )
 
 
 def sentence(data: Mapping[str, xr.Dataset]) -> str:
     """The slope of the learning time against ln D, measured and expected."""
-    learning = data["plateau"]
-    slope, error = log_law(learning.learning_time)
+    times, law = data["plateau"].learning_time, data["law"]
+    slope, error = log_law(times)
+    growth, mean, uncertain = (json.loads(law.attrs[name]) for name in ("log_slope", "mean", "mean_error"))
+    off = times.mean("run") - mean - growth * np.log(times.D / START_D)
+    spread = times.var("run", ddof=1) / times.notnull().sum("run")
+    worst = float((np.abs(off) / np.sqrt(spread + uncertain**2)).max())
     found = [(data[f"D{D}"].isel(time=-1), data["theory"]) for D in SIZES]
     z = []
     for run, theory in found[-2:]:  # at smaller D the corrections of order 1/D are seen
@@ -172,6 +196,6 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
     return (
         f"D Var against theory: at the largest two D the largest of {len(z)} deviations at the end is "
         f"{np.abs(z).max():.1f} standard errors; on the plateau of |x| networks the learning time grows by {slope:.3f} "
-        f"± {error:.3f} per unit of ln D, {1 / (2 * json.loads(learning.attrs['growth_rate'])):.3f} by the growth rate "
-        "of the equations."
+        f"± {error:.3f} per unit of ln D, {growth:.3f} in theory, and its means are within {worst:.1f} standard errors "
+        "of theory."
     )

@@ -111,7 +111,8 @@ def draw(data: Mapping[str, xr.Dataset]) -> Figure:
             theory, runs = (data[f"{_stem(name, D)}_{kind}"] for kind in ("theory", "simulation"))
             observable(axes, theory, runs, "classification_error", cue)
         task, length = name.split(", ")[:2]
-        axes.set(xscale="log", title=f"   {task}, {length}", ylim=(-0.02, 0.85))
+        axes.set(xscale="log", ylim=(-0.02, 0.85))
+        axes.set_title(f"{task}, |mean| $=$ {length}", loc="right")
         told = rf"$\eta = {regime.lr:g}$" + ("" if regime.holds else "\nequations do not hold:\nsteps of order one")
         axes.text(0.97, 0.96, told, transform=axes.transAxes, color="0.3", fontsize=7, ha="right", va="top")
         if not regime.holds:
@@ -154,5 +155,6 @@ def sentence(data: Mapping[str, xr.Dataset]) -> str:
         theory, runs = (data[f"{_stem(name, D)}_{kind}"].classification_error for kind in ("theory", "simulation"))
         off = float(apart(theory, runs, "time", "linear").max())
         plain = name.replace(", small rate", "").replace("$", "").replace("{", "").replace("}", "")
-        parts.append(f"{plain}, η = {regime.lr:g}: {off:.3f} (end {float(runs[:, -1].mean()):.4f})")
+        task, length = plain.split(", ")
+        parts.append(f"{task}, |mean| = {length}, η = {regime.lr:g}: {off:.3f} (end {float(runs[:, -1].mean()):.4f})")
     return f"largest distance of lines and points at D = {D} (error at the end): {'; '.join(parts)}."

@@ -5,11 +5,12 @@ The inputs have eigenvalues j^(-2a), the target coefficients j^(-b); P features 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -35,6 +36,7 @@ SIZES, STEPS = (100, 1000, 10**4, 10**5), np.geomspace(1e1, 1e10, 91)
 MEASURED, SEEDS = np.array([10, 30, 100, 300, 1000, 3000, 10**4, 30_000]), range(20)  # steps; one draw of features each
 POINTS = {"Ia": (1.0, 0.25), "II": (1.25, 0.75), "III": (0.75, 1.5), "IVa": (0.4, 0.8)}  # (a, b) of the second panel
 COMPUTE, FIRST = np.geomspace(1e6, 1e24, 37), 1e16  # of the frontier; fits begin at
+_EDGES = 0.25, 1 - 0.5**0.5  # of phase IVb
 PHASE_A, PHASE_B = np.linspace(0.01, 1.5, 150), np.linspace(0.005, 1.995, 200)
 NAMED = {"Ia": (1.0, 0.2), "Ib": (0.37, 0.36), "Ic": (0.125, 1.2), "II": (1.2, 0.85), "III": (0.8, 1.5),
          "IVa": (0.4, 1.2), "IVb": (0.27, 1.2)}  # fmt: skip
@@ -126,13 +128,22 @@ def _plane(axes: Axes) -> None:
     axes.plot([0.5, PHASE_A[-1]], [0.5, PHASE_A[-1]], **edge)
     axes.plot([0.5, 0.5], [0, 2], **edge)
     axes.plot([0, PHASE_A[-1]], [0.5, 0.5], **edge)
-    for a in (0.25, 1 - 0.5**0.5):
+    for a in _EDGES:
         axes.plot([a, a], [0.5, 2], **edge)
     for name, (a, b) in NAMED.items():
         upright: dict[str, Any] = {"rotation": 90} if name in ("Ic", "IVa", "IVb") else {}
         axes.text(a, b, name, ha="center", va="center", bbox={"fc": "white", "ec": "none", "pad": 0.6}, **upright)
     axes.set(xlabel="capacity exponent $a$", ylabel="source exponent $b$", xlim=(0, PHASE_A[-1]), ylim=(0, 2))
-    axes.clabel(lines, fmt="%.1f", fontsize=6)
+    rows = (np.abs(PHASE_B - b).argmin() for b in (0.22, 1.8))  # a label where a line crosses one, off the boundaries
+    places = [(a, PHASE_B[row]) for row in rows for a in _crossed(-grid[row], lines.levels)]
+    axes.clabel(lines, fmt="%.1f", fontsize=6, manual=places)
+
+
+def _crossed(values: npt.NDArray[np.float64], levels: Iterable[float]) -> list[float]:
+    """Where values along `PHASE_A` rise through one of the levels, 0.06 or more from a vertical boundary or the end."""
+    above = values[:, None] >= np.array(list(levels))
+    places = PHASE_A[1:][(above[1:] & ~above[:-1] & np.isfinite(values[:-1, None])).any(axis=1)]
+    return [float(a) for a in places if min(abs(a - edge) for edge in (*_EDGES, 0.5, PHASE_A[-1])) > 0.06]
 
 
 def _compute_exponent(a: float, b: float) -> float:

@@ -64,9 +64,8 @@ def test_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "D": 40,
-        "LINES": np.array([1.0, 2.0]),
+        "LINES": np.array([1.0]),
         "POINTS": np.array([1.0]),
-        "EQUATIONS": np.array([1.0]),
         "SEEDS": range(3),
         "TIME": 20.0,
     }.items():
