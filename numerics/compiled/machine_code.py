@@ -31,8 +31,10 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
     import numba
 
+    options["no_cfunc_wrapper"] = True  # functions that are handed to compiled loops are a `callback` each
+
     def decorate(function: Callable[..., Any]) -> Any:
-        made = numba.njit(no_cfunc_wrapper=True, **options)(function)
+        made = numba.njit(**options)(function)
         if hasattr(made, "_cache") and hasattr(made, "py_func"):  # neither where NUMBA_DISABLE_JIT is set
             made._cache = _MachineCode(made.py_func)
         if hasattr(made, "_compile_for_args") and hasattr(made, "_insert"):
