@@ -10,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST_ARGS ?= -n 2 --dist loadfile  # tests of one file share what they compile
+PYTEST_ARGS ?= -n 2
 
 unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes: each would compile every module anew
 

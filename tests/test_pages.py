@@ -83,7 +83,7 @@ def test_commands_are_parsed(path: Path) -> None:
     commands = [words for words in commands if len(words) > 1 or words[0] not in verbs()]
     blocks = re.findall(r"^    (?:\S*/)?quenched (.*?)(?: {2,}#.*)?$", text, flags=re.MULTILINE)
     for verb, *rest in [*map(shlex.split, blocks), *(shlex.split(" ".join(words)) for words in commands)]:
-        if verb != "--version":
+        if verb not in ("--version", "--help"):
             assert verb in verbs(), (verb, rest)
             with pytest.raises(typer.Exit) if "--help" in rest else nullcontext():  # which says all and ends
                 group.get_command(None, verb).make_context(verb, rest).close()

@@ -21,7 +21,7 @@ from numpy.linalg import eigvalsh
 from numpy.typing import NDArray
 
 from quenched.numerics.compiled.double_double import residual
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner, njit
 
 __all__ = ["JITTER", "TINY", "consistent", "distinct", "raised", "regularised", "relative_error", "repeated"]
 
@@ -34,7 +34,7 @@ _SAME = 2.0**-48  # relative; fields whose difference has less variance than thi
 _NOISE = 2.0**-50  # relative variance that makes two fields parallel up to rounding two fields of one law
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _agree(mean, covariance, k, l, side):  # type: ignore[no-untyped-def]
     """Whether x_k = side x_l in one cluster, up to rounding."""
     size = max(covariance[k, k], covariance[l, l])
@@ -45,7 +45,7 @@ def _agree(mean, covariance, k, l, side):  # type: ignore[no-untyped-def]
     return abs(mean[k] - side * mean[l]) <= _SAME * scale
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _first(mean, covariance, k):  # type: ignore[no-untyped-def]
     """The first field that is field k in every cluster."""
     for l in range(k):
@@ -90,7 +90,7 @@ def distinct(mean: Array, covariance: Array) -> tuple[Index, Index]:
     return kept[:count], place
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _lowest(covariance):  # type: ignore[no-untyped-def]
     """Lowest eigenvalue of the correlations of one cluster, 0 where they are not finite.
 
@@ -118,7 +118,7 @@ def regularised(covariance: Array) -> Array:
     return regular
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _originals(mean, covariance):  # type: ignore[no-untyped-def]
     """For each field of one cluster, the first one that is the same or opposite, and the sign.
 

@@ -23,13 +23,18 @@ __all__ = ["callbacks", "contraction", "definition", "load_compiled", "scalar_fu
 _PRELUDE = (
     '''"""Compiled form of {kind}, written by quenched.numerics.compiled.compile."""
 
-from numba import njit
+from functools import partial
+
+import numba
 from numpy import arange, array, empty, pi, zeros
 from quenched.numerics.averages.coincident_fields import consistent, raised
 from quenched.numerics.compiled.double_double import minus, over, plus, remainder, residual, times
-from quenched.numerics.compiled.machine_code import callback, njit as kept
+from quenched.numerics.compiled.machine_code import call, callback, njit as kept
 from quenched.numerics.compiled.straight import straight
 from quenched.numerics.probability.orthant import Phi, Phi2, Phi2_of_pair, Phi3, Phi4
+
+njit = partial(numba.njit, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # of what `kept` functions call
+
 '''
     + "".join(function.compiled for function in FUNCTIONS.values())
     + "\n\n"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner, njit
 from quenched.numerics.compiled.precision import bind, mp_array, mp_namespace
 
 __all__ = ["Numbers", "sign_changes"]
@@ -42,7 +42,7 @@ class Numbers:
         return function if self.ctx is None else bind(function, self._functions)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _log_ratio(x: float, rates: Array, logs: Array, positive: Array) -> tuple[float, float]:
     """G = log(S+/S-) and dG/dx of one row: well scaled where S is not."""
     top_plus, top_minus = -math.inf, -math.inf

@@ -32,7 +32,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner, njit
 from quenched.numerics.probability.gauss_kronrod import GAUSS, KRONROD, NODES
 
 __all__ = ["Phi", "Phi2", "Phi2_of_pair", "Phi3", "Phi4", "fill_Phi2", "fill_Phi3", "fill_Phi4"]
@@ -91,7 +91,7 @@ def _exp(x: float) -> float:
     return np.int64(np.float64(p).view(np.int64) + (np.int64(n) << 52)).view(np.float64)
 
 
-@njit(error_model="numpy", fastmath={"reassoc", "contract"})
+@inner(error_model="numpy", fastmath={"reassoc", "contract"})
 def _plackett(h: float, k: float, tau: float, x: Array, w: Array) -> float:
     """Phi2 - Phi Phi: the integral of phi2(h, k; r) dr from r = 0.
 
@@ -130,7 +130,7 @@ def _owen(h: float, b: float) -> float:
     return total if (h < 0.0) == (b < 0.0) else -total
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _phi2_near_one(h: float, k: float, r: float) -> float:
     """Phi2 for 0 < r < 1 near 1.  1 - r and k - h are exact or nearly so, hence k - r h is taken from them."""
     spread = math.sqrt((1.0 - r) * (1.0 + r))
@@ -173,7 +173,7 @@ def Phi2(h: float, k: float, r: float) -> float:
     return Phi(h) - _phi2_near_one(h, -k, -r)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def Phi2_of_pair(h: float, k: float, r: float) -> float:
     """Phi2 of two fields, which are parallel where their correlation is 1 or -1 up to rounding."""
     return Phi2(h, k, r if abs(r) < _PARALLEL else (1.0 if r > 0.0 else -1.0))
@@ -182,7 +182,7 @@ def Phi2_of_pair(h: float, k: float, r: float) -> float:
 # ---------------------------------------------------------------------------------------------------- Phi3, Phi4
 
 
-@njit(error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _minus(q: float, b: float, p: float) -> float:
     """q - b p, without loss when b is near 1 and q near p, or b near -1 and q near -p."""
     if b > 0.5:
@@ -192,7 +192,7 @@ def _minus(q: float, b: float, p: float) -> float:
     return q - b * p
 
 
-@njit(error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _standardised(numerator: float, variance: float) -> float:
     """numerator/sqrt(variance); a variance that is zero, or negative by rounding, makes it a step."""
     if variance > 0.0:
@@ -200,7 +200,7 @@ def _standardised(numerator: float, variance: float) -> float:
     return math.copysign(math.inf, numerator) if numerator != 0.0 else 0.0
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _pair_rate(h: Four, inside: Two, cross: Four, s: float, lost: float) -> float:
     """2 pi p phi2(h_i, h_j; s p) Phi2(z_k < h_k, z_l < h_l | z_i = h_i, z_j = h_j), h = (h_i, h_k, h_j, h_l).
 
@@ -250,7 +250,7 @@ def _rate(u: float, h: Four, r: Six) -> float:
     )  # fmt: skip
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _cross_integral(h: Four, r: Six) -> float:
     """Phi4(R) - Phi4(R without cross correlations): adaptive Gauss-Kronrod over u in [0, 1].
 

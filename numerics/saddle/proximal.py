@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quenched.numerics.averages.losses import compiled_loss, compiled_value, kinks
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner, njit
 
 __all__ = ["Channel", "Moves", "proximal_averages", "proximal_move", "proximal_moves", "proximal_points"]
 
@@ -137,7 +137,7 @@ def _panel(slope: Any, value: Any, kinks: Array, law: Law, low: float, high: flo
     out[6] = 0.01 * half * max(off_high, off_low) * max(_probability(law, low), _probability(law, high))
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _edges(kinks: Array, law: Law) -> Array:
     """The ends of panels: equal ones, the ends of what kinks hold, and where both labels have the same probability."""
     _, V, mean, spread, base, slope = law

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner, njit
 from quenched.numerics.probability.orthant import Phi
 
 __all__ = ["sign_probabilities"]
@@ -28,7 +28,7 @@ def _mass(a, b):  # type: ignore[no-untyped-def]
     return Phi(-a) - Phi(-b) if a > 0.0 else Phi(b) - Phi(a)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _crossings(alpha, beta, kinks, crossing, label):  # type: ignore[no-untyped-def]
     """The u at which neurons meet kinks, in order, and k p + j for neuron k at kink j; how many there are."""
     count, p = 0, kinks.size

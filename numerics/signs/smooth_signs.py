@@ -23,7 +23,7 @@ import numpy as np
 from quenched.numerics.averages.activations import averages, compiled_activation
 from quenched.numerics.compiled.cache import module
 from quenched.numerics.compiled.intervals import OPERATIONS, enclosure_text
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner, njit
 from quenched.numerics.probability.orthant import Phi
 
 __all__ = ["compiled_enclosure", "sign_probabilities"]
@@ -65,7 +65,7 @@ def _mass(a, b):  # type: ignore[no-untyped-def]
     return Phi(-a) - Phi(-b) if a > 0.0 else Phi(b) - Phi(a)
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _enclose(line, a, b, enclosure):  # type: ignore[no-untyped-def]
     """Enclosures of phi and of its slopes for a <= u <= b."""
     alpha, beta, v = line[0], line[1], line[2]
@@ -108,7 +108,7 @@ def _output(line, u, g, dg):  # type: ignore[no-untyped-def]
     return value, slope, _ROUNDING * size
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _signed(line, u, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     """The sign of phi(u), 0 if it is not known."""
     if certain:
@@ -125,7 +125,7 @@ def _flat(line, u, g, dg):  # type: ignore[no-untyped-def]
     return value == 0.0 and slope == 0.0
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     """(left, right) around the change of sign of a monotonic phi on (a, b): phi has its signs outside of it.
 
@@ -178,7 +178,7 @@ def _crossing(line, a, b, rising, smallest, g, dg, enclosure, certain):  # type:
     return left, right
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def _verdict(line, a, b, g, dg, enclosure, certain):  # type: ignore[no-untyped-def]
     """(1, sign) of a cell of one sign, 0 for a tie; (2, direction) where phi is monotonic; (0, 0) if neither is seen.
 

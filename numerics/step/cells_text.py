@@ -14,17 +14,9 @@ Covariances may be singular, and the output may be constant in a cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-
 from quenched.numerics.step.quadrature_text import FORCE, REACH, RULE, adaptive_text, beyond_text
 
 __all__ = ["cells_text"]
-
-Array = NDArray[np.float64]
-Pieces = tuple[Array, Array, Array]
 
 _STEEP = 0.5  # |r_t/r_u| of a line below which panels end on both sides of where it crosses u
 _SIDE = 8.0  # how far from there, in units of that ratio: the chord's end crosses its law within
@@ -38,7 +30,7 @@ from quenched.numerics.step.quadrature_text import panel_ends
 
 
 @njit(error_model="numpy")
-def value_outer(x, values, data, noise):
+def value_outer(x, values, data, noise, by):
     """F p, F x p, F d and F^2 p at u = x."""
     low, high = -1e300, 1e300
     for n in range(2):
@@ -51,32 +43,27 @@ def value_outer(x, values, data, noise):
         low, high = max(low, min(one, two)), min(high, max(one, two))
     values[:] = 0.0
     if low < high:
-        F, square = force(data[0] + data[1] * x, data[2], noise)
+        F, square = force(data[0] + data[1] * x, data[2], noise, by)
         inside = Phi(-low) - Phi(-high) if low > 0.0 else Phi(high) - Phi(low)
         values[0], values[1], values[3] = F * inside, F * x * inside, square * inside
         values[2] = F * (exp(-low * low / 2) - exp(-high * high / 2)) / sqrt(2 * pi)
     return 0.0
 '''
-_PIECE = '''
-KINKS_{n}, SLOPES_{n}, INTERCEPTS_{n} = {kinks}, array({slopes}), array({intercepts})
-
-
-@njit(error_model="numpy")
-def piece_{n}(i, mean, still):
-    """Ends, slope and intercept of the i-th piece; a field that is always `mean` has a piece of its own."""
-    if still:
-        slope = dg_{n}(mean)
-        return -inf, inf, slope, g_{n}(mean) - slope * mean
-    low = KINKS_{n}[i - 1] if i > 0 else -inf
-    high = KINKS_{n}[i] if i < len(KINKS_{n}) else inf
-    return low, high, SLOPES_{n}[i], INTERCEPTS_{n}[i]
-'''
 _CELLS = '''
-CUTS = {loss_cuts}
+@njit(error_model="numpy")
+def piece(i, pieces, mean, still, g, dg):
+    """Ends, slope and intercept of the i-th piece; a field that is always `mean` has a piece of its own."""
+    kinks, slopes, intercepts = pieces
+    if still:
+        slope = call(dg, (mean,))
+        return -inf, inf, slope, call(g, (mean,)) - slope * mean
+    low = kinks[i - 1] if i > 0 else -inf
+    high = kinks[i] if i < len(kinks) else inf
+    return low, high, slopes[i], intercepts[i]
 
 
 @njit(error_model="numpy")
-def place_cuts(cuts, data, L, e0, e1):
+def place_cuts(cuts, data, L, e0, e1, loss_cuts):
     """Where the integrand over u is not smooth, or steep; unused places are left far away."""
     cuts[:] = 2 * {reach}
     count = 0
@@ -95,18 +82,18 @@ def place_cuts(cuts, data, L, e0, e1):
                         x = bound / L[0, 0]
                         cuts[count] = e0 * x + e1 * (data[7 + other] - L[1, 0] * x) / L[1, 1]
                         count += 1
-    for row in CUTS:
-        if row[0] == data[2] and data[1] > 0.0:
-            cuts[count] = (row[1] - data[0]) / data[1]
+    for n in range(len(loss_cuts)):
+        if loss_cuts[n, 0] == data[2] and data[1] > 0.0:
+            cuts[count] = (loss_cuts[n, 1] - data[0]) / data[1]
             count += 1
 
 
 @njit(error_model="numpy")
-def cell(i, j, mean, L, weight, data, noise, cuts, found):
+def cell(i, j, mean, L, weight, data, noise, cuts, found, by, pieces, loss_cuts):
     """Add the averages over one cell; their error."""
     still_0, still_1 = L[0, 0] == 0.0, L[1, 0] == 0.0 and L[1, 1] == 0.0
-    low_0, high_0, slope_0, at_0 = piece_0(i, mean[0], still_0)
-    low_1, high_1, slope_1, at_1 = piece_1(j, mean[1], still_1)
+    low_0, high_0, slope_0, at_0 = piece(i, pieces[0], mean[0], still_0, by.g_0, by.dg_0)
+    low_1, high_1, slope_1, at_1 = piece(j, pieces[1], mean[1], still_1, by.g_1, by.dg_1)
     at_0, at_1 = at_0 + slope_0 * mean[0], at_1 + slope_1 * mean[1]
     e0 = weight[0] * slope_0 * L[0, 0] + weight[1] * slope_1 * L[1, 0]
     e1 = weight[1] * slope_1 * L[1, 1]
@@ -120,10 +107,10 @@ def cell(i, j, mean, L, weight, data, noise, cuts, found):
     data[3], data[4], data[5], data[6] = low_0 - mean[0], high_0 - mean[0], L[0, 0] * e0, -L[0, 0] * e1
     data[7], data[8] = low_1 - mean[1], high_1 - mean[1]
     data[9], data[10] = L[1, 0] * e0 + L[1, 1] * e1, L[1, 1] * e0 - L[1, 0] * e1
-    place_cuts(cuts, data, L, e0, e1)
+    place_cuts(cuts, data, L, e0, e1, loss_cuts)
     total = empty(4)
-    error = beyond(total, {reach}, data, noise)
-    error += integrate_outer(total, panel_ends(cuts), data, noise)
+    error = beyond(total, {reach}, data, noise, by)
+    error += integrate_outer(total, panel_ends(cuts), data, noise, by)
     F, along, across, square = total[0], total[1], total[2], total[3]
     z0, z1 = e0 * along - e1 * across, e1 * along + e0 * across
     found[0] += slope_0 * F
@@ -145,38 +132,29 @@ def cell(i, j, mean, L, weight, data, noise, cuts, found):
 
 
 @kept(error_model="numpy", nogil=True)
-def step(mean, L, weight, label, offset, y, noise, tolerance, found):
+def step(by, pieces, loss_cuts, mean, L, weight, label, offset, y, noise, tolerance, found):
     """Fill found (C, 12) with the averages in each cluster; the largest error of one.  `label` is not used: 0."""
     worst = 0.0
-    data, cuts = zeros(17), empty({cuts})
+    data, cuts = zeros(17), empty({most} + len(loss_cuts))
     data[15], data[16] = tolerance, offset
     for a in range(mean.shape[0]):
         data[2], error = y[a], 0.0
         found[a] = 0.0
-        rows = len(SLOPES_0) if L[a, 0, 0] > 0.0 else 1
-        columns = len(SLOPES_1) if L[a, 1, 1] > 0.0 or L[a, 1, 0] != 0.0 else 1
+        rows = len(pieces[0][1]) if L[a, 0, 0] > 0.0 else 1
+        columns = len(pieces[1][1]) if L[a, 1, 1] > 0.0 or L[a, 1, 0] != 0.0 else 1
         for i in range(rows):
             for j in range(columns):
-                error += cell(i, j, mean[a], L[a], weight, data, noise, cuts, found[a])
+                error += cell(i, j, mean[a], L[a], weight, data, noise, cuts, found[a], by, pieces, loss_cuts)
         worst = max(worst, error)
     return worst
 '''
 
 
-def _written(numbers: Array) -> str:
-    return f"array({[float(x) for x in numbers]!r})" if len(numbers) else "empty(0)"
+def cells_text() -> str:
+    """The source of `step`, for two fields of functions `by` (`quenched.numerics.step.quadrature_text.Functions`).
 
-
-def cells_text(pieces: Sequence[Pieces], loss_cuts: Sequence[tuple[float, float]]) -> str:
-    """The source of `step`: it calls loss_slope, g_n and dg_n of two fields.
-
-    pieces: kinks, slopes and intercepts of each activation; loss_cuts: label and output of each kink of the loss.
+    Of the numbers that `step` takes, `pieces` are kinks, slopes and intercepts of each activation; `loss_cuts` label
+    and output of each kink of the loss.
     """
-    parts = [RULE, FORCE, _CHORD, adaptive_text("outer", 4), beyond_text(1, 4)]
-    for n, (kinks, slopes, intercepts) in enumerate(pieces):
-        numbers = {"kinks": _written(kinks), "slopes": slopes.tolist(), "intercepts": intercepts.tolist()}
-        parts.append(_PIECE.format(n=n, **numbers))
-    rows = f"array({[[float(x) for x in row] for row in loss_cuts]!r})" if loss_cuts else "empty((0, 2))"
-    most = 3 * _LINES + _LINES + len(loss_cuts)
-    parts.append(_CELLS.format(loss_cuts=rows, reach=REACH, steep=_STEEP, side=_SIDE, cuts=most))
-    return "\n\n".join(parts)
+    cells = _CELLS.format(reach=REACH, steep=_STEEP, side=_SIDE, most=3 * _LINES + _LINES)
+    return "\n\n".join([RULE, FORCE, _CHORD, adaptive_text("outer", 4), beyond_text(1, 4), cells])

@@ -1,28 +1,28 @@
 """Averages of one step over one or two local fields by quadrature, for any loss and activation.
 
-The whole quadrature is compiled for each pair of loss and activations from its source: that of
+The quadrature is compiled once, loss and activations are functions that it calls.  Two sources: that of
 `quenched.numerics.step.cells_text`, integrals over the output, for two piecewise linear activations and a loss of one
 output; otherwise that of `quenched.numerics.step.quadrature_text`, integrals over one field or both.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.averages.activations import piecewise_linear, value_averages
-from quenched.numerics.averages.losses import CLASS_LOSSES, loss, noise_rule
+from quenched.numerics.averages.activations import compiled_activation, piecewise_linear, value_averages
+from quenched.numerics.averages.losses import CLASS_LOSSES, compiled_loss, loss, noise_rule
 from quenched.numerics.averages.losses import kinks as loss_kinks
-from quenched.numerics.compiled.compile import definition, load_compiled
+from quenched.numerics.compiled.compile import callbacks, load_compiled
+from quenched.numerics.compiled.machine_code import address
 from quenched.numerics.step.cells_text import cells_text
-from quenched.numerics.step.quadrature_text import component_count, quadrature_text
+from quenched.numerics.step.quadrature_text import Functions, component_count, quadrature_text
 
 __all__ = ["ClassQuadrature", "FieldQuadrature", "kink_places", "pair_tables", "triangles"]
 
@@ -32,44 +32,36 @@ _ALONG, _BOTH = 1e-11, 1e-9  # tolerance of a panel of integrals over one variab
 _USELESS = 1e-4  # an error, relative to 1 + the largest average, at which averages say nothing
 
 
-def _named(function: Any, name: str) -> str:
-    found = definition(function)
-    found.name = name
-    return f'@njit(error_model="numpy")\n{ast.unparse(found)}\n\n'
-
-
 @lru_cache(maxsize=64)
 def _compiled(loss_name: str, activations: tuple[str, ...], outputs: int = 0) -> Any:
-    """The compiled quadrature over one field of each of the activations; a class loss has as many `outputs`."""
-    if outputs:
-        charged = CLASS_LOSSES[loss_name]
-        parts = [_named(charged.term, "loss_term"), _named(charged.slope, "loss_slope")]
-    else:
-        parts = [_named(loss(loss_name).slope, "loss_slope")]
+    """The quadrature over one field of each of the activations; a class loss has as many `outputs`."""
+    kinks = tuple(kink_places(name) for name in activations)
     smooth = outputs > 0 or not any(len(loss_kinks(loss_name, y)) for y in (1.0, -1.0))
-    kinks = [kink_places(name) for name in activations]
-    parts += [*_activation_texts(activations), quadrature_text(len(activations), kinks, smooth, outputs)]
-    return load_compiled("field_quadrature", parts).step
+    step = load_compiled("field_quadrature", [quadrature_text(len(activations), outputs)]).step
+    return partial(step, _functions(loss_name, activations, outputs), kinks, smooth and not any(map(len, kinks)))
 
 
 @lru_cache(maxsize=64)
 def _compiled_cells(loss_name: str, activations: tuple[str, ...]) -> Any:
-    """The compiled integrals over the output of two piecewise linear fields; None for other activations."""
-    pieces = [found for name in activations if (found := piecewise_linear(name)) is not None]
+    """The integrals over the output of two piecewise linear fields; None for other activations."""
+    pieces = tuple(found for name in activations if (found := piecewise_linear(name)) is not None)
     if len(pieces) != 2 or len(activations) != 2:
         return None
     labels = (-1.0, 0.0, 1.0) if loss(loss_name).invariant else (-1.0, 1.0)  # 0 where a teacher makes them
-    loss_cuts = [(y, float(row[0])) for y in labels for row in loss_kinks(loss_name, y)]
-    slope = _named(loss(loss_name).slope, "loss_slope")
-    return load_compiled(
-        "field_quadrature", [slope, *_activation_texts(activations), cells_text(pieces, loss_cuts)]
-    ).step
+    rows = [(y, float(row[0])) for y in labels for row in loss_kinks(loss_name, y)]
+    step = load_compiled("field_quadrature", [cells_text()]).step
+    return partial(step, _functions(loss_name, activations), pieces, np.array(rows).reshape(-1, 2))
 
 
-def _activation_texts(activations: tuple[str, ...]) -> list[str]:
-    """g_n and dg_n of the fields."""
-    found = [value_averages(name) for name in activations]  # that of a teacher may jump
-    return [text for n, one in enumerate(found) for text in (_named(one.g, f"g_{n}"), _named(one.dg, f"dg_{n}"))]
+def _functions(loss_name: str, activations: tuple[str, ...], outputs: int = 0) -> Functions:
+    """Slope of the loss, g and g' of the fields; of one field twice."""
+    if outputs:
+        charged = CLASS_LOSSES[loss_name]
+        term, slope = callbacks("loss", (charged.term, charged.slope))
+    else:
+        term = slope = compiled_loss(loss_name)
+    found = slope, term, *compiled_activation(activations[0]), *compiled_activation(activations[-1])
+    return Functions(*map(address, found))
 
 
 def kink_places(activation: str) -> Array:

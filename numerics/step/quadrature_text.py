@@ -4,20 +4,31 @@ With lambda = M + L z, L lower triangular, the average over z_0 is an integral o
 sums over panels, which end where an activation has a kink; a panel is bisected until Gauss-Kronrod rules of 10 and 21
 points agree (R. Piessens et al., QUADPACK, 1983, whose estimate of the error of the finer rule is used).  Kinks of the
 loss and steep slopes are found by bisection.  Where loss and both activations are smooth, the trapezoidal rule is
-tried first.  `quenched.numerics.step.field_quadrature` compiles the source.
+tried first.  `quenched.numerics.step.field_quadrature` compiles the source, once for all losses and activations.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner
 from quenched.numerics.probability.gauss_kronrod import COEFFICIENTS, ENDS, GAUSS, KRONROD, NODES
 
-__all__ = ["FORCE", "REACH", "RULE", "adaptive_text", "beyond_text", "component_count", "panel_ends", "quadrature_text"]
+__all__ = [
+    "FORCE",
+    "REACH",
+    "RULE",
+    "Functions",
+    "adaptive_text",
+    "beyond_text",
+    "component_count",
+    "panel_ends",
+    "quadrature_text",
+]
 
 Array = NDArray[np.float64]
 
@@ -29,14 +40,29 @@ REACH = 9.5  # standard deviations: exp(-45) of the weight is outside
 _NEGLIGIBLE = 1e-21  # weight of a sample that is left out: averages of powers may have 10^6 times their size there
 _LEVELS = 40  # bisections of a panel, after which it is accepted with its error
 
+
+class Functions(NamedTuple):
+    """What is averaged: the addresses of dl/dphi of a loss, and of g and g' of each field.
+
+    A loss of several outputs has a `term` as well (`quenched.numerics.averages.losses.ClassLoss`).
+    """
+
+    slope: Any
+    term: Any
+    g_0: Any
+    dg_0: Any
+    g_1: Any
+    dg_1: Any
+
+
 # panel(lower, upper, fine, coarse, size, ...) sums both rules; integrate(...) bisects.  Written once for each level.
 _ADAPTIVE = '''
 @njit(error_model="numpy")
-def sentinel_{level}(x, share, values, data, noise):
+def sentinel_{level}(x, share, values, data, noise, by):
     """A sum of the integrands of all averages, with the normal density: it has the kinks and steps of each of them."""
     density = exp(-x * x / 2) / sqrt(2 * pi)
     {remember_end}
-    value_{level}(x, values, data, noise)
+    value_{level}(x, values, data, noise, by)
     total = 0.0
     for c in range({components}):
         total += (1.0 + {golden} * c) * values[c]
@@ -44,7 +70,7 @@ def sentinel_{level}(x, share, values, data, noise):
 
 
 @njit(error_model="numpy")
-def panel_{level}(lower, upper, fine, coarse, size, data, noise):
+def panel_{level}(lower, upper, fine, coarse, size, data, noise, by):
     """Both rules on one panel, with the normal density; `size` is the fine one of the absolute values.
 
     The error of inner integrals, and what a kink or step that both rules miss alike may amount to, as in
@@ -66,7 +92,7 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
             continue
         weight_coarse = density * GAUSS[n // 2] if n % 2 == 1 else 0.0
         {remember}
-        error += weight_fine * value_{level}(x, values, data, noise)
+        error += weight_fine * value_{level}(x, values, data, noise, by)
         for c in range({components}):
             fine[c] += weight_fine * values[c]
             size[c] += weight_fine * abs(values[c])
@@ -89,8 +115,8 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
     nearest = max(0.0, max(lower, -upper))
     if exp(-nearest * nearest / 2) * half * {scale} < {negligible}:
         return error, 0.0
-    at_low = sentinel_{level}(middle - inside, share, values, data, noise)
-    at_high = sentinel_{level}(middle + inside, share, values, data, noise)
+    at_low = sentinel_{level}(middle - inside, share, values, data, noise, by)
+    at_high = sentinel_{level}(middle + inside, share, values, data, noise, by)
     off = max(abs(low_end - at_low), abs(high_end - at_high))
     largest = max(largest, max(abs(at_low), abs(at_high)))
     last = last if last > 1e-13 * largest else 0.0
@@ -100,7 +126,7 @@ def panel_{level}(lower, upper, fine, coarse, size, data, noise):
 
 
 @njit(error_model="numpy")
-def integrate_{level}(total, ends, data, noise):
+def integrate_{level}(total, ends, data, noise, by):
     """The integral over all panels between sorted `ends`, into `total`; its error."""
     lowers, uppers, depths = empty(64 + len(ends)), empty(64 + len(ends)), empty(64 + len(ends))
     count = len(ends) - 1
@@ -112,7 +138,7 @@ def integrate_{level}(total, ends, data, noise):
     while count:
         count -= 1
         lower, upper, depth = lowers[count], uppers[count], depths[count]
-        inner, gap = panel_{level}(lower, upper, fine, coarse, size, data, noise)
+        inner, gap = panel_{level}(lower, upper, fine, coarse, size, data, noise, by)
         rounding = gap <= 1e-14 * size.sum()
         for c in range({components}):
             difference = abs(fine[c] - coarse[c])
@@ -134,11 +160,11 @@ def integrate_{level}(total, ends, data, noise):
 '''
 FORCE = '''
 @njit(error_model="numpy")
-def force(phi, target, noise):
+def force(phi, target, noise, by):
     """F and F^2, averaged over the label noise."""
     first, second = 0.0, 0.0
     for r in range(noise.shape[1]):
-        slope = loss_slope(phi, target + noise[0, r])
+        slope = call(by.slope, (phi, target + noise[0, r]))
         first += noise[1, r] * slope
         second += noise[1, r] * slope * slope
     return first, second
@@ -154,31 +180,33 @@ from quenched.numerics.step.quadrature_text import panel_ends
 {levels}
 
 @kept(error_model="numpy", nogil=True)
-def step(mean, L, weight, label, offset, y, noise, tolerance, found):
+def step(by, kinks, smooth, mean, L, weight, label, offset, y, noise, tolerance, found):
     """Fill found (C, components) with the averages in each cluster; the largest error of one."""
     worst = 0.0
-    data = zeros({size})
+    data = zeros({size} + len(kinks[{last}]))
     data[15], data[16] = tolerance, offset
-    cuts = empty({cuts})
+    for n in range(len(kinks[{last}])):
+        data[{size} + n] = kinks[{last}][n]
+    cuts = empty(len(kinks[0]) + {last} * len(kinks[{last}]))
     for a in range(mean.shape[0]):
         {load}
         data[14] = y[a]
         cuts[:] = 2 * {reach}
         {place}
-        worst = max(worst, beyond(found[a], {reach}, data, noise))
+        worst = max(worst, beyond(found[a], {reach}, data, noise, by))
         {smooth}
         if L[a, 0, 0] > 0.0 or {N} == 2:
-            worst = max(worst, integrate_outer(found[a], panel_ends(cuts), data, noise))
+            worst = max(worst, integrate_outer(found[a], panel_ends(cuts), data, noise, by))
         else:
-            value_outer(0.0, found[a], data, noise)
+            value_outer(0.0, found[a], data, noise, by)
     return worst
 '''
 # data: means 0-1, L 2-5 by rows, weights 6-7, label weights 8-9, of the outer field z, g, g' 10-12 and the weight of
-# the inner integral 13; label or class 14; tolerance 15; offset of the output 16; readouts of several outputs from 17
-# on, by rows
+# the inner integral 13; label or class 14; tolerance 15; offset of the output 16; from 17 on readouts of several
+# outputs, by rows, and the kinks of the last field
 _VALUE = """
 @njit(error_model="numpy")
-def value_{level}(x, values, data, noise):
+def value_{level}(x, values, data, noise, by):
     {charged}
     {values}
     return 0.0
@@ -186,13 +214,13 @@ def value_{level}(x, values, data, noise):
 # What a loss that grows exponentially has where the quadrature does not look.
 _BEYOND = """
 @njit(error_model="numpy")
-def beyond(values, edge, data, noise):
+def beyond(values, edge, data, noise, by):
     # the largest average over what is `edge` standard deviations away, as the integrand there says
     largest = 0.0
     for n in range({directions}):
         angle = 2 * pi * n / {directions}
         x = edge * cos(angle)
-        {outer}value_{level}({inner}, values, data, noise)
+        {outer}value_{level}({inner}, values, data, noise, by)
         for c in range({components}):
             largest = max(largest, abs(values[c]))
     return {measure} * exp(-edge * edge / 2) * largest
@@ -204,37 +232,38 @@ DENSITY = {step} * exp(-0.5 * ({step} * arange({reach})) ** 2) / sqrt(2 * pi)
 
 
 @njit(error_model="numpy")
-def lattice(stride, between, radius, total, size, values, data, noise):
+def lattice(stride, between, radius, total, size, values, data, noise, by):
     # add the points whose indices are multiples of stride; those of 2 stride are already there if `between`
     last = int(radius / {step}) // stride * stride
     for i in range(-last, last + 1, stride):
         x = {step} * i
         field = data[0] + data[2] * x
-        data[10], data[11], data[12] = x, g_0(field), dg_0(field)
+        data[10], data[11], data[12] = x, call(by.g_0, (field,)), call(by.dg_0, (field,))
         apart = 2 * stride if between and i % (2 * stride) == 0 else stride
         first = stride if apart > stride else 0
         most = int(sqrt(max(0.0, radius * radius - x * x)) / {step})
         for j in range(-((most + first) // apart) * apart + first, most + 1, apart):
             weight = DENSITY[abs(i)] * DENSITY[abs(j)]
-            value_inner({step} * j, values, data, noise)
+            value_inner({step} * j, values, data, noise, by)
             for c in range({components}):
                 total[c] += weight * values[c]
                 size[c] += weight * abs(values[c])
 
 
 @njit(error_model="numpy")
-def trapezoidal(total, radius, tolerance, data, noise):
+def trapezoidal(total, radius, tolerance, data, noise, by):
     # the integral over both fields within a radius, into `total`, with steps that are halved; its error
     values, coarse, sums, size = empty({components}), empty({components}), zeros({components}), zeros({components})
     stride, error = {coarsest}, 1e300
-    lattice(stride, False, radius, sums, size, values, data, noise)
+    lattice(stride, False, radius, sums, size, values, data, noise, by)
     while stride > 1 and error > tolerance:
-        coarse[:] = stride * stride * sums
+        for c in range({components}):
+            coarse[c] = stride * stride * sums[c]
         stride //= 2
-        lattice(stride, True, radius, sums, size, values, data, noise)
-        total[:] = stride * stride * sums
+        lattice(stride, True, radius, sums, size, values, data, noise, by)
         error = 0.0
         for c in range({components}):
+            total[c] = stride * stride * sums[c]
             whole = stride * stride * size[c]
             if whole > 0.0:
                 error = max(error, whole * (10.0 * (total[c] - coarse[c]) / whole) ** 2 + 1e-15 * whole)
@@ -242,16 +271,16 @@ def trapezoidal(total, radius, tolerance, data, noise):
 """
 _OUTER = """
 @njit(error_model="numpy")
-def value_outer(x, values, data, noise):
+def value_outer(x, values, data, noise, by):
     field = data[0] + data[2] * x
-    data[10], data[11], data[12] = x, g_0(field), dg_0(field)
+    data[10], data[11], data[12] = x, call(by.g_0, (field,)), call(by.dg_0, (field,))
     if data[5] == 0.0:
-        return value_inner(0.0, values, data, noise)
-    return integrate_inner(values, panel_ends(({kinks} - data[1] - data[4] * x) / data[5]), data, noise)
+        return value_inner(0.0, values, data, noise, by)
+    return integrate_inner(values, panel_ends((data[{size}:] - data[1] - data[4] * x) / data[5]), data, noise, by)
 """
 
 
-@njit(error_model="numpy")
+@inner(error_model="numpy")
 def panel_ends(cuts: Array) -> Array:
     """Panel ends, sorted: the cuts within reach, the middle unless a cut is near it, and where the density is small."""
     ends = np.empty(len(cuts) + 5)
@@ -266,9 +295,13 @@ def panel_ends(cuts: Array) -> Array:
     if central:
         ends[count] = 0.0
         count += 1
-    ends = ends[:count]
-    ends.sort()
-    return ends
+    for n in range(4, count):  # sorted in: a library's sort takes seconds to compile
+        here = ends[n]
+        while n > 0 and ends[n - 1] > here:
+            ends[n] = ends[n - 1]
+            n -= 1
+        ends[n] = here
+    return ends[:count]
 
 
 def component_count(N: int, outputs: int = 0) -> int:
@@ -280,7 +313,7 @@ def _fields(N: int) -> list[str]:
     """Lines that set z_n, g_n and dg_n of a sample."""
     last = N - 1
     fields = [f"field = data[{last}] + data[{2 + 3 * last}] * x" + (" + data[4] * data[10]" if N == 2 else "")]
-    fields.append(f"z{last}, g{last}, dg{last} = x, g_{last}(field), dg_{last}(field)")
+    fields.append(f"z{last}, g{last}, dg{last} = x, call(by.g_{last}, (field,)), call(by.dg_{last}, (field,))")
     if N == 2:
         fields.append("z0, g0, dg0 = data[10], data[11], data[12]")
     return fields
@@ -295,7 +328,7 @@ def _sample(level: str, N: int) -> str:
     values += [f"F * dg{n} * z{m}" for n in each for m in each]
     values += [f"square * dg{n} * dg{m}" for n in each for m in each if n <= m]
     values.append("F")
-    return _value(level, [*_fields(N), f"F, square = force({phi}, {target}, noise)"], values)
+    return _value(level, [*_fields(N), f"F, square = force({phi}, {target}, noise, by)"], values)
 
 
 def _class_sample(level: str, N: int, outputs: int) -> str:
@@ -307,9 +340,9 @@ def _class_sample(level: str, N: int, outputs: int) -> str:
         f"{p} = " + " + ".join(f"{v} * g{n}" for n, v in enumerate(row)) for p, row in zip(phi, readout, strict=True)
     ]
     lines.append(f"top = max({', '.join(phi)})")
-    lines.append("total = " + " + ".join(f"loss_term({p}, top)" for p in phi))
+    lines.append("total = " + " + ".join(f"call(by.term, ({p}, top))" for p in phi))
     for c, p in enumerate(phi):
-        lines.append(f"F{c} = loss_slope({p}, 1.0 if data[14] == {float(c)} else 0.0, top, total)")
+        lines.append(f"F{c} = call(by.slope, ({p}, 1.0 if data[14] == {float(c)} else 0.0, top, total))")
     for n in each:
         lines.append(f"push{n} = dg{n} * (" + " + ".join(f"F{c} * {row[n]}" for c, row in enumerate(readout)) + ")")
     values = [f"push{n}" for n in each] + [f"F{c} * g{n}" for c in range(outputs) for n in each]
@@ -327,7 +360,7 @@ def _value(level: str, lines: list[str], values: list[str]) -> str:
 
 
 def adaptive_text(level: str, components: int) -> str:
-    """`integrate_{level}(total, ends, data, noise)` of `value_{level}`, over the panels of `panel_ends`.
+    """`integrate_{level}(total, ends, data, noise, by)` of `value_{level}`, over the panels of `panel_ends`.
 
     It takes the tolerance from data[15]; the inner level the weight of its integral from data[13].
     """
@@ -348,7 +381,8 @@ def adaptive_text(level: str, components: int) -> str:
 
 def beyond_text(N: int, components: int) -> str:
     """The function of what is beyond an edge."""
-    outer = "field = data[0] + data[2] * x\n        data[10], data[11], data[12] = x, g_0(field), dg_0(field)\n        "
+    outer = "field = data[0] + data[2] * x\n        "
+    outer += "data[10], data[11], data[12] = x, call(by.g_0, (field,)), call(by.dg_0, (field,))\n        "
     return _BEYOND.format(
         directions=2 if N == 1 else 16,
         outer="" if N == 1 else outer,
@@ -370,51 +404,48 @@ def _loaded(N: int, outputs: int) -> list[str]:
     return load
 
 
-def _cuts(N: int, kinks: list[Array]) -> list[str]:
+def _cuts(N: int) -> list[str]:
     """Lines that put the kinks of a cluster into `cuts`, those of the second field where its law is sharp."""
-    place = []
-    for n, kink in enumerate(float(k) for k in kinks[0]):
-        place += ["if L[a, 0, 0] > 0.0:", f"    cuts[{n}] = ({kink!r} - mean[a, 0]) / L[a, 0, 0]"]
-    # where the kink of the second field crosses the centre of its law, if that is sharp
-    for n, kink in enumerate((float(k) for k in kinks[1]) if N == 2 else (), start=len(kinks[0])):
-        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", f"    cuts[{n}] = ({kink!r} - mean[a, 1]) / L[a, 1, 0]"]
+    place = ["if L[a, 0, 0] > 0.0:", "    for n in range(len(kinks[0])):"]
+    place.append("        cuts[n] = (kinks[0][n] - mean[a, 0]) / L[a, 0, 0]")
+    if N == 2:  # where the kink of the second field crosses the centre of its law, if that is sharp
+        place += ["if L[a, 1, 1] < abs(L[a, 1, 0]):", "    for n in range(len(kinks[1])):"]
+        place.append("        cuts[len(kinks[0]) + n] = (kinks[1][n] - mean[a, 1]) / L[a, 1, 0]")
     return place
 
 
-def quadrature_text(N: int, kinks: list[Array], smooth_loss: bool, outputs: int = 0) -> str:
-    """The source of `step`, for N fields whose activations have these kinks; it calls loss_slope, g_n and dg_n.
+def quadrature_text(N: int, outputs: int = 0) -> str:
+    """The source of `step`, for N fields of functions `by` (`Functions`); `outputs`: of a loss of as many.
 
-    With `outputs` it is that of a loss of as many, of which it calls loss_term as well.
+    Of the numbers that `step` takes, `kinks` are N arrays, where g or g' of a field jumps, and `smooth` says whether
+    neither they nor the slope of the loss do.
     """
-    components = component_count(N, outputs)
-    numbers = [f"array({[float(k) for k in found]!r})" if len(found) else "empty(0)" for found in kinks]
-
+    components, size = component_count(N, outputs), 17 + outputs * N
     first = "outer" if N == 1 else "inner"
     sample = _class_sample(first, N, outputs) if outputs else FORCE + _sample(first, N)
-    levels = [RULE, sample, adaptive_text("outer", components)]
+    levels = [RULE, sample, adaptive_text("outer", components), beyond_text(N, components)]
+    attempt: list[str] = []
     if N == 2:
-        levels[1:1] = [adaptive_text("inner", components), _OUTER.format(kinks=numbers[1])]
-    levels.append(beyond_text(N, components))
-    smooth = N == 2 and smooth_loss and not any(len(found) for found in kinks)
-    if smooth:
+        levels[2:2] = [adaptive_text("inner", components), _OUTER.format(size=size)]
         reach = int(REACH / _STEP_LENGTH) + 1
         levels.append(_TRAPEZOIDAL.format(step=_STEP_LENGTH, reach=reach, coarsest=_COARSEST, components=components))
-    attempt = [
-        f"near = beyond(found[a], {_NEAR}, data, noise)",
-        f"radius = {_NEAR} if near <= {_LEFT_OUT} * tolerance else {REACH}",
-        "error = trapezoidal(found[a], radius, tolerance, data, noise)",
-        "if error <= tolerance:",
-        f"    worst = max(worst, error + (near if radius == {_NEAR} else 0.0))",
-        "    continue",
-    ]
+        attempt = [
+            "if smooth:",
+            f"    near = beyond(found[a], {_NEAR}, data, noise, by)",
+            f"    radius = {_NEAR} if near <= {_LEFT_OUT} * tolerance else {REACH}",
+            "    error = trapezoidal(found[a], radius, tolerance, data, noise, by)",
+            "    if error <= tolerance:",
+            f"        worst = max(worst, error + (near if radius == {_NEAR} else 0.0))",
+            "        continue",
+        ]
     return _STEP.format(
         reach=REACH,
         negligible=_NEGLIGIBLE,
         N=N,
-        size=17 + outputs * N,
-        smooth="\n        ".join(attempt) if smooth else "",
+        last=N - 1,
+        size=size,
+        smooth="\n        ".join(attempt),
         levels="\n\n".join(levels),
-        cuts=len(kinks[0]) + (len(kinks[1]) if N == 2 else 0),
         load="\n        ".join(_loaded(N, outputs)),
-        place="\n        ".join(_cuts(N, kinks)),
+        place="\n        ".join(_cuts(N)),
     )

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from quenched.numerics import average as gaussian_average
-from quenched.numerics import closed_form as gaussian_closed_form
 from quenched.sim.cli.options import command, flag
 
 __all__ = ["NEEDS_ARGUMENTS", "VERB"]
@@ -41,6 +39,9 @@ def average(
     Example:  quenched average "erf(x)*Max(y,0)" --mean 0,1/3 --covariance 1,0.5,1 --digits 30
     Example:  quenched average "sign(x)*sign(y)" --mean 0,0 --closed-form
     """
+    from quenched.numerics import average as gaussian_average
+    from quenched.numerics import closed_form as gaussian_closed_form
+
     if closed_form or latex:
         if other := [name for name in ("digits", "seed") if name in given]:
             raise ValueError(f"{flag(other[0])} is of the value: leave out {flag('latex' if latex else 'closed_form')}")

@@ -210,7 +210,7 @@ def comparison(
         level, uncertainty = given if isinstance(given, tuple) else (given, 0.0)
         right.axhline(level, **LEVEL)
         right.axhspan(level - uncertainty, level + uncertainty, color="0.25", alpha=0.25, lw=0)
-        right.annotate(name, (0, level), (2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+        right.annotate(name, (0, level), (7, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
                        ha="left", va="bottom", color="0.25", size="small")  # fmt: skip
     for axes, label in (left, PMSE), (right, ERROR):
         axes.set(xlabel=TIME, ylabel=label, yscale="log")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner
 
 __all__ = ["Work", "absorb", "inner_products", "lengths", "local_fields", "scale_back", "squared_length"]
 
@@ -42,7 +42,7 @@ class Work(NamedTuple):
     bias: Array  # (K,): the pushes of a step, where there are thresholds
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def local_fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
     """The local fields of sample b, and on the way h[j, k], which counts where a step has one sample."""
     K = len(field)
@@ -58,7 +58,7 @@ def local_fields(W: Array, x: Array, b: int, field: Array, h: Array) -> None:
             field[k] += W[i, k] * x[b, i]
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
     """Fill h[j, k] of sample b, and that of the samples after it, in the basis as it is now."""
     K = len(work.inner)
@@ -78,7 +78,7 @@ def inner_products(W: Array, b: int, B: Size, work: Work) -> None:
                 work.h_later[j - 1, later] = work.h_later[j, later] + work.x[later, p + j] * work.x[b, p + j]
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def absorb(W: Array, b: int, B: Size, work: Work) -> None:
     """w_k <- rho_k w_k + c_bk x_b, the basis rotated so that L is lower triangular again, and the samples to come."""
     x, c = work.x, work.c
@@ -123,7 +123,7 @@ def absorb(W: Array, b: int, B: Size, work: Work) -> None:
         work.rho[k] = 1.0  # the next vectors of the step are added to what is there
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def squared_length(W: Array, k: int) -> float:
     """|w_k|^2/D."""
     total = 0.0
@@ -132,7 +132,7 @@ def squared_length(W: Array, k: int) -> float:
     return total
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def lengths(W: Array, sphere: float, work: Work) -> None:
     """|w_k|^2/D of each neuron, where these are kept."""
     if sphere == 0.0:
@@ -142,7 +142,7 @@ def lengths(W: Array, sphere: float, work: Work) -> None:
         work.length[k] = squared_length(W, k)
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def scale_back(W: Array, sphere: float, work: Work) -> None:
     """The weights at the lengths that they had, where these are kept."""
     if sphere == 0.0:

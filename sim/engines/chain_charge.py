@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner
 from quenched.sim.engines.chain_basis import Work
 
 __all__ = ["Rule", "charge", "charge_one", "charge_several", "readouts", "shifted"]
@@ -83,7 +83,7 @@ def _readouts(K: Any, v: Any, slope: Any) -> Any:
     return several if isinstance(slope, types.BaseTuple) else one
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def charge_one(b: int, work: Work, v: Array, rule: Rule, rate: float, g: Any, dg: Any, slope: Any) -> float:
     """Of one output; the slope of the loss takes the place of the label."""
     K = len(work.field)
@@ -103,7 +103,7 @@ def charge_one(b: int, work: Work, v: Array, rule: Rule, rate: float, g: Any, dg
     return size + F
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def charge_several(b: int, work: Work, v: Array, rule: Rule, rate: float, g: Any, dg: Any, slope: Any) -> float:
     """Of an output for each class, where y is the number of the class; on the host only.
 
@@ -136,7 +136,7 @@ def charge_several(b: int, work: Work, v: Array, rule: Rule, rate: float, g: Any
     return size
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def shifted(v: Array, field: Array) -> float:
     """Add the thresholds to the local fields; returns the intercept."""
     K = len(field)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import overload
 
-from quenched.numerics.compiled.machine_code import njit
+from quenched.numerics.compiled.machine_code import inner, njit
 from quenched.sim.engines.chain_basis import Work, absorb, lengths, local_fields, scale_back
 from quenched.sim.engines.chain_charge import Rule, charge, charge_one, readouts, shifted
 
@@ -128,7 +128,7 @@ def advance_several(
     return do_steps(start, steps, state, problem, (B + bath, B, 0), g, dg, slope, teacher)
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", inline="always")
 def do_steps(
     start: int, steps: int, state: Replica, problem: Numbers, sizes: Sizes, g: Any, dg: Any, slope: Any, teacher: Any
 ) -> int:
@@ -178,7 +178,7 @@ def do_steps(
     return steps
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def cluster(chosen: float, data: Data) -> int:
     """The cluster that a uniform number chooses."""
     a = 0
@@ -187,7 +187,7 @@ def cluster(chosen: float, data: Data) -> int:
     return a
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def clear(work: Work) -> None:
     """Forget the pushes of the last step."""
     for k in range(len(work.push)):
@@ -195,7 +195,7 @@ def clear(work: Work) -> None:
         work.bias[k] = 0.0
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def learn(at: int, total: float, state: Replica, rule: Rule, work: Work) -> None:
     """The step of readouts, thresholds and intercept, and the factors rho of the weights in it; frozen ones stay.
 
@@ -213,7 +213,7 @@ def learn(at: int, total: float, state: Replica, rule: Rule, work: Work) -> None
         v[2 * K] = rule.rho_c * v[2 * K] - rule.rate_c * total
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def warm(b: int, neuron: int, number: int, kick: float, state: Replica, rule: Rule, work: Work) -> None:
     """Vector b of a step is one of the bath, for one neuron: standard normals, in the basis that the samples use."""
     _, _, square = draw(state.random, number, work.x, b, rule.freedom, 0.0)
@@ -225,7 +225,7 @@ def warm(b: int, neuron: int, number: int, kick: float, state: Replica, rule: Ru
         work.c[b, k] = kick * math.sqrt(rule.first[k]) if k == neuron else 0.0
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def test_sample(
     number: int, a: int, state: Replica, problem: Numbers, work: Work, taught: Size, g: Any, teacher: Any
 ) -> tuple[float, float]:
@@ -242,7 +242,7 @@ def test_sample(
     return output, y
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def label(x: Array, b: int, a: int, square: float, data: Data, B: Size) -> float:
     """Make an input of cluster a of the normals in x[b]: p components, K, and b + 1 beyond.  Returns the label of a."""
     p = len(data.references[0])
@@ -259,7 +259,7 @@ def label(x: Array, b: int, a: int, square: float, data: Data, B: Size) -> float
     return data.labels[a]
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def said(random: Random, number: int, x: Array, b: int, a: int, problem: Numbers, taught: Size, teacher: Any) -> float:
     """What the teacher says of sample `number`, the input x[b] of cluster a."""
     data, rule = problem.data, problem.rule
@@ -303,7 +303,7 @@ def _draw(random: Any, number: Any, x: Any, b: Any, freedom: Any, noise: Any) ->
     return counted if isinstance(random, types.Array) else by_numpy
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def draw_numpy(
     random: np.random.Generator, x: Array, b: int, freedom: float, noise: float
 ) -> tuple[float, float, float]:
@@ -365,14 +365,14 @@ def _hidden(random: Any, number: Any, m: Any) -> Any:
     return counted if isinstance(random, types.Array) else by_numpy
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def hidden_counted(random: Words, number: int, m: int) -> float:
     """From blocks of the sample's counter that are far beyond those of `draw_counted`: from number 2^30 on."""
     normal, _ = normals(random, number, 1073741824 + m)
     return normal
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def chi_square(random: Words, number: int, block: int, freedom: float, normal: float, uniform: float) -> float:
     """A chi-square number by the rejection method of Marsaglia and Tsang (2000), from a first normal and uniform."""
     if freedom <= 0.0:
@@ -401,7 +401,7 @@ def normals(random: Words, number: int, block: int) -> tuple[float, float]:
     return radius * cos, radius * sin
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
+@inner(nogil=True, error_model="numpy", forceinline=True)
 def circle(turn: float) -> tuple[float, float]:
     """The point of the unit circle after `turn` turns; a card has a function of its own for it."""
     return math.cos(2.0 * math.pi * turn), math.sin(2.0 * math.pi * turn)

@@ -51,7 +51,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from quenched.numerics.averages.activations import activation_value, compiled_activation
+from quenched.numerics.averages.activations import compiled_activation
 from quenched.numerics.averages.losses import CLASS_LOSSES, compiled_loss
 from quenched.numerics.compiled.compile import callbacks
 from quenched.numerics.problem.mixture import Mixture
@@ -104,7 +104,7 @@ class Chain(Engine):
         self.random: Any = generators(self.batch.seeds, CHAIN)
         teacher = problem.mixture.teacher
         g, dg = compiled_activation(problem.network.activation)
-        known = g if teacher is None else callbacks("teacher", (activation_value(teacher.activation),))[0]
+        known = g if teacher is None else compiled_activation(teacher.activation)[0]
         slope: Any
         if problem.mixture.classes is None:
             slope = compiled_loss(problem.rule.loss)

@@ -20,7 +20,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from quenched.sim.drawing import captions
 from quenched.sim.files import prepare, save
 from quenched.sim.journal import Journal
 from quenched.sim.processes import Work
@@ -85,6 +84,8 @@ def make(
     What is finished is kept in `journal`.  Returns what is to be said about it.  ValueError: no such figure, something
     that it needs is missing, or its pictures exist and not `force`.
     """
+    from quenched.sim.drawing import captions
+
     known = figures()
     if figure not in known:
         raise ValueError(f"figure must be one of {', '.join(known)}, got {figure!r}")

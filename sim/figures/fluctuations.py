@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from quenched.numerics.problem.mixture import Mixture
 from quenched.numerics.problem.network import TwoLayer
@@ -120,7 +121,7 @@ def _plateau(mean_time: Axes, law: Axes, times: xr.DataArray, theory: xr.Dataset
     mean_time.legend(loc="upper left")
     law.set(xlabel=r"learning time $t - \ln D/(2\lambda)$", ylabel="fraction of runs", ylim=(0, 1))
     handles = [key(cue, f"$D = {power_of_ten(D)}$", point=False) for D, cue in look.items()]
-    law.legend(handles=[*handles, law.plot([], [], label="theory", **LEVEL)[0]], loc="lower right")
+    law.legend(handles=[*handles, Line2D([], [], label="theory", **LEVEL)], loc="lower right")
 
 
 def _shares(times: np.ndarray, growth: float) -> tuple[np.ndarray, np.ndarray]:

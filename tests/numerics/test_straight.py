@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numba import TypingError
 
 from quenched.numerics.compiled import cache
 from quenched.numerics.compiled import machine_code as kept
@@ -65,3 +66,48 @@ def test_what_is_no_formula_is_refused(body: str) -> None:
     text = TEXT.partition("def formula")[0] + f"def formula(a, b):\n    {body}\n" + TEXT.partition("by_numba = ")[2]
     with pytest.raises(TypeError, match=r"is no (assignment|expression) of numbers|returns nothing"):
         cache.module(text.replace('njit(error_model="numpy")(formula)\n', ""), "test").call(np.empty(1), 1.0, 2.0)
+
+
+CALLS = """
+from quenched.numerics.compiled.machine_code import call, callback, njit as kept
+
+
+@callback("float64(float64, float64)", error_model="numpy")
+def ratio(x, y):
+    return x / y
+
+
+@kept(error_model="numpy")
+def total(there, values):
+    found = 0.0
+    for x in values:
+        found += call(there, (x, 3.0))
+    return found
+
+
+@kept(error_model="numpy")
+def of_integers(there):
+    return call(there, (1, 2))
+"""
+
+
+def test_a_callback_is_called_at_its_address() -> None:
+    """With floats alone: the machine trusts the address, and would take an integer for one."""
+    made, values = cache.module(CALLS, "test"), np.random.default_rng(1).normal(size=50)
+    expected = 0.0
+    for x in values:
+        expected += x / 3.0
+    assert made.total(kept.address(made.ratio), values) == expected
+    assert kept._call(made.ratio.ctypes, (1.0, 4.0)) == 0.25  # what stands for it without the compiler
+    with pytest.raises(TypingError, match="call"):
+        made.of_integers(kept.address(made.ratio))
+
+
+def test_arrays_that_may_not_be_written_to_are_no_second_compilation() -> None:
+    made, fixed = cache.module(CALLS, "test"), np.array([1.5, -2.25])
+    fixed.flags.writeable = False
+    there = kept.address(made.ratio)
+    known = made.total(there, fixed.copy())
+    before = list(made.total.overloads)
+    assert made.total(there, fixed) == made.total(there, fixed) == known
+    assert list(made.total.overloads) == before

@@ -1,5 +1,6 @@
 """Fluctuations at finite D: where they are known in closed form, and the logarithm that they make of a plateau."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -207,21 +208,35 @@ def test_what_does_not_happen_is_said() -> None:
 
 
 def test_the_figure_shows_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line of the plateau has the slope 1/(2 lambda); a run is a step of the law; every component is drawn.
+    """The line of the plateau is the mean in theory; a run is a step of the law; every component is drawn.
 
-    The data are those that the file makes, of small sizes, but for the learning times.
+    The data are those that the file makes, of small sizes, but for the learning times, in runs and in theory.
     """
     small = {"NETWORK": TwoLayer(1, "erf"), "SIZES": {10: 20, 30: 20}, "SHOWN": {"M[0,0]": "M", "v[0]": "v"}}
-    for name, value in (small | {"COUNTS": {10: 2, 30: 3}, "LATEST": 20.0}).items():
+    for name, value in (small | {"COUNTS": {10: 2, 30: 3}, "LATEST": 20.0, "POINTS": 2}).items():
         monkeypatch.setattr(fluctuations, name, value)
     data = fluctuations.compute(Work())
     times = data["plateau"].learning_time.copy(data=[[1.0, 3.0, np.nan], [4.0, 6.0, 8.0]])
-    data["plateau"] = data["plateau"].assign(learning_time=times).assign_attrs(growth_rate="0.25")
+    data["plateau"] = data["plateau"].assign(learning_time=times)
+    D = fluctuations.START_D
+    assert json.loads(data["law"].attrs["D"]) == D
+    np.testing.assert_allclose(data["law"].learning_time.mean(), json.loads(data["law"].attrs["mean"]), rtol=1e-12)
+    law_times = data["law"].learning_time.copy(data=[11.0, 14.0])
+    data["law"] = (
+        data["law"].assign(learning_time=law_times).assign_attrs(log_slope="2.0", mean="12.5", mean_error="1.5")
+    )
     figure = fluctuations.draw(data)
     path, limit, plateau, law = figure.axes
     np.testing.assert_array_equal(path.lines[0].get_ydata(), data["theory"].covariance.values[:, 0, 0])
     np.testing.assert_array_equal(path.lines[1].get_ydata(), data["D10"].covariance.values[1::3, 0, 0])
     assert [text.get_text() for text in limit.get_legend().get_texts()] == ["M", "v"]
     x, y = plateau.lines[0].get_data()
-    np.testing.assert_allclose(np.diff(y), 2 * np.diff(np.log(x)))
-    assert [len(line.get_xdata()) for line in law.lines] == [2, 3]
+    np.testing.assert_allclose(y, 12.5 + 2 * np.log(x / D))
+    shown = [line.get_xdata() for line in law.lines]
+    for found, (runs, size) in zip(shown, (([1, 3], 10), ([4, 6, 8], 30), ([11, 14], D)), strict=True):
+        np.testing.assert_allclose(found, runs - 2 * np.log(size))
+    off = [
+        (mean - 12.5 - 2 * np.log(size / D)) / np.hypot(error, 1.5)
+        for mean, error, size in ((2, 1, 10), (6, np.sqrt(4 / 3), 30))
+    ]
+    assert f"within {np.abs(off).max():.1f} standard errors of theory" in fluctuations.sentence(data)
