@@ -28,6 +28,7 @@ from quenched.numerics.random_features_erm import (
 )
 from quenched.numerics.saddle.proximal import proximal_averages
 from quenched.numerics.saddle.solve import RESIDUAL
+from quenched.theory import random_features_erm as formulas
 
 TWO = Mixture.two_clusters(1.0)
 UNEQUAL = Mixture([[1.0], [-1.0]], [1, -1], [0.2, 0.8])
@@ -152,6 +153,15 @@ def test_the_threshold_of_features() -> None:
     exact = random_features_erm_error(TWO, "relu", "logistic", threshold * 1.1, 3.0, 0.0)
     nearly = random_features_erm_error(TWO, "relu", "logistic", threshold * 1.1, 3.0, 1e-7)
     assert exact.classification_error == pytest.approx(nearly.classification_error, abs=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 3.0])
+def test_features_separate_by_their_resolvent_without_a_ridge(ratio: float) -> None:
+    """t = T/(1 + T) with T = linear Vh Y, which no Vh changes at ridge 0; on both sides of the form's two branches."""
+    linear, higher = 0.6, 0.1
+    for Vh in (0.5, 2.0):
+        T = linear * Vh * formulas.resolvent(Vh, (0.0, linear, higher, ratio))
+        assert formulas.separable_share(linear, higher, ratio) == pytest.approx(T / (1 + T), rel=1e-13)
 
 
 def test_nothing_beats_the_oracle_and_curves_are_points() -> None:
