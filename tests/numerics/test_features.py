@@ -159,12 +159,19 @@ def test_the_norm_spike_that_a_first_order_covariance_misses() -> None:
     assert float(ndtr(-truncated)) == pytest.approx(0.107, abs=5e-4)
 
 
-def test_xor_at_the_crossover_is_its_closed_form() -> None:
-    found = random_features_error(XOR, "relu", 2.0)
+@pytest.mark.parametrize("sigma", [1.0, 1.3])
+def test_mixtures_at_the_crossover_have_their_closed_forms(sigma: float) -> None:
+    """relu is homogeneous: k_1 and k_2 are proportional to sigma, and T is that of sigma = 1."""
     T = theory.marchenko_pastur(2.0, np.float64(1 - 2 / np.pi))
-    signal = 1.4**4 * T / (2 * np.pi)
+    chi, k2 = T / (0.5 * sigma) ** 2, 0.5 * sigma / np.sqrt(np.pi)
+    found = random_features_error(Mixture.xor(sigma, 1.4, 0.25), "relu", 2.0)
+    signal = (1.4 / sigma) ** 4 * T / (2 * np.pi)
     assert found.classification_error == pytest.approx(float(ndtr(-np.sqrt(signal))), abs=1e-14)
     assert found.pmse == pytest.approx(1 / (2 * (1 + signal)), abs=1e-14)
+    assert theory.crossover_xor(chi, k2, 1.4, sigma) == pytest.approx(signal, rel=1e-14)
+    found = random_features_error(Mixture.three_clusters(sigma, 1.4, 0.25), "relu", 2.0)
+    signal = theory.crossover_three_clusters(chi, k2, 1.4, sigma)
+    assert found.classification_error == pytest.approx(float(ndtr(-np.sqrt(signal))), abs=1e-14)
 
 
 @pytest.mark.parametrize("scaling", [0.0, 0.25, 0.5, (0.5, 0.0)])
