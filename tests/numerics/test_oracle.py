@@ -169,6 +169,14 @@ def test_symmetries(angle: float, shift: tuple[float, float], order: list[int], 
     assert math.isclose(oracle_error(image).value, oracle_error(mixture).value, rel_tol=2.1e-10)
 
 
+def test_what_two_labels_share_is_lost_and_no_more() -> None:
+    """Clusters of one law and both labels are guessed; where all others have one label, nothing else is."""
+    shared = Mixture([[1.0], [1.0], [-1.0]], [1, -1, 1], sigma=[0.5, 0.5, 1.0])
+    found = oracle_error(shared, D=10)
+    assert abs(found.value - 1 / 3) < 1e-15
+    assert found.error < 1e-14
+
+
 def test_doubled_and_contested_means() -> None:
     split = Mixture([[1.0], [1.0], [-1.0]], [1, 1, -1], [0.2, 0.3, 0.5], 0.7)
     assert math.isclose(oracle_error(split).value, oracle_error(Mixture.two_clusters(0.7)).value, rel_tol=1e-15)
