@@ -44,11 +44,15 @@ html_show_sphinx = False
 
 
 def with_figures(app, page, source):
-    """In place of the comment on figures of a page: all of them, each with the caption that its small copy holds."""
+    """In place of the comment on figures of a page: all of them, those with a small copy as it shows them.
+
+    The copy holds the caption.  A figure is one file: its copy may come later.
+    """
     parts = []
     for name in figures():
-        copy = picture(HERE / "figures", name)
-        parts += [f"### {name}", about(name), f"![{name}](figures/{copy.name})", str(read(copy))]
+        parts += [f"### {name}", about(name)]
+        if (copy := picture(HERE / "figures", name)).exists():
+            parts += [f"![{name}](figures/{copy.name})", str(read(copy))]
     source[0] = re.sub(r"<!-- figures: .* -->", lambda _: "\n\n".join(parts), source[0])
 
 

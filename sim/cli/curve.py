@@ -110,20 +110,22 @@ def _names(options: Any) -> set[str]:
 
 
 def _told(options: Any) -> Iterator[str]:
-    """Options as flags: all that say something, of a network and a rule those that are not as always."""
+    """Options as flags: all that say something, of a network and a rule those that are not as always.
+
+    >>> from quenched.numerics import OnlineSGD
+    >>> list(_told(OnlineSGD(0.5, second_lr=0.0, frozen=["v", "w1"], sphere=True)))
+    ['--lr 0.5', '--second-lr 0.0', '--frozen v', '--frozen w1', '--sphere']
+    """
     for each in fields(options):
         value = getattr(options, each.name)
         if is_dataclass(value):
-            yield from (f"{flag(x.name)} {getattr(value, x.name)}" for x in fields(value) if x.name in _unusual(value))
+            yield from _told(value)
+        elif not isinstance(options, Options) and each.default is not MISSING and value == each.default:
+            continue
         elif value is True:
             yield flag(each.name)
         elif value is not None and value is not False:
-            yield f"{flag(each.name)} {value}"
-
-
-def _unusual(record: Any) -> set[str]:
-    """The fields of a record without a default, or with another value."""
-    return {f.name for f in fields(record) if f.default is MISSING or getattr(record, f.name) != f.default}
+            yield from (f"{flag(each.name)} {one}" for one in (value if isinstance(value, tuple) else (value,)))
 
 
 def _rows(result: xr.Dataset) -> list[list[str]]:
